@@ -1,0 +1,63 @@
+# The commands of this repository. `make demo` from a fresh clone needs Python 3.11 or newer and a network.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is new enough, unless PYTHON=... names one.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+# onnxruntime for the machine at hand; EXTRA=cpu or EXTRA=gpu overrules.
+EXTRA ?= $(if $(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-smi),gpu,cpu)
+STAMP := $(VENV)/.installed-$(EXTRA)
+PORTRAIT := $(firstword $(wildcard samples/portrait.jpg samples/portrait.png))
+
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: help setup demo serve test lint format bench clean
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## make .venv with everything in it (only when pyproject.toml changed)
+
+$(STAMP): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer was not found; name one with PYTHON=/path/to/python3." >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"PYTHON={sys.executable} is {v}; 3.11 or newer is needed.")'
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing into $(VENV) (extra: $(EXTRA)); the first time takes some minutes. A dot is a package."
+	@$(BIN)/python -m pip install --no-input --disable-pip-version-check -e '.[$(EXTRA),dev]' \
+		| awk '/^Collecting/ {printf "."; fflush()} /^Installing collected/ {printf " unpacking"; fflush()} END {print ""}'
+	@touch $@
+
+demo: setup  ## samples/portrait + samples/speech.wav -> out/demo.mp4
+	@mkdir -p out
+	@$(BIN)/lipwright speak --video $(PORTRAIT) --audio samples/speech.wav --out out/demo.mp4
+	@echo "The video: $(CURDIR)/out/demo.mp4"
+
+serve: setup  ## the API and the page, until Ctrl-C
+	@$(BIN)/lipwright serve
+
+test: setup  ## the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup  ## the figures of the README, into benchmarks/results.json
+	@$(BIN)/python -m benchmarks.render
+
+clean:  ## remove the environment, caches and results (not data/)
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

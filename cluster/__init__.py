@@ -1,0 +1,1 @@
+"""On which machines Lipwright runs: KubeRay, the container image, and batch jobs."""

@@ -1,0 +1,157 @@
+"""Render a manifest of pairs: `ray job submit -- python -m cluster.batch manifest.jsonl --out results/`.
+
+Drives the Director of the running application through its handle, so that a batch and the API share queue, cache and
+replicas. Without a running application it starts one and takes it down at the end. Prints one JSON line a pair as
+each ends; the exit status is 0 only if all succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+from uuid import uuid4
+
+import typer
+
+from cluster.manifest import Pair, read_manifest
+from config import PipelineConfig
+from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
+from storage.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
+
+_POLL_S = 10.0  # how long one question for news may stay open
+_FULL_S = 2.0  # wait after a refusal for want of room
+_PIECE_BYTES = 1 << 20
+
+
+class Jobs(Protocol):
+    """What a batch asks of the Director."""
+
+    async def submit(self, request: SubmitRequest) -> JobRecord:
+        """Accept a job, or raise CapacityError."""
+
+    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        """Return the job when it is newer than `version`, or as it is after `timeout_s`."""
+
+    async def cancel_job(self, job_id: str) -> JobRecord:
+        """Cancel an unfinished job."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Bounds of one batch.
+
+    Attributes:
+        max_in_flight: Pairs submitted and not finished.
+        pair_timeout_s: Wall clock of one pair, its wait in the queue included.
+    """
+
+    max_in_flight: int
+    pair_timeout_s: float
+
+
+class Batch:
+    """One manifest on its way through the Director."""
+
+    def __init__(self, jobs: Jobs, files: FileStore, engine: str, limits: BatchLimits) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._engine = engine
+        self._limits = limits
+
+    async def run(self, pairs: Sequence[Pair]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the report of each pair as it ends, in the order of ending. Leaving early cancels the rest."""
+        room = asyncio.Semaphore(self._limits.max_in_flight)
+
+        async def one(pair: Pair) -> dict[str, Any]:
+            async with room:
+                return await self._report(pair)
+
+        tasks = [asyncio.create_task(one(pair)) for pair in pairs]
+        try:
+            for finished in asyncio.as_completed(tasks):
+                yield await finished
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _report(self, pair: Pair) -> dict[str, Any]:
+        started = time.monotonic()
+        report: dict[str, Any] = {"line": pair.line, "out": str(pair.out)}
+        try:
+            async with asyncio.timeout(self._limits.pair_timeout_s):
+                job = await self._render(pair)
+            report |= {"job_id": job.id, "status": job.status.value, "num_frames": job.num_frames}
+            report["error"] = job.error.model_dump() if job.error is not None else None
+        except TimeoutError as error:
+            late = StageTimeoutError(f"expected a result within {self._limits.pair_timeout_s:.0f} s, found none")
+            report |= _failure(error if isinstance(error, LipwrightError) else late)
+        except (LipwrightError, OSError) as error:
+            report |= _failure(error)
+        return report | {"seconds": round(time.monotonic() - started, 2)}
+
+    async def _render(self, pair: Pair) -> JobRecord:
+        job = await self._submit(pair)
+        try:
+            while not job.status.is_final:
+                job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
+        finally:
+            if not job.status.is_final:
+                await asyncio.shield(self._jobs.cancel_job(job.id))
+        if job.status is JobStatus.SUCCEEDED:
+            await asyncio.to_thread(_copy_whole, self._files.result_path(job.id), pair.out)
+        return job
+
+    async def _submit(self, pair: Pair) -> JobRecord:
+        """Hand the pair over; a full service is asked again until there is room."""
+        uploads: list[UploadedFile] = []
+        try:
+            for path in (pair.video, pair.audio):
+                uploads.append(await asyncio.to_thread(_store, self._files, path))
+            options = JobOptions(engine=pair.engine or self._engine, face=pair.face, loop=pair.loop)
+            request = SubmitRequest(video=uploads[0], audio=uploads[1], options=options)
+            while True:
+                try:
+                    return await self._jobs.submit(request)
+                except CapacityError:
+                    await asyncio.sleep(_FULL_S)
+        except BaseException:
+            for upload in uploads:
+                self._files.delete_upload(upload.key)
+            raise
+
+
+def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
+    code, retryable = (error.code, error.retryable) if isinstance(error, LipwrightError) else ("file_error", False)
+    return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
+
+
+def _store(files: FileStore, path: Path) -> UploadedFile:
+    writer = files.new_upload(path.name)
+    try:
+        with path.open("rb") as source:
+            while piece := source.read(_PIECE_BYTES):
+                writer.write(piece)
+        return writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def _copy_whole(source: Path, out: Path) -> None:
+    """Copy so that `out` is either absent, old or complete."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{uuid4().hex}.part")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

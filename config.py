@@ -1,0 +1,60 @@
+"""The one settings model: what the graph is built with (`args:` in serve_config.yaml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MediaLimits(_Frozen):
+    """Bounds of what the one probe lets in (facts: headers lie, so they are checked again while decoding)."""
+
+    max_pixels: int = Field(3840 * 2160, gt=0, description="Pixels of one frame.")
+    max_video_seconds: float = Field(3600.0, gt=0, description="Duration of the source video.")
+    max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Duration of the speech.")
+    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Bytes of one uploaded file.")
+    max_streams: int = Field(16, gt=0, description="Streams in one container.")
+    open_timeout_s: float = Field(10.0, gt=0, description="Wall clock for opening and probing one file.")
+
+
+class RenderConfig(_Frozen):
+    """How a job is cut up and rendered."""
+
+    block_seconds: float = Field(30.0, gt=1, description="Speech analysed and turned into landmarks at a time.")
+    first_segment_seconds: float = Field(1.0, gt=0, description="Length of the first segment, so that a preview starts early.")
+    segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment.")
+    chunk_frames: int = Field(32, ge=1, le=64, description="Frames in one FaceSynthesis call.")
+    chunk_window: int = Field(2, ge=1, le=4, description="Un-awaited FaceSynthesis calls of one segment.")
+    segment_window: int = Field(2, ge=1, description="Segments of one job in flight.")
+    track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
+    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
+    reader_cache_bytes: int = Field(192 * 1024**2, gt=0, description="Decoded frames that a reader may hold (reverse play).")
+    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
+    preset: str = Field("veryfast", description="libx264 preset.")
+    still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
+
+
+class JobConfig(_Frozen):
+    """How many jobs, for how long, with how many tries."""
+
+    max_running_jobs: int = Field(4, ge=1, description="Jobs rendered at the same time.")
+    max_queued_jobs: int = Field(64, ge=1, description="Accepted jobs that wait; one more is refused with 429.")
+    max_attempts: int = Field(3, ge=1, description="Tries of one call whose replica died.")
+    min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
+    timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to the bound of a call for each frame of its work.")
+    max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
+
+
+class PipelineConfig(_Frozen):
+    """Everything that `graph.build` needs. Serve's own options stand in serve_config.yaml, not here."""
+
+    data_dir: Path = Field(Path("data"), description="Job table, uploads, avatars and results.")
+    engine: str = Field("warp", description="Engine of a job that names none.")
+    limits: MediaLimits = MediaLimits()
+    render: RenderConfig = RenderConfig()
+    jobs: JobConfig = JobConfig()

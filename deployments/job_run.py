@@ -1,0 +1,163 @@
+"""One job from its accepted row to its video: listen, analyse, generate, render, join."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import PipelineConfig
+from deployments.audio_features import PreparedSpeech
+from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
+from deployments.presenters import Presenters
+from deployments.segments import Block, Segment, plan_blocks
+from deployments.stages import Stages
+from media.audio import num_output_frames
+from models.drive import Drive
+from models.exemplar_path import PathState
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import JobRecord, SegmentRecord, SegmentStatus, Stage
+
+# Shares of the progress bar: where each stage begins.
+_BEGIN = {Stage.LISTENING: 0.0, Stage.ANALYSING: 0.02, Stage.RENDERING: 0.25, Stage.JOINING: 0.98}
+
+
+@dataclass(frozen=True)
+class JobServices:
+    """What a run works with; the same for all jobs."""
+
+    config: PipelineConfig
+    stages: Stages
+    presenters: Presenters
+    table: JobTable
+    files: FileStore
+
+
+class JobRun:
+    """The work of one job. Everything that it finishes is recorded, so that another run takes up where this ends."""
+
+    def __init__(self, services: JobServices, job: JobRecord) -> None:
+        """Plan nothing yet: `run` does the work and may be cancelled anywhere."""
+        self._services = services
+        self._job = job
+        self._num_frames = 0
+        self._num_done = 0
+
+    async def run(self) -> None:
+        """Make the video; returns when it lies in its place.
+
+        Raises:
+            LipwrightError: Why the job cannot be done.
+        """
+        job, files, stages = self._job, self._services.files, self._services.stages
+        files.job_dir(job.id)
+        self._enter(Stage.LISTENING)
+        audio, speech = files.audio_path(job.id), files.speech_path(job.id)
+        probed = await stages.probe(None, audio)
+        assert probed.audio is not None
+        prepared = await stages.prepare_speech(audio, speech, probed.audio.duration_seconds)
+
+        self._enter(Stage.ANALYSING)
+        source = await self._services.presenters.ensure(job.avatar_key, self._report_analysis)
+
+        self._num_frames = num_output_frames(prepared.info.duration_seconds, source.info.fps)
+        self._enter(Stage.RENDERING, num_frames=self._num_frames)
+        blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
+        await self._render(blocks, source, speech, prepared)
+
+        self._enter(Stage.JOINING)
+        paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
+        await stages.join(paths, audio, files.result_path(job.id), source, self._num_frames)
+        files.delete_segments(job.id)
+
+    async def _render(self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech) -> None:
+        """Render every segment that is not there yet, `segment_window` at a time."""
+        finished = self._finished_segments(blocks)
+        self._count(sum(segment.stop - segment.start for segment in finished.values()))
+        window = asyncio.Semaphore(self._services.config.render.segment_window)
+        async with asyncio.TaskGroup() as group, aclosing(self._drives(blocks, source, speech, prepared)) as drives:
+            async for block, drive in drives:
+                for segment in block.segments:
+                    if segment.number in finished:
+                        continue
+                    await window.acquire()
+                    piece = drive.slice(segment.start - block.start, segment.stop - block.start)
+                    group.create_task(self._render_segment(segment, source, piece, window))
+
+    async def _drives(
+        self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech
+    ) -> AsyncGenerator[tuple[Block, Drive]]:
+        """Yield each block with its landmarks; the next block is generated while this one is rendered."""
+
+        def begin(number: int, state: PathState | None) -> asyncio.Task[GeneratedBlock]:
+            block = blocks[number]
+            request = BlockRequest(
+                self._services.files.avatar_dir(self._job.avatar_key),
+                source,
+                block.start,
+                block.stop - block.start,
+                self._job.options.loop,
+            )
+            return asyncio.create_task(self._services.stages.generate(speech, prepared, request, state))
+
+        ahead = begin(0, None)
+        try:
+            for number, block in enumerate(blocks):
+                generated = await ahead
+                if number + 1 < len(blocks):
+                    ahead = begin(number + 1, generated.state)
+                yield block, generated.drive
+        finally:
+            ahead.cancel()
+
+    async def _render_segment(
+        self, segment: Segment, source: SourceVideo, drive: Drive, window: asyncio.Semaphore
+    ) -> None:
+        services, job = self._services, self._job
+        try:
+            avatar_dir = services.files.avatar_dir(job.avatar_key)
+            payload = await services.stages.render(avatar_dir, source, drive, job.options.engine)
+            await asyncio.to_thread(services.files.write_segment, job.id, segment.number, payload)
+        finally:
+            window.release()
+        services.table.record_segment(
+            SegmentRecord(
+                job_id=job.id,
+                number=segment.number,
+                start=segment.start,
+                stop=segment.stop,
+                status=SegmentStatus.DONE,
+                num_bytes=len(payload),
+            )
+        )
+        self._count(segment.stop - segment.start)
+
+    def _finished_segments(self, blocks: list[Block]) -> dict[int, SegmentRecord]:
+        """Segments of an earlier run that still fit the plan and whose files are whole."""
+        planned = {segment.number: segment for block in blocks for segment in block.segments}
+        finished: dict[int, SegmentRecord] = {}
+        for record in self._services.table.finished_segments(self._job.id):
+            plan = planned.get(record.number)
+            path = self._services.files.segment_path(self._job.id, record.number)
+            fits = plan is not None and (plan.start, plan.stop) == (record.start, record.stop)
+            if fits and path.is_file() and path.stat().st_size == record.num_bytes:
+                finished[record.number] = record
+        return finished
+
+    def _enter(self, stage: Stage, **fields: object) -> None:
+        self._services.table.update_job(self._job.id, stage=stage, progress=_BEGIN[stage], **fields)
+
+    def _report_analysis(self, share: float) -> None:
+        begin, end = _BEGIN[Stage.ANALYSING], _BEGIN[Stage.RENDERING]
+        self._services.table.update_job(self._job.id, progress=begin + (end - begin) * share)
+
+    def _count(self, num_frames: int) -> None:
+        self._num_done += num_frames
+        begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
+        share = self._num_done / max(1, self._num_frames)
+        self._services.table.update_job(
+            self._job.id, num_frames_done=self._num_done, progress=begin + (end - begin) * share
+        )

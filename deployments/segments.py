@@ -1,0 +1,53 @@
+"""How the output of a job is cut up: blocks of speech, and segments of video inside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from config import RenderConfig
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Output frames [start, stop) that are rendered and encoded as one piece."""
+
+    number: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Output frames [start, stop) whose landmarks are generated together, and the segments that tile them."""
+
+    start: int
+    stop: int
+    segments: tuple[Segment, ...]
+
+
+def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Block]:
+    """Tile [0, num_frames) with blocks of about `block_seconds` and segments of about `segment_seconds`.
+
+    The first segment is `first_segment_seconds` long so that a preview starts early. The plan depends on nothing
+    else, so that a job that is resumed finds its finished segments again.
+    """
+    per_block = max(1, round(render.block_seconds * fps))
+    per_segment = max(1, round(render.segment_seconds * fps))
+    blocks: list[Block] = []
+    number = 0
+    for start in range(0, num_frames, per_block):
+        stop = min(start + per_block, num_frames)
+        edges = [start]
+        if start == 0:
+            edges.append(min(stop, max(1, round(render.first_segment_seconds * fps))))
+        while edges[-1] < stop:
+            left = stop - edges[-1]
+            # A rest shorter than half a segment joins the last one: tiny segments cost a call and a key frame each.
+            edges.append(stop if left < 1.5 * per_segment else edges[-1] + per_segment)
+        segments = []
+        for first, last in zip(edges, edges[1:], strict=False):
+            segments.append(Segment(number, first, last))
+            number += 1
+        blocks.append(Block(start, stop, tuple(segments)))
+    return blocks

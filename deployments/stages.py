@@ -1,0 +1,118 @@
+"""The Director's view of the other stages: each request with its bound, ready to be awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from config import PipelineConfig
+from deployments.audio_features import PreparedSpeech
+from deployments.calls import CallBounds, call_stage
+from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo, Tracked
+from deployments.studio import Probed
+from models.drive import Drive
+from models.exemplar_path import PathState
+from models.face_choice import FaceChoice
+from models.face_track import RawLandmarks, TrackState
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Handles of the stages behind the Director."""
+
+    config: PipelineConfig
+    audio_features: DeploymentHandle
+    landmark_generator: DeploymentHandle
+    studio: DeploymentHandle
+
+    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
+        """See `Studio.probe`."""
+        probed: Probed = await self._call("Studio.probe", 0, lambda: self.studio.probe.remote(video, audio))
+        return probed
+
+    async def prepare_speech(self, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
+        """See `AudioFeatures.prepare`; `duration_seconds` of `audio` bounds the wait."""
+        prepared: PreparedSpeech = await self._call(
+            "AudioFeatures.prepare",
+            int(duration_seconds),
+            lambda: self.audio_features.prepare.remote(audio, speech),
+        )
+        return prepared
+
+    async def track(
+        self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None
+    ) -> Tracked:
+        """See `LandmarkGenerator.track`."""
+        tracked: Tracked = await self._call(
+            "LandmarkGenerator.track",
+            stop - start,
+            lambda: self.landmark_generator.track.remote(source, choice, start, stop, state),
+        )
+        return tracked
+
+    async def build_avatar(
+        self,
+        source: SourceVideo,
+        chunks: Sequence[RawLandmarks],
+        speech: tuple[Path, PreparedSpeech] | None,
+        avatar_dir: Path,
+    ) -> bool:
+        """See `LandmarkGenerator.build_avatar`; `speech` is the source's own prepared sound, if it has any."""
+
+        def start() -> DeploymentResponse[bool]:
+            features = None
+            if speech is not None:
+                path, prepared = speech
+                seconds = min(source.info.duration_seconds, self.config.render.block_seconds * 2)
+                features = self.audio_features.extract.remote(path, prepared.level, 0.0, seconds)
+            return self.landmark_generator.build_avatar.remote(source, chunks, features, avatar_dir)
+
+        talks: bool = await self._call("LandmarkGenerator.build_avatar", source.info.num_frames, start)
+        return talks
+
+    async def generate(
+        self, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
+    ) -> GeneratedBlock:
+        """Chain AudioFeatures.extract -> LandmarkGenerator.generate; the features do not pass through here."""
+        fps = request.source.info.fps
+        start_seconds = float(request.first_frame / fps)
+        stop_seconds = float((request.first_frame + request.num_frames) / fps)
+
+        def start() -> DeploymentResponse[GeneratedBlock]:
+            features = self.audio_features.extract.remote(speech, prepared.level, start_seconds, stop_seconds)
+            return self.landmark_generator.generate.remote(features, request, state)
+
+        block: GeneratedBlock = await self._call("LandmarkGenerator.generate", request.num_frames, start)
+        return block
+
+    async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
+        """See `Studio.render`."""
+        segment: bytes = await self._call(
+            "Studio.render",
+            len(drive.source_index),
+            lambda: self.studio.render.remote(avatar_dir, source, drive, engine),
+        )
+        return segment
+
+    async def join(
+        self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        """See `Studio.join`."""
+        await self._call(
+            "Studio.join", num_frames // 4, lambda: self.studio.join.remote(segments, audio, out, source, num_frames)
+        )
+
+    async def ready(self) -> bool:
+        """True when each stage answers."""
+        for handle in (self.audio_features, self.landmark_generator, self.studio):
+            await call_stage("ready", handle.ready.remote, CallBounds(5.0, 1))
+        return True
+
+    async def _call(self, stage: str, num_frames: int, start: Callable[[], DeploymentResponse[Any]]) -> Any:
+        jobs = self.config.jobs
+        bounds = CallBounds(jobs.min_call_timeout_s + jobs.timeout_s_per_frame * num_frames, jobs.max_attempts)
+        return await call_stage(stage, start, bounds)

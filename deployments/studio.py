@@ -1,0 +1,148 @@
+"""Studio: decodes, cuts, pastes back and encodes one segment; the only place where full frames live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from config import PipelineConfig
+from deployments.calls import CallBounds, call_stage
+from deployments.landmark_generator import SourceVideo
+from deployments.replica import Loaded, claim_threads
+from media.joiner import join_segments
+from media.planes import Planes
+from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+from models.avatar import Avatar
+from models.drive import Drive
+from models.engine import FaceChunk, FacePatches, cut_faces
+
+_MAX_CHUNK_BYTES = 64 * 1024**2  # decoded frames of one chunk
+
+
+class Probed(NamedTuple):
+    """What the probe found; None for what was not asked."""
+
+    video: VideoInfo | None
+    audio: AudioInfo | None
+
+
+class _Pending(NamedTuple):
+    """A chunk whose faces are being made."""
+
+    frames: list[Planes]
+    faces: FaceChunk
+    patches: asyncio.Future[FacePatches]
+
+
+@serve.deployment
+class Studio:
+    """Renders segments. A call reads nothing but the avatar and the source, and returns encoded bytes."""
+
+    def __init__(self, config: PipelineConfig, face_synthesis: DeploymentHandle) -> None:
+        """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
+        self._config = config
+        self._face_synthesis = face_synthesis
+        self._num_threads = claim_threads()
+        self._readers = Loaded(4, FrameReader.close)
+        self._avatars = Loaded(8)
+
+    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
+        """Check inputs before anything is promised.
+
+        Raises:
+            MediaError: One of them cannot be used.
+            MediaLimitError: One of them passes a limit.
+        """
+
+        def work() -> Probed:
+            limits = self._config.limits
+            return Probed(
+                probe_video(video, limits) if video is not None else None,
+                probe_audio(audio, limits) if audio is not None else None,
+            )
+
+        return await asyncio.to_thread(work)
+
+    async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
+        """Return one encoded segment: the frames of `drive`, with the faces of `engine`.
+
+        Crops travel to FaceSynthesis in a window of un-awaited calls, and patches are pasted back in order.
+        """
+        render = self._config.render
+        avatar = self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir))
+        reader_key = (source.path, int(drive.source_index[0]))
+        reader = self._readers.take(reader_key, lambda: self._open(source))
+        writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=self._num_threads)
+        window: deque[_Pending] = deque()
+        try:
+            step = self._chunk_frames(source.info)
+            for start in range(0, len(drive.source_index), step):
+                piece = drive.slice(start, min(start + step, len(drive.source_index)))
+                frames, faces = await asyncio.to_thread(_decode_and_cut, reader, avatar, piece)
+                window.append(_Pending(frames, faces, self._synthesize(engine, faces)))
+                if len(window) >= render.chunk_window:
+                    await _write(writer, window.popleft())
+            while window:
+                await _write(writer, window.popleft())
+            segment = await asyncio.to_thread(writer.finish)
+        except BaseException:
+            for pending in window:
+                pending.patches.cancel()
+            await asyncio.to_thread(reader.close)
+            raise
+        self._readers.put((source.path, int(drive.source_index[-1]) + 1), reader)
+        self._avatars.put(avatar_dir, avatar)
+        return segment
+
+    async def join(
+        self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        """Join finished segments by packet copy and add the caller's sound."""
+        await asyncio.to_thread(join_segments, segments, audio, out, source.info, num_frames)
+
+    async def ready(self) -> bool:
+        """True once the replica runs."""
+        return True
+
+    def _open(self, source: SourceVideo) -> FrameReader:
+        return FrameReader(
+            source.path, source.info, self._config.render.reader_cache_bytes, num_threads=self._num_threads
+        )
+
+    def _chunk_frames(self, info: VideoInfo) -> int:
+        frame_bytes = info.width * info.height * 3 // 2
+        return max(4, min(self._config.render.chunk_frames, _MAX_CHUNK_BYTES // frame_bytes))
+
+    def _synthesize(self, engine: str, faces: FaceChunk) -> asyncio.Future[FacePatches]:
+        jobs = self._config.jobs
+        bounds = CallBounds(
+            jobs.min_call_timeout_s + jobs.timeout_s_per_frame * self._config.render.chunk_frames, jobs.max_attempts
+        )
+
+        def start() -> DeploymentResponse[FacePatches]:
+            return self._face_synthesis.synthesize.remote(engine, faces)
+
+        return asyncio.ensure_future(call_stage("FaceSynthesis", start, bounds))
+
+
+def _decode_and_cut(reader: FrameReader, avatar: Avatar, drive: Drive) -> tuple[list[Planes], FaceChunk]:
+    frames = list(reader.read(drive.source_index.tolist()))
+    return frames, cut_faces(avatar, drive, frames)
+
+
+async def _write(writer: SegmentWriter, pending: _Pending) -> None:
+    patches = await pending.patches
+
+    def encode() -> None:
+        for number, frame in enumerate(pending.frames):
+            writer.write(frame, patches.patch(number))
+
+    await asyncio.to_thread(encode)

@@ -1,0 +1,136 @@
+"""Every error that Lipwright raises on purpose.
+
+    LipwrightError                       500  internal
+    ├── InputError (ValueError)          422  input_invalid          the caller's input; never retried
+    │   ├── MediaError                   422  media_invalid          cannot be opened or decoded
+    │   ├── MediaLimitError              413  media_too_large        decodes, but passes a limit
+    │   ├── FaceNotFoundError            422  face_not_found
+    │   ├── OptionError                  422  option_invalid
+    │   └── UrlInputError                422  url_input_unsupported
+    ├── NotFoundError (LookupError)      404  not_found
+    ├── StateError                       409  state_conflict         e.g. the video of a running job
+    ├── CancelledJobError                409  cancelled
+    ├── CapacityError                    429  over_capacity          retryable
+    ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
+    ├── ReplicaLostError                 503  replica_lost           retryable
+    ├── WeightsError                     500  weights_invalid
+    └── ConfigError (ValueError)         500  config_invalid
+
+Arguments are positional, so that each class survives pickling between processes. `code` is stable and is
+what clients match on; `retryable` says whether the same request can succeed later.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LipwrightError(Exception):
+    """Base of every error raised on purpose. `str(error)` is one line for the user."""
+
+    status_code: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class InputError(LipwrightError, ValueError):
+    """The caller's input cannot be used; the message names the file, the expected and the found."""
+
+    status_code = 422
+    code = "input_invalid"
+
+
+class MediaError(InputError):
+    """A file cannot be opened or decoded as sound or picture."""
+
+    code = "media_invalid"
+
+
+class MediaLimitError(InputError):
+    """A file passes a limit of `config.MediaLimits`."""
+
+    status_code = 413
+    code = "media_too_large"
+
+
+class FaceNotFoundError(InputError):
+    """No usable face in the source, or not the one that was asked for."""
+
+    code = "face_not_found"
+
+
+class OptionError(InputError):
+    """An option has a value that does not exist."""
+
+    code = "option_invalid"
+
+
+class UrlInputError(InputError):
+    """An input was given as a URL."""
+
+    code = "url_input_unsupported"
+
+
+class NotFoundError(LipwrightError, LookupError):
+    """No job, avatar or file of that name."""
+
+    status_code = 404
+    code = "not_found"
+
+
+class StateError(LipwrightError):
+    """The thing exists, but is not in a state in which this can be done."""
+
+    status_code = 409
+    code = "state_conflict"
+
+
+class CancelledJobError(LipwrightError):
+    """The job was cancelled by its owner."""
+
+    status_code = 409
+    code = "cancelled"
+
+
+class CapacityError(LipwrightError):
+    """The service is full; try again later."""
+
+    status_code = 429
+    code = "over_capacity"
+    retryable = True
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds to wait before the next try: the second argument, 5 when none was given."""
+        return float(self.args[1]) if len(self.args) > 1 else 5.0
+
+
+class StageTimeoutError(LipwrightError, TimeoutError):
+    """A stage took longer than its bound."""
+
+    status_code = 504
+    code = "stage_timeout"
+    retryable = True
+
+
+class ReplicaLostError(LipwrightError):
+    """A stage's replica died on every attempt."""
+
+    status_code = 503
+    code = "replica_lost"
+    retryable = True
+
+
+class WeightsError(LipwrightError):
+    """A weights file is missing or is not the one expected."""
+
+    code = "weights_invalid"
+
+
+class ConfigError(LipwrightError, ValueError):
+    """A setting cannot be used."""
+
+    code = "config_invalid"

@@ -1,0 +1,260 @@
+"""Sound: any container's first track on its presentation timeline, and the 16 kHz copy that the models hear."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.container import ffmpeg_errors, open_container
+from media.probe import AudioInfo, audio_stream
+
+SPEECH_SAMPLE_RATE: Final = 16000
+"""Samples per second of the speech copy."""
+_INT16_SCALE: Final = 32768
+# Formats whose time 0 is the presentation's; in the others the first time stamp is arbitrary.
+_ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+_MAX_PADDING_SAMPLES: Final = 4096
+"""Codec padding that MP4 leaves at the end: at most two AAC-HE frames."""
+_MIN_GAP_SECONDS: Final = 0.1
+"""A hole in the time stamps that is filled with silence; shorter ones are rounding."""
+
+
+class SoundTrack:
+    """The first sound track of a file, decoded block by block from presentation time 0.
+
+    Sound that starts late is preceded by silence, sound before time 0 and the codec's padding are dropped, holes
+    are filled. Bounded memory.
+
+    Args:
+        path: Any file with sound.
+        limits: Bounds; the duration is enforced on what is decoded.
+
+    Raises:
+        MediaError: The file has no usable sound.
+    """
+
+    info: AudioInfo
+    """The track's own rate and channels; `duration_seconds` counts the samples once `blocks` is exhausted."""
+
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._container: InputContainer = open_container(path, limits)
+        self._stream: AudioStream = audio_stream(self._container, path)
+        for other in self._container.streams:
+            if other.index != self._stream.index:
+                other.discard = Discard.all
+        context = self._stream.codec_context
+        self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
+
+    def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[np.generic]]:
+        """The whole track, resampled; can be read once.
+
+        Args:
+            sample_rate: Samples per second of the result.
+            layout: `mono` or `stereo`.
+            sample_format: A planar or mono FFmpeg sample format, such as `fltp` or `s16p`.
+
+        Yields:
+            (channels, n) blocks in the dtype of `sample_format`; together round(duration x sample_rate) samples.
+
+        Raises:
+            MediaError: Nothing decodes.
+            MediaLimitError: Longer than allowed.
+        """
+        resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
+        num_left = 0
+        num_out = 0
+        for frame in self._timeline():
+            for block in resampler.resample(frame):
+                num_out += block.samples
+                yield block.to_ndarray()
+        num_left = round(self.info.duration_seconds * sample_rate) - num_out
+        for block in resampler.resample(None):
+            samples = block.to_ndarray()[:, : max(num_left, 0)]
+            num_left -= samples.shape[1]
+            yield samples
+        if num_left > 0:
+            num_channels = 1 if layout == "mono" else 2
+            dtype = np.int16 if sample_format.startswith("s16") else np.float32
+            yield np.zeros((num_channels, num_left), dtype)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _timeline(self) -> Iterator[AudioFrame]:
+        """Decoded frames with silence put in and padding cut off; each is (channels, n) at the track's rate."""
+        num_samples = 0
+        end: int | None = None
+        origin = self._origin()
+        rate, layout = 0, ""
+        for frame in self._decoded():
+            if not rate:
+                rate, layout = frame.sample_rate, frame.layout.name
+                end = self._padding_limit(rate)
+                self.info = AudioInfo(rate, frame.layout.nb_channels, 0.0, self.info.codec)
+            start = num_samples
+            if frame.pts is not None and frame.time_base:
+                start = round((frame.pts * frame.time_base - origin) * rate)
+            gap = start - num_samples
+            if gap > 0 and (num_samples == 0 or gap > _MIN_GAP_SECONDS * rate):
+                self._check_length((num_samples + gap) / rate)
+                yield from _silence(frame, gap)
+                num_samples += gap
+            stop = frame.samples
+            if end is not None and 0 < num_samples + stop - end <= _MAX_PADDING_SAMPLES:
+                stop = max(end - num_samples, 0)
+            first = min(-gap, stop) if gap < 0 and num_samples == 0 else 0
+            if stop > first:
+                yield _finite(frame, first, stop)
+                num_samples += (stop - first) * rate // frame.sample_rate
+            self._check_length(num_samples / rate)
+        if not num_samples:
+            raise MediaError(f"{self._path.name}: expected sound, found an empty sound track.")
+        self.info = AudioInfo(rate, self.info.num_channels, num_samples / rate, self.info.codec)
+
+    def _decoded(self) -> Iterator[AudioFrame]:
+        last_error: FFmpegError | None = None
+        num_frames = 0
+        with ffmpeg_errors(self._path, "readable sound packets"):
+            for packet in self._container.demux(self._stream):
+                try:
+                    for frame in packet.decode():
+                        num_frames += 1
+                        if frame.samples:
+                            yield frame
+                except FFmpegError as error:
+                    last_error = error  # a broken packet costs its own sound only
+            if not num_frames and last_error is not None:
+                raise last_error
+
+    def _origin(self) -> Fraction:
+        if self._container.format.name in _ZERO_BASED:
+            return Fraction(0)
+        return Fraction(self._container.start_time or 0, 1_000_000)
+
+    def _padding_limit(self, rate: int) -> int | None:
+        """Sample at which MP4 says that the track ends; what follows within a frame is the encoder's padding."""
+        if self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2" or not self._stream.duration:
+            return None
+        start = max(self._stream.start_time or 0, 0)
+        return round((start + self._stream.duration) * (self._stream.time_base or 0) * rate)
+
+    def _check_length(self, seconds: float) -> None:
+        if seconds > self._limits.max_audio_seconds:
+            raise MediaLimitError(
+                f"{self._path.name}: expected at most {self._limits.max_audio_seconds:g} s of sound, found more."
+            )
+
+
+def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
+    """Writes the 16 kHz mono copy of a file's sound, streaming.
+
+    Args:
+        path: Any file with sound, a video too.
+        out: The `.npy` file to write: int16, (samples,); sample 0 is presentation time 0. Replaced as a whole.
+        limits: Bounds on the input.
+
+    Returns:
+        The track's own rate, channels and counted duration.
+
+    Raises:
+        MediaError: No usable sound.
+        MediaLimitError: Longer or larger than allowed.
+    """
+    track = SoundTrack(path, limits)
+    try:
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=out.name, delete=False) as file:
+            try:
+                _write_npy_header(file, 0)
+                num_samples = 0
+                for block in track.blocks(SPEECH_SAMPLE_RATE, "mono", "s16p"):
+                    file.write(np.ascontiguousarray(block[0]).tobytes())
+                    num_samples += block.shape[1]
+                file.seek(0)
+                _write_npy_header(file, num_samples)
+                file.flush()
+                os.replace(file.name, out)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    finally:
+        track.close()
+    return track.info
+
+
+def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
+    """Part of a speech copy.
+
+    Args:
+        speech: What `extract_speech` wrote; only the part asked for is read from disk.
+        start_seconds: Start of the half-open range; may be negative.
+        stop_seconds: End of the range; may lie behind the file's end.
+
+    Returns:
+        (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.
+    """
+    samples = np.load(speech, mmap_mode="r")
+    start, stop = round(start_seconds * SPEECH_SAMPLE_RATE), round(stop_seconds * SPEECH_SAMPLE_RATE)
+    part = np.zeros(max(stop - start, 0), np.float32)
+    first, last = max(start, 0), min(stop, len(samples))
+    if first < last:
+        np.divide(samples[first:last], _INT16_SCALE, out=part[first - start : last - start])
+    return part
+
+
+def num_output_frames(duration_seconds: float, fps: Fraction) -> int:
+    """ceil(duration x fps): the frames that cover the sound.
+
+    A thousandth of a frame, less than one sample of sound, is taken for rounding: 10.0 s at 25 fps is 250 frames
+    even if the product comes out a little above.
+    """
+    return max(math.ceil(Fraction(duration_seconds) * fps - Fraction(1, 1000)), 1)
+
+
+def _write_npy_header(file: BinaryIO, num_samples: int) -> None:
+    # numpy pads this header so that a longer first axis fits in place.
+    header = {"descr": "<i2", "fortran_order": False, "shape": (num_samples,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:
+    for start in range(0, num_samples, like.sample_rate):
+        frame = AudioFrame(like.format.name, like.layout.name, min(like.sample_rate, num_samples - start))
+        for plane in frame.planes:
+            fill = 128 if like.format.name.startswith("u8") else 0
+            np.frombuffer(plane, np.uint8)[:] = fill
+        frame.sample_rate = like.sample_rate
+        yield frame
+
+
+def _finite(frame: AudioFrame, first: int, stop: int) -> AudioFrame:
+    """Samples [first, stop) of a frame, without NaN and infinity, which would spread through the resampler."""
+    samples = frame.to_ndarray()
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    elif first == 0 and stop == frame.samples:
+        frame.pts = None
+        return frame
+    step = 1 if frame.format.is_planar else frame.layout.nb_channels
+    part = np.ascontiguousarray(samples[:, first * step : stop * step])
+    cut = AudioFrame.from_ndarray(part, format=frame.format.name, layout=frame.layout.name)
+    cut.sample_rate = frame.sample_rate
+    return cut

@@ -1,0 +1,127 @@
+"""The guarded door: every file that a caller sent is opened here and nowhere else.
+
+The demuxer list is the real guard: playlists and scripts (HLS, DASH, ffconcat, SDP) can name other files and
+hosts, so they are not on it, and neither is `image2`, which expands patterns in file names. The protocol list
+keeps a demuxer that does open something from leaving the file system.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import av
+import av.container
+import av.error
+import av.logging
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+
+FORMATS: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"
+    "png_pipe,jpeg_pipe,webp_pipe"
+)
+"""FFmpeg demuxers that may open a caller's file."""
+
+_PICTURES: Final = ((b"\x89PNG\r\n\x1a\n", 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
+_TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
+
+
+def open_container(path: Path, limits: MediaLimits) -> av.container.InputContainer:
+    """Opens a file that nobody trusts. The caller closes it.
+
+    Args:
+        path: A regular file; its name is used in messages only, never to choose a format.
+        limits: Bytes, streams, pixels and wall clock allowed.
+
+    Returns:
+        The open container, its streams known, nothing decoded.
+
+    Raises:
+        MediaError: Not a regular file, empty, of a format that is not allowed, or not readable; the message
+            carries FFmpeg's last line.
+        MediaLimitError: More bytes, streams or pixels than allowed.
+    """
+    name = path.name
+    _check_size(path, limits)
+    # Frame threads log through a callback that needs the GIL; at PANIC only the last error is kept, for messages.
+    av.logging.set_level(av.logging.PANIC)
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "file",
+        "max_pixels": str(decoder_max_pixels(limits)),
+    }
+    with ffmpeg_errors(path, "a sound, video or picture file"):
+        container = av.open(
+            str(path.absolute()),
+            "r",
+            _picture_format(path),
+            options,
+            timeout=limits.open_timeout_s,
+            metadata_errors="ignore",
+        )
+    if not isinstance(container, av.container.InputContainer) or len(container.streams) > limits.max_streams:
+        num_streams = len(container.streams)
+        container.close()
+        raise MediaLimitError(f"{name}: expected at most {limits.max_streams} streams, found {num_streams}.")
+    return container
+
+
+@contextmanager
+def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
+    """Turns what FFmpeg raises inside the block into the project's errors.
+
+    Args:
+        path: The file being read, named in the message.
+        expected: What the block needs, as in "expected a video stream".
+
+    Raises:
+        MediaError: FFmpeg refused the file.
+        MediaLimitError: FFmpeg met a frame with more pixels than allowed.
+    """
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        line = error.log[2].strip() if error.log else ""
+        found = error.strerror or type(error).__name__
+        if isinstance(error, av.error.ExitError):
+            found = "it could not be read in time"
+        message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
+        raise (MediaLimitError if passes_pixel_limit(error) else MediaError)(message) from error
+
+
+def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
+    """Whether FFmpeg refused a frame because of `max_pixels`."""
+    return bool(error.log) and _TOO_MANY_PIXELS in error.log[2]
+
+
+def decoder_max_pixels(limits: MediaLimits) -> int:
+    """FFmpeg's own `max_pixels`: a little above the limit, because codecs pad frames to whole blocks."""
+    return limits.max_pixels * 9 // 8 + 256 * 256
+
+
+def _check_size(path: Path, limits: MediaLimits) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"{path.name}: expected a readable file, found: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{path.name}: expected a regular file, found something else.")
+    if status.st_size == 0:
+        raise MediaError(f"{path.name}: expected a sound, video or picture file, found an empty file.")
+    if status.st_size > limits.max_upload_bytes:
+        raise MediaLimitError(f"{path.name}: expected at most {limits.max_upload_bytes} bytes, found {status.st_size}.")
+
+
+def _picture_format(path: Path) -> str | None:
+    """Demuxer of a still picture by its first bytes; FFmpeg would take `image2` by the file's name instead."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    for magic, offset, demuxer in _PICTURES:
+        if head[offset : offset + len(magic)] == magic and (offset == 0 or head.startswith(b"RIFF")):
+            return demuxer
+    return None

@@ -1,0 +1,176 @@
+"""Times and key frames of every frame of a video stream, read from its packets without decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.container import ffmpeg_errors, open_container
+
+FALLBACK_FPS: Final = Fraction(25)
+_MAX_FPS: Final = 240
+_PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
+_NOMINAL_RATES: Final = tuple(
+    sorted(
+        [Fraction(n) for n in range(1, _MAX_FPS + 1)] + [Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120, 240)]
+    )
+)
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """Every frame of one stream in presentation order, and the constant-rate grid laid over it."""
+
+    pts: NDArray[np.int64]
+    """(N,) presentation times in `time_base` units, ascending when `timed`."""
+    keys: NDArray[np.int64]
+    """(K,) indices of key frames, ascending; decoding can start at each."""
+    time_base: Fraction
+    fps: Fraction
+    """Rate of the constant-rate grid, frames per second."""
+    num_frames: int
+    """Frames on the constant-rate grid."""
+    is_variable_rate: bool
+    timed: bool
+    """Whether each frame has a time of its own. If not, frames can only be counted from the start."""
+    is_picture: bool
+
+    def source_frame(self, index: int) -> int:
+        """Frame of the stream nearest in time to frame `index` of the constant-rate grid (the earlier in a tie)."""
+        last = len(self.pts) - 1
+        if not self.is_variable_rate:
+            return min(index, last)
+        target = int(self.pts[0]) + index / self.fps / self.time_base
+        after = min(int(np.searchsorted(self.pts, float(target))), last)
+        before = max(after - 1, 0)
+        return before if target - int(self.pts[before]) <= int(self.pts[after]) - target else after
+
+    def key_before(self, frame: int) -> int:
+        """Index of the last key frame at or before `frame`; 0 if there is none or frames have no times."""
+        if not self.timed:
+            return 0
+        position = int(np.searchsorted(self.keys, frame, side="right")) - 1
+        return int(self.keys[position]) if position >= 0 else 0
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not a cover picture.
+
+    Raises:
+        MediaError: There is none, or this build of FFmpeg cannot decode it.
+    """
+    streams = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    if not streams:
+        found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+        raise MediaError(f"{path.name}: expected a video stream or a picture, found only: {found}.")
+    if streams[0].codec_context is None:
+        raise MediaError(f"{path.name}: expected a video codec that FFmpeg decodes, found an unknown one.")
+    return streams[0]
+
+
+def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
+    """The table of a file, remembered by path, size and time of change: every segment of a job asks for it again.
+
+    Raises:
+        MediaError: No video stream, no frame, or an encrypted stream.
+        MediaLimitError: More frames or seconds than allowed.
+    """
+    status = path.stat()
+    return _read_table(path, status.st_size, status.st_mtime_ns, limits)
+
+
+@lru_cache(maxsize=8)
+def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits) -> FrameTable:
+    with open_container(path, limits) as container:
+        stream = video_stream(container, path)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        pts, keys, last_duration = _read_packets(container, stream, path, limits)
+        time_base = stream.time_base or Fraction(1, 90000)
+        stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]
+        is_picture = container.format.name in _PICTURE_DEMUXERS
+    order = np.argsort(pts, kind="stable")
+    timed = len(pts) == 1 or bool(np.all(np.diff(pts[order]) > 0))
+    if timed:
+        pts, keys = pts[order], np.flatnonzero(np.isin(order, keys))
+    seconds = float((int(pts[-1]) - int(pts[0]) + last_duration) * time_base) if timed else 0.0
+    if seconds > limits.max_video_seconds:
+        raise MediaLimitError(
+            f"{path.name}: expected at most {limits.max_video_seconds:g} s of video, found {seconds:.0f} s."
+        )
+    fps, is_variable = _grid_rate(pts, time_base, last_duration, stated) if timed else (_stated_rate(stated), False)
+    num_frames = len(pts) if not is_variable else max(round(seconds * fps), 1)
+    return FrameTable(pts, keys, time_base, fps, num_frames, is_variable, timed, is_picture)
+
+
+def _read_packets(
+    container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Times (decoding order), positions of key frames, duration of the frame shown last (all in time_base units)."""
+    pts: list[int] = []
+    keys: list[int] = []
+    last = (-(2**62), 0)
+    step = 0
+    max_frames = int(limits.max_video_seconds * _MAX_FPS)
+    with ffmpeg_errors(path, "readable video packets"):
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            if not pts and packet.has_sidedata("encryption_info"):
+                raise MediaError(f"{path.name}: expected a video that can be decoded, found an encrypted one.")
+            time = packet.pts if packet.pts is not None else packet.dts
+            # A frame without a time repeats the last one, which makes the table an untimed one.
+            time = time if time is not None else (pts[-1] if pts else 0)
+            step = packet.duration or step
+            last = max(last, (time, step))
+            if packet.is_keyframe:
+                keys.append(len(pts))
+            pts.append(time)
+            if len(pts) > max_frames:
+                raise MediaLimitError(f"{path.name}: expected at most {max_frames} frames, found more.")
+    if not pts:
+        raise MediaError(f"{path.name}: expected at least one video frame, found none.")
+    return np.array(pts, np.int64), np.array(keys, np.int64), last[1]
+
+
+def _grid_rate(
+    pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: list[Fraction]
+) -> tuple[Fraction, bool]:
+    """(fps, is_variable_rate): a rate that all frames keep, else the average rate."""
+    if len(pts) < 2:
+        return _stated_rate(stated), False
+    span = int(pts[-1]) - int(pts[0])
+    mean = (len(pts) - 1) / (span * time_base)
+    candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]
+    seconds = (pts - pts[0]) * float(time_base)
+    for rate in map(_snap, candidates):
+        # A third of a frame covers the rounding of millisecond containers at any rate up to 240.
+        if np.max(np.abs(seconds * float(rate) - np.arange(len(pts)))) < 1 / 3:
+            return rate, False
+    average = len(pts) / ((span + (last_duration or span // (len(pts) - 1))) * time_base)
+    return min(_snap(average), Fraction(_MAX_FPS)), True
+
+
+def _stated_rate(stated: list[Fraction]) -> Fraction:
+    for rate in stated:
+        if 1 <= rate <= _MAX_FPS:
+            return _snap(rate)
+    return FALLBACK_FPS
+
+
+def _snap(rate: Fraction) -> Fraction:
+    """The nominal rate within 0.02 %, else the same rate with a denominator that MP4 can carry."""
+    nominal = min(_NOMINAL_RATES, key=lambda known: abs(known - rate))
+    return nominal if abs(nominal - rate) * 5000 <= rate else rate.limit_denominator(1001)

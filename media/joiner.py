@@ -1,0 +1,164 @@
+"""The result: segments joined by copying packets, with the caller's own sound beside them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from errors import LipwrightError
+from media.audio import SoundTrack
+from media.container import open_container
+from media.frame_table import video_stream
+from media.probe import VideoInfo
+
+# ISO/IEC 14496-3, table 1.18: the rates that AAC can name.
+_AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
+_FALLBACK_RATE: Final = 48000
+_AAC_FRAME: Final = 1024
+_MAX_BITS_PER_SAMPLE: Final = 5
+"""AAC carries at most 6144 bits a frame and channel, that is 6 a sample."""
+_BITS_PER_CHANNEL: Final = 96_000
+
+
+def join_segments(
+    segments: Sequence[Path],
+    audio: Path,
+    out: Path,
+    info: VideoInfo,
+    num_frames: int,
+    limits: MediaLimits | None = None,
+) -> None:
+    """Writes the finished MP4: video by packet copy, the caller's sound as AAC, `moov` in front, nothing late.
+
+    Args:
+        segments: Files that `media.writer.SegmentWriter` made with the same settings, in order.
+        audio: The caller's own file; its sound keeps its rate where AAC has it, and up to two channels.
+        out: The file to write; it appears as a whole or not at all.
+        info: What the segments were written with.
+        num_frames: Frames that all segments together must have. Sound behind the last one is cut.
+        limits: Bounds on `audio`; the default ones if None.
+
+    Raises:
+        LipwrightError: The segments have another number of frames or differ in their settings.
+        MediaError: A segment or the sound cannot be read.
+    """
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
+    os.close(handle)
+    track = SoundTrack(audio, limits or MediaLimits())
+    try:
+        container = av.open(name, "w", format="mp4", options={"movflags": "+faststart"})
+        assert isinstance(container, OutputContainer)
+        with container:
+            _mux(container, segments, track, info, num_frames)
+        os.replace(name, out)
+    except BaseException:
+        os.unlink(name)
+        raise
+    finally:
+        track.close()
+
+
+def _mux(
+    container: OutputContainer, segments: Sequence[Path], track: SoundTrack, info: VideoInfo, num_frames: int
+) -> None:
+    with open_container(segments[0], MediaLimits()) as first:
+        template = video_stream(first, segments[0])
+        video = container.add_stream_from_template(template, opaque=True)
+        video.time_base = 1 / info.fps
+        headers = template.codec_context.extradata
+    sound = _add_aac_stream(container, track)
+    video_packets = _video_packets(segments, video, headers, info, num_frames)
+    sound_packets = _sound_packets(track, sound, Fraction(num_frames) / info.fps)
+    # The muxer holds packets back until it has some of each stream, so both are fed in step.
+    pending = next(sound_packets, None)
+    for packet in video_packets:
+        shown = (packet.pts or 0) / info.fps
+        while pending is not None and (pending.pts or 0) * pending.time_base <= shown:
+            container.mux(pending)
+            pending = next(sound_packets, None)
+        container.mux(packet)
+    while pending is not None:
+        container.mux(pending)
+        pending = next(sound_packets, None)
+
+
+def _video_packets(
+    segments: Sequence[Path], stream: VideoStream, headers: bytes | None, info: VideoInfo, num_frames: int
+) -> Iterator[Packet[VideoStream]]:
+    """Packets of all segments, their times counted in frames from the start of the result."""
+    num_done = 0
+    for path in segments:
+        num_before = num_done
+        with open_container(path, MediaLimits()) as container:
+            source = video_stream(container, path)
+            if source.codec_context.extradata != headers:
+                raise LipwrightError(f"{path.name}: expected the encoder settings of the first segment, found others.")
+            for packet in container.demux(source):
+                if packet.pts is None or packet.dts is None:
+                    continue  # the empty packet that ends a stream
+                to_frames = packet.time_base * info.fps
+                packet.pts = num_before + round(packet.pts * to_frames)
+                packet.dts = num_before + round(packet.dts * to_frames)
+                packet.duration = 1
+                packet.time_base = 1 / info.fps
+                packet.stream = stream
+                num_done += 1
+                yield packet
+    if num_done != num_frames:
+        raise LipwrightError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
+
+
+def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStream:
+    rate = track.info.sample_rate if track.info.sample_rate in _AAC_RATES else _FALLBACK_RATE
+    num_channels = 1 if track.info.num_channels == 1 else 2
+    stream = container.add_stream("aac", rate=rate)
+    stream.codec_context.layout = "mono" if num_channels == 1 else "stereo"
+    stream.codec_context.bit_rate = num_channels * min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate)
+    stream.codec_context.time_base = Fraction(1, rate)
+    return stream
+
+
+def _sound_packets(track: SoundTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
+    """The sound as AAC, cut at the end of the video, or filled with silence to it if it ends a frame earlier."""
+    rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
+    num_left = round(video_seconds * rate)
+    for samples in _frames_of(track.blocks(rate, layout, "fltp"), num_left):
+        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        frame.sample_rate = rate
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _frames_of(blocks: Iterator[NDArray[np.generic]], num_samples: int) -> Iterator[NDArray[np.float32]]:
+    """(channels, 1024) pieces of at most `num_samples` samples in all; the last one may be shorter."""
+    parts: list[NDArray[np.generic]] = []
+    num_held = 0
+    for block in blocks:
+        block = block[:, :num_samples]
+        num_samples -= block.shape[1]
+        parts.append(block)
+        num_held += block.shape[1]
+        if num_held >= _AAC_FRAME:
+            held = np.concatenate(parts, axis=1).astype(np.float32, copy=False)
+            num_whole = num_held - num_held % _AAC_FRAME
+            for start in range(0, num_whole, _AAC_FRAME):
+                yield np.ascontiguousarray(held[:, start : start + _AAC_FRAME])
+            parts, num_held = [held[:, num_whole:]], num_held - num_whole
+        if num_samples <= 0:
+            break
+    if num_held:
+        yield np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)

@@ -1,0 +1,157 @@
+"""8-bit YUV 4:2:0 pictures: cutting a region out, pasting one back, and the way to RGB and back."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation
+from numpy.typing import NDArray
+
+from media.probe import ColourTags
+
+_SWS_MATRIX: Final = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+# swscale's default path rounds down and is about one level dark.
+_EXACT: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_RANGE_LIMITED: Final = 1
+_RANGE_FULL: Final = 2
+
+
+class Planes(NamedTuple):
+    """One picture in 8-bit YUV 4:2:0."""
+
+    y: NDArray[np.uint8]
+    """(H, W) luma, H and W even."""
+    u: NDArray[np.uint8]
+    """(H/2, W/2) chroma, Cb."""
+    v: NDArray[np.uint8]
+    """(H/2, W/2) chroma, Cr."""
+
+
+class Patch(NamedTuple):
+    """A finished region of a frame; outside its mask it equals the frame bit for bit."""
+
+    x: int
+    """Left edge in luma pixels, even, may be negative."""
+    y: int
+    """Upper edge in luma pixels, even, may be negative."""
+    planes: Planes
+    """(R, R) luma and (R/2, R/2) chroma."""
+
+
+def cut(planes: Planes, x: int, y: int, size: int) -> Planes:
+    """A square region as a copy; what lies outside the frame repeats the frame's edge.
+
+    Args:
+        planes: The frame.
+        x: Left edge in luma pixels, even, may lie outside the frame.
+        y: Upper edge in luma pixels, even, may lie outside the frame.
+        size: Side in luma pixels, even.
+
+    Raises:
+        ValueError: `x`, `y` or `size` is odd, or `size` is not positive.
+    """
+    if x % 2 or y % 2 or size % 2 or size <= 0:
+        raise ValueError(f"Expected even x and y and an even size > 0, got {x = }, {y = }, {size = }.")
+    half = (x // 2, y // 2, size // 2)
+    return Planes(_cut(planes.y, x, y, size), _cut(planes.u, *half), _cut(planes.v, *half))
+
+
+def paste_back(planes: Planes, patch: Patch) -> None:
+    """Writes a patch over the frame, in place; what lies outside the frame is dropped.
+
+    Args:
+        planes: The frame, writable.
+        patch: The region.
+
+    Raises:
+        ValueError: `patch.x` or `patch.y` is odd.
+    """
+    if patch.x % 2 or patch.y % 2:
+        raise ValueError(f"Expected even patch.x and patch.y, got {patch.x = }, {patch.y = }.")
+    _paste(planes.y, patch.planes.y, patch.x, patch.y)
+    _paste(planes.u, patch.planes.u, patch.x // 2, patch.y // 2)
+    _paste(planes.v, patch.planes.v, patch.x // 2, patch.y // 2)
+
+
+def to_rgb(planes: Planes, colour: ColourTags) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, full range, by the picture's own matrix and range.
+
+    An unspecified matrix is read as BT.601, whatever the size, so that a crop and its frame agree.
+    """
+    frame = VideoFrame(planes.y.shape[1], planes.y.shape[0], "yuv420p")
+    for view, plane in zip(frame_planes(frame), planes, strict=True):
+        np.copyto(view, plane)
+    rgb = frame.reformat(
+        format="rgb24",
+        src_colorspace=sws_matrix(colour.matrix),
+        src_color_range=_RANGE_FULL if colour.full_range else _RANGE_LIMITED,
+        dst_color_range=_RANGE_FULL,
+        interpolation=_EXACT,
+        threads=1,
+    )
+    return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)  # (H, W, 3)
+
+
+def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> Planes:
+    """Planes of an (H, W, 3) uint8 RGB picture, H and W even, by the given matrix and range.
+
+    Raises:
+        ValueError: Another shape or an odd size.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[0] % 2 or rgb.shape[1] % 2:
+        raise ValueError(f"Expected (H, W, 3) uint8 with even H and W, got {rgb.shape = }.")
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    return frame_planes(rgb_to_yuv(frame, colour))
+
+
+def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
+    """A yuv420p frame of any RGB frame, with the matrix and range of `colour`."""
+    return frame.reformat(
+        format="yuv420p",
+        dst_colorspace=sws_matrix(colour.matrix),
+        src_color_range=_RANGE_FULL,
+        dst_color_range=_RANGE_FULL if colour.full_range else _RANGE_LIMITED,
+        interpolation=_EXACT,
+        threads=1,
+    )
+
+
+def sws_matrix(matrix: int) -> Colorspace:
+    """swscale's name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale itself."""
+    return _SWS_MATRIX.get(matrix, Colorspace.ITU601)
+
+
+def frame_planes(frame: VideoFrame) -> Planes:
+    """Views on the planes of a yuv420p-like frame, cropped to even; each keeps the frame's memory alive."""
+    width, height = frame.width & ~1, frame.height & ~1
+    views = []
+    for plane, divisor in zip(frame.planes[:3], (1, 2, 2), strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
+        # A negative line size means that the rows are stored bottom-up.
+        rows = rows if plane.line_size > 0 else rows[::-1]
+        views.append(rows[: height // divisor, : width // divisor])
+    return Planes(*views)
+
+
+def _cut(plane: NDArray[np.uint8], x: int, y: int, size: int) -> NDArray[np.uint8]:
+    height, width = plane.shape
+    if 0 <= x and 0 <= y and x + size <= width and y + size <= height:
+        return plane[y : y + size, x : x + size].copy()
+    rows = np.clip(np.arange(y, y + size), 0, height - 1)
+    columns = np.clip(np.arange(x, x + size), 0, width - 1)
+    return plane[rows[:, None], columns[None, :]]
+
+
+def _paste(plane: NDArray[np.uint8], patch: NDArray[np.uint8], x: int, y: int) -> None:
+    top, left = max(y, 0), max(x, 0)
+    bottom, right = min(y + patch.shape[0], plane.shape[0]), min(x + patch.shape[1], plane.shape[1])
+    if top < bottom and left < right:
+        plane[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]

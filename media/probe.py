@@ -1,0 +1,215 @@
+"""What a caller's file really holds, found by opening it guardedly and decoding one frame or one block of sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.container import decoder_max_pixels, ffmpeg_errors, open_container
+from media.frame_table import frame_table, video_stream
+
+__all__ = ["AudioInfo", "ColourTags", "VideoInfo", "audio_stream", "open_container", "probe_audio", "probe_video"]
+
+MIN_SIDE: Final = 16
+"""Smallest width and height in pixels."""
+_SAMPLE_RATES: Final = range(1000, 768_001)
+_UNSPECIFIED: Final = 2
+_FULL_RANGE: Final = 2
+_BT709: Final = 1
+
+
+@dataclass(frozen=True)
+class ColourTags:
+    """Colour description by its code points in ITU-T H.273; 2 means unspecified."""
+
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """One video or still picture as the rest of the system sees it: upright, even, at a constant rate."""
+
+    width: int
+    """Pixels, after rotation, cropped to even."""
+    height: int
+    """Pixels, after rotation, cropped to even."""
+    fps: Fraction
+    """Constant output rate, frames per second: the stream's own, or its average when it varies."""
+    num_frames: int
+    """Frames on the constant-rate grid; 1 for a still picture."""
+    duration_seconds: float
+    rotation: int
+    """Degrees counter-clockwise (0, 90, 180, 270) that turn a decoded frame upright."""
+    is_still: bool
+    is_variable_rate: bool
+    colour: ColourTags
+    codec: str
+    pixel_format: str
+    has_audio: bool
+    is_mirrored: bool = False
+    """Whether an upright frame is to be mirrored left to right, after the rotation."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a pixel divided by its height, after rotation."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """One sound track."""
+
+    sample_rate: int
+    """Samples per second of the track itself."""
+    num_channels: int
+    duration_seconds: float
+    codec: str
+
+
+def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
+    """Describes a video, or a still picture (PNG, JPEG, WebP), after decoding its first frame.
+
+    Raises:
+        MediaError: Not readable, no video stream, nothing to decode or too small; names the file, what was
+            expected and what was found.
+        MediaLimitError: More bytes, streams, pixels, seconds or frames than allowed.
+    """
+    table = frame_table(path, limits)
+    with open_container(path, limits) as container:
+        stream = video_stream(container, path)
+        has_audio = any(other.type == "audio" for other in container.streams)
+        _check_frame_size(path, stream.codec_context.width, stream.codec_context.height, limits)
+        frame = _first_frame(container, stream, path, limits)
+        codec, aspect = stream.codec_context.name, stream.sample_aspect_ratio
+    _check_frame_size(path, frame.width, frame.height, limits)
+    rotation, is_mirrored = _orientation(frame)
+    is_turned = rotation % 180 != 0
+    width, height = frame.width & ~1, frame.height & ~1
+    aspect = aspect if aspect else Fraction(1)
+    return VideoInfo(
+        width=height if is_turned else width,
+        height=width if is_turned else height,
+        fps=table.fps,
+        num_frames=table.num_frames,
+        duration_seconds=float(table.num_frames / table.fps),
+        rotation=rotation,
+        is_still=table.num_frames == 1,
+        is_variable_rate=table.is_variable_rate,
+        colour=_colour_tags(frame),
+        codec=codec,
+        pixel_format=frame.format.name,
+        has_audio=has_audio,
+        is_mirrored=is_mirrored,
+        sample_aspect_ratio=1 / aspect if is_turned else aspect,
+    )
+
+
+def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
+    """Describes the first sound track of any container, a video's too, after decoding one block of it.
+
+    The duration is the container's claim; `media.audio.extract_speech` returns the counted one.
+
+    Raises:
+        MediaError: Not readable, no sound track, or nothing that decodes.
+        MediaLimitError: More bytes, streams or seconds than allowed.
+    """
+    with open_container(path, limits) as container:
+        stream = audio_stream(container, path)
+        with ffmpeg_errors(path, "sound that can be decoded"):
+            block = next((block for block in container.decode(stream) if block.samples), None)
+        if block is None:
+            raise MediaError(f"{path.name}: expected sound, found an empty sound track.")
+        claimed = _claimed_seconds(container, stream)
+        if claimed > limits.max_audio_seconds:
+            raise MediaLimitError(
+                f"{path.name}: expected at most {limits.max_audio_seconds:g} s of sound, found {claimed:.0f} s."
+            )
+        return AudioInfo(block.sample_rate, block.layout.nb_channels, claimed, stream.codec_context.name)
+
+
+def audio_stream(container: InputContainer, path: Path) -> AudioStream:
+    """The first sound track.
+
+    Raises:
+        MediaError: There is none, or its codec or sample rate cannot be used.
+    """
+    if not container.streams.audio:
+        found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+        raise MediaError(f"{path.name}: expected a sound track, found only: {found}.")
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{path.name}: expected a sound codec that FFmpeg decodes, found an unknown one.")
+    if stream.codec_context.sample_rate not in _SAMPLE_RATES:
+        raise MediaError(
+            f"{path.name}: expected a sample rate from {_SAMPLE_RATES[0]} to {_SAMPLE_RATES[-1]} Hz, "
+            f"found {stream.codec_context.sample_rate} Hz."
+        )
+    return stream
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits) -> VideoFrame:
+    stream.codec_context.options = {"max_pixels": str(decoder_max_pixels(limits))}
+    stream.codec_context.thread_count = 1
+    error: FFmpegError | None = None
+    for packet in container.demux(stream):
+        try:
+            for frame in packet.decode():
+                return frame
+        except FFmpegError as caught:
+            # One broken packet at the start does not make a video unreadable; none that decodes does.
+            error = caught
+    with ffmpeg_errors(path, "a picture that can be decoded"):
+        if error is not None:
+            raise error
+    raise MediaError(f"{path.name}: expected at least one decodable frame, found none.")
+
+
+def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaLimitError(
+            f"{path.name}: expected at most {limits.max_pixels} pixels a frame, found {width} x {height}."
+        )
+    # A picture's size is unknown (0 x 0) until it is decoded.
+    if 0 < min(width, height) < MIN_SIDE:
+        raise MediaError(f"{path.name}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}.")
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2, or EXIF's eight."""
+    for side_data in frame.side_data.values():
+        if side_data.type is SideDataType.DISPLAYMATRIX:
+            matrix = np.frombuffer(side_data, np.int32, count=9)
+            a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+            is_mirrored = a * d - b * c < 0
+            if is_mirrored:
+                a, c = -a, -c
+            return round(np.degrees(np.arctan2(c, a)) / 90) * 90 % 360, is_mirrored
+    return 0, False
+
+
+def _colour_tags(frame: VideoFrame) -> ColourTags:
+    """The frame's tags; RGB becomes BT.709 limited range, the pair that every player shows alike."""
+    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+    if frame.format.is_rgb:
+        specified = [_BT709 if tag == _UNSPECIFIED else tag for tag in (primaries, transfer)]
+        return ColourTags(_BT709, False, specified[0], specified[1])
+    is_full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    return ColourTags(int(frame.colorspace), is_full, primaries, transfer)
+
+
+def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6

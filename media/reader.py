@@ -1,0 +1,124 @@
+"""Random access to the frames of a video at a constant rate, as upright 8-bit 4:2:0 planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from av.video.frame import VideoFrame
+
+from config import MediaLimits
+from errors import MediaError
+from media.frame_table import frame_table
+from media.planes import Planes
+from media.probe import VideoInfo
+from media.upright import upright_planes
+from media.walker import FrameWalker
+
+# A seek throws away what the decoder has in flight; below this many frames, decoding on is cheaper.
+_FRAMES_PER_SEEK: Final = 8
+
+
+class FrameReader:
+    """Reads frames of one video or picture by their index on the constant-rate grid.
+
+    Ascending indices decode on from where the last `read` stopped. A step back decodes from the key frame before
+    it and keeps as many frames up to it as fit `cache_bytes`, so that playing backward decodes a group of pictures
+    once if it fits, and once per cache-full otherwise. Beyond that cache and the decoder's own reference frames,
+    no frame is held. Not thread-safe.
+
+    Args:
+        path: The file that `info` was probed from.
+        info: What `probe_video` returned for it.
+        cache_bytes: Memory for frames kept while going backward; at least one frame is kept.
+        num_threads: Threads of the decoder.
+        limits: Bounds that are enforced again on every frame; the default ones if None.
+
+    Raises:
+        MediaError: The file cannot be opened any more.
+    """
+
+    def __init__(
+        self, path: Path, info: VideoInfo, cache_bytes: int, num_threads: int = 1, limits: MediaLimits | None = None
+    ) -> None:
+        self._path = path
+        self._info = info
+        limits = limits or MediaLimits()
+        self._table = frame_table(path, limits)
+        self._walker = FrameWalker(path, self._table, limits, num_threads)
+        self._max_kept = max(cache_bytes // (info.width * info.height * 3 // 2), 1)
+        self._kept: dict[int, Planes] = {}
+        self._num_decodable = len(self._table.pts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+        """Frames in the order of `indices`, decoded as they are asked for.
+
+        Args:
+            indices: Frame indices in the half-open range [0, info.num_frames), in any order, repeats allowed.
+
+        Yields:
+            Read-only planes, (info.height, info.width) luma. They stay valid while the caller holds them.
+
+        Raises:
+            ValueError: An index outside the range.
+            MediaError: Nothing can be decoded there.
+            MediaLimitError: A frame has more pixels than allowed.
+        """
+        for index in indices:
+            if not 0 <= index < self._info.num_frames:
+                raise ValueError(f"Expected an index in [0, {self._info.num_frames}), got {index = }.")
+            frame = min(self._table.source_frame(index), self._num_decodable - 1)
+            if frame not in self._kept:
+                self._decode_to(frame)
+            yield self._kept[min(frame, self._num_decodable - 1)]
+
+    def close(self) -> None:
+        """Closes the file; planes already handed out stay valid."""
+        self._kept.clear()
+        self._walker.close()
+
+    def _decode_to(self, frame: int) -> None:
+        """Decodes until `frame` is kept; what was kept before is let go."""
+        self._kept.clear()
+        key = self._table.key_before(frame)
+        is_ahead = frame >= self._walker.position
+        keep_from = frame if is_ahead else max(frame - self._max_kept + 1, key)
+        if not is_ahead or key > self._walker.position + _FRAMES_PER_SEEK:
+            self._walker.seek(frame)
+        if not self._walk(frame, keep_from):
+            # The stream ended early: its last frame stands for all that are missing.
+            self._keep_last_decodable(key)
+
+    def _walk(self, frame: int, keep_from: int) -> bool:
+        while (step := self._walker.step(keep_from)) is not None:
+            index, picture = step
+            if index >= keep_from:
+                self._kept[index] = upright_planes(picture, self._info)
+            if index >= frame:
+                # A frame lost to damage is shown as the next one that decodes.
+                self._kept.setdefault(frame, self._kept[index])
+                return True
+        return False
+
+    def _keep_last_decodable(self, key: int) -> None:
+        last: tuple[int, VideoFrame] | None = None
+        while last is None:
+            self._walker.seek(key)
+            while (step := self._walker.step()) is not None:
+                last = step
+            if last is None and key == 0:
+                self._walker.raise_if_broken()
+                raise MediaError(f"{self._path.name}: expected frames that can be decoded, found none.")
+            key = self._table.key_before(max(key - 1, 0))
+        self._num_decodable = last[0] + 1
+        self._kept[last[0]] = upright_planes(last[1], self._info)

@@ -1,0 +1,78 @@
+"""From a decoded frame of any pixel format, size and rotation to upright 8-bit 4:2:0 planes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from media.planes import Planes, frame_planes, rgb_to_yuv, sws_matrix
+from media.probe import VideoInfo
+
+# The first three planes of these are 8-bit 4:2:0 as they stand; alpha is dropped.
+_PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
+_GREY_PREFIXES: Final = ("gray", "ya8", "ya16", "mono")
+_NEUTRAL_CHROMA: Final = 128
+
+
+def upright_planes(frame: VideoFrame, info: VideoInfo) -> Planes:
+    """Read-only planes of a decoded frame, (info.height, info.width), in the matrix and range of `info.colour`.
+
+    The planes are views on the frame's own memory when that is 8-bit 4:2:0 already, and keep it alive. A frame
+    whose size is not the probed one (streams may change it on the way) is scaled to it.
+    """
+    is_turned = info.rotation % 180 != 0
+    width, height = (info.height, info.width) if is_turned else (info.width, info.height)
+    if (frame.width & ~1, frame.height & ~1) != (width, height):
+        frame = _reformat(frame, None, info, width, height)
+    planes = _planes_420(frame, info)
+    if info.rotation or info.is_mirrored:
+        planes = Planes(*(_turn(plane, info) for plane in planes))
+    for plane in planes:
+        plane.flags.writeable = False
+    return planes
+
+
+def _planes_420(frame: VideoFrame, info: VideoInfo) -> Planes:
+    name = frame.format.name
+    if name in _PLANAR_420:
+        return frame_planes(frame)
+    if frame.format.is_rgb or frame.format.has_palette:
+        return frame_planes(rgb_to_yuv(frame, info.colour))
+    if name.startswith(_GREY_PREFIXES):
+        return _grey_planes(frame if name == "gray" else _reformat(frame, "gray", info))
+    return frame_planes(_reformat(frame, "yuv420p", info))
+
+
+def _grey_planes(frame: VideoFrame) -> Planes:
+    width, height = frame.width & ~1, frame.height & ~1
+    plane = frame.planes[0]
+    y = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:height, :width]
+    chroma = np.full((height // 2, width // 2), _NEUTRAL_CHROMA, np.uint8)
+    return Planes(y, chroma, chroma)
+
+
+def _reformat(
+    frame: VideoFrame, pixel_format: str | None, info: VideoInfo, width: int | None = None, height: int | None = None
+) -> VideoFrame:
+    """Another pixel format or size; matrix and range stay, so only sampling and depth change."""
+    is_yuv = not (frame.format.is_rgb or frame.format.has_palette)
+    matrix = sws_matrix(info.colour.matrix) if is_yuv else None
+    color_range = (2 if info.colour.full_range else 1) if is_yuv else None
+    return frame.reformat(
+        width=width,
+        height=height,
+        format=pixel_format,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=color_range,
+        dst_color_range=color_range,
+        threads=1,
+    )
+
+
+def _turn(plane: NDArray[np.uint8], info: VideoInfo) -> NDArray[np.uint8]:
+    turned = np.rot90(plane, info.rotation // 90)  # np.rot90 turns counter-clockwise
+    return turned[:, ::-1] if info.is_mirrored else turned

@@ -1,0 +1,131 @@
+"""One decoder walking forward through a video stream, set back only to key frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from config import MediaLimits
+from media.container import decoder_max_pixels, ffmpeg_errors, open_container, passes_pixel_limit
+from media.frame_table import FrameTable, video_stream
+
+
+class FrameWalker:
+    """Decodes the frames of a stream in presentation order.
+
+    A frame is named by its index in the table. Streams without usable times are counted from their start, and
+    going back in them means opening the file again.
+    """
+
+    position: int
+    """Index of the frame expected next."""
+
+    def __init__(self, path: Path, table: FrameTable, limits: MediaLimits, num_threads: int) -> None:
+        self._path = path
+        self._table = table
+        self._limits = limits
+        self._num_threads = num_threads
+        self._ready: deque[VideoFrame] = deque()
+        self._last_error: FFmpegError | None = None
+        self._open()
+
+    def seek(self, frame: int) -> None:
+        """Goes to the last key frame at or before `frame`, or further back where the container cannot do so."""
+        key = self._table.key_before(frame)
+        if not self._table.timed or key == 0:
+            self.close()
+            self._open()
+            return
+        for target in (key, self._table.key_before(key - 1)):
+            if self._seek_to_key(target, key):
+                return
+        self.close()
+        self._open()
+
+    def step(self, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
+        """The next frame and its index, or None at the end of the stream.
+
+        Args:
+            skip_before: Frames before this index are not wanted: those that no other frame refers to are not
+                decoded at all, the others may still be returned.
+
+        Raises:
+            MediaLimitError: A frame has more pixels than allowed.
+        """
+        while not self._ready:
+            packet = next(self._packets, None)
+            if packet is None:
+                return None
+            self._decode(packet, skip_before)
+        frame = self._ready.popleft()
+        index = self.position
+        if self._table.timed and frame.pts is not None:
+            found = int(np.searchsorted(self._table.pts, frame.pts))
+            index = min(found, len(self._table.pts) - 1)
+        self.position = index + 1
+        return index, frame
+
+    def raise_if_broken(self) -> None:
+        """Raises MediaError with FFmpeg's last line if a packet failed to decode."""
+        with ffmpeg_errors(self._path, "frames that can be decoded"):
+            if self._last_error is not None:
+                raise self._last_error
+
+    def close(self) -> None:
+        """Ends the decoder's threads and closes the file."""
+        self._ready.clear()
+        self._packets = iter(())
+        # Flushing lets frame threads come to rest without holding the GIL, which their error messages need.
+        self._stream.codec_context.flush_buffers()
+        self._container.close()
+
+    def _open(self) -> None:
+        self._container: InputContainer = open_container(self._path, self._limits)
+        self._stream: VideoStream = video_stream(self._container, self._path)
+        for other in self._container.streams:
+            if other.index != self._stream.index:
+                other.discard = Discard.all
+        context = self._stream.codec_context
+        context.options = {"max_pixels": str(decoder_max_pixels(self._limits))}
+        self._stream.thread_type = "AUTO"  # type: ignore[assignment]  # PyAV takes the name, its stub does not
+        context.thread_count = self._num_threads
+        self._packets: Iterator[Packet[VideoStream]] = self._container.demux(self._stream)
+        self.position = 0
+
+    def _seek_to_key(self, target: int, key: int) -> bool:
+        """Seeks for the key frame `target`; False if the container lands behind `key`."""
+        self._ready.clear()
+        try:
+            self._container.seek(int(self._table.pts[target]), stream=self._stream)
+        except FFmpegError:
+            return False
+        self._packets = self._container.demux(self._stream)
+        for packet in self._packets:
+            if packet.is_keyframe and packet.pts is not None:
+                landed = int(np.searchsorted(self._table.pts, packet.pts))
+                if landed > key:
+                    return False
+                self.position = landed
+                self._decode(packet, 0)
+                return True
+        return False
+
+    def _decode(self, packet: Packet[VideoStream], skip_before: int) -> None:
+        is_early = self._table.timed and packet.pts is not None and packet.pts < self._table.pts[skip_before]
+        self._stream.codec_context.skip_frame = "NONREF" if is_early else "DEFAULT"
+        try:
+            self._ready.extend(packet.decode())
+        except FFmpegError as error:
+            # Decoders conceal or drop a broken frame and go on; only too many pixels end the walk.
+            self._last_error = error
+            if passes_pixel_limit(error):
+                self.raise_if_broken()

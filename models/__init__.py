@@ -1,0 +1,1 @@
+"""What is computed: networks and geometry. Plain Python: no Ray, no HTTP, no state outside the objects."""

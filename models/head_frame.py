@@ -1,0 +1,85 @@
+"""The head frame: landmarks without head pose, position and size.
+
+A similarity fit (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+PAMI 1991) carries the rigid points of each frame onto the mean face. Head frame: x to the picture's right, y up,
+z towards the camera, origin between the outer eye corners, whose distance is 1 on the mean face.
+Image frame: x right, y down, z away from the camera, in pixels, as the landmark network gives it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from models.face_points import NUM_POINTS, RIGID
+from models.weights import weights_path
+
+# The turn by 180 degrees between the axes of the head frame and those of the image.
+_IMAGE_AXES = np.diag([1.0, -1.0, -1.0])
+
+
+class HeadPose(NamedTuple):
+    """Placement of the head frame in T images: `image = scale * head @ rotation.T + translation`."""
+
+    scale: NDArray[np.float64]  # (T,) pixels per eye distance
+    rotation: NDArray[np.float64]  # (T, 3, 3), proper, the change of axes included
+    translation: NDArray[np.float64]  # (T, 3) pixels: where the head frame's origin lies
+
+    def to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Carries (T, P, 3) head-frame points into the T images, (T, P, 3) pixels."""
+        turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
+        return self.scale[:, None, None] * turned + self.translation[:, None]
+
+    def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Carries (T, P, 3) image points into the head frame."""
+        centred = np.asarray(image, np.float64) - self.translation[:, None]
+        return centred @ self.rotation / self.scale[:, None, None]
+
+
+@cache
+def mean_face() -> NDArray[np.float64]:
+    """The (468, 3) mean closed-mouth face in the head frame, read-only.
+
+    Made from talkers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
+    """
+    face: NDArray[np.float64] = np.load(weights_path("mean_face_468.npy")).astype(np.float64)
+    face.flags.writeable = False
+    return face
+
+
+def fit_head_pose(points: NDArray[np.floating]) -> HeadPose:
+    """Fits each frame's rigid points to the mean face.
+
+    Args:
+        points: (T, 468, 3) landmarks in image pixels.
+
+    Returns:
+        The pose that minimises the squared distance to the mean face, measured in the head frame.
+    """
+    if points.ndim != 3 or points.shape[1:] != (NUM_POINTS, 3):
+        raise ValueError(f"Expected (T, {NUM_POINTS}, 3) points, got {points.shape = }.")
+    rigid = list(RIGID)
+    source, target = np.asarray(points[:, rigid], np.float64), mean_face()[rigid]
+    source_mean, target_mean = source.mean(1), target.mean(0)
+    a, b = source - source_mean[:, None], target - target_mean
+    u, singular, vt = np.linalg.svd(a.swapaxes(1, 2) @ b)  # (T, 3, 3)
+    signs = np.ones((len(points), 3))
+    signs[:, 2] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * signs[:, None]) @ vt
+    scale = (a**2).sum((1, 2)) / (singular * signs).sum(1)
+    translation = source_mean - scale[:, None] * (target_mean @ rotation.swapaxes(1, 2))
+    return HeadPose(scale, rotation, translation)
+
+
+def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Returns (T, 3) yaw, pitch, roll in degrees of (T, 3, 3) head rotations; zero looks into the camera.
+
+    Yaw is positive when the nose points to the picture's right, pitch when it points up, roll when the head is
+    turned clockwise as seen in the picture.
+    """
+    angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
+    return (angles * [-1.0, 1.0, 1.0]).astype(np.float32)

@@ -1,0 +1,53 @@
+"""Makes onnxruntime sessions that run where they were told to, with the threads they were given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import onnxruntime as ort
+
+from errors import ConfigError, WeightsError
+
+Device = Literal["cpu", "cuda"]
+
+_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def make_session(path: Path, *, num_threads: int, device: Device) -> ort.InferenceSession:
+    """Loads a network.
+
+    Args:
+        path: The .onnx file.
+        num_threads: CPU threads of one call; idle threads sleep instead of spinning.
+        device: "cpu", or "cuda", where operators that CUDA lacks still run on the CPU.
+
+    Raises:
+        ConfigError: CUDA was asked for and is not active. onnxruntime alone would fall back to the CPU.
+        WeightsError: The file is missing or not a network that onnxruntime can load.
+    """
+    if device not in _PROVIDERS:
+        raise ConfigError(f"Expected device 'cpu' or 'cuda', got {device!r}.")
+    provider = _PROVIDERS[device]
+    if provider not in ort.get_available_providers():
+        raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
+    if not path.is_file():
+        raise WeightsError(f"Expected the network {path.name}, the file does not exist.")
+    providers = list(dict.fromkeys([provider, _PROVIDERS["cpu"]]))
+    try:
+        session = ort.InferenceSession(str(path), _options(num_threads), providers=providers)
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
+        raise WeightsError(f"Expected an ONNX network in {path.name}, onnxruntime cannot load it: {error}") from error
+    if provider not in session.get_providers():
+        raise ConfigError(f"Device {device!r} was asked for, onnxruntime runs {path.name} on {session.get_providers()}.")
+    return session
+
+
+def _options(num_threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # Several replicas share a machine: a spinning thread takes a core from its neighbours.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; the warnings speak of initialisers that the optimiser drops
+    return options

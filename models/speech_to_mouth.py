@@ -1,0 +1,99 @@
+"""Speech features -> the mouth shape of each video frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.mouth_shape import DEFAULT_SCALE, NUM_CHANNELS
+from models.onnx_session import make_session
+from models.speech_features import FeatureBlock
+from models.speech_level import ROWS_PER_SECOND
+from models.weights import weights_path
+
+# Of a frame time computed in another way than here; a hundredth of a frame at 100 fps.
+_TOLERANCE_SECONDS = 1e-4
+
+
+@dataclass(frozen=True)
+class MouthBlock:
+    """The mouth in T frames.
+
+    Attributes:
+        shape: (T, 8) float32 `models.mouth_shape` channels: offset from rest in eye distances, 0 in silence.
+        contact: (T,) float32 probability that the lips touch.
+        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
+    """
+
+    shape: NDArray[np.float32]
+    contact: NDArray[np.float32]
+    gate: NDArray[np.float32]
+
+
+class SpeechToMouth:
+    """The speech-to-mouth network (models/weights/README.md: training, figures, limits).
+
+    Args:
+        num_threads: CPU threads of the network.
+        device: "cpu" or "cuda".
+
+    Raises:
+        WeightsError: The network's file is missing or not the one expected.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
+        self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device=device)
+
+    def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:
+        """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i stands at i / fps seconds.
+
+        Args:
+            features: Features of a stretch that holds the times of all the frames.
+            fps: Frame rate, for example Fraction(30000, 1001).
+            first_frame: Frame number from the start of the speech.
+            num_frames: 1 or more.
+
+        Raises:
+            ValueError: There is no frame, or a frame lies outside the stretch.
+        """
+        times = _frame_times(features, fps, first_frame, num_frames)
+        mouth: NDArray[np.float32] = self._network.run(None, {"features": features.features[None]})[0][0]  # (N, 9)
+        gate = features.gate[:, None]
+        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE * gate
+        # Lips at rest touch, whatever the network makes of the noise in a pause.
+        contact = gate * _sigmoid(mouth[:, NUM_CHANNELS:]) + (1 - gate)
+        frames = _interpolate(np.hstack([shape, contact, gate]), times * ROWS_PER_SECOND - features.first_row)
+        return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1])
+
+
+def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:
+    """Seconds of each frame, (T,), checked against the stretch."""
+    if num_frames < 1:
+        raise ValueError(f"Expected at least one frame, got {num_frames = }.")
+    # Integers first: i / fps in floating point drifts by a row in long files of 30000/1001 fps.
+    numbers = np.arange(first_frame, first_frame + num_frames, dtype=np.int64)
+    times: NDArray[np.float64] = numbers * fps.denominator / fps.numerator
+    start, stop = features.start_seconds - _TOLERANCE_SECONDS, features.stop_seconds + _TOLERANCE_SECONDS
+    if times[0] < start or times[-1] > stop:
+        raise ValueError(
+            f"Expected frames in [{features.start_seconds}, {features.stop_seconds}) s, got {times[0]} to {times[-1]} s."
+        )
+    return times
+
+
+def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values of (N, C) rows at fractional row numbers (T,), linear; the outermost rows hold on."""
+    positions = positions.clip(0, len(rows) - 1)
+    before = np.minimum(positions.astype(np.int64), max(0, len(rows) - 2))
+    after = np.minimum(before + 1, len(rows) - 1)
+    weight = (positions - before).astype(np.float32)[:, None]
+    return rows[before] * (1 - weight) + rows[after] * weight
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return 1 / (1 + np.exp(-logits))

@@ -1,0 +1,1 @@
+"""The default engine: real mouths of the source, found by shape, warped to the target landmarks, blended in YUV."""

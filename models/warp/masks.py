@@ -1,0 +1,73 @@
+"""Which pixels are rewritten: two soft masks, drawn once for a talker in the head frame and warped with the face.
+
+`mouth` is where the exemplar shows: lips and the skin around them. `jaw` is where the frame itself is warped so
+that chin and cheeks follow the mouth; it is the larger one. Both are superellipses with a smooth rim.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEXTURE = 160  # pixels a side of the drawn masks
+_LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window that they cover, y down from the eyes
+_EXPONENT = 2.4
+_MOUTH_WIDTH, _JAW_WIDTH = 1.85, 2.6  # mouth widths
+_MOUTH_RIM, _JAW_RIM = 0.30, 0.35  # share of the radius
+_CHIN_SHARE = 0.80  # the mouth mask ends here between lower lip and chin
+_FOLD_LIFT = 0.13  # beside the nose it reaches higher and takes the folds beside the mouth along
+_JAW_ABOVE_NOSE, _JAW_BELOW_CHIN = 0.10, 0.42
+_LIP_MIDDLE = (61, 291, 13, 14)
+_EDGE_CELLS = 3.0  # of 64: the masks fade to nothing at the region's own border
+
+
+def texture_positions(head: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Carries (..., 2+) head-frame points into pixels of the mask texture, (..., 2)."""
+    x, y = np.asarray(head[..., 0], np.float64), -np.asarray(head[..., 1], np.float64)
+    return np.stack([x - _LEFT, y - _TOP], -1) * (TEXTURE / _SPAN) - 0.5
+
+
+def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Draws the masks of a talker.
+
+    Args:
+        rest: (468, 3) closed mouth in the head frame.
+
+    Returns:
+        (160, 160, 2) uint8: mouth, jaw.
+    """
+    points = np.asarray(rest, np.float64) * [1, -1, 1]  # y down
+    cells = (np.arange(TEXTURE) + 0.5) * (_SPAN / TEXTURE)
+    x, y = np.meshgrid(_LEFT + cells, _TOP + cells)
+    centre_x, centre_y = points[list(_LIP_MIDDLE), :2].mean(0)
+    mouth_width = abs(points[291, 0] - points[61, 0])
+    nose, chin, lip = points[2, 1], points[152, 1], points[17, 1]
+    top = nose + 0.005 - _FOLD_LIFT * _smoothstep((abs(x - centre_x) - 0.17) / 0.15)
+    bottom = lip + _CHIN_SHARE * (chin - lip)
+    across = abs(x - centre_x) / (mouth_width / 2)
+    down = y - centre_y
+    mouth = _superellipse(across / _MOUTH_WIDTH, np.where(down < 0, -down / (centre_y - top), down / (bottom - centre_y)))
+    above, below = centre_y - nose + _JAW_ABOVE_NOSE, chin + _JAW_BELOW_CHIN - centre_y
+    jaw = _superellipse(across / _JAW_WIDTH, np.where(down < 0, -down / above, down / below))
+    masks = np.stack([_smoothstep((1 - mouth) / _MOUTH_RIM), _smoothstep((1 - jaw) / _JAW_RIM)], -1)
+    return np.rint(masks * 255).astype(np.uint8)
+
+
+@cache
+def border_window(size: int) -> NDArray[np.uint8]:
+    """(size, size, 2) uint8: 255 inside, 0 at the border; a mask cut off by the region's edge would show as a line."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)
+    side = _smoothstep(distance)
+    window = np.rint(255 * side[:, None] * side).astype(np.uint8)
+    return np.repeat(window[..., None], 2, -1)
+
+
+def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((x**_EXPONENT + y**_EXPONENT) ** (1 / _EXPONENT))
+
+
+def _smoothstep(value: NDArray[np.floating]) -> NDArray[np.float64]:
+    clipped = np.clip(value, 0.0, 1.0)
+    return np.asarray(clipped * clipped * (3 - 2 * clipped))

@@ -1,0 +1,86 @@
+"""Thin-plate splines: smooth maps of the plane through scattered points.
+
+Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", PAMI 1989; the ridge on the
+kernel is Wahba's smoothing spline. The functions work on NumPy arrays and on PyTorch tensors alike: `xp` is the
+module of the arrays, `numpy` or `torch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = 32  # cells a side of the grid on which a field is evaluated
+RIDGE = 1e-4  # a little smoothing: neighbouring landmarks jitter against each other
+_TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
+
+
+def _kernel(xp: Any, squared: Any) -> Any:
+    """r^2 log r^2 of squared distances."""
+    return squared * xp.log(squared + _TINY)
+
+
+def _affine(xp: Any, points: Any) -> Any:
+    """(T, P, 3) rows 1, x, y."""
+    return xp.concatenate([xp.ones_like(points[..., :1]), points], -1)
+
+
+def _unpack_rows(rows: NDArray[np.intp], num_points: int) -> NDArray[np.intp]:
+    """For each of all P + 3 rows its row in a layer's solution, or the row after the last where it has none."""
+    count = len(rows) + 3
+    back = np.full(num_points + 3, count, np.intp)
+    back[rows] = np.arange(len(rows))
+    back[num_points:] = np.arange(len(rows), count)
+    return back
+
+
+def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -> Any:
+    """Fits one spline for each layer to the same points.
+
+    Args:
+        xp: `numpy` or `torch`.
+        points: (T, P, 2) float64 in units of the region's side, roughly in [0, 1].
+        values: (T, P, C) float64 what the map shall be at the points.
+        layers: For each of L layers the rows of the points that it sees.
+
+    Returns:
+        (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not see are zero.
+    """
+    num_points = points.shape[1]
+    kernel = _kernel(xp, ((points[:, :, None] - points[:, None]) ** 2).sum(-1))  # (T, P, P)
+    kernel = kernel + RIDGE * xp.diag(xp.ones_like(points[0, :, 0]))
+    affine = _affine(xp, points)
+    corner = xp.zeros_like(affine[:, :3])  # (T, 3, 3)
+    weights = []
+    for rows in layers:
+        side = affine[:, rows]  # (T, Q, 3)
+        above = xp.concatenate([kernel[:, rows[:, None], rows], side], -1)
+        below = xp.concatenate([side.swapaxes(1, 2), corner], -1)
+        system = xp.concatenate([above, below], 1)  # (T, Q + 3, Q + 3)
+        wanted = values[:, rows]
+        empty = xp.zeros_like(wanted[:, :3])
+        solution = xp.linalg.solve(system, xp.concatenate([wanted, empty], 1))
+        padded = xp.concatenate([solution, empty[:, :1]], 1)
+        weights.append(padded[:, _unpack_rows(rows, num_points)])
+    return xp.concatenate(weights, -1)
+
+
+def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
+    """Evaluates splines.
+
+    Args:
+        xp: `numpy` or `torch`.
+        points: (T, P, 2) float32, the points that `weights` were fitted to.
+        weights: (T, P + 3, C) float32 from `fit`.
+        at: (M, 2) float32 where to evaluate.
+
+    Returns:
+        (T, M, C) float32.
+    """
+    num_points = points.shape[1]
+    squared = (at**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None] - 2 * (at @ points.swapaxes(1, 2))
+    kernel = _kernel(xp, squared.clip(min=0))  # (T, M, P)
+    return kernel @ weights[:, :num_points] + _affine(xp, at) @ weights[:, num_points:]

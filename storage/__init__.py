@@ -1,0 +1,1 @@
+"""The job table and the files. Plain Python: no Ray, no HTTP."""

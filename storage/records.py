@@ -1,0 +1,198 @@
+"""What is remembered of jobs and avatars, and what is asked of the Director. All frozen, all picklable."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from errors import LipwrightError
+
+LoopMode = Literal["pingpong", "loop", "hold"]
+
+# Part of every avatar key: raised when the analysis changes, so that an old analysis is never taken for a new one.
+ANALYSIS_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. The last three are final: a job never leaves them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing about the job changes any more."""
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Stage(StrEnum):
+    """What is being done for a job, in this order."""
+
+    QUEUED = "queued"
+    LISTENING = "listening"  # the speech is decoded and measured
+    ANALYSING = "analysing"  # the presenter's face is tracked; skipped for a known avatar
+    RENDERING = "rendering"  # segments are made
+    JOINING = "joining"  # segments and sound become one file
+    DONE = "done"
+
+
+class AvatarStatus(StrEnum):
+    """Whether a presenter can speak yet."""
+
+    ANALYSING = "analysing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class SegmentStatus(StrEnum):
+    """Whether a segment's file is there."""
+
+    PENDING = "pending"
+    DONE = "done"
+
+
+class ErrorRecord(_Frozen):
+    """Why a job or an analysis failed, in the words of `errors`."""
+
+    code: str
+    message: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: LipwrightError) -> ErrorRecord:
+        """The record of an error raised on purpose."""
+        return cls(code=error.code, message=str(error), retryable=error.retryable)
+
+
+class UploadedFile(_Frozen):
+    """One file that lies in `FileStore` uploads, complete and hashed."""
+
+    key: str = Field(description="Name in the file store; ours.")
+    sha256: str = Field(description="Content hash, hexadecimal.")
+    num_bytes: int
+    label: str = Field(description="The client's file name, cleaned; shown, never opened.")
+
+
+class JobOptions(_Frozen):
+    """How the caller wants it done."""
+
+    engine: str
+    face: str = "largest"
+    loop: LoopMode = "pingpong"
+
+
+class SubmitRequest(_Frozen):
+    """A job as the Ingress hands it over: exactly one of `video` and `avatar_id`."""
+
+    audio: UploadedFile
+    video: UploadedFile | None = None
+    avatar_id: str | None = None
+    options: JobOptions
+    owner: str | None = None
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+    priority: int = 0
+
+
+class AvatarRequest(_Frozen):
+    """A presenter to analyse and keep."""
+
+    video: UploadedFile
+    face: str = "largest"
+    owner: str | None = None
+
+
+class AvatarInfo(_Frozen):
+    """What the analysis found out about a presenter's source."""
+
+    width: int
+    height: int
+    fps: str = Field(description="Exact rate as a fraction, `30000/1001`.")
+    num_frames: int
+    duration_seconds: float
+    is_still: bool
+    talks: bool = Field(description="Whether the source shows a moving mouth to take exemplars from.")
+
+
+class JobRecord(_Frozen):
+    """One row of the job table. `version` grows with every change."""
+
+    id: str
+    version: int = 1
+    status: JobStatus = JobStatus.QUEUED
+    stage: Stage = Stage.QUEUED
+    progress: float = Field(0.0, ge=0, le=1)
+    num_frames: int | None = None
+    num_frames_done: int = 0
+    queue_position: int | None = Field(None, description="0 = next to start; None unless queued. Not stored.")
+    priority: int = 0
+    owner: str | None = None
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+    options: JobOptions
+    audio: UploadedFile
+    video: UploadedFile | None = None
+    avatar_key: str
+    attempts: int = 0
+    error: ErrorRecord | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class AvatarRecord(_Frozen):
+    """One analysed presenter. `pinned` means that a caller asked to keep it; others are a cache."""
+
+    key: str = Field(description="Content hash of the source and of how it is analysed; names the folder.")
+    id: str = Field(description="What clients call it.")
+    version: int = 1
+    status: AvatarStatus = AvatarStatus.ANALYSING
+    pinned: bool = False
+    owner: str | None = None
+    label: str = ""
+    face: str = "largest"
+    source_sha256: str
+    info: AvatarInfo | None = None
+    error: ErrorRecord | None = None
+    created_at: datetime
+    last_used_at: datetime
+
+
+class SegmentRecord(_Frozen):
+    """Frames [start, stop) of a job's output, and whether their file is there."""
+
+    job_id: str
+    number: int
+    start: int
+    stop: int
+    status: SegmentStatus = SegmentStatus.PENDING
+    num_bytes: int = 0
+    attempts: int = 0
+
+
+def new_id() -> str:
+    """A fresh name for a job or an avatar: 32 hexadecimal digits, safe as a file name."""
+    return uuid4().hex
+
+
+def utc_now() -> datetime:
+    """The present, with its zone."""
+    return datetime.now(UTC)
+
+
+def avatar_key(source_sha256: str, face: str) -> str:
+    """The cache key of one analysis: the same source and face choice give the same 32 hexadecimal digits."""
+    text = f"{ANALYSIS_VERSION}\n{source_sha256}\n{face}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,57 @@
+"""Records to SQLite rows and back: parts that are models become JSON text, times become sortable UTC text."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import TypeVar, get_args
+
+from pydantic import BaseModel
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, object]:
+    """Column values of `record`, one per field that is not in `leave_out`."""
+    return {name: _encode(getattr(record, name)) for name in type(record).model_fields if name not in leave_out}
+
+
+def from_row(kind: type[_Record], row: sqlite3.Row, **more: object) -> _Record:
+    """The record in `row`; `more` are fields that are not stored. Columns that are no field are ignored."""
+    as_json = _model_fields(kind)
+    fields: dict[str, object] = {}
+    for name in row.keys():  # noqa: SIM118 (iterating a Row gives its values)
+        if name in kind.model_fields:
+            value = row[name]
+            fields[name] = json.loads(value) if name in as_json and value is not None else value
+    return kind.model_validate({**fields, **more})
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, bool):
+        return int(value)
+    return value
+
+
+@cache
+def _model_fields(kind: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields of `kind` that are models themselves, or such or None."""
+
+    def is_model(part: object) -> bool:
+        return isinstance(part, type) and issubclass(part, BaseModel)
+
+    return frozenset(
+        name
+        for name, field in kind.model_fields.items()
+        if any(is_model(part) for part in get_args(field.annotation) or (field.annotation,))
+    )

@@ -1,0 +1,95 @@
+"""The job table's schema, as steps that are applied once each, in order (`PRAGMA user_version` counts them)."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from errors import ConfigError
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE jobs (
+            number           INTEGER PRIMARY KEY AUTOINCREMENT,
+            id               TEXT NOT NULL UNIQUE,
+            version          INTEGER NOT NULL,
+            status           TEXT NOT NULL,
+            stage            TEXT NOT NULL,
+            progress         REAL NOT NULL,
+            num_frames       INTEGER,
+            num_frames_done  INTEGER NOT NULL,
+            priority         INTEGER NOT NULL,
+            owner            TEXT,
+            idempotency_key  TEXT,
+            callback_url     TEXT,
+            options          TEXT NOT NULL,
+            audio            TEXT NOT NULL,
+            video            TEXT,
+            avatar_key       TEXT NOT NULL,
+            attempts         INTEGER NOT NULL,
+            error            TEXT,
+            created_at       TEXT NOT NULL,
+            started_at       TEXT,
+            finished_at      TEXT
+        ) STRICT
+        """,
+        "CREATE INDEX jobs_by_status ON jobs (status, priority DESC, number)",
+        """
+        CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (coalesce(owner, ''), idempotency_key)
+            WHERE idempotency_key IS NOT NULL
+        """,
+        """
+        CREATE TABLE segments (
+            job_id     TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+            number     INTEGER NOT NULL,
+            start      INTEGER NOT NULL,
+            stop       INTEGER NOT NULL,
+            status     TEXT NOT NULL,
+            num_bytes  INTEGER NOT NULL,
+            attempts   INTEGER NOT NULL,
+            PRIMARY KEY (job_id, number)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE avatars (
+            key            TEXT PRIMARY KEY,
+            id             TEXT NOT NULL UNIQUE,
+            version        INTEGER NOT NULL,
+            status         TEXT NOT NULL,
+            pinned         INTEGER NOT NULL,
+            owner          TEXT,
+            label          TEXT NOT NULL,
+            face           TEXT NOT NULL,
+            source_sha256  TEXT NOT NULL,
+            info           TEXT,
+            error          TEXT,
+            created_at     TEXT NOT NULL,
+            last_used_at   TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX avatars_by_use ON avatars (pinned, last_used_at)",
+    ),
+)
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the table behind an autocommit `connection` to `SCHEMA_VERSION`.
+
+    Raises:
+        ConfigError: the table was written by a newer version of this program.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA_VERSION:
+        raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION} or older, got version {found}.")
+    for number, statements in enumerate(MIGRATIONS[found:], start=found + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")

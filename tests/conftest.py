@@ -1,0 +1,94 @@
+"""What every test may use: where things lie, and which tests this machine can run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports ray. A test's cluster lives on loopback for one session: a token would only be written
+# into the home folder, which need not exist. Every process of the cluster inherits both.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+_CUDA_SKIPPED = pytest.StashKey[list[str]]()
+
+
+def _has_cuda() -> bool:
+    import torch  # seconds to import, so only when a marked test was collected
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip `needs_cuda` tests on a machine without a GPU, or leave them to fail when FAIL_WITHOUT_CUDA=1."""
+    config.stash[_CUDA_SKIPPED] = []
+    marked = [item for item in items if item.get_closest_marker("needs_cuda")]
+    if not marked or os.environ.get("FAIL_WITHOUT_CUDA") == "1" or _has_cuda():
+        return
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU; FAIL_WITHOUT_CUDA=1 makes this a failure"))
+        config.stash[_CUDA_SKIPPED].append(item.nodeid)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a `needs_cuda` test that was not skipped though there is no GPU."""
+    if item.get_closest_marker("needs_cuda") and os.environ.get("FAIL_WITHOUT_CUDA") == "1" and not _has_cuda():
+        pytest.fail("FAIL_WITHOUT_CUDA=1, and torch sees no NVIDIA GPU here.", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say aloud how much of the GPU path was not tested."""
+    if skipped := config.stash.get(_CUDA_SKIPPED, []):
+        terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests need an NVIDIA GPU.", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of sample files that ships with the repository."""
+    return REPO_ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def sample_portrait(samples: Path) -> Path:
+    """A still portrait."""
+    found = sorted(samples.glob("portrait.*[gG]"))
+    assert found, f"Expected portrait.jpg or portrait.png in {samples}."
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def sample_presenter(samples: Path) -> Path:
+    """A short video of a talking face."""
+    return samples / "presenter.mp4"
+
+
+@pytest.fixture(scope="session")
+def sample_speech(samples: Path) -> Path:
+    """A short speech clip."""
+    return samples / "speech.wav"
+
+
+@pytest.fixture(scope="session")
+def shared_clips() -> Path:
+    """A folder of real talkers and speech beside the repository; tests that want it are skipped without it."""
+    clips = REPO_ROOT.parent / "shared" / "clips"
+    if not clips.is_dir():
+        pytest.skip(f"needs the clips that do not ship with the repository (../shared/clips, looked in {clips.parent})")
+    return clips
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder, for code that resolves relative paths."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path

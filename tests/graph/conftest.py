@@ -1,0 +1,59 @@
+"""One real Ray and one real service for all graph tests."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from config import PipelineConfig
+from service import running_service
+
+
+@pytest.fixture(scope="session")
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service as `lipwright serve` starts it, on a free loopback port and an empty data folder."""
+    data_dir = tmp_path_factory.mktemp("data")
+    with running_service(PipelineConfig(data_dir=data_dir), port=0) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(service_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def portrait(sample_portrait: Path) -> Path:
+    return sample_portrait
+
+
+@pytest.fixture(scope="session")
+def presenter(sample_presenter: Path) -> Path:
+    return sample_presenter
+
+
+@pytest.fixture(scope="session")
+def speech(sample_speech: Path) -> Path:
+    return sample_speech
+
+
+@pytest.fixture(scope="session")
+def short_speech(samples: Path) -> Path:
+    return samples / "speech_short.wav"
+
+
+@pytest.fixture(scope="session")
+def long_speech(sample_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample speech, eight times over: long enough to be cancelled in the middle."""
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    with wave.open(str(sample_speech)) as source, wave.open(str(path), "wb") as target:
+        target.setparams(source.getparams())
+        samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
+        target.writeframes(np.tile(samples, 8).tobytes())
+    return path

@@ -1,0 +1,192 @@
+"""The main job through the real graph: HTTP in, a talking video out."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+
+DEADLINE_S = 120.0
+
+
+def submit(client: httpx.Client, files: dict[str, Path], **fields: str) -> dict[str, Any]:
+    opened = {name: (path.name, path.read_bytes()) for name, path in files.items()}
+    response = client.post("/v1/jobs", files=opened, data=fields)
+    assert response.status_code == 202, response.text
+    assert response.headers["location"].endswith(response.json()["id"])
+    return dict(response.json())
+
+
+def job_of(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    return dict(client.get(f"/v1/jobs/{job_id}").raise_for_status().json())
+
+
+def wait_until_final(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        job = job_of(client, job_id)
+        if job["status"] in ("succeeded", "failed", "cancelled"):
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"job not final after {DEADLINE_S} s: {job}")
+
+
+def audio_seconds(path: Path) -> float:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return float(stream.duration * stream.time_base)
+
+
+@pytest.fixture(scope="module")
+def finished(client: httpx.Client, portrait: Path, speech: Path) -> dict[str, Any]:
+    return wait_until_final(client, submit(client, {"video": portrait, "audio": speech})["id"])
+
+
+def test_a_portrait_speaks(client: httpx.Client, finished: dict[str, Any], speech: Path, tmp_path: Path) -> None:
+    assert finished["status"] == "succeeded", finished["error"]
+    assert finished["progress"] == 1.0
+    assert finished["num_frames_done"] == finished["num_frames"]
+    out = tmp_path / "result.mp4"
+    out.write_bytes(client.get(f"/v1/jobs/{finished['id']}/video").raise_for_status().content)
+    seconds = audio_seconds(speech)
+    with av.open(str(out)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+        video = container.streams.video[0]
+        assert video.average_rate == 25
+        assert len(frames) == math.ceil(seconds * 25) == finished["num_frames"]
+    with av.open(str(out)) as container:
+        decoded = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+    assert abs(decoded - len(frames) / 25) < 0.04 + 1024 / 16000
+    motion = np.abs(np.diff(np.stack(frames).astype(np.int16), axis=0)).max(axis=(1, 2))
+    assert (motion > 20).mean() > 0.3, "a speaking mouth moves in many frames"
+
+
+def test_the_video_is_served_in_ranges(client: httpx.Client, finished: dict[str, Any]) -> None:
+    url = f"/v1/jobs/{finished['id']}/video"
+    whole = client.get(url).content
+    part = client.get(url, headers={"Range": "bytes=100-199"})
+    assert part.status_code == 206
+    assert part.content == whole[100:200]
+
+
+def test_a_presenter_is_analysed_once(client: httpx.Client, presenter: Path, short_speech: Path) -> None:
+    response = client.post("/v1/avatars", files={"video": (presenter.name, presenter.read_bytes())})
+    assert response.status_code == 202, response.text
+    avatar_id = response.json()["id"]
+    deadline = time.monotonic() + DEADLINE_S
+    while (avatar := client.get(f"/v1/avatars/{avatar_id}").json())["status"] == "analysing":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert avatar["status"] == "ready", avatar
+    job = submit(client, {"audio": short_speech}, avatar_id=avatar_id)
+    job_id, stages = job["id"], set()
+    while (job := job_of(client, job_id))["status"] in ("queued", "running"):
+        stages.add((job["stage"], job["progress"]))
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert job["status"] == "succeeded", job["error"]
+    analysed = [progress for stage, progress in stages if stage == "analysing" and progress > 0.03]
+    assert not analysed, "a known presenter is not tracked again"
+    # The same file as an upload hits the same cache.
+    again = submit(client, {"video": presenter, "audio": short_speech})
+    started = time.monotonic()
+    assert wait_until_final(client, again["id"])["status"] == "succeeded"
+    assert time.monotonic() - started < 30
+    assert client.delete(f"/v1/avatars/{avatar_id}").status_code == 204
+    assert client.get(f"/v1/avatars/{avatar_id}").status_code == 404
+
+
+def test_jobs_progress_side_by_side(client: httpx.Client, presenter: Path, portrait: Path, speech: Path) -> None:
+    first = submit(client, {"video": portrait, "audio": speech})["id"]
+    second = submit(client, {"video": portrait, "audio": speech}, loop="hold")["id"]
+    third = submit(client, {"video": presenter, "audio": speech}, face="index:1")["id"]
+    both = False
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        jobs = [job_of(client, job_id) for job_id in (first, second, third)]
+        if all(job["status"] == "running" and job["num_frames_done"] > 0 for job in jobs[:2]):
+            both = True
+        if all(job["status"] == "succeeded" for job in jobs):
+            break
+        assert all(job["status"] in ("queued", "running", "succeeded") for job in jobs), jobs
+        time.sleep(0.05)
+    else:
+        raise AssertionError(f"not finished in {DEADLINE_S} s: {jobs}")
+    assert both, "both jobs had frames while both were running"
+
+
+def test_cancel_ends_the_work(client: httpx.Client, presenter: Path, long_speech: Path) -> None:
+    job_id = submit(client, {"video": presenter, "audio": long_speech})["id"]
+    deadline = time.monotonic() + DEADLINE_S
+    while job_of(client, job_id)["num_frames_done"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started = time.monotonic()
+    assert client.delete(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+    job = job_of(client, job_id)
+    assert time.monotonic() - started < 2
+    assert job["status"] == "cancelled"
+    assert client.get(f"/v1/jobs/{job_id}/video").status_code == 409
+    time.sleep(2)
+    assert job_of(client, job_id)["num_frames_done"] == job["num_frames_done"], "no frame is made after a cancel"
+
+
+def test_events_follow_a_job_to_its_end(client: httpx.Client, portrait: Path, short_speech: Path) -> None:
+    job_id = submit(client, {"video": portrait, "audio": short_speech})["id"]
+    events: list[str] = []
+    with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=DEADLINE_S) as stream:
+        events = [line for line in stream.iter_lines() if line.startswith("data:")]
+    assert len(events) >= 3
+    assert '"succeeded"' in events[-1].replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "fields", "status", "code"),
+    [
+        ("notes.txt", "speech", {}, 422, "media_invalid"),
+        ("portrait", "notes.txt", {}, 422, "media_invalid"),
+        ("speech", "speech", {}, 422, "media_invalid"),
+        ("portrait", "portrait", {}, 422, "media_invalid"),
+        ("portrait", "speech", {"engine": "magic"}, 422, "option_invalid"),
+        ("portrait", "speech", {"face": "second from left"}, 422, "option_invalid"),
+        ("portrait", "speech", {"loop": "sideways"}, 422, "option_invalid"),
+    ],
+)
+def test_bad_input_is_refused_at_the_door(
+    client: httpx.Client,
+    portrait: Path,
+    speech: Path,
+    tmp_path: Path,
+    video: str,
+    audio: str,
+    fields: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("neither sound nor picture\n" * 50)
+    paths = {"notes.txt": notes, "portrait": portrait, "speech": speech}
+    files = {"video": ("v", paths[video].read_bytes()), "audio": ("a", paths[audio].read_bytes())}
+    response = client.post("/v1/jobs", files=files, data=fields)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("application/problem+json")
+    assert response.json()["code"] == code, response.json()
+
+
+def test_a_picture_without_a_face_fails_its_job_by_name(
+    client: httpx.Client, short_speech: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    path = tmp_path / "sky.png"
+    Image.fromarray(np.tile(np.linspace(90, 200, 320, dtype=np.uint8)[:, None, None], (1, 320, 3))).save(path)
+    job = wait_until_final(client, submit(client, {"video": path, "audio": short_speech})["id"])
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "face_not_found"
+    assert job["error"]["retryable"] is False

@@ -1,0 +1,53 @@
+"""The error tree: every class crosses processes, and the drawing in the docstring is the tree."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import errors
+from errors import LipwrightError
+
+
+def _tree(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[LipwrightError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        if child.__module__ == "errors":
+            yield from _tree(child)
+
+
+def _drawn() -> dict[str, tuple[int, str, int]]:
+    """Class name -> (status, code, depth) as drawn in the docstring of errors.py."""
+    row = re.compile(r"^([ │├└─]*)(\w+Error)(?: \(\w+\))?\s+(\d{3})\s+(\w+)", re.MULTILINE)
+    return {
+        name: (int(status), code, (len(indent) - 4) // 4)
+        for indent, name, status, code in row.findall(errors.__doc__ or "")
+    }
+
+
+@pytest.mark.parametrize("cls", list(_tree()), ids=lambda cls: cls.__name__)
+def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
+    error = cls("clip.mp4: expected a video, found text.", 3)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is cls
+    assert copy.args == error.args
+    assert (copy.status_code, copy.code, copy.retryable) == (cls.status_code, cls.code, cls.retryable)
+
+
+def test_docstring_draws_the_tree() -> None:
+    depth = {cls.__name__: len([c for c in cls.__mro__ if issubclass(c, LipwrightError)]) - 1 for cls in _tree()}
+    expected = {cls.__name__: (cls.status_code, cls.code, depth[cls.__name__]) for cls in _tree()}
+    assert _drawn() == expected
+
+
+def test_codes_are_unique() -> None:
+    codes = [cls.code for cls in _tree()]
+    assert len(codes) == len(set(codes))
+
+
+def test_retryable_is_drawn() -> None:
+    drawn = {line.split()[1] for line in (errors.__doc__ or "").splitlines() if line.endswith("retryable")}
+    assert drawn == {cls.__name__ for cls in _tree() if cls.retryable}

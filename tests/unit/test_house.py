@@ -1,0 +1,133 @@
+"""The files that name things of other files: each name is real, and twins agree."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONFIGS = ("serve_config.yaml", "serve_config.cpu.yaml")
+DEPLOYMENTS = {"Ingress", "Director", "Studio", "AudioFeatures", "LandmarkGenerator", "FaceSynthesis"}
+MAX_IMPORT_SECONDS = 20.0  # of process CPU; a cold numba cache alone costs more
+
+
+def _read(path: Path) -> dict[str, Any]:
+    parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def _deployments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (application,) = config["applications"]
+    return {deployment["name"]: deployment for deployment in application["deployments"]}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_serve_config_has_only_real_keys(repo_root: Path, name: str) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    ServeDeploySchema.model_validate(_read(repo_root / name))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_serve_config_names_the_graph(repo_root: Path, name: str) -> None:
+    from ray.serve._private.build_app import build_app
+
+    from config import PipelineConfig
+    from graph import build
+
+    config = _read(repo_root / name)
+    (application,) = config["applications"]
+    assert application["import_path"] == "graph:build"
+    graph = build_app(build(PipelineConfig.model_validate(application.get("args", {}))), name=application["name"])
+    assert {deployment.name for deployment in graph.deployments} == set(_deployments(config)) == DEPLOYMENTS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_deployment_is_bounded(repo_root: Path, name: str) -> None:
+    deployments = _deployments(_read(repo_root / name))
+    assert [n for n, options in deployments.items() if "max_ongoing_requests" not in options] == []
+    # The Ingress answers 429 by itself; behind it, an endless queue hides a stage that is full.
+    unbounded = [n for n, options in deployments.items() if options.get("max_queued_requests", -1) < 0]
+    assert set(unbounded) <= {"Ingress"}
+
+
+def test_cpu_config_asks_for_no_gpu(repo_root: Path) -> None:
+    gpu, cpu = (_deployments(_read(repo_root / name)) for name in CONFIGS)
+    assert sum(d.get("ray_actor_options", {}).get("num_gpus", 0) for d in cpu.values()) == 0
+    assert gpu["FaceSynthesis"]["ray_actor_options"]["num_gpus"] > 0
+
+
+def test_rayservice_carries_the_serve_config(repo_root: Path) -> None:
+    documents = list(yaml.safe_load_all((repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")))
+    (service,) = [d for d in documents if d["kind"] == "RayService"]
+    carried, original = yaml.safe_load(service["spec"]["serveConfigV2"]), _read(repo_root / "serve_config.yaml")
+    # In a pod the proxy has to be reached from outside the pod; on one machine it stays on loopback.
+    assert carried["http_options"].pop("host") == "0.0.0.0"
+    original["http_options"].pop("host", None)
+    assert carried == original
+
+
+def test_graph_fits_a_screen(repo_root: Path) -> None:
+    num_lines = len((repo_root / "graph.py").read_text(encoding="utf-8").splitlines())
+    assert num_lines <= 80, f"graph.py has {num_lines} lines; it should be read at one glance."
+
+
+def _import_in_new_process(repo_root: Path, module: str) -> tuple[float, set[str]]:
+    """Return the CPU seconds that `import module` takes and the top-level modules that it loads."""
+    code = (
+        f"import {module}, sys, time; print(time.process_time()); print(*{{m.partition('.')[0] for m in sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    seconds, loaded = done.stdout.splitlines()
+    return float(seconds), set(loaded.split())
+
+
+@pytest.mark.parametrize("module", ["graph", "service", "cli"])
+def test_import_is_light(repo_root: Path, module: str) -> None:
+    seconds, loaded = _import_in_new_process(repo_root, module)
+    assert seconds < MAX_IMPORT_SECONDS
+    # librosa drags in numba: seconds in every process, of which one uses it.
+    assert not loaded & {"numba", "pytest"}
+
+
+def test_command_line_starts_without_the_engine(repo_root: Path) -> None:
+    _, loaded = _import_in_new_process(repo_root, "cli")
+    assert not loaded & {"ray", "torch", "onnxruntime", "librosa"}, "`lipwright --help` should answer at once."
+
+
+def test_import_starts_nothing(repo_root: Path, tmp_path: Path) -> None:
+    before = time.time()
+    _import_in_new_process(repo_root, "graph")
+    data = repo_root / "data"
+    assert not data.exists() or data.stat().st_ctime < before, "importing graph wrote into data/"
+
+
+def test_changelog_names_the_version(repo_root: Path) -> None:
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    newest = re.search(
+        r"^## \[(\d+\.\d+\.\d+)\]", (repo_root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert newest is not None
+    assert newest.group(1) == project["version"]
+
+
+def test_package_lists_every_folder(repo_root: Path) -> None:
+    listed = set(
+        tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    )
+    rooms = ("deployments", "models", "media", "storage", "web", "cluster")
+    found = {
+        ".".join(init.parent.relative_to(repo_root).parts)
+        for room in rooms
+        for init in (repo_root / room).rglob("__init__.py")
+    }
+    assert found == listed
