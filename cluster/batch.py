@@ -15,33 +15,22 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 
+from cluster.application import read_application, running_director
 from cluster.manifest import Pair, read_manifest
-from config import PipelineConfig
+from deployments.job_service import JobService
 from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
 from storage.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
 
 _POLL_S = 10.0  # how long one question for news may stay open
 _FULL_S = 2.0  # wait after a refusal for want of room
+_WRONG_MANIFEST = 2  # exit status
 _PIECE_BYTES = 1 << 20
-
-
-class Jobs(Protocol):
-    """What a batch asks of the Director."""
-
-    async def submit(self, request: SubmitRequest) -> JobRecord:
-        """Accept a job, or raise CapacityError."""
-
-    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """Return the job when it is newer than `version`, or as it is after `timeout_s`."""
-
-    async def cancel_job(self, job_id: str) -> JobRecord:
-        """Cancel an unfinished job."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class BatchLimits:
 class Batch:
     """One manifest on its way through the Director."""
 
-    def __init__(self, jobs: Jobs, files: FileStore, engine: str, limits: BatchLimits) -> None:
+    def __init__(self, jobs: JobService, files: FileStore, engine: str, limits: BatchLimits) -> None:
         self._jobs = jobs
         self._files = files
         self._engine = engine
@@ -155,3 +144,38 @@ def _copy_whole(source: Path, out: Path) -> None:
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def main(
+    manifest: Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')],
+    out: Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")] = None,
+    serve_config: Annotated[Path, typer.Option(help="The running application's configuration.")] = Path(
+        "serve_config.yaml"
+    ),
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
+    pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
+) -> None:
+    """Render every pair of MANIFEST; the exit status is 0 only if all succeeded."""
+    try:
+        pairs = read_manifest(manifest, out)
+        application = read_application(serve_config)
+    except LipwrightError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(_WRONG_MANIFEST if isinstance(error, InputError) else 1) from None
+
+    async def run(jobs: JobService) -> int:
+        config = application.pipeline
+        batch = Batch(jobs, FileStore(config.data_dir), config.engine, BatchLimits(max_in_flight, pair_timeout_s))
+        num_failed = 0
+        async for report in batch.run(pairs):
+            print(json.dumps(report, ensure_ascii=False), flush=True)
+            num_failed += report["status"] != JobStatus.SUCCEEDED.value
+        return num_failed
+
+    with running_director(application) as director:
+        num_failed = asyncio.run(run(director))
+    raise SystemExit(1 if num_failed else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

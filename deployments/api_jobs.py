@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
@@ -59,7 +59,10 @@ class JobRoutes:
                 **problem_responses(404, 503),
             },
         )
-        video = {200: {"content": {"video/mp4": {}}}, 206: {"description": "The range that was asked for."}}
+        video: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"video/mp4": {}}},
+            206: {"description": "The range that was asked for."},
+        }
         router.add_api_route(
             "/{job_id}/video",
             self.video,

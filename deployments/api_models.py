@@ -37,12 +37,12 @@ class JobForm(BaseModel):
     video: _FilePart | None = Field(
         None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
     )
-    avatar_id: str | None = Field(None, max_length=64, description="A presenter that was analysed before.")
+    avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
     engine: str | None = Field(
         None, max_length=64, description="The engine that makes the faces; the default is the service's."
     )
-    face: str = Field("largest", max_length=128, description=_FACE)
-    loop: LoopMode = Field("pingpong", description="How a source that is shorter than the speech goes on.")
+    face: str = Field(default="largest", max_length=128, description=_FACE)
+    loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
 
     @model_validator(mode="after")
     def _one_presenter(self) -> Self:
@@ -58,7 +58,7 @@ class AvatarForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     video: _FilePart = Field(description="The presenter: a video or a still portrait.")
-    face: str = Field("largest", max_length=128, description=_FACE)
+    face: str = Field(default="largest", max_length=128, description=_FACE)
 
 
 class JobLinks(BaseModel):
@@ -128,7 +128,7 @@ class AvatarList(BaseModel):
 class Health(BaseModel):
     """A sign of life."""
 
-    status: str = Field("ok", description="Always `ok`; anything else is a problem.")
+    status: str = Field(default="ok", description="Always `ok`; anything else is a problem.")
 
 
 def multipart_body(form: type[BaseModel]) -> dict[str, Any]:

@@ -23,5 +23,5 @@ class Ingress:
         self._config = config
         self._director = director
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201 (the name that Ray Serve looks for)
+    def __serve_build_asgi_app__(self) -> FastAPI:
         return make_app(DirectorClient(self._director), FileStore(self._config.data_dir), self._config)

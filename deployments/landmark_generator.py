@@ -15,7 +15,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.replica import Loaded, assigned_device, claim_threads, run_stoppable
-from media.playback import LoopMode, source_index
+from media.playback import Loop, source_index
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar import Avatar
@@ -66,7 +66,7 @@ class BlockRequest:
     source: SourceVideo
     first_frame: int
     num_frames: int
-    loop: LoopMode
+    loop: Loop
 
 
 @serve.deployment
@@ -153,9 +153,8 @@ class LandmarkGenerator:
         return True
 
     def _open(self, source: SourceVideo) -> FrameReader:
-        return FrameReader(
-            source.path, source.info, self._config.render.reader_cache_bytes, num_threads=self._num_threads
-        )
+        cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
+        return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
 
     def _source_indices(self, request: BlockRequest) -> NDArray[np.int32]:
         frames = range(request.first_frame, request.first_frame + request.num_frames)

@@ -113,9 +113,8 @@ class Studio:
         return True
 
     def _open(self, source: SourceVideo) -> FrameReader:
-        return FrameReader(
-            source.path, source.info, self._config.render.reader_cache_bytes, num_threads=self._num_threads
-        )
+        cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
+        return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         frame_bytes = info.width * info.height * 3 // 2

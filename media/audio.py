@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Any, Final
 
 import av
 import numpy as np
@@ -63,7 +63,7 @@ class SoundTrack:
         context = self._stream.codec_context
         self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
 
-    def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[np.generic]]:
+    def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[Any]]:
         """The whole track, resampled; can be read once.
 
         Args:
@@ -104,10 +104,10 @@ class SoundTrack:
         num_samples = 0
         end: int | None = None
         origin = self._origin()
-        rate, layout = 0, ""
+        rate = 0
         for frame in self._decoded():
             if not rate:
-                rate, layout = frame.sample_rate, frame.layout.name
+                rate = frame.sample_rate
                 end = self._padding_limit(rate)
                 self.info = AudioInfo(rate, frame.layout.nb_channels, 0.0, self.info.codec)
             start = num_samples
@@ -229,7 +229,7 @@ def num_output_frames(duration_seconds: float, fps: Fraction) -> int:
     return max(math.ceil(Fraction(duration_seconds) * fps - Fraction(1, 1000)), 1)
 
 
-def _write_npy_header(file: BinaryIO, num_samples: int) -> None:
+def _write_npy_header(file: IO[bytes], num_samples: int) -> None:
     # numpy pads this header so that a longer first axis fits in place.
     header = {"descr": "<i2", "fortran_order": False, "shape": (num_samples,)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -240,14 +240,14 @@ def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:
         frame = AudioFrame(like.format.name, like.layout.name, min(like.sample_rate, num_samples - start))
         for plane in frame.planes:
             fill = 128 if like.format.name.startswith("u8") else 0
-            np.frombuffer(plane, np.uint8)[:] = fill
+            np.frombuffer(memoryview(plane), np.uint8)[:] = fill
         frame.sample_rate = like.sample_rate
         yield frame
 
 
 def _finite(frame: AudioFrame, first: int, stop: int) -> AudioFrame:
     """Samples [first, stop) of a frame, without NaN and infinity, which would spread through the resampler."""
-    samples = frame.to_ndarray()
+    samples: NDArray[Any] = frame.to_ndarray()
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
     elif first == 0 and stop == frame.samples:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import av.container
@@ -86,7 +86,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        line = error.log[2].strip() if error.log else ""
+        line = last_line(error)
         found = error.strerror or type(error).__name__
         if isinstance(error, av.error.ExitError):
             found = "it could not be read in time"
@@ -96,7 +96,13 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
 
 def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
     """Whether FFmpeg refused a frame because of `max_pixels`."""
-    return bool(error.log) and _TOO_MANY_PIXELS in error.log[2]
+    return _TOO_MANY_PIXELS in last_line(error)
+
+
+def last_line(error: av.error.FFmpegError) -> str:
+    """What FFmpeg logged last before the error, or an empty string."""
+    log: Any = error.log  # (level, component, message), though PyAV's stub says otherwise
+    return str(log[2]).strip() if log else ""
 
 
 def decoder_max_pixels(limits: MediaLimits) -> int:

@@ -130,9 +130,8 @@ def _read_packets(
                 continue
             if not pts and packet.has_sidedata("encryption_info"):
                 raise MediaError(f"{path.name}: expected a video that can be decoded, found an encrypted one.")
-            time = packet.pts if packet.pts is not None else packet.dts
-            # A frame without a time repeats the last one, which makes the table an untimed one.
-            time = time if time is not None else (pts[-1] if pts else 0)
+            # A frame without a time (AVI with B-frames) repeats the last one, which makes the table an untimed one.
+            time = packet.pts if packet.pts is not None else (pts[-1] if pts else 0)
             step = packet.duration or step
             last = max(last, (time, step))
             if packet.is_keyframe:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -143,9 +143,9 @@ def _sound_packets(track: SoundTrack, stream: AudioStream, video_seconds: Fracti
     yield from stream.encode(None)
 
 
-def _frames_of(blocks: Iterator[NDArray[np.generic]], num_samples: int) -> Iterator[NDArray[np.float32]]:
+def _frames_of(blocks: Iterator[NDArray[Any]], num_samples: int) -> Iterator[NDArray[np.float32]]:
     """(channels, 1024) pieces of at most `num_samples` samples in all; the last one may be shorter."""
-    parts: list[NDArray[np.generic]] = []
+    parts: list[NDArray[Any]] = []
     num_held = 0
     for block in blocks:
         block = block[:, :num_samples]

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Colorspace, Interpolation
 from numpy.typing import NDArray
 
@@ -125,7 +126,7 @@ def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
 
 
 def sws_matrix(matrix: int) -> Colorspace:
-    """swscale's name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale itself."""
+    """The name in swscale of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale itself."""
     return _SWS_MATRIX.get(matrix, Colorspace.ITU601)
 
 
@@ -134,16 +135,20 @@ def frame_planes(frame: VideoFrame) -> Planes:
     width, height = frame.width & ~1, frame.height & ~1
     views = []
     for plane, divisor in zip(frame.planes[:3], (1, 2, 2), strict=True):
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
-        # A negative line size means that the rows are stored bottom-up.
-        rows = rows if plane.line_size > 0 else rows[::-1]
-        views.append(rows[: height // divisor, : width // divisor])
+        views.append(plane_rows(plane)[: height // divisor, : width // divisor])
     return Planes(*views)
+
+
+def plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """(height, line size) view on an 8-bit plane, padding included; it keeps the frame's memory alive."""
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(plane.line_size))
+    # A negative line size means that the rows are stored bottom-up.
+    return rows if plane.line_size > 0 else rows[::-1]
 
 
 def _cut(plane: NDArray[np.uint8], x: int, y: int, size: int) -> NDArray[np.uint8]:
     height, width = plane.shape
-    if 0 <= x and 0 <= y and x + size <= width and y + size <= height:
+    if x >= 0 and y >= 0 and x + size <= width and y + size <= height:
         return plane[y : y + size, x : x + size].copy()
     rows = np.clip(np.arange(y, y + size), 0, height - 1)
     columns = np.clip(np.arange(x, x + size), 0, width - 1)

@@ -11,6 +11,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -188,15 +189,15 @@ def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) 
 
 def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2, or EXIF's eight."""
-    for side_data in frame.side_data.values():
-        if side_data.type is SideDataType.DISPLAYMATRIX:
-            matrix = np.frombuffer(side_data, np.int32, count=9)
-            a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-            is_mirrored = a * d - b * c < 0
-            if is_mirrored:
-                a, c = -a, -c
-            return round(np.degrees(np.arctan2(c, a)) / 90) * 90 % 360, is_mirrored
-    return 0, False
+    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if not isinstance(side_data, SideData):
+        return 0, False
+    matrix = np.frombuffer(memoryview(side_data), np.int32, count=9)
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    is_mirrored = a * d - b * c < 0
+    if is_mirrored:
+        a, c = -a, -c
+    return round(np.degrees(np.arctan2(c, a)) / 90) * 90 % 360, is_mirrored
 
 
 def _colour_tags(frame: VideoFrame) -> ColourTags:
@@ -206,7 +207,8 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
         specified = [_BT709 if tag == _UNSPECIFIED else tag for tag in (primaries, transfer)]
         return ColourTags(_BT709, False, specified[0], specified[1])
     is_full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
-    return ColourTags(int(frame.colorspace), is_full, primaries, transfer)
+    # Matrix 0 means RGB; a grey picture that came with it has none of its own.
+    return ColourTags(int(frame.colorspace) or _BT709, is_full, primaries, transfer)
 
 
 def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from media.planes import Planes, frame_planes, rgb_to_yuv, sws_matrix
+from media.planes import Planes, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 from media.probe import VideoInfo
 
 # The first three planes of these are 8-bit 4:2:0 as they stand; alpha is dropped.
@@ -48,8 +48,7 @@ def _planes_420(frame: VideoFrame, info: VideoInfo) -> Planes:
 
 def _grey_planes(frame: VideoFrame) -> Planes:
     width, height = frame.width & ~1, frame.height & ~1
-    plane = frame.planes[0]
-    y = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:height, :width]
+    y = plane_rows(frame.planes[0])[:height, :width]
     chroma = np.full((height // 2, width // 2), _NEUTRAL_CHROMA, np.uint8)
     return Planes(y, chroma, chroma)
 

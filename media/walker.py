@@ -35,6 +35,7 @@ class FrameWalker:
         self._limits = limits
         self._num_threads = num_threads
         self._ready: deque[VideoFrame] = deque()
+        self._packets: Iterator[Packet[VideoStream]] = iter(())
         self._last_error: FFmpegError | None = None
         self._open()
 
@@ -83,7 +84,6 @@ class FrameWalker:
     def close(self) -> None:
         """Ends the decoder's threads and closes the file."""
         self._ready.clear()
-        self._packets = iter(())
         # Flushing lets frame threads come to rest without holding the GIL, which their error messages need.
         self._stream.codec_context.flush_buffers()
         self._container.close()
@@ -96,9 +96,9 @@ class FrameWalker:
                 other.discard = Discard.all
         context = self._stream.codec_context
         context.options = {"max_pixels": str(decoder_max_pixels(self._limits))}
-        self._stream.thread_type = "AUTO"  # type: ignore[assignment]  # PyAV takes the name, its stub does not
+        self._stream.thread_type = "AUTO"
         context.thread_count = self._num_threads
-        self._packets: Iterator[Packet[VideoStream]] = self._container.demux(self._stream)
+        self._packets = self._container.demux(self._stream)
         self.position = 0
 
     def _seek_to_key(self, target: int, key: int) -> bool:

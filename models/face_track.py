@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import FaceNotFoundError
+from models.face_finder import what_was_searched
+from models.face_points import NUM_POINTS
 from models.face_tracker import FaceTracker, RawLandmarks, TrackState
-from models.head_frame import HeadPose
+from models.head_frame import HeadPose, fit_head_pose
 from models.head_frame import pose_degrees as degrees
+from models.lip_model import LipModel, part_lips
+from models.mouth_shape import measure
+from models.track_smoothing import fill_gaps, runs, smooth, smooth_pose
+
+_REST_SHARE = 0.1
+_MIN_REST_FRAMES = 3
+_OPEN_MOUTH = 0.025  # eye distances between the inner lips, beyond closed lips, that count as an open mouth
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,61 @@ class FaceTrack:
             arrays = {field.name: stored[field.name] for field in fields(cls)}
         flag = bool(arrays.pop("is_rest_closed_by_model"))
         return cls(**arrays, is_rest_closed_by_model=flag)
+
+
+def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> FaceTrack:
+    """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
+
+    Args:
+        points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
+        present: (N,) whether the face was found.
+
+    Raises:
+        FaceNotFoundError: The face is in no frame.
+    """
+    if points.shape != (len(present), NUM_POINTS, 3):
+        raise ValueError(f"Expected (N, {NUM_POINTS}, 3) points and (N,) present, got {points.shape}, {present.shape}.")
+    if not present.any():
+        raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
+    filled = fill_gaps(points, present)
+    pose = fit_head_pose(filled)
+    stretches = runs(present, pose)
+    # Before the smoothing of the pose: what one takes away the other must not bring back.
+    head = smooth(pose.to_head(filled), stretches)
+    pose = smooth_pose(pose, stretches)
+    rest, is_closed_by_model = resting_face(head[present])
+    return FaceTrack(
+        points=pose.to_image(head).astype(np.float32),
+        present=present.copy(),
+        scale=pose.scale,
+        rotation=pose.rotation,
+        translation=pose.translation,
+        head_points=head.astype(np.float32),
+        rest=rest,
+        shape=measure(head) - measure(rest[None]),
+        is_rest_closed_by_model=is_closed_by_model,
+    )
+
+
+def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:
+    """Returns a talker's closed-mouth face and whether the lip model had to close it.
+
+    Args:
+        head: (T, 468, 3) head-frame points of all frames with the face, T > 0.
+
+    Returns:
+        (468, 3) float32 mean of the most closed tenth of the frames, its lips not crossing, and a flag: the mouth
+        is open in all frames, so that the shape of the closed mouth is a guess.
+    """
+    opening = measure(head)[:, 0]
+    num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * _REST_SHARE)))
+    rest = head[np.argsort(opening, kind="stable")[:num_closed]].mean(0).astype(np.float32)
+    lips = LipModel.load()
+    is_open = float(measure(rest[None])[0, 0]) > lips.closed_open_in + _OPEN_MOUTH
+    if is_open:
+        rest = lips.close(rest)
+    part_lips(rest[None])
+    return rest, is_open
 
 
 __all__ = ["FaceTrack", "FaceTracker", "RawLandmarks", "TrackState", "finish_track"]

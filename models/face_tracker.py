@@ -19,8 +19,8 @@ from models.face_landmarks import MIN_PRESENCE, LandmarkRegion
 from models.face_points import NUM_POINTS
 from models.onnx_session import Device
 
-_FOLLOW = 0.5  # share of the way that the region goes to the newest points: less jitter than all of it
-_MAX_GROWTH = 1.4  # a region that changes more than this between frames has slipped off the face
+_FOLLOW: Final = 0.5  # share of the way that the region goes to the newest points: less jitter than all of it
+_MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames has slipped off the face
 
 # A lost face is looked for at once, then every third frame, and after a second or so every tenth.
 _SEARCH_EVERY: Final = 3
@@ -28,9 +28,8 @@ _SEARCH_EVERY_LATE: Final = 10
 _LATE_FRAMES: Final = 30
 _FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
 
-_NEAR = 1.5  # a lost face is looked for within this many face sizes of where it was
-_MAX_SIZE_CHANGE = 1.6
-_MAX_UNLIKENESS = 0.075
+_NEAR: Final = 1.5  # a lost face is looked for within this many face sizes of where it was
+_MAX_SIZE_CHANGE: Final = 1.6
 
 
 class RawLandmarks(NamedTuple):
@@ -88,10 +87,87 @@ class FaceTracker:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
         """
         current = state or TrackState(None, None, 0, True)
-        points: list[NDArray[np.float32]] = []
+        is_start = state is None
+        points, present = [], []
         for frame in frames:
-            current = self._step(frame, colour, choice, current)
+            current = self._step(frame, colour, choice, current, is_start)
             points.append(np.zeros((NUM_POINTS, 3), np.float32) if current.points is None else current.points)
-            present_now = current.region is not None
-            points_present.append(present_now)
-        return RawLandmarks(np.stack(points), np.array(points_present)), current
+            present.append(current.region is not None)
+        if not points:
+            raise ValueError("Expected at least one frame, got none.")
+        return RawLandmarks(np.stack(points), np.array(present)), current
+
+    def _step(
+        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+    ) -> TrackState:
+        if state.region is not None:
+            points, presence = self._finder.landmarks(frame, colour, state.region)
+            fresh = LandmarkRegion.of_points(points)
+            growth = fresh.side / state.region.side
+            if presence > MIN_PRESENCE and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
+                return replace(state, region=state.region.mix(fresh, _FOLLOW), points=points)
+            state = replace(state, region=None, num_lost=0)
+        if state.points is None:
+            return self._first_search(frame, colour, choice, state, is_start)
+        return self._search_again(frame, colour, state, state.points)
+
+    def _first_search(
+        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+    ) -> TrackState:
+        waited = replace(state, num_lost=state.num_lost + 1)
+        if state.num_lost % _FIRST_SEARCH_EVERY:
+            return waited
+        face, seen = self._finder.find(frame, colour, choice)
+        if face is not None:
+            return TrackState(face.region, face.points, 0, len(seen) == 1)
+        if seen and is_start:
+            raise FaceNotFoundError(f"Expected the face {str(choice)!r}, found {_list_faces(seen)}.")
+        return waited
+
+    def _search_again(
+        self, frame: Planes, colour: ColourTags, state: TrackState, lost: NDArray[np.float32]
+    ) -> TrackState:
+        waited = replace(state, num_lost=state.num_lost + 1)
+        late = state.num_lost >= _LATE_FRAMES
+        if state.num_lost % (_SEARCH_EVERY_LATE if late else _SEARCH_EVERY):
+            return waited
+        face = self._near(frame, colour, lost)
+        if face is None and late and state.was_alone:
+            face = _only_like(self._finder.find_all(frame, colour), lost)
+        return waited if face is None else replace(state, region=face.region, points=face.points, num_lost=0)
+
+    def _near(self, frame: Planes, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
+        """The face most like the lost one around where that was, or None."""
+        box = box_of_points(lost, 1.0)
+        height, width = frame.y.shape
+        reach = (_NEAR + 0.5) * box.size
+        x0, y0 = (int(max(0.0, c - reach)) // 2 * 2 for c in (box.center_x, box.center_y))
+        x1 = int(min(width, box.center_x + reach)) // 2 * 2
+        y1 = int(min(height, box.center_y + reach)) // 2 * 2
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            return None
+        faces = self._finder.find_in(frame, colour, Window(x0, y0, x1 - x0, y1 - y0))
+        alike = [(_distance(face, lost), face) for face in faces if _is_like(face, lost)]
+        distance, best = min(alike, key=lambda pair: pair[0], default=(0.0, None))
+        return best if distance <= _NEAR else None
+
+
+def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
+    """Distance of two faces in sizes of the lost one."""
+    box = box_of_points(lost, 1.0)
+    return float(np.hypot(face.box.center_x - box.center_x, face.box.center_y - box.center_y)) / box.size
+
+
+def _is_like(face: FoundFace, lost: NDArray[np.float32]) -> bool:
+    change = face.box.size / box_of_points(lost, 1.0).size
+    return 1 / _MAX_SIZE_CHANGE < change < _MAX_SIZE_CHANGE
+
+
+def _only_like(faces: list[FoundFace], lost: NDArray[np.float32]) -> FoundFace | None:
+    """The face of a frame that shows one alone, if it is like the lost one."""
+    return faces[0] if len(faces) == 1 and _is_like(faces[0], lost) else None
+
+
+def _list_faces(faces: list[FoundFace]) -> str:
+    places = [f"{i}: {f.box.size:.0f} pixels at ({f.box.center_x:.0f}, {f.box.center_y:.0f})" for i, f in enumerate(faces)]
+    return f"{len(faces)} face{'s' * (len(faces) != 1)} ({'; '.join(places)})"

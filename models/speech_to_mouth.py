@@ -75,7 +75,6 @@ def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_fr
     """Seconds of each frame, (T,), checked against the stretch."""
     if num_frames < 1:
         raise ValueError(f"Expected at least one frame, got {num_frames = }.")
-    # Integers first: i / fps in floating point drifts by a row in long files of 30000/1001 fps.
     numbers = np.arange(first_frame, first_frame + num_frames, dtype=np.int64)
     times: NDArray[np.float64] = numbers * fps.denominator / fps.numerator
     start, stop = features.start_seconds - _TOLERANCE_SECONDS, features.stop_seconds + _TOLERANCE_SECONDS
@@ -96,4 +95,4 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-logits))
+    return 1 / (1 + np.exp(-logits.clip(-30, 30)))

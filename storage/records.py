@@ -133,10 +133,10 @@ class JobRecord(_Frozen):
     version: int = 1
     status: JobStatus = JobStatus.QUEUED
     stage: Stage = Stage.QUEUED
-    progress: float = Field(0.0, ge=0, le=1)
+    progress: float = Field(default=0.0, ge=0, le=1)
     num_frames: int | None = None
     num_frames_done: int = 0
-    queue_position: int | None = Field(None, description="0 = next to start; None unless queued. Not stored.")
+    queue_position: int | None = Field(default=None, description="0 = next to start; None unless queued. Not stored.")
     priority: int = 0
     owner: str | None = None
     idempotency_key: str | None = None

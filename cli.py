@@ -1,0 +1,279 @@
+"""The `lipwright` command: speak, serve, jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from errors import LipwrightError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
+jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
+app.add_typer(jobs_app, name="jobs")
+
+_DEFAULT_SERVER = "http://127.0.0.1:8000"
+_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+_MAX_RECONNECTS = 10
+
+_Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
+
+
+class CommandError(Exception):
+    """Ends the command with one line on stderr. Arguments: code, message, exit code."""
+
+    def __init__(self, code: str, message: str, exit_code: int = _EXIT_FAILED) -> None:
+        super().__init__(code, message, exit_code)
+        self.code, self.message, self.exit_code = code, message, exit_code
+
+
+class Client:
+    """The HTTP API, with its problems as `CommandError`."""
+
+    def __init__(self, base_url: str) -> None:
+        timeout = httpx.Timeout(30.0, read=120.0, write=120.0)
+        self._http = httpx.Client(base_url=base_url.rstrip("/"), timeout=timeout, trust_env=False)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request; anything but a success raises."""
+        return _checked(self._http.request(method, path, **options))
+
+    def submit(self, video: Path, audio: Path, options: dict[str, str]) -> dict[str, Any]:
+        """Send both files, streamed from the disk, and return the job."""
+        with video.open("rb") as video_file, audio.open("rb") as audio_file:
+            files = {"video": (video.name, video_file), "audio": (audio.name, audio_file)}
+            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=files).json()
+            return job
+
+    def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """The job at every change until it is finished; goes on where it was when the line breaks."""
+        version, num_breaks = "0", 0
+        while num_breaks <= _MAX_RECONNECTS:
+            with contextlib.suppress(httpx.TransportError):
+                headers = {"Last-Event-ID": version}
+                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+                    if answer.is_error:
+                        answer.read()
+                    for name, identity, text in _events(_checked(answer).iter_lines()):
+                        if name == "job":
+                            version, num_breaks, job = identity, 0, json.loads(text)
+                            yield job
+                            if job["status"] in ("succeeded", "failed", "cancelled"):
+                                return
+            num_breaks += 1
+            time.sleep(0.5)
+        raise CommandError("connection_lost", f"The service broke off {num_breaks} times while job {job_id} ran.")
+
+    def download(self, job_id: str, out: Path) -> int:
+        """Write the video to `out`, whole or not at all, and return its bytes."""
+        partial = out.with_name(f".{out.name}.{job_id[:8]}.part")
+        try:
+            with self._http.stream("GET", f"/v1/jobs/{job_id}/video") as answer, partial.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                for piece in _checked(answer).iter_bytes(1 << 20):
+                    file.write(piece)
+            num_bytes = partial.stat().st_size
+            partial.replace(out)
+            return num_bytes
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@app.command()
+def speak(
+    video: Annotated[Path, typer.Option(help="The presenter: a video or a still portrait.")],
+    audio: Annotated[Path, typer.Option(help="The speech: any audio file, or a video with sound.")],
+    out: Annotated[Path, typer.Option(help="The video to write.")],
+    engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
+    face: Annotated[str, typer.Option(help="largest, an index, a point x,y or a box x0,y0,x1,y1.")] = "largest",
+    loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
+    server: Annotated[
+        str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of a service started here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make the face in VIDEO speak AUDIO."""
+    with _one_line_errors():
+        _check_paths(video, audio, out)
+        options = {"face": face, "loop": loop} | ({"engine": engine} if engine else {})
+        with _server(server, data_dir) as base_url:
+            job = _run_job(Client(base_url), video, audio, out, options)
+        seconds = f"{job['num_frames']} frames"
+        print(json.dumps(job, indent=2) if as_json else f"{out}: {seconds}, {job['num_bytes']} bytes")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
+) -> None:
+    """Run the service here until Ctrl-C."""
+    from service import running_service
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    with _one_line_errors(), running_service(host, port, data_dir, config, is_quiet=False) as url:
+        print(f"Lipwright serves at {url} (API: {url}/docs). Ctrl-C ends it.", flush=True)
+        threading.Event().wait()
+
+
+@jobs_app.command("list")
+def list_jobs(
+    server: _Server = _DEFAULT_SERVER,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+) -> None:
+    """Show the newest jobs."""
+    with _one_line_errors():
+        query = {"limit": str(limit)} | ({"status": status} if status else {})
+        table = Table("id", "status", "stage", "progress", "frames", "created")
+        for job in Client(server).request("GET", "/v1/jobs", params=query).json()["jobs"]:
+            frames = f"{job['num_frames_done']}/{job['num_frames'] or '?'}"
+            table.add_row(
+                job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
+            )
+        Console().print(table)
+
+
+@jobs_app.command("show")
+def show_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Show one job as JSON."""
+    with _one_line_errors():
+        print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
+
+
+@jobs_app.command("cancel")
+def cancel_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Cancel a job."""
+    with _one_line_errors():
+        print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
+
+
+@jobs_app.command("download")
+def download_job(
+    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: _Server = _DEFAULT_SERVER
+) -> None:
+    """Save the video of a finished job."""
+    with _one_line_errors():
+        print(f"{out}: {Client(server).download(job_id, out)} bytes")
+
+
+def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[str, str]) -> dict[str, Any]:
+    """Submit, follow and download one job; Ctrl-C cancels it."""
+    job = client.submit(video, audio, options)
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]}"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(job["stage"], total=1.0, frames="")
+            for job in client.follow(job["id"]):
+                frames = f"{job['num_frames_done']}/{job['num_frames']} frames" if job["num_frames"] else ""
+                bar.update(task, completed=job["progress"], description=job["stage"], frames=frames)
+    except KeyboardInterrupt:
+        with contextlib.suppress(CommandError, httpx.HTTPError):
+            client.request("DELETE", f"/v1/jobs/{job['id']}")
+        raise
+    if job["status"] != "succeeded":
+        error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
+        raise CommandError(error["code"], error["message"])
+    return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
+
+
+@contextlib.contextmanager
+def _server(url: str | None, data_dir: Path | None) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    from service import running_service
+
+    with Console(stderr=True).status("Starting the service ..."):
+        running = contextlib.ExitStack()
+        base_url = running.enter_context(running_service(data_dir=data_dir))
+    with running:
+        yield base_url
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Every way in which a command can fail, as `error: code: message` and an exit code."""
+    try:
+        yield
+    except CommandError as error:
+        _fail(error.code, error.message, error.exit_code)
+    except LipwrightError as error:
+        _fail(error.code, str(error), _EXIT_FAILED)
+    except httpx.HTTPError as error:
+        _fail("connection_failed", f"The service cannot be reached: {error}", _EXIT_FAILED)
+    except OSError as error:
+        _fail("file_unusable", str(error), _EXIT_FAILED)
+    except KeyboardInterrupt:
+        _fail("interrupted", "Stopped.", _EXIT_INTERRUPTED)
+
+
+def _fail(code: str, message: str, exit_code: int) -> None:
+    print(f"error: {code}: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(exit_code)
+
+
+def _check_paths(video: Path, audio: Path, out: Path) -> None:
+    for option, path in (("--video", video), ("--audio", audio)):
+        if "://" in str(path):
+            raise CommandError("url_input_unsupported", f"{option}: expected a file, found a URL.", _EXIT_USAGE)
+        if not path.is_file():
+            raise CommandError("input_invalid", f"{option}: there is no file {path}.", _EXIT_USAGE)
+        if path.resolve() == out.resolve():
+            raise CommandError("input_invalid", f"--out: {out} is the {option} file.", _EXIT_USAGE)
+    if out.is_dir() or not out.parent.is_dir():
+        raise CommandError("input_invalid", f"--out: {out} is not a file in an existing folder.", _EXIT_USAGE)
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    try:
+        problem = answer.json()
+        raise CommandError(str(problem["code"]), str(problem["detail"]))
+    except (ValueError, KeyError, TypeError):
+        message = f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}."
+        raise CommandError("unexpected_answer", message) from None
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
+    """Event name, id and data of each server-sent event."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if not line and "data" in fields:
+            yield fields.get("event", "message"), fields.get("id", ""), fields["data"]
+        if not line:
+            fields = {}
+        name, colon, value = line.partition(":")
+        if name and colon:
+            fields[name] = value.removeprefix(" ")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,182 @@
+"""An avatar: one analysed presenter in a folder, made once, used by every job that shows that presenter.
+
+Signatures (stable)::
+
+    Avatar.build(folder, info, raw, reader, max_bank_frames, should_stop) -> Avatar   CancelledJobError
+    Avatar.load(folder) -> Avatar            # cheap: arrays are memory-mapped
+    Avatar.is_complete(folder) -> bool
+    avatar.plan(mouth: MouthBlock, source_index, first_frame, state) -> (Drive, PathState | None)
+    avatar.save_calibration(calibration)
+    avatar.info, .track, .region, .bank (None unless .talks), .talks, .masks, .pose_degrees
+    plan_drive(avatar, shape, source_index, state, *, first_frame, forbidden) -> (Drive, PathState | None)   # models.drive
+    cut_faces(avatar, drive, frames) -> FaceChunk                                     # models.engine, models.warp.cut
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError
+from media.probe import ColourTags, VideoInfo
+from media.reader import FrameReader
+from models.drive import Drive, plan_drive
+from models.exemplar_bank import BankBuilder, ExemplarBank
+from models.exemplar_path import PathState
+from models.face_region import FaceRegion
+from models.face_track import FaceTrack, RawLandmarks, finish_track
+from models.lip_model import LipModel
+from models.mouth_calibration import MouthCalibration
+from models.speech_to_mouth import MouthBlock
+from models.warp.masks import draw_masks
+
+# Part of the key of cached avatars: change it when a change here or in the tracking makes old folders wrong.
+AVATAR_VERSION = "1"
+
+# A mouth whose opening varies by less (standard deviation, eye distances) shows nothing worth copying.
+_TALKING_STD = 0.012
+_INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.json"
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """One analysed presenter.
+
+    Attributes:
+        folder: Where it lies.
+        info: The source.
+        track: The face in every source frame.
+        region: The square that is rewritten in every source frame.
+        bank: Mouth exemplars; None for a source that does not talk.
+        calibration: How this presenter's mouth differs from the average speaker's; None where unknown.
+    """
+
+    folder: Path
+    info: VideoInfo
+    track: FaceTrack
+    region: FaceRegion
+    bank: ExemplarBank | None
+    calibration: MouthCalibration | None = None
+
+    @property
+    def talks(self) -> bool:
+        """True if the source shows a talking mouth, whose pictures are then used."""
+        return self.bank is not None
+
+    @cached_property
+    def masks(self) -> NDArray[np.uint8]:
+        """(M, M, 2) uint8 mask textures, see `models.warp.masks`."""
+        return draw_masks(self.track.rest)
+
+    @cached_property
+    def pose_degrees(self) -> NDArray[np.float32]:
+        """(N, 3) head pose of the source frames."""
+        return self.track.pose_degrees
+
+    @cached_property
+    def lip_model(self) -> LipModel:
+        """The shipped lip model."""
+        return LipModel.load()
+
+    def plan(
+        self, mouth: MouthBlock, source_index: NDArray[np.int32], first_frame: int, state: PathState | None
+    ) -> tuple[Drive, PathState | None]:
+        """Plans the output frames from `first_frame` on: see `models.drive.plan_drive`.
+
+        Args:
+            mouth: T frames as predicted from the speech, for the average speaker.
+            source_index: (T,) source frames.
+            first_frame: Output frame of row 0.
+            state: From the block before, or None.
+        """
+        shape = mouth.shape if self.calibration is None else self.calibration.apply(mouth.shape, mouth.gate)
+        return plan_drive(self, shape, source_index, state, first_frame=first_frame)
+
+    def save_calibration(self, calibration: MouthCalibration) -> None:
+        """Adds a calibration to the folder; `load` finds it."""
+        (self.folder / _CALIBRATION_FILE).write_text(calibration.to_json())
+
+    @classmethod
+    def build(
+        cls,
+        folder: Path,
+        info: VideoInfo,
+        raw: RawLandmarks,
+        reader: FrameReader,
+        max_bank_frames: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Avatar:
+        """Analyses a tracked presenter and writes the folder; the file that makes it complete is written last.
+
+        Args:
+            folder: Made if missing.
+            info: The source.
+            raw: Landmarks of all its frames.
+            reader: Reads the source a second time, for the exemplars.
+            max_bank_frames: Bound of the exemplars.
+            should_stop: Asked between frames.
+
+        Raises:
+            FaceNotFoundError: The face is in no frame.
+            CancelledJobError: `should_stop` said so.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _INFO_FILE).unlink(missing_ok=True)
+        track = finish_track(raw.points, raw.present)
+        region = FaceRegion.of(track)
+        talks = _talks(track)
+        if talks:
+            builder = BankBuilder(folder, track, region, max_bank_frames)
+            for planes in reader.read(builder.frames.tolist()):
+                if should_stop():
+                    raise CancelledJobError("The analysis of the presenter was cancelled.")
+                builder.add(planes)
+            builder.finish()
+        track.save(folder / _TRACK_FILE)
+        text = json.dumps({"version": AVATAR_VERSION, "talks": talks, "info": _info_to_json(info)}, indent=1)
+        partial = folder / f"{_INFO_FILE}.part"
+        partial.write_text(text)
+        partial.replace(folder / _INFO_FILE)
+        return cls(folder, info, track, region, ExemplarBank.load(folder) if talks else None)
+
+    @classmethod
+    def load(cls, folder: Path) -> Avatar:
+        """Opens the folder that `build` wrote."""
+        stored = json.loads((folder / _INFO_FILE).read_text())
+        track = FaceTrack.load(folder / _TRACK_FILE)
+        bank = ExemplarBank.load(folder) if stored["talks"] else None
+        calibration_file = folder / _CALIBRATION_FILE
+        calibration = MouthCalibration.from_json(calibration_file.read_text()) if calibration_file.exists() else None
+        return cls(folder, _info_from_json(stored["info"]), track, FaceRegion.of(track), bank, calibration)
+
+    @staticmethod
+    def is_complete(folder: Path) -> bool:
+        """True if the folder holds a finished avatar of this version."""
+        try:
+            return bool(json.loads((folder / _INFO_FILE).read_text())["version"] == AVATAR_VERSION)
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def _talks(track: FaceTrack) -> bool:
+    if track.is_rest_closed_by_model or track.present.sum() < 2:
+        return False
+    return float(track.shape[track.present, 0].std()) > _TALKING_STD
+
+
+def _info_to_json(info: VideoInfo) -> dict[str, Any]:
+    fields = asdict(info)
+    return {name: str(value) if isinstance(value, Fraction) else value for name, value in fields.items()}
+
+
+def _info_from_json(fields: dict[str, Any]) -> VideoInfo:
+    fractions = {name: Fraction(fields[name]) for name in ("fps", "sample_aspect_ratio")}
+    return VideoInfo(**{**fields, **fractions, "colour": ColourTags(**fields["colour"])})

@@ -1,0 +1,127 @@
+"""The drive: for every output frame where the face's points shall be, and which real mouth to show there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.exemplar_path import ExemplarPath, PathState, Wanted, choose
+from models.face_points import MOVED
+from models.lip_model import LipModel
+from models.warp.controls import CONTROL_IDS
+
+if TYPE_CHECKING:
+    from models.avatar import Avatar
+
+# Opening, in eye distances, that the warp can add to an exemplar before its own interior looks stretched ...
+_STRETCH, _STRETCH_RANGE = 0.05, 0.04
+# ... and that a source without open mouths can show before it needs a drawn interior.
+_CLOSED, _CLOSED_RANGE = 0.008, 0.02
+_OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Output frames [first_frame, first_frame + T). Small: it travels in place of pictures.
+
+    Attributes:
+        first_frame: Output frame of row 0.
+        source_index: (T,) int32 source frame that is shown.
+        target_head: (T, L, 3) float32 landmarks `controls.CONTROL_IDS` where they shall be, in the head frame.
+        exemplar: (T,) int32 bank row whose mouth is shown, -1 for the source frame's own.
+        fade: (T,) int32 bank row that is mixed in, -1 for none.
+        fade_weight: (T,) float32 its share.
+        interior: (T,) float32 share of the drawn mouth interior, 0 to 1.
+        own_teeth: (T,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+    """
+
+    first_frame: int
+    source_index: NDArray[np.int32]
+    target_head: NDArray[np.float32]
+    exemplar: NDArray[np.int32]
+    fade: NDArray[np.int32]
+    fade_weight: NDArray[np.float32]
+    interior: NDArray[np.float32]
+    own_teeth: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def slice(self, start: int, stop: int) -> Drive:
+        """Returns rows [start, stop), as copies, so that a slice does not keep or send the whole."""
+        arrays = {
+            field.name: getattr(self, field.name)[start:stop].copy()
+            for field in fields(self)
+            if field.name != "first_frame"
+        }
+        return Drive(first_frame=self.first_frame + start, **arrays)
+
+
+def plan_drive(
+    avatar: Avatar,
+    shape: NDArray[np.float32],
+    source_index: NDArray[np.int32],
+    state: PathState | None,
+    *,
+    first_frame: int = 0,
+    forbidden: NDArray[np.bool_] | None = None,
+    lip_model: LipModel | None = None,
+) -> tuple[Drive, PathState | None]:
+    """Plans T output frames.
+
+    Args:
+        avatar: The presenter.
+        shape: (T, 8) float32 mouth shapes, offsets from the presenter's rest.
+        source_index: (T,) source frames in [0, N).
+        state: From the block before, or None.
+        first_frame: Output frame of row 0.
+        forbidden: (T, B) bool exemplars that may not be used, or None.
+        lip_model: Loaded anew where None.
+
+    Returns:
+        The drive, and the state to continue from (None for a source without exemplars).
+    """
+    track = avatar.track
+    source_index = np.asarray(source_index, np.int32)
+    shape = np.asarray(shape, np.float32)
+    control = list(CONTROL_IDS)
+    model = lip_model or LipModel.load()
+    deformed = model.deform(track.rest, shape)[:, control]  # (T, L, 3)
+    moves = np.isin(control, MOVED)
+    target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
+    if avatar.bank is not None:
+        path, state = choose(avatar.bank, _wanted(avatar, shape, source_index, forbidden), state)
+        shown = avatar.bank.shape[path.exemplar, 0]
+        interior = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
+    else:
+        none = np.full(len(shape), -1, np.int32)
+        path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
+        shown = track.shape[source_index, 0]
+        interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
+    own = np.asarray(shown >= _OWN_TEETH, np.float32)
+    drive = Drive(
+        first_frame,
+        source_index,
+        target.astype(np.float32),
+        path.exemplar,
+        path.fade,
+        path.fade_weight,
+        interior.astype(np.float32),
+        own,
+    )
+    return drive, state
+
+
+def _wanted(
+    avatar: Avatar,
+    shape: NDArray[np.float32],
+    source_index: NDArray[np.int32],
+    forbidden: NDArray[np.bool_] | None,
+) -> Wanted:
+    assert avatar.bank is not None
+    # Frames that the bank does not hold are lit like the nearest that it holds.
+    luma = avatar.bank.luma[avatar.bank.nearest_row(source_index)]
+    return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden)

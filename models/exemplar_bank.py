@@ -1,0 +1,168 @@
+"""The exemplar bank: what the presenter's mouth looks like in the frames of the source.
+
+For every kept frame: the mouth's shape, the head's pose, the light, a thumbnail, and the region itself at native
+resolution, in a memory-mapped file, so that loading a bank costs nothing and reading one exemplar costs one page run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, cut
+from models.face_points import INNER_LOWER, INNER_UPPER
+from models.face_region import FaceRegion
+from models.face_track import FaceTrack
+
+THUMB = 32  # pixels a side
+_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
+_MOUTH_MIDDLE = (61, 291, 13, 14)
+_RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
+_INDEX_FILE, _PATCHES_FILE = "bank.npz", "bank_patches.npy"
+
+
+@dataclass(frozen=True)
+class ExemplarBank:
+    """B exemplars.
+
+    Attributes:
+        frames: (B,) int32 source frames, ascending.
+        shape: (B, 8) float32 mouth shapes.
+        pose: (B, 3) float32 degrees.
+        luma: (B,) float32 mean Y around the mouth.
+        sharpness: (B,) float32 Laplacian variance of the thumbnail.
+        inside: (B,) float32 luma between the lips over `luma`: low is dark, high is teeth; 1 for a closed mouth.
+        thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
+        patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
+        region_size: R.
+    """
+
+    frames: NDArray[np.int32]
+    shape: NDArray[np.float32]
+    pose: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    thumbs: NDArray[np.float32]
+    patches: NDArray[np.uint8]
+    region_size: int
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def planes(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Returns the (R, R) luma and (2, R / 2, R / 2) chroma of one exemplar, views of the file."""
+        size, half = self.region_size, self.region_size // 2
+        flat = self.patches[row]
+        return flat[: size * size].reshape(size, size), flat[size * size :].reshape(2, half, half)
+
+    def nearest_row(self, frame: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Returns for (T,) source frames the row of the exemplar that is nearest in time."""
+        after = np.searchsorted(self.frames, frame).clip(0, len(self.frames) - 1)
+        before = (after - 1).clip(0)
+        is_before = np.abs(self.frames[before] - frame) < np.abs(self.frames[after] - frame)
+        return np.asarray(np.where(is_before, before, after))
+
+    @classmethod
+    def load(cls, folder: Path) -> ExemplarBank:
+        """Opens the bank that `BankBuilder` wrote; the patches stay on disk."""
+        with np.load(folder / _INDEX_FILE, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        size = int(arrays.pop("region_size"))
+        return cls(**arrays, patches=np.load(folder / _PATCHES_FILE, mmap_mode="r"), region_size=size)
+
+
+class BankBuilder:
+    """Writes a bank frame by frame.
+
+    Args:
+        folder: Where its files go.
+        track: The presenter's track.
+        region: Its region.
+        max_frames: Bound of B.
+    """
+
+    def __init__(self, folder: Path, track: FaceTrack, region: FaceRegion, max_frames: int) -> None:
+        self._folder, self._track, self._region = folder, track, region
+        self.frames = choose_frames(track.present, max_frames)
+        size = region.size
+        self._patches = np.lib.format.open_memmap(
+            folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
+        )
+        self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
+        self._luma, self._sharpness, self._inside = (np.zeros(len(self.frames), np.float32) for _ in range(3))
+        self._next = 0
+
+    def add(self, planes: Planes) -> None:
+        """Takes the picture of the next frame of `frames`."""
+        row, frame = self._next, int(self.frames[self._next])
+        x, y = (int(value) for value in self._region.origins[frame])
+        region = cut(planes, x, y, self._region.size)
+        self._patches[row] = np.concatenate([plane.ravel() for plane in region])
+        points = self._track.points[frame, :, :2] - np.array([x, y], np.float32)
+        thumb = self._thumb(region.y, frame)
+        self._luma[row] = thumb.mean()
+        self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
+        self._inside[row] = _inside_luma(region.y, points) / max(float(self._luma[row]), 1.0)
+        centred = thumb - thumb.mean()
+        self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
+        self._next += 1
+
+    def finish(self) -> None:
+        """Writes what is left; the bank can then be loaded."""
+        if self._next != len(self.frames):
+            raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
+        self._patches.flush()
+        track = self._track
+        with (self._folder / _INDEX_FILE).open("wb") as file:
+            np.savez(
+                file,
+                frames=self.frames,
+                shape=track.shape[self.frames],
+                pose=track.pose_degrees[self.frames],
+                luma=self._luma,
+                sharpness=self._sharpness,
+                inside=self._inside,
+                thumbs=self._thumbs,
+                region_size=self._region.size,
+            )
+
+    def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
+        """The mouth in a head-fixed window, (32, 32)."""
+        middle = self._track.rest[list(_MOUTH_MIDDLE)].mean(0)
+        corners = middle + np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)]) * [_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT, 0]
+        placed = self._track.place(np.array([frame]), corners[None])[0] - self._region.origins[frame]
+        window = cv2.getAffineTransform(
+            placed.astype(np.float32), np.array([(0, 0), (THUMB, 0), (0, THUMB)], np.float32)
+        )
+        shrink = max(1, round(self._region.size / 96))  # warpAffine does not average: shrink before
+        small = cv2.resize(luma, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+        window[:, :2] *= shrink
+        picture = cv2.warpAffine(small, window, (THUMB, THUMB), borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(picture, np.float32)
+
+
+def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int32]:
+    """Returns the frames to keep: those with a face, or evenly spread runs of them where there are too many."""
+    frames = np.flatnonzero(present).astype(np.int32)
+    if len(frames) <= max_frames:
+        return frames
+    run = min(_RUN_FRAMES, max_frames)
+    num_runs = max_frames // run
+    starts = np.linspace(0, len(frames) - run, num_runs).astype(int)
+    return frames[(starts[:, None] + np.arange(run)).ravel()]
+
+
+def _inside_luma(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Mean Y between the inner lips; the mean of a closed mouth's surroundings where there is no opening."""
+    outline = points[[*INNER_UPPER, *INNER_LOWER[::-1]]]
+    low = np.floor(outline.min(0)).astype(int).clip(0, luma.shape[0] - 2)
+    high = (np.ceil(outline.max(0)).astype(int) + 1).clip(low + 1, luma.shape[0])
+    box = np.ascontiguousarray(luma[low[1] : high[1], low[0] : high[0]])
+    mask = np.zeros_like(box)
+    cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
+    return float(cv2.mean(box, mask)[0])

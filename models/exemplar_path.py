@@ -1,0 +1,206 @@
+"""Which exemplar to show in each output frame: the cheapest path through the bank.
+
+A Viterbi search in the manner of unit selection (Bregler, Covell and Slaney, "Video Rewrite", SIGGRAPH 1997; Hunt
+and Black, ICASSP 1996): each frame wants an exemplar of the target's shape, pose and light, and going on to the
+exemplar's own next frame costs nothing, while jumping costs by how different that looks. Only the K best candidates
+of each frame compete. The result depends on the arguments alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.exemplar_bank import ExemplarBank
+from models.mouth_shape import DEFAULT_SCALE
+
+_CANDIDATES = 36
+# open_in, open_out, width, upper, lower, jaw, protrude, corner_y
+_CHANNEL_WEIGHTS = np.array([3.0, 1.0, 1.6, 0.8, 0.8, 0.8, 0.5, 1.0], np.float32)
+_MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall not amplify its noise
+_POSE, _POSE_DEGREES = 0.25, 6.0
+_LIGHT, _LIGHT_LEVELS = 0.3, 12.0
+_SHARPNESS = 0.15
+_INSIDE = 0.35  # against exemplars whose mouth is murky or toothy for its shape
+_INSIDE_SCALE = 0.15
+_JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
+_VELOCITY = 0.5
+_FADE_FRAMES = 2  # on either side of a jump
+_BATCH = 64  # frames whose candidates' thumbnails are compared at a time
+_NEVER = np.float32(1e6)
+
+
+@dataclass(frozen=True)
+class PathState:
+    """What the next block continues from.
+
+    Attributes:
+        exemplar: Bank row of the last frame, -1 for none.
+        shape: (8,) float32 its target shape.
+    """
+
+    exemplar: int
+    shape: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """T output frames: what the exemplars should be like.
+
+    Attributes:
+        shape: (T, 8) float32 mouth shapes.
+        pose: (T, 3) float32 degrees.
+        luma: (T,) float32 mean Y around the mouth.
+        forbidden: (T, B) bool exemplars that may not be used, or None.
+    """
+
+    shape: NDArray[np.float32]
+    pose: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    forbidden: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class ExemplarPath:
+    """The choice for T frames.
+
+    Attributes:
+        exemplar: (T,) int32 bank rows.
+        fade: (T,) int32 bank rows that are mixed in around jumps, -1 for none.
+        fade_weight: (T,) float32 their share, below 0.5.
+    """
+
+    exemplar: NDArray[np.int32]
+    fade: NDArray[np.int32]
+    fade_weight: NDArray[np.float32]
+
+
+def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple[ExemplarPath, PathState]:
+    """Finds the cheapest path.
+
+    Args:
+        bank: B exemplars.
+        wanted: T >= 1 frames.
+        state: From the block before, or None.
+
+    Returns:
+        The path, and the state to continue from.
+    """
+    scale = np.maximum(bank.shape.std(0), _MIN_SCALE * DEFAULT_SCALE)
+    root = np.sqrt(_CHANNEL_WEIGHTS / _CHANNEL_WEIGHTS.sum()) / scale
+    have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
+    cost = _unary_costs(bank, wanted, have, want)
+    rows, cost = _candidates(cost)
+    path = _search(bank, rows, cost, (have, want), None if state is None else (state.exemplar, state.shape * root))
+    exemplar = path.astype(np.int32)
+    before = -1 if state is None else state.exemplar
+    fade, weight = _fades(bank, exemplar, before, wanted.forbidden)
+    return ExemplarPath(exemplar, fade, weight), PathState(int(exemplar[-1]), wanted.shape[-1].copy())
+
+
+def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(len(a), len(b)) squared distances."""
+    return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T), np.float32)
+
+
+def _unary_costs(
+    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(T, B) costs of showing an exemplar in a frame."""
+    # One matrix product: shape, pose and light are all squared distances.
+    pose, light = np.sqrt(_POSE) / _POSE_DEGREES, np.sqrt(_LIGHT) / _LIGHT_LEVELS
+    ours = np.column_stack([have, bank.pose * pose, bank.luma * light]).astype(np.float32)
+    theirs = np.column_stack([want, wanted.pose * pose, wanted.luma * light]).astype(np.float32)
+    middle = ours.mean(0)
+    blunt = np.maximum(0, np.log((np.median(bank.sharpness) + 1) / (bank.sharpness + 1)))
+    features = np.column_stack([np.ones(len(bank)), have, have[:, 0] ** 2])
+    usual = features @ np.linalg.lstsq(features, bank.inside, rcond=1e-3)[0]
+    odd = np.minimum(((bank.inside - usual) / _INSIDE_SCALE) ** 2, 4.0)
+    cost = _squared(theirs - middle, ours - middle) + (_SHARPNESS * blunt + _INSIDE * odd).astype(np.float32)
+    return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
+
+
+def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The K cheapest exemplars of each frame: (T, K) rows ascending, and their costs."""
+    count = min(_CANDIDATES, cost.shape[1])
+    rows = np.sort(np.argpartition(cost, count - 1, axis=1)[:, :count], axis=1)
+    return rows, np.take_along_axis(cost, rows, 1)
+
+
+def _search(
+    bank: ExemplarBank,
+    rows: NDArray[np.intp],
+    cost: NDArray[np.float32],
+    shapes: tuple[NDArray[np.float32], NDArray[np.float32]],
+    before: tuple[int, NDArray[np.float32]] | None,
+) -> NDArray[np.intp]:
+    """(T,) rows of the cheapest path through the candidates."""
+    have, want = shapes
+    total = cost[0]
+    if before is not None and before[0] >= 0:
+        first = _step_costs(bank, np.array([[before[0]]]), rows[:1], have, (want[0] - before[1])[None])
+        total = total + first[0, 0]
+    best = np.zeros(rows.shape, np.intp)
+    columns = np.arange(rows.shape[1])
+    for start in range(1, len(rows), _BATCH):
+        stop = min(start + _BATCH, len(rows))
+        steps = _step_costs(bank, rows[start - 1 : stop - 1], rows[start:stop], have, np.diff(want[start - 1 : stop], axis=0))
+        for t in range(start, stop):
+            ways = total[:, None] + steps[t - start]
+            best[t] = ways.argmin(0)
+            total = ways[best[t], columns] + cost[t]
+    path = np.empty(len(rows), np.intp)
+    place = int(total.argmin())
+    for t in range(len(rows) - 1, -1, -1):
+        path[t] = rows[t, place]
+        place = int(best[t, place])
+    return path
+
+
+def _step_costs(
+    bank: ExemplarBank,
+    source: NDArray[np.intp],
+    target: NDArray[np.intp],
+    have: NDArray[np.float32],
+    motion: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
+    following = _next_row(bank)[source]
+    likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
+    cost = _JUMP + _UNLIKE * (1 - likeness)
+    cost = np.where(target[:, None] == source[:, :, None], _HOLD, cost)
+    goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]
+    cost = np.where(goes_on, 0, cost)
+    start, end = have[source] + motion[:, None], have[target]
+    gap = (start**2).sum(-1)[:, :, None] + (end**2).sum(-1)[:, None] - 2 * (start @ end.swapaxes(1, 2))
+    return np.asarray(cost + _VELOCITY * gap, np.float32)
+
+
+def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
+    """(B,) row of the next source frame; its own where the bank does not hold that."""
+    rows = np.arange(len(bank))
+    goes_on = np.append(np.diff(bank.frames) == 1, False)
+    return np.where(goes_on, rows + 1, rows)
+
+
+def _fades(
+    bank: ExemplarBank, path: NDArray[np.int32], before: int, forbidden: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Around each jump the two runs are carried on over each other for a few frames and mixed."""
+    fade, weight = np.full(len(path), -1, np.int32), np.zeros(len(path), np.float32)
+    whole = np.concatenate([[before], path])
+    jumps = np.flatnonzero((whole[1:] != whole[:-1]) & (whole[1:] != whole[:-1] + 1) & (whole[:-1] >= 0))
+    for jump in jumps:
+        for step in range(-_FADE_FRAMES, _FADE_FRAMES):
+            t = jump + step
+            row = int(whole[jump + 1] + step if step < 0 else whole[jump] + 1 + step)
+            share = 0.5 * (1 - abs(step + 0.5) / _FADE_FRAMES)
+            if not (0 <= t < len(path) and 0 <= row < len(bank)) or share <= weight[t]:
+                continue
+            home = int(whole[jump + 1] if step < 0 else whole[jump])
+            is_same_run = bank.frames[row] - bank.frames[home] == row - home
+            if is_same_run and (forbidden is None or not forbidden[t, row]):
+                fade[t], weight[t] = row, share
+    return fade, weight

@@ -1,0 +1,73 @@
+"""Smooths a whole track at once, each unbroken run of frames by itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import savgol_filter
+from scipy.spatial.transform import Rotation
+
+from models.head_frame import HeadPose
+
+# Savitzky-Golay over five frames, quadratic: longer windows cost sharpness on moving heads (0.5 to 1.4 dB).
+WINDOW: Final = 5
+ORDER: Final = 2
+
+# A head that jumps this many eye distances between two frames, and much farther than in the frames around, was cut.
+_CUT_STEP = 0.15
+_CUT_RATIO = 6.0
+
+
+def runs(present: NDArray[np.bool_], pose: HeadPose) -> list[slice]:
+    """Returns the unbroken stretches of a track: between gaps and hard cuts, in order."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
+    stretches = []
+    for start, stop in edges.reshape(-1, 2).tolist():
+        bounds = [start, *(start + 1 + _cuts(pose.translation[start:stop], pose.scale[start:stop])).tolist(), stop]
+        stretches += [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return stretches
+
+
+def _cuts(translation: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices i such that the track is cut between frames i and i + 1."""
+    steps = np.linalg.norm(np.diff(translation[:, :2], axis=0), axis=1) / scale[1:]  # (T - 1,)
+    around = np.array([np.median(steps[max(0, i - 3) : i + 4]) for i in range(len(steps))])
+    return np.flatnonzero((steps > _CUT_STEP) & (steps > _CUT_RATIO * around))
+
+
+def smooth(values: NDArray[np.float64], stretches: list[slice]) -> NDArray[np.float64]:
+    """Smooths (N, ...) along time within each stretch; shorter ones than the window stay as they are."""
+    result = values.copy()
+    for stretch in stretches:
+        if stretch.stop - stretch.start >= WINDOW:
+            result[stretch] = savgol_filter(values[stretch], WINDOW, ORDER, axis=0, mode="interp")
+    return result
+
+
+def smooth_pose(pose: HeadPose, stretches: list[slice]) -> HeadPose:
+    """Smooths log scale, rotation vector and translation.
+
+    Rotation vectors are taken from the track's mean rotation, so that they stay far from half a turn.
+    """
+    rotations = Rotation.from_matrix(pose.rotation)
+    middle = rotations.mean()
+    vectors = smooth((middle.inv() * rotations).as_rotvec(), stretches)
+    return HeadPose(
+        np.exp(smooth(np.log(pose.scale), stretches)),
+        (middle * Rotation.from_rotvec(vectors)).as_matrix(),
+        smooth(pose.translation, stretches),
+    )
+
+
+def fill_gaps(points: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Interpolates (N, P, 3) points over frames without the face; before the first and after the last they hold."""
+    known = np.flatnonzero(present)
+    frames = np.arange(len(present))
+    right = np.clip(np.searchsorted(known, frames), 0, len(known) - 1)
+    after = known[right]
+    before = np.where(present, frames, known[np.maximum(right - 1, 0)])
+    before = np.where(frames < known[0], known[0], np.where(frames > known[-1], known[-1], before))
+    share = np.where(after > before, (frames - before) / np.maximum(after - before, 1), 0.0)[:, None, None]
+    return points[before].astype(np.float64) * (1 - share) + points[np.maximum(after, before)].astype(np.float64) * share

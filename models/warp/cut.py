@@ -1,0 +1,149 @@
+"""Cuts what the engine needs out of decoded frames and out of the bank: small pieces, ready to travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, cut
+from models.avatar import Avatar
+from models.drive import Drive
+from models.engine import FaceChunk
+from models.warp.controls import CONTROL_IDS, anchor_points
+from models.warp.masks import texture_positions
+
+_CHEEKS = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
+_SKIN_RADIUS = 2  # pixels
+_SEAM_POINTS = (13, 14)
+
+
+class _Crops:
+    """The pool of crops of one chunk; each is kept once."""
+
+    def __init__(self, avatar: Avatar) -> None:
+        size = avatar.region.size
+        self._avatar = avatar
+        self._rows: dict[tuple[str, int], int] = {}
+        self.frames: list[int] = []
+        self.y: list[NDArray[np.uint8]] = []
+        self.uv: list[NDArray[np.uint8]] = []
+        self._size = size
+
+    def add_frame(self, frame: int, planes: Planes) -> int:
+        """Returns the row of a source frame's own region."""
+        key = ("frame", frame)
+        if key not in self._rows:
+            x, y = (int(value) for value in self._avatar.region.origins[frame])
+            crop = cut(planes, x, y, self._size)
+            self._append(key, frame, crop.y, np.stack([crop.u, crop.v]))
+        return self._rows[key]
+
+    def add_exemplar(self, row: int) -> int:
+        """Returns the row of an exemplar of the bank, or -1 for -1."""
+        if row < 0:
+            return -1
+        key = ("bank", row)
+        if key not in self._rows:
+            bank = self._avatar.bank
+            assert bank is not None
+            self._append(key, int(bank.frames[row]), *bank.planes(row))
+        return self._rows[key]
+
+    def _append(self, key: tuple[str, int], frame: int, y: NDArray[np.uint8], uv: NDArray[np.uint8]) -> None:
+        self._rows[key] = len(self.frames)
+        self.frames.append(frame)
+        self.y.append(y)
+        self.uv.append(uv)
+
+
+def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChunk:
+    """Cuts the faces of T output frames.
+
+    Args:
+        avatar: The presenter.
+        drive: T rows.
+        frames: The T source frames `drive.source_index`, decoded.
+
+    Returns:
+        The chunk; frames in which the face is absent have row -1 in it.
+    """
+    if len(frames) != len(drive):
+        raise ValueError(f"Expected {len(drive)} frames, got {len(frames)}.")
+    present = avatar.track.present[drive.source_index]
+    kept = np.flatnonzero(present)
+    source = drive.source_index[kept]
+    crops = _Crops(avatar)
+    base = [crops.add_frame(int(frame), frames[i]) for i, frame in zip(kept, source, strict=True)]
+    shown = [crops.add_exemplar(int(row)) for row in drive.exemplar[kept]]
+    fade = [crops.add_exemplar(int(row)) for row in drive.fade[kept]]
+    exemplar = [own if row < 0 else row for own, row in zip(base, shown, strict=True)]
+    origins = avatar.region.origins[source]
+    anchors = anchor_points(float(avatar.region.centre[2]))
+    size, half = avatar.region.size, avatar.region.size // 2
+    return FaceChunk(
+        row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
+        origins=origins,
+        crops_y=np.stack(crops.y) if crops.y else np.empty((0, size, size), np.uint8),
+        crops_uv=np.stack(crops.uv) if crops.uv else np.empty((0, 2, half, half), np.uint8),
+        crop_points=_source_points(avatar, np.array(crops.frames, np.int64), anchors),
+        base=np.array(base, np.int32),
+        exemplar=np.array(exemplar, np.int32),
+        fade=np.array(fade, np.int32),
+        fade_weight=drive.fade_weight[kept],
+        target_points=_target_points(avatar, source, drive.target_head[kept], anchors),
+        interior=drive.interior[kept],
+        own_teeth=drive.own_teeth[kept],
+        eye_distance=avatar.track.scale[source].astype(np.float32),
+        seam=_seam(avatar, source),
+        skin=_skin(avatar, source, base, crops),
+        masks=avatar.masks,
+        mask_points=_mask_points(avatar, anchors),
+    )
+
+
+def _place(avatar: Avatar, frames: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(T, P, 2) region pixels of (P, 3) head-frame points that are the same in every frame."""
+    spread = np.broadcast_to(head, (len(frames), *head.shape))
+    return avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
+
+
+def _source_points(
+    avatar: Avatar, frames: NDArray[np.integer], anchors: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    marks = avatar.track.points[frames][:, list(CONTROL_IDS), :2]
+    marks = marks - avatar.region.origins[frames][:, None].astype(np.float32)
+    return np.concatenate([marks, _place(avatar, frames, anchors)], 1)
+
+
+def _target_points(
+    avatar: Avatar, source: NDArray[np.integer], head: NDArray[np.float32], anchors: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    marks = avatar.track.place(source, head) - avatar.region.origins[source][:, None].astype(np.float32)
+    return np.concatenate([marks, _place(avatar, source, anchors)], 1)
+
+
+def _mask_points(avatar: Avatar, anchors: NDArray[np.float64]) -> NDArray[np.float32]:
+    rest = np.concatenate([avatar.track.rest[list(CONTROL_IDS)], anchors])
+    return texture_positions(rest).astype(np.float32)
+
+
+def _seam(avatar: Avatar, source: NDArray[np.integer]) -> NDArray[np.float32]:
+    middle = avatar.track.rest[list(_SEAM_POINTS)].mean(0, keepdims=True)
+    return _place(avatar, source, middle)[:, 0]
+
+
+def _skin(avatar: Avatar, source: NDArray[np.integer], base: list[int], crops: _Crops) -> NDArray[np.float32]:
+    """(N, 3) median Y, U, V of the cheeks."""
+    points = avatar.track.points[source][:, list(_CHEEKS), :2] - avatar.region.origins[source][:, None]
+    edge = avatar.region.size - 1 - _SKIN_RADIUS
+    places = np.rint(points).astype(int).clip(_SKIN_RADIUS, edge)
+    skin = np.empty((len(source), 3), np.float32)
+    step = np.arange(-_SKIN_RADIUS, _SKIN_RADIUS + 1)
+    for i, row in enumerate(base):
+        columns, lines = places[i, :, 0], places[i, :, 1]
+        patches = crops.y[row][lines[:, None, None] + step[:, None], columns[:, None, None] + step]
+        skin[i, 0] = np.median(patches.mean((1, 2)))
+        skin[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
+    return skin

@@ -1,0 +1,162 @@
+"""The whole service on this machine: its own Ray, the graph, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from errors import ConfigError, StageTimeoutError
+
+_ROOT = Path(__file__).resolve().parent
+_READY_S = 300.0
+_POLL_S = 0.2
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the NVIDIA driver shows a GPU here (also inside containers and WSL)."""
+    if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
+        return True
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def default_config_path() -> Path:
+    """The Serve config for this machine: the one with a GPU share, or its twin for CPUs."""
+    return _ROOT / ("serve_config.yaml" if has_nvidia_gpu() else "serve_config.cpu.yaml")
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def local_config(path: Path, host: str, port: int, data_dir: Path | None) -> dict[str, Any]:
+    """The Serve config in `path`, turned to this host, port and data folder.
+
+    Raises:
+        ConfigError: the file is missing or is no Serve config.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+        arguments = config["applications"][0].setdefault("args", {})
+        config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: expected a Serve config with an application, got {error!r}.") from error
+    # Replicas have working folders of their own, so that only an absolute path means the same to all of them.
+    arguments["data_dir"] = str(Path(data_dir or arguments.get("data_dir", "data")).absolute())
+    config["proxy_location"] = "HeadOnly"
+    return dict(config)
+
+
+@contextmanager
+def running_service(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    data_dir: Path | None = None,
+    config_path: Path | None = None,
+    is_quiet: bool = True,
+) -> Iterator[str]:
+    """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
+
+    Args:
+        host: Address to listen on.
+        port: 0 takes a free one.
+        data_dir: Where jobs and files lie; None leaves it to the config.
+        config_path: A Serve config; None chooses by whether there is a GPU.
+        is_quiet: Keep Ray's own log lines off the terminal.
+
+    Raises:
+        ConfigError: The config cannot be used, or a stage cannot start.
+        StageTimeoutError: The stages did not come up within five minutes.
+    """
+    config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
+    import ray  # seconds to import: the other commands do without
+    from ray import serve
+
+    if is_quiet:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=False,
+            log_to_driver=not is_quiet,
+            logging_level=logging.ERROR if is_quiet else logging.INFO,
+            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+        )
+        _deploy(config)
+        url = f"http://{_reachable(host)}:{config['http_options']['port']}"
+        _wait_until_ready(url, config["applications"][0]["name"])
+        yield url
+    finally:
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+
+
+def _deploy(config: dict[str, Any]) -> None:
+    """Start Serve and deploy `config`, as `serve run` does with a file."""
+    from pydantic import ValidationError
+    from ray.serve._private.api import serve_start
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        schema = ServeDeploySchema.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(f"Expected a Serve config, got: {error}") from error
+    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+    client.deploy_apps(schema, _blocking=False)
+
+
+def _wait_until_ready(url: str, app_name: str) -> None:
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        app = serve.status().applications.get(app_name)
+        if app is not None and app.status is ApplicationStatus.DEPLOY_FAILED:
+            raise ConfigError(f"The service cannot start: {_last_line(app.message)}")
+        if app is not None and app.status is ApplicationStatus.RUNNING and _answers(f"{url}/readyz"):
+            return
+        time.sleep(_POLL_S)
+    raise StageTimeoutError(f"The service was not ready within {_READY_S:.0f} s.")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "") else host
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))

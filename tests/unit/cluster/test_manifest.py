@@ -1,0 +1,70 @@
+"""A manifest is checked whole, before any work, and each complaint names its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.manifest import read_manifest
+from errors import InputError
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.mp4", "a.wav"):
+        (folder / name).write_bytes(b"content is not read here")
+    return folder
+
+
+def _write(folder: Path, *lines: object) -> Path:
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+GOOD = {"video": "a.mp4", "audio": "a.wav", "out": "a_out.mp4"}
+
+
+def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
+    manifest = _write(inputs, GOOD, "", GOOD | {"out": "b/b.mp4", "loop": "hold"})
+    first, second = read_manifest(manifest, tmp_path / "results")
+    assert (first.line, second.line) == (1, 3)
+    assert first.video == inputs / "a.mp4"
+    assert second.out == tmp_path / "results" / "b" / "b.mp4"
+    assert second.loop == "hold"
+    assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{not json", "Invalid JSON"),
+        ({"video": "a.mp4", "audio": "a.wav"}, "out: Field required"),
+        (GOOD | {"vidoe": "b.mp4"}, "vidoe: Extra inputs are not permitted"),
+        (GOOD | {"audio": "missing.wav"}, "audio: there is no file"),
+        (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
+        (GOOD | {"loop": "backwards"}, "loop: Input should be 'pingpong', 'loop' or 'hold'"),
+    ],
+)
+def test_a_complaint_names_the_line(inputs: Path, line: object, complaint: str) -> None:
+    manifest = _write(inputs, GOOD | {"out": "first.mp4"}, line)
+    with pytest.raises(InputError) as raised:
+        read_manifest(manifest)
+    assert str(raised.value).startswith(f"{manifest}:2: ")
+    assert complaint in str(raised.value)
+
+
+def test_every_bad_line_is_named_at_once(inputs: Path) -> None:
+    manifest = _write(inputs, "[]", GOOD, GOOD)
+    with pytest.raises(InputError) as raised:
+        read_manifest(manifest)
+    assert [line.removeprefix(f"{manifest}:")[0] for line in str(raised.value).splitlines()] == ["1", "3"]
+
+
+def test_an_empty_manifest_is_refused(inputs: Path) -> None:
+    with pytest.raises(InputError, match="at least one line"):
+        read_manifest(_write(inputs, ""))

@@ -1,0 +1,190 @@
+"""Real files made on the spot. Each picture carries its own number, each sound is noise that lines up one way only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.planes import Planes
+from media.probe import ColourTags, VideoInfo
+
+LIMITS = MediaLimits()
+NUM_BITS = 12
+
+
+def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """(H, W) luma: a slope that moves with `number`, and `number` in binary along the upper edge."""
+    rows, columns = np.mgrid[:height, :width]
+    luma = (60 + (columns + rows + 3 * number) % 128).astype(np.uint8)
+    block = width // 16
+    for bit in range(NUM_BITS):
+        luma[:block, (2 + bit) * block : (3 + bit) * block] = 220 if number >> bit & 1 else 30
+    return luma
+
+
+def number_of(planes: Planes) -> int:
+    """The number that `picture` wrote."""
+    block = planes.y.shape[1] // 16
+    luma = planes.y[block // 4 : block - block // 4]
+    return sum(int(luma[:, (2 + bit) * block : (3 + bit) * block].mean() > 125) << bit for bit in range(NUM_BITS))
+
+
+def frame_of(luma: NDArray[np.uint8], pixel_format: str) -> VideoFrame:
+    """A frame with this luma, Cb 100 and Cr 150, in any format that swscale writes."""
+    height, width = luma.shape
+    frame = VideoFrame(width, height, "yuv444p")
+    for plane, values in zip(frame.planes, (luma, np.full_like(luma, 100), np.full_like(luma, 150)), strict=True):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+        rows[:, :width] = values
+    return frame.reformat(format=pixel_format)
+
+
+def write_video(
+    path: Path,
+    num_frames: int,
+    *,
+    size: tuple[int, int] = (192, 128),
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    fps: Fraction = Fraction(25),
+    pts: Sequence[int] | None = None,
+    time_base: Fraction | None = None,
+    rotation: int = 0,
+    gop: int = 12,
+    options: dict[str, str] | None = None,
+    tags: dict[str, int] | None = None,
+    audio_seconds: float = 0.0,
+) -> Path:
+    """A video whose frame k shows `picture(k)`, upright once the display matrix is honoured."""
+    with av.open(path, "w") as container:
+        assert isinstance(container, OutputContainer)
+        stream = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
+        coded = size if rotation % 180 == 0 else size[::-1]
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = *coded, pixel_format, gop
+        stream.codec_context.time_base = time_base or 1 / fps
+        for name, value in (tags or {}).items():
+            setattr(stream.codec_context, name, value)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        sound = container.add_stream("aac", rate=48000, layout="mono") if audio_seconds else None
+        for number in range(num_frames):
+            upright = picture(number, *size)
+            frame = frame_of(np.rot90(upright, -rotation // 90), pixel_format)
+            for name, value in (tags or {}).items():
+                setattr(frame, name, value)
+            frame.pts, frame.time_base = (pts[number] if pts else number), time_base or 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            for block in audio_frames(noise(audio_seconds, 48000)[None], 48000, "fltp"):
+                container.mux(sound.encode(block))
+            container.mux(sound.encode(None))
+    return path
+
+
+def write_still(path: Path, codec: str, pixel_format: str, size: tuple[int, int] = (192, 128)) -> Path:
+    """One picture as a file, as `picture(7)`."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.width, context.height, context.pix_fmt = *size, pixel_format
+    context.time_base = Fraction(1, 25)
+    if codec == "mjpeg":
+        context.color_range = 2
+        context.options = {"qmin": "2", "qmax": "2"}
+    frame = frame_of(picture(7, *size), pixel_format)
+    path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+    return path
+
+
+def noise(seconds: float, sample_rate: int, seed: int = 1) -> NDArray[np.float32]:
+    """Noise of up to 3 kHz whose loudness changes: the same sound at every sample rate."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    waves = [rng.normal() * np.sin(2 * np.pi * (f * time + rng.random())) for f in rng.uniform(100, 3000, 80)]
+    loudness = 0.6 + 0.4 * np.sin(2 * np.pi * 1.7 * time)
+    return np.asarray(0.03 * np.sum(waves, axis=0) * loudness, np.float32)
+
+
+def audio_frames(samples: NDArray[np.float32], sample_rate: int, sample_format: str) -> list[AudioFrame]:
+    """(channels, n) float samples as frames of 960 samples in `sample_format`."""
+    layout = "mono" if len(samples) == 1 else "stereo"
+    frames = []
+    for start in range(0, samples.shape[1], 960):
+        part = np.ascontiguousarray(samples[:, start : start + 960])
+        frame = AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, start, Fraction(1, sample_rate)
+        if sample_format != "fltp":
+            (frame,) = av.AudioResampler(sample_format, layout, sample_rate).resample(frame)
+        frames.append(frame)
+    return frames
+
+
+def write_audio(
+    path: Path,
+    samples: NDArray[np.float32],
+    sample_rate: int,
+    codec: str,
+    *,
+    sample_format: str = "fltp",
+    container_format: str | None = None,
+    start_seconds: float = 0.0,
+) -> Path:
+    """(channels, n) float samples as a file; time stamps begin at `start_seconds`."""
+    with av.open(path, "w", format=container_format) as container:
+        assert isinstance(container, OutputContainer)
+        layout = "mono" if len(samples) == 1 else "stereo"
+        stream = container.add_stream(codec, rate=sample_rate, layout=layout, format=sample_format)
+        for frame in audio_frames(samples, sample_rate, sample_format):
+            frame.pts = (frame.pts or 0) + round(start_seconds * sample_rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def lag_seconds(heard: NDArray[np.float32], expected: NDArray[np.float32], sample_rate: int) -> float:
+    """By how much `heard` is late, from the peak of the cross-correlation."""
+    size = len(heard) + len(expected)
+    spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(expected, size))
+    peak = int(np.argmax(np.fft.irfft(spectrum, size)))
+    return float((peak if peak < size // 2 else peak - size) / sample_rate)
+
+
+def info_of(width: int, height: int, fps: Fraction = Fraction(25), num_frames: int = 1, **changes: Any) -> VideoInfo:
+    """A video's description for a writer."""
+    fields: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "fps": fps,
+        "num_frames": num_frames,
+        "duration_seconds": float(num_frames / fps),
+        "rotation": 0,
+        "is_still": False,
+        "is_variable_rate": False,
+        "colour": ColourTags(1, False, 1, 1),
+        "codec": "h264",
+        "pixel_format": "yuv420p",
+        "has_audio": False,
+    }
+    return VideoInfo(**{**fields, **changes})
+
+
+def planes_of(number: int, width: int, height: int) -> Planes:
+    """`picture(number)` as planes."""
+    chroma = np.full((height // 2, width // 2), 100, np.uint8)
+    return Planes(picture(number, width, height), chroma, chroma + np.uint8(50))
+
+
+def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:
+    """(pts, flat yuv420p) of every frame, by PyAV alone."""
+    with av.open(path) as container:
+        frames = container.decode(video=0)
+        return [(frame.pts or 0, np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)) for frame in frames]
