@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,8 +16,9 @@ import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from client import Client, ClientError
 from errors import LipwrightError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
@@ -27,70 +27,12 @@ app.add_typer(jobs_app, name="jobs")
 
 _DEFAULT_SERVER = "http://127.0.0.1:8000"
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
-_MAX_RECONNECTS = 10
 
 _Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
 
 
-class CommandError(Exception):
-    """Ends the command with one line on stderr. Arguments: code, message, exit code."""
-
-    def __init__(self, code: str, message: str, exit_code: int = _EXIT_FAILED) -> None:
-        super().__init__(code, message, exit_code)
-        self.code, self.message, self.exit_code = code, message, exit_code
-
-
-class Client:
-    """The HTTP API, with its problems as `CommandError`."""
-
-    def __init__(self, base_url: str) -> None:
-        timeout = httpx.Timeout(30.0, read=120.0, write=120.0)
-        self._http = httpx.Client(base_url=base_url.rstrip("/"), timeout=timeout, trust_env=False)
-
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request; anything but a success raises."""
-        return _checked(self._http.request(method, path, **options))
-
-    def submit(self, video: Path, audio: Path, options: dict[str, str]) -> dict[str, Any]:
-        """Send both files, streamed from the disk, and return the job."""
-        with video.open("rb") as video_file, audio.open("rb") as audio_file:
-            files = {"video": (video.name, video_file), "audio": (audio.name, audio_file)}
-            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=files).json()
-            return job
-
-    def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """The job at every change until it is finished; goes on where it was when the line breaks."""
-        version, num_breaks = "0", 0
-        while num_breaks <= _MAX_RECONNECTS:
-            with contextlib.suppress(httpx.TransportError):
-                headers = {"Last-Event-ID": version}
-                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
-                    if answer.is_error:
-                        answer.read()
-                    for name, identity, text in _events(_checked(answer).iter_lines()):
-                        if name == "job":
-                            version, num_breaks, job = identity, 0, json.loads(text)
-                            yield job
-                            if job["status"] in ("succeeded", "failed", "cancelled"):
-                                return
-            num_breaks += 1
-            time.sleep(0.5)
-        raise CommandError("connection_lost", f"The service broke off {num_breaks} times while job {job_id} ran.")
-
-    def download(self, job_id: str, out: Path) -> int:
-        """Write the video to `out`, whole or not at all, and return its bytes."""
-        partial = out.with_name(f".{out.name}.{job_id[:8]}.part")
-        try:
-            with self._http.stream("GET", f"/v1/jobs/{job_id}/video") as answer, partial.open("wb") as file:
-                if answer.is_error:
-                    answer.read()
-                for piece in _checked(answer).iter_bytes(1 << 20):
-                    file.write(piece)
-            num_bytes = partial.stat().st_size
-            partial.replace(out)
-            return num_bytes
-        finally:
-            partial.unlink(missing_ok=True)
+class UsageError(Exception):
+    """The command was called in a way that cannot work. Arguments: code, message."""
 
 
 @app.command()
@@ -113,8 +55,8 @@ def speak(
         options = {"face": face, "loop": loop} | ({"engine": engine} if engine else {})
         with _server(server, data_dir) as base_url:
             job = _run_job(Client(base_url), video, audio, out, options)
-        seconds = f"{job['num_frames']} frames"
-        print(json.dumps(job, indent=2) if as_json else f"{out}: {seconds}, {job['num_bytes']} bytes")
+        line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
+        print(json.dumps(job, indent=2) if as_json else line)
 
 
 @app.command()
@@ -142,13 +84,13 @@ def list_jobs(
     """Show the newest jobs."""
     with _one_line_errors():
         query = {"limit": str(limit)} | ({"status": status} if status else {})
-        table = Table("id", "status", "stage", "progress", "frames", "created")
+        table = Table(Column("id", min_width=32), "status", "stage", "done", "frames", "created", box=None)
         for job in Client(server).request("GET", "/v1/jobs", params=query).json()["jobs"]:
             frames = f"{job['num_frames_done']}/{job['num_frames'] or '?'}"
             table.add_row(
                 job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
             )
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @jobs_app.command("show")
@@ -186,16 +128,17 @@ def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[
     try:
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(job["stage"], total=1.0, frames="")
-            for job in client.follow(job["id"]):
+            for seen in client.follow(job["id"]):
+                job = seen
                 frames = f"{job['num_frames_done']}/{job['num_frames']} frames" if job["num_frames"] else ""
                 bar.update(task, completed=job["progress"], description=job["stage"], frames=frames)
     except KeyboardInterrupt:
-        with contextlib.suppress(CommandError, httpx.HTTPError):
+        with contextlib.suppress(ClientError, httpx.HTTPError):
             client.request("DELETE", f"/v1/jobs/{job['id']}")
         raise
     if job["status"] != "succeeded":
         error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
-        raise CommandError(error["code"], error["message"])
+        raise ClientError(error["code"], error["message"])
     return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
 
 
@@ -218,8 +161,11 @@ def _one_line_errors() -> Iterator[None]:
     """Every way in which a command can fail, as `error: code: message` and an exit code."""
     try:
         yield
-    except CommandError as error:
-        _fail(error.code, error.message, error.exit_code)
+    except UsageError as error:
+        code, message = error.args
+        _fail(code, message, _EXIT_USAGE)
+    except ClientError as error:
+        _fail(error.code, error.message, _EXIT_FAILED)
     except LipwrightError as error:
         _fail(error.code, str(error), _EXIT_FAILED)
     except httpx.HTTPError as error:
@@ -238,37 +184,13 @@ def _fail(code: str, message: str, exit_code: int) -> None:
 def _check_paths(video: Path, audio: Path, out: Path) -> None:
     for option, path in (("--video", video), ("--audio", audio)):
         if "://" in str(path):
-            raise CommandError("url_input_unsupported", f"{option}: expected a file, found a URL.", _EXIT_USAGE)
+            raise UsageError("url_input_unsupported", f"{option}: expected a file, found a URL.")
         if not path.is_file():
-            raise CommandError("input_invalid", f"{option}: there is no file {path}.", _EXIT_USAGE)
+            raise UsageError("input_invalid", f"{option}: there is no file {path}.")
         if path.resolve() == out.resolve():
-            raise CommandError("input_invalid", f"--out: {out} is the {option} file.", _EXIT_USAGE)
+            raise UsageError("input_invalid", f"--out: {out} is the {option} file.")
     if out.is_dir() or not out.parent.is_dir():
-        raise CommandError("input_invalid", f"--out: {out} is not a file in an existing folder.", _EXIT_USAGE)
-
-
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
-    try:
-        problem = answer.json()
-        raise CommandError(str(problem["code"]), str(problem["detail"]))
-    except (ValueError, KeyError, TypeError):
-        message = f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}."
-        raise CommandError("unexpected_answer", message) from None
-
-
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
-    """Event name, id and data of each server-sent event."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if not line and "data" in fields:
-            yield fields.get("event", "message"), fields.get("id", ""), fields["data"]
-        if not line:
-            fields = {}
-        name, colon, value = line.partition(":")
-        if name and colon:
-            fields[name] = value.removeprefix(" ")
+        raise UsageError("input_invalid", f"--out: {out} is not a file in an existing folder.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -108,7 +108,7 @@ def running_service(
         yield url
     finally:
         if ray.is_initialized():
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
             ray.shutdown()
 
 

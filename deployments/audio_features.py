@@ -10,7 +10,8 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.replica import assigned_device, claim_threads
-from media.audio import AudioInfo, extract_speech
+from media.audio import extract_speech
+from media.probe import AudioInfo
 from models.speech_features import FeatureBlock, SpeechFeatures
 from models.speech_level import SpeechLevel, measure_level
 

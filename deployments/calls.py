@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentResponse
+from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from errors import LipwrightError, ReplicaLostError, StageTimeoutError
 
 logger = logging.getLogger("ray.serve")
+
+Sent = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
+"""What a handle returns: Serve types it as either, and `call_stage` awaits the unary one."""
 
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -36,7 +39,7 @@ class CallBounds:
     max_attempts: int
 
 
-async def call_stage(stage: str, start: Callable[[], DeploymentResponse[Any]], bounds: CallBounds) -> Any:
+async def call_stage(stage: str, start: Callable[[], Sent], bounds: CallBounds) -> Any:
     """Return the result of `start()`, which sends one request (or a chain of requests) and must be repeatable.
 
     Args:
@@ -54,6 +57,7 @@ async def call_stage(stage: str, start: Callable[[], DeploymentResponse[Any]], b
     lost = refused = 0
     while True:
         response = start()
+        assert isinstance(response, Awaitable)
         try:
             return await asyncio.wait_for(response, max(0.0, deadline - loop.time()))
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -46,9 +47,9 @@ class Director:
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,
         config: PipelineConfig,
-        audio_features: DeploymentHandle,
-        landmark_generator: DeploymentHandle,
-        studio: DeploymentHandle,
+        audio_features: DeploymentHandle[Any],
+        landmark_generator: DeploymentHandle[Any],
+        studio: DeploymentHandle[Any],
     ) -> None:
         """Open the table and take up every unfinished job."""
         self._config = config

@@ -8,7 +8,8 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.replica import assigned_device, claim_threads
-from models.engine import FaceChunk, FacePatches, make_engine
+from models.engine import make_engine
+from models.face_chunk import FaceChunk, FacePatches
 
 
 @serve.deployment

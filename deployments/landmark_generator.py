@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from models.drive import Drive
 from models.exemplar_path import PathState
 from models.face_choice import FaceChoice
 from models.face_track import FaceTracker, RawLandmarks, TrackState
-from models.mouth_calibration import calibrate
+from models.mouth_calibration import MouthCalibration, calibrate
 from models.speech_features import FeatureBlock
 from models.speech_to_mouth import SpeechToMouth
 
@@ -125,9 +126,7 @@ class LandmarkGenerator:
                 avatar = Avatar.build(
                     avatar_dir, source.info, raw, reader, self._config.render.max_bank_frames, stop.is_set
                 )
-            if speech is not None and avatar.talks:
-                own = self._speech_to_mouth.predict(speech, source.info.fps, 0, source.info.num_frames)
-                avatar.save_calibration(calibrate(own, avatar.track.shape, avatar.track.present))
+            avatar.save_calibration(self._calibration(avatar, speech))
             return avatar.talks
 
         return await run_stoppable(work)
@@ -151,6 +150,15 @@ class LandmarkGenerator:
     async def ready(self) -> bool:
         """True once the networks are loaded."""
         return True
+
+    def _calibration(self, avatar: Avatar, speech: FeatureBlock | None) -> MouthCalibration:
+        if speech is None or not avatar.talks:
+            return MouthCalibration.default()
+        fps = avatar.info.fps
+        num_frames = min(avatar.info.num_frames, math.floor(speech.stop_seconds * fps))
+        own = self._speech_to_mouth.predict(speech, fps, 0, num_frames)
+        has_speech = avatar.track.present[:num_frames] & (own.gate > 0.5)
+        return calibrate(own.shape, avatar.track.shape[:num_frames], has_speech)
 
     def _open(self, source: SourceVideo) -> FrameReader:
         cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.audio_features import PreparedSpeech
-from deployments.calls import CallBounds, call_stage
+from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo, Tracked
 from deployments.studio import Probed
 from models.drive import Drive
@@ -25,9 +25,9 @@ class Stages:
     """Handles of the stages behind the Director."""
 
     config: PipelineConfig
-    audio_features: DeploymentHandle
-    landmark_generator: DeploymentHandle
-    studio: DeploymentHandle
+    audio_features: DeploymentHandle[Any]
+    landmark_generator: DeploymentHandle[Any]
+    studio: DeploymentHandle[Any]
 
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
         """See `Studio.probe`."""
@@ -63,7 +63,7 @@ class Stages:
     ) -> bool:
         """See `LandmarkGenerator.build_avatar`; `speech` is the source's own prepared sound, if it has any."""
 
-        def start() -> DeploymentResponse[bool]:
+        def start() -> Sent:
             features = None
             if speech is not None:
                 path, prepared = speech
@@ -82,7 +82,7 @@ class Stages:
         start_seconds = float(request.first_frame / fps)
         stop_seconds = float((request.first_frame + request.num_frames) / fps)
 
-        def start() -> DeploymentResponse[GeneratedBlock]:
+        def start() -> Sent:
             features = self.audio_features.extract.remote(speech, prepared.level, start_seconds, stop_seconds)
             return self.landmark_generator.generate.remote(features, request, state)
 
@@ -93,7 +93,7 @@ class Stages:
         """See `Studio.render`."""
         segment: bytes = await self._call(
             "Studio.render",
-            len(drive.source_index),
+            len(drive),
             lambda: self.studio.render.remote(avatar_dir, source, drive, engine),
         )
         return segment
@@ -112,7 +112,7 @@ class Stages:
             await call_stage("ready", handle.ready.remote, CallBounds(5.0, 1))
         return True
 
-    async def _call(self, stage: str, num_frames: int, start: Callable[[], DeploymentResponse[Any]]) -> Any:
+    async def _call(self, stage: str, num_frames: int, start: Callable[[], Sent]) -> Any:
         jobs = self.config.jobs
         bounds = CallBounds(jobs.min_call_timeout_s + jobs.timeout_s_per_frame * num_frames, jobs.max_attempts)
         return await call_stage(stage, start, bounds)

@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.calls import CallBounds, call_stage
+from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
 from deployments.replica import Loaded, claim_threads
 from media.joiner import join_segments
@@ -22,7 +22,8 @@ from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.avatar import Avatar
 from models.drive import Drive
-from models.engine import FaceChunk, FacePatches, cut_faces
+from models.face_chunk import FaceChunk, FacePatches
+from models.warp.cut import cut_faces
 
 _MAX_CHUNK_BYTES = 64 * 1024**2  # decoded frames of one chunk
 
@@ -46,7 +47,7 @@ class _Pending(NamedTuple):
 class Studio:
     """Renders segments. A call reads nothing but the avatar and the source, and returns encoded bytes."""
 
-    def __init__(self, config: PipelineConfig, face_synthesis: DeploymentHandle) -> None:
+    def __init__(self, config: PipelineConfig, face_synthesis: DeploymentHandle[Any]) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         self._config = config
         self._face_synthesis = face_synthesis
@@ -84,8 +85,8 @@ class Studio:
         window: deque[_Pending] = deque()
         try:
             step = self._chunk_frames(source.info)
-            for start in range(0, len(drive.source_index), step):
-                piece = drive.slice(start, min(start + step, len(drive.source_index)))
+            for start in range(0, len(drive), step):
+                piece = drive.slice(start, min(start + step, len(drive)))
                 frames, faces = await asyncio.to_thread(_decode_and_cut, reader, avatar, piece)
                 window.append(_Pending(frames, faces, self._synthesize(engine, faces)))
                 if len(window) >= render.chunk_window:
@@ -126,7 +127,7 @@ class Studio:
             jobs.min_call_timeout_s + jobs.timeout_s_per_frame * self._config.render.chunk_frames, jobs.max_attempts
         )
 
-        def start() -> DeploymentResponse[FacePatches]:
+        def start() -> Sent:
             return self._face_synthesis.synthesize.remote(engine, faces)
 
         return asyncio.ensure_future(call_stage("FaceSynthesis", start, bounds))

@@ -101,8 +101,10 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
         time_base = stream.time_base or Fraction(1, 90000)
         stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]
         is_picture = container.format.name in _PICTURE_DEMUXERS
+        # AVI stores no presentation times; what FFmpeg makes up for it is in decoding order.
+        has_times = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
     order = np.argsort(pts, kind="stable")
-    timed = len(pts) == 1 or bool(np.all(np.diff(pts[order]) > 0))
+    timed = has_times and bool(np.all(np.diff(pts[order]) > 0))
     if timed:
         pts, keys = pts[order], np.flatnonzero(np.isin(order, keys))
     seconds = float((int(pts[-1]) - int(pts[0]) + last_duration) * time_base) if timed else 0.0
@@ -130,7 +132,7 @@ def _read_packets(
                 continue
             if not pts and packet.has_sidedata("encryption_info"):
                 raise MediaError(f"{path.name}: expected a video that can be decoded, found an encrypted one.")
-            # A frame without a time (AVI with B-frames) repeats the last one, which makes the table an untimed one.
+            # A frame without a time repeats the last one, which makes the table an untimed one.
             time = packet.pts if packet.pts is not None else (pts[-1] if pts else 0)
             step = packet.duration or step
             last = max(last, (time, step))

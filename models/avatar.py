@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,7 @@ AVATAR_VERSION = "1"
 
 # A mouth whose opening varies by less (standard deviation, eye distances) shows nothing worth copying.
 _TALKING_STD = 0.012
-_INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.json"
+_INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Avatar:
         track: The face in every source frame.
         region: The square that is rewritten in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
-        calibration: How this presenter's mouth differs from the average speaker's; None where unknown.
+        calibration: How this presenter's mouth differs from the average speaker's.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Avatar:
     track: FaceTrack
     region: FaceRegion
     bank: ExemplarBank | None
-    calibration: MouthCalibration | None = None
+    calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
 
     @property
     def talks(self) -> bool:
@@ -97,12 +97,15 @@ class Avatar:
             first_frame: Output frame of row 0.
             state: From the block before, or None.
         """
-        shape = mouth.shape if self.calibration is None else self.calibration.apply(mouth.shape, mouth.gate)
+        shape = self.calibration.apply(mouth.shape, mouth.gate)
         return plan_drive(self, shape, source_index, state, first_frame=first_frame)
 
     def save_calibration(self, calibration: MouthCalibration) -> None:
         """Adds a calibration to the folder; `load` finds it."""
-        (self.folder / _CALIBRATION_FILE).write_text(calibration.to_json())
+        partial = self.folder / f"{_CALIBRATION_FILE}.part"
+        with partial.open("wb") as file:
+            np.savez(file, gain=calibration.gain, bias=calibration.bias)
+        partial.replace(self.folder / _CALIBRATION_FILE)
 
     @classmethod
     def build(
@@ -129,7 +132,8 @@ class Avatar:
             CancelledJobError: `should_stop` said so.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _INFO_FILE).unlink(missing_ok=True)
+        for stale in (_INFO_FILE, _CALIBRATION_FILE):
+            (folder / stale).unlink(missing_ok=True)
         track = finish_track(raw.points, raw.present)
         region = FaceRegion.of(track)
         talks = _talks(track)
@@ -153,9 +157,9 @@ class Avatar:
         stored = json.loads((folder / _INFO_FILE).read_text())
         track = FaceTrack.load(folder / _TRACK_FILE)
         bank = ExemplarBank.load(folder) if stored["talks"] else None
-        calibration_file = folder / _CALIBRATION_FILE
-        calibration = MouthCalibration.from_json(calibration_file.read_text()) if calibration_file.exists() else None
-        return cls(folder, _info_from_json(stored["info"]), track, FaceRegion.of(track), bank, calibration)
+        return cls(
+            folder, _info_from_json(stored["info"]), track, FaceRegion.of(track), bank, _load_calibration(folder)
+        )
 
     @staticmethod
     def is_complete(folder: Path) -> bool:
@@ -164,6 +168,14 @@ class Avatar:
             return bool(json.loads((folder / _INFO_FILE).read_text())["version"] == AVATAR_VERSION)
         except (OSError, ValueError, KeyError):
             return False
+
+
+def _load_calibration(folder: Path) -> MouthCalibration:
+    path = folder / _CALIBRATION_FILE
+    if not path.exists():
+        return MouthCalibration.default()
+    with np.load(path, allow_pickle=False) as stored:
+        return MouthCalibration(stored["gain"], stored["bias"])
 
 
 def _talks(track: FaceTrack) -> bool:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from models.exemplar_path import ExemplarPath, PathState, Wanted, choose
 from models.face_points import MOVED
-from models.lip_model import LipModel
 from models.warp.controls import CONTROL_IDS
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ def plan_drive(
     *,
     first_frame: int = 0,
     forbidden: NDArray[np.bool_] | None = None,
-    lip_model: LipModel | None = None,
 ) -> tuple[Drive, PathState | None]:
     """Plans T output frames.
 
@@ -79,7 +77,6 @@ def plan_drive(
         state: From the block before, or None.
         first_frame: Output frame of row 0.
         forbidden: (T, B) bool exemplars that may not be used, or None.
-        lip_model: Loaded anew where None.
 
     Returns:
         The drive, and the state to continue from (None for a source without exemplars).
@@ -88,8 +85,7 @@ def plan_drive(
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
     control = list(CONTROL_IDS)
-    model = lip_model or LipModel.load()
-    deformed = model.deform(track.rest, shape)[:, control]  # (T, L, 3)
+    deformed = avatar.lip_model.deform(track.rest, shape)[:, control]  # (T, L, 3)
     moves = np.isin(control, MOVED)
     target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
     if avatar.bank is not None:

@@ -59,7 +59,8 @@ class FaceBox:
     def overlap(self, x0: float, y0: float, x1: float, y1: float) -> float:
         """Intersection over union with another box, 0..1."""
         left, top = self.center_x - self.width / 2, self.center_y - self.height / 2
-        shared = max(0.0, min(left + self.width, x1) - max(left, x0)) * max(0.0, min(top + self.height, y1) - max(top, y0))
+        shared_width = max(0.0, min(left + self.width, x1) - max(left, x0))
+        shared = shared_width * max(0.0, min(top + self.height, y1) - max(top, y0))
         return shared / (self.width * self.height + (x1 - x0) * (y1 - y0) - shared)
 
     def overlap_box(self, other: FaceBox) -> float:

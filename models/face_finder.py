@@ -6,7 +6,7 @@ as well. A face counts only where the landmark network sees it too: tiles bring 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -77,7 +77,9 @@ class FaceFinder:
     def _levels(self, frame: Planes) -> tuple[int, ...]:
         return _LARGE_TILES if max(frame.y.shape) >= _LARGE_FRAME else _TILES
 
-    def _add(self, faces: list[FoundFace], frame: Planes, colour: ColourTags, windows: Iterator[Window] | list[Window]) -> None:
+    def _add(
+        self, faces: list[FoundFace], frame: Planes, colour: ColourTags, windows: Iterable[Window]
+    ) -> None:
         """Adds to `faces` what the windows show and `faces` lacks."""
         for window in windows:
             for box in self._detect(frame, colour, window):

@@ -96,12 +96,7 @@ def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> Fa
         raise ValueError(f"Expected (N, {NUM_POINTS}, 3) points and (N,) present, got {points.shape}, {present.shape}.")
     if not present.any():
         raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
-    filled = fill_gaps(points, present)
-    pose = fit_head_pose(filled)
-    stretches = runs(present, pose)
-    # Before the smoothing of the pose: what one takes away the other must not bring back.
-    head = smooth(pose.to_head(filled), stretches)
-    pose = smooth_pose(pose, stretches)
+    head, pose = stabilise(points, present)
     rest, is_closed_by_model = resting_face(head[present])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
@@ -114,6 +109,16 @@ def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> Fa
         shape=measure(head) - measure(rest[None]),
         is_rest_closed_by_model=is_closed_by_model,
     )
+
+
+def stabilise(
+    points: NDArray[np.floating], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], HeadPose]:
+    """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose."""
+    filled = fill_gaps(points, present)
+    pose = fit_head_pose(filled)
+    stretches = runs(present, pose)
+    return smooth(pose.to_head(filled), stretches), smooth_pose(pose, stretches)
 
 
 def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:

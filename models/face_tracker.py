@@ -169,5 +169,6 @@ def _only_like(faces: list[FoundFace], lost: NDArray[np.float32]) -> FoundFace |
 
 
 def _list_faces(faces: list[FoundFace]) -> str:
-    places = [f"{i}: {f.box.size:.0f} pixels at ({f.box.center_x:.0f}, {f.box.center_y:.0f})" for i, f in enumerate(faces)]
+    boxes = enumerate(face.box for face in faces)
+    places = [f"{i}: {box.size:.0f} pixels at ({box.center_x:.0f}, {box.center_y:.0f})" for i, box in boxes]
     return f"{len(faces)} face{'s' * (len(faces) != 1)} ({'; '.join(places)})"

@@ -82,4 +82,5 @@ def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
     turned clockwise as seen in the picture.
     """
     angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
-    return (angles * [-1.0, 1.0, 1.0]).astype(np.float32)
+    signed: NDArray[np.float32] = (angles * [-1.0, 1.0, 1.0]).astype(np.float32)
+    return signed

@@ -39,7 +39,8 @@ def make_session(path: Path, *, num_threads: int, device: Device) -> ort.Inferen
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise WeightsError(f"Expected an ONNX network in {path.name}, onnxruntime cannot load it: {error}") from error
     if provider not in session.get_providers():
-        raise ConfigError(f"Device {device!r} was asked for, onnxruntime runs {path.name} on {session.get_providers()}.")
+        active = session.get_providers()
+        raise ConfigError(f"Expected {path.name} to run on {device!r}, onnxruntime runs it with {active}.")
     return session
 
 

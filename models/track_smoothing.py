@@ -61,7 +61,7 @@ def smooth_pose(pose: HeadPose, stretches: list[slice]) -> HeadPose:
     )
 
 
-def fill_gaps(points: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+def fill_gaps(points: NDArray[np.floating], present: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Interpolates (N, P, 3) points over frames without the face; before the first and after the last they hold."""
     known = np.flatnonzero(present)
     frames = np.arange(len(present))
@@ -70,4 +70,5 @@ def fill_gaps(points: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArra
     before = np.where(present, frames, known[np.maximum(right - 1, 0)])
     before = np.where(frames < known[0], known[0], np.where(frames > known[-1], known[-1], before))
     share = np.where(after > before, (frames - before) / np.maximum(after - before, 1), 0.0)[:, None, None]
-    return points[before].astype(np.float64) * (1 - share) + points[np.maximum(after, before)].astype(np.float64) * share
+    filled: NDArray[np.float64] = points[before] * (1 - share) + points[np.maximum(after, before)] * share
+    return filled

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from media.planes import Planes, cut
 from models.avatar import Avatar
 from models.drive import Drive
-from models.engine import FaceChunk
+from models.face_chunk import FaceChunk
 from models.warp.controls import CONTROL_IDS, anchor_points
 from models.warp.masks import texture_positions
 

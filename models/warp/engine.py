@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from models.engine import EngineSpec, FaceChunk, FacePatches
+from models.engine import EngineSpec
+from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cpu import render_on_cpu
 
 

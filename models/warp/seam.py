@@ -65,8 +65,8 @@ def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoor
     x = (dx * along_x + dy * along_y) / half_width
     y = dy * along_x - dx * along_y
     place = ((x + 1) * ((_SAMPLES - 1) / 2)).clip(0, _SAMPLES - 1.001)
-    whole = xp.asarray(place, dtype=xp.int64)
-    part = place - whole
+    whole = xp.asarray(place, dtype=xp.int32)
+    part = place - xp.floor(place)
     table = axes.lips.reshape(-1)
     base = whole + 2 * _SAMPLES * _counter(xp, whole)
     upper, lower = ((1 - part) * table[base + k] + part * table[base + k + 1] for k in (0, _SAMPLES))

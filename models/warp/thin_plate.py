@@ -23,6 +23,13 @@ def _kernel(xp: Any, squared: Any) -> Any:
     return squared * xp.log(squared + _TINY)
 
 
+def _squared_distances(a: Any, b: Any) -> Any:
+    """(T, M, P) of (T or 1, M, 2) and (T, P, 2) points."""
+    a_x, a_y = a[..., 0][..., None], a[..., 1][..., None]
+    b_x, b_y = b[..., 0][:, None], b[..., 1][:, None]
+    return (a_x - b_x) ** 2 + (a_y - b_y) ** 2
+
+
 def _affine(xp: Any, points: Any) -> Any:
     """(T, P, 3) rows 1, x, y."""
     return xp.concatenate([xp.ones_like(points[..., :1]), points], -1)
@@ -50,7 +57,7 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
         (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not see are zero.
     """
     num_points = points.shape[1]
-    kernel = _kernel(xp, ((points[:, :, None] - points[:, None]) ** 2).sum(-1))  # (T, P, P)
+    kernel = _kernel(xp, _squared_distances(points, points))  # (T, P, P)
     kernel = kernel + RIDGE * xp.diag(xp.ones_like(points[0, :, 0]))
     affine = _affine(xp, points)
     corner = xp.zeros_like(affine[:, :3])  # (T, 3, 3)
@@ -81,6 +88,5 @@ def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
         (T, M, C) float32.
     """
     num_points = points.shape[1]
-    squared = (at**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None] - 2 * (at @ points.swapaxes(1, 2))
-    kernel = _kernel(xp, squared.clip(min=0))  # (T, M, P)
+    kernel = _kernel(xp, _squared_distances(at[None], points))  # (T, M, P)
     return kernel @ weights[:, :num_points] + _affine(xp, at) @ weights[:, num_points:]

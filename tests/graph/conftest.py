@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from config import PipelineConfig
 from service import running_service
 
 
@@ -18,7 +17,7 @@ from service import running_service
 def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The service as `lipwright serve` starts it, on a free loopback port and an empty data folder."""
     data_dir = tmp_path_factory.mktemp("data")
-    with running_service(PipelineConfig(data_dir=data_dir), port=0) as url:
+    with running_service(data_dir=data_dir) as url:
         yield url
 
 

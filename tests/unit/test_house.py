@@ -69,9 +69,11 @@ def test_rayservice_carries_the_serve_config(repo_root: Path) -> None:
     documents = list(yaml.safe_load_all((repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")))
     (service,) = [d for d in documents if d["kind"] == "RayService"]
     carried, original = yaml.safe_load(service["spec"]["serveConfigV2"]), _read(repo_root / "serve_config.yaml")
-    # In a pod the proxy has to be reached from outside the pod; on one machine it stays on loopback.
+    # In a pod the proxy has to be reached from outside the pod, and the data folder is a volume of all pods.
     assert carried["http_options"].pop("host") == "0.0.0.0"
+    assert Path(carried["applications"][0]["args"].pop("data_dir")).is_absolute()
     original["http_options"].pop("host", None)
+    original["applications"][0]["args"].pop("data_dir", None)
     assert carried == original
 
 

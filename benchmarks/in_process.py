@@ -1,0 +1,139 @@
+"""One job in this process, without Ray: what each stage costs, and the floor that no way of doing it gets under."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+
+from config import MediaLimits, RenderConfig
+from deployments.segments import plan_blocks
+from media.audio import extract_speech
+from media.joiner import join_segments
+from media.playback import source_index
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+from models.avatar import Avatar
+from models.drive import Drive
+from models.engine import Engine, cut_faces, make_engine
+from models.face_choice import FaceChoice
+from models.face_tracker import FaceTracker, RawLandmarks
+from models.speech_features import SpeechFeatures
+from models.speech_level import measure_level
+from models.speech_to_mouth import SpeechToMouth
+
+
+@dataclass
+class StageClock:
+    """CPU milliseconds of this process (all its threads) by stage."""
+
+    cpu_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what the block costs to `name`."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self.cpu_ms[name] = self.cpu_ms.get(name, 0.0) + (time.process_time() - start) * 1000
+
+
+def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
+    """CPU ms a frame of decoding `num_frames` of `video` and encoding them untouched, with the job's settings."""
+    with av.open(str(video)) as source, av.open("/dev/null", "w", format="mp4") as target:
+        stream = source.streams.video[0]
+        stream.thread_type = "AUTO"
+        options = {"crf": str(render.crf), "preset": render.preset}
+        encoder = target.add_stream("libx264", rate=stream.average_rate or 25, options=options)
+        encoder.width, encoder.height, encoder.pix_fmt = stream.width, stream.height, "yuv420p"
+        start = time.process_time()
+        for frame, _ in zip(source.decode(stream), range(num_frames), strict=False):
+            frame.pict_type = 0
+            target.mux(encoder.encode(frame))
+        target.mux(encoder.encode())
+        return (time.process_time() - start) * 1000 / num_frames
+
+
+@dataclass(frozen=True)
+class CachedPresenter:
+    """An analysed presenter and its video."""
+
+    avatar: Avatar
+    video: Path
+
+
+def analyse(video: Path, folder: Path) -> tuple[CachedPresenter, float]:
+    """Track the face in `video` and write the avatar to `folder`; returns it and the CPU ms per source frame."""
+    render, limits = RenderConfig(), MediaLimits()
+    start = time.process_time()
+    info = probe_video(video, limits)
+    tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
+    chunks, state = [], None
+    with FrameReader(video, info, render.reader_cache_bytes) as reader:
+        for first in range(0, info.num_frames, render.track_chunk_frames):
+            frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
+            raw, state = tracker.track_chunk(frames, info.colour, choice, state)
+            chunks.append(raw)
+        avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader, render.max_bank_frames)
+    return CachedPresenter(avatar, video), (time.process_time() - start) * 1000 / info.num_frames
+
+
+def render_staged(presenter: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> dict[str, float]:
+    """Render one job with a cached presenter on the CPU; returns CPU ms a frame by stage, without loading weights."""
+    render, clock, avatar = RenderConfig(), StageClock(), presenter.avatar
+    info = avatar.info
+    features, to_mouth = SpeechFeatures(num_threads=1, device="cpu"), SpeechToMouth(num_threads=1, device="cpu")
+    features.warm()
+    studio = _Studio(avatar, make_engine("warp"), clock)
+    speech, segments, state = folder / "speech.npy", list[Path](), None
+    with clock.stage("features"):
+        extract_speech(audio, speech, MediaLimits())
+        level = measure_level(speech)
+    with FrameReader(presenter.video, info, render.reader_cache_bytes) as reader:
+        for block in plan_blocks(num_frames, info.fps, render):
+            with clock.stage("features"):
+                heard = features.extract(speech, level, float(block.start / info.fps), float(block.stop / info.fps))
+            with clock.stage("landmarks"):
+                mouth = to_mouth.predict(heard, info.fps, block.start, block.stop - block.start)
+                played = [source_index(i, info.num_frames, "pingpong") for i in range(block.start, block.stop)]
+                drive, state = avatar.plan(mouth, np.array(played, np.int32), block.start, state)
+            for segment in block.segments:
+                piece = drive.slice(segment.start - block.start, segment.stop - block.start)
+                segments.append(folder / f"{segment.number}.mp4")
+                segments[-1].write_bytes(studio.render(reader, piece))
+    with clock.stage("join"):
+        join_segments(segments, audio, folder / "result.mp4", info, num_frames)
+    return {name: ms / num_frames for name, ms in clock.cpu_ms.items()}
+
+
+@dataclass(frozen=True)
+class _Studio:
+    """What the Studio and FaceSynthesis do with one segment, in one process."""
+
+    avatar: Avatar
+    engine: Engine
+    clock: StageClock
+
+    def render(self, reader: FrameReader, drive: Drive) -> bytes:
+        render, stage = RenderConfig(), self.clock.stage
+        writer = SegmentWriter(self.avatar.info, render.crf, render.preset)
+        for start in range(0, len(drive), render.chunk_frames):
+            piece = drive.slice(start, min(start + render.chunk_frames, len(drive)))
+            with stage("decode"):
+                frames = list(reader.read(piece.source_index.tolist()))
+            with stage("cut"):
+                faces = cut_faces(self.avatar, piece, frames)
+            with stage("synthesize"):
+                patches = self.engine.synthesize(faces)
+            with stage("paste and encode"):
+                for number, frame in enumerate(frames):
+                    writer.write(frame, patches.patch(number))
+        with stage("paste and encode"):
+            return writer.finish()

@@ -1,0 +1,77 @@
+"""CPU time and memory of this process and of all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+_INTERVAL_S = 0.5
+_REPLICA = re.compile(r"ray::ServeReplica:[^:]+:(\w+)")
+
+
+def name_of(process: psutil.Process) -> str:
+    """The deployment of a replica, or the name of the program."""
+    command = " ".join(process.cmdline())
+    found = _REPLICA.search(command)
+    return found.group(1) if found else command.split(" ")[0].rsplit("/", 1)[-1] or process.name()
+
+
+def _tree() -> list[psutil.Process]:
+    this = psutil.Process()
+    return [this, *this.children(recursive=True)]
+
+
+def cpu_seconds() -> dict[tuple[int, str], float]:
+    """User and system seconds so far of each live process, by process id and name."""
+    seconds: dict[tuple[int, str], float] = {}
+    for process in _tree():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds[process.pid, name_of(process)] = times.user + times.system
+    return seconds
+
+
+def cpu_between(before: dict[tuple[int, str], float], after: dict[tuple[int, str], float]) -> dict[str, float]:
+    """Seconds spent between two calls of `cpu_seconds`, summed by name."""
+    spent: dict[str, float] = {}
+    for key, seconds in after.items():
+        spent[key[1]] = spent.get(key[1], 0.0) + seconds - before.get(key, 0.0)
+    return spent
+
+
+class MemoryPeaks:
+    """Looks at the memory of every process twice a second while the block lasts.
+
+    Attributes:
+        uss_mib: Highest unique set size by process id and name, MiB: what would be free if it ended.
+        rss_mib: Highest resident set size, MiB; shared pages count in each process.
+    """
+
+    def __init__(self) -> None:
+        self.uss_mib: dict[str, float] = {}
+        self.rss_mib: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_INTERVAL_S):
+            for process in _tree():
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    memory, name = process.memory_full_info(), f"{name_of(process)} {process.pid}"
+                    self.uss_mib[name] = max(self.uss_mib.get(name, 0.0), memory.uss / 2**20)
+                    self.rss_mib[name] = max(self.rss_mib.get(name, 0.0), memory.rss / 2**20)

@@ -1,0 +1,138 @@
+"""What a finished frame costs, beside the floor: `python -m benchmarks.render [--in-process]`.
+
+Writes benchmarks/results.json and prints a table. The floor is decoding the same frames and encoding them again with
+the same settings, measured in the same run; the machine's load cancels out of the ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.material import make_presenter, make_speech, num_frames_of
+from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
+from config import RenderConfig
+
+SIZES = ((512, 512), (1920, 1080))
+RESULTS = Path(__file__).with_name("results.json")
+_SOURCE_SECONDS = 10.0
+_PACKAGES = ("ray", "torch", "onnxruntime", "av", "numpy", "opencv-python-headless")
+
+
+def main(
+    in_process: Annotated[bool, typer.Option(help="Only the stages in one process, without Ray.")] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="Speech of the measured job.")] = 10.0,
+    long_seconds: Annotated[float, typer.Option(min=1, help="Speech of the job whose memory is compared.")] = 120.0,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
+) -> None:
+    """Measure and print the cost of rendering."""
+    results: dict[str, Any] = {"machine": _machine(), "seconds": seconds}
+    with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
+        folder = Path(name)
+        presenters = {f"{w}x{h}": make_presenter(w, h, _SOURCE_SECONDS, folder) for w, h in SIZES}
+        results["stages"] = {size: _staged(video, seconds, folder / size) for size, video in presenters.items()}
+        if not in_process:
+            results["graph"] = _through_graph(presenters, (seconds, long_seconds), folder)
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _print(results)
+
+
+def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
+    from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
+
+    folder.mkdir()
+    num_frames = num_frames_of(seconds)
+    floor = floor_cpu_ms(video, num_frames, RenderConfig())
+    presenter, analysis = analyse(video, folder / "avatar")
+    stages = render_staged(presenter, make_speech(seconds, folder), num_frames, folder)
+    return {
+        "floor_cpu_ms_per_frame": round(floor, 2),
+        "total_cpu_ms_per_frame": round(sum(stages.values()), 2),
+        "analysis_cpu_ms_per_source_frame": round(analysis, 2),
+        "stages_cpu_ms_per_frame": {stage: round(ms, 2) for stage, ms in stages.items()},
+    }
+
+
+def _through_graph(presenters: dict[str, Path], lengths: tuple[float, float], folder: Path) -> dict[str, Any]:
+    from benchmarks.in_process import floor_cpu_ms
+    from service import running_service
+
+    start = time.monotonic()
+    with running_service(data_dir=folder / "data") as url, httpx.Client(base_url=url, timeout=60) as client:
+        results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
+        results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)
+        short, long = (make_speech(seconds, folder) for seconds in lengths)
+        for size, video in presenters.items():
+            avatar_id = create_avatar(client, video)
+            measure_job(client, avatar_id, make_speech(1.0, folder))  # the first job opens files and warms caches
+            cost = measure_job(client, avatar_id, short)
+            floor = floor_cpu_ms(video, cost.num_frames, RenderConfig())
+            results[size] = {"floor_cpu_ms_per_frame": round(floor, 2), "job": cost.as_json()}
+        size = next(iter(presenters))
+        results["long_job"] = {"size": size, "seconds": lengths[1], "job": _long(client, presenters[size], long)}
+    return results
+
+
+def _long(client: httpx.Client, video: Path, speech: Path) -> dict[str, Any]:
+    return measure_job(client, create_avatar(client, video), speech).as_json()
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES if _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def _print(results: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("size", "stage", "CPU ms a frame", title="In one process, cached presenter")
+    for size, figures in results["stages"].items():
+        for stage, ms in figures["stages_cpu_ms_per_frame"].items():
+            table.add_row(size, stage, f"{ms:.2f}")
+        floor, total = figures["floor_cpu_ms_per_frame"], figures["total_cpu_ms_per_frame"]
+        table.add_row(size, "total", f"{total:.2f} = {total / floor:.2f} x the floor of {floor:.2f}", end_section=True)
+    console.print(table)
+    if (graph := results.get("graph")) is None:
+        return
+    table = Table("size", "process", "CPU ms a frame", title="Through the graph, all processes")
+    for size in results["stages"]:
+        job, floor = graph[size]["job"], graph[size]["floor_cpu_ms_per_frame"]
+        for process, ms in job["cpu_ms_per_frame_by_process"].items():
+            table.add_row(size, process, f"{ms:.2f}")
+        total = job["cpu_ms_per_frame"]
+        table.add_row(size, "total", f"{total:.2f} = {total / floor:.2f} x the floor of {floor:.2f}", end_section=True)
+    console.print(table)
+    console.print(f"Ready after {graph['ready_s']} s; idle: {graph['idle_cpu_seconds_per_second']} CPU s a second.")
+    long, short = graph["long_job"], graph[graph["long_job"]["size"]]["job"]["uss_mib"]
+    table = Table("process", "short job", f"{long['seconds']:g} s job", title="Peak unique memory, MiB")
+    for process, mib in long["job"]["uss_mib"].items():
+        table.add_row(process, f"{short.get(process, 0):.0f}", f"{mib:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

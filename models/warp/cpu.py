@@ -1,0 +1,240 @@
+"""The engine on the CPU: the same algorithm as `models.warp.torch_path`, in OpenCV and NumPy, frame by frame.
+
+Only the boxes are touched where the masks are above zero; a frame's data stays in the CPU's cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.face_chunk import FaceChunk, FacePatches
+from models.warp import fields, thin_plate
+from models.warp.interior import BLUR, draw_interior
+from models.warp.masks import border_window
+from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
+from models.warp.seam import MouthAxes, MouthCoords, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.thin_plate import GRID
+
+_F32 = NDArray[np.float32]
+_U8 = NDArray[np.uint8]
+
+
+class _Box(NamedTuple):
+    """A rectangle of cells, edges even, so that it has whole chroma pixels in every region size."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def pixels(self, cell: float) -> tuple[slice, slice]:
+        """Rows and columns of a plane whose cells are `cell` pixels wide."""
+        return (
+            slice(round(self.top * cell), round(self.bottom * cell)),
+            slice(round(self.left * cell), round(self.right * cell)),
+        )
+
+
+class _Mouth(NamedTuple):
+    """A sampled exemplar in the mouth box."""
+
+    y: _F32
+    uv: list[_F32]
+
+
+def render_on_cpu(chunk: FaceChunk) -> FacePatches:
+    """Returns one patch for every face of `chunk`."""
+    out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
+    if len(chunk.base):
+        problem = fields.pose_problem(chunk)
+        weights = thin_plate.fit(np, problem.points, problem.values, fields.LAYERS).astype(np.float32)
+        for face in range(len(chunk.base)):
+            _Face(chunk, problem, weights, face).render(out_y[face], out_uv[face])
+    return FacePatches(chunk.row, chunk.origins, out_y, out_uv)
+
+
+class _Face:
+    """One face: its fields, masks and boxes."""
+
+    def __init__(self, chunk: FaceChunk, problem: fields.FieldProblem, weights: _F32, face: int) -> None:
+        self.chunk, self.face = chunk, face
+        self.size = chunk.region_size
+        self.cell = self.size // GRID
+        self.axes = MouthAxes(*(part[face : face + 1] for part in problem.axes))
+        self.fade = int(problem.fade[face])
+        points = problem.points[face : face + 1].astype(np.float32)
+        flat = thin_plate.evaluate(np, points, weights[face : face + 1], fields.grid_points(self.size))[0]
+        self.upper, self.lower = np.moveaxis(flat.reshape(GRID, GRID, 2, fields.NUM_CHANNELS), 2, 0)
+        positions = fields.grid_positions(self.size)
+        share = lower_layer_weight(mouth_coords(np, self.axes, positions[None, None], positions[None, :, None]))[0]
+        smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
+        self.merged = self.upper[..., smooth] + share[..., None] * (self.lower[..., smooth] - self.upper[..., smooth])
+
+    def render(self, out_y: _U8, out_uv: _U8) -> None:
+        """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`."""
+        mouth, jaw = self._masks()
+        if not jaw.any():
+            return
+        box = self._box(jaw, _Box(0, 0, GRID, GRID))
+        frame_y, frame_uv = self._warp_frame(box, out_y, out_uv)
+        _blend(out_y, frame_y, box.pixels(self.cell), _double(jaw))
+        for plane, warped in zip(out_uv, frame_uv, strict=True):
+            _blend(plane, warped, box.pixels(self.cell / 2), jaw)
+        if not mouth.any():
+            return
+        inner = self._box(mouth, box)
+        self._show_mouth(inner, self._cells(box, frame_y, frame_uv), mouth, out_y, out_uv)
+
+    def _masks(self) -> tuple[_U8, _U8]:
+        """Mouth and jaw mask at half size."""
+        half = self.size // 2
+        place = cv2.resize(np.ascontiguousarray(self.merged[..., fields.TEXTURE]), (half, half))
+        masks = cv2.remap(self.chunk.masks, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        mouth, jaw = cv2.split(cv2.multiply(masks, border_window(half), scale=1 / 255))
+        return cv2.bitwise_and(mouth, mouth, mask=jaw), jaw
+
+    def _box(self, mask: _U8, within: _Box) -> _Box:
+        left, top, width, height = cv2.boundingRect(mask)
+        step = self.cell  # two cells in luma are this many pixels at half size
+        edges = [left // step * 2, top // step * 2, -(-(left + width) // step) * 2, -(-(top + height) // step) * 2]
+        return _Box(
+            max(edges[0], within.left),
+            max(edges[1], within.top),
+            min(edges[2], within.right),
+            min(edges[3], within.bottom),
+        )
+
+    def _enlarge(self, field: _F32, box: _Box) -> list[_F32]:
+        """The C planes of a (32, 32, C) field, bilinearly, for the pixels of a box."""
+        padded = cv2.copyMakeBorder(np.ascontiguousarray(field), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        block = padded[box.top : box.bottom + 2, box.left : box.right + 2]
+        large = cv2.resize(block, None, fx=self.cell, fy=self.cell, interpolation=cv2.INTER_LINEAR)
+        # Planes instead of pairs: NumPy is several times faster on them.
+        return [np.asarray(plane) for plane in cv2.split(large[self.cell : -self.cell, self.cell : -self.cell])]
+
+    def _positions(self, shift: list[_F32], box: _Box) -> list[_F32]:
+        """Absolute positions x, y of shifts, in place."""
+        rows, columns = box.pixels(self.cell)
+        shift[0] += np.arange(columns.start, columns.stop, dtype=np.float32)
+        shift[1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        return shift
+
+    def _warp_frame(self, box: _Box, y: _U8, uv: _U8) -> tuple[_U8, list[_U8]]:
+        place = self._positions(self._enlarge(self.merged[..., fields.FRAME], box), box)
+        half = _halve_positions(place)
+        return _cubic(y, place), [_linear(plane, half) for plane in uv]
+
+    def _cells(self, box: _Box, y: NDArray[Any], uv: list[Any]) -> _F32:
+        """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
+        cells = np.zeros((3, GRID, GRID), np.float32)
+        shape = (box.right - box.left, box.bottom - box.top)
+        for k, plane in enumerate((y, *uv)):
+            mean = cv2.resize(plane.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
+            cells[k, box.top : box.bottom, box.left : box.right] = mean
+        return cells
+
+    def _show_mouth(self, box: _Box, frame_cells: _F32, mask: _U8, out_y: _U8, out_uv: _U8) -> None:
+        chunk, face = self.chunk, self.face
+        rows, columns = box.pixels(self.cell)
+        grid_x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, None]
+        grid_y = np.arange(rows.start, rows.stop, dtype=np.float32)[None, :, None]
+        coords = mouth_coords(np, self.axes, grid_x, grid_y)
+        share = lower_layer_weight(coords)[0]
+        half_mask = mask[box.pixels(self.cell / 2)].astype(np.float32) / 255
+        rim = np.zeros((1, GRID, GRID), np.float32)
+        rim[0, box.top : box.bottom, box.left : box.right] = cv2.resize(
+            4 * half_mask * (1 - half_mask), (box.right - box.left, box.bottom - box.top), interpolation=cv2.INTER_AREA
+        )
+        exemplar = int(chunk.exemplar[face])
+        mouth = self._sample(box, exemplar, fields.EXEMPLAR, share, (frame_cells, rim))
+        weight = float(chunk.fade_weight[face])
+        if weight > 0:
+            other = self._sample(box, self.fade, fields.FADE, share, (frame_cells, rim))
+            mouth = _fade(mouth, other, weight * (1 - inside_alpha(coords)[0]))
+        if chunk.interior[face] > 0:
+            mouth = self._fill_interior(box, mouth, inside_alpha(coords)[0])
+        _lay_over(out_y[box.pixels(self.cell)], mouth.y, _double(mask)[box.pixels(self.cell)].astype(np.float32) / 255)
+        for plane, wanted in zip(out_uv, mouth.uv, strict=True):
+            _lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
+
+    def _sample(
+        self, box: _Box, crop: int, channels: slice, share: _F32, match: tuple[_F32, _F32]
+    ) -> _Mouth:
+        """An exemplar's mouth in the target's shape and the frame's colours."""
+        both = np.concatenate([self.upper[..., channels], self.lower[..., channels]], -1)
+        upper_x, upper_y, lower_x, lower_y = self._enlarge(both, box)
+        shift = [upper_x + share * (lower_x - upper_x), upper_y + share * (lower_y - upper_y)]
+        place = self._positions(shift, box)
+        half = _halve_positions(place)
+        y = _cubic(self.chunk.crops_y[crop], place)
+        uv = [_linear(plane, half) for plane in self.chunk.crops_uv[crop]]
+        frame_cells, rim = match
+        gain, offset = match_colour(np, frame_cells[None], self._cells(box, y, uv)[None], rim[None], blur_matrices())
+        luma_gain, *offsets = self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
+        matched = (y + np.float32(LUMA_FLOOR)) * luma_gain - np.float32(LUMA_FLOOR)
+        return _Mouth(matched, [plane + _halve(shift) for plane, shift in zip(uv, offsets, strict=True)])
+
+    def _fill_interior(self, box: _Box, mouth: _Mouth, alpha: _F32) -> _Mouth:
+        chunk, one = self.chunk, slice(self.face, self.face + 1)
+        rows, columns = box.pixels(self.cell / 2)
+        axes = self.axes
+        centre, along = axes.centre[0], axes.along[0]
+        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
+        grid_x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, None]
+        grid_y = np.arange(rows.start, rows.stop, dtype=np.float32)[None, :, None]
+        coords: MouthCoords = mouth_coords(np, small, grid_x, grid_y)
+        across = np.array([-along[1], along[0]])
+        seam = np.array([(chunk.seam[self.face] - centre) @ across / 2], np.float32)
+        drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, chunk.skin[one])[0]
+        sigma = float(chunk.eye_distance[self.face]) / 2 * BLUR
+        drawn = [cv2.GaussianBlur(plane, (0, 0), max(sigma, 0.3)) for plane in drawn]
+        alpha = alpha * chunk.interior[self.face]
+        y = mouth.y + alpha * (_double(drawn[0]) - mouth.y)
+        half = _halve(alpha)
+        return _Mouth(y, [plane + half * (drawn[k + 1] - plane) for k, plane in enumerate(mouth.uv)])
+
+
+def _halve_positions(place: list[_F32]) -> list[_F32]:
+    """Luma positions to chroma positions: chroma lies half-way between two luma pixels."""
+    return [(_halve(axis) - np.float32(0.5)) * np.float32(0.5) for axis in place]
+
+
+def _halve(field: _F32) -> _F32:
+    """Means of 2 x 2 pixels."""
+    return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _double(plane: NDArray[Any]) -> NDArray[Any]:
+    return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+
+
+def _cubic(plane: _U8, place: list[_F32]) -> _U8:
+    return np.asarray(cv2.remap(plane, *place, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _linear(plane: _U8, place: list[_F32]) -> _U8:
+    return np.asarray(cv2.remap(plane, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _blend(plane: _U8, wanted: _U8, where: tuple[slice, slice], mask: _U8) -> None:
+    """Mixes `wanted` into the box `where` of `plane` by a mask of the plane's size."""
+    weight = mask[where].astype(np.float32)
+    weight *= 1 / 255
+    plane[where] = cv2.blendLinear(wanted, np.ascontiguousarray(plane[where]), weight, 1 - weight)
+
+
+def _lay_over(plane: _U8, wanted: _F32, weight: _F32) -> None:
+    """Mixes `wanted` into the view `plane` by weights from 0 to 1."""
+    mixed = plane + weight * (wanted - plane)
+    plane[:] = np.rint(mixed).clip(0, 255)
+
+
+def _fade(mouth: _Mouth, other: _Mouth, weight: _F32) -> _Mouth:
+    """Mixes two exemplars by a (h, w) weight."""
+    half = _halve(weight)
+    y = mouth.y + weight * (other.y - mouth.y)
+    return _Mouth(y, [a + half * (b - a) for a, b in zip(mouth.uv, other.uv, strict=True)])

@@ -1,0 +1,59 @@
+"""The maps of a chunk: where each output pixel comes from, on a 32 x 32 grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.face_chunk import FaceChunk
+from models.warp.controls import INNER_LOWER_ROWS, INNER_UPPER_ROWS, LOWER_ROWS, UPPER_ROWS
+from models.warp.seam import MouthAxes, mouth_axes
+from models.warp.thin_plate import GRID
+
+LAYERS = (UPPER_ROWS, LOWER_ROWS)
+# Channels of a field: pixels from here to the place in the frame, place in the mask texture, pixels to the place
+# in the exemplar and in the exemplar that it fades with.
+FRAME, TEXTURE, EXEMPLAR, FADE = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)
+NUM_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """What has to be solved for N faces.
+
+    Attributes:
+        points: (N, P, 2) float64 target points in units of the region's side, around its centre.
+        values: (N, P, 8) float64 what the maps shall be there.
+        axes: Position of the target mouths.
+        fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
+    """
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    axes: MouthAxes
+    fade: NDArray[np.int32]
+
+
+def pose_problem(chunk: FaceChunk) -> FieldProblem:
+    """Writes down the maps of a chunk."""
+    target = chunk.target_points.astype(np.float64)
+    fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
+    shifts = [chunk.crop_points[rows] - target for rows in (chunk.base, chunk.exemplar, fade)]
+    texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
+    values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
+    axes = mouth_axes(target[:, INNER_UPPER_ROWS], target[:, INNER_LOWER_ROWS])
+    return FieldProblem(target / chunk.region_size - 0.5, values, axes, fade)
+
+
+def grid_positions(size: int) -> NDArray[np.float32]:
+    """(32,) pixel positions of the cells' centres; pixel centres lie at whole numbers."""
+    return ((np.arange(GRID) + 0.5) * (size / GRID) - 0.5).astype(np.float32)
+
+
+def grid_points(size: int) -> NDArray[np.float32]:
+    """(1024, 2) positions of the cells' centres in the units of `FieldProblem.points`, row by row."""
+    position = grid_positions(size) / size - 0.5
+    columns, rows = np.meshgrid(position, position)
+    return np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)

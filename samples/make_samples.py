@@ -1,0 +1,127 @@
+"""Makes the sample files again; README.md beside this file says what they are made from.
+
+    python -m samples.make_samples portrait PHOTO      # PHOTO: astronaut.png, see README.md
+    python -m samples.make_samples speech              # needs the program `flite`
+    python -m samples.make_samples presenter           # needs the two above
+
+`presenter` lets Lipwright speak the speech with the portrait, then moves a camera gently over the result: a video in which
+a head moves and a mouth talks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.joiner import join_segments
+from media.planes import from_rgb, to_rgb
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+
+FOLDER = Path(__file__).resolve().parent
+SIZE = 512
+# Head and shoulders in the photo of 512 x 512: left, top, side.
+CROP = (96, 0, 256)
+VOICE = "slt"
+SENTENCE = "Welcome! My name is Mary. This whole movie was made from one photo, by Lip wright."
+SHORT_SENTENCE = "Hello, my name is Mary."
+QUIET = 300  # of 32768
+PRESENTER_SECONDS = 4
+# The camera's motions, each a swing and its period in seconds: pixels of drift, degrees of roll, share of zoom.
+DRIFT_X, DRIFT_Y, ROLL, ZOOM = (7.0, 3.7), (4.0, 2.9), (1.2, 4.3), (0.02, 5.1)
+BASE_ZOOM = 1.06  # hides the edge of the moved picture
+
+
+def make_portrait(photo: Path, out: Path) -> None:
+    """Cuts head and shoulders out of the photo and enlarges them to 512 x 512."""
+    picture = cv2.imread(str(photo), cv2.IMREAD_COLOR)
+    if picture is None or picture.shape != (512, 512, 3):
+        raise ValueError(f"Expected a picture of 512 x 512 in {photo.name}, got {getattr(picture, 'shape', None)}.")
+    left, top, side = CROP
+    cut = picture[top : top + side, left : left + side]
+    large = cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(out), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def make_speech(sentence: str, out: Path) -> None:
+    """Speaks a sentence with flite, cuts the silence at its ends to a tenth of a second, 16 kHz mono PCM."""
+    with tempfile.TemporaryDirectory() as folder:
+        spoken = Path(folder) / "spoken.wav"
+        subprocess.run(["flite", "-voice", VOICE, "-t", sentence, "-o", str(spoken)], check=True)
+        with wave.open(str(spoken), "rb") as file:
+            rate, samples = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > QUIET)
+    samples = samples[max(0, loud[0] - rate // 10) : loud[-1] + rate // 10]
+    with wave.open(str(out), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+
+
+def make_presenter(out: Path) -> None:
+    """Lets Lipwright speak the speech with the portrait, then moves the camera over it."""
+    with tempfile.TemporaryDirectory() as folder:
+        spoken = Path(folder) / "spoken.mp4"
+        options = ["--video", FOLDER / "portrait.jpg", "--audio", FOLDER / "speech.wav", "--out", spoken]
+        subprocess.run([sys.executable, "-c", "import cli; cli.app()", "speak", *map(str, options)], check=True)
+        move_camera(spoken, FOLDER / "speech.wav", out)
+
+
+def move_camera(source: Path, sound: Path, out: Path) -> None:
+    """Writes the first four seconds of `source`, seen by a slowly moving camera, with `sound`."""
+    info = probe_video(source, MediaLimits())
+    num_frames = min(round(PRESENTER_SECONDS * info.fps), info.num_frames)
+    writer = SegmentWriter(info, crf=22, preset="slow")
+    with FrameReader(source, info, cache_bytes=1) as reader:
+        for index, planes in enumerate(reader.read(range(num_frames))):
+            moved = _move(to_rgb(planes, info.colour), float(index / info.fps))
+            writer.write(from_rgb(moved, info.colour))
+    with tempfile.TemporaryDirectory() as folder:
+        segment = Path(folder) / "segment.mp4"
+        segment.write_bytes(writer.finish())
+        join_segments([segment], sound, out, info, num_frames)
+
+
+def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:
+    """Returns the picture (H, W, 3) as the camera sees it at a time; it starts upright and centred."""
+    (x, y, roll, zoom) = (
+        swing * math.sin(2 * math.pi * seconds / period) for swing, period in (DRIFT_X, DRIFT_Y, ROLL, ZOOM)
+    )
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll, BASE_ZOOM + zoom)
+    matrix[:, 2] += x, y
+    moved = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(moved, np.uint8)
+
+
+def main() -> None:
+    """Makes the sample that is named on the command line."""
+    parser = argparse.ArgumentParser(description="Make the sample files again.")
+    parser.add_argument("sample", choices=["portrait", "speech", "presenter"])
+    parser.add_argument("photo", type=Path, nargs="?", help="astronaut.png, for the portrait")
+    options = parser.parse_args()
+    if options.sample == "portrait":
+        if options.photo is None:
+            parser.error("the portrait needs PHOTO")
+        make_portrait(options.photo, FOLDER / "portrait.jpg")
+    elif options.sample == "speech":
+        make_speech(SENTENCE, FOLDER / "speech.wav")
+        make_speech(SHORT_SENTENCE, FOLDER / "speech_short.wav")
+    else:
+        make_presenter(FOLDER / "presenter.mp4")
+
+
+if __name__ == "__main__":
+    main()

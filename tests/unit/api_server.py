@@ -1,0 +1,154 @@
+"""The API over a service in memory, on a real socket: what the ingress and command line tests talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from config import MediaLimits, PipelineConfig
+from deployments.api import make_app
+from errors import CapacityError, LipwrightError, OptionError
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import (
+    AvatarRecord,
+    AvatarRequest,
+    ErrorRecord,
+    JobRecord,
+    JobStatus,
+    Stage,
+    SubmitRequest,
+    avatar_key,
+    new_id,
+    utc_now,
+)
+
+VIDEO_BYTES = bytes(range(256)) * 40
+MAX_UPLOAD_BYTES = 300_000
+
+
+class MemoryService:
+    """A `JobService` whose jobs are moved on by the test, through `finish`, `fail` and `update`."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = JobTable(self.files.table_path)
+        self.requests: list[SubmitRequest] = []
+        self.is_full = False
+        self.is_ready = True
+        self.is_broken = False
+        self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
+
+    async def admit(self) -> None:
+        if self.is_full:
+            raise CapacityError("The queue is full.", 7.0)
+
+    async def submit(self, request: SubmitRequest) -> JobRecord:
+        if request.options.engine == "nonesuch":
+            raise OptionError("engine: expected warp, found 'nonesuch'.")
+        self.requests.append(request)
+        job_id = new_id()
+        self.files.take_upload(request.audio.key, self.files.audio_path(job_id))
+        key = avatar_key(request.video.sha256, request.options.face) if request.video else "0" * 32
+        job = self.table.insert_job(
+            JobRecord(
+                id=job_id,
+                options=request.options,
+                audio=request.audio,
+                video=request.video,
+                avatar_key=key,
+                created_at=utc_now(),
+            )
+        )
+        if isinstance(self.outcome, LipwrightError):
+            return self.fail(job_id, self.outcome)
+        return self.finish(job_id) if self.outcome == "video" else job
+
+    async def get_job(self, job_id: str) -> JobRecord:
+        if self.is_broken:
+            raise RuntimeError("secret of the inside")
+        return self.table.get_job(job_id)
+
+    async def list_jobs(self, limit: int, status: JobStatus | None) -> list[JobRecord]:
+        return self.table.list_jobs(limit, status)
+
+    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while (job := self.table.get_job(job_id)).version <= version:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        return job
+
+    async def cancel_job(self, job_id: str) -> JobRecord:
+        return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+
+    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
+        now = utc_now()
+        key = avatar_key(request.video.sha256, request.face)
+        self.files.avatar_dir(key)
+        self.files.take_upload(request.video.key, self.files.avatar_source_path(key))
+        return self.table.put_avatar(
+            AvatarRecord(
+                key=key,
+                id=new_id(),
+                pinned=True,
+                label=request.video.label,
+                face=request.face,
+                source_sha256=request.video.sha256,
+                created_at=now,
+                last_used_at=now,
+            )
+        )
+
+    async def get_avatar(self, avatar_id: str) -> AvatarRecord:
+        return self.table.get_avatar(avatar_id)
+
+    async def list_avatars(self) -> list[AvatarRecord]:
+        return self.table.list_avatars()
+
+    async def delete_avatar(self, avatar_id: str) -> None:
+        self.table.delete_avatar(self.table.get_avatar(avatar_id).key)
+
+    async def ready(self) -> bool:
+        return self.is_ready
+
+    def finish(self, job_id: str) -> JobRecord:
+        self.files.job_dir(job_id)
+        self.files.result_path(job_id).write_bytes(VIDEO_BYTES)
+        self.table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=50, progress=0.5)
+        return self.table.update_job(
+            job_id, status=JobStatus.SUCCEEDED, stage=Stage.DONE, num_frames_done=50, progress=1.0
+        )
+
+    def fail(self, job_id: str, error: LipwrightError) -> JobRecord:
+        return self.table.update_job(job_id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+
+    def uploads(self) -> list[Path]:
+        return sorted((self.files.table_path.parent / "uploads").iterdir())
+
+
+@contextmanager
+def serving(service: MemoryService) -> Iterator[str]:
+    """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
+    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES))
+    app = make_app(service, service.files, config)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not (server.started and server.servers):
+            assert thread.is_alive(), "uvicorn did not start"
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(5)
+        service.table.close()

@@ -1,0 +1,214 @@
+"""The HTTP API over real sockets: jobs, avatars, videos, errors."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from errors import FaceNotFoundError
+from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+
+AUDIO = b"RIFF" + bytes(5000)
+VIDEO = b"mp4!" + bytes(9000)
+NOBODY = "0" * 32
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+        yield client
+
+
+def _files(audio: bytes = AUDIO, video: bytes = VIDEO) -> dict[str, Any]:
+    return {"audio": ("a talk.wav", audio), "video": ("../../etc/Presenter é.mp4", video)}
+
+
+def _problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem: dict[str, Any] = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "retryable"}
+    assert (problem["status"], problem["code"]) == (status, code), problem
+    return problem
+
+
+def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, service: MemoryService) -> None:
+    answer = http.post("/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": ""})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
+    assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
+    assert job["links"]["video"] is None
+    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold"}
+    (request,) = service.requests
+    assert service.files.audio_path(job["id"]).read_bytes() == AUDIO
+    assert request.video is not None
+    assert service.files.upload_path(request.video.key).read_bytes() == VIDEO
+    assert request.video.sha256 == hashlib.sha256(VIDEO).hexdigest()
+    assert (request.video.num_bytes, request.video.label) == (len(VIDEO), "Presenter é.mp4")
+
+
+def test_submit_with_avatar(http: httpx.Client, service: MemoryService) -> None:
+    answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO)}, data={"avatar_id": NOBODY})
+    assert answer.status_code == 202, answer.text
+    assert (service.requests[0].avatar_id, service.requests[0].video) == (NOBODY, None)
+
+
+def test_full_service_refuses_before_it_reads(http: httpx.Client, service: MemoryService) -> None:
+    service.is_full = True
+    answer = http.post("/v1/jobs", files=_files())
+    assert _problem(answer, 429, "over_capacity")["retryable"] is True
+    assert answer.headers["retry-after"] == "7"
+    assert service.uploads() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "named"),
+    [
+        ({"files": {"audio": ("a.wav", AUDIO)}}, 422, "option_invalid", "video"),
+        ({"files": {"video": ("v.mp4", VIDEO)}}, 422, "option_invalid", "audio"),
+        ({"data": {"avatar_id": NOBODY}}, 422, "option_invalid", "both"),
+        ({"data": {"colour": "blue"}}, 422, "option_invalid", "colour"),
+        ({"data": {"loop": "sideways"}}, 422, "option_invalid", "loop"),
+        ({"data": {"engine": "nonesuch"}}, 422, "option_invalid", "engine"),
+        ({"data": {"face": "x" * 5000}}, 422, "option_invalid", "face"),
+        ({"files": _files(audio=b"")}, 422, "media_invalid", "a talk.wav is empty"),
+        ({"files": _files(audio=bytes(MAX_UPLOAD_BYTES + 1))}, 413, "media_too_large", "audio"),
+        ({"files": _files(audio=bytes(3 * MAX_UPLOAD_BYTES))}, 413, "media_too_large", "bytes"),
+        ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_input_unsupported", "video_url"),
+        (
+            {"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://a.example/a.wav"}},
+            422,
+            "url_input_unsupported",
+            "audio",
+        ),
+    ],
+)
+def test_unusable_forms(
+    http: httpx.Client, service: MemoryService, change: dict[str, Any], status: int, code: str, named: str
+) -> None:
+    answer = http.post("/v1/jobs", **{"files": _files(), **change})
+    assert named in _problem(answer, status, code)["detail"]
+    assert service.uploads() == [], "a refused request leaves no file"
+    assert service.requests == []
+
+
+def test_json_body_with_urls(http: httpx.Client) -> None:
+    urls = {"video_url": "http://a.example/v.mp4", "audio_url": "http://a.example/a.wav"}
+    assert "video_url" in _problem(http.post("/v1/jobs", json=urls), 422, "url_input_unsupported")["detail"]
+    assert "multipart" in _problem(http.post("/v1/jobs", json={}), 422, "input_invalid")["detail"]
+
+
+def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    part = b'--x\r\ncontent-disposition: form-data; name="audio"; filename="a.wav"\r\n\r\nRIFF'
+    for body in (part, b"no boundary at all", part + b"\r\n--x\r\n"):
+        _problem(http.post("/v1/jobs", content=body, headers=form), 422, "input_invalid")
+    assert service.uploads() == []
+
+
+def test_vanished_client_leaves_no_file(http: httpx.Client, service: MemoryService) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\ncontent-disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n' + bytes(100_000)
+        for _ in range(200):
+            if service.uploads():
+                raise ConnectionAbortedError
+            threading.Event().wait(0.01)
+
+    with pytest.raises(ConnectionAbortedError):
+        http.post("/v1/jobs", content=body(), headers={"content-type": "multipart/form-data; boundary=x"})
+    for _ in range(300):
+        if not service.uploads():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("the upload of a vanished client stayed")
+
+
+def _submit(http: httpx.Client) -> str:
+    return str(http.post("/v1/jobs", files=_files()).json()["id"])
+
+
+def test_video_whole_and_in_ranges(http: httpx.Client, service: MemoryService) -> None:
+    job_id = _submit(http)
+    assert job_id in _problem(http.get(f"/v1/jobs/{job_id}/video"), 409, "state_conflict")["detail"]
+    service.finish(job_id)
+    link = http.get(f"/v1/jobs/{job_id}").json()["links"]["video"]
+    whole = http.get(link)
+    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, VIDEO_BYTES, "video/mp4")
+    disposition = whole.headers["content-disposition"]
+    assert disposition.startswith("inline") and "talk.mp4" in disposition
+    assert http.get(link, params={"download": "1"}).headers["content-disposition"].startswith("attachment")
+    part = http.get(link, headers={"range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, VIDEO_BYTES[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(VIDEO_BYTES)}"
+    assert http.get(link, headers={"range": f"bytes={len(VIDEO_BYTES)}-"}).status_code == 416
+    head = http.head(link)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(VIDEO_BYTES)), b"")
+
+
+def test_list_and_cancel(http: httpx.Client) -> None:
+    first, second = _submit(http), _submit(http)
+    assert [job["id"] for job in http.get("/v1/jobs").json()["jobs"]] == [second, first]
+    assert http.get(f"/v1/jobs/{second}").json()["queue_position"] == 1
+    for _ in range(2):
+        answer = http.delete(f"/v1/jobs/{first}")
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert [job["id"] for job in http.get("/v1/jobs", params={"status": "queued"}).json()["jobs"]] == [second]
+    assert "limit" in _problem(http.get("/v1/jobs", params={"limit": 0}), 422, "option_invalid")["detail"]
+
+
+def test_failed_job_says_why(http: httpx.Client, service: MemoryService) -> None:
+    job_id = _submit(http)
+    service.fail(job_id, FaceNotFoundError("v.mp4: expected a face, found none."))
+    expected = {"code": "face_not_found", "message": "v.mp4: expected a face, found none.", "retryable": False}
+    assert http.get(f"/v1/jobs/{job_id}").json()["error"] == expected
+
+
+def test_avatars(http: httpx.Client) -> None:
+    answer = http.post("/v1/avatars", files={"video": ("v.mp4", VIDEO)}, data={"face": "0"})
+    avatar = answer.json()
+    assert (answer.status_code, avatar["status"], avatar["label"]) == (202, "analysing", "v.mp4")
+    location = answer.headers["location"]
+    assert http.get(location).json() == avatar
+    assert http.get("/v1/avatars").json()["avatars"] == [avatar]
+    assert http.delete(location).status_code == 204
+    _problem(http.get(location), 404, "not_found")
+
+
+def test_errors_of_the_framework_are_problems(http: httpx.Client, service: MemoryService) -> None:
+    assert _problem(http.get("/nowhere"), 404, "not_found")["instance"] == "/nowhere"
+    refused = http.put("/v1/jobs")
+    _problem(refused, 405, "method_not_allowed")
+    assert refused.headers["allow"]
+    _problem(http.get(f"/v1/jobs/{NOBODY}"), 404, "not_found")
+    service.is_broken = True
+    assert "secret" not in _problem(http.get(f"/v1/jobs/{NOBODY}"), 500, "internal")["detail"]
+
+
+def test_health(http: httpx.Client, service: MemoryService) -> None:
+    assert http.get("/healthz").json() == http.get("/readyz").json() == {"status": "ok"}
+    service.is_ready = False
+    assert _problem(http.get("/readyz"), 503, "replica_lost")["retryable"] is True
+    assert http.get("/healthz").status_code == 200
+
+
+def test_openapi_describes_the_form(http: httpx.Client) -> None:
+    schema = http.get("/openapi.json").json()
+    submit = schema["paths"]["/v1/jobs"]["post"]
+    form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["audio"]["format"] == "binary"
+    assert form["required"] == ["audio"]
+    assert all(field.get("description") for field in form["properties"].values())
+    assert set(submit["responses"]) == {"202", "404", "409", "413", "422", "429", "503", "504"}
+    assert "application/problem+json" in submit["responses"]["429"]["content"]
+    assert http.get("/docs").status_code == 200

@@ -1,0 +1,155 @@
+"""The job table on a real file: order, versions, endings, restarts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from errors import ConfigError, NotFoundError, StateError
+from storage.job_table import JobTable
+from storage.records import (
+    AvatarInfo,
+    AvatarRecord,
+    AvatarStatus,
+    ErrorRecord,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    SegmentRecord,
+    SegmentStatus,
+    Stage,
+    UploadedFile,
+    avatar_key,
+    new_id,
+    utc_now,
+)
+from storage.schema import SCHEMA_VERSION
+
+AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[JobTable]:
+    table = JobTable(tmp_path / "jobs.sqlite3")
+    yield table
+    table.close()
+
+
+def _job(**fields: object) -> JobRecord:
+    base = {"id": new_id(), "options": JobOptions(engine="warp"), "audio": AUDIO, "avatar_key": "0" * 32}
+    return JobRecord.model_validate({**base, "created_at": utc_now(), **fields})
+
+
+def _avatar(key: str, **fields: object) -> AvatarRecord:
+    now = utc_now()
+    base = {"key": key, "id": new_id(), "source_sha256": "00", "created_at": now, "last_used_at": now}
+    return AvatarRecord.model_validate({**base, **fields})
+
+
+def test_job_comes_back_as_it_was(tmp_path: Path) -> None:
+    error = ErrorRecord(code="internal", message="{not json", retryable=True)
+    options = JobOptions(engine="warp", face="{", loop="hold")
+    job = _job(video=AUDIO, error=error, options=options, owner="{x", idempotency_key="{", progress=0.25, attempts=2)
+    first = JobTable(tmp_path / "t")
+    first.insert_job(job)
+    first.close()
+    again = JobTable(tmp_path / "t")
+    assert again.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    assert again.find_job("{x", "{") is not None
+    again.close()
+
+
+def test_queue_order_and_positions(table: JobTable) -> None:
+    slow, fast, late = (table.insert_job(_job(priority=priority)) for priority in (0, 5, 0))
+    assert [job.id for job in table.queued_jobs()] == [fast.id, slow.id, late.id]
+    assert [table.get_job(job.id).queue_position for job in (fast, slow, late)] == [0, 1, 2]
+    running = table.update_job(fast.id, status=JobStatus.RUNNING)
+    assert running.queue_position is None and running.started_at is not None
+    assert table.queue_position(late.id) == 1
+    assert [job.id for job in table.unfinished_jobs()] == [fast.id, slow.id, late.id]
+    assert [job.id for job in table.list_jobs(2)] == [late.id, fast.id]
+    assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
+
+
+def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    changed = table.update_job(job.id, stage=Stage.RENDERING, num_frames=100, progress=0.5)
+    assert (changed.version, changed.stage, changed.num_frames) == (job.version + 1, Stage.RENDERING, 100)
+    with pytest.raises(ValidationError):
+        table.update_job(job.id, colour="blue")
+    with pytest.raises(ValidationError):
+        table.update_job(job.id, progress=1.5)
+    assert table.get_job(job.id) == changed
+    with pytest.raises(NotFoundError):
+        table.update_job(new_id(), progress=0.5)
+
+
+def test_first_ending_stays(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    cancelled = table.update_job(job.id, status=JobStatus.CANCELLED)
+    assert cancelled.finished_at is not None
+    assert table.update_job(job.id, status=JobStatus.SUCCEEDED, progress=1.0) == cancelled
+    assert table.unfinished_jobs() == []
+
+
+def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
+    job = table.insert_job(_job(owner="a", idempotency_key="k"))
+    table.insert_job(_job(owner="b", idempotency_key="k"))
+    with pytest.raises(StateError):
+        table.insert_job(_job(owner="a", idempotency_key="k"))
+    found = table.find_job("a", "k")
+    assert found is not None and found.id == job.id
+    assert table.find_job(None, "k") is None
+
+
+def test_segments(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    for number in (1, 0, 2):
+        table.record_segment(SegmentRecord(job_id=job.id, number=number, start=number * 9, stop=number * 9 + 9))
+    done = SegmentRecord(job_id=job.id, number=1, start=9, stop=18, status=SegmentStatus.DONE, num_bytes=7, attempts=2)
+    table.record_segment(done)
+    assert [segment.number for segment in table.segments(job.id)] == [0, 1, 2]
+    assert table.finished_segments(job.id) == [done]
+    table.delete_job(job.id)
+    assert table.segments(job.id) == []
+
+
+def test_avatars(table: JobTable) -> None:
+    key = avatar_key("00", "largest")
+    avatar = table.put_avatar(_avatar(key, face="{", label="v.mp4"))
+    assert table.get_avatar(avatar.id) == table.find_avatar(key) == avatar
+    assert table.put_avatar(_avatar(key)).id == avatar.id, "a key keeps its id"
+    info = AvatarInfo(width=64, height=48, fps="25", num_frames=9, duration_seconds=0.36, is_still=False, talks=True)
+    ready = table.update_avatar(key, status=AvatarStatus.READY, info=info, pinned=True)
+    assert table.list_avatars() == [ready] and ready.info == info
+    table.touch_avatar(key)
+    assert table.get_avatar(avatar.id).last_used_at > ready.last_used_at
+    table.delete_avatar(key)
+    with pytest.raises(NotFoundError):
+        table.get_avatar(avatar.id)
+
+
+def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
+    keys = [avatar_key(str(number), "largest") for number in range(5)]
+    for number, key in enumerate(keys):
+        table.put_avatar(_avatar(key, pinned=number == 0))
+    job = table.insert_job(_job(avatar_key=keys[1]))
+    table.touch_avatar(keys[2])
+    assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4], keys[3]]
+    assert table.surplus_avatars(3) == []
+    table.update_job(job.id, status=JobStatus.FAILED)
+    assert keys[1] in [avatar.key for avatar in table.surplus_avatars(1)]
+
+
+def test_newer_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    JobTable(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 1}"):
+        JobTable(path)
