@@ -46,19 +46,20 @@ class StageClock:
 
 
 def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
-    """CPU ms a frame of decoding `num_frames` of `video` and encoding them untouched, with the job's settings."""
+    """CPU ms a frame of decoding up to `num_frames` of `video` and encoding them untouched, with the job's settings."""
     with av.open(str(video)) as source, av.open("/dev/null", "w", format="mp4") as target:
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         options = {"crf": str(render.crf), "preset": render.preset}
         encoder = target.add_stream("libx264", rate=stream.average_rate or 25, options=options)
         encoder.width, encoder.height, encoder.pix_fmt = stream.width, stream.height, "yuv420p"
-        start = time.process_time()
+        start, num_done = time.process_time(), 0
         for frame, _ in zip(source.decode(stream), range(num_frames), strict=False):
             frame.pict_type = 0
             target.mux(encoder.encode(frame))
+            num_done += 1
         target.mux(encoder.encode())
-        return (time.process_time() - start) * 1000 / num_frames
+        return (time.process_time() - start) * 1000 / num_done
 
 
 @dataclass(frozen=True)

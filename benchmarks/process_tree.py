@@ -1,4 +1,4 @@
-"""CPU time and memory of this process and of all that it started."""
+"""CPU time and memory of all processes that this one started."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ def name_of(process: psutil.Process) -> str:
     """The deployment of a replica, or the name of the program."""
     command = " ".join(process.cmdline())
     found = _REPLICA.search(command)
-    return found.group(1) if found else command.split(" ")[0].rsplit("/", 1)[-1] or process.name()
+    if found:
+        return found.group(1)
+    # An actor writes the method that it runs behind its name: ray::ProxyActor.receive_asgi_messages
+    program = command.split(" ")[0].rsplit("/", 1)[-1]
+    return program.split(".")[0] if program.startswith("ray::") else program or process.name()
 
 
-def _tree() -> list[psutil.Process]:
-    this = psutil.Process()
-    return [this, *this.children(recursive=True)]
+def _started_here() -> list[psutil.Process]:
+    """Every process below this one; this one only measures."""
+    return psutil.Process().children(recursive=True)
 
 
-def cpu_seconds() -> dict[tuple[int, str], float]:
-    """User and system seconds so far of each live process, by process id and name."""
-    seconds: dict[tuple[int, str], float] = {}
-    for process in _tree():
+def cpu_seconds() -> dict[int, tuple[str, float]]:
+    """Name, and user and system seconds so far, of each live process below this one, by process id."""
+    seconds: dict[int, tuple[str, float]] = {}
+    for process in _started_here():
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            seconds[process.pid, name_of(process)] = times.user + times.system
+            seconds[process.pid] = name_of(process), times.user + times.system
     return seconds
 
 
-def cpu_between(before: dict[tuple[int, str], float], after: dict[tuple[int, str], float]) -> dict[str, float]:
+def cpu_between(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> dict[str, float]:
     """Seconds spent between two calls of `cpu_seconds`, summed by name."""
     spent: dict[str, float] = {}
-    for key, seconds in after.items():
-        spent[key[1]] = spent.get(key[1], 0.0) + seconds - before.get(key, 0.0)
+    for pid, (name, seconds) in after.items():
+        spent[name] = spent.get(name, 0.0) + seconds - before.get(pid, ("", 0.0))[1]
     return spent
 
 
@@ -48,7 +52,7 @@ class MemoryPeaks:
     """Looks at the memory of every process twice a second while the block lasts.
 
     Attributes:
-        uss_mib: Highest unique set size by process id and name, MiB: what would be free if it ended.
+        uss_mib: Highest unique set size by name, MiB: what would be free if it ended. The largest of several replicas.
         rss_mib: Highest resident set size, MiB; shared pages count in each process.
     """
 
@@ -70,8 +74,8 @@ class MemoryPeaks:
 
     def _watch(self) -> None:
         while not self._stop.wait(_INTERVAL_S):
-            for process in _tree():
+            for process in _started_here():
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    memory, name = process.memory_full_info(), f"{name_of(process)} {process.pid}"
+                    memory, name = process.memory_full_info(), name_of(process)
                     self.uss_mib[name] = max(self.uss_mib.get(name, 0.0), memory.uss / 2**20)
                     self.rss_mib[name] = max(self.rss_mib.get(name, 0.0), memory.rss / 2**20)

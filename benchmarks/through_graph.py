@@ -22,7 +22,7 @@ class JobCost:
     Attributes:
         num_frames: Output frames.
         wall_s: From the upload's start to the last byte ready.
-        cpu_ms_per_frame: User and system time of the whole process tree.
+        cpu_ms_per_frame: User and system time of all processes of the service.
         cpu_ms_per_frame_by_process: The same, by deployment or program.
         uss_mib: Peak unique set size by process.
         rss_mib: Peak resident set size by process.
@@ -46,7 +46,7 @@ class JobCost:
 
 
 def idle_cpu_share() -> float:
-    """CPU seconds a second of the whole process tree while nothing is asked of it."""
+    """CPU seconds a second of all processes of the service while nothing is asked of it."""
     before = cpu_seconds()
     time.sleep(_IDLE_S)
     return sum(cpu_between(before, cpu_seconds()).values()) / _IDLE_S

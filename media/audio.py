@@ -79,10 +79,16 @@ class SoundTrack:
             MediaLimitError: Longer than allowed.
         """
         resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
-        num_left = 0
         num_out = 0
+        setup: tuple[str, str, int] | None = None
         for frame in self._timeline():
-            for block in resampler.resample(frame):
+            blocks: list[AudioFrame] = []
+            found = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if setup not in (None, found):  # streams may change on the way; a resampler cannot
+                blocks = resampler.resample(None)
+                resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
+            setup = found
+            for block in [*blocks, *resampler.resample(frame)]:
                 num_out += block.samples
                 yield block.to_ndarray()
         num_left = round(self.info.duration_seconds * sample_rate) - num_out

@@ -56,9 +56,9 @@ def join_segments(
         LipwrightError: The segments have another number of frames or differ in their settings.
         MediaError: A segment or the sound cannot be read.
     """
+    track = SoundTrack(audio, limits or MediaLimits())
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
     os.close(handle)
-    track = SoundTrack(audio, limits or MediaLimits())
     try:
         container = av.open(name, "w", format="mp4", options={"movflags": "+faststart"})
         assert isinstance(container, OutputContainer)
@@ -133,12 +133,15 @@ def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStrea
 
 
 def _sound_packets(track: SoundTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
-    """The sound as AAC, cut at the end of the video, or filled with silence to it if it ends a frame earlier."""
+    """The sound as AAC, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    num_left = round(video_seconds * rate)
-    for samples in _frames_of(track.blocks(rate, layout, "fltp"), num_left):
+    num_done = 0
+    for samples in _frames_of(track.blocks(rate, layout, "fltp"), round(video_seconds * rate)):
         frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         frame.sample_rate = rate
+        # From these times the muxer learns the encoder's delay, and writes the edit list that hides it.
+        frame.pts, frame.time_base = num_done, Fraction(1, rate)
+        num_done += samples.shape[1]
         yield from stream.encode(frame)
     yield from stream.encode(None)
 

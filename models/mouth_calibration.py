@@ -70,8 +70,7 @@ def calibrate(
         has_speech: (N,) frames in which the face is present and its sound has speech (`MouthBlock.gate` > 0.5).
 
     Returns:
-        The correction, or the default one if the source speaks for less than half a second at 25 fps, or its mouth hardly
-        moves while its sound speaks.
+        The correction, or the default one if fewer than 12 frames have speech, or the mouth hardly moves in them.
     """
     if not predicted.shape == tracked.shape == (len(has_speech), NUM_CHANNELS):
         raise ValueError(f"Expected (N, 8), (N, 8), (N,), got {predicted.shape}, {tracked.shape}, {has_speech.shape}.")

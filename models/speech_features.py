@@ -1,7 +1,7 @@
 """Speech -> features: a log-mel spectrum and the speech-embedding network, one row every 20 ms.
 
-Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. A block is computed with
-enough of its surroundings that its rows equal those of a run over the whole file.
+Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. A block is computed
+with enough of its surroundings that its rows equal those of a run over the whole file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How loud the speech of a file is, and where in it somebody speaks.
 
-A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`) and may be hours long: it is read through
-a memory map, a piece at a time. `measure_level` finds in one pass what is known of the whole file only; with that, the
-gate of any block is the gate of a run over the whole file.
+A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`) and may be hours long: it is read
+through a memory map, a piece at a time. `measure_level` finds in one pass what is known of the whole file only; with
+that, the gate of any block is the gate of a run over the whole file.
 """
 
 from __future__ import annotations

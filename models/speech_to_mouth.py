@@ -79,9 +79,8 @@ def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_fr
     times: NDArray[np.float64] = numbers * fps.denominator / fps.numerator
     start, stop = features.start_seconds - _TOLERANCE_SECONDS, features.stop_seconds + _TOLERANCE_SECONDS
     if times[0] < start or times[-1] > stop:
-        raise ValueError(
-            f"Expected frames in [{features.start_seconds}, {features.stop_seconds}) s, got {times[0]} to {times[-1]} s."
-        )
+        stretch = f"[{features.start_seconds}, {features.stop_seconds})"
+        raise ValueError(f"Expected frames in {stretch} s, got {times[0]} to {times[-1]} s.")
     return times
 
 
@@ -91,8 +90,10 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
     before = np.minimum(positions.astype(np.int64), max(0, len(rows) - 2))
     after = np.minimum(before + 1, len(rows) - 1)
     weight = (positions - before).astype(np.float32)[:, None]
-    return rows[before] * (1 - weight) + rows[after] * weight
+    between: NDArray[np.float32] = rows[before] * (1 - weight) + rows[after] * weight
+    return between
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-logits.clip(-30, 30)))
+    probability: NDArray[np.float32] = 1 / (1 + np.exp(-logits.clip(-30, 30)))
+    return probability

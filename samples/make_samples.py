@@ -4,8 +4,8 @@
     python -m samples.make_samples speech              # needs the program `flite`
     python -m samples.make_samples presenter           # needs the two above
 
-`presenter` lets Lipwright speak the speech with the portrait, then moves a camera gently over the result: a video in which
-a head moves and a mouth talks.
+`presenter` lets Lipwright speak the speech with the portrait, then moves a camera gently over the result: a video in
+which a head moves and a mouth talks.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SIZE = 512
 # Head and shoulders in the photo of 512 x 512: left, top, side.
 CROP = (96, 0, 256)
 VOICE = "slt"
-SENTENCE = "Welcome! My name is Mary. This whole movie was made from one photo, by Lip wright."
-SHORT_SENTENCE = "Hello, my name is Mary."
+SENTENCE = "Welcome! My name is Mary. This movie was made from one photo, by Lip wright."
+SHORT_SENTENCE = "My photo moves."
 QUIET = 300  # of 32768
 PRESENTER_SECONDS = 4
 # The camera's motions, each a swing and its period in seconds: pixels of drift, degrees of roll, share of zoom.

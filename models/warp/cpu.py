@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, draw_interior
+from models.warp.interior import BLUR, OWN_SHRINK, draw_interior
 from models.warp.masks import border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import MouthAxes, MouthCoords, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.seam import MouthAxes, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
 _F32 = NDArray[np.float32]
@@ -40,10 +40,10 @@ class _Box(NamedTuple):
 
 
 class _Mouth(NamedTuple):
-    """A sampled exemplar in the mouth box."""
+    """What shall stand in the mouth box, 8-bit as sampled, float32 once it was worked on."""
 
-    y: _F32
-    uv: list[_F32]
+    y: NDArray[Any]
+    uv: list[NDArray[Any]]
 
 
 def render_on_cpu(chunk: FaceChunk) -> FacePatches:
@@ -65,6 +65,7 @@ class _Face:
         self.size = chunk.region_size
         self.cell = self.size // GRID
         self.axes = MouthAxes(*(part[face : face + 1] for part in problem.axes))
+        self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
         self.fade = int(problem.fade[face])
         points = problem.points[face : face + 1].astype(np.float32)
         flat = thin_plate.evaluate(np, points, weights[face : face + 1], fields.grid_points(self.size))[0]
@@ -139,9 +140,7 @@ class _Face:
 
     def _show_mouth(self, box: _Box, frame_cells: _F32, mask: _U8, out_y: _U8, out_uv: _U8) -> None:
         chunk, face = self.chunk, self.face
-        rows, columns = box.pixels(self.cell)
-        grid_x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, None]
-        grid_y = np.arange(rows.start, rows.stop, dtype=np.float32)[None, :, None]
+        grid_x, grid_y = _grid(box.pixels(self.cell))
         coords = mouth_coords(np, self.axes, grid_x, grid_y)
         share = lower_layer_weight(coords)[0]
         half_mask = mask[box.pixels(self.cell / 2)].astype(np.float32) / 255
@@ -150,52 +149,72 @@ class _Face:
             4 * half_mask * (1 - half_mask), (box.right - box.left, box.bottom - box.top), interpolation=cv2.INTER_AREA
         )
         exemplar = int(chunk.exemplar[face])
-        mouth = self._sample(box, exemplar, fields.EXEMPLAR, share, (frame_cells, rim))
+        read = self._read(box, exemplar, fields.EXEMPLAR, share)
+        colour = self._match(box, read, frame_cells, rim)
+        mouth = _apply(read, colour)
         weight = float(chunk.fade_weight[face])
         if weight > 0:
-            other = self._sample(box, self.fade, fields.FADE, share, (frame_cells, rim))
-            mouth = _fade(mouth, other, weight * (1 - inside_alpha(coords)[0]))
+            other = self._read(box, self.fade, fields.FADE, share)
+            other = _apply(other, self._match(box, other, frame_cells, rim))
+            mouth = _mix(mouth, other, weight * (1 - inside_alpha(coords)[0]))
         if chunk.interior[face] > 0:
-            mouth = self._fill_interior(box, mouth, inside_alpha(coords)[0])
+            inside = inside_alpha(coords)[0] * chunk.interior[face]
+            mouth = _mix(mouth, self._interior(box, colour), inside)
         _lay_over(out_y[box.pixels(self.cell)], mouth.y, _double(mask)[box.pixels(self.cell)].astype(np.float32) / 255)
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             _lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
 
-    def _sample(
-        self, box: _Box, crop: int, channels: slice, share: _F32, match: tuple[_F32, _F32]
-    ) -> _Mouth:
-        """An exemplar's mouth in the target's shape and the frame's colours."""
+    def _place(self, box: _Box, channels: slice, share: _F32 | float) -> list[_F32]:
+        """Where the box's pixels come from, when the lower layer has the weight `share`."""
         both = np.concatenate([self.upper[..., channels], self.lower[..., channels]], -1)
         upper_x, upper_y, lower_x, lower_y = self._enlarge(both, box)
         shift = [upper_x + share * (lower_x - upper_x), upper_y + share * (lower_y - upper_y)]
-        place = self._positions(shift, box)
-        half = _halve_positions(place)
-        y = _cubic(self.chunk.crops_y[crop], place)
-        uv = [_linear(plane, half) for plane in self.chunk.crops_uv[crop]]
-        frame_cells, rim = match
-        gain, offset = match_colour(np, frame_cells[None], self._cells(box, y, uv)[None], rim[None], blur_matrices())
-        luma_gain, *offsets = self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
-        matched = (y + np.float32(LUMA_FLOOR)) * luma_gain - np.float32(LUMA_FLOOR)
-        return _Mouth(matched, [plane + _halve(shift) for plane, shift in zip(uv, offsets, strict=True)])
+        return self._positions(shift, box)
 
-    def _fill_interior(self, box: _Box, mouth: _Mouth, alpha: _F32) -> _Mouth:
+    def _read(self, box: _Box, crop: int, channels: slice, share: _F32 | float) -> _Mouth:
+        """An exemplar's mouth in the target's shape."""
+        place = self._place(box, channels, share)
+        half = _halve_positions(place)
+        return _Mouth(_cubic(self.chunk.crops_y[crop], place), [_linear(uv, half) for uv in self.chunk.crops_uv[crop]])
+
+    def _match(self, box: _Box, mouth: _Mouth, frame_cells: _F32, rim: _F32) -> list[_F32]:
+        """Luma gain and chroma offsets, each for the pixels of the luma box."""
+        own = self._cells(box, mouth.y, mouth.uv)
+        gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
+        return self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
+
+    def _interior(self, box: _Box, colour: list[_F32]) -> _Mouth:
+        """The drawn interior, and in it the exemplar's own teeth where it has some."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
-        rows, columns = box.pixels(self.cell / 2)
         axes = self.axes
-        centre, along = axes.centre[0], axes.along[0]
         small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
-        grid_x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, None]
-        grid_y = np.arange(rows.start, rows.stop, dtype=np.float32)[None, :, None]
-        coords: MouthCoords = mouth_coords(np, small, grid_x, grid_y)
-        across = np.array([-along[1], along[0]])
-        seam = np.array([(chunk.seam[self.face] - centre) @ across / 2], np.float32)
+        coords = mouth_coords(np, small, *_grid(box.pixels(self.cell / 2)))
+        offset, along = chunk.seam[one] - axes.centre, axes.along
+        seam = (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]) / 2
         drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, chunk.skin[one])[0]
-        sigma = float(chunk.eye_distance[self.face]) / 2 * BLUR
-        drawn = [cv2.GaussianBlur(plane, (0, 0), max(sigma, 0.3)) for plane in drawn]
-        alpha = alpha * chunk.interior[self.face]
-        y = mouth.y + alpha * (_double(drawn[0]) - mouth.y)
-        half = _halve(alpha)
-        return _Mouth(y, [plane + half * (drawn[k + 1] - plane) for k, plane in enumerate(mouth.uv)])
+        sigma = max(float(chunk.eye_distance[self.face]) / 2 * BLUR, 0.3)
+        drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
+        interior = _Mouth(_double(drawn[0]), drawn[1:])
+        if chunk.own_teeth[self.face] > 0:
+            # The upper layer alone: what is fixed to the skull keeps its form.
+            place = self._place(box, fields.EXEMPLAR, 0.0)
+            inside = inside_alpha(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)[0]
+            own = self._read(box, int(chunk.exemplar[self.face]), fields.EXEMPLAR, 0.0)
+            interior = _mix(interior, _apply(own, colour), chunk.own_teeth[self.face] * inside)
+        return interior
+
+
+def _grid(where: tuple[slice, slice]) -> tuple[_F32, _F32]:
+    """(1, 1, w) columns and (1, h, 1) rows of a box."""
+    rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in where)
+    return columns[None, None], rows[None, :, None]
+
+
+def _apply(mouth: _Mouth, colour: list[_F32]) -> _Mouth:
+    """Brings a mouth to the frame's colours."""
+    gain, *offsets = colour
+    y = (mouth.y + np.float32(LUMA_FLOOR)) * gain - np.float32(LUMA_FLOOR)
+    return _Mouth(y, [plane + _halve(shift) for plane, shift in zip(mouth.uv, offsets, strict=True)])
 
 
 def _halve_positions(place: list[_F32]) -> list[_F32]:
@@ -233,8 +252,8 @@ def _lay_over(plane: _U8, wanted: _F32, weight: _F32) -> None:
     plane[:] = np.rint(mixed).clip(0, 255)
 
 
-def _fade(mouth: _Mouth, other: _Mouth, weight: _F32) -> _Mouth:
-    """Mixes two exemplars by a (h, w) weight."""
+def _mix(mouth: _Mouth, other: _Mouth, weight: _F32) -> _Mouth:
+    """Mixes two mouths by a (h, w) weight."""
     half = _halve(weight)
     y = mouth.y + weight * (other.y - mouth.y)
     return _Mouth(y, [a + half * (b - a) for a, b in zip(mouth.uv, other.uv, strict=True)])

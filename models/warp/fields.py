@@ -27,12 +27,14 @@ class FieldProblem:
         points: (N, P, 2) float64 target points in units of the region's side, around its centre.
         values: (N, P, 8) float64 what the maps shall be there.
         axes: Position of the target mouths.
+        own_axes: Position of the exemplars' mouths in their crops.
         fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
     """
 
     points: NDArray[np.float64]
     values: NDArray[np.float64]
     axes: MouthAxes
+    own_axes: MouthAxes
     fade: NDArray[np.int32]
 
 
@@ -43,8 +45,13 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     shifts = [chunk.crop_points[rows] - target for rows in (chunk.base, chunk.exemplar, fade)]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
-    axes = mouth_axes(target[:, INNER_UPPER_ROWS], target[:, INNER_LOWER_ROWS])
-    return FieldProblem(target / chunk.region_size - 0.5, values, axes, fade)
+    return FieldProblem(
+        target / chunk.region_size - 0.5, values, _axes(target), _axes(chunk.crop_points[chunk.exemplar]), fade
+    )
+
+
+def _axes(points: NDArray[np.floating]) -> MouthAxes:
+    return mouth_axes(points[:, INNER_UPPER_ROWS], points[:, INNER_LOWER_ROWS])
 
 
 def grid_positions(size: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from models.warp.seam import MouthCoords
 
 SOFTNESS = 0.85  # 0 hard and contrasty .. 1
 BLUR = 0.016 * SOFTNESS  # sigma in eye distances
+OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 _FLATTEN = 1 - 0.25 * SOFTNESS
 _TEETH_BELOW_SEAM = 0.034  # edge of the upper teeth below the closed lips' seam
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames, read_speech
+from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
+
+SECONDS = 2.3
+CODECS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
+    "wav": ("a.wav", "pcm_s16le", 44100, {"sample_format": "s16"}),
+    "wav-float": ("a.wav", "pcm_f32le", 22050, {"sample_format": "flt"}),
+    "wav-24-bit": ("a.wav", "pcm_s24le", 96000, {"sample_format": "s32"}),
+    "mp3": ("a.mp3", "libmp3lame", 44100, {}),
+    "m4a": ("a.m4a", "aac", 44100, {}),
+    "m4a-16k": ("a.m4a", "aac", 16000, {}),
+    "flac": ("a.flac", "flac", 48000, {"sample_format": "s16"}),
+    "opus": ("a.opus", "libopus", 48000, {"sample_format": "flt", "container_format": "ogg"}),
+    "ogg-flac": ("a.ogg", "flac", 44100, {"sample_format": "s16"}),
+    "webm": ("a.webm", "libopus", 48000, {"sample_format": "flt"}),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("name", CODECS)
+def test_speech_keeps_time_length_and_loudness(tmp_path: Path, name: str, channels: int) -> None:
+    file, codec, rate, options = CODECS[name]
+    path = write_audio(tmp_path / file, np.stack([noise(SECONDS, rate)] * channels), rate, codec, **options)
+    info = extract_speech(path, tmp_path / "s.npy", LIMITS)
+    assert (info.sample_rate, info.num_channels) == (rate, channels)
+    assert info.duration_seconds == pytest.approx(SECONDS, abs=1e-4)
+    speech = read_speech(tmp_path / "s.npy", 0.0, SECONDS)
+    expected = noise(SECONDS, SPEECH_SAMPLE_RATE)
+    assert speech.dtype == np.float32 and len(speech) == round(SECONDS * SPEECH_SAMPLE_RATE)
+    assert lag_seconds(speech, expected, SPEECH_SAMPLE_RATE) == pytest.approx(0, abs=2e-4)
+    assert speech.std() == pytest.approx(expected.std(), rel=0.08)
+
+
+@pytest.mark.parametrize("file", ["late.m4a", "late.mkv"])
+def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path, file: str) -> None:
+    path = write_audio(tmp_path / file, noise(SECONDS, 48000)[None], 48000, "aac", start_seconds=0.5)
+    info = extract_speech(path, tmp_path / "s.npy", LIMITS)
+    speech = read_speech(tmp_path / "s.npy", 0.0, info.duration_seconds)
+    assert np.abs(speech[: round(0.45 * SPEECH_SAMPLE_RATE)]).max() < 1e-3
+    assert lag_seconds(speech, noise(SECONDS, 16000), 16000) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_a_videos_own_sound(h264: Path, tmp_path: Path) -> None:
+    info = extract_speech(h264, tmp_path / "s.npy", LIMITS)
+    assert info.codec == "aac" and info.duration_seconds == pytest.approx(2.4, abs=1e-3)
+
+
+def test_not_a_number_stays_out(tmp_path: Path) -> None:
+    samples = noise(1.0, 16000)
+    samples[5000:5100] = np.nan
+    samples[9000] = np.inf
+    path = write_audio(tmp_path / "a.wav", samples[None], 16000, "pcm_f32le", sample_format="flt")
+    extract_speech(path, tmp_path / "s.npy", LIMITS)
+    speech = read_speech(tmp_path / "s.npy", 0.0, 1.0)
+    clean = np.nan_to_num(samples, nan=0.0, posinf=0.0)
+    assert np.abs(speech - clean).max() < 1e-3
+
+
+def test_limits_hold_while_decoding(tmp_path: Path) -> None:
+    wav = write_audio(tmp_path / "a.wav", noise(2.0, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    with pytest.raises(MediaLimitError, match=r"a\.wav: expected at most 1 s"):
+        extract_speech(wav, tmp_path / "s.npy", MediaLimits(max_audio_seconds=1.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav"]
+
+
+def test_an_empty_track_is_refused(tmp_path: Path) -> None:
+    wav = write_audio(tmp_path / "a.wav", noise(0.5, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    wav.write_bytes(wav.read_bytes()[: wav.read_bytes().index(b"data") + 4] + bytes(4))
+    with pytest.raises(MediaError, match=r"a\.wav: expected"):
+        extract_speech(wav, tmp_path / "s.npy", LIMITS)
+
+
+def test_read_speech_is_zero_outside_the_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", np.full(1600, 16384, np.int16))
+    part = read_speech(tmp_path / "s.npy", -0.05, 0.15)
+    assert part.shape == (3200,)
+    assert not part[:800].any() and not part[2400:].any()
+    assert np.array_equal(part[800:2400], np.full(1600, 0.5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "expected"),
+    [
+        (10.0, Fraction(25), 250),
+        (10.0 + 1e-9, Fraction(25), 250),
+        (10.001, Fraction(25), 251),
+        (0.1 + 0.2, Fraction(10), 3),
+        (1.001, Fraction(30000, 1001), 30),
+        (0.00001, Fraction(25), 1),
+        (160001 / 16000, Fraction(25), 251),
+        (3600.0, Fraction(30000, 1001), 107893),
+    ],
+)
+def test_number_of_output_frames(seconds: float, fps: Fraction, expected: int) -> None:
+    assert num_output_frames(seconds, fps) == expected

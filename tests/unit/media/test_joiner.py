@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from errors import LipwrightError, MediaError
+from media.audio import extract_speech, num_output_frames, read_speech
+from media.joiner import join_segments
+from media.probe import probe_video
+from media.writer import SegmentWriter
+from tests.unit.media.clips import LIMITS, decode_all, info_of, lag_seconds, noise, planes_of, write_audio, write_video
+
+
+def _segments(folder: Path, lengths: list[int], fps: Fraction = Fraction(25), crf: int = 20) -> list[Path]:
+    paths, number = [], 0
+    for index, length in enumerate(lengths):
+        writer = SegmentWriter(info_of(192, 128, fps), crf, "veryfast", 1 + index % 2)
+        for _ in range(length):
+            writer.write(planes_of(number, 192, 128))
+            number += 1
+        paths.append(folder / f"segment{index}.mp4")
+        paths[-1].write_bytes(writer.finish())
+    return paths
+
+
+def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
+    samples = np.stack([noise(seconds, rate)] * channels)
+    return write_audio(folder / "speech.wav", samples, rate, "pcm_s16le", sample_format="s16")
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(468, 25)])
+def test_joined_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
+    segments = _segments(tmp_path, [25, 1, 40, 2, 14], fps)
+    audio = _wav(tmp_path, float(82 / fps) - 0.01, 24000)
+    join_segments(segments, audio, tmp_path / "out.mp4", info_of(192, 128, fps), 82)
+    joined = decode_all(tmp_path / "out.mp4")
+    separate = [flat for path in segments for _, flat in decode_all(path)]
+    assert len(joined) == len(separate) == 82
+    assert all(np.array_equal(flat, expected) for (_, flat), expected in zip(joined, separate, strict=True))
+    steps = np.diff([pts for pts, _ in joined])
+    assert joined[0][0] == 0 and (steps == steps[0]).all()
+    info = probe_video(tmp_path / "out.mp4", LIMITS)
+    assert (info.fps, info.num_frames) == (fps, 82)
+    with av.open(tmp_path / "out.mp4") as container:
+        dts = [packet.dts for packet in container.demux(video=0) if packet.size]
+    assert all(a < b for a, b in zip(dts, dts[1:], strict=False))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "expected_rate"),
+    [(44100, 2, 44100), (22050, 1, 22050), (24000, 1, 24000), (16000, 1, 16000), (8000, 1, 8000), (192000, 1, 48000)],
+)
+def test_sound_is_the_callers_own_and_not_late(tmp_path: Path, rate: int, channels: int, expected_rate: int) -> None:
+    seconds = 2.37
+    audio = _wav(tmp_path, seconds, rate, channels)
+    num_frames = num_output_frames(extract_speech(audio, tmp_path / "s.npy", LIMITS).duration_seconds, Fraction(25))
+    out = tmp_path / "out.mp4"
+    join_segments(_segments(tmp_path, [num_frames]), audio, out, info_of(192, 128), num_frames)
+    info = extract_speech(out, tmp_path / "heard.npy", LIMITS)
+    assert (info.codec, info.sample_rate, info.num_channels) == ("aac", expected_rate, channels)
+    heard = read_speech(tmp_path / "heard.npy", 0, seconds)
+    assert lag_seconds(heard, noise(seconds, 16000), 16000) == pytest.approx(0, abs=5e-4)
+    with av.open(out) as container:
+        ends = [float((s.start_time + s.duration) * s.time_base) for s in container.streams]  # type: ignore[operator]
+    assert ends[0] == pytest.approx(num_frames / 25)
+    assert 0 <= ends[0] - ends[1] < 1 / 25
+
+
+def test_sound_behind_the_last_frame_is_cut(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    join_segments(_segments(tmp_path, [25]), _wav(tmp_path, 3.0, 16000), out, info_of(192, 128), 25)
+    assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_index_stands_in_front(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    join_segments(_segments(tmp_path, [25]), _wav(tmp_path, 1.0, 16000), out, info_of(192, 128), 25)
+    content = out.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_a_videos_sound_can_drive(h264: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    join_segments(_segments(tmp_path, [60]), h264, out, info_of(192, 128), 60)
+    assert probe_video(out, LIMITS).has_audio
+
+
+def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
+    segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(LipwrightError, match="Expected 21 frames in 2 segments, found 20"):
+        join_segments(segments, audio, tmp_path / "out.mp4", info_of(192, 128), 21)
+    (tmp_path / "other").mkdir()
+    other = write_video(tmp_path / "other" / "other.mp4", 10)
+    with pytest.raises(LipwrightError, match=r"other\.mp4: expected the encoder settings"):
+        join_segments([segments[0], other], audio, tmp_path / "out.mp4", info_of(192, 128), 20)
+    with pytest.raises(MediaError, match="sound track"):
+        join_segments(segments, segments[0], tmp_path / "out.mp4", info_of(192, 128), 20)
+    assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.container import open_container
+from media.probe import probe_audio, probe_video
+from tests.unit.media.clips import LIMITS, noise, write_audio, write_still, write_video
+
+
+def test_a_plain_video(h264: Path) -> None:
+    info = probe_video(h264, LIMITS)
+    assert (info.width, info.height, info.fps, info.num_frames) == (192, 128, 25, 60)
+    assert (info.duration_seconds, info.codec, info.pixel_format) == (2.4, "h264", "yuv420p")
+    assert info.has_audio and not info.is_still and not info.is_variable_rate
+
+
+@pytest.mark.parametrize(
+    "rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(30), Fraction(50), Fraction(15)]
+)
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_the_rate_is_exact_in_every_container(tmp_path: Path, rate: Fraction, suffix: str) -> None:
+    info = probe_video(write_video(tmp_path / f"v.{suffix}", 40, fps=rate), LIMITS)
+    assert (info.fps, info.num_frames, info.is_variable_rate) == (rate, 40, False)
+
+
+def test_a_variable_rate_becomes_its_average(variable: Path) -> None:
+    info = probe_video(variable, LIMITS)
+    assert info.is_variable_rate
+    assert (info.fps, info.num_frames) == (Fraction(50, 3), 40)
+
+
+def test_size_is_upright_and_even(tmp_path: Path) -> None:
+    turned = probe_video(write_video(tmp_path / "turned.mp4", 2, rotation=90), LIMITS)
+    assert (turned.width, turned.height, turned.rotation) == (192, 128, 90)
+    odd = probe_video(write_video(tmp_path / "odd.mp4", 2, size=(255, 133), pixel_format="yuv444p"), LIMITS)
+    assert (odd.width, odd.height) == (254, 132)
+
+
+def test_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
+    tags: dict[str, Any] = {"color_range": 2, "colorspace": 1, "color_primaries": 9, "color_trc": 16}
+    info = probe_video(write_video(tmp_path / "v.mp4", 2, tags=tags), LIMITS)
+    assert (info.colour.matrix, info.colour.full_range, info.colour.primaries, info.colour.transfer) == (1, True, 9, 16)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "suffix"),
+    [("png", "rgba", "png"), ("mjpeg", "yuvj420p", "jpg"), ("libwebp", "yuv420p", "webp")],
+)
+def test_stills_are_known_by_their_bytes(tmp_path: Path, codec: str, pixel_format: str, suffix: str) -> None:
+    named = write_still(tmp_path / f"a%03d.{suffix}", codec, pixel_format)
+    bare = named.rename(tmp_path / "bare")
+    for path in (bare, bare.rename(tmp_path / f"b%03d.{suffix}")):
+        info = probe_video(path, LIMITS)
+        assert info.is_still and info.num_frames == 1 and (info.width, info.height) == (192, 128)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    path = write_still(tmp_path / "a.jpg", "mjpeg", "yuvj420p")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6
+    jpeg = path.read_bytes()
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    info = probe_video(path, LIMITS)
+    assert (info.width, info.height, info.rotation) == (128, 192, 270)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<!doctype html><html></html>" * 40, b"#EXTM3U\n#EXTINF:2,\nh264.mp4\n#EXT-X-ENDLIST\n", b"\0" * 4096],
+    ids=["empty", "html", "hls", "zeros"],
+)
+def test_what_is_not_media_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"^clip\.mp4: expected .* found"):
+        probe_video(path, LIMITS)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ffconcat", "m3u8"])
+def test_a_script_cannot_read_its_neighbour(h264: Path, tmp_path: Path, suffix: str) -> None:
+    neighbour = tmp_path / "neighbour.mp4"
+    neighbour.write_bytes(h264.read_bytes())
+    script = tmp_path / f"script.{suffix}"
+    for text in ("ffconcat version 1.0\nfile 'neighbour.mp4'\n", f"#EXTM3U\n#EXTINF:2,\n{neighbour}\n#EXT-X-ENDLIST\n"):
+        script.write_text(text)
+        with pytest.raises(MediaError):
+            open_container(script, LIMITS)
+
+
+def test_a_truncated_file_carries_ffmpegs_last_line(h264: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(h264.read_bytes()[:-3000])
+    with pytest.raises(MediaError, match=r"cut\.mp4: .*moov atom not found"):
+        probe_video(path, LIMITS)
+
+
+def test_missing_streams_say_what_is_there(h264: Path, tmp_path: Path) -> None:
+    wav = write_audio(tmp_path / "a.wav", noise(0.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    with pytest.raises(MediaError, match=r"a\.wav: expected a video stream or a picture, found only: audio"):
+        probe_video(wav, LIMITS)
+    silent = write_video(tmp_path / "silent.mp4", 2)
+    with pytest.raises(MediaError, match=r"silent\.mp4: expected a sound track, found only: video"):
+        probe_audio(silent, LIMITS)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    fifo = tmp_path / "pipe.mp4"
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path, tmp_path / "missing.mp4"):
+        with pytest.raises(MediaError, match=path.name):
+            open_container(path, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_pixels": 10_000}, {"max_video_seconds": 1.0}, {"max_upload_bytes": 1000}, {"max_streams": 1}],
+    ids=lambda limits: next(iter(limits)),
+)
+def test_each_limit_is_kept(h264: Path, limits: dict[str, Any]) -> None:
+    with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected at most"):
+        probe_video(h264, MediaLimits(**limits))
+
+
+def test_sound_longer_than_allowed(tmp_path: Path) -> None:
+    wav = write_audio(tmp_path / "a.wav", np.zeros((1, 32000), np.float32), 16000, "pcm_s16le", sample_format="s16")
+    with pytest.raises(MediaLimitError, match="at most 1 s"):
+        probe_audio(wav, MediaLimits(max_audio_seconds=1.0))
+
+
+def test_a_picture_bomb_is_refused_undecoded(tmp_path: Path) -> None:
+    path = write_still(tmp_path / "big.png", "png", "gray", (2000, 2000))
+    with pytest.raises(MediaLimitError, match=r"big\.png"):
+        probe_video(path, MediaLimits(max_pixels=1_000_000))

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.frame_table import frame_table
+from media.probe import probe_video
+from media.reader import FrameReader
+from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hevc": ("mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=1"}}),
+    "hevc-10-bit": (
+        "mp4",
+        {"codec": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": "log-level=none:pools=1"}},
+    ),
+    "vp9-odd": (
+        "webm",
+        {"codec": "libvpx-vp9", "size": (255, 133), "options": {"deadline": "realtime", "cpu-used": "8"}},
+    ),
+    "444-odd": ("mp4", {"pixel_format": "yuv444p", "size": (255, 133)}),
+    "422-10-bit": ("mkv", {"pixel_format": "yuv422p10le"}),
+    "av1": ("mp4", {"codec": "libsvtav1", "options": {"preset": "10", "svtav1-params": "lp=1"}}),
+    "rotated-90": ("mp4", {"rotation": 90}),
+    "rotated-180": ("mp4", {"rotation": 180}),
+    "rotated-270": ("mp4", {"rotation": -90}),
+    "full-range": ("mp4", {"tags": {"color_range": 2}}),
+    "transport-stream": ("ts", {}),
+    "avi-b-frames": ("avi", {}),
+    "mjpeg": ("avi", {"codec": "mjpeg", "pixel_format": "yuvj420p", "options": {"qmin": "2", "qmax": "2"}}),
+    "prores": ("mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_order_gives_the_right_upright_frame(tmp_path: Path, name: str) -> None:
+    suffix, options = FORMATS[name]
+    path = write_video(tmp_path / f"v.{suffix}", 24, **options)
+    info = probe_video(path, LIMITS)
+    size = options.get("size", (192, 128))
+    assert (info.width, info.height) == (size[0] & ~1, size[1] & ~1)
+    order = [*range(24), *range(23, -1, -1), *random.Random(3).sample(range(24), 24), 7, 7]
+    with FrameReader(path, info, 6 * info.width * info.height) as reader:
+        for index, planes in zip(order, reader.read(order), strict=True):
+            assert number_of(planes) == index
+            # Neither range, matrix nor sampling may shift the picture: Cb 100, Cr 150 went in.
+            expected = picture(index, *size)[: info.height, : info.width]
+            if not name.startswith("mjpeg"):
+                assert abs(float(planes.y.mean()) - float(expected.mean())) < 1.5
+                assert abs(float(planes.u.mean()) - 100) < 1.5 and abs(float(planes.v.mean()) - 150) < 1.5
+            assert np.abs(planes.y.astype(int) - np.roll(expected, 0)).mean() < 8
+
+
+def test_frames_equal_a_plain_decode_bit_for_bit(long_gop: Path) -> None:
+    info = probe_video(long_gop, LIMITS)
+    plain = [flat for _, flat in decode_all(long_gop)]
+    order = [*range(0, 120, 9), *range(119, -1, -1), *random.Random(5).sample(range(120), 40)]
+    for num_threads in (1, 3):
+        with FrameReader(long_gop, info, 20 * 192 * 128 * 3 // 2, num_threads) as reader:
+            for index, planes in zip(order, reader.read(order), strict=True):
+                assert np.array_equal(planes.y, plain[index][:128])
+
+
+def test_planes_are_views_that_outlive_the_reader(h264: Path) -> None:
+    info = probe_video(h264, LIMITS)
+    with FrameReader(h264, info, 0) as reader:
+        held = list(reader.read(range(60)))
+        assert all(not planes.y.flags.owndata and not planes.y.flags.writeable for planes in held)
+    assert [number_of(planes) for planes in held] == list(range(60))
+
+
+def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from media.walker import FrameWalker
+
+    info = probe_video(h264, LIMITS)
+    with FrameReader(h264, info, 0) as reader:
+        seeks: list[int] = []
+        plain_seek = FrameWalker.seek
+        monkeypatch.setattr(FrameWalker, "seek", lambda self, frame: (seeks.append(frame), plain_seek(self, frame))[1])
+        for start in range(0, 60, 10):
+            assert [number_of(planes) for planes in reader.read(range(start, start + 10))] == list(
+                range(start, start + 10)
+            )
+        assert seeks == []
+        assert number_of(next(reader.read([3]))) == 3
+        assert seeks == [3]
+        assert number_of(next(reader.read([50]))) == 50
+        assert seeks == [3, 50]
+
+
+def test_descending_decodes_a_group_once_if_it_fits(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from media.walker import FrameWalker
+
+    info = probe_video(long_gop, LIMITS)
+    seeks: list[int] = []
+    plain_seek = FrameWalker.seek
+    monkeypatch.setattr(FrameWalker, "seek", lambda self, frame: (seeks.append(frame), plain_seek(self, frame))[1])
+    frame_bytes = 192 * 128 * 3 // 2
+    for num_kept, num_seeks in ((120, 1), (30, 4)):
+        seeks.clear()
+        with FrameReader(long_gop, info, num_kept * frame_bytes) as reader:
+            order = [119, *range(118, -1, -1)]
+            assert [number_of(planes) for planes in reader.read(order)] == order
+            assert len(reader._kept) <= num_kept
+        assert num_seeks <= len(seeks) <= num_seeks + 1
+
+
+def test_variable_rate_takes_the_nearest_frame(variable: Path) -> None:
+    info = probe_video(variable, LIMITS)
+    times = np.array([40 * k for k in range(20)] + [800 + 80 * k for k in range(20)]) / 1000
+    with FrameReader(variable, info, 0) as reader:
+        shown = [number_of(planes) for planes in reader.read(range(info.num_frames))]
+    for index, number in enumerate(shown):
+        target = float(index / info.fps)
+        assert abs(times[number] - target) == pytest.approx(np.abs(times - target).min(), abs=1e-6)
+
+
+def test_a_still_is_one_frame_for_ever(tmp_path: Path) -> None:
+    path = write_still(tmp_path / "a.png", "png", "rgb24")
+    with FrameReader(path, probe_video(path, LIMITS), 0) as reader:
+        first, second = reader.read([0, 0])
+    assert number_of(first) == number_of(second) == 7
+    # BT.709, limited range: the picture's own Cb and Cr came through BT.601 on their way to RGB.
+    assert abs(float(first.y.mean()) - float(picture(7, 192, 128).mean())) < 3
+
+
+def test_a_change_of_size_on_the_way_is_scaled(tmp_path: Path) -> None:
+    small, large = (write_video(tmp_path / f"{n}.ts", 12, size=(96 * n, 64 * n)) for n in (2, 4))
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    info = probe_video(both, LIMITS)
+    with FrameReader(both, info, 0) as reader:
+        frames = list(reader.read(range(info.num_frames)))
+    assert {planes.y.shape for planes in frames} == {(128, 192)}
+    assert [number_of(planes) for planes in frames] == [*range(12), *range(12)]
+
+
+def test_a_change_of_size_past_the_limit_is_refused(tmp_path: Path) -> None:
+    small, large = (write_video(tmp_path / f"{n}.ts", 12, size=(96 * n, 64 * n)) for n in (2, 16))
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    limits = MediaLimits(max_pixels=500_000)
+    info = probe_video(both, limits)
+    with FrameReader(both, info, 0, limits=limits) as reader, pytest.raises(MediaLimitError, match=r"both\.ts"):
+        list(reader.read(range(info.num_frames)))
+
+
+def test_damage_neither_moves_nor_stops_the_frames(long_gop: Path, tmp_path: Path) -> None:
+    content = bytearray(long_gop.read_bytes())
+    middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 3
+    content[middle : middle + 400] = bytes(400)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+    info = probe_video(path, LIMITS)
+    with FrameReader(path, info, 0) as reader:
+        frames = list(reader.read([0, 1, 2, 119, 60, 118]))
+    assert [number_of(planes) for planes in frames[:3]] == [0, 1, 2]
+    assert len(frames) == 6
+
+
+def test_a_missing_end_is_the_last_frame(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", 48, gop=250, options={"movflags": "+faststart"}).read_bytes()
+    # Fragment: the sample table still claims all frames, the bytes of the last third are zeros.
+    cut_at = len(whole) * 2 // 3
+    path = tmp_path / "cut.mp4"
+    moov, mdat = whole.index(b"moov"), whole.index(b"mdat")
+    path.write_bytes(whole[:cut_at] if moov < mdat else whole[:cut_at] + bytes(moov - cut_at) + whole[moov:])
+    try:
+        info = probe_video(path, LIMITS)
+    except MediaError:
+        pytest.skip("the muxer put moov where the cut took it")
+    with FrameReader(path, info, 0) as reader:
+        frames = list(reader.read(range(info.num_frames)))
+    assert [number_of(planes) for planes in frames[:20]] == list(range(20))
+
+
+def test_indices_outside_the_video_are_refused(h264: Path) -> None:
+    with FrameReader(h264, probe_video(h264, LIMITS), 0) as reader, pytest.raises(ValueError, match="index = 60"):
+        next(reader.read([60]))
+
+
+def test_the_table_is_read_without_decoding_and_remembered(h264: Path) -> None:
+    table = frame_table(h264, LIMITS)
+    assert table is frame_table(h264, LIMITS)
+    assert table.keys.tolist() == [0, 12, 24, 36, 48]
+    assert table.fps == Fraction(25) and table.timed

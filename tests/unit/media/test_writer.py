@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from media.planes import Patch, Planes, cut, frame_planes, paste_back
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of
+
+
+def _segment(path: Path, num_frames: int, num_threads: int = 1, first: int = 0, **changes: object) -> Path:
+    writer = SegmentWriter(info_of(192, 128, **changes), 20, "veryfast", num_threads)  # type: ignore[arg-type]
+    for number in range(first, first + num_frames):
+        writer.write(planes_of(number, 192, 128))
+    path.write_bytes(writer.finish())
+    return path
+
+
+def _headers(path: Path) -> bytes | None:
+    with av.open(path) as container:
+        return container.streams.video[0].codec_context.extradata
+
+
+def test_a_segment_reads_back(tmp_path: Path) -> None:
+    path = _segment(tmp_path / "s.mp4", 30, fps=Fraction(30000, 1001))
+    info = probe_video(path, LIMITS)
+    assert (info.num_frames, info.fps, info.pixel_format) == (30, Fraction(30000, 1001), "yuv420p")
+    with FrameReader(path, info, 0) as reader:
+        assert [number_of(planes) for planes in reader.read(range(30))] == list(range(30))
+
+
+def test_headers_depend_on_settings_alone(tmp_path: Path) -> None:
+    reference = _headers(_segment(tmp_path / "a.mp4", 1))
+    assert reference
+    assert _headers(_segment(tmp_path / "b.mp4", 40, num_threads=4, first=900)) == reference
+    assert _headers(_segment(tmp_path / "c.mp4", 1, fps=Fraction(50))) != reference
+
+
+def test_a_segment_has_b_frames_and_starts_with_the_only_needed_key(tmp_path: Path) -> None:
+    path = _segment(tmp_path / "s.mp4", 40)
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert packets[0].is_keyframe and packets[0].pts == 0
+    assert any((a.pts or 0) > (b.pts or 0) for a, b in zip(packets, packets[1:], strict=False))
+
+
+def test_tags_and_pixel_aspect_reach_the_file(tmp_path: Path) -> None:
+    colour = ColourTags(matrix=9, full_range=True, primaries=9, transfer=16)
+    path = _segment(tmp_path / "s.mp4", 3, colour=colour, sample_aspect_ratio=Fraction(16, 11))
+    info = probe_video(path, LIMITS)
+    assert info.colour == colour and info.sample_aspect_ratio == Fraction(16, 11)
+
+
+def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
+    seen: list[Planes] = []
+
+    class Spy(SegmentWriter):
+        """Keeps what stands in the encoder's frame after each write."""
+
+        def write(self, planes: Planes, patch: Patch | None = None) -> None:
+            super().write(planes, patch)
+            seen.append(Planes(*(plane.copy() for plane in frame_planes(self._frame))))
+
+    writer = Spy(info_of(192, 128), 20, "ultrafast")
+    source = planes_of(3, 192, 128)
+    for plane in source:
+        plane.flags.writeable = False
+    patch = Patch(150, -10, Planes(*(255 - plane for plane in cut(source, 150, -10, 64))))
+    expected = Planes(*(plane.copy() for plane in source))
+    paste_back(expected, patch)
+    writer.write(source, patch)
+    writer.write(source)
+    assert all(np.array_equal(a, b) for a, b in zip(seen[0], expected, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(seen[1], source, strict=True))
+    assert not np.array_equal(seen[0].y, source.y)
+
+
+def test_a_patch_shows_in_the_result(tmp_path: Path) -> None:
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
+    white = Planes(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
+    for number in range(4):
+        writer.write(planes_of(number, 192, 128), Patch(64, 64, white) if number == 2 else None)
+    path = tmp_path / "s.mp4"
+    path.write_bytes(writer.finish())
+    with FrameReader(path, probe_video(path, LIMITS), 0) as reader:
+        means = [float(planes.y[68:92, 68:92].mean()) for planes in reader.read(range(4))]
+    assert means[2] > 225 and max(means[0], means[1], means[3]) < 200
+
+
+def test_mistakes_are_named() -> None:
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
+    with pytest.raises(ValueError, match=r"\(128, 192\)"):
+        writer.write(planes_of(0, 128, 128))
+    with pytest.raises(ValueError, match="at least one frame"):
+        writer.finish()
+
+
+def test_rotated_planes_are_written_upright(tmp_path: Path) -> None:
+    info = dataclasses.replace(info_of(128, 192), rotation=90)
+    writer = SegmentWriter(info, 20, "veryfast")
+    tall = planes_of(4, 192, 128)
+    writer.write(Planes(*(np.rot90(plane) for plane in tall)))
+    path = tmp_path / "s.mp4"
+    path.write_bytes(writer.finish())
+    found = probe_video(path, LIMITS)
+    assert (found.width, found.height, found.rotation) == (128, 192, 0)

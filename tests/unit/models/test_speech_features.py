@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from errors import MediaError
+from models.speech_features import SpeechFeatures, _log_mel, measure_level
+from models.speech_level import open_speech, speech_gate
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def network() -> SpeechFeatures:
+    return SpeechFeatures(num_threads=1, device="cpu")
+
+
+@pytest.fixture
+def voice(sample_speech: Path) -> NDArray[np.int16]:
+    with wave.open(str(sample_speech), "rb") as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def _save(folder: Path, samples: NDArray[np.int16]) -> Path:
+    path = folder / "speech.npy"
+    np.save(path, samples)
+    return path
+
+
+def test_log_mel_equals_the_definition(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+    path = _save(tmp_path, voice)
+    power = librosa.feature.melspectrogram(
+        y=voice / 32768 * 32767, sr=RATE, n_fft=512, win_length=400, hop_length=160, n_mels=32, fmin=60, fmax=3800
+    )
+    expected = np.maximum(10 * np.log10(power + 1e-10), 0).T / 10 + 2
+    mel = _log_mel(open_speech(path), 1.0, 0, len(expected))
+    assert np.abs(mel - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("edges", [(0.0, 0.777, 2.0, 9.0), (0.0, 0.01, 0.03, 3.333)])
+def test_blocks_equal_the_whole_file(
+    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures, edges: tuple[float, ...]
+) -> None:
+    path = _save(tmp_path, voice)
+    level = measure_level(path)
+    whole = network.extract(path, level, 0, len(voice) / RATE)
+    assert whole.features.shape == (level.num_rows, 384)
+    assert whole.features.std() > 0.1
+    for start, stop in zip(edges, edges[1:], strict=False):
+        block = network.extract(path, level, start, stop)
+        rows = slice(block.first_row, block.first_row + len(block.features))
+        assert np.abs(block.features - whole.features[rows]).max() < 1e-4
+        assert np.abs(block.gate - whole.gate[rows]).max() < 1e-6
+
+
+@pytest.mark.parametrize("num_samples", [1, 80, 320, 799, 6000])
+def test_short_sound_has_features(tmp_path: Path, network: SpeechFeatures, num_samples: int) -> None:
+    path = _save(tmp_path, np.full(num_samples, 3000, np.int16))
+    level = measure_level(path)
+    block = network.extract(path, level, 0, num_samples / RATE)
+    assert block.features.shape == (level.num_rows, 384)
+    assert block.gate.shape == (level.num_rows,)
+    assert np.isfinite(block.features).all()
+
+
+def test_loudness_does_not_matter(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+    path = _save(tmp_path, voice)
+    loud = network.extract(path, measure_level(path), 1, 2)
+    path = _save(tmp_path, (voice // 8).astype(np.int16))
+    quiet = network.extract(path, measure_level(path), 1, 2)
+    assert np.corrcoef(loud.features.ravel(), quiet.features.ravel())[0, 1] > 0.99
+    assert np.abs(loud.features).mean() == pytest.approx(np.abs(quiet.features).mean(), rel=0.02)
+
+
+def test_level_of_rare_speech_is_the_speech(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+    alone = measure_level(_save(tmp_path, voice))
+    # Ten minutes of a faint room with five seconds of speech in them: less than one frame in a hundred.
+    long = np.random.default_rng(0).normal(0, 8, 600 * RATE).astype(np.int16)
+    long[300 * RATE : 300 * RATE + len(voice)] += voice
+    level = measure_level(_save(tmp_path, long))
+    assert level.gain == pytest.approx(alone.gain, rel=0.1)
+    assert level.speech_db == pytest.approx(alone.speech_db, abs=6)
+
+
+def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+    silence = np.zeros(2 * RATE, np.int16)
+    path = _save(tmp_path, np.concatenate([silence, voice, silence]))
+    level = measure_level(path)
+    gate = speech_gate(open_speech(path), level, 0, level.num_rows)
+    spoken = gate[100 : 100 + len(voice) * 50 // RATE]
+    assert (gate[:75] == 0).all()
+    assert (gate[-75:] == 0).all()
+    assert spoken.mean() > 0.95
+
+
+def test_digital_silence_is_finite(tmp_path: Path, network: SpeechFeatures) -> None:
+    path = _save(tmp_path, np.zeros(RATE, np.int16))
+    level = measure_level(path)
+    block = network.extract(path, level, 0, 1)
+    assert np.isfinite([level.gain, level.speech_db]).all()
+    assert np.isfinite(block.features).all()
+    assert (block.gate == 0).all()
+
+
+def test_wrong_arrays_are_refused(tmp_path: Path) -> None:
+    for wrong in (np.zeros(100, np.float32), np.zeros((10, 2), np.int16), np.zeros(0, np.int16)):
+        np.save(tmp_path / "wrong.npy", wrong)
+        with pytest.raises(MediaError, match=r"wrong\.npy"):
+            measure_level(tmp_path / "wrong.npy")
+    with pytest.raises(MediaError, match=r"missing\.npy"):
+        measure_level(tmp_path / "missing.npy")
+
+
+def test_another_file_than_measured_is_refused(
+    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures
+) -> None:
+    level = measure_level(_save(tmp_path, voice))
+    with pytest.raises(MediaError, match="samples"):
+        network.extract(_save(tmp_path, voice[:-1]), level, 0, 1)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-0.1, 1.0), (1.0, 1.0), (2.0, 1.0)])
+def test_empty_stretch_is_refused(
+    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures, start: float, stop: float
+) -> None:
+    path = _save(tmp_path, voice)
+    with pytest.raises(ValueError, match="start < stop"):
+        network.extract(path, measure_level(path), start, stop)
