@@ -88,7 +88,6 @@ def running_service(
     config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
     import ray  # seconds to import: the other commands do without
-    from ray import serve
 
     if is_quiet:
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -108,8 +107,8 @@ def running_service(
         yield url
     finally:
         if ray.is_initialized():
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
+            # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
+            ray.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _deploy(config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import serve
@@ -37,8 +37,6 @@ from storage.records import (
 
 logger = logging.getLogger("ray.serve")
 
-_WATCH_S = 0.1  # how often a waiting `wait_job` looks at the table
-
 
 @serve.deployment
 class Director:
@@ -54,12 +52,14 @@ class Director:
         """Open the table and take up every unfinished job."""
         self._config = config
         self._files = FileStore(config.data_dir)
-        self._table = JobTable(self._files.table_path)
+        self._table = JobTable(self._files.table_path, self._announce)
+        self._changed: dict[str, asyncio.Event] = {}
         self._stages = Stages(config, audio_features, landmark_generator, studio)
         self._presenters = Presenters(config, self._stages, self._table, self._files)
         self._services = JobServices(config, self._stages, self._presenters, self._table, self._files)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._analyses: set[asyncio.Task[None]] = set()
+        self._files.sweep_uploads()
         for job in self._table.unfinished_jobs():
             self._table.update_job(job.id, status=JobStatus.QUEUED, stage=Stage.QUEUED)
         for avatar in self._table.list_avatars():
@@ -128,12 +128,16 @@ class Director:
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         while True:
             job = self._table.get_job(job_id)
-            if job.version > version or job.status.is_final or asyncio.get_running_loop().time() >= deadline:
+            left_s = deadline - loop.time()
+            if job.version > version or job.status.is_final or left_s <= 0:
                 return job
-            await asyncio.sleep(_WATCH_S)
+            changed = self._changed.setdefault(job_id, asyncio.Event())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left_s)
 
     async def cancel_job(self, job_id: str) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
@@ -183,6 +187,11 @@ class Director:
     async def ready(self) -> bool:
         """True when every stage behind answers."""
         return await self._stages.ready()
+
+    def _announce(self, job_id: str) -> None:
+        """Wake everybody who waits for a change of this job."""
+        if (changed := self._changed.pop(job_id, None)) is not None:
+            changed.set()
 
     def _speakable(self, avatar_id: str) -> AvatarRecord:
         avatar = self._table.get_avatar(avatar_id)

@@ -9,20 +9,19 @@ from typing import Any, Literal, TypeVar
 
 import cv2
 import ray
-import torch
 
 Device = Literal["cpu", "cuda"]
 T = TypeVar("T")
 
 
 def claim_threads() -> int:
-    """Limit torch and OpenCV to the replica's CPU share and return the number of threads (at least 1).
+    """Limit OpenCV to the replica's CPU share and return the number of threads (at least 1) for everything else.
 
-    Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores.
+    Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. Torch takes its number from
+    OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
-    torch.set_num_threads(num_threads)
     cv2.setNumThreads(num_threads if num_threads > 1 else 0)
     return num_threads
 

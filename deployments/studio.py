@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,10 +67,10 @@ class Studio:
 
         def work() -> Probed:
             limits = self._config.limits
-            return Probed(
-                probe_video(video, limits) if video is not None else None,
-                probe_audio(audio, limits) if audio is not None else None,
-            )
+            info = probe_video(video, limits) if video is not None else None
+            if info is not None and info.is_still:
+                info = replace(info, fps=Fraction(self._config.render.still_fps))
+            return Probed(info, probe_audio(audio, limits) if audio is not None else None)
 
         return await asyncio.to_thread(work)
 
@@ -107,7 +109,7 @@ class Studio:
         self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
     ) -> None:
         """Join finished segments by packet copy and add the caller's sound."""
-        await asyncio.to_thread(join_segments, segments, audio, out, source.info, num_frames)
+        await asyncio.to_thread(join_segments, segments, audio, out, source.info, num_frames, self._config.limits)
 
     async def ready(self) -> bool:
         """True once the replica runs."""

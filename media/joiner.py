@@ -79,27 +79,35 @@ def _mux(
         template = video_stream(first, segments[0])
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = 1 / info.fps
-        headers = template.codec_context.extradata
+        headers, delay = template.codec_context.extradata, template.codec_context.reorder_depth
     sound = _add_aac_stream(container, track)
-    video_packets = _video_packets(segments, video, headers, info, num_frames)
+    video_packets = _video_packets(segments, video, headers, delay, info)
     sound_packets = _sound_packets(track, sound, Fraction(num_frames) / info.fps)
     # The muxer holds packets back until it has some of each stream, so both are fed in step.
     pending = next(sound_packets, None)
+    num_done = 0
     for packet in video_packets:
+        num_done += 1
         shown = (packet.pts or 0) / info.fps
         while pending is not None and (pending.pts or 0) * pending.time_base <= shown:
             container.mux(pending)
             pending = next(sound_packets, None)
         container.mux(packet)
+    if num_done != num_frames:
+        raise LipwrightError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
     while pending is not None:
         container.mux(pending)
         pending = next(sound_packets, None)
 
 
 def _video_packets(
-    segments: Sequence[Path], stream: VideoStream, headers: bytes | None, info: VideoInfo, num_frames: int
+    segments: Sequence[Path], stream: VideoStream, headers: bytes | None, delay: int, info: VideoInfo
 ) -> Iterator[Packet[VideoStream]]:
-    """Packets of all segments, their times counted in frames from the start of the result."""
+    """Packets of all segments, their times counted in frames from the start of the result.
+
+    Decoding times are counted anew, `delay` frames ahead of the order of the packets: a segment of one or two
+    frames was written with a smaller delay than its neighbours.
+    """
     num_done = 0
     for path in segments:
         num_before = num_done
@@ -108,18 +116,15 @@ def _video_packets(
             if source.codec_context.extradata != headers:
                 raise LipwrightError(f"{path.name}: expected the encoder settings of the first segment, found others.")
             for packet in container.demux(source):
-                if packet.pts is None or packet.dts is None:
+                if packet.size == 0 or packet.pts is None:
                     continue  # the empty packet that ends a stream
-                to_frames = packet.time_base * info.fps
-                packet.pts = num_before + round(packet.pts * to_frames)
-                packet.dts = num_before + round(packet.dts * to_frames)
+                packet.pts = num_before + round(packet.pts * packet.time_base * info.fps)
+                packet.dts = num_done - delay
                 packet.duration = 1
                 packet.time_base = 1 / info.fps
                 packet.stream = stream
                 num_done += 1
                 yield packet
-    if num_done != num_frames:
-        raise LipwrightError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
 
 
 def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStream:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from av.audio.stream import AudioStream
@@ -189,9 +190,13 @@ def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) 
 
 def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2, or EXIF's eight."""
-    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if not isinstance(side_data, SideData):
+    try:
+        side_data = cast(Mapping[SideDataType, SideData], frame.side_data)[SideDataType.DISPLAYMATRIX]
+    except KeyError:
         return 0, False
+    except ValueError:
+        # PyAV cannot list side data of a kind that it has no name for, EXIF in FFmpeg 8 among them.
+        return frame.rotation % 360, False
     matrix = np.frombuffer(memoryview(side_data), np.int32, count=9)
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     is_mirrored = a * d - b * c < 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from av.container import InputContainer
@@ -15,8 +16,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from config import MediaLimits
+from errors import MediaLimitError
 from media.container import decoder_max_pixels, ffmpeg_errors, open_container, passes_pixel_limit
 from media.frame_table import FrameTable, video_stream
+
+# One packet is one frame here. In AV1 and VP9 a packet may hide frames that later ones refer to.
+_SKIPPING_CODECS: Final = frozenset({"h264", "hevc"})
 
 
 class FrameWalker:
@@ -98,6 +103,7 @@ class FrameWalker:
         context.options = {"max_pixels": str(decoder_max_pixels(self._limits))}
         self._stream.thread_type = "AUTO"
         context.thread_count = self._num_threads
+        self._can_skip = self._table.timed and context.name in _SKIPPING_CODECS
         self._packets = self._container.demux(self._stream)
         self.position = 0
 
@@ -120,12 +126,16 @@ class FrameWalker:
         return False
 
     def _decode(self, packet: Packet[VideoStream], skip_before: int) -> None:
-        is_early = self._table.timed and packet.pts is not None and packet.pts < self._table.pts[skip_before]
+        is_early = self._can_skip and packet.pts is not None and packet.pts < self._table.pts[skip_before]
         self._stream.codec_context.skip_frame = "NONREF" if is_early else "DEFAULT"
         try:
             self._ready.extend(packet.decode())
         except FFmpegError as error:
             # Decoders conceal or drop a broken frame and go on; only too many pixels end the walk.
             self._last_error = error
-            if passes_pixel_limit(error):
-                self.raise_if_broken()
+            context = self._stream.codec_context
+            if passes_pixel_limit(error) or context.width * context.height > self._limits.max_pixels:
+                raise MediaLimitError(
+                    f"{self._path.name}: expected at most {self._limits.max_pixels} pixels a frame, "
+                    f"found {context.width} x {context.height}."
+                ) from error

@@ -8,8 +8,8 @@ Signatures (stable)::
     avatar.plan(mouth: MouthBlock, source_index, first_frame, state) -> (Drive, PathState | None)
     avatar.save_calibration(calibration)
     avatar.info, .track, .region, .bank (None unless .talks), .talks, .masks, .pose_degrees
-    plan_drive(avatar, shape, source_index, state, *, first_frame, forbidden) -> (Drive, PathState | None)   # models.drive
-    cut_faces(avatar, drive, frames) -> FaceChunk                                     # models.engine, models.warp.cut
+    plan_drive(avatar, shape, source_index, state, *, first_frame, forbidden)         # models.drive
+    cut_faces(avatar, drive, frames) -> FaceChunk                                     # models.engine
 """
 
 from __future__ import annotations

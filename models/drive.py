@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
+_TEETH_RANGE = 0.03
 _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
 
 
@@ -97,6 +98,9 @@ def plan_drive(
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
         shown = track.shape[source_index, 0]
         interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
+        # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
+        changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
+        interior = np.where(shown >= _OWN_TEETH, changed, interior)
     own = np.asarray(shown >= _OWN_TEETH, np.float32)
     drive = Drive(
         first_frame,

@@ -146,7 +146,8 @@ def _search(
     columns = np.arange(rows.shape[1])
     for start in range(1, len(rows), _BATCH):
         stop = min(start + _BATCH, len(rows))
-        steps = _step_costs(bank, rows[start - 1 : stop - 1], rows[start:stop], have, np.diff(want[start - 1 : stop], axis=0))
+        motion = np.diff(want[start - 1 : stop], axis=0)
+        steps = _step_costs(bank, rows[start - 1 : stop - 1], rows[start:stop], have, motion)
         for t in range(start, stop):
             ways = total[:, None] + steps[t - start]
             best[t] = ways.argmin(0)

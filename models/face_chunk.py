@@ -63,7 +63,7 @@ class FaceChunk:
     @property
     def region_size(self) -> int:
         """R."""
-        return self.crops_y.shape[-1]
+        return int(self.crops_y.shape[-1])
 
 
 @dataclass(frozen=True)

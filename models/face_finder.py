@@ -113,9 +113,9 @@ def tiles(frame: Planes, level: int) -> Iterator[Window]:
 
 def box_of_points(points: NDArray[np.floating], score: float) -> FaceBox:
     """The upright box around (468, 3) points."""
-    low, high = points[:, :2].min(0).astype(float), points[:, :2].max(0).astype(float)
-    center, size = (low + high) / 2, high - low
-    return FaceBox(center[0], center[1], size[0], size[1], LandmarkRegion.of_points(points).angle, score)
+    (x0, y0), (x1, y1) = points[:, :2].min(0).tolist(), points[:, :2].max(0).tolist()
+    angle = LandmarkRegion.of_points(points).angle
+    return FaceBox((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, angle, score)
 
 
 def what_was_searched(num_frames: int) -> str:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from models.face_points import NUM_POINTS, RIGID
 from models.weights import weights_path
@@ -81,6 +80,8 @@ def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
     Yaw is positive when the nose points to the picture's right, pitch when it points up, roll when the head is
     turned clockwise as seen in the picture.
     """
+    from scipy.spatial.transform import Rotation  # a second to import: only where a pose is asked for
+
     angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
     signed: NDArray[np.float32] = (angles * [-1.0, 1.0, 1.0]).astype(np.float32)
     return signed

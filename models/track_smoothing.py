@@ -6,8 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter
-from scipy.spatial.transform import Rotation
 
 from models.head_frame import HeadPose
 
@@ -39,6 +37,8 @@ def _cuts(translation: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArr
 
 def smooth(values: NDArray[np.float64], stretches: list[slice]) -> NDArray[np.float64]:
     """Smooths (N, ...) along time within each stretch; shorter ones than the window stay as they are."""
+    from scipy.signal import savgol_filter  # a second to import: only where a track is finished
+
     result = values.copy()
     for stretch in stretches:
         if stretch.stop - stretch.start >= WINDOW:
@@ -51,6 +51,8 @@ def smooth_pose(pose: HeadPose, stretches: list[slice]) -> HeadPose:
 
     Rotation vectors are taken from the track's mean rotation, so that they stay far from half a turn.
     """
+    from scipy.spatial.transform import Rotation
+
     rotations = Rotation.from_matrix(pose.rotation)
     middle = rotations.mean()
     vectors = smooth((middle.inv() * rotations).as_rotvec(), stretches)

@@ -101,7 +101,7 @@ def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:
     )
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll, BASE_ZOOM + zoom)
-    matrix[:, 2] += x, y
+    matrix[:, 2] += np.array([x, y])
     moved = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(moved, np.uint8)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,9 @@ _QUEUE_ORDER = "ORDER BY priority DESC, number"
 class JobTable:
     """See the module's text. Safe to call from several threads of one process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_change: Callable[[str], None] = lambda job_id: None) -> None:
+        """Open or make the file; `on_change` is called with a job's id after each change of its row."""
+        self._on_change = on_change
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         self._connection.row_factory = sqlite3.Row
@@ -75,6 +77,7 @@ class JobTable:
             if status.is_final:
                 changed["finished_at"] = changed["finished_at"] or utc_now()
             self._update("jobs", "id", job_id, to_row(JobRecord.model_validate(changed), _NOT_STORED))
+        self._on_change(job_id)
         return self.get_job(job_id)
 
     def get_job(self, job_id: str) -> JobRecord:

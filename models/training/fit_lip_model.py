@@ -25,7 +25,7 @@ from models.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUT
 from models.face_track import stabilise
 from models.face_tracker import FaceTracker
 from models.head_frame import mean_face
-from models.mouth_shape import DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
+from models.mouth_shape import DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
 
 _RIDGE = 1e-3
 _CACHE_BYTES = 64 * 1024**2
@@ -102,9 +102,14 @@ def consistent_shape() -> Floats:
 
 
 def fit_closing(motions: list[Motion]) -> Floats:
-    """(8,) mean change of shape that goes with closing the mouth by an `open_in` of 1."""
+    """(8,) mean change of shape that goes with closing a real mouth by an `open_in` of 1.
+
+    The mesh follows the inner lips less than the rest (`TRACKED_GAIN`): what goes with a tracked gap would lift the
+    chin too far.
+    """
     pairs = [(m.shape[:, 0] @ m.shape / len(m.shape), m.shape[:, 0] @ m.shape[:, 0] / len(m.shape)) for m in motions]
-    return -np.sum([a for a, _ in pairs], 0) / np.sum([b for _, b in pairs])
+    tracked: Floats = -np.sum([a for a, _ in pairs], 0) / np.sum([b for _, b in pairs])
+    return tracked * TRACKED_GAIN[0] / TRACKED_GAIN
 
 
 def explained(weights: Floats, motion: Motion, points: tuple[int, ...]) -> Floats:

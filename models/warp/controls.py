@@ -35,9 +35,9 @@ def _rows(ids: tuple[int, ...]) -> NDArray[np.intp]:
     return np.array([CONTROL_IDS.index(point) for point in ids], np.intp)
 
 
-# Rows of the inner lips among the control points.
-INNER_UPPER_ROWS = _rows(INNER_UPPER)
-INNER_LOWER_ROWS = _rows(INNER_LOWER)
+# Rows of the lips' inner edges and of their middles among the control points, corner to corner.
+INNER_UPPER_ROWS, INNER_LOWER_ROWS = _rows(INNER_UPPER), _rows(INNER_LOWER)
+MIDDLE_UPPER_ROWS, MIDDLE_LOWER_ROWS = _rows(MIDDLE_UPPER), _rows(MIDDLE_LOWER)
 
 # Anchors: a 6 x 6 grid's rim on a rectangle of the head frame (eye distances; y up).
 _ANCHOR_X, _ANCHOR_Y, _ANCHORS_PER_SIDE = 1.0, (-0.25, -2.05), 6

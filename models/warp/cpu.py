@@ -66,6 +66,7 @@ class _Face:
         self.cell = self.size // GRID
         self.axes = MouthAxes(*(part[face : face + 1] for part in problem.axes))
         self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
+        self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
         points = problem.points[face : face + 1].astype(np.float32)
         flat = thin_plate.evaluate(np, points, weights[face : face + 1], fields.grid_points(self.size))[0]
@@ -94,9 +95,9 @@ class _Face:
         """Mouth and jaw mask at half size."""
         half = self.size // 2
         place = cv2.resize(np.ascontiguousarray(self.merged[..., fields.TEXTURE]), (half, half))
-        masks = cv2.remap(self.chunk.masks, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        mouth, jaw = cv2.split(cv2.multiply(masks, border_window(half), scale=1 / 255))
-        return cv2.bitwise_and(mouth, mouth, mask=jaw), jaw
+        masks = cv2.remap(self.chunk.masks, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        mouth, jaw = (np.asarray(mask, np.uint8) for mask in cv2.split(cv2.multiply(masks, border_window(half), scale=1 / 255)))
+        return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), jaw
 
     def _box(self, mask: _U8, within: _Box) -> _Box:
         left, top, width, height = cv2.boundingRect(mask)
@@ -142,19 +143,19 @@ class _Face:
         chunk, face = self.chunk, self.face
         grid_x, grid_y = _grid(box.pixels(self.cell))
         coords = mouth_coords(np, self.axes, grid_x, grid_y)
-        share = lower_layer_weight(coords)[0]
+        share = lower_layer_weight(coords, chunk.interior[face] * chunk.own_teeth[face])[0]
         half_mask = mask[box.pixels(self.cell / 2)].astype(np.float32) / 255
         rim = np.zeros((1, GRID, GRID), np.float32)
         rim[0, box.top : box.bottom, box.left : box.right] = cv2.resize(
             4 * half_mask * (1 - half_mask), (box.right - box.left, box.bottom - box.top), interpolation=cv2.INTER_AREA
         )
         exemplar = int(chunk.exemplar[face])
-        read = self._read(box, exemplar, fields.EXEMPLAR, share)
+        read = self._read(exemplar, self._place(box, fields.EXEMPLAR, share))
         colour = self._match(box, read, frame_cells, rim)
         mouth = _apply(read, colour)
         weight = float(chunk.fade_weight[face])
         if weight > 0:
-            other = self._read(box, self.fade, fields.FADE, share)
+            other = self._read(self.fade, self._place(box, fields.FADE, share))
             other = _apply(other, self._match(box, other, frame_cells, rim))
             mouth = _mix(mouth, other, weight * (1 - inside_alpha(coords)[0]))
         if chunk.interior[face] > 0:
@@ -164,16 +165,15 @@ class _Face:
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             _lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
 
-    def _place(self, box: _Box, channels: slice, share: _F32 | float) -> list[_F32]:
+    def _place(self, box: _Box, channels: slice, share: _F32) -> list[_F32]:
         """Where the box's pixels come from, when the lower layer has the weight `share`."""
         both = np.concatenate([self.upper[..., channels], self.lower[..., channels]], -1)
         upper_x, upper_y, lower_x, lower_y = self._enlarge(both, box)
         shift = [upper_x + share * (lower_x - upper_x), upper_y + share * (lower_y - upper_y)]
         return self._positions(shift, box)
 
-    def _read(self, box: _Box, crop: int, channels: slice, share: _F32 | float) -> _Mouth:
-        """An exemplar's mouth in the target's shape."""
-        place = self._place(box, channels, share)
+    def _read(self, crop: int, place: list[_F32]) -> _Mouth:
+        """A crop at the luma positions `place`."""
         half = _halve_positions(place)
         return _Mouth(_cubic(self.chunk.crops_y[crop], place), [_linear(uv, half) for uv in self.chunk.crops_uv[crop]])
 
@@ -196,11 +196,11 @@ class _Face:
         drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
         interior = _Mouth(_double(drawn[0]), drawn[1:])
         if chunk.own_teeth[self.face] > 0:
-            # The upper layer alone: what is fixed to the skull keeps its form.
-            place = self._place(box, fields.EXEMPLAR, 0.0)
+            grid_x, grid_y = (axis[0] for axis in _grid(box.pixels(self.cell)))
+            place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
             inside = inside_alpha(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)[0]
-            own = self._read(box, int(chunk.exemplar[self.face]), fields.EXEMPLAR, 0.0)
-            interior = _mix(interior, _apply(own, colour), chunk.own_teeth[self.face] * inside)
+            own = _apply(self._read(int(chunk.exemplar[self.face]), place), colour)
+            interior = _mix(interior, own, chunk.own_teeth[self.face] * inside)
         return interior
 
 
@@ -232,11 +232,11 @@ def _double(plane: NDArray[Any]) -> NDArray[Any]:
 
 
 def _cubic(plane: _U8, place: list[_F32]) -> _U8:
-    return np.asarray(cv2.remap(plane, *place, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _linear(plane: _U8, place: list[_F32]) -> _U8:
-    return np.asarray(cv2.remap(plane, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _blend(plane: _U8, wanted: _U8, where: tuple[slice, slice], mask: _U8) -> None:
@@ -246,7 +246,7 @@ def _blend(plane: _U8, wanted: _U8, where: tuple[slice, slice], mask: _U8) -> No
     plane[where] = cv2.blendLinear(wanted, np.ascontiguousarray(plane[where]), weight, 1 - weight)
 
 
-def _lay_over(plane: _U8, wanted: _F32, weight: _F32) -> None:
+def _lay_over(plane: _U8, wanted: NDArray[Any], weight: NDArray[Any]) -> None:
     """Mixes `wanted` into the view `plane` by weights from 0 to 1."""
     mixed = plane + weight * (wanted - plane)
     plane[:] = np.rint(mixed).clip(0, 255)

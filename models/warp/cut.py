@@ -75,7 +75,7 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
     kept = np.flatnonzero(present)
     source = drive.source_index[kept]
     crops = _Crops(avatar)
-    base = [crops.add_frame(int(frame), frames[i]) for i, frame in zip(kept, source, strict=True)]
+    base = [crops.add_frame(int(frame), frames[int(i)]) for i, frame in zip(kept, source, strict=True)]
     shown = [crops.add_exemplar(int(row)) for row in drive.exemplar[kept]]
     fade = [crops.add_exemplar(int(row)) for row in drive.fade[kept]]
     exemplar = [own if row < 0 else row for own, row in zip(base, shown, strict=True)]
@@ -106,7 +106,8 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
 def _place(avatar: Avatar, frames: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
     """(T, P, 2) region pixels of (P, 3) head-frame points that are the same in every frame."""
     spread = np.broadcast_to(head, (len(frames), *head.shape))
-    return avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
+    placed = avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
+    return np.asarray(placed, np.float32)
 
 
 def _source_points(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from errors import ConfigError
 from models.engine import EngineSpec
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cpu import render_on_cpu
-from models.warp.torch_path import TorchRenderer
+
+if TYPE_CHECKING:
+    from models.warp.torch_path import TorchRenderer
 
 
 class WarpEngine:
@@ -31,10 +33,19 @@ class WarpEngine:
         self.num_threads = num_threads
         if device.split(":")[0] not in ("cpu", "cuda"):
             raise ConfigError(f"Expected device cpu, cuda or cuda:N, got {device!r}.")
-        if device != "cpu" and not torch.cuda.is_available():
-            raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")
-        self._renderer = None if device == "cpu" else TorchRenderer(torch.device(device))
+        self._renderer = None if device == "cpu" else _torch_renderer(device)
 
     def synthesize(self, chunk: FaceChunk) -> FacePatches:
         """Returns one patch for every face of `chunk`; the same chunk gives the same bytes."""
         return render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
+
+
+def _torch_renderer(device: str) -> TorchRenderer:
+    # Imported here: PyTorch takes two seconds, and every replica of a machine without a GPU would pay them.
+    import torch
+
+    from models.warp.torch_path import TorchRenderer
+
+    if not torch.cuda.is_available():
+        raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")
+    return TorchRenderer(torch.device(device))

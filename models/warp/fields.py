@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.face_chunk import FaceChunk
-from models.warp.controls import INNER_LOWER_ROWS, INNER_UPPER_ROWS, LOWER_ROWS, UPPER_ROWS
+from models.warp.controls import (
+    INNER_LOWER_ROWS,
+    INNER_UPPER_ROWS,
+    LOWER_ROWS,
+    MIDDLE_LOWER_ROWS,
+    MIDDLE_UPPER_ROWS,
+    NUM_LANDMARKS,
+    UPPER_ROWS,
+)
 from models.warp.seam import MouthAxes, mouth_axes
 from models.warp.thin_plate import GRID
 
@@ -17,6 +25,7 @@ LAYERS = (UPPER_ROWS, LOWER_ROWS)
 # in the exemplar and in the exemplar that it fades with.
 FRAME, TEXTURE, EXEMPLAR, FADE = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)
 NUM_CHANNELS = 8
+_INSET = 0.25  # of the way from the inner edge of a lip to its middle
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class FieldProblem:
         values: (N, P, 8) float64 what the maps shall be there.
         axes: Position of the target mouths.
         own_axes: Position of the exemplars' mouths in their crops.
+        skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull of what does not move with the lips, the teeth among
+            it, from output pixels to the exemplars'.
         fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
     """
 
@@ -35,6 +46,7 @@ class FieldProblem:
     values: NDArray[np.float64]
     axes: MouthAxes
     own_axes: MouthAxes
+    skull: NDArray[np.float32]
     fade: NDArray[np.int32]
 
 
@@ -42,12 +54,36 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     """Writes down the maps of a chunk."""
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
-    shifts = [chunk.crop_points[rows] - target for rows in (chunk.base, chunk.exemplar, fade)]
+    shown = chunk.crop_points[chunk.exemplar]
+    sources = (chunk.crop_points[chunk.base], _inset_lips(shown, chunk.own_teeth), chunk.crop_points[fade])
+    shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
     return FieldProblem(
-        target / chunk.region_size - 0.5, values, _axes(target), _axes(chunk.crop_points[chunk.exemplar]), fade
+        points=target / chunk.region_size - 0.5,
+        values=values,
+        axes=_axes(target),
+        own_axes=_axes(shown),
+        skull=_affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64)),
+        fade=fade,
     )
+
+
+def _inset_lips(points: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, P, 2) points whose inner lips lie a little inside the flesh.
+
+    The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line.
+    """
+    inset = points.copy()
+    for inner, middle in ((INNER_UPPER_ROWS, MIDDLE_UPPER_ROWS), (INNER_LOWER_ROWS, MIDDLE_LOWER_ROWS)):
+        inset[:, inner] += _INSET * share[:, None, None] * (points[:, middle] - points[:, inner])
+    return inset
+
+
+def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, 3, 2) least-squares maps of (N, A, 2) points."""
+    design = np.concatenate([np.ones_like(source[..., :1]), source], -1)
+    return (np.linalg.pinv(design) @ target).astype(np.float32)
 
 
 def _axes(points: NDArray[np.floating]) -> MouthAxes:

@@ -80,7 +80,8 @@ def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
     for tooth in _TEETH:
         off = abs(abs(x) - tooth.centre) / tooth.half_width  # 0 in its middle, 1 at its side
         bottom = edge - unit * (tooth.lift + 0.014 * off.clip(max=1) ** 4)
-        shown = ((bottom - y) / (rim * unit) + 0.5).clip(0, 1) * ((1.12 - off) * tooth.half_width / rim + 0.35).clip(0, 1)
+        sides = ((1.12 - off) * tooth.half_width / rim + 0.35).clip(0, 1)
+        shown = ((bottom - y) / (rim * unit) + 0.5).clip(0, 1) * sides
         light = xp.maximum(light, tooth.light * (1 - 0.14 * off.clip(max=1.1) ** 4) * shown)
         cover = xp.maximum(cover, shown)
     return cover, light

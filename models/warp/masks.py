@@ -48,7 +48,8 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
     bottom = lip + _CHIN_SHARE * (chin - lip)
     across = abs(x - centre_x) / (mouth_width / 2)
     down = y - centre_y
-    mouth = _superellipse(across / _MOUTH_WIDTH, np.where(down < 0, -down / (centre_y - top), down / (bottom - centre_y)))
+    mouth_down = np.where(down < 0, -down / (centre_y - top), down / (bottom - centre_y))
+    mouth = _superellipse(across / _MOUTH_WIDTH, mouth_down)
     above, below = centre_y - nose + _JAW_ABOVE_NOSE, chin + _JAW_BELOW_CHIN - centre_y
     jaw = _superellipse(across / _JAW_WIDTH, np.where(down < 0, -down / above, down / below))
     masks = np.stack([_smoothstep((1 - mouth) / _MOUTH_RIM), _smoothstep((1 - jaw) / _JAW_RIM)], -1)

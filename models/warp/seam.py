@@ -16,10 +16,10 @@ _SAMPLES = 65  # of each lip line between the mouth corners
 class MouthAxes(NamedTuple):
     """Position of T mouths in region pixels, float32."""
 
-    centre: NDArray[np.float32]  # (T, 2) half-way between the inner corners
-    along: NDArray[np.float32]  # (T, 2) unit vector from the corner on the picture's left to the other
-    half_width: NDArray[np.float32]  # (T,) pixels
-    lips: NDArray[np.float32]  # (T, 2, 65) pixels across the axis, of the inner upper and lower lip, +down
+    centre: Any  # (T, 2) half-way between the inner corners
+    along: Any  # (T, 2) unit vector from the corner on the picture's left to the other
+    half_width: Any  # (T,) pixels
+    lips: Any  # (T, 2, 65) pixels across the axis, of the inner upper and lower lip, +down
 
 
 class MouthCoords(NamedTuple):
@@ -78,16 +78,18 @@ def _counter(xp: Any, like: Any) -> Any:
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
 
-def lower_layer_weight(coords: MouthCoords) -> Any:
+def lower_layer_weight(coords: MouthCoords, hard: Any = 0.0) -> Any:
     """(T, h, w) share of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
     Beside the mouth the change from 0 to 1 widens with the distance from the corner. In an open mouth the layers
-    meet towards the lower lip: the upper teeth are fixed to the skull and shall not stretch.
+    meet towards the lower lip: the upper teeth are fixed to the skull and shall not stretch. `hard` from 0 to 1 makes
+    the change between the lips sudden, so that nothing of what lay between them shows.
     """
     x, y, upper, lower, half_width = coords
     beside = (abs(x) - 1).clip(min=0) * half_width
     gap = lower - upper
-    width = gap + (0.8 + 0.9 * beside - gap).clip(min=0)  # max of both
+    soft = 1.0 - hard
+    width = gap * soft + (0.02 + 0.78 * soft + 0.9 * beside - gap * soft).clip(min=0)  # max of both
     weight = ((y - (upper + lower) / 2) / width + 0.5).clip(0, 1)
     is_open = (gap / (0.06 * half_width) - 1).clip(0, 1)
     return weight + is_open * (((weight - 0.2) / 0.8).clip(min=0) - weight)

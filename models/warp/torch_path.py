@@ -54,6 +54,7 @@ class _Faces:
         self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
         problem = fields.pose_problem(chunk)
         self.fade = problem.fade
+        self.skull = upload(problem.skull)  # (N, 3, 2)
         self.axes = MouthAxes(*(upload(part) for part in problem.axes))
         self.own_axes = MouthAxes(*(upload(part) for part in problem.own_axes))
         points = upload(problem.points)
@@ -66,8 +67,11 @@ class _Faces:
         self.merged = _mix(self.upper[:, :4], self.lower[:, :4], share[:, None])
         pixels = torch.arange(self.size, device=points.device, dtype=torch.float32)
         self.pixels = pixels
+        grid = torch.meshgrid(pixels, pixels, indexing="xy")
+        self.affine_grid = torch.stack([torch.ones_like(grid[0]), *grid])  # (3, R, R): 1, x, y
         self.coords = mouth_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
-        self.share = lower_layer_weight(self.coords)[:, None]
+        hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
+        self.share = lower_layer_weight(self.coords, hard)[:, None]
 
     def render(self) -> tuple[Tensor, Tensor]:
         """(N, R, R) and (N, 2, R / 2, R / 2) uint8."""
@@ -114,13 +118,13 @@ class _Faces:
     def _cell_means(self, plane: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(plane, GRID)
 
-    def _place(self, channels: slice, share: Tensor | float) -> Tensor:
+    def _place(self, channels: slice, share: Tensor) -> Tensor:
         """(N, 2, R, R) where the pixels come from, when the lower layer has the weight `share`."""
         shift = _mix(self._enlarge(self.upper[:, channels]), self._enlarge(self.lower[:, channels]), share)
         return self._positions(shift)
 
     def _positions(self, shift: Tensor) -> Tensor:
-        return shift + torch.stack(torch.meshgrid(self.pixels, self.pixels, indexing="xy"))
+        return shift + self.affine_grid[1:]
 
     def _read(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
         """Reads N crops at (N, 2, R, R) positions; whole numbers, like 8-bit planes."""
@@ -130,7 +134,7 @@ class _Faces:
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The exemplars' mouths in the targets' shape and the frames' colours, and the (N, 3, R, R) change of colour."""
+        """Mouths in the targets' shape and the frames' colours, and the (N, 3, R, R) change of colour."""
         y, uv = self._read(crops, self._place(channels, self.share))
         own = torch.cat([self._cell_means(y), self._cell_means(uv)], 1)
         colour = self._enlarge(torch.cat(match_colour(torch, cells, own, rim, self.blurs), 1))
@@ -149,8 +153,7 @@ class _Faces:
         drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
         y, uv = _double(drawn[:, :1]), drawn[:, 1:]
         if chunk.own_teeth.any():
-            # The upper layer alone: what is fixed to the skull keeps its form.
-            place = self._place(fields.EXEMPLAR, 0.0)
+            place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
             inside = inside_alpha(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)[:, None]
             own_y, own_uv = _apply(*self._read(chunk.exemplar, place), colour)
             weight = inside * self._column(chunk.own_teeth)
@@ -163,7 +166,7 @@ def _apply(y: Tensor, uv: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
     return (y + LUMA_FLOOR) * colour[:, :1] - LUMA_FLOOR, uv + _halve(colour[:, 1:])
 
 
-def _mix(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
+def _mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return a + weight * (b - a)
 
 

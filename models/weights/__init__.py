@@ -9,7 +9,7 @@ from pathlib import Path
 from errors import WeightsError
 
 FOLDER = Path(__file__).parent
-SUMS = FOLDER / "SHA256SUMS"
+SUMS_NAME = "SHA256SUMS"
 
 
 @cache
@@ -22,10 +22,19 @@ def weights_path(name: str) -> Path:
     Raises:
         WeightsError: The file is not listed in SHA256SUMS, is missing, or has another sha256.
     """
-    path = FOLDER / name
-    expected = read_sums(SUMS).get(name)
+    return verified_path(FOLDER, name)
+
+
+def verified_path(folder: Path, name: str) -> Path:
+    """Returns `folder / name` after comparing it with the folder's SHA256SUMS.
+
+    Raises:
+        WeightsError: As `weights_path`.
+    """
+    path = folder / name
+    expected = read_sums(folder / SUMS_NAME).get(name)
     if expected is None:
-        raise WeightsError(f"Expected a weights file listed in {SUMS.name}, got {name!r}.")
+        raise WeightsError(f"Expected a weights file listed in {SUMS_NAME}, got {name!r}.")
     found = file_sha256(path)
     if found != expected:
         raise WeightsError(f"Expected {name} with sha256 {expected}, found {found}.")

@@ -29,7 +29,7 @@ def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
     block = width // 16
     for bit in range(NUM_BITS):
         luma[:block, (2 + bit) * block : (3 + bit) * block] = 220 if number >> bit & 1 else 30
-    return luma
+    return np.asarray(luma, np.uint8)
 
 
 def number_of(planes: Planes) -> int:
@@ -68,7 +68,7 @@ def write_video(
     """A video whose frame k shows `picture(k)`, upright once the display matrix is honoured."""
     with av.open(path, "w") as container:
         assert isinstance(container, OutputContainer)
-        stream = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
+        stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
         coded = size if rotation % 180 == 0 else size[::-1]
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *coded, pixel_format, gop
         stream.codec_context.time_base = time_base or 1 / fps
@@ -142,7 +142,7 @@ def write_audio(
     with av.open(path, "w", format=container_format) as container:
         assert isinstance(container, OutputContainer)
         layout = "mono" if len(samples) == 1 else "stereo"
-        stream = container.add_stream(codec, rate=sample_rate, layout=layout, format=sample_format)
+        stream: Any = container.add_stream(codec, rate=sample_rate, layout=layout, format=sample_format)
         for frame in audio_frames(samples, sample_rate, sample_format):
             frame.pts = (frame.pts or 0) + round(start_seconds * sample_rate)
             container.mux(stream.encode(frame))

@@ -17,7 +17,7 @@ from tests.unit.media.clips import LIMITS, noise, write_audio, write_still, writ
 
 def test_a_plain_video(h264: Path) -> None:
     info = probe_video(h264, LIMITS)
-    assert (info.width, info.height, info.fps, info.num_frames) == (192, 128, 25, 60)
+    assert (info.width, info.height, info.fps, info.num_frames) == (192, 128, Fraction(25), 60)
     assert (info.duration_seconds, info.codec, info.pixel_format) == (2.4, "h264", "yuv420p")
     assert info.has_audio and not info.is_still and not info.is_variable_rate
 
@@ -56,8 +56,8 @@ def test_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
 )
 def test_stills_are_known_by_their_bytes(tmp_path: Path, codec: str, pixel_format: str, suffix: str) -> None:
     named = write_still(tmp_path / f"a%03d.{suffix}", codec, pixel_format)
-    bare = named.rename(tmp_path / "bare")
-    for path in (bare, bare.rename(tmp_path / f"b%03d.{suffix}")):
+    for name in (named.name, "bare", f"b%03d.{suffix}"):
+        path = named = named.rename(tmp_path / name)
         info = probe_video(path, LIMITS)
         assert info.is_still and info.num_frames == 1 and (info.width, info.height) == (192, 128)
 
@@ -96,7 +96,7 @@ def test_a_script_cannot_read_its_neighbour(h264: Path, tmp_path: Path, suffix: 
 
 def test_a_truncated_file_carries_ffmpegs_last_line(h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.mp4"
-    path.write_bytes(h264.read_bytes()[:-3000])
+    path.write_bytes(h264.read_bytes()[:4000])
     with pytest.raises(MediaError, match=r"cut\.mp4: .*moov atom not found"):
         probe_video(path, LIMITS)
 

@@ -13,6 +13,7 @@ from errors import MediaError, MediaLimitError
 from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
+from media.walker import FrameWalker
 from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -76,14 +77,22 @@ def test_planes_are_views_that_outlive_the_reader(h264: Path) -> None:
     assert [number_of(planes) for planes in held] == list(range(60))
 
 
-def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from media.walker import FrameWalker
+def _watch_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    seeks: list[int] = []
+    plain_seek = FrameWalker.seek
 
+    def seek(walker: FrameWalker, frame: int) -> None:
+        seeks.append(frame)
+        plain_seek(walker, frame)
+
+    monkeypatch.setattr(FrameWalker, "seek", seek)
+    return seeks
+
+
+def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(h264, LIMITS)
     with FrameReader(h264, info, 0) as reader:
-        seeks: list[int] = []
-        plain_seek = FrameWalker.seek
-        monkeypatch.setattr(FrameWalker, "seek", lambda self, frame: (seeks.append(frame), plain_seek(self, frame))[1])
+        seeks = _watch_seeks(monkeypatch)
         for start in range(0, 60, 10):
             assert [number_of(planes) for planes in reader.read(range(start, start + 10))] == list(
                 range(start, start + 10)
@@ -96,12 +105,8 @@ def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.Mo
 
 
 def test_descending_decodes_a_group_once_if_it_fits(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from media.walker import FrameWalker
-
     info = probe_video(long_gop, LIMITS)
-    seeks: list[int] = []
-    plain_seek = FrameWalker.seek
-    monkeypatch.setattr(FrameWalker, "seek", lambda self, frame: (seeks.append(frame), plain_seek(self, frame))[1])
+    seeks = _watch_seeks(monkeypatch)
     frame_bytes = 192 * 128 * 3 // 2
     for num_kept, num_seeks in ((120, 1), (30, 4)):
         seeks.clear()
