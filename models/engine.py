@@ -2,12 +2,13 @@
 
 Signatures (stable)::
 
-    make_engine(name: str, *, device: str = "cpu", num_threads: int = 1) -> Engine     OptionError, ConfigError
+    make_engine(name: str, *, device: str = "cpu", num_threads: int = 1) -> Engine   # OptionError, ConfigError
     Engine.spec: EngineSpec
     Engine.synthesize(chunk: FaceChunk) -> FacePatches
     FaceChunk.num_frames: int
-    FacePatches.patch(i: int) -> Patch | None          # None: no face in this frame, it passes untouched
-    len(FacePatches) == FaceChunk.num_frames    cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChunk
+    FacePatches.patch(i: int) -> Patch | None     # None: no face in this frame, it passes untouched
+    len(FacePatches) == FaceChunk.num_frames
+    cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChunk
 """
 
 from __future__ import annotations

@@ -83,5 +83,5 @@ def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
     from scipy.spatial.transform import Rotation  # a second to import: only where a pose is asked for
 
     angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
-    signed: NDArray[np.float32] = (angles * [-1.0, 1.0, 1.0]).astype(np.float32)
+    signed: NDArray[np.float32] = (angles * [-1.0, -1.0, 1.0]).astype(np.float32)
     return signed

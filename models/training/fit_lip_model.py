@@ -98,7 +98,8 @@ def consistent_shape() -> Floats:
     variance = DEFAULT_SCALE.astype(np.float64) ** 2
     variance[0] *= _OPEN_IN_TRUST
     share = variance * _DEPENDENCE
-    return np.eye(NUM_CHANNELS) - np.outer(_DEPENDENCE, share) / (share @ _DEPENDENCE)
+    matrix: Floats = np.eye(NUM_CHANNELS) - np.outer(_DEPENDENCE, share) / (share @ _DEPENDENCE)
+    return matrix
 
 
 def fit_closing(motions: list[Motion]) -> Floats:
@@ -109,7 +110,8 @@ def fit_closing(motions: list[Motion]) -> Floats:
     """
     pairs = [(m.shape[:, 0] @ m.shape / len(m.shape), m.shape[:, 0] @ m.shape[:, 0] / len(m.shape)) for m in motions]
     tracked: Floats = -np.sum([a for a, _ in pairs], 0) / np.sum([b for _, b in pairs])
-    return tracked * TRACKED_GAIN[0] / TRACKED_GAIN
+    closing: Floats = tracked * TRACKED_GAIN[0] / TRACKED_GAIN
+    return closing
 
 
 def explained(weights: Floats, motion: Motion, points: tuple[int, ...]) -> Floats:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior
+from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, parting
 from models.warp.masks import border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
 from models.warp.seam import MouthAxes, inside_alpha, lower_layer_weight, mouth_coords
@@ -95,8 +95,11 @@ class _Face:
         """Mouth and jaw mask at half size."""
         half = self.size // 2
         place = cv2.resize(np.ascontiguousarray(self.merged[..., fields.TEXTURE]), (half, half))
-        masks = cv2.remap(self.chunk.masks, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        mouth, jaw = (np.asarray(mask, np.uint8) for mask in cv2.split(cv2.multiply(masks, border_window(half), scale=1 / 255)))
+        masks = cv2.remap(
+            self.chunk.masks, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        masks = cv2.multiply(masks, border_window(half), scale=1 / 255)
+        mouth, jaw = (np.asarray(mask, np.uint8) for mask in cv2.split(masks))
         return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), jaw
 
     def _box(self, mask: _U8, within: _Box) -> _Box:
@@ -200,7 +203,8 @@ class _Face:
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
             inside = inside_alpha(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)[0]
             own = _apply(self._read(int(chunk.exemplar[self.face]), place), colour)
-            interior = _mix(interior, own, chunk.own_teeth[self.face] * inside)
+            parted = _double(parting(coords, chunk.eye_distance[one] / 2)[0])
+            interior = _mix(interior, own, chunk.own_teeth[self.face] * inside * parted)
         return interior
 
 
@@ -218,8 +222,11 @@ def _apply(mouth: _Mouth, colour: list[_F32]) -> _Mouth:
 
 
 def _halve_positions(place: list[_F32]) -> list[_F32]:
-    """Luma positions to chroma positions: chroma lies half-way between two luma pixels."""
-    return [(_halve(axis) - np.float32(0.5)) * np.float32(0.5) for axis in place]
+    """Luma positions to chroma positions, each that of its upper left luma pixel.
+
+    A mean over the four would lie between the layers along the seam of the lips.
+    """
+    return [axis[::2, ::2] * np.float32(0.5) for axis in place]
 
 
 def _halve(field: _F32) -> _F32:

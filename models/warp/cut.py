@@ -110,9 +110,7 @@ def _place(avatar: Avatar, frames: NDArray[np.integer], head: NDArray[np.floatin
     return np.asarray(placed, np.float32)
 
 
-def _source_points(
-    avatar: Avatar, frames: NDArray[np.integer], anchors: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _source_points(avatar: Avatar, frames: NDArray[np.integer], anchors: NDArray[np.float64]) -> NDArray[np.float32]:
     marks = avatar.track.points[frames][:, list(CONTROL_IDS), :2]
     marks = marks - avatar.region.origins[frames][:, None].astype(np.float32)
     return np.concatenate([marks, _place(avatar, frames, anchors)], 1)

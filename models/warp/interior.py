@@ -14,7 +14,7 @@ SOFTNESS = 0.85  # 0 hard and contrasty .. 1
 BLUR = 0.016 * SOFTNESS  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 _FLATTEN = 1 - 0.25 * SOFTNESS
-_TEETH_BELOW_SEAM = 0.034  # edge of the upper teeth below the closed lips' seam
+_TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
 
 class _Tooth(NamedTuple):
@@ -50,6 +50,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     skin_y, skin_u, skin_v = (skin[:, k, None, None] for k in range(3))
     x, y, upper, lower, half_width = coords
     gap, edge = lower - upper, abs(x).clip(max=1)
+    parted = parting(coords, eye_distance)
     # Cavity: small openings are lit more, corners less; the tongue lies on the lower lip.
     depth = (gap / (0.14 * unit)).clip(0, 1)
     luma = skin_y * (0.36 - 0.17 * depth) * (1 - 0.4 * edge**2)
@@ -58,8 +59,10 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     tongue = tongue * tongue * (3 - 2 * tongue) * ((gap / unit - 0.05) / 0.08).clip(0, 1)
     luma = luma + 0.75 * tongue * (0.50 * skin_y - luma)
     chroma_u = 128 + (skin_u - 128) * 0.55 + 0 * x
-    chroma_v = 128 + (skin_v - 128) * (0.55 + 0.45 * tongue) + 3 * tongue
+    red = 1 - (1 - tongue) * parted  # of the tongue, and of lips that touch
+    chroma_v = 128 + (skin_v - 128) * (0.55 + 0.45 * red) + 3 * red
     cover, light = _teeth(xp, x * half_width / unit, y, seam, unit)
+    cover, light = cover * parted, light * parted
     shadow = 0.70 + 0.30 * ((y - upper) / (0.040 * unit)).clip(0, 1)
     teeth_y = (0.98 * skin_y + 8).clip(max=212) * shadow * light / cover.clip(min=0.05)
     luma = luma + cover * (teeth_y - luma)
@@ -70,6 +73,12 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     dark = dark * (0.75 + 0.25 * ((y - upper) / (0.015 * unit).clip(min=0.6)).clip(0, 1))
     flat = 0.45 * skin_y
     return xp.stack([flat + _FLATTEN * (luma * dark - flat), chroma_u, chroma_v], 1)
+
+
+def parting(coords: MouthCoords, eye_distance: Any) -> Any:
+    """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
+    gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
+    return ((gap - 0.01) / 0.03).clip(0, 1)
 
 
 def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:

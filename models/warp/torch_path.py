@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior
+from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, parting
 from models.warp.masks import TEXTURE, border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
 from models.warp.seam import MouthAxes, inside_alpha, lower_layer_weight, mouth_coords
@@ -129,7 +129,7 @@ class _Faces:
     def _read(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
         """Reads N crops at (N, 2, R, R) positions; whole numbers, like 8-bit planes."""
         y = _grid_sample(self.crops_y[crops], place, "bicubic")
-        return y, _grid_sample(self.crops_uv[crops], (_halve(place) - 0.5) / 2, "bilinear")
+        return y, _grid_sample(self.crops_uv[crops], place[:, :, ::2, ::2] / 2, "bilinear")
 
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
@@ -156,7 +156,7 @@ class _Faces:
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
             inside = inside_alpha(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)[:, None]
             own_y, own_uv = _apply(*self._read(chunk.exemplar, place), colour)
-            weight = inside * self._column(chunk.own_teeth)
+            weight = inside * self._column(chunk.own_teeth) * _double(parting(coords, unit)[:, None])
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
         return y, uv
 

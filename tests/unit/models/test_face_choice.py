@@ -6,7 +6,9 @@ from errors import OptionError
 from models.face_choice import FaceChoice
 from models.face_detection import FaceBox
 
-SMALL, LARGE, MIDDLE = (FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0)))
+SMALL, LARGE, MIDDLE = (
+    FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))
+)
 FACES = [SMALL, LARGE, MIDDLE]
 
 
@@ -32,7 +34,9 @@ def test_picks(text: str, expected: FaceBox | None) -> None:
     assert FaceChoice.parse(str(FaceChoice.parse(text))) == FaceChoice.parse(text)
 
 
-@pytest.mark.parametrize("text", ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"])
+@pytest.mark.parametrize(
+    "text", ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+)
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="Expected a face"):
         FaceChoice.parse(text)

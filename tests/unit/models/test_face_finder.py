@@ -18,7 +18,7 @@ def finder() -> FaceFinder:
 
 
 def test_a_small_face_is_found_on_tiles(finder: FaceFinder, scene: Scene, colour: ColourTags) -> None:
-    frame = scene.frame(1000, 700, (760.0, 480.0, 0.14))  # about six percent of the longer side
+    frame = scene.frame(1000, 700, (760.0, 480.0, 0.28))  # about six percent of the longer side
     face, seen = finder.find(frame, colour, FaceChoice())
     assert face is not None
     assert len(seen) == 1

@@ -31,7 +31,12 @@ def settle(
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
 def test_points_move_with_the_picture(
-    landmarker: FaceLandmarker, scene: Scene, portrait: NDArray[np.uint8], colour: ColourTags, zoom: float, degrees: float
+    landmarker: FaceLandmarker,
+    scene: Scene,
+    portrait: NDArray[np.uint8],
+    colour: ColourTags,
+    zoom: float,
+    degrees: float,
 ) -> None:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
@@ -39,7 +44,8 @@ def test_points_move_with_the_picture(
     matrix = scene.matrix(700.0, 700.0, zoom, degrees)
     frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), colour)
     moved = expected[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
-    region = LandmarkRegion(*moved.mean(0).tolist(), 0.6 * width * zoom, float(np.deg2rad(-degrees)))
+    x, y = moved.mean(0).tolist()
+    region = LandmarkRegion(x, y, 0.6 * width * zoom, float(np.deg2rad(-degrees)))
     points, presence = settle(landmarker, frame, colour, region)
     eyes = np.linalg.norm(moved[EYE_LEFT] - moved[EYE_RIGHT])
     assert presence > MIN_PRESENCE

@@ -51,7 +51,7 @@ def test_mean_face_is_in_its_own_frame() -> None:
 )
 def test_degrees_say_where_the_nose_points(axis: str, angle: float, column: int) -> None:
     """About the image's axes: x right, y down, z away; positive angles turn from the first to the next axis."""
-    rotation = Rotation.from_euler(axis, [angle], degrees=True).as_matrix() @ IMAGE_AXES
+    rotation = Rotation.from_euler(axis, [angle], degrees=True).as_matrix().reshape(1, 3, 3) @ IMAGE_AXES
     image = HeadPose(np.ones(1), rotation, np.zeros((1, 3))).to_image(mean_face()[None])[0]
     nose = image[NOSE_TIP] - image[[EYE_LEFT, EYE_RIGHT]].mean(0)
     level = HeadPose(np.ones(1), IMAGE_AXES[None], np.zeros((1, 3))).to_image(mean_face()[None])[0]

@@ -1,0 +1,104 @@
+"""The path through the exemplar bank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.exemplar_bank import ExemplarBank
+from models.exemplar_path import Wanted, choose
+from models.mouth_shape import DEFAULT_SCALE
+
+
+def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
+    """A bank whose mouths wander smoothly, so that neighbours look alike."""
+    rng = np.random.default_rng(1)
+    time = np.arange(num)
+    waves = np.stack([np.sin(1 + time / period) for period in (3, 4, 5, 6, 7, 8, 9, 10)], 1)
+    basis = rng.normal(size=(8, 1024))
+    thumbs = waves @ basis
+    thumbs -= thumbs.mean(1, keepdims=True)
+    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    frames = time + (0 if gap_at is None else 1) * (time >= (gap_at or 0)) * 100
+    return ExemplarBank(
+        frames=frames.astype(np.int32),
+        shape=(waves * DEFAULT_SCALE).astype(np.float32),
+        pose=np.zeros((num, 3), np.float32),
+        luma=np.full(num, 120, np.float32),
+        sharpness=np.full(num, 100, np.float32),
+        inside=np.ones(num, np.float32),
+        thumbs=thumbs.astype(np.float32),
+        patches=np.zeros((num, 6), np.uint8),
+        region_size=2,
+    )
+
+
+def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> Wanted:
+    return Wanted(shape, np.zeros((len(shape), 3), np.float32), np.full(len(shape), 120, np.float32), forbidden)
+
+
+def test_a_run_of_the_source_is_found_again() -> None:
+    bank = _bank(200)
+    path, _ = choose(bank, _wanted(bank.shape[50:90]), None)
+    assert path.exemplar.tolist() == list(range(50, 90))
+    assert (path.fade == -1).all()
+
+
+def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
+    bank = _bank(200)
+    target = bank.shape[50:90]
+    forbidden = np.zeros((40, 200), bool)
+    forbidden[:, 45:95] = True
+    path, _ = choose(bank, _wanted(target, forbidden), None)
+    assert not forbidden[np.arange(40), path.exemplar].any()
+    assert not forbidden[np.flatnonzero(path.fade >= 0), path.fade[path.fade >= 0]].any()
+    error = np.abs(bank.shape[path.exemplar, 0] - target[:, 0]).mean()
+    shuffled = np.abs(np.roll(bank.shape[:, 0], 77)[50:90] - target[:, 0]).mean()
+    assert error < 0.5 * shuffled
+
+
+def test_jumps_cross_fade_over_neighbouring_frames() -> None:
+    bank = _bank(200)
+    target = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
+    path, _ = choose(bank, _wanted(target), None)
+    jumps = np.flatnonzero(np.diff(path.exemplar) != 1)
+    assert len(jumps) >= 1
+    assert (path.fade[jumps] >= 0).all()
+    assert (path.fade[jumps + 1] >= 0).all()
+    assert path.fade_weight.max() < 0.5
+    assert (path.fade_weight[path.fade < 0] == 0).all()
+
+
+def test_blocks_continue_each_other() -> None:
+    bank = _bank(200)
+    whole, _ = choose(bank, _wanted(bank.shape[30:110]), None)
+    first, state = choose(bank, _wanted(bank.shape[30:70]), None)
+    second, _ = choose(bank, _wanted(bank.shape[70:110]), state)
+    assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
+
+
+def test_a_gap_between_kept_frames_is_a_jump() -> None:
+    bank = _bank(60, gap_at=30)
+    path, _ = choose(bank, _wanted(bank.shape[20:40]), None)
+    # Rows 29 and 30 are neighbours in the bank and 101 frames apart in the source: no run leads across for free.
+    stays = path.exemplar.tolist() == list(range(20, 40))
+    assert bank.frames[30] - bank.frames[29] == 101
+    assert not stays or path.fade[9] == -1
+
+
+@pytest.mark.parametrize("num", [1, 2, 5])
+def test_small_banks_work(num: int) -> None:
+    bank = _bank(num)
+    path, state = choose(bank, _wanted(_bank(20).shape), None)
+    assert path.exemplar.min() >= 0
+    assert path.exemplar.max() < num
+    assert state.exemplar == path.exemplar[-1]
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    bank = _bank(300)
+    target = _bank(100).shape[::-1].copy()
+    first, _ = choose(bank, _wanted(target), None)
+    again, _ = choose(bank, _wanted(target), None)
+    assert (first.exemplar == again.exemplar).all()
