@@ -152,8 +152,10 @@ class LandmarkGenerator:
         return True
 
     def _calibration(self, avatar: Avatar, speech: FeatureBlock | None) -> MouthCalibration:
-        if speech is None or not avatar.talks:
+        if not avatar.talks:
             return MouthCalibration.default()
+        if speech is None:
+            return MouthCalibration.of_talker()
         fps = avatar.info.fps
         num_frames = min(avatar.info.num_frames, math.floor(speech.stop_seconds * fps))
         own = self._speech_to_mouth.predict(speech, fps, 0, num_frames)

@@ -41,8 +41,9 @@ from models.warp.masks import draw_masks
 # Part of the key of cached avatars: change it when a change here or in the tracking makes old folders wrong.
 AVATAR_VERSION = "1"
 
-# A mouth whose opening varies by less (standard deviation, eye distances) shows nothing worth copying.
-_TALKING_STD = 0.012
+# A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
+# worth copying.
+_TALKING_STD = 0.008
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth_shape import CHANNELS, NUM_CHANNELS
+from models.mouth_shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
 
+# Channels whose movement is compared: large, and tracked well.
+_COMPARED = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower", "jaw")]
 # The channels of opening are tied to each other (open_in + open_out = 2 (upper + lower)): they share one gain.
 _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
 _SPREADING = [CHANNELS.index(name) for name in ("width", "corner_y")]
@@ -43,8 +45,16 @@ class MouthCalibration:
 
     @classmethod
     def default(cls) -> MouthCalibration:
-        """For a source that does not speak: a still, a silent video, a video with somebody else's sound."""
+        """For a source that shows no open mouth: closed lips are tracked where they are, so true sizes are drawn."""
         return cls(_gains(_DEFAULT_OPENING_GAIN), np.zeros(NUM_CHANNELS, np.float32))
+
+    @classmethod
+    def of_talker(cls) -> MouthCalibration:
+        """For a talking source of which nothing else is known, as its sound is missing or somebody else's.
+
+        Its open mouths are tracked smaller than they are, so the predicted ones are made smaller by as much.
+        """
+        return cls(_gains(_DEFAULT_OPENING_GAIN) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, shape: NDArray[np.float32], gate: NDArray[np.float32]) -> NDArray[np.float32]:
         """Corrects mouth shapes; silence stays at rest.
@@ -62,7 +72,7 @@ class MouthCalibration:
 def calibrate(
     predicted: NDArray[np.float32], tracked: NDArray[np.float32], has_speech: NDArray[np.bool_]
 ) -> MouthCalibration:
-    """Compares a source's mouths with those predicted from its own sound.
+    """Compares a talking source's mouths with those predicted from its own sound.
 
     Args:
         predicted: (N, 8) predicted shape of each source frame, not corrected.
@@ -74,14 +84,14 @@ def calibrate(
     """
     if not predicted.shape == tracked.shape == (len(has_speech), NUM_CHANNELS):
         raise ValueError(f"Expected (N, 8), (N, 8), (N,), got {predicted.shape}, {tracked.shape}, {has_speech.shape}.")
-    spoken, shown = predicted[has_speech], tracked[has_speech]
-    if len(shown) < _MIN_FRAMES or shown[:, 0].std() < _MIN_TALKING_STD:
-        return MouthCalibration.default()
-    ratio = float(shown[:, 0].std() / max(spoken[:, 0].std(), _MIN_PREDICTED_STD))
-    gain = _gains(min(max(ratio, _MIN_RATIO), _MAX_RATIO) ** _RATIO_POWER)
+    spoken, shown = predicted[has_speech] * TRACKED_GAIN, tracked[has_speech]
+    if len(shown) < _MIN_FRAMES or shown[:, 0].std() < _MIN_TALKING_STD * TRACKED_GAIN[0]:
+        return MouthCalibration.of_talker()
+    ratios = shown.std(0)[_COMPARED] / np.maximum(spoken.std(0), _MIN_PREDICTED_STD * TRACKED_GAIN)[_COMPARED]
+    gain = _gains(float(np.median(ratios).clip(_MIN_RATIO, _MAX_RATIO)) ** _RATIO_POWER)
     bias = np.zeros(NUM_CHANNELS, np.float32)
     bias[_HELD] = _HELD_SHARE * (shown - spoken * gain).mean(0)[_HELD]
-    return MouthCalibration(gain, bias)
+    return MouthCalibration(gain * TRACKED_GAIN, bias)
 
 
 def _gains(opening: float) -> NDArray[np.float32]:
