@@ -26,14 +26,14 @@ class RenderConfig(_Frozen):
     """How a job is cut up and rendered."""
 
     block_seconds: float = Field(30.0, gt=1, description="Speech analysed and turned into landmarks at a time.")
-    first_segment_seconds: float = Field(1.0, gt=0, description="Length of the first segment, so that a preview starts early.")
+    first_segment_seconds: float = Field(1.0, gt=0, description="First segment, short for an early preview.")
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment.")
     chunk_frames: int = Field(32, ge=1, le=64, description="Frames in one FaceSynthesis call.")
     chunk_window: int = Field(2, ge=1, le=4, description="Un-awaited FaceSynthesis calls of one segment.")
     segment_window: int = Field(2, ge=1, description="Segments of one job in flight.")
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
     max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
-    reader_cache_bytes: int = Field(192 * 1024**2, gt=0, description="Decoded frames that a reader may hold (reverse play).")
+    reader_cache_bytes: int = Field(192 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
     preset: str = Field("veryfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
@@ -46,7 +46,7 @@ class JobConfig(_Frozen):
     max_queued_jobs: int = Field(64, ge=1, description="Accepted jobs that wait; one more is refused with 429.")
     max_attempts: int = Field(3, ge=1, description="Tries of one call whose replica died.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
-    timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to the bound of a call for each frame of its work.")
+    timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to a call's bound for each of its frames.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
 
 

@@ -1,7 +1,7 @@
 """How Lipwright is wired.
 
     HTTP ── Ingress ── Director ──┬── AudioFeatures        speech -> features, once a job
-            (HTTP API)   (jobs)   ├── LandmarkGenerator    frames -> track (once an avatar); features x track -> landmarks
+            (HTTP API)   (jobs)   ├── LandmarkGenerator   frames -> track, once an avatar; features x track -> landmarks
                                   └── Studio x N ────────── FaceSynthesis x M   crops + landmarks -> faces (GPU)
                                       (decode, cut, paste back, encode one segment)
 

@@ -108,7 +108,7 @@ def running_service(
     finally:
         if ray.is_initialized():
             # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
-            ray.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 def _deploy(config: dict[str, Any]) -> None:

@@ -47,7 +47,9 @@ class AudioFeatures:
 
         return await asyncio.to_thread(decode)
 
-    async def extract(self, speech: Path, level: SpeechLevel, start_seconds: float, stop_seconds: float) -> FeatureBlock:
+    async def extract(
+        self, speech: Path, level: SpeechLevel, start_seconds: float, stop_seconds: float
+    ) -> FeatureBlock:
         """Return the features of the half-open range [start_seconds, stop_seconds) of a prepared speech file."""
         return await asyncio.to_thread(self._features.extract, speech, level, start_seconds, stop_seconds)
 

@@ -67,7 +67,8 @@ async def call_stage(stage: str, start: Callable[[], Sent], bounds: CallBounds) 
             if isinstance(error, LipwrightError):
                 raise _unwrapped(error) from None
             response.cancel()
-            raise StageTimeoutError(f"{stage}: expected an answer within {bounds.timeout_s:.0f} s, found none") from None
+            message = f"{stage}: expected an answer within {bounds.timeout_s:.0f} s, found none"
+            raise StageTimeoutError(message) from None
         except BackPressureError:
             refused += 1
         except (RayActorError, DeploymentUnavailableError, RayServeException) as error:

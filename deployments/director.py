@@ -16,6 +16,7 @@ from deployments.job_run import JobRun, JobServices
 from deployments.presenters import Presenters
 from deployments.stages import Stages
 from errors import CancelledJobError, CapacityError, InputError, LipwrightError, OptionError, StateError
+from models.avatar import AVATAR_VERSION
 from models.engine import engine_names
 from models.face_choice import FaceChoice
 from storage.file_store import FileStore
@@ -76,7 +77,7 @@ class Director:
         num_queued = self._table.count_jobs(JobStatus.QUEUED)
         limit = self._config.jobs.max_queued_jobs
         if num_queued >= limit:
-            raise CapacityError(f"The queue is full: expected fewer than {limit} waiting jobs, found {num_queued}.", 5.0)
+            raise CapacityError(f"The queue is full: expected fewer than {limit} waiting jobs, found {num_queued}.", 5)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row.
@@ -180,7 +181,7 @@ class Director:
         avatar = self._table.get_avatar(avatar_id)
         users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
         if users:
-            raise StateError(f"Avatar {avatar_id} is needed by {len(users)} unfinished job(s), the first is {users[0]}.")
+            raise StateError(f"Avatar {avatar_id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
         self._table.delete_avatar(avatar.key)
         self._files.delete_avatar(avatar.key)
 
@@ -202,7 +203,7 @@ class Director:
 
     def _keep_source(self, video: UploadedFile, face: str, owner: str | None, *, pinned: bool) -> AvatarRecord:
         """Move an upload into the avatar of its content; a known source is dropped in favour of the kept one."""
-        key = avatar_key(video.sha256, face)
+        key = avatar_key(video.sha256, face, AVATAR_VERSION)
         known = self._table.find_avatar(key)
         path = self._files.avatar_source_path(key)
         if known is not None and path.is_file():

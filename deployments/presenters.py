@@ -44,7 +44,8 @@ class Presenters:
         self._table.touch_avatar(key)
         source = await self._source(key)
         record = self._table.find_avatar(key)
-        if record is not None and record.status is AvatarStatus.READY and Avatar.is_complete(self._files.avatar_dir(key)):
+        is_ready = record is not None and record.status is AvatarStatus.READY
+        if is_ready and Avatar.is_complete(self._files.avatar_dir(key)):
             return source
         if key not in self._analyses:
             self._analyses[key] = asyncio.create_task(self._analyse(key, source))

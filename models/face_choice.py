@@ -46,9 +46,7 @@ class FaceChoice:
                 if kind == "box" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
                     raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}.")
                 return cls(kind, numbers)  # type: ignore[arg-type]
-        raise OptionError(
-            f"Expected a face as 'largest', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', got {text!r}."
-        )
+        raise OptionError(f"Expected a face as 'largest', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', got {text!r}.")
 
     def __str__(self) -> str:
         """The text that `parse` reads back."""

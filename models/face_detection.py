@@ -121,9 +121,7 @@ def _anchors() -> NDArray[np.float64]:
     return np.concatenate(grids)
 
 
-def _letterbox(
-    frame: Planes, colour: ColourTags, window: Window
-) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
+def _letterbox(frame: Planes, colour: ColourTags, window: Window) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
     """Shrinks the window into the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
 
     The planes are shrunk before they become RGB, so that a large frame costs little.

@@ -77,9 +77,7 @@ class FaceFinder:
     def _levels(self, frame: Planes) -> tuple[int, ...]:
         return _LARGE_TILES if max(frame.y.shape) >= _LARGE_FRAME else _TILES
 
-    def _add(
-        self, faces: list[FoundFace], frame: Planes, colour: ColourTags, windows: Iterable[Window]
-    ) -> None:
+    def _add(self, faces: list[FoundFace], frame: Planes, colour: ColourTags, windows: Iterable[Window]) -> None:
         """Adds to `faces` what the windows show and `faces` lacks."""
         for window in windows:
             for box in self._detect(frame, colour, window):

@@ -65,9 +65,7 @@ class FaceLandmarker:
     def __init__(self, num_threads: int, device: Device) -> None:
         self._session = make_session(weights_path("face_landmark_468.onnx"), num_threads=num_threads, device=device)
 
-    def __call__(
-        self, frame: Planes, colour: ColourTags, region: LandmarkRegion
-    ) -> tuple[NDArray[np.float32], float]:
+    def __call__(self, frame: Planes, colour: ColourTags, region: LandmarkRegion) -> tuple[NDArray[np.float32], float]:
         """Finds the points of the face in `region`.
 
         Returns:

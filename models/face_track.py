@@ -111,9 +111,7 @@ def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> Fa
     )
 
 
-def stabilise(
-    points: NDArray[np.floating], present: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], HeadPose]:
+def stabilise(points: NDArray[np.floating], present: NDArray[np.bool_]) -> tuple[NDArray[np.float64], HeadPose]:
     """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose."""
     filled = fill_gaps(points, present)
     pose = fit_head_pose(filled)

@@ -28,9 +28,7 @@ class LipModel:
         closed_open_in: `open_in` that closed lips measure, in eye distances.
     """
 
-    def __init__(
-        self, weights: NDArray[np.floating], closing: NDArray[np.floating], closed_open_in: float
-    ) -> None:
+    def __init__(self, weights: NDArray[np.floating], closing: NDArray[np.floating], closed_open_in: float) -> None:
         expected = (NUM_CHANNELS, len(MOVED), 3)
         if weights.shape != expected or closing.shape != (NUM_CHANNELS,):
             raise WeightsError(

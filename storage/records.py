@@ -14,9 +14,6 @@ from errors import LipwrightError
 
 LoopMode = Literal["pingpong", "loop", "hold"]
 
-# Part of every avatar key: raised when the analysis changes, so that an old analysis is never taken for a new one.
-ANALYSIS_VERSION = 1
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -192,7 +189,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def avatar_key(source_sha256: str, face: str) -> str:
-    """The cache key of one analysis: the same source and face choice give the same 32 hexadecimal digits."""
-    text = f"{ANALYSIS_VERSION}\n{source_sha256}\n{face}"
+def avatar_key(source_sha256: str, face: str, analysis_version: str) -> str:
+    """The cache key of one analysis: equal source, face choice and version give the same 32 hexadecimal digits."""
+    text = f"{analysis_version}\n{source_sha256}\n{face}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

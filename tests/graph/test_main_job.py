@@ -41,6 +41,7 @@ def wait_until_final(client: httpx.Client, job_id: str) -> dict[str, Any]:
 def audio_seconds(path: Path) -> float:
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
+        assert stream.duration is not None and stream.time_base is not None
         return float(stream.duration * stream.time_base)
 
 

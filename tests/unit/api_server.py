@@ -54,7 +54,7 @@ class MemoryService:
         self.requests.append(request)
         job_id = new_id()
         self.files.take_upload(request.audio.key, self.files.audio_path(job_id))
-        key = avatar_key(request.video.sha256, request.options.face) if request.video else "0" * 32
+        key = avatar_key(request.video.sha256, request.options.face, "1") if request.video else "0" * 32
         job = self.table.insert_job(
             JobRecord(
                 id=job_id,
@@ -90,7 +90,7 @@ class MemoryService:
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         now = utc_now()
-        key = avatar_key(request.video.sha256, request.face)
+        key = avatar_key(request.video.sha256, request.face, "1")
         self.files.avatar_dir(key)
         self.files.take_upload(request.video.key, self.files.avatar_source_path(key))
         return self.table.put_avatar(

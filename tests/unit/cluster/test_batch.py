@@ -46,7 +46,7 @@ class LocalDirector:
             id=new_id(),
             options=request.options,
             audio=request.audio,
-            avatar_key=avatar_key(request.video.sha256, request.options.face),
+            avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
             created_at=utc_now(),
         )
         self._files.job_dir(job.id)

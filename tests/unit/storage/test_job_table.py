@@ -119,7 +119,7 @@ def test_segments(table: JobTable) -> None:
 
 
 def test_avatars(table: JobTable) -> None:
-    key = avatar_key("00", "largest")
+    key = avatar_key("00", "largest", "1")
     avatar = table.put_avatar(_avatar(key, face="{", label="v.mp4"))
     assert table.get_avatar(avatar.id) == table.find_avatar(key) == avatar
     assert table.put_avatar(_avatar(key)).id == avatar.id, "a key keeps its id"
@@ -134,7 +134,7 @@ def test_avatars(table: JobTable) -> None:
 
 
 def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
-    keys = [avatar_key(str(number), "largest") for number in range(5)]
+    keys = [avatar_key(str(number), "largest", "1") for number in range(5)]
     for number, key in enumerate(keys):
         table.put_avatar(_avatar(key, pinned=number == 0))
     job = table.insert_job(_job(avatar_key=keys[1]))
