@@ -61,12 +61,12 @@ async def call_stage(stage: str, start: Callable[[], Sent], bounds: CallBounds) 
         try:
             return await asyncio.wait_for(response, max(0.0, deadline - loop.time()))
         except asyncio.CancelledError:
-            response.cancel()
+            response.cancel()  # type: ignore[no-untyped-call]
             raise
         except TimeoutError as error:
             if isinstance(error, LipwrightError):
                 raise _unwrapped(error) from None
-            response.cancel()
+            response.cancel()  # type: ignore[no-untyped-call]
             message = f"{stage}: expected an answer within {bounds.timeout_s:.0f} s, found none"
             raise StageTimeoutError(message) from None
         except BackPressureError:

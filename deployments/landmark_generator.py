@@ -81,8 +81,8 @@ class LandmarkGenerator:
         self._num_threads = num_threads
         self._tracker = FaceTracker(num_threads=num_threads, device=device)
         self._speech_to_mouth = SpeechToMouth(num_threads=num_threads, device=device)
-        self._readers = Loaded(4, FrameReader.close)
-        self._avatars = Loaded(8)
+        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(4, FrameReader.close)
+        self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def track(
         self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
-from deployments.replica import Loaded, claim_threads
+from deployments.replica import Loaded, claim_threads, run_to_end
 from media.joiner import join_segments
 from media.planes import Planes
 from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
@@ -54,8 +55,8 @@ class Studio:
         self._config = config
         self._face_synthesis = face_synthesis
         self._num_threads = claim_threads()
-        self._readers = Loaded(4, FrameReader.close)
-        self._avatars = Loaded(8)
+        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(4, FrameReader.close)
+        self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
         """Check inputs before anything is promised.
@@ -89,13 +90,13 @@ class Studio:
             step = self._chunk_frames(source.info)
             for start in range(0, len(drive), step):
                 piece = drive.slice(start, min(start + step, len(drive)))
-                frames, faces = await asyncio.to_thread(_decode_and_cut, reader, avatar, piece)
+                frames, faces = await run_to_end(partial(_decode_and_cut, reader, avatar, piece))
                 window.append(_Pending(frames, faces, self._synthesize(engine, faces)))
                 if len(window) >= render.chunk_window:
                     await _write(writer, window.popleft())
             while window:
                 await _write(writer, window.popleft())
-            segment = await asyncio.to_thread(writer.finish)
+            segment = await run_to_end(writer.finish)
         except BaseException:
             for pending in window:
                 pending.patches.cancel()
@@ -147,4 +148,4 @@ async def _write(writer: SegmentWriter, pending: _Pending) -> None:
         for number, frame in enumerate(pending.frames):
             writer.write(frame, patches.patch(number))
 
-    await asyncio.to_thread(encode)
+    await run_to_end(encode)
