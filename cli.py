@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from client import Client, ClientError
@@ -116,6 +116,29 @@ def download_job(
         print(f"{out}: {Client(server).download(job_id, out)} bytes")
 
 
+class _StageBars:
+    """One bar for each stage that a job goes through: rendering counts frames, the others only run."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._task = TaskID(0)
+
+    def show(self, job: dict[str, Any]) -> None:
+        """Follow `job` to its present stage and progress."""
+        if job["stage"] != self._stage:
+            if self._stage:
+                self._bar.update(self._task, total=1, completed=1)
+                self._bar.stop_task(self._task)
+            if job["status"] not in ("queued", "running"):
+                return
+            self._stage = job["stage"]
+            self._task = self._bar.add_task(self._stage, total=None, frames="")
+        if self._stage == "rendering" and job["num_frames"]:
+            done, total = job["num_frames_done"], job["num_frames"]
+            self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
+
+
 def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[str, str]) -> dict[str, Any]:
     """Submit, follow and download one job; Ctrl-C cancels it."""
     job = client.submit(video, audio, options)
@@ -127,11 +150,10 @@ def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[
     )
     try:
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(job["stage"], total=1.0, frames="")
+            stages = _StageBars(bar)
             for seen in client.follow(job["id"]):
                 job = seen
-                frames = f"{job['num_frames_done']}/{job['num_frames']} frames" if job["num_frames"] else ""
-                bar.update(task, completed=job["progress"], description=job["stage"], frames=frames)
+                stages.show(job)
     except KeyboardInterrupt:
         with contextlib.suppress(ClientError, httpx.HTTPError):
             client.request("DELETE", f"/v1/jobs/{job['id']}")
