@@ -128,7 +128,8 @@ class _StageBars:
         """Follow `job` to its present stage and progress."""
         if job["stage"] != self._stage:
             if self._stage:
-                self._bar.update(self._task, total=1, completed=1)
+                frames = f"{job['num_frames']} frames" if self._stage == "rendering" else ""
+                self._bar.update(self._task, total=1, completed=1, frames=frames)
                 self._bar.stop_task(self._task)
             if job["status"] not in ("queued", "running"):
                 return

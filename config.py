@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_ROOT = Path(__file__).resolve().parent
+
+
+def _beside_this_file(path: Path) -> Path:
+    """An absolute path: replicas have working folders of their own, on several machines."""
+    return _ROOT / path
 
 
 class _Frozen(BaseModel):
@@ -53,7 +61,11 @@ class JobConfig(_Frozen):
 class PipelineConfig(_Frozen):
     """Everything that `graph.build` needs. Serve's own options stand in serve_config.yaml, not here."""
 
-    data_dir: Path = Field(Path("data"), description="Job table, uploads, avatars and results.")
+    data_dir: Annotated[Path, AfterValidator(_beside_this_file)] = Field(
+        Path("data"),
+        validate_default=True,
+        description="Job table, uploads, avatars, results. Relative to the folder of this file and serve_config.yaml.",
+    )
     engine: str = Field("warp", description="Engine of a job that names none.")
     limits: MediaLimits = MediaLimits()
     render: RenderConfig = RenderConfig()

@@ -89,9 +89,6 @@ def running_service(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
     import ray  # seconds to import: the other commands do without
 
-    if is_quiet:
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         ray.init(
             address="local",
@@ -101,6 +98,8 @@ def running_service(
             logging_level=logging.ERROR if is_quiet else logging.INFO,
             runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
         )
+        if is_quiet:
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Ray sets it anew when it starts
         _deploy(config)
         url = f"http://{_reachable(host)}:{config['http_options']['port']}"
         _wait_until_ready(url, config["applications"][0]["name"])

@@ -2,83 +2,124 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
 from pydantic import ValidationError
 from ray import serve
+from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from config import PipelineConfig
 from deployments.director_client import DirectorClient
 from errors import ConfigError, StageTimeoutError
 
+_ROOT = Path(__file__).resolve().parents[1]
 _START_S = 300.0  # weights are loaded on machines that may have to be started first
-_LOOK_S = 0.5
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
-class ServedApplication:
-    """What a Serve config says of Lipwright.
+class RunningApplication:
+    """Lipwright as it runs on this cluster.
 
     Attributes:
-        file: The Serve config.
-        name: The application's name on the cluster.
-        pipeline: Its arguments.
+        director: Its job service.
+        pipeline: What it was built with; a caller's own file may say otherwise.
     """
 
-    file: Path
-    name: str
+    director: DirectorClient
     pipeline: PipelineConfig
 
 
-def read_application(serve_config: Path) -> ServedApplication:
-    """Read the one application of a Serve config.
+@dataclass(frozen=True)
+class ServeConfig:
+    """A Serve config with one application.
+
+    Attributes:
+        content: The whole file.
+        name: The application's name on the cluster.
+    """
+
+    content: dict[str, Any]
+    name: str
+
+
+def read_serve_config(path: Path) -> ServeConfig:
+    """Read and check a Serve config.
 
     Raises:
         ConfigError: The file cannot be used.
     """
     try:
-        parsed = ServeDeploySchema.model_validate(yaml.safe_load(serve_config.read_text(encoding="utf-8")))
-        (application,) = parsed.applications
-        return ServedApplication(serve_config, application.name, PipelineConfig.model_validate(application.args))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        (application,) = ServeDeploySchema.model_validate(content).applications
+        PipelineConfig.model_validate(application.args)
     except (OSError, yaml.YAMLError, ValidationError, ValueError) as error:
-        raise ConfigError(f"{serve_config}: expected a Serve config with one application, found: {error}") from error
+        raise ConfigError(f"{path}: expected a Serve config with one application, found: {error}") from error
+    return ServeConfig(content, application.name)
 
 
 @contextmanager
-def running_director(application: ServedApplication) -> Iterator[DirectorClient]:
-    """Yield the Director of the running application. One that was started for the block is deleted after it.
+def running_application(serve_config: Path | None = None) -> Iterator[RunningApplication]:
+    """Yield the running application. One that had to be started for the block ends with it.
+
+    Args:
+        serve_config: Names the application, and says how to start it. None takes the file for this cluster: the one
+            with GPU shares if the cluster has a GPU.
 
     Raises:
+        ConfigError: The file cannot be used, there is no cluster, or the application's start fails.
         StageTimeoutError: The application does not come up.
-        ConfigError: Its start fails.
     """
-    ray.init(address="auto", log_to_driver=False)
-    started_here = application.name not in serve.status().applications
     try:
-        if started_here:
-            _deploy(application.file)
-        _wait_until_running(application.name)
-        yield DirectorClient(serve.get_deployment_handle("Director", application.name))
+        context = ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise ConfigError("expected a running Ray cluster (`ray start --head`), found none") from error
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        config = read_serve_config(serve_config or _config_for_cluster())
+        dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
+        with _deployed(config, dashboard):
+            _wait_until_running(config.name)
+            director = DirectorClient(serve.get_deployment_handle("Director", config.name))
+            yield RunningApplication(director, _pipeline(config.name, dashboard))
     finally:
-        if started_here:
-            serve.delete(application.name)
         ray.shutdown()
 
 
-def _deploy(serve_config: Path) -> None:
-    command = Path(sys.executable).with_name("serve")
-    done = subprocess.run([command, "deploy", serve_config], capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        raise ConfigError(f"{serve_config}: `serve deploy` failed: {done.stderr.strip()}")
+def _config_for_cluster() -> Path:
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    return _ROOT / ("serve_config.yaml" if has_gpu else "serve_config.cpu.yaml")
+
+
+@contextmanager
+def _deployed(config: ServeConfig, dashboard: ServeSubmissionClient) -> Iterator[None]:
+    """Have the application deployed during the block, and leave Serve as it was found."""
+    before = serve.status()
+    if config.name in before.applications:
+        yield
+        return
+    has_serve = bool(before.proxies or before.applications)
+    # Nobody else knows of this application, so it opens no port. Proxies cannot be changed later, hence the shutdown.
+    content = config.content if has_serve else config.content | {"proxy_location": "Disabled"}
+    try:
+        try:
+            dashboard.deploy_applications(content)
+        except RuntimeError as error:
+            raise ConfigError(f"The cluster does not take the Serve config: {error}") from error
+        yield
+    finally:
+        serve.delete(config.name)
+        if not has_serve and not serve.status().applications:
+            serve.shutdown()
 
 
 def _wait_until_running(name: str) -> None:
@@ -91,3 +132,15 @@ def _wait_until_running(name: str) -> None:
             raise ConfigError(f"The application {name} failed to start: {application.message}")
         time.sleep(_LOOK_S)
     raise StageTimeoutError(f"The application {name}: expected to be running within {_START_S:.0f} s, found it is not.")
+
+
+def _pipeline(name: str, dashboard: ServeSubmissionClient) -> PipelineConfig:
+    """What the application was really deployed with.
+
+    Raises:
+        ConfigError: It was not deployed from a Serve config, so that nobody knows where its files lie.
+    """
+    deployed = dashboard.get_serve_details()["applications"][name].get("deployed_app_config")
+    if deployed is None:
+        raise ConfigError(f"The application {name}: expected one deployed from a Serve config, found another.")
+    return PipelineConfig.model_validate(deployed.get("args", {}))

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import typer
 
-from cluster.application import read_application, running_director
+from cluster.application import RunningApplication, running_application
 from cluster.manifest import Pair, read_manifest
 from deployments.job_service import JobService
 from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
@@ -149,32 +149,33 @@ def _copy_whole(source: Path, out: Path) -> None:
 def main(
     manifest: Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')],
     out: Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")] = None,
-    serve_config: Annotated[Path, typer.Option(help="The running application's configuration.")] = Path(
-        "serve_config.yaml"
-    ),
+    serve_config: Annotated[
+        Path | None, typer.Option(help="How to start the service if it is not running; by default, as ships.")
+    ] = None,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
     pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
 ) -> None:
     """Render every pair of MANIFEST; the exit status is 0 only if all succeeded."""
+    limits = BatchLimits(max_in_flight, pair_timeout_s)
     try:
         pairs = read_manifest(manifest, out)
-        application = read_application(serve_config)
+        with running_application(serve_config) as application:
+            num_failed = asyncio.run(_print_reports(application, pairs, limits))
     except LipwrightError as error:
         print(error, file=sys.stderr)
         raise SystemExit(_WRONG_MANIFEST if isinstance(error, InputError) else 1) from None
-
-    async def run(jobs: JobService) -> int:
-        config = application.pipeline
-        batch = Batch(jobs, FileStore(config.data_dir), config.engine, BatchLimits(max_in_flight, pair_timeout_s))
-        num_failed = 0
-        async for report in batch.run(pairs):
-            print(json.dumps(report, ensure_ascii=False), flush=True)
-            num_failed += report["status"] != JobStatus.SUCCEEDED.value
-        return num_failed
-
-    with running_director(application) as director:
-        num_failed = asyncio.run(run(director))
     raise SystemExit(1 if num_failed else 0)
+
+
+async def _print_reports(application: RunningApplication, pairs: Sequence[Pair], limits: BatchLimits) -> int:
+    """Run the batch and return the number of pairs that failed."""
+    pipeline = application.pipeline
+    batch = Batch(application.director, FileStore(pipeline.data_dir), pipeline.engine, limits)
+    num_failed = 0
+    async for report in batch.run(pairs):
+        print(json.dumps(report, ensure_ascii=False), flush=True)
+        num_failed += report["status"] != JobStatus.SUCCEEDED.value
+    return num_failed
 
 
 if __name__ == "__main__":
