@@ -16,13 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.material import make_presenter, make_speech, num_frames_of
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
+from client import Client
 from config import RenderConfig
 
 SIZES = ((512, 512), (1920, 1080))
@@ -70,7 +70,8 @@ def _through_graph(presenters: dict[str, Path], lengths: tuple[float, float], fo
     from service import running_service
 
     start = time.monotonic()
-    with running_service(data_dir=folder / "data") as url, httpx.Client(base_url=url, timeout=60) as client:
+    with running_service(data_dir=folder / "data") as url:
+        client = Client(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)
         short, long = (make_speech(seconds, folder) for seconds in lengths)

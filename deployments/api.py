@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from config import PipelineConfig
 from deployments import problem
@@ -30,7 +31,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
             raise ReplicaLostError("Not every stage answers yet.")
         return Health()
 
-    app = FastAPI(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
+    app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
     problem.install(app)
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))

@@ -18,6 +18,7 @@ from config import PipelineConfig
 from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
 from deployments.replica import Loaded, claim_threads, run_to_end
+from media.frame_memory import return_freed_frames
 from media.joiner import join_segments
 from media.planes import Planes
 from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
@@ -28,7 +29,8 @@ from models.drive import Drive
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cut import cut_faces
 
-_MAX_CHUNK_BYTES = 64 * 1024**2  # decoded frames of one chunk
+_MAX_CHUNK_BYTES = 48 * 1024**2  # decoded frames of one chunk
+_MAX_IDLE_READERS = 2
 
 
 class Probed(NamedTuple):
@@ -52,10 +54,11 @@ class Studio:
 
     def __init__(self, config: PipelineConfig, face_synthesis: DeploymentHandle[Any]) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
+        return_freed_frames()
         self._config = config
         self._face_synthesis = face_synthesis
         self._num_threads = claim_threads()
-        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(4, FrameReader.close)
+        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(_MAX_IDLE_READERS, FrameReader.close)
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
@@ -102,7 +105,7 @@ class Studio:
                 pending.patches.cancel()
             await asyncio.to_thread(reader.close)
             raise
-        self._readers.put((source.path, int(drive.source_index[-1]) + 1), reader)
+        await asyncio.to_thread(self._park, reader, source, drive)
         self._avatars.put(avatar_dir, avatar)
         return segment
 
@@ -119,6 +122,14 @@ class Studio:
     def _open(self, source: SourceVideo) -> FrameReader:
         cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
         return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
+
+    def _park(self, reader: FrameReader, source: SourceVideo, drive: Drive) -> None:
+        """Keep a reader that the next segment can decode on from; one that went back holds frames and is closed."""
+        last = drive.source_index[-2:].tolist()
+        if last[-1] > last[0]:
+            self._readers.put((source.path, last[-1] + 1), reader)
+        else:
+            reader.close()
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         frame_bytes = info.width * info.height * 3 // 2

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -31,19 +31,23 @@ from media.reader import FrameReader
 from models.drive import Drive, plan_drive
 from models.exemplar_bank import BankBuilder, ExemplarBank
 from models.exemplar_path import PathState
+from models.face_points import INNER_LOWER, INNER_UPPER
 from models.face_region import FaceRegion
 from models.face_track import FaceTrack, RawLandmarks, finish_track
-from models.lip_model import LipModel
+from models.lip_model import LipModel, lip_gaps
 from models.mouth_calibration import MouthCalibration
+from models.mouth_shape import measure
 from models.speech_to_mouth import MouthBlock
+from models.warp.lip_edges import inner_lip_shifts, move_inner_lips
 from models.warp.masks import draw_masks
 
 # Part of the key of cached avatars: change it when a change here or in the tracking makes old folders wrong.
-AVATAR_VERSION = "1"
+AVATAR_VERSION = "2"
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
 # worth copying.
 _TALKING_STD = 0.008
+_LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 
 
@@ -135,7 +139,7 @@ class Avatar:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (_INFO_FILE, _CALIBRATION_FILE):
             (folder / stale).unlink(missing_ok=True)
-        track = finish_track(raw.points, raw.present)
+        track = _finish_track(raw, reader)
         region = FaceRegion.of(track)
         talks = _talks(track)
         if talks:
@@ -177,6 +181,23 @@ def _load_calibration(folder: Path) -> MouthCalibration:
         return MouthCalibration.default()
     with np.load(path, allow_pickle=False) as stored:
         return MouthCalibration(stored["gain"], stored["bias"])
+
+
+def _finish_track(raw: RawLandmarks, reader: FrameReader) -> FaceTrack:
+    track = finish_track(raw.points, raw.present)
+    if not track.is_rest_closed_by_model:
+        return track
+    # The mouth is open throughout; what closes it has to know where its lips end.
+    shown = np.flatnonzero(raw.present)
+    looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _LIP_FRAMES).astype(int)])
+    pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
+    shifts = [inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures]
+    track = finish_track(move_inner_lips(raw.points, np.median(shifts, 0)), raw.present)
+    rest = track.rest.copy()
+    gaps = lip_gaps(rest[None])[0]  # the lip model leaves what the mesh would measure; true edges touch
+    rest[list(INNER_UPPER), 1] -= gaps / 2
+    rest[list(INNER_LOWER), 1] += gaps / 2
+    return replace(track, rest=rest, shape=track.shape + measure(track.rest[None]) - measure(rest[None]))
 
 
 def _talks(track: FaceTrack) -> bool:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, parting
+from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import MouthAxes, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.seam import MouthAxes, behind_lip, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
 _F32 = NDArray[np.float32]
@@ -201,10 +201,14 @@ class _Face:
         if chunk.own_teeth[self.face] > 0:
             grid_x, grid_y = (axis[0] for axis in _grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
-            inside = inside_alpha(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)[0]
+            shift, inside = behind_lip(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
+            across = self.own_axes.along[0] * np.array([1, -1], np.float32)
+            place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = _apply(self._read(int(chunk.exemplar[self.face]), place), colour)
-            parted = _double(parting(coords, chunk.eye_distance[one] / 2)[0])
-            interior = _mix(interior, own, chunk.own_teeth[self.face] * inside * parted)
+            unit = chunk.eye_distance[one] / 2
+            own.y[:] *= _double(lip_shadow(coords, unit)[0])
+            parted = _double(parting(coords, unit)[0])
+            interior = _mix(interior, own, chunk.own_teeth[self.face] * inside[0] * parted)
         return interior
 
 

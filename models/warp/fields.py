@@ -25,7 +25,9 @@ LAYERS = (UPPER_ROWS, LOWER_ROWS)
 # in the exemplar and in the exemplar that it fades with.
 FRAME, TEXTURE, EXEMPLAR, FADE = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)
 NUM_CHANNELS = 8
-_INSET = 0.25  # of the way from the inner edge of a lip to its middle
+# Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
+_INSET, _CLOSED_INSET = 0.25, 0.6
+_CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown = chunk.crop_points[chunk.exemplar]
-    sources = (chunk.crop_points[chunk.base], _inset_lips(shown, chunk.own_teeth), chunk.crop_points[fade])
+    sources = (chunk.crop_points[chunk.base], _inset_lips(shown, target, chunk.own_teeth), chunk.crop_points[fade])
     shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
@@ -69,15 +71,25 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     )
 
 
-def _inset_lips(points: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+def _inset_lips(
+    points: NDArray[np.float32], target: NDArray[np.float64], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """(N, P, 2) points whose inner lips lie a little inside the flesh.
 
     The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line.
     """
     inset = points.copy()
+    ratio = _mean_gaps(target) / np.maximum(_mean_gaps(points), 1.0)
+    closed = (1 - ratio / _CLOSING_SHARE).clip(0, 1)
+    inset_share = (share * (_INSET + (_CLOSED_INSET - _INSET) * closed)).astype(np.float32)
     for inner, middle in ((INNER_UPPER_ROWS, MIDDLE_UPPER_ROWS), (INNER_LOWER_ROWS, MIDDLE_LOWER_ROWS)):
-        inset[:, inner] += _INSET * share[:, None, None] * (points[:, middle] - points[:, inner])
+        inset[:, inner] += inset_share[:, None, None] * (points[:, middle] - points[:, inner])
     return inset
+
+
+def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(N,) pixels between the inner lips."""
+    return np.asarray(np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1).mean(1))
 
 
 def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:

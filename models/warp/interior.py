@@ -57,10 +57,10 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     height = gap * 0.55 * (1 - 0.7 * edge**2)
     tongue = ((y - lower + height) / (0.8 * height).clip(min=1.0)).clip(0, 1)
     tongue = tongue * tongue * (3 - 2 * tongue) * ((gap / unit - 0.05) / 0.08).clip(0, 1)
-    luma = luma + 0.75 * tongue * (0.50 * skin_y - luma)
-    chroma_u = 128 + (skin_u - 128) * 0.55 + 0 * x
+    luma = luma + 0.9 * tongue * (0.6 * skin_y - luma)
+    chroma_u = 128 + (skin_u - 128) * 0.6 + 0 * x
     red = 1 - (1 - tongue) * parted  # of the tongue, and of lips that touch
-    chroma_v = 128 + (skin_v - 128) * (0.55 + 0.45 * red) + 3 * red
+    chroma_v = 128 + (skin_v - 128) * (0.75 + 0.35 * red) + 1 + 4 * red
     cover, light = _teeth(xp, x * half_width / unit, y, seam, unit)
     cover, light = cover * parted, light * parted
     shadow = 0.70 + 0.30 * ((y - upper) / (0.040 * unit)).clip(0, 1)
@@ -75,10 +75,16 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     return xp.stack([flat + _FLATTEN * (luma * dark - flat), chroma_u, chroma_v], 1)
 
 
+def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
+    """(T, h, w) what the upper lip leaves of the light on a source's own teeth."""
+    depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
+    return 0.78 + 0.22 * depth.clip(0, 1)
+
+
 def parting(coords: MouthCoords, eye_distance: Any) -> Any:
     """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
-    return ((gap - 0.01) / 0.03).clip(0, 1)
+    return ((gap - 0.022) / 0.026).clip(0, 1)
 
 
 def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:

@@ -104,3 +104,23 @@ def inside_alpha(coords: MouthCoords, shrink: float = 0.0) -> Any:
     above = ((lower - y - rim) / feather + 0.25).clip(0, 1)
     beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
+
+
+def behind_lip(coords: MouthCoords, shrink: float) -> tuple[Any, Any]:
+    """Looks behind the upper lip: what it hides is taken from just below its edge.
+
+    Args:
+        coords: Mouth coordinates in the picture that is read.
+        shrink: Mouth half-widths to keep away from the lips.
+
+    Returns:
+        (T, h, w) pixels across the mouth by which a place has to move, and (T, h, w) how far it then shows the inside
+        of the mouth, 0 to 1.
+    """
+    x, y, upper, lower, half_width = coords
+    feather = (0.045 * half_width).clip(min=1.0)
+    rim = shrink * half_width
+    shift = (upper + rim - y).clip(min=0)
+    above = ((lower - y - shift - rim) / feather + 0.25).clip(0, 1)
+    beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
+    return shift, above * beside * ((lower - upper) / feather).clip(0, 1)

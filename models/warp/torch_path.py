@@ -13,10 +13,10 @@ from torch import Tensor
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, parting
+from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import TEXTURE, border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import MouthAxes, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.seam import MouthAxes, behind_lip, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
 
@@ -154,9 +154,12 @@ class _Faces:
         y, uv = _double(drawn[:, :1]), drawn[:, 1:]
         if chunk.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
-            inside = inside_alpha(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)[:, None]
+            shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
+            across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
+            place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._read(chunk.exemplar, place), colour)
-            weight = inside * self._column(chunk.own_teeth) * _double(parting(coords, unit)[:, None])
+            own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
+            weight = inside[:, None] * self._column(chunk.own_teeth) * _double(parting(coords, unit)[:, None])
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
         return y, uv
 

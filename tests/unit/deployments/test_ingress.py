@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,4 +212,10 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     assert all(field.get("description") for field in form["properties"].values())
     assert set(submit["responses"]) == {"202", "404", "409", "413", "422", "429", "503", "504"}
     assert "application/problem+json" in submit["responses"]["429"]["content"]
-    assert http.get("/docs").status_code == 200
+    page = http.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) >= 2
+    # The page works on a machine without a network: everything that it loads is served here.
+    assert all(http.get(address).status_code == 200 for address in loaded if address.startswith("/"))
+    assert not [address for address in loaded if not address.startswith("/")]

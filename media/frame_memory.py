@@ -1,0 +1,25 @@
+"""What happens to the memory of frames that nobody holds any more."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Final
+
+# malloc.h
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+_FRAME_BYTES: Final = 256 * 1024
+_MAX_ARENAS: Final = 2
+
+
+def return_freed_frames() -> None:
+    """Make this process give memory of a frame's size back to the system when it is freed.
+
+    glibc raises its threshold for separate mappings to the largest block that was ever freed, and keeps an arena per
+    thread: the frames of one job would stay with the process, scattered over the arenas. Elsewhere nothing is done.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _FRAME_BYTES)
+        mallopt(_M_ARENA_MAX, _MAX_ARENAS)

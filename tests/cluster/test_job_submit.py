@@ -1,0 +1,120 @@
+"""`ray job submit -- python -m cluster.batch` on a real cluster: with nothing running, and beside the API."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import httpx
+import numpy as np
+import pytest
+
+NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
+DEPLOY_S = 60.0
+
+pytestmark = pytest.mark.slow
+
+
+class Done(Protocol):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Cluster(Protocol):
+    """`LocalCluster` of conftest.py."""
+
+    def run(self, *command: str) -> Done: ...
+    def submit_job(self, *entrypoint: str) -> Done: ...
+    def serve_status(self) -> dict[str, Any]: ...
+
+
+def _manifest(folder: Path, samples: Path, *pairs: dict[str, str]) -> Path:
+    """Write `pairs`; their inputs are sample files by name, or files beside the manifest."""
+    for pair in pairs:
+        for name in ("video", "audio"):
+            if (samples / pair[name]).is_file():
+                pair[name] = str(samples / pair[name])
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(json.dumps(pair) for pair in pairs), encoding="utf-8")
+    return path
+
+
+def _reports(done: Done) -> dict[int, dict[str, Any]]:
+    """The JSON lines of a job by the manifest's line. The tail of a failed job's log is printed once more."""
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"line"')]
+    return {report["line"]: report for report in reports}
+
+
+def _frames(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Luma of every frame, (N, H, W); the sound has to last as long as the picture."""
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert video.duration and video.time_base and audio.duration and audio.time_base
+        assert abs(float(video.duration * video.time_base - audio.duration * audio.time_base)) <= 1 / 25
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
+    return np.stack(frames)
+
+
+def test_three_pairs_of_which_one_is_bad(cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
+    manifest = _manifest(
+        tmp_path,
+        samples,
+        {"video": "portrait.jpg", "audio": "speech_short.wav", "out": "portrait.mp4"},
+        {"video": "portrait.jpg", "audio": "noise.wav", "out": "bad.mp4"},
+        {"video": "presenter.mp4", "audio": "speech_short.wav", "out": "sub/presenter.mp4", "loop": "loop"},
+    )
+    out = tmp_path / "results"
+    batch = ("python", "-m", "cluster.batch", str(manifest), "--out", str(out), "--serve-config", str(serve_config))
+    done = cluster.submit_job(*batch)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "failed with exit code 1" in done.stdout + done.stderr
+    reports = _reports(done)
+    assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"], reports
+    assert reports[2]["error"]["code"] == "media_invalid"
+    assert "noise.wav" in reports[2]["error"]["message"]
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.mp4")} == {"portrait.mp4", "sub/presenter.mp4"}
+    still = _frames(out / "portrait.mp4")
+    assert len(still) == len(_frames(out / "sub" / "presenter.mp4")) == NUM_FRAMES
+    change = np.abs(still.astype(np.int16) - still[0]).max(axis=0)
+    assert (change > 40).sum() > 20, "the lips of a still picture move"
+    # The batch started the application, so it took it down, and Serve with it.
+    status = cluster.serve_status()
+    assert (status["applications"], status["proxies"]) == ({}, {})
+
+
+def test_the_batch_and_the_api_share_one_application_on_two_nodes(
+    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
+) -> None:
+    deployed = cluster.run("serve", "deploy", str(serve_config))
+    assert deployed.returncode == 0, deployed.stderr
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}") as client:
+        _wait_until_ready(client)
+        manifest = _manifest(tmp_path, samples, {"video": "portrait.jpg", "audio": "speech.wav", "out": "a.mp4"})
+        done = cluster.submit_job("python", "-m", "cluster.batch", str(manifest))  # nobody names the data folder
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(_frames(tmp_path / "a.mp4")) == _reports(done)[1]["num_frames"] == 125
+        (job,) = client.get("/v1/jobs", params={"limit": 1}).json()["jobs"]
+    assert job["id"] == _reports(done)[1]["job_id"]
+    application = cluster.serve_status()["applications"]["lipwright"]
+    assert application["status"] == "RUNNING", "a batch leaves alone what it did not start"
+    # One Studio a node, so both run only if they are on two nodes.
+    assert application["deployments"]["Studio"]["replica_states"] == {"RUNNING": 2}
+
+
+def _wait_until_ready(client: httpx.Client) -> None:
+    deadline = time.monotonic() + DEPLOY_S
+    while True:
+        try:
+            if client.get("/readyz", timeout=10).status_code == 200:
+                return
+        except httpx.HTTPError as error:
+            last: object = error
+        else:
+            last = "not ready"
+        assert time.monotonic() < deadline, last
+        time.sleep(0.2)
