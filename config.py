@@ -41,7 +41,7 @@ class RenderConfig(_Frozen):
     segment_window: int = Field(2, ge=1, description="Segments of one job in flight.")
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
     max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
-    reader_cache_bytes: int = Field(96 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
+    reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
     preset: str = Field("veryfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")

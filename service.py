@@ -58,8 +58,8 @@ def local_config(path: Path, host: str, port: int, data_dir: Path | None) -> dic
         config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
     except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: expected a Serve config with an application, got {error!r}.") from error
-    # Replicas have working folders of their own, so that only an absolute path means the same to all of them.
-    arguments["data_dir"] = str(Path(data_dir or arguments.get("data_dir", "data")).absolute())
+    if data_dir is not None:
+        arguments["data_dir"] = str(data_dir.absolute())
     config["proxy_location"] = "HeadOnly"
     return dict(config)
 

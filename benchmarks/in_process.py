@@ -6,11 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
+from benchmarks.material import FPS
 from config import MediaLimits, RenderConfig
 from deployments.segments import plan_blocks
 from media.audio import extract_speech
@@ -46,20 +50,30 @@ class StageClock:
 
 
 def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
-    """CPU ms a frame of decoding up to `num_frames` of `video` and encoding them untouched, with the job's settings."""
-    with av.open(str(video)) as source, av.open("/dev/null", "w", format="mp4") as target:
-        stream = source.streams.video[0]
-        stream.thread_type = "AUTO"
+    """CPU ms a frame of decoding `num_frames` of `video`, played over and over, and encoding them untouched.
+
+    Same encoder, crf, preset and threads as in a job; forward only, one copy less, one file instead of segments.
+    """
+    start = time.process_time()
+    with av.open("/dev/null", "w", format="mp4") as target:
         options = {"crf": str(render.crf), "preset": render.preset}
-        encoder = target.add_stream("libx264", rate=stream.average_rate or 25, options=options)
-        encoder.width, encoder.height, encoder.pix_fmt = stream.width, stream.height, "yuv420p"
-        start, num_done = time.process_time(), 0
-        for frame, _ in zip(source.decode(stream), range(num_frames), strict=False):
-            frame.pict_type = 0
+        encoder = target.add_stream("libx264", rate=FPS, options=options)
+        encoder.codec_context.thread_count = 1
+        encoder.codec_context.time_base = Fraction(1, FPS)
+        for number, frame in enumerate(islice(_over_and_over(video), num_frames)):
+            if number == 0:
+                encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
+            frame.pict_type, frame.pts, frame.time_base = PictureType.NONE, number, Fraction(1, FPS)
             target.mux(encoder.encode(frame))
-            num_done += 1
-        target.mux(encoder.encode())
-        return (time.process_time() - start) * 1000 / num_done
+        target.mux(encoder.encode(None))
+    return (time.process_time() - start) * 1000 / num_frames
+
+
+def _over_and_over(video: Path) -> Iterator[av.VideoFrame]:
+    while True:
+        with av.open(str(video)) as source:
+            source.streams.video[0].codec_context.thread_count = 1
+            yield from source.decode(source.streams.video[0])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a finished frame costs, beside the floor: `python -m benchmarks.render [--in-process]`.
 
 Writes benchmarks/results.json and prints a table. The floor is decoding the same frames and encoding them again with
-the same settings, measured in the same run; the machine's load cancels out of the ratio.
+the same settings, measured in the same run, so that most of the machine's load cancels out of the ratio.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.material import make_presenter, make_speech, num_frames_of
+from benchmarks.report import print_results
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
 from client import Client
 from config import RenderConfig
 
 SIZES = ((512, 512), (1920, 1080))
 RESULTS = Path(__file__).with_name("results.json")
-_SOURCE_SECONDS = 10.0
+_SOURCE_SECONDS = 4.0  # every job is longer than its source and plays it backward too
 _PACKAGES = ("ray", "torch", "onnxruntime", "av", "numpy", "opencv-python-headless")
 
 
 def main(
     in_process: Annotated[bool, typer.Option(help="Only the stages in one process, without Ray.")] = False,
-    seconds: Annotated[float, typer.Option(min=1, help="Speech of the measured job.")] = 10.0,
-    long_seconds: Annotated[float, typer.Option(min=1, help="Speech of the job whose memory is compared.")] = 120.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Speech of the measured job.")] = 20.0,
+    short_seconds: Annotated[float, typer.Option(min=1, help="Speech of the job whose memory is compared ...")] = 10.0,
+    long_seconds: Annotated[float, typer.Option(min=1, help="... with that of this one.")] = 120.0,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
     """Measure and print the cost of rendering."""
@@ -44,9 +44,9 @@ def main(
         presenters = {f"{w}x{h}": make_presenter(w, h, _SOURCE_SECONDS, folder) for w, h in SIZES}
         results["stages"] = {size: _staged(video, seconds, folder / size) for size, video in presenters.items()}
         if not in_process:
-            results["graph"] = _through_graph(presenters, (seconds, long_seconds), folder)
+            results["graph"] = _through_graph(presenters, seconds, (short_seconds, long_seconds), folder)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    _print(results)
+    print_results(results)
 
 
 def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     }
 
 
-def _through_graph(presenters: dict[str, Path], lengths: tuple[float, float], folder: Path) -> dict[str, Any]:
+def _through_graph(
+    presenters: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
+) -> dict[str, Any]:
     from benchmarks.in_process import floor_cpu_ms
     from service import running_service
 
@@ -74,16 +76,17 @@ def _through_graph(presenters: dict[str, Path], lengths: tuple[float, float], fo
         client = Client(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)
-        short, long = (make_speech(seconds, folder) for seconds in lengths)
         for size, video in presenters.items():
             avatar_id = create_avatar(client, video)
             measure_job(client, avatar_id, make_speech(1.0, folder))  # the first job opens files and warms caches
-            cost = measure_job(client, avatar_id, short)
-            floor = floor_cpu_ms(video, cost.num_frames, RenderConfig())
+            floor = floor_cpu_ms(video, num_frames_of(seconds), RenderConfig())
+            cost = measure_job(client, avatar_id, make_speech(seconds, folder))
             results[size] = {"floor_cpu_ms_per_frame": round(floor, 2), "job": cost.as_json()}
-            if "long_job" not in results:  # at the first size, before another size raises the peaks
-                job = measure_job(client, avatar_id, long).as_json()
-                results["long_job"] = {"size": size, "seconds": lengths[1], "job": job}
+            if "memory" not in results:  # at the first size, before another size raises the peaks
+                results["memory"] = {"size": size} | {
+                    f"{length:g} s": measure_job(client, avatar_id, make_speech(length, folder)).as_json()
+                    for length in lengths
+                }
     return results
 
 
@@ -103,33 +106,6 @@ def _installed(name: str) -> bool:
     except ModuleNotFoundError:
         return False
     return True
-
-
-def _print(results: dict[str, Any]) -> None:
-    console = Console()
-    table = Table("size", "stage", "CPU ms a frame", title="In one process, cached presenter")
-    for size, figures in results["stages"].items():
-        for stage, ms in figures["stages_cpu_ms_per_frame"].items():
-            table.add_row(size, stage, f"{ms:.2f}")
-        floor, total = figures["floor_cpu_ms_per_frame"], figures["total_cpu_ms_per_frame"]
-        table.add_row(size, "total", f"{total:.2f} = {total / floor:.2f} x the floor of {floor:.2f}", end_section=True)
-    console.print(table)
-    if (graph := results.get("graph")) is None:
-        return
-    table = Table("size", "process", "CPU ms a frame", title="Through the graph, all processes")
-    for size in results["stages"]:
-        job, floor = graph[size]["job"], graph[size]["floor_cpu_ms_per_frame"]
-        for process, ms in job["cpu_ms_per_frame_by_process"].items():
-            table.add_row(size, process, f"{ms:.2f}")
-        total = job["cpu_ms_per_frame"]
-        table.add_row(size, "total", f"{total:.2f} = {total / floor:.2f} x the floor of {floor:.2f}", end_section=True)
-    console.print(table)
-    console.print(f"Ready after {graph['ready_s']} s; idle: {graph['idle_cpu_seconds_per_second']} CPU s a second.")
-    long, short = graph["long_job"], graph[graph["long_job"]["size"]]["job"]["uss_mib"]
-    table = Table("process", "short job", f"{long['seconds']:g} s job", title="Peak unique memory, MiB")
-    for process, mib in long["job"]["uss_mib"].items():
-        table.add_row(process, f"{short.get(process, 0):.0f}", f"{mib:.0f}")
-    console.print(table)
 
 
 if __name__ == "__main__":

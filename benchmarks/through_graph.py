@@ -75,8 +75,10 @@ def measure_job(client: Client, avatar_id: str, audio: Path) -> JobCost:
     with MemoryPeaks() as peaks:
         with audio.open("rb") as file:
             files = {"audio": (audio.name, file)}
-            job = client.request("POST", "/v1/jobs", data={"avatar_id": avatar_id}, files=files).json()
-        for job in client.follow(job["id"]):  # noqa: B007 - the last one counts
+            accepted = client.request("POST", "/v1/jobs", data={"avatar_id": avatar_id}, files=files).json()
+        job: dict[str, Any] = accepted
+        for seen in client.follow(accepted["id"]):
+            job = seen
             if job["num_frames_done"] and not first_s:
                 first_s = time.monotonic() - start
     if job["status"] != "succeeded":

@@ -29,7 +29,7 @@ from models.drive import Drive
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cut import cut_faces
 
-_MAX_CHUNK_BYTES = 48 * 1024**2  # decoded frames of one chunk
+_MAX_CHUNK_BYTES = 32 * 1024**2  # decoded frames of one chunk
 _MAX_IDLE_READERS = 2
 
 

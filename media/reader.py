@@ -74,18 +74,27 @@ class FrameReader:
             MediaError: Nothing can be decoded there.
             MediaLimitError: A frame has more pixels than allowed.
         """
+        before = -1
         for index in indices:
             if not 0 <= index < self._info.num_frames:
                 raise ValueError(f"Expected an index in [0, {self._info.num_frames}), got {index = }.")
             frame = min(self._table.source_frame(index), self._num_decodable - 1)
             if frame not in self._kept:
                 self._decode_to(frame)
+            if frame < before:
+                self._drop_after(frame)
+            before = frame
             yield self._kept[min(frame, self._num_decodable - 1)]
 
     def close(self) -> None:
         """Closes the file; planes already handed out stay valid."""
         self._kept.clear()
         self._walker.close()
+
+    def _drop_after(self, frame: int) -> None:
+        """Lets go of what playing backward has passed."""
+        for passed in [kept for kept in self._kept if kept > frame]:
+            del self._kept[passed]
 
     def _decode_to(self, frame: int) -> None:
         """Decodes until `frame` is kept; what was kept before is let go."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.exemplar_path import ExemplarPath, PathState, Wanted, choose
 from models.face_points import MOVED
+from models.mouth_shape import TRACKED_GAIN
 from models.warp.controls import CONTROL_IDS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
 _TEETH_RANGE = 0.03
+# Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference.
+_OVERDRIVE = 0.4 * (1 / TRACKED_GAIN - 1)
 _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
 
 
@@ -85,12 +88,10 @@ def plan_drive(
     track = avatar.track
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
-    control = list(CONTROL_IDS)
-    deformed = avatar.lip_model.deform(track.rest, shape)[:, control]  # (T, L, 3)
-    moves = np.isin(control, MOVED)
-    target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
+    drawn = shape
     if avatar.bank is not None:
         path, state = choose(avatar.bank, _wanted(avatar, shape, source_index, forbidden), state)
+        drawn = shape + _OVERDRIVE * (shape - avatar.bank.shape[path.exemplar])
         shown = avatar.bank.shape[path.exemplar, 0]
         interior = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
     else:
@@ -101,6 +102,10 @@ def plan_drive(
         # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
         changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
         interior = np.where(shown >= _OWN_TEETH, changed, interior)
+    control = list(CONTROL_IDS)
+    deformed = avatar.lip_model.deform(track.rest, drawn)[:, control]  # (T, L, 3)
+    moves = np.isin(control, MOVED)
+    target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
     own = np.asarray(shown >= _OWN_TEETH, np.float32)
     drive = Drive(
         first_frame,

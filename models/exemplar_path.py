@@ -22,6 +22,7 @@ _CHANNEL_WEIGHTS = np.array([3.0, 1.0, 1.6, 0.8, 0.8, 0.8, 0.5, 1.0], np.float32
 _MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall not amplify its noise
 _POSE, _POSE_DEGREES = 0.25, 6.0
 _LIGHT, _LIGHT_LEVELS = 0.3, 12.0
+_STRETCHED = 3.0  # against exemplars less open than wanted: what stands between their lips would be stretched
 _SHARPNESS = 0.15
 _INSIDE = 0.35  # against exemplars whose mouth is murky or toothy for its shape
 _INSIDE_SCALE = 0.15
@@ -119,6 +120,7 @@ def _unary_costs(
     usual = features @ np.linalg.lstsq(features, bank.inside, rcond=1e-3)[0]
     odd = np.minimum(((bank.inside - usual) / _INSIDE_SCALE) ** 2, 4.0)
     cost = _squared(theirs - middle, ours - middle) + (_SHARPNESS * blunt + _INSIDE * odd).astype(np.float32)
+    cost += np.float32(_STRETCHED) * np.maximum(want[:, :1] - have[:, 0], 0) ** 2
     return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
 
 

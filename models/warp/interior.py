@@ -13,7 +13,7 @@ from models.warp.seam import MouthCoords
 SOFTNESS = 0.85  # 0 hard and contrasty .. 1
 BLUR = 0.016 * SOFTNESS  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
-_FLATTEN = 1 - 0.25 * SOFTNESS
+_FLATTEN = 1 - 0.35 * SOFTNESS
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
 
@@ -53,7 +53,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     parted = parting(coords, eye_distance)
     # Cavity: small openings are lit more, corners less; the tongue lies on the lower lip.
     depth = (gap / (0.14 * unit)).clip(0, 1)
-    luma = skin_y * (0.36 - 0.17 * depth) * (1 - 0.4 * edge**2)
+    luma = skin_y * (0.40 - 0.17 * depth) * (1 - 0.4 * edge**2)
     height = gap * 0.55 * (1 - 0.7 * edge**2)
     tongue = ((y - lower + height) / (0.8 * height).clip(min=1.0)).clip(0, 1)
     tongue = tongue * tongue * (3 - 2 * tongue) * ((gap / unit - 0.05) / 0.08).clip(0, 1)
@@ -84,7 +84,7 @@ def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
 def parting(coords: MouthCoords, eye_distance: Any) -> Any:
     """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
-    return ((gap - 0.022) / 0.026).clip(0, 1)
+    return ((gap - 0.026) / 0.016).clip(0, 1)
 
 
 def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:

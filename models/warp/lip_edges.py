@@ -70,5 +70,6 @@ def _sample(planes: Planes, places: NDArray[np.float64]) -> NDArray[np.float64]:
     for plane, scale in zip(planes, (1.0, 0.5, 0.5), strict=True):
         place = ((places + 0.5) * scale - 0.5).astype(np.float32)
         picture = np.ascontiguousarray(plane, np.float32)
-        channels.append(cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        x, y = np.ascontiguousarray(place[..., 0]), np.ascontiguousarray(place[..., 1])
+        channels.append(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
     return np.asarray(np.stack(channels, -1) * [1.0, _CHROMA_WEIGHT, _CHROMA_WEIGHT], np.float64)

@@ -20,7 +20,7 @@ from service import free_port
 
 _BIN = Path(sys.executable).parent
 _UP_S = 60.0
-_COMMAND_S = 90.0
+_COMMAND_S = 75.0
 _LOOK_S = 0.5
 
 
@@ -59,9 +59,8 @@ class LocalCluster:
         sessions = {node.pid for node in self._nodes}
         for node in reversed(self._nodes):
             node.send_signal(signal.SIGTERM)
-        for node in self._nodes:
             try:
-                node.wait(20)
+                node.wait(3)  # with replicas it takes tens of seconds, and nothing here is worth the wait
             except subprocess.TimeoutExpired:
                 node.kill()
         for process in psutil.process_iter():
@@ -102,7 +101,12 @@ class LocalCluster:
         number = len(self._nodes)
         if "--head" in options:
             options += (f"--temp-dir={self._folder / 'ray'}", f"--ray-client-server-port={free_port()}")
-        free = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}")
+        free = (
+            "--log-color=false",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            f"--dashboard-agent-listen-port={free_port()}",
+        )
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(
                 [_BIN / "ray", "start", "--block", "--num-cpus=2", "--object-store-memory=200000000", *free, *options],
@@ -121,7 +125,7 @@ class LocalCluster:
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[LocalCluster]:
     # Ray puts sockets under its temporary folder, and their paths are bounded to some 100 characters.
     running = LocalCluster(tmp_path_factory.mktemp("c"), repo_root)
@@ -132,12 +136,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterat
         running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http_port() -> int:
     return free_port()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve_config(tmp_path_factory: pytest.TempPathFactory, repo_root: Path, http_port: int) -> Path:
     """The twin for CPUs, with a data folder and port of its own and a Studio on each of the two nodes."""
     config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))

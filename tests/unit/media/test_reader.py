@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def test_descending_decodes_a_group_once_if_it_fits(long_gop: Path, monkeypatch:
             assert [number_of(planes) for planes in reader.read(order)] == order
             assert len(reader._kept) <= num_kept
         assert num_seeks <= len(seeks) <= num_seeks + 1
+
+
+def test_descending_lets_go_of_what_it_has_passed(long_gop: Path) -> None:
+    info = probe_video(long_gop, LIMITS)
+    with FrameReader(long_gop, info, 120 * 192 * 128 * 3 // 2) as reader:
+        seen = [weakref.ref(planes.y) for planes in reader.read(range(60, 50, -1))]
+        assert [view() is not None for view in seen] == [False] * 9 + [True]
 
 
 def test_variable_rate_takes_the_nearest_frame(variable: Path) -> None:

@@ -1,0 +1,31 @@
+"""What a batch reads of a Serve config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.application import read_serve_config
+from config import PipelineConfig
+from errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
+def test_the_data_folder_does_not_depend_on_where_a_process_runs(repo_root: Path, work_dir: Path, name: str) -> None:
+    (application,) = read_serve_config(repo_root / name).content["applications"]
+    assert PipelineConfig.model_validate(application["args"]).data_dir == repo_root / "data"
+    assert PipelineConfig().data_dir == repo_root / "data"
+    assert PipelineConfig(data_dir=work_dir).data_dir == work_dir
+
+
+@pytest.mark.parametrize(
+    "text", ["", "applications: []", "{", "applications: [{name: a, import_path: 'a:b', args: {x: 1}}]"]
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="wrong.yaml"):
+        read_serve_config(path)
+    with pytest.raises(ConfigError, match="none.yaml"):
+        read_serve_config(tmp_path / "none.yaml")
