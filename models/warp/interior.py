@@ -54,10 +54,10 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     # Cavity: small openings are lit more, corners less; the tongue lies on the lower lip.
     depth = (gap / (0.14 * unit)).clip(0, 1)
     luma = skin_y * (0.40 - 0.17 * depth) * (1 - 0.4 * edge**2)
-    height = gap * 0.55 * (1 - 0.7 * edge**2)
+    height = gap * 0.5 * (1 - 0.7 * edge**2)
     tongue = ((y - lower + height) / (0.8 * height).clip(min=1.0)).clip(0, 1)
     tongue = tongue * tongue * (3 - 2 * tongue) * ((gap / unit - 0.05) / 0.08).clip(0, 1)
-    luma = luma + 0.9 * tongue * (0.6 * skin_y - luma)
+    luma = luma + 0.9 * tongue * (0.62 * skin_y - luma)
     chroma_u = 128 + (skin_u - 128) * 0.6 + 0 * x
     red = 1 - (1 - tongue) * parted  # of the tongue, and of lips that touch
     chroma_v = 128 + (skin_v - 128) * (0.75 + 0.35 * red) + 1 + 4 * red
@@ -68,7 +68,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     luma = luma + cover * (teeth_y - luma)
     chroma_u = chroma_u + cover * (0.65 * skin_u + 0.35 * 128 - chroma_u)
     chroma_v = chroma_v + cover * (0.45 * skin_v + 0.55 * 128 - chroma_v)
-    dark = 0.70 + 0.30 * ((lower - y) / (0.03 * unit)).clip(0, 1)
+    dark = 0.88 + 0.12 * ((lower - y) / (0.03 * unit)).clip(0, 1)
     dark = dark * (0.7 + 0.3 * ((1 - edge) / 0.25).clip(0, 1))
     dark = dark * (0.75 + 0.25 * ((y - upper) / (0.015 * unit).clip(min=0.6)).clip(0, 1))
     flat = 0.45 * skin_y

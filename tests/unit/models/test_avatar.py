@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from errors import CancelledJobError
 from models.avatar import Avatar
 from models.drive import Drive, plan_drive
 from models.exemplar_bank import choose_frames
+from models.face_tracker import RawLandmarks
+from models.lip_model import lip_gaps
 from models.mouth_calibration import MouthCalibration
 from models.speech_to_mouth import MouthBlock
 from models.warp.controls import CONTROL_IDS
@@ -108,6 +111,30 @@ def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(avatar: 
     nose = ids.index(2)
     np.testing.assert_array_equal(drive.target_head[:, nose], avatar.track.head_points[index, 2])
     assert drive.first_frame == 30
+
+
+def test_an_exemplar_is_changed_by_more_than_the_tracked_difference(avatar: Avatar) -> None:
+    bank = avatar.bank
+    assert bank is not None
+    row = int(bank.shape[:, 0].argmin())
+    forbidden = np.ones((1, len(bank)), bool)
+    forbidden[0, row] = False
+    shape = bank.shape[[row]] + mouth_shapes(10, 0.06)[[9]]
+    drive, _ = plan_drive(avatar, shape, np.zeros(1, np.int32), None, forbidden=forbidden)
+    plain = avatar.lip_model.deform(avatar.track.rest, shape)[0]
+    upper, lower = (list(CONTROL_IDS).index(point) for point in (13, 14))
+    gap = drive.target_head[0, upper, 1] - drive.target_head[0, lower, 1]
+    assert gap > plain[13, 1] - plain[14, 1] + 0.01
+
+
+def test_lips_that_never_close_are_closed_along_their_true_edges(talker: Presenter, tmp_path: Path) -> None:
+    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    present = np.arange(NUM_FRAMES) == frame
+    smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
+    assert not smile.talks
+    assert smile.track.is_rest_closed_by_model
+    np.testing.assert_allclose(lip_gaps(smile.track.rest[None]), 0, atol=1e-3)
+    assert smile.track.shape[frame, 0] > 0.08
 
 
 def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: Avatar) -> None:

@@ -102,3 +102,14 @@ def test_the_same_question_has_the_same_answer() -> None:
     first, _ = choose(bank, _wanted(target), None)
     again, _ = choose(bank, _wanted(target), None)
     assert (first.exemplar == again.exemplar).all()
+
+
+def test_a_mouth_is_rather_closed_than_stretched() -> None:
+    bank = _bank(4)
+    bank.shape[:] = 0
+    bank.shape[:, 0] = [0.0, 0.02, 0.06, 0.10]
+    bank.thumbs[:] = bank.thumbs[0]
+    target = np.zeros((1, 8), np.float32)
+    target[0, 0] = 0.037  # nearer to the second than to the third
+    path, _ = choose(bank, _wanted(target), None)
+    assert path.exemplar.tolist() == [2]
