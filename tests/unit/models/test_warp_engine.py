@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from media.planes import Planes
 from models.avatar import Avatar
 from models.drive import plan_drive
 from models.engine import FaceChunk, FacePatches, cut_faces, make_engine
+from models.face_tracker import RawLandmarks
 from models.warp.torch_path import TorchRenderer
 from tests.unit.models.presenter import ABSENT, NUM_FRAMES, Presenter, make_presenter, mouth_shapes
 
@@ -55,6 +57,21 @@ def test_both_back_ends_paint_the_same_picture(presenter: Presenter, avatar: Ava
     cpu = make_engine("warp").synthesize(chunk)
     _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
+
+
+def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
+    presenter = make_presenter(tmp_path, 0.14)
+    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
+    avatar = replace(presenter, raw=raw).build(tmp_path / "avatar")
+    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
+    assert drive.own_teeth.min() == 1
+    assert drive.interior.max() == 1
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    cpu = make_engine("warp").synthesize(chunk)
+    _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk))
+    assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
 @pytest.mark.needs_cuda
