@@ -38,11 +38,14 @@ class RenderConfig(_Frozen):
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment.")
     chunk_frames: int = Field(32, ge=1, le=64, description="Frames in one FaceSynthesis call.")
     chunk_window: int = Field(2, ge=1, le=4, description="Un-awaited FaceSynthesis calls of one segment.")
-    segment_window: int = Field(2, ge=1, description="Segments of one job in flight.")
+    segment_window: int = Field(
+        2, ge=1, description="Segments of one job in flight. With one Studio, 1: its reader then never seeks."
+    )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
     max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
     reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
+    encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads of one segment; part of its bytes.")
     preset: str = Field("veryfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
 

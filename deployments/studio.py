@@ -40,14 +40,6 @@ class Probed(NamedTuple):
     audio: AudioInfo | None
 
 
-class _Pending(NamedTuple):
-    """A chunk whose faces are being made."""
-
-    frames: list[Planes]
-    faces: FaceChunk
-    patches: asyncio.Future[FacePatches]
-
-
 @serve.deployment
 class Studio:
     """Renders segments. A call reads nothing but the avatar and the source, and returns encoded bytes."""
@@ -81,31 +73,36 @@ class Studio:
     async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
         """Return one encoded segment: the frames of `drive`, with the faces of `engine`.
 
-        Crops travel to FaceSynthesis in a window of un-awaited calls, and patches are pasted back in order.
+        Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
+        encoded, the next is decoded. Patches are pasted back in order.
         """
         render = self._config.render
         avatar = self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir))
         reader_key = (source.path, int(drive.source_index[0]))
         reader = self._readers.take(reader_key, lambda: self._open(source))
-        writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=self._num_threads)
-        window: deque[_Pending] = deque()
+        writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=render.encoder_threads)
+        window: deque[asyncio.Task[None]] = deque()
         try:
             step = self._chunk_frames(source.info)
+            written: asyncio.Task[None] | None = None
             for start in range(0, len(drive), step):
                 piece = drive.slice(start, min(start + step, len(drive)))
                 frames, faces = await run_to_end(partial(_decode_and_cut, reader, avatar, piece))
-                window.append(_Pending(frames, faces, self._synthesize(engine, faces)))
+                patches = self._synthesize(engine, faces)
+                written = asyncio.create_task(_write_after(written, writer, frames, patches))
+                window.append(written)
                 if len(window) >= render.chunk_window:
-                    await _write(writer, window.popleft())
+                    await window.popleft()
             while window:
-                await _write(writer, window.popleft())
+                await window.popleft()
             segment = await run_to_end(writer.finish)
         except BaseException:
-            for pending in window:
-                pending.patches.cancel()
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
             await asyncio.to_thread(reader.close)
             raise
-        await asyncio.to_thread(self._park, reader, source, drive)
+        self._readers.put((source.path, _next_index(drive)), reader)
         self._avatars.put(avatar_dir, avatar)
         return segment
 
@@ -122,14 +119,6 @@ class Studio:
     def _open(self, source: SourceVideo) -> FrameReader:
         cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
         return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
-
-    def _park(self, reader: FrameReader, source: SourceVideo, drive: Drive) -> None:
-        """Keep a reader that the next segment can decode on from; one that went back holds frames and is closed."""
-        last = drive.source_index[-2:].tolist()
-        if last[-1] > last[0]:
-            self._readers.put((source.path, last[-1] + 1), reader)
-        else:
-            reader.close()
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         frame_bytes = info.width * info.height * 3 // 2
@@ -152,11 +141,27 @@ def _decode_and_cut(reader: FrameReader, avatar: Avatar, drive: Drive) -> tuple[
     return frames, cut_faces(avatar, drive, frames)
 
 
-async def _write(writer: SegmentWriter, pending: _Pending) -> None:
-    patches = await pending.patches
+def _next_index(drive: Drive) -> int:
+    """Source frame that follows `drive`, going on in the direction in which it ends."""
+    last = drive.source_index[-2:].tolist()
+    return int(last[-1] + (1 if last[-1] >= last[0] else -1))
+
+
+async def _write_after(
+    before: asyncio.Task[None] | None, writer: SegmentWriter, frames: list[Planes], patches: asyncio.Future[FacePatches]
+) -> None:
+    """Encode `frames` with their faces when both the faces and what comes before them are done."""
+    try:
+        faces = await patches
+        if before is not None:
+            await asyncio.wait([before])
+            before.result()
+    except BaseException:
+        patches.cancel()
+        raise
 
     def encode() -> None:
-        for number, frame in enumerate(pending.frames):
-            writer.write(frame, patches.patch(number))
+        for number, frame in enumerate(frames):
+            writer.write(frame, faces.patch(number))
 
     await run_to_end(encode)
