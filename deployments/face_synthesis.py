@@ -8,6 +8,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.replica import assigned_device, claim_threads
+from media.frame_memory import keep_freed_buffers
 from models.engine import make_engine
 from models.face_chunk import FaceChunk, FacePatches
 
@@ -18,6 +19,7 @@ class FaceSynthesis:
 
     def __init__(self, config: PipelineConfig) -> None:
         """Load the default engine; others are loaded when a job first names them."""
+        keep_freed_buffers()
         self._num_threads, self._device = claim_threads(), assigned_device()
         self._engines = {config.engine: make_engine(config.engine, device=self._device, num_threads=self._num_threads)}
 

@@ -7,10 +7,12 @@ import ctypes
 from typing import Final
 
 # malloc.h
+_M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _FRAME_BYTES: Final = 256 * 1024
 _MAX_ARENAS: Final = 2
+_KEPT_BYTES: Final = 32 * 1024**2  # the largest threshold that glibc takes
 
 
 def return_freed_frames() -> None:
@@ -22,4 +24,17 @@ def return_freed_frames() -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _FRAME_BYTES)
+        mallopt(_M_ARENA_MAX, _MAX_ARENAS)
+
+
+def keep_freed_buffers() -> None:
+    """Make this process keep up to 32 MiB of freed memory for the next buffers.
+
+    For work that makes and drops many buffers of 0.1 to 1 MB: mapping and clearing each one anew costs a quarter of
+    the time of a face at 1080p. Elsewhere than on glibc nothing is done.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_ARENA_MAX, _MAX_ARENAS)

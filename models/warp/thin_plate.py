@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,3 +91,24 @@ def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
     num_points = points.shape[1]
     kernel = _kernel(xp, _squared_distances(at[None], points))  # (T, M, P)
     return kernel @ weights[:, :num_points] + _affine(xp, at) @ weights[:, num_points:]
+
+
+def evaluate_grid(points: NDArray[np.floating], weights: NDArray[np.float32], axis: NDArray[np.float32]) -> Any:
+    """`evaluate` for one spline on a square grid, on the CPU: the squares of its rows and columns are shared.
+
+    Args:
+        points: (P, 2) that `weights` were fitted to.
+        weights: (P + 3, C) float32 from `fit`.
+        axis: (G,) float32 positions of the grid's columns, and of its rows.
+
+    Returns:
+        (G * G, C) float32, row by row.
+    """
+    num_points, num_cells = len(points), len(axis)
+    columns, rows = ((axis[:, None] - points[:, k].astype(np.float32)) ** 2 for k in (0, 1))  # (G, P)
+    squared = (rows[:, None] + columns).reshape(-1, num_points)  # (G * G, P)
+    kernel = cv2.log(squared + np.float32(_TINY))
+    kernel *= squared
+    linear = weights[num_points:]
+    affine = linear[0] + axis[:, None, None] * linear[2] + axis[:, None] * linear[1]  # (G, G, C)
+    return kernel @ weights[:num_points] + affine.reshape(num_cells * num_cells, -1)
