@@ -39,7 +39,7 @@ demo: setup  ## samples/portrait + samples/speech.wav -> out/demo.mp4
 	@$(BIN)/lipwright speak --video $(PORTRAIT) --audio samples/speech.wav --out out/demo.mp4
 	@echo "The video: $(CURDIR)/out/demo.mp4"
 
-serve: setup  ## the API and the page, until Ctrl-C
+serve: setup  ## the API, until Ctrl-C
 	@$(BIN)/lipwright serve
 
 test: setup  ## the whole test suite

@@ -88,6 +88,7 @@ def running_service(
     config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
     import ray  # seconds to import: the other commands do without
+    import ray.serve
 
     try:
         ray.init(
@@ -99,7 +100,7 @@ def running_service(
             runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
         )
         if is_quiet:
-            logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Ray sets it anew when it starts
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
         _deploy(config)
         url = f"http://{_reachable(host)}:{config['http_options']['port']}"
         _wait_until_ready(url, config["applications"][0]["name"])
