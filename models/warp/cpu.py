@@ -39,11 +39,17 @@ class _Box(NamedTuple):
         )
 
 
-class _Mouth(NamedTuple):
-    """What shall stand in the mouth box, 8-bit as sampled, float32 once it was worked on."""
+def _within(inner: _Box, outer: _Box, cell: float) -> tuple[slice, slice]:
+    """Rows and columns of `inner` in a plane that covers `outer`."""
+    left, top = outer.left, outer.top
+    return _Box(inner.left - left, inner.top - top, inner.right - left, inner.bottom - top).pixels(cell)
 
-    y: NDArray[Any]
-    uv: list[NDArray[Any]]
+
+class _Mouth(NamedTuple):
+    """What shall stand in the mouth box, 0 to 255 and a little beyond, as a cubic kernel overshoots."""
+
+    y: _F32
+    uv: list[_F32]
 
 
 def render_on_cpu(chunk: FaceChunk) -> FacePatches:
@@ -68,10 +74,9 @@ class _Face:
         self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
-        points = problem.points[face : face + 1].astype(np.float32)
-        flat = thin_plate.evaluate(np, points, weights[face : face + 1], fields.grid_points(self.size))[0]
-        self.upper, self.lower = np.moveaxis(flat.reshape(GRID, GRID, 2, fields.NUM_CHANNELS), 2, 0)
         positions = fields.grid_positions(self.size)
+        flat = thin_plate.evaluate_grid(problem.points[face], weights[face], positions / self.size - 0.5)
+        self.upper, self.lower = np.moveaxis(flat.reshape(GRID, GRID, 2, fields.NUM_CHANNELS), 2, 0)
         share = lower_layer_weight(mouth_coords(np, self.axes, positions[None, None], positions[None, :, None]))[0]
         smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
         self.merged = self.upper[..., smooth] + share[..., None] * (self.lower[..., smooth] - self.upper[..., smooth])
@@ -83,23 +88,29 @@ class _Face:
             return
         box = self._box(jaw, _Box(0, 0, GRID, GRID))
         frame_y, frame_uv = self._warp_frame(box, out_y, out_uv)
-        _blend(out_y, frame_y, box.pixels(self.cell), _double(jaw))
+        jaw = jaw[box.pixels(self.cell / 2)]
+        weight = jaw * np.float32(1 / 255)
+        _lay_over(out_y[box.pixels(self.cell)], frame_y, _double(weight))
         for plane, warped in zip(out_uv, frame_uv, strict=True):
-            _blend(plane, warped, box.pixels(self.cell / 2), jaw)
+            _lay_over(plane[box.pixels(self.cell / 2)], warped, weight)
         if not mouth.any():
             return
         inner = self._box(mouth, box)
-        self._show_mouth(inner, self._cells(box, frame_y, frame_uv), mouth, out_y, out_uv)
+        frame = _Mouth(
+            frame_y[_within(inner, box, self.cell)], [uv[_within(inner, box, self.cell / 2)] for uv in frame_uv]
+        )
+        self._show_mouth(inner, self._cells(inner, frame), mouth[inner.pixels(self.cell / 2)], out_y, out_uv)
 
     def _masks(self) -> tuple[_U8, _U8]:
         """Mouth and jaw mask at half size."""
         half = self.size // 2
-        place = cv2.resize(np.ascontiguousarray(self.merged[..., fields.TEXTURE]), (half, half))
-        masks = cv2.remap(
-            self.chunk.masks, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        place = [cv2.resize(axis, (half, half)) for axis in cv2.split(self.merged[..., fields.TEXTURE])]
+        window = border_window(half)
+        masks = (
+            cv2.remap(texture, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            for texture in cv2.split(self.chunk.masks)  # one by one: OpenCV is faster on them
         )
-        masks = cv2.multiply(masks, border_window(half), scale=1 / 255)
-        mouth, jaw = (np.asarray(mask, np.uint8) for mask in cv2.split(masks))
+        mouth, jaw = (np.asarray(cv2.multiply(mask, window[..., 0], scale=1 / 255), np.uint8) for mask in masks)
         return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), jaw
 
     def _box(self, mask: _U8, within: _Box) -> _Box:
@@ -117,9 +128,9 @@ class _Face:
         """The C planes of a (32, 32, C) field, bilinearly, for the pixels of a box."""
         padded = cv2.copyMakeBorder(np.ascontiguousarray(field), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         block = padded[box.top : box.bottom + 2, box.left : box.right + 2]
-        large = cv2.resize(block, None, fx=self.cell, fy=self.cell, interpolation=cv2.INTER_LINEAR)
         # Planes instead of pairs: NumPy is several times faster on them.
-        return [np.asarray(plane) for plane in cv2.split(large[self.cell : -self.cell, self.cell : -self.cell])]
+        large = [cv2.resize(plane, None, fx=self.cell, fy=self.cell) for plane in cv2.split(block)]
+        return [np.asarray(plane)[self.cell : -self.cell, self.cell : -self.cell] for plane in large]
 
     def _positions(self, shift: list[_F32], box: _Box) -> list[_F32]:
         """Absolute positions x, y of shifts, in place."""
@@ -128,26 +139,24 @@ class _Face:
         shift[1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
         return shift
 
-    def _warp_frame(self, box: _Box, y: _U8, uv: _U8) -> tuple[_U8, list[_U8]]:
+    def _warp_frame(self, box: _Box, y: _U8, uv: _U8) -> tuple[_F32, list[_F32]]:
         place = self._positions(self._enlarge(self.merged[..., fields.FRAME], box), box)
         half = _halve_positions(place)
         return _cubic(y, place), [_linear(plane, half) for plane in uv]
 
-    def _cells(self, box: _Box, y: NDArray[Any], uv: list[Any]) -> _F32:
+    def _cells(self, box: _Box, mouth: _Mouth) -> _F32:
         """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
         cells = np.zeros((3, GRID, GRID), np.float32)
         shape = (box.right - box.left, box.bottom - box.top)
-        for k, plane in enumerate((y, *uv)):
-            mean = cv2.resize(plane.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
+        for k, plane in enumerate((mouth.y, *mouth.uv)):
+            mean = cv2.resize(plane, shape, interpolation=cv2.INTER_AREA)
             cells[k, box.top : box.bottom, box.left : box.right] = mean
         return cells
 
     def _show_mouth(self, box: _Box, frame_cells: _F32, mask: _U8, out_y: _U8, out_uv: _U8) -> None:
         chunk, face = self.chunk, self.face
-        grid_x, grid_y = _grid(box.pixels(self.cell))
-        coords = mouth_coords(np, self.axes, grid_x, grid_y)
-        share = lower_layer_weight(coords, chunk.interior[face] * chunk.own_teeth[face])[0]
-        half_mask = mask[box.pixels(self.cell / 2)].astype(np.float32) / 255
+        share, opening = self._seam(box)
+        half_mask = mask * np.float32(1 / 255)
         rim = np.zeros((1, GRID, GRID), np.float32)
         rim[0, box.top : box.bottom, box.left : box.right] = cv2.resize(
             4 * half_mask * (1 - half_mask), (box.right - box.left, box.bottom - box.top), interpolation=cv2.INTER_AREA
@@ -160,20 +169,47 @@ class _Face:
         if weight > 0:
             other = self._read(self.fade, self._place(box, fields.FADE, share))
             other = _apply(other, self._match(box, other, frame_cells, rim))
-            mouth = _mix(mouth, other, weight * (1 - inside_alpha(coords)[0]))
+            mouth = _mix(mouth, other, weight * (1 - opening))
         if chunk.interior[face] > 0:
-            inside = inside_alpha(coords)[0] * chunk.interior[face]
-            mouth = _mix(mouth, self._interior(box, colour), inside)
-        _lay_over(out_y[box.pixels(self.cell)], mouth.y, _double(mask)[box.pixels(self.cell)].astype(np.float32) / 255)
+            mouth = _mix(mouth, self._interior(box, colour), opening * chunk.interior[face])
+        _lay_over(out_y[box.pixels(self.cell)], mouth.y, _double(half_mask))
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             _lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
+
+    def _seam(self, box: _Box) -> tuple[_F32, _F32]:
+        """`lower_layer_weight` and `inside_alpha` of the box's pixels, worked out only where the lips are near."""
+        grid_x, grid_y = _grid(box.pixels(self.cell))
+        centre, along, half_width = self.axes.centre[0], self.axes.along[0], float(self.axes.half_width[0])
+        dx = grid_x[0, 0, [0, -1]] - centre[0]
+        dy = grid_y[0, [0, -1], 0] - centre[1]
+        # Half of the widest change from layer to layer: beside the mouth it grows by 0.9 pixels a pixel.
+        beside = abs(dx).max() * abs(along[0]) + abs(dy).max() * abs(along[1]) - half_width
+        reach = 0.45 * max(float(beside), 0.0) + 0.5 * float(np.ptp(self.axes.lips[0])) + 0.05 * half_width + 2
+        lips = self.axes.lips[0]
+        tilt = dx * along[1]
+        turn = max(float(along[0]), 1e-3)
+        first = int((lips.min() - reach + tilt.min()) / turn - dy[0])
+        last = int((lips.max() + reach + tilt.max()) / turn - dy[0]) + 1
+        height, width = grid_y.shape[1], grid_x.shape[2]
+        first, last = sorted((min(max(first, 0), height - 1), min(max(last, 1), height)))
+        coords = mouth_coords(np, self.axes, grid_x, grid_y[:, first:last])
+        share = np.zeros((height, width), np.float32)
+        share[last:] = 1
+        hard = self.chunk.interior[self.face] * self.chunk.own_teeth[self.face]
+        share[first:last] = lower_layer_weight(coords, hard)[0]
+        opening = np.zeros((height, width), np.float32)
+        opening[first:last] = inside_alpha(coords)[0]
+        return share, opening
 
     def _place(self, box: _Box, channels: slice, share: _F32) -> list[_F32]:
         """Where the box's pixels come from, when the lower layer has the weight `share`."""
         both = np.concatenate([self.upper[..., channels], self.lower[..., channels]], -1)
         upper_x, upper_y, lower_x, lower_y = self._enlarge(both, box)
-        shift = [upper_x + share * (lower_x - upper_x), upper_y + share * (lower_y - upper_y)]
-        return self._positions(shift, box)
+        for upper, lower in ((upper_x, lower_x), (upper_y, lower_y)):
+            lower -= upper
+            lower *= share
+            lower += upper
+        return self._positions([lower_x, lower_y], box)
 
     def _read(self, crop: int, place: list[_F32]) -> _Mouth:
         """A crop at the luma positions `place`."""
@@ -182,7 +218,7 @@ class _Face:
 
     def _match(self, box: _Box, mouth: _Mouth, frame_cells: _F32, rim: _F32) -> list[_F32]:
         """Luma gain and chroma offsets, each for the pixels of the luma box."""
-        own = self._cells(box, mouth.y, mouth.uv)
+        own = self._cells(box, mouth)
         gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
         return self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
 
@@ -242,25 +278,28 @@ def _double(plane: NDArray[Any]) -> NDArray[Any]:
     return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
-def _cubic(plane: _U8, place: list[_F32]) -> _U8:
-    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+def _cubic(plane: _U8, place: list[_F32]) -> _F32:
+    return _remap(plane, place, cv2.INTER_CUBIC)
 
 
-def _linear(plane: _U8, place: list[_F32]) -> _U8:
-    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+def _linear(plane: _U8, place: list[_F32]) -> _F32:
+    return _remap(plane, place, cv2.INTER_LINEAR)
 
 
-def _blend(plane: _U8, wanted: _U8, where: tuple[slice, slice], mask: _U8) -> None:
-    """Mixes `wanted` into the box `where` of `plane` by a mask of the plane's size."""
-    weight = mask[where].astype(np.float32)
-    weight *= 1 / 255
-    plane[where] = cv2.blendLinear(wanted, np.ascontiguousarray(plane[where]), weight, 1 - weight)
+def _remap(plane: _U8, place: list[_F32], interpolation: int) -> _F32:
+    """Whole numbers as float32, which OpenCV reads faster than 8 bits."""
+    read = cv2.remap(plane.astype(np.float32), place[0], place[1], interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.rint(read, out=np.asarray(read, np.float32))
 
 
 def _lay_over(plane: _U8, wanted: NDArray[Any], weight: NDArray[Any]) -> None:
     """Mixes `wanted` into the view `plane` by weights from 0 to 1."""
-    mixed = plane + weight * (wanted - plane)
-    plane[:] = np.rint(mixed).clip(0, 255)
+    mixed = wanted - plane
+    mixed *= weight
+    mixed += plane
+    np.rint(mixed, out=mixed)
+    np.clip(mixed, 0, 255, out=mixed)
+    plane[:] = mixed
 
 
 def _mix(mouth: _Mouth, other: _Mouth, weight: _F32) -> _Mouth:
