@@ -75,7 +75,8 @@ class _Face:
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
         positions = fields.grid_positions(self.size)
-        flat = thin_plate.evaluate_grid(problem.points[face], weights[face], positions / self.size - 0.5)
+        axis = (positions / self.size - 0.5).astype(np.float32)
+        flat = thin_plate.evaluate_grid(problem.points[face], weights[face], axis)
         self.upper, self.lower = np.moveaxis(flat.reshape(GRID, GRID, 2, fields.NUM_CHANNELS), 2, 0)
         share = lower_layer_weight(mouth_coords(np, self.axes, positions[None, None], positions[None, :, None]))[0]
         smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
@@ -130,7 +131,7 @@ class _Face:
         block = padded[box.top : box.bottom + 2, box.left : box.right + 2]
         # Planes instead of pairs: NumPy is several times faster on them.
         large = [cv2.resize(plane, None, fx=self.cell, fy=self.cell) for plane in cv2.split(block)]
-        return [np.asarray(plane)[self.cell : -self.cell, self.cell : -self.cell] for plane in large]
+        return [np.asarray(plane, np.float32)[self.cell : -self.cell, self.cell : -self.cell] for plane in large]
 
     def _positions(self, shift: list[_F32], box: _Box) -> list[_F32]:
         """Absolute positions x, y of shifts, in place."""

@@ -107,7 +107,7 @@ def evaluate_grid(points: NDArray[np.floating], weights: NDArray[np.float32], ax
     num_points, num_cells = len(points), len(axis)
     columns, rows = ((axis[:, None] - points[:, k].astype(np.float32)) ** 2 for k in (0, 1))  # (G, P)
     squared = (rows[:, None] + columns).reshape(-1, num_points)  # (G * G, P)
-    kernel = cv2.log(squared + np.float32(_TINY))
+    kernel = np.asarray(cv2.log(squared + np.float32(_TINY)), np.float32)
     kernel *= squared
     linear = weights[num_points:]
     affine = linear[0] + axis[:, None, None] * linear[2] + axis[:, None] * linear[1]  # (G, G, C)
