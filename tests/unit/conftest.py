@@ -10,9 +10,17 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_ray_cluster() -> Iterator[None]:
-    """Fail a unit test that started or joined a Ray cluster, and end the cluster."""
+    """Fail a unit test that started or joined a Ray cluster, and end the cluster.
+
+    In a run of the whole suite the cluster of tests/graph may still be up: that one is nobody's fault here.
+    """
+    was_up = _is_ray_up()
     yield
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        ray.shutdown()
+    if _is_ray_up() and not was_up:
+        sys.modules["ray"].shutdown()
         pytest.fail("A unit test started Ray; tests that need a cluster belong in tests/graph.", pytrace=False)
+
+
+def _is_ray_up() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
