@@ -17,7 +17,7 @@ PORTRAIT := $(firstword $(wildcard samples/portrait.jpg samples/portrait.png))
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup demo serve test lint format bench clean
+.PHONY: help setup demo serve test lint format bench quality clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,14 @@ format: setup  ## let ruff rewrite what it can
 
 bench: setup  ## the figures of the README, into benchmarks/results.json
 	@$(BIN)/python -m benchmarks.render
+
+# The judge and the clips lie outside this repository; UNSEEN names clips of talkers that no network was trained on.
+JUDGE ?= ../shared/eval
+CLIPS ?= ../shared/clips
+UNSEEN ?= grid_talker1 grid_talker5
+
+quality: setup  ## how believable the faces are, into benchmarks/quality.json (JUDGE=, CLIPS=, UNSEEN=)
+	@$(BIN)/python -m benchmarks.quality --judge $(JUDGE) --clips $(CLIPS) $(addprefix --unseen ,$(UNSEEN))
 
 clean:  ## remove the environment, caches and results (not data/)
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

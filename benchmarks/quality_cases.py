@@ -1,0 +1,84 @@
+"""Which jobs the quality benchmark gives to the service, and what each result is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from benchmarks.judge import Judge
+
+TESTS = ("rest", "split", "silent", "cross", "still")
+# Results that the judge makes itself: the best and the worst that a test can give.
+CONTROLS = {"ceiling": "ctl_truth_crf28.mp4", "unchanged": "ctl_unchanged.mp4", "late": "ctl_late400.mp4"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job and what its result is held against.
+
+    Attributes:
+        test: One of `TESTS`, or `control:` with a name of `CONTROLS`.
+        clip: Name of the talker's clip.
+        video: The face that is sent.
+        audio: The speech that is sent.
+        source: What the judge compares untouched pixels with.
+        truth: What the talker really did, if known.
+        result: The video that is scored; written by the service unless the case is a control.
+    """
+
+    test: str
+    clip: str
+    video: Path
+    audio: Path
+    source: Path
+    truth: Path | None
+    result: Path
+
+    @property
+    def is_control(self) -> bool:
+        """True if the result exists already."""
+        return self.test.startswith("control:")
+
+
+def make_cases(judge: Judge, clips: Sequence[Path], speech: Sequence[Path], folder: Path, frames: int) -> list[Case]:
+    """Makes the material of every test and lists the jobs.
+
+    Args:
+        judge: Makes the leak-proof material.
+        clips: Videos of one talker each, with their own sound.
+        speech: Foreign speech; clip i is crossed with speech i.
+        folder: Where material and results go.
+        frames: Most frames that are taken of a clip.
+    """
+    cases: list[Case] = []
+    for number, clip in enumerate(clips):
+        made = judge.controls(clip, folder / clip.stem / "controls", frames)
+        halves = judge.split(clip, folder / clip.stem / "split")
+        rest, truth, own = made / "source_rest.mp4", made / "truth.mp4", made / "driving.wav"
+        other, portrait = speech[number % len(speech)], _first_frame(rest, made / "still.png")
+        jobs = (
+            ("rest", rest, own, rest, truth),
+            ("split", halves / "source.mp4", halves / "driving.wav", halves / "source.mp4", halves / "truth.mp4"),
+            ("silent", truth, made / "silence.wav", truth, None),
+            ("cross", truth, other, truth, None),
+            ("still", portrait, own, rest, truth),
+        )
+        cases += [Case(job[0], clip.stem, *job[1:], folder / clip.stem / f"{job[0]}.mp4") for job in jobs]
+        cases += [
+            Case(f"control:{name}", clip.stem, rest, own, rest, truth, made / file) for name, file in CONTROLS.items()
+        ]
+    return cases
+
+
+def _first_frame(video: Path, picture: Path) -> Path:
+    """Writes the first frame as a lossless picture."""
+    with av.open(str(video)) as source, av.open(str(picture), "w", format="image2") as target:
+        frame = next(source.decode(video=0))
+        stream = target.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "rgb24"
+        target.mux(stream.encode(frame.reformat(format="rgb24")))
+        target.mux(stream.encode(None))
+    return picture

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.quality_table import ROWS, Row, markdown, medians, table
+
+
+def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
+    return {"test": test, "clip": clip, "figures": {"truth_metrics": metrics}}
+
+
+def test_median_counts_only_the_named_clips_and_what_is_known() -> None:
+    row = Row("rest", "opening", "truth_metrics", "open_r0")
+    results = [
+        _result("rest", "a", open_r0=0.5),
+        _result("rest", "b", open_r0=0.9),
+        _result("rest", "c"),
+        _result("split", "a", open_r0=0.1),
+    ]
+    assert medians(results, row, ["a", "b", "c"]) == pytest.approx(0.7)
+    assert medians(results, row, ["b", "c"]) == 0.9
+    assert medians(results, row, ["c"]) is None
+
+
+def test_late_and_early_are_equally_far_off() -> None:
+    row = Row("rest", "lag", "truth_metrics", "lag", (0.0, 0.5), absolute=True)
+    assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8
+    assert not row.is_met(0.8)
+
+
+@pytest.mark.parametrize(
+    ("goal", "text"), [((0.9, 1.0), "at least 0.9"), ((0.0, 0.5), "at most 0.5"), ((0.85, 1.15), "0.85 to 1.15")]
+)
+def test_goal_in_words(goal: tuple[float, float], text: str) -> None:
+    assert Row("rest", "", "", "", goal).goal_text() == text
+
+
+def test_table_marks_what_is_missed_and_shows_controls() -> None:
+    results = [_result("rest", "a", open_r0=0.5), _result("control:ceiling", "a", open_r0=0.99)]
+    lines = table(results, ["a"])
+    assert len(lines) == len(ROWS) + 1
+    line = next(line for line in lines if line[1] == "opening, r at lag 0" and line[0] == "rest")
+    assert line[3] == "0.50 (missed)"
+    assert line[5] == "0.99"
+    assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
