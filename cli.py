@@ -20,6 +20,7 @@ from rich.table import Column, Table
 
 from client import Client, ClientError
 from errors import LipwrightError
+from report_view import print_report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
@@ -41,22 +42,27 @@ def speak(
     audio: Annotated[Path, typer.Option(help="The speech: any audio file, or a video with sound.")],
     out: Annotated[Path, typer.Option(help="The video to write.")],
     engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
-    face: Annotated[str, typer.Option(help="largest, an index, a point x,y or a box x0,y0,x1,y1.")] = "largest",
+    face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
+    face_image: Annotated[Path | None, typer.Option(help="A portrait of the person in VIDEO who speaks.")] = None,
     loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
     server: Annotated[
         str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of a service started here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
 ) -> None:
     """Make the face in VIDEO speak AUDIO."""
     with _one_line_errors():
-        _check_paths(video, audio, out)
+        files = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
+        _check_paths(files, out)
         options = {"face": face, "loop": loop} | ({"engine": engine} if engine else {})
         with _server(server, data_dir) as base_url:
-            job = _run_job(Client(base_url), video, audio, out, options)
+            job = _run_job(Client(base_url), files, out, options)
         line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
-        print(json.dumps(job, indent=2) if as_json else line)
+        print(json.dumps(job, indent=2) if as_json else line, flush=True)
+        if report and not as_json:
+            _print_report(job)
 
 
 @app.command()
@@ -90,7 +96,7 @@ def list_jobs(
             table.add_row(
                 job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
             )
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+        _console().print(table)
 
 
 @jobs_app.command("show")
@@ -98,6 +104,13 @@ def show_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
     """Show one job as JSON."""
     with _one_line_errors():
         print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
+
+
+@jobs_app.command("report")
+def report_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Show the quality report of one job."""
+    with _one_line_errors():
+        _print_report(Client(server).request("GET", f"/v1/jobs/{job_id}").json())
 
 
 @jobs_app.command("cancel")
@@ -140,9 +153,9 @@ class _StageBars:
             self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
 
 
-def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[str, str]) -> dict[str, Any]:
+def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[str, str]) -> dict[str, Any]:
     """Submit, follow and download one job; Ctrl-C cancels it."""
-    job = client.submit(video, audio, options)
+    job = client.submit(files, options)
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
@@ -163,6 +176,18 @@ def _run_job(client: Client, video: Path, audio: Path, out: Path, options: dict[
         error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
         raise ClientError(error["code"], error["message"])
     return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
+
+
+def _print_report(job: dict[str, Any]) -> None:
+    report = job.get("report")
+    if report is None:
+        raise ClientError("not_found", f"Job {job['id']} has no quality report (stage: {job['stage']}).")
+    print_report(report, _console())
+
+
+def _console() -> Console:
+    """The standard output; lines do not break where nobody reads along."""
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 @contextlib.contextmanager
@@ -204,8 +229,9 @@ def _fail(code: str, message: str, exit_code: int) -> None:
     raise typer.Exit(exit_code)
 
 
-def _check_paths(video: Path, audio: Path, out: Path) -> None:
-    for option, path in (("--video", video), ("--audio", audio)):
+def _check_paths(files: dict[str, Path], out: Path) -> None:
+    for name, path in files.items():
+        option = f"--{name.replace('_', '-')}"
         if "://" in str(path):
             raise UsageError("url_input_unsupported", f"{option}: expected a file, found a URL.")
         if not path.is_file():

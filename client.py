@@ -36,11 +36,11 @@ class Client:
         """One request; anything but a success raises."""
         return _checked(self._http.request(method, path, **options))
 
-    def submit(self, video: Path, audio: Path, options: dict[str, str]) -> dict[str, Any]:
-        """Send both files, streamed from the disk, and return the job."""
-        with video.open("rb") as video_file, audio.open("rb") as audio_file:
-            files = {"video": (video.name, video_file), "audio": (audio.name, audio_file)}
-            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=files).json()
+    def submit(self, files: dict[str, Path], options: dict[str, str]) -> dict[str, Any]:
+        """Send the files by field name, streamed from the disk, and return the job."""
+        with contextlib.ExitStack() as opened:
+            parts = {name: (path.name, opened.enter_context(path.open("rb"))) for name, path in files.items()}
+            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=parts).json()
             return job
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,8 @@ from models.avatar import Avatar
 from models.drive import Drive
 from models.engine import Engine, cut_faces, make_engine
 from models.face_choice import FaceChoice
-from models.face_tracker import FaceTracker, RawLandmarks
+from models.face_tracker import FaceTracker
+from models.raw_landmarks import RawLandmarks
 from models.speech_features import SpeechFeatures
 from models.speech_level import measure_level
 from models.speech_to_mouth import SpeechToMouth

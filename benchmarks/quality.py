@@ -67,7 +67,7 @@ def _render(cases: Sequence[Case]) -> dict[Path, Any]:
     with running_service(data_dir=cases[0].result.parents[1] / "data") as url:
         client = Client(url)
         for case in track(cases, "Jobs", console=Console(stderr=True)):
-            job = client.submit(case.video, case.audio, _JOB_OPTIONS)
+            job = client.submit({"video": case.video, "audio": case.audio}, _JOB_OPTIONS)
             *_, job = client.follow(job["id"])
             if job["status"] != "succeeded":
                 raise ClientError(job["status"], f"{case.test} of {case.clip}: {job['error']}")

@@ -59,14 +59,14 @@ def make_cases(judge: Judge, clips: Sequence[Path], speech: Sequence[Path], fold
         halves = judge.split(clip, folder / clip.stem / "split")
         rest, truth, own = made / "source_rest.mp4", made / "truth.mp4", made / "driving.wav"
         other, portrait = speech[number % len(speech)], _first_frame(rest, made / "still.png")
-        jobs = (
-            ("rest", rest, own, rest, truth),
-            ("split", halves / "source.mp4", halves / "driving.wav", halves / "source.mp4", halves / "truth.mp4"),
-            ("silent", truth, made / "silence.wav", truth, None),
-            ("cross", truth, other, truth, None),
-            ("still", portrait, own, rest, truth),
-        )
-        cases += [Case(job[0], clip.stem, *job[1:], folder / clip.stem / f"{job[0]}.mp4") for job in jobs]
+        jobs: dict[str, tuple[Path, Path, Path, Path | None]] = {
+            "rest": (rest, own, rest, truth),
+            "split": (halves / "source.mp4", halves / "driving.wav", halves / "source.mp4", halves / "truth.mp4"),
+            "silent": (truth, made / "silence.wav", truth, None),
+            "cross": (truth, other, truth, None),
+            "still": (portrait, own, rest, truth),
+        }
+        cases += [Case(test, clip.stem, *job, folder / clip.stem / f"{test}.mp4") for test, job in jobs.items()]
         cases += [
             Case(f"control:{name}", clip.stem, rest, own, rest, truth, made / file) for name, file in CONTROLS.items()
         ]

@@ -80,6 +80,7 @@ class Batch:
                 job = await self._render(pair)
             report |= {"job_id": job.id, "status": job.status.value, "num_frames": job.num_frames}
             report["error"] = job.error.model_dump() if job.error is not None else None
+            report["quality"] = job.report
         except TimeoutError as error:
             late = StageTimeoutError(f"expected a result within {self._limits.pair_timeout_s:.0f} s, found none")
             report |= _failure(error if isinstance(error, LipwrightError) else late)

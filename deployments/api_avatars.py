@@ -53,7 +53,9 @@ class AvatarRoutes:
         The same file and face again give the same avatar.
         """
         async with self._desk.receive(request, AvatarForm) as form:
-            avatar = await self._service.create_avatar(AvatarRequest(video=form.video, face=form.face))
+            avatar = await self._service.create_avatar(
+                AvatarRequest(video=form.video, face=form.face, face_image=form.face_image)
+            )
         location = f"{request.scope.get('root_path', '')}/v1/avatars/{avatar.id}"
         return JSONResponse(AvatarView.of(avatar).model_dump(mode="json"), 202, {"Location": location})
 

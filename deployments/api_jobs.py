@@ -81,7 +81,13 @@ class JobRoutes:
         async with self._desk.receive(request, JobForm) as form:
             options = JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop)
             job = await self._service.submit(
-                SubmitRequest(audio=form.audio, video=form.video, avatar_id=form.avatar_id, options=options)
+                SubmitRequest(
+                    audio=form.audio,
+                    video=form.video,
+                    avatar_id=form.avatar_id,
+                    face_image=form.face_image,
+                    options=options,
+                )
             )
         view = _view(job, request)
         headers = {"Location": view.links.self, **_NO_STORE}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from models.quality_report import QualityReport
 from storage.records import (
     AvatarInfo,
     AvatarRecord,
@@ -21,8 +22,8 @@ from storage.records import (
 )
 
 _FACE = (
-    "Which face of the source speaks: `largest`, an index from the left (`0`, `1`, ...), a point `x,y` "
-    "or a box `x0,y0,x1,y1` in pixels of the upright frame."
+    "Which face of the source speaks: `largest`, an index by size (`0` is the largest), `point:x,y` "
+    "or `box:x0,y0,x1,y1` in pixels of the upright frame. By a picture of the person: `face_image`."
 )
 # In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
 _FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
@@ -42,6 +43,9 @@ class JobForm(BaseModel):
         None, max_length=64, description="The engine that makes the faces; the default is the service's."
     )
     face: str = Field(default="largest", max_length=128, description=_FACE)
+    face_image: _FilePart | None = Field(
+        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+    )
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
 
     @model_validator(mode="after")
@@ -49,6 +53,8 @@ class JobForm(BaseModel):
         if (self.video is None) == (self.avatar_id is None):
             found = "neither" if self.video is None else "both"
             raise ValueError(f"expected either a video file or an avatar_id, found {found}")
+        if self.face_image is not None and self.avatar_id is not None:
+            raise ValueError("expected a face_image with a video only: the face of an avatar is chosen already")
         return self
 
 
@@ -59,6 +65,9 @@ class AvatarForm(BaseModel):
 
     video: _FilePart = Field(description="The presenter: a video or a still portrait.")
     face: str = Field(default="largest", max_length=128, description=_FACE)
+    face_image: _FilePart | None = Field(
+        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+    )
 
 
 class JobLinks(BaseModel):
@@ -84,6 +93,7 @@ class JobView(BaseModel):
     finished_at: datetime | None
     options: JobOptions = Field(description="The options that the job was accepted with.")
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
+    report: QualityReport | None = Field(description="Quality of the result; null until all of it is planned.")
     links: JobLinks
 
     @classmethod

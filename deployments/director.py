@@ -18,7 +18,7 @@ from deployments.stages import Stages
 from errors import CancelledJobError, CapacityError, InputError, LipwrightError, OptionError, StateError
 from models.avatar import AVATAR_VERSION
 from models.engine import engine_names
-from models.face_choice import FaceChoice
+from models.face_choice import recorded_face
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
@@ -90,13 +90,14 @@ class Director:
         await self.admit()
         if request.options.engine not in engine_names():
             raise OptionError(f"engine: expected one of {', '.join(engine_names())}, found {request.options.engine!r}")
-        FaceChoice.parse(request.options.face)
+        face = recorded_face(request.options.face, _sha256(request.face_image))
         audio = self._files.upload_path(request.audio.key)
         video = self._files.upload_path(request.video.key) if request.video is not None else None
         with _client_names(request.audio, request.video):
             await self._stages.probe(video, audio)
+        await self._check_picture(request.face_image)
         if request.video is not None:
-            key = self._keep_source(request.video, request.options.face, request.owner, pinned=False).key
+            key = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False).key
         else:
             key = self._speakable(request.avatar_id or "").key
         job_id = new_id()
@@ -105,7 +106,7 @@ class Director:
         job = self._table.insert_job(
             JobRecord(
                 id=job_id,
-                options=request.options,
+                options=request.options.model_copy(update={"face": face}),
                 audio=request.audio,
                 video=request.video,
                 avatar_key=key,
@@ -156,10 +157,11 @@ class Director:
         Raises:
             InputError: The video or the face choice cannot be used.
         """
-        FaceChoice.parse(request.face)
+        face = recorded_face(request.face, _sha256(request.face_image))
         with _client_names(request.video):
             await self._stages.probe(self._files.upload_path(request.video.key), None)
-        avatar = self._keep_source(request.video, request.face, request.owner, pinned=True)
+        await self._check_picture(request.face_image)
+        avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=True)
         if avatar.status is not AvatarStatus.READY:
             self._analyse(avatar.key)
         return avatar
@@ -201,16 +203,29 @@ class Director:
             raise StateError(f"Avatar {avatar_id} cannot speak, its analysis failed: {reason}")
         return avatar
 
-    def _keep_source(self, video: UploadedFile, face: str, owner: str | None, *, pinned: bool) -> AvatarRecord:
-        """Move an upload into the avatar of its content; a known source is dropped in favour of the kept one."""
+    async def _check_picture(self, picture: UploadedFile | None) -> None:
+        """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
+        if picture is not None:
+            with _client_names(picture):
+                await self._stages.probe(self._files.upload_path(picture.key), None)
+
+    def _keep_source(
+        self, video: UploadedFile, whom: tuple[str, UploadedFile | None], owner: str | None, *, pinned: bool
+    ) -> AvatarRecord:
+        """Move uploads into the avatar of their content; a known source is dropped in favour of the kept one."""
+        face, picture = whom
         key = avatar_key(video.sha256, face, AVATAR_VERSION)
         known = self._table.find_avatar(key)
         path = self._files.avatar_source_path(key)
         if known is not None and path.is_file():
-            self._files.delete_upload(video.key)
+            for upload in (video, picture):
+                if upload is not None:
+                    self._files.delete_upload(upload.key)
             return self._table.update_avatar(key, pinned=known.pinned or pinned, last_used_at=utc_now())
         self._files.avatar_dir(key)
         self._files.take_upload(video.key, path)
+        if picture is not None:
+            self._files.take_upload(picture.key, self._files.avatar_face_path(key))
         now = utc_now()
         return self._table.put_avatar(
             AvatarRecord(
@@ -266,6 +281,10 @@ class Director:
         task = asyncio.create_task(analyse())
         self._analyses.add(task)
         task.add_done_callback(self._analyses.discard)
+
+
+def _sha256(upload: UploadedFile | None) -> str | None:
+    return None if upload is None else upload.sha256
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from deployments.stages import Stages
 from media.audio import num_output_frames
 from models.drive import Drive
 from models.exemplar_path import PathState
+from models.quality_findings import OutputFacts, make_report
+from models.quality_measures import BlockMeasures
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, SegmentRecord, SegmentStatus, Stage
@@ -66,30 +68,43 @@ class JobRun:
         self._num_frames = num_output_frames(prepared.info.duration_seconds, source.info.fps)
         self._enter(Stage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
-        await self._render(blocks, source, speech, prepared)
+        measures = await self._render(blocks, source, speech, prepared)
+        output = OutputFacts(self._num_frames, source.info.fps, prepared.info.duration_seconds)
+        report = make_report(output, measures)
 
-        self._enter(Stage.JOINING)
+        self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
         await stages.join(paths, audio, files.result_path(job.id), source, self._num_frames)
         files.delete_segments(job.id)
 
-    async def _render(self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech) -> None:
-        """Render every segment that is not there yet, `segment_window` at a time."""
+    async def _render(
+        self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech
+    ) -> BlockMeasures:
+        """Render every segment that is not there yet, `segment_window` at a time.
+
+        Returns:
+            The measures of all blocks: also of those whose segments an earlier run rendered, as they are planned
+            again for what follows.
+        """
+        measures: BlockMeasures | None = None
         finished = self._finished_segments(blocks)
         self._count(sum(segment.stop - segment.start for segment in finished.values()))
         window = asyncio.Semaphore(self._services.config.render.segment_window)
         async with asyncio.TaskGroup() as group, aclosing(self._drives(blocks, source, speech, prepared)) as drives:
-            async for block, drive in drives:
+            async for block, generated in drives:
+                measures = generated.measures if measures is None else measures + generated.measures
                 for segment in block.segments:
                     if segment.number in finished:
                         continue
                     await window.acquire()
-                    piece = drive.slice(segment.start - block.start, segment.stop - block.start)
+                    piece = generated.drive.slice(segment.start - block.start, segment.stop - block.start)
                     group.create_task(self._render_segment(segment, source, piece, window))
+        assert measures is not None, "a job has a frame"
+        return measures
 
     async def _drives(
         self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech
-    ) -> AsyncGenerator[tuple[Block, Drive]]:
+    ) -> AsyncGenerator[tuple[Block, GeneratedBlock]]:
         """Yield each block with its landmarks; the next block is generated while this one is rendered."""
 
         def begin(number: int, state: PathState | None) -> asyncio.Task[GeneratedBlock]:
@@ -109,7 +124,7 @@ class JobRun:
                 generated = await ahead
                 if number + 1 < len(blocks):
                     ahead = begin(number + 1, generated.state)
-                yield block, generated.drive
+                yield block, generated
         finally:
             ahead.cancel()
 

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +18,17 @@ from ray import serve
 from config import PipelineConfig
 from deployments.replica import Loaded, assigned_device, claim_threads, run_stoppable
 from media.playback import Loop, source_index
-from media.probe import VideoInfo
+from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from models.avatar import Avatar
 from models.drive import Drive
 from models.exemplar_path import PathState
 from models.face_choice import FaceChoice
 from models.face_track import FaceTracker, RawLandmarks, TrackState
-from models.mouth_calibration import MouthCalibration, calibrate
+from models.mouth_calibration import MouthCalibration, calibrate_on_sound
+from models.quality_measures import BlockMeasures, measure_block
 from models.speech_features import FeatureBlock
+from models.speech_level import ROWS_PER_SECOND
 from models.speech_to_mouth import SpeechToMouth
 
 
@@ -45,10 +48,11 @@ class Tracked(NamedTuple):
 
 
 class GeneratedBlock(NamedTuple):
-    """Target landmarks of one block of output frames, and what the next block continues from."""
+    """Target landmarks of one block of output frames, what the next block continues from, and what was measured."""
 
     drive: Drive
     state: PathState | None
+    measures: BlockMeasures
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,22 @@ class LandmarkGenerator:
 
         return await asyncio.to_thread(work)
 
+    async def reference(self, picture: Path) -> FaceChoice:
+        """Return the choice of the person whom a picture shows.
+
+        Raises:
+            FaceNotFoundError: It does not show exactly one face.
+            MediaError: It cannot be decoded.
+        """
+
+        def work() -> FaceChoice:
+            info = probe_video(picture, self._config.limits)
+            with self._open(SourceVideo(picture, info)) as reader:
+                (frame,) = reader.read([0])
+            return self._tracker.reference(frame, info.colour)
+
+        return await asyncio.to_thread(work)
+
     async def build_avatar(
         self, source: SourceVideo, chunks: Sequence[RawLandmarks], speech: FeatureBlock | None, avatar_dir: Path
     ) -> bool:
@@ -140,8 +160,9 @@ class LandmarkGenerator:
                 mouth = self._speech_to_mouth.predict(
                     features, request.source.info.fps, request.first_frame, request.num_frames
                 )
-                index = self._source_indices(request)
-                return GeneratedBlock(*avatar.plan(mouth, index, request.first_frame, state))
+                index = self._source_indices(avatar, request)
+                drive, new_state = avatar.plan(mouth, index, request.first_frame, state)
+                return GeneratedBlock(drive, new_state, measure_block(avatar, mouth, drive))
             finally:
                 self._avatars.put(request.avatar_dir, avatar)
 
@@ -152,21 +173,19 @@ class LandmarkGenerator:
         return True
 
     def _calibration(self, avatar: Avatar, speech: FeatureBlock | None) -> MouthCalibration:
-        if not avatar.talks:
-            return MouthCalibration.default()
         if speech is None:
-            return MouthCalibration.of_talker()
-        fps = avatar.info.fps
-        num_frames = min(avatar.info.num_frames, math.floor(speech.stop_seconds * fps))
-        own = self._speech_to_mouth.predict(speech, fps, 0, num_frames)
-        has_speech = avatar.track.present[:num_frames] & (own.gate > 0.5)
-        return calibrate(own.shape, avatar.track.shape[:num_frames], has_speech)
+            return MouthCalibration.of_talker() if avatar.talks else MouthCalibration.default()
+        num_rows = min(math.floor(speech.stop_seconds * ROWS_PER_SECOND), speech.first_row + len(speech.features))
+        sound = self._speech_to_mouth.predict(speech, Fraction(ROWS_PER_SECOND), 0, max(1, num_rows))
+        return calibrate_on_sound(avatar.track, avatar.talks, avatar.info.fps, sound)
 
     def _open(self, source: SourceVideo) -> FrameReader:
         cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
         return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
 
-    def _source_indices(self, request: BlockRequest) -> NDArray[np.int32]:
+    def _source_indices(self, avatar: Avatar, request: BlockRequest) -> NDArray[np.int32]:
         frames = range(request.first_frame, request.first_frame + request.num_frames)
-        num_source = request.source.info.num_frames
+        # The first frame of a moving still is the still itself.
+        is_frozen = avatar.info.is_still and not self._config.render.still_idle_motion
+        num_source = 1 if is_frozen else avatar.info.num_frames
         return np.array([source_index(i, num_source, request.loop) for i in frames], np.int32)

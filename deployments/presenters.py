@@ -11,7 +11,7 @@ from deployments.landmark_generator import SourceVideo
 from deployments.stages import Stages
 from errors import LipwrightError
 from models.avatar import Avatar
-from models.face_choice import FaceChoice
+from models.face_choice import FaceChoice, is_reference
 from models.face_track import RawLandmarks, TrackState
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -93,7 +93,7 @@ class Presenters:
         self.sweep()
 
     async def _build(self, record: AvatarRecord, source: SourceVideo) -> bool:
-        choice = FaceChoice.parse(record.face)
+        choice = await self._choice(record)
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
         chunks: list[RawLandmarks] = []
         state: TrackState | None = None
@@ -110,6 +110,11 @@ class Presenters:
             prepared = await self._stages.prepare_speech(source.path, speech, source.info.duration_seconds)
             own_sound = (speech, prepared)
         return await self._stages.build_avatar(source, chunks, own_sound, avatar_dir)
+
+    async def _choice(self, record: AvatarRecord) -> FaceChoice:
+        if is_reference(record.face):
+            return await self._stages.reference(self._files.avatar_face_path(record.key))
+        return FaceChoice.parse(record.face)
 
     def sweep(self) -> None:
         """Forget cached presenters beyond the bound, the least recently used first."""

@@ -54,6 +54,13 @@ class Stages:
         )
         return tracked
 
+    async def reference(self, picture: Path) -> FaceChoice:
+        """See `LandmarkGenerator.reference`."""
+        choice: FaceChoice = await self._call(
+            "LandmarkGenerator.reference", 1, lambda: self.landmark_generator.reference.remote(picture)
+        )
+        return choice
+
     async def build_avatar(
         self,
         source: SourceVideo,

@@ -24,7 +24,7 @@ from media.planes import Planes
 from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
-from models.avatar import Avatar
+from models.avatar import Avatar, Frames
 from models.drive import Drive
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cut import cut_faces
@@ -50,7 +50,7 @@ class Studio:
         self._config = config
         self._face_synthesis = face_synthesis
         self._num_threads = claim_threads()
-        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(_MAX_IDLE_READERS, FrameReader.close)
+        self._readers: Loaded[tuple[Path, int], Frames] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
@@ -79,7 +79,7 @@ class Studio:
         render = self._config.render
         avatar = self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir))
         reader_key = (source.path, int(drive.source_index[0]))
-        reader = self._readers.take(reader_key, lambda: self._open(source))
+        reader = self._readers.take(reader_key, lambda: self._open(source, avatar))
         writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=render.encoder_threads)
         window: deque[asyncio.Task[None]] = deque()
         try:
@@ -116,9 +116,10 @@ class Studio:
         """True once the replica runs."""
         return True
 
-    def _open(self, source: SourceVideo) -> FrameReader:
+    def _open(self, source: SourceVideo, avatar: Avatar) -> Frames:
         cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
-        return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
+        reader = FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
+        return avatar.frames(reader)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         frame_bytes = info.width * info.height * 3 // 2
@@ -136,7 +137,7 @@ class Studio:
         return asyncio.ensure_future(call_stage("FaceSynthesis", start, bounds))
 
 
-def _decode_and_cut(reader: FrameReader, avatar: Avatar, drive: Drive) -> tuple[list[Planes], FaceChunk]:
+def _decode_and_cut(reader: Frames, avatar: Avatar, drive: Drive) -> tuple[list[Planes], FaceChunk]:
     frames = list(reader.read(drive.source_index.tolist()))
     return frames, cut_faces(avatar, drive, frames)
 

@@ -6,6 +6,9 @@ Signatures (stable)::
     Avatar.load(folder) -> Avatar            # cheap: arrays are memory-mapped
     Avatar.is_complete(folder) -> bool
     avatar.plan(mouth: MouthBlock, source_index, first_frame, state) -> (Drive, PathState | None)
+    avatar.frames(reader) -> reader of the frames that it shows; a still moves
+    avatar.ease(shape, source_index) -> shape   # towards the frames' own mouths where `track.trust` is below 1
+    avatar.drive(shape, source_index, state, *, first_frame, forbidden)  # plan_drive, exemplars of like shots only
     avatar.save_calibration(calibration)
     avatar.info, .track, .region, .bank (None unless .talks), .talks, .masks, .pose_degrees
     plan_drive(avatar, shape, source_index, state, *, first_frame, forbidden)         # models.drive
@@ -34,21 +37,31 @@ from models.exemplar_path import PathState
 from models.face_points import INNER_LOWER, INNER_UPPER
 from models.face_region import FaceRegion
 from models.face_track import FaceTrack, RawLandmarks, finish_track
+from models.idle_motion import IdleMotion
 from models.lip_model import LipModel, lip_gaps
 from models.mouth_calibration import MouthCalibration
 from models.mouth_shape import measure
+from models.moving_still import MovingStill
+from models.shot_exemplars import forbidden_between_shots
+from models.smile import smile_release
 from models.speech_to_mouth import MouthBlock
+from models.track_judgement import judge
+from models.trust import mouth_share
 from models.warp.lip_edges import inner_lip_shifts, move_inner_lips
 from models.warp.masks import draw_masks
 
 # Part of the key of cached avatars: change it when a change here or in the tracking makes old folders wrong.
-AVATAR_VERSION = "2"
+AVATAR_VERSION = "5"
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
 # worth copying.
 _TALKING_STD = 0.008
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
+_MOTION_FILE = "motion.npz"
+
+Frames = FrameReader | MovingStill
+"""What reads the frames that an avatar shows."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +70,12 @@ class Avatar:
 
     Attributes:
         folder: Where it lies.
-        info: The source.
+        info: The source; of a still, the source of N frames that its idle motion makes of it.
         track: The face in every source frame.
         region: The square that is rewritten in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
         calibration: How this presenter's mouth differs from the average speaker's.
+        motion: How a still moves; None for a video.
     """
 
     folder: Path
@@ -70,6 +84,7 @@ class Avatar:
     region: FaceRegion
     bank: ExemplarBank | None
     calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
+    motion: IdleMotion | None = None
 
     @property
     def talks(self) -> bool:
@@ -102,15 +117,59 @@ class Avatar:
             first_frame: Output frame of row 0.
             state: From the block before, or None.
         """
+        source_index = np.asarray(source_index, np.int32)
         shape = self.calibration.apply(mouth.shape, mouth.gate)
-        return plan_drive(self, shape, source_index, state, first_frame=first_frame)
+        if not self.talks:
+            shape = shape + smile_release(
+                self.track.rest
+            )  # in pauses too, where a smile that comes and goes would twitch
+        shape = self.ease(shape, source_index)
+        return self.drive(shape, source_index, state, first_frame=first_frame)
+
+    def ease(self, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Leads (T, 8) mouth shapes to those of the (T,) source frames where the effect fades out."""
+        own = self.track.shape[source_index]
+        share = mouth_share(self.track.trust[source_index])[:, None]
+        return np.where(share < 1, own + share * (shape - own), shape).astype(np.float32)
+
+    def drive(
+        self,
+        shape: NDArray[np.float32],
+        source_index: NDArray[np.int32],
+        state: PathState | None,
+        *,
+        first_frame: int = 0,
+        forbidden: NDArray[np.bool_] | None = None,
+    ) -> tuple[Drive, PathState | None]:
+        """Plans frames with the exemplars of their own and of like shots: see `models.drive.plan_drive`.
+
+        A shot without any is shown as a silent source is.
+        """
+        if self.bank is None or self.forbidden_in_shot is None:
+            return plan_drive(self, shape, source_index, state, first_frame=first_frame, forbidden=forbidden)
+        elsewhere = self.forbidden_in_shot[self.track.shot[source_index]]
+        forbidden = elsewhere if forbidden is None else forbidden | elsewhere
+        drive, state = plan_drive(self, shape, source_index, state, first_frame=first_frame, forbidden=forbidden)
+        without = np.asarray(forbidden.all(1))
+        if not without.any():
+            return drive, state
+        silent, _ = plan_drive(replace(self, bank=None), shape, source_index, None, first_frame=first_frame)
+        return silent.where(without, drive), state
+
+    @cached_property
+    def forbidden_in_shot(self) -> NDArray[np.bool_] | None:
+        """(S, B) bool, see `models.shot_exemplars`; None for a source of one shot or without exemplars."""
+        if self.bank is None or self.track.shot[-1] == 0:
+            return None
+        return forbidden_between_shots(self.bank, self.track)
+
+    def frames(self, reader: FrameReader) -> Frames:
+        """Returns what reads the avatar's frames, given what reads its source: a still moves while it is read."""
+        return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
 
     def save_calibration(self, calibration: MouthCalibration) -> None:
         """Adds a calibration to the folder; `load` finds it."""
-        partial = self.folder / f"{_CALIBRATION_FILE}.part"
-        with partial.open("wb") as file:
-            np.savez(file, gain=calibration.gain, bias=calibration.bias)
-        partial.replace(self.folder / _CALIBRATION_FILE)
+        calibration.save(self.folder / _CALIBRATION_FILE)
 
     @classmethod
     def build(
@@ -137,9 +196,15 @@ class Avatar:
             CancelledJobError: `should_stop` said so.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (_INFO_FILE, _CALIBRATION_FILE):
+        for stale in (_INFO_FILE, _CALIBRATION_FILE, _MOTION_FILE):
             (folder / stale).unlink(missing_ok=True)
-        track = _finish_track(raw, reader)
+        track, motion = _finish_track(raw, reader, float(info.fps)), None
+        if info.is_still:
+            (still,) = reader.read([0])
+            motion = IdleMotion.plan(still, track, float(info.fps))
+            motion.save(folder / _MOTION_FILE)
+            track = motion.move(track)
+            info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
         region = FaceRegion.of(track)
         talks = _talks(track)
         if talks:
@@ -148,13 +213,13 @@ class Avatar:
                 if should_stop():
                     raise CancelledJobError("The analysis of the presenter was cancelled.")
                 builder.add(planes)
-            builder.finish()
+            track = builder.finish()
         track.save(folder / _TRACK_FILE)
         text = json.dumps({"version": AVATAR_VERSION, "talks": talks, "info": _info_to_json(info)}, indent=1)
         partial = folder / f"{_INFO_FILE}.part"
         partial.write_text(text)
         partial.replace(folder / _INFO_FILE)
-        return cls(folder, info, track, region, ExemplarBank.load(folder) if talks else None)
+        return cls(folder, info, track, region, ExemplarBank.load(folder) if talks else None, motion=motion)
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
@@ -162,9 +227,9 @@ class Avatar:
         stored = json.loads((folder / _INFO_FILE).read_text())
         track = FaceTrack.load(folder / _TRACK_FILE)
         bank = ExemplarBank.load(folder) if stored["talks"] else None
-        return cls(
-            folder, _info_from_json(stored["info"]), track, FaceRegion.of(track), bank, _load_calibration(folder)
-        )
+        info, region, calibration = _info_from_json(stored["info"]), FaceRegion.of(track), _load_calibration(folder)
+        motion = IdleMotion.load(folder / _MOTION_FILE) if info.is_still else None
+        return cls(folder, info, track, region, bank, calibration, motion)
 
     @staticmethod
     def is_complete(folder: Path) -> bool:
@@ -177,22 +242,21 @@ class Avatar:
 
 def _load_calibration(folder: Path) -> MouthCalibration:
     path = folder / _CALIBRATION_FILE
-    if not path.exists():
-        return MouthCalibration.default()
-    with np.load(path, allow_pickle=False) as stored:
-        return MouthCalibration(stored["gain"], stored["bias"])
+    return MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
 
 
-def _finish_track(raw: RawLandmarks, reader: FrameReader) -> FaceTrack:
-    track = finish_track(raw.points, raw.present)
+def _finish_track(raw: RawLandmarks, reader: FrameReader, fps: float) -> FaceTrack:
+    shot, passed = judge(raw)
+    track = finish_track(raw.points, raw.present, shot=shot, passed=passed, fps=fps)
     if not track.is_rest_closed_by_model:
         return track
     # The mouth is open throughout; what closes it has to know where its lips end.
-    shown = np.flatnonzero(raw.present)
+    shown = np.flatnonzero(track.present)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _LIP_FRAMES).astype(int)])
     pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
     shifts = [inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures]
-    track = finish_track(move_inner_lips(raw.points, np.median(shifts, 0)), raw.present)
+    points = move_inner_lips(raw.points, np.median(shifts, 0))
+    track = finish_track(points, raw.present, shot=shot, passed=passed, fps=fps)
     rest = track.rest.copy()
     gaps = lip_gaps(rest[None])[0]  # the lip model leaves what the mesh would measure; true edges touch
     rest[list(INNER_UPPER), 1] -= gaps / 2

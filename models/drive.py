@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.exemplar_path import ExemplarPath, PathState, Wanted, choose
 from models.face_points import MOVED
-from models.mouth_shape import TRACKED_GAIN
+from models.mouth_shape import CHANNELS, TRACKED_GAIN
 from models.warp.controls import CONTROL_IDS
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
-_TEETH_RANGE = 0.03
+_TEETH_RANGE = 0.008  # short: teeth that hold still and teeth that are warped shall not be seen through each other
+_LIP_COVERS = 0.16  # of the opening that is added to closed lips
 # Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference.
-_OVERDRIVE = 0.4 * (1 / TRACKED_GAIN - 1)
+_OVERDRIVE = 0.65 * (1 / TRACKED_GAIN - 1)
 _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
 
 
@@ -62,6 +63,15 @@ class Drive:
         }
         return Drive(first_frame=self.first_frame + start, **arrays)
 
+    def where(self, rows: NDArray[np.bool_], other: Drive) -> Drive:
+        """Returns this drive in the (T,) `rows`, and `other` elsewhere."""
+        arrays = {}
+        for field in fields(self):
+            if field.name != "first_frame":
+                mine, theirs = getattr(self, field.name), getattr(other, field.name)
+                arrays[field.name] = np.where(rows.reshape(-1, *[1] * (mine.ndim - 1)), mine, theirs)
+        return Drive(first_frame=self.first_frame, **arrays)
+
 
 def plan_drive(
     avatar: Avatar,
@@ -91,13 +101,18 @@ def plan_drive(
     drawn = shape
     if avatar.bank is not None:
         path, state = choose(avatar.bank, _wanted(avatar, shape, source_index, forbidden), state)
-        drawn = shape + _OVERDRIVE * (shape - avatar.bank.shape[path.exemplar])
-        shown = avatar.bank.shape[path.exemplar, 0]
-        interior = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
+        seen = avatar.bank.shape[path.exemplar]
+        drawn = shape + _OVERDRIVE * (shape - seen)
+        shown = seen[:, 0]
+        drawn[:, 0] += avatar.bank.mesh_opening[path.exemplar] - shown  # landmarks are moved from where they are
+        # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
+        stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
+        interior = stretched * (1 - shown / _OWN_TEETH).clip(0, 1)
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
         shown = track.shape[source_index, 0]
+        drawn = _thicken_lower_lip(shape, shown)
         interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
         # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
         changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
@@ -106,7 +121,7 @@ def plan_drive(
     deformed = avatar.lip_model.deform(track.rest, drawn)[:, control]  # (T, L, 3)
     moves = np.isin(control, MOVED)
     target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
-    own = np.asarray(shown >= _OWN_TEETH, np.float32)
+    own = np.asarray((shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
     drive = Drive(
         first_frame,
         source_index,
@@ -118,6 +133,18 @@ def plan_drive(
         own,
     )
     return drive, state
+
+
+def _thicken_lower_lip(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 8) shapes whose lower lip covers a little more of the opening than the lips of a closed mouth would.
+
+    Lips that part turn outwards and show more of themselves; a picture of closed ones cannot.
+    """
+    covered = _LIP_COVERS * np.maximum(shape[:, 0] - shown, 0)
+    turned = shape.copy()
+    turned[:, CHANNELS.index("open_in")] -= covered
+    turned[:, CHANNELS.index("lower")] -= covered / 2  # the mean of its two edges
+    return turned
 
 
 def _wanted(

@@ -6,7 +6,7 @@ resolution, in a memory-mapped file, so that loading a bank costs nothing and re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,11 +17,17 @@ from media.planes import Planes, cut
 from models.face_points import INNER_LOWER, INNER_UPPER
 from models.face_region import FaceRegion
 from models.face_track import FaceTrack
+from models.lip_gap import measure_gap, opening_of
+from models.mouth_shape import TRACKED_GAIN
 
 THUMB = 32  # pixels a side
 _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
 _MOUTH_MIDDLE = (61, 291, 13, 14)
 _RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
+USUAL_BITE = 0.55
+_BITE_SPREAD, _BITE_PRIOR = 0.4, 0.5
+_BITE_SHARES = np.linspace(0.3, 1.0, 15)
+_BITE_FRAMES = 5  # over which the median is taken: jaws do not jump
 _INDEX_FILE, _PATCHES_FILE = "bank.npz", "bank_patches.npy"
 
 
@@ -31,11 +37,13 @@ class ExemplarBank:
 
     Attributes:
         frames: (B,) int32 source frames, ascending.
-        shape: (B, 8) float32 mouth shapes.
+        shape: (B, 8) float32 mouth shapes; their `open_in` is what the picture shows (`models.lip_gap`).
+        mesh_opening: (B,) float32 `open_in` of the landmarks, with which the exemplar is warped.
         pose: (B, 3) float32 degrees.
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
         inside: (B,) float32 luma between the lips over `luma`: low is dark, high is teeth; 1 for a closed mouth.
+        bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
         region_size: R.
@@ -43,10 +51,12 @@ class ExemplarBank:
 
     frames: NDArray[np.int32]
     shape: NDArray[np.float32]
+    mesh_opening: NDArray[np.float32]
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
     inside: NDArray[np.float32]
+    bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
     patches: NDArray[np.uint8]
     region_size: int
@@ -94,7 +104,10 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._inside = (np.zeros(len(self.frames), np.float32) for _ in range(3))
+        self._luma, self._sharpness, self._inside, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(4)
+        )
+        self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
 
     def add(self, planes: Planes) -> None:
@@ -104,32 +117,51 @@ class BankBuilder:
         region = cut(planes, x, y, self._region.size)
         self._patches[row] = np.concatenate([plane.ravel() for plane in region])
         points = self._track.points[frame, :, :2] - np.array([x, y], np.float32)
+        self._gaps[row] = measure_gap(region, self._track.points[frame] - np.array([x, y, 0], np.float32))
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
         self._inside[row] = _inside_luma(region.y, points) / max(float(self._luma[row]), 1.0)
+        self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
         self._next += 1
 
-    def finish(self) -> None:
-        """Writes what is left; the bank can then be loaded."""
+    def finish(self) -> FaceTrack:
+        """Writes what is left; the bank can then be loaded.
+
+        Returns:
+            The track, its mouths as open as the pictures show them.
+        """
         if self._next != len(self.frames):
             raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
         self._patches.flush()
-        track = self._track
+        track, mesh_opening = self._with_seen_openings()
         with (self._folder / _INDEX_FILE).open("wb") as file:
             np.savez(
                 file,
                 frames=self.frames,
                 shape=track.shape[self.frames],
+                mesh_opening=mesh_opening[self.frames],
                 pose=track.pose_degrees[self.frames],
                 luma=self._luma,
                 sharpness=self._sharpness,
                 inside=self._inside,
+                bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,
             )
+        return track
+
+    def _with_seen_openings(self) -> tuple[FaceTrack, NDArray[np.float32]]:
+        """The track with openings as seen, in the sizes of the tracker; and (N,) those of the landmarks."""
+        shape = self._track.shape.copy()
+        mesh = shape[:, 0].copy()
+        seen = TRACKED_GAIN[0] * opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames], TRACKED_GAIN[0])
+        if np.ptp(mesh[self.frames]) > 0:  # frames that the bank does not hold
+            shape[:, 0] = np.polyval(np.polyfit(mesh[self.frames], seen, 1), mesh)
+        shape[self.frames, 0] = seen
+        return replace(self._track, shape=shape), mesh
 
     def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
         """The mouth in a head-fixed window, (32, 32)."""
@@ -155,6 +187,33 @@ def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int
     num_runs = max_frames // run
     starts = np.linspace(0, len(frames) - run, num_runs).astype(int)
     return frames[(starts[:, None] + np.arange(run)).ravel()]
+
+
+def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Where the jaws meet between the inner lips: the darkest line, near the usual place where nothing tells.
+
+    Args:
+        luma: The picture.
+        points: (468, 2) landmarks in its pixels.
+
+    Returns:
+        Share of the gap from above, .3 to 1.
+    """
+    upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
+    places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)
+    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    profile = cv2.remap(luma, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).mean(0)
+    light = (profile - profile.min()) / (np.ptp(profile) + 4)
+    unusual = _BITE_PRIOR * ((_BITE_SHARES - USUAL_BITE) / _BITE_SPREAD) ** 2
+    return float(_BITE_SHARES[(light + unusual).argmin()])
+
+
+def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Medians over neighbouring frames of the source."""
+    half = _BITE_FRAMES // 2
+    near = (np.arange(len(values))[:, None] + np.arange(-half, half + 1)).clip(0, len(values) - 1)
+    is_near = np.abs(frames[near] - frames[:, None]) <= half
+    return np.asarray(np.nanmedian(np.where(is_near, values[near], np.nan), axis=1), np.float32)
 
 
 def _inside_luma(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:

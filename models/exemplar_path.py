@@ -26,6 +26,7 @@ _STRETCHED = 3.0  # against exemplars less open than wanted: what stands between
 _SHARPNESS = 0.15
 _INSIDE = 0.35  # against exemplars whose mouth is murky or toothy for its shape
 _INSIDE_SCALE = 0.15
+_FLIP = 0.5  # against neighbours of which one shows teeth and the other the dark
 _JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
 _VELOCITY = 0.5
 _FADE_FRAMES = 2  # on either side of a jump
@@ -173,6 +174,8 @@ def _step_costs(
     following = _next_row(bank)[source]
     likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
     cost = _JUMP + _UNLIKE * (1 - likeness)
+    change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _INSIDE_SCALE
+    cost = cost + _FLIP * np.minimum(change**2, 4.0)
     cost = np.where(target[:, None] == source[:, :, None], _HOLD, cost)
     goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]
     cost = np.where(goes_on, 0, cost)

@@ -30,11 +30,15 @@ class FaceChunk:
         target_points: (N, P, 2) float32 control points where they shall be, region pixels.
         interior: (N,) float32 share of the drawn mouth interior, 0 to 1.
         own_teeth: (N,) float32 share of the exemplar's own teeth over the drawn ones, 0 to 1.
+        bite: (N,) float32 where the jaws meet in the exemplar, share of the gap between its lips from above.
         eye_distance: (N,) float32 pixels.
         seam: (N, 2) float32 region pixels of the closed lips' seam, fixed to the skull.
         skin: (N, 3) float32 Y, U, V of the cheeks.
-        masks: (M, M, 2) uint8 textures of the mouth and the jaw mask.
+        lip: (N, 3) float32 Y, U, V of the lower lip.
+        masks: (V, M, M, 2) uint8 textures of the mouth and the jaw mask, for heads turned differently.
+        mask: (N,) int32 which of them is a face's.
         mask_points: (P, 2) float32 control points in texture pixels.
+        opacity: (N,) float32 share of the finished face over the frame, 0 to 1; below 1 beside frames that pass.
     """
 
     row: NDArray[np.int32]
@@ -49,11 +53,15 @@ class FaceChunk:
     target_points: NDArray[np.float32]
     interior: NDArray[np.float32]
     own_teeth: NDArray[np.float32]
+    bite: NDArray[np.float32]
     eye_distance: NDArray[np.float32]
     seam: NDArray[np.float32]
     skin: NDArray[np.float32]
+    lip: NDArray[np.float32]
     masks: NDArray[np.uint8]
+    mask: NDArray[np.int32]
     mask_points: NDArray[np.float32]
+    opacity: NDArray[np.float32]
 
     @property
     def num_frames(self) -> int:
@@ -84,6 +92,15 @@ class FacePatches:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def fade(self, chunk: FaceChunk) -> FacePatches:
+        """Mixes the faces with the frames that they were made of, by `chunk.opacity`."""
+        for face in np.flatnonzero(chunk.opacity < 1):
+            share = np.float32(chunk.opacity[face])
+            for done, frames in ((self.y, chunk.crops_y), (self.uv, chunk.crops_uv)):
+                own = frames[chunk.base[face]].astype(np.float32)
+                done[face] = np.rint(own + share * (done[face] - own))
+        return self
 
     def patch(self, index: int) -> Patch | None:
         """Returns the patch of frame `index`, or None for a frame without a face."""

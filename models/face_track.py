@@ -1,4 +1,9 @@
-"""One face over a whole source: smoothed landmarks, head pose and mouth shape."""
+"""One face over a whole source: smoothed landmarks, head pose and mouth shape; where it is shown, why not elsewhere.
+
+`FaceTrack.passed` is (N,) uint8, one `models.pass_reason.PassReason` for every source frame; 0 (`SHOWN`) is a frame
+whose mouth is rewritten. `FaceTrack.trust` is (N,) float32, 0 where a frame passes through, 1 where the mouth is fully
+driven, with ramps between; `FaceTrack.shot` is (N,) int32, the number of the shot that a frame belongs to.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,16 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from models.face_finder import what_was_searched
 from models.face_points import NUM_POINTS
-from models.face_tracker import FaceTracker, RawLandmarks, TrackState
+from models.face_tracker import FaceTracker
 from models.head_frame import HeadPose, fit_head_pose
 from models.head_frame import pose_degrees as degrees
 from models.lip_model import LipModel, part_lips
 from models.mouth_shape import measure
+from models.pass_reason import PassReason
+from models.raw_landmarks import RawLandmarks
 from models.track_smoothing import fill_gaps, runs, smooth, smooth_pose
+from models.track_state import TrackState
+from models.trust import trust_of
 
 _REST_SHARE = 0.1
 _MIN_REST_FRAMES = 3
@@ -29,11 +38,11 @@ class FaceTrack:
 
     Image frame: pixels, x right, y down, z away from the camera. Head frame: see `models.head_frame`.
     `image = scale * head @ rotation.T + translation`, the change of axes is inside `rotation`.
-    Frames without the face hold interpolated values; `present` says which.
+    Frames without the face hold interpolated values.
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    present: NDArray[np.bool_]  # (N,)
+    present: NDArray[np.bool_]  # (N,) the mouth is to be seen: `passed` is `SHOWN`
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
@@ -41,6 +50,9 @@ class FaceTrack:
     rest: NDArray[np.float32]  # (468, 3) head frame, this talker's closed mouth
     shape: NDArray[np.float32]  # (N, 8) measure(head_points) - measure(rest)
     is_rest_closed_by_model: bool  # the source shows no closed mouth: `rest` is a guess
+    passed: NDArray[np.uint8]  # (N,) PassReason; 0 = shown
+    trust: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
+    shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots
 
     @property
     def num_frames(self) -> int:
@@ -82,12 +94,22 @@ class FaceTrack:
         return cls(**arrays, is_rest_closed_by_model=flag)
 
 
-def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> FaceTrack:
+def finish_track(
+    points: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    *,
+    shot: NDArray[np.int32] | None = None,
+    passed: NDArray[np.uint8] | None = None,
+    fps: float = 25.0,
+) -> FaceTrack:
     """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
 
     Args:
         points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
-        present: (N,) whether the face was found.
+        present: (N,) whether the points are known.
+        shot: (N,) number of the shot that each frame belongs to; None: all are one.
+        passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
+        fps: Frames a second.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -96,11 +118,15 @@ def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> Fa
         raise ValueError(f"Expected (N, {NUM_POINTS}, 3) points and (N,) present, got {points.shape}, {present.shape}.")
     if not present.any():
         raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
-    head, pose = stabilise(points, present)
-    rest, is_closed_by_model = resting_face(head[present])
+    shot = np.zeros(len(present), np.int32) if shot is None else shot
+    if passed is None:
+        passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
+    shown = passed == PassReason.SHOWN
+    head, pose = stabilise(points, present, shot)
+    rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
-        present=present.copy(),
+        present=shown,
         scale=pose.scale,
         rotation=pose.rotation,
         translation=pose.translation,
@@ -108,14 +134,22 @@ def finish_track(points: NDArray[np.floating], present: NDArray[np.bool_]) -> Fa
         rest=rest,
         shape=measure(head) - measure(rest[None]),
         is_rest_closed_by_model=is_closed_by_model,
+        passed=passed,
+        trust=trust_of(passed, shot, fps),
+        shot=shot,
     )
 
 
-def stabilise(points: NDArray[np.floating], present: NDArray[np.bool_]) -> tuple[NDArray[np.float64], HeadPose]:
-    """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose."""
+def stabilise(
+    points: NDArray[np.floating], present: NDArray[np.bool_], shot: NDArray[np.int32] | None = None
+) -> tuple[NDArray[np.float64], HeadPose]:
+    """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
+
+    Nothing is smoothed over gaps, nor from one shot of (N,) `shot` into the next; None: all are one.
+    """
     filled = fill_gaps(points, present)
     pose = fit_head_pose(filled)
-    stretches = runs(present, pose)
+    stretches = runs(present, pose, shot)
     return smooth(pose.to_head(filled), stretches), smooth_pose(pose, stretches)
 
 

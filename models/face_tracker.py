@@ -1,10 +1,10 @@
-"""Follows one face through the frames of a source, chunk by chunk."""
+"""Follows one person's face through the frames of a source, chunk by chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,46 +16,34 @@ from models.face_choice import FaceChoice
 from models.face_detection import Window
 from models.face_finder import FaceFinder, FoundFace, box_of_points
 from models.face_landmarks import MIN_PRESENCE, LandmarkRegion
-from models.face_points import NUM_POINTS
+from models.face_look import SAME_PERSON, look_of
+from models.head_frame import fit_head_pose, pose_degrees
 from models.onnx_session import Device
+from models.pass_reason import PassReason
+from models.person import STILL_SAME, Person
+from models.raw_landmarks import RawLandmarks
+from models.track_state import TrackState, row_of, see, taken_up
 
 _FOLLOW: Final = 0.5  # share of the way that the region goes to the newest points: less jitter than all of it
 _MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames has slipped off the face
 
-# A lost face is looked for at once, then every third frame, and after a second or so every tenth.
+# A lost face is looked for near its place at once, then every third frame; everywhere at once after a cut, then every
+# tenth frame.
 _SEARCH_EVERY: Final = 3
-_SEARCH_EVERY_LATE: Final = 10
-_LATE_FRAMES: Final = 30
+_SEARCH_ALL_EVERY: Final = 10
 _FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
+_LONG_LOST: Final = 12  # frames after which nearness says nothing about who it is
 
 _NEAR: Final = 1.5  # a lost face is looked for within this many face sizes of where it was
 _MAX_SIZE_CHANGE: Final = 1.6
 
-
-class RawLandmarks(NamedTuple):
-    """Landmarks of T frames as the network gives them."""
-
-    points: NDArray[np.float32]  # (T, 468, 3) frame pixels; frames without the face repeat the last known points
-    present: NDArray[np.bool_]  # (T,)
-
-    @classmethod
-    def concatenate(cls, chunks: Sequence[RawLandmarks]) -> RawLandmarks:
-        """Joins chunks in order."""
-        return cls(np.concatenate([c.points for c in chunks]), np.concatenate([c.present for c in chunks]))
-
-
-@dataclass(frozen=True)
-class TrackState:
-    """What tracking continues from: a few kilobytes, picklable."""
-
-    region: LandmarkRegion | None  # where the face is expected; None while it is lost or not found yet
-    points: NDArray[np.float32] | None  # (468, 3) last known points; None before the first
-    num_lost: int  # frames since the face was last seen, or since the start
-    was_alone: bool  # no other face was seen when this one was found
+# In an unbroken run the look is checked every so often: faces can melt into each other, or one can hide another.
+CHECK_EVERY: Final = 6
+_MAX_CHECK_YAW: Final = 32.0  # degrees; looks of heads turned farther say little
 
 
 class FaceTracker:
-    """Detects the chosen face once, then takes each frame's region from the points of the frame before.
+    """Finds the chosen face, then takes each frame's region from the points of the frame before.
 
     Args:
         num_threads: CPU threads of one network call.
@@ -69,13 +57,24 @@ class FaceTracker:
         """Returns the chosen face of one frame, or None where there is none."""
         return self._finder.find(frame, colour, choice)[0]
 
+    def reference(self, frame: Planes, colour: ColourTags) -> FaceChoice:
+        """Makes the choice of the person whom a reference picture shows.
+
+        Raises:
+            FaceNotFoundError: The picture does not show exactly one face.
+        """
+        faces = self._finder.find_all(frame, colour)
+        if len(faces) != 1:
+            raise FaceNotFoundError(f"Expected one face in the reference picture, found {_list_faces(faces)}.")
+        return FaceChoice.like(look_of(frame, faces[0].points))
+
     def track_chunk(
         self, frames: Iterable[Planes], colour: ColourTags, choice: FaceChoice, state: TrackState | None
     ) -> tuple[RawLandmarks, TrackState]:
         """Finds the points of one face in consecutive frames.
 
-        Chunks give the same as one long run. A lost face is taken up again only near where it was lost and at a
-        like size, or, where it has been the only one all along, anywhere; never another face in its stead.
+        Chunks give the same as one long run. At a hard cut, and when the face was lost, it is looked for anew, and
+        taken up again only where the look of the face says that it is the same person.
 
         Args:
             frames: At least one frame, in order.
@@ -86,16 +85,15 @@ class FaceTracker:
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
         """
-        current = state or TrackState(None, None, 0, True)
+        current = state or TrackState(None, None, _known(choice))
         is_start = state is None
-        points, present = [], []
+        rows = []
         for frame in frames:
-            current = self._step(frame, colour, choice, current, is_start)
-            points.append(np.zeros((NUM_POINTS, 3), np.float32) if current.points is None else current.points)
-            present.append(current.region is not None)
-        if not points:
+            current = self._step(frame, colour, choice, see(frame, current), is_start)
+            rows.append(row_of(frame, current))
+        if not rows:
             raise ValueError("Expected at least one frame, got none.")
-        return RawLandmarks(np.stack(points), np.array(present)), current
+        return RawLandmarks.of_rows(rows), current
 
     def _step(
         self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
@@ -105,21 +103,39 @@ class FaceTracker:
             fresh = LandmarkRegion.of_points(points)
             growth = fresh.side / state.region.side
             if presence > MIN_PRESENCE and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
-                return replace(state, region=state.region.mix(fresh, _FOLLOW), points=points)
-            state = replace(state, region=None, num_lost=0)
+                region = state.region.mix(fresh, _FOLLOW)
+                followed = replace(state, region=region, points=points, presence=presence)
+                return self._checked(frame, colour, replace(followed, num_frames=state.num_frames + 1), points)
+            state = replace(state, region=None, num_frames=0, reason=PassReason.NO_FACE)
         if state.points is None:
             return self._first_search(frame, colour, choice, state, is_start)
         return self._search_again(frame, colour, state, state.points)
 
+    def _checked(self, frame: Planes, colour: ColourTags, state: TrackState, points: NDArray[np.float32]) -> TrackState:
+        """Compares the look of a followed face with its person now and then; searches anew where it is not theirs."""
+        assert state.person is not None
+        if state.num_frames % CHECK_EVERY:
+            return state
+        if _is_turned(points):
+            return state
+        look = look_of(frame, points)
+        if state.person.likeness(look) >= STILL_SAME:
+            return replace(state, person=state.person.learn(look))
+        lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=PassReason.OTHER_PERSON)
+        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
+
     def _first_search(
         self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
     ) -> TrackState:
-        waited = replace(state, num_lost=state.num_lost + 1)
-        if state.num_lost % _FIRST_SEARCH_EVERY:
+        waited = replace(state, num_frames=state.num_frames + 1)
+        if state.num_frames % _FIRST_SEARCH_EVERY:
             return waited
+        if state.person is not None:
+            return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
         face, seen = self._finder.find(frame, colour, choice)
         if face is not None:
-            return TrackState(face.region, face.points, 0, len(seen) == 1)
+            others = [look_of(frame, other.points) for other in seen if other is not face]
+            return taken_up(waited, face, Person.of(look_of(frame, face.points), others))
         if seen and is_start:
             raise FaceNotFoundError(f"Expected the face {str(choice)!r}, found {_list_faces(seen)}.")
         return waited
@@ -127,14 +143,28 @@ class FaceTracker:
     def _search_again(
         self, frame: Planes, colour: ColourTags, state: TrackState, lost: NDArray[np.float32]
     ) -> TrackState:
-        waited = replace(state, num_lost=state.num_lost + 1)
-        late = state.num_lost >= _LATE_FRAMES
-        if state.num_lost % (_SEARCH_EVERY_LATE if late else _SEARCH_EVERY):
+        assert state.person is not None
+        waited = replace(state, num_frames=state.num_frames + 1)
+        if state.num_frames % _SEARCH_EVERY == 0 and not state.is_after_cut:
+            face = self._near(frame, colour, lost)
+            if face is not None and _may_be(frame, face, state):
+                return taken_up(waited, face, state.person)
+        everywhere = state.num_frames % _SEARCH_ALL_EVERY == (0 if state.is_after_cut else _SEARCH_ALL_EVERY - 1)
+        if not everywhere:
             return waited
-        face = self._near(frame, colour, lost)
-        if face is None and late and state.was_alone:
-            face = _only_like(self._finder.find_all(frame, colour), lost)
-        return waited if face is None else replace(state, region=face.region, points=face.points, num_lost=0)
+        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
+
+    def _recognise(self, frame: Planes, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
+        """Takes up the person's face if it is surely among the faces of a frame."""
+        looks = [look_of(frame, face.points) for face in faces]
+        able, is_sure = person.recognise(looks)
+        if not is_sure:  # twins, to these eyes: the one at the old place, if one is there
+            able = [i for i in able if waited.points is not None and _is_there(faces[i], waited.points)]
+        if len(able) == 1:
+            return taken_up(waited, faces[able[0]], person.learn(looks[able[0]]))
+        reason = _reason_for(faces)
+        best = max((person.likeness(look) for look in looks), default=-1.0)
+        return replace(waited, reason=reason, likeness=best)
 
     def _near(self, frame: Planes, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
         """The face most like the lost one around where that was, or None."""
@@ -152,6 +182,29 @@ class FaceTracker:
         return best if distance <= _NEAR else None
 
 
+def _known(choice: FaceChoice) -> Person | None:
+    return Person.of(np.array(choice.numbers)) if choice.kind == "like" else None
+
+
+def _is_turned(points: NDArray[np.float32]) -> bool:
+    """Whether a head is turned too far for its look to say who it is."""
+    return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
+
+
+def _reason_for(faces: list[FoundFace]) -> PassReason:
+    """Why nobody among the faces of a frame is recognised."""
+    if not faces:
+        return PassReason.NO_FACE
+    return PassReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else PassReason.OTHER_PERSON
+
+
+def _may_be(frame: Planes, face: FoundFace, state: TrackState) -> bool:
+    """Whether a face near the place where one was lost can be the same."""
+    assert state.person is not None
+    limit = STILL_SAME if state.num_frames < _LONG_LOST else SAME_PERSON
+    return state.person.likeness(look_of(frame, face.points)) >= limit
+
+
 def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
     """Distance of two faces in sizes of the lost one."""
     box = box_of_points(lost, 1.0)
@@ -159,16 +212,16 @@ def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
 
 
 def _is_like(face: FoundFace, lost: NDArray[np.float32]) -> bool:
-    change = face.box.size / box_of_points(lost, 1.0).size
-    return 1 / _MAX_SIZE_CHANGE < change < _MAX_SIZE_CHANGE
+    change_of_size = face.box.size / box_of_points(lost, 1.0).size
+    return 1 / _MAX_SIZE_CHANGE < change_of_size < _MAX_SIZE_CHANGE
 
 
-def _only_like(faces: list[FoundFace], lost: NDArray[np.float32]) -> FoundFace | None:
-    """The face of a frame that shows one alone, if it is like the lost one."""
-    return faces[0] if len(faces) == 1 and _is_like(faces[0], lost) else None
+def _is_there(face: FoundFace, lost: NDArray[np.float32]) -> bool:
+    """Whether a face is where the lost one was, and as large."""
+    return _is_like(face, lost) and _distance(face, lost) < 1.0
 
 
 def _list_faces(faces: list[FoundFace]) -> str:
     boxes = enumerate(face.box for face in faces)
     places = [f"{i}: {box.size:.0f} pixels at ({box.center_x:.0f}, {box.center_y:.0f})" for i, box in boxes]
-    return f"{len(faces)} face{'s' * (len(faces) != 1)} ({'; '.join(places)})"
+    return f"{len(faces)} face{'s' * (len(faces) != 1)}" + (f" ({'; '.join(places)})" if places else "")

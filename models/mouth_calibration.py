@@ -1,17 +1,28 @@
 """Fits the predicted mouth to one talker: how far this mouth moves, and how it is held while it speaks.
 
 The speech-to-mouth network knows an average talker. Where the source video has its own speech, the mouths that it shows
-are compared with the mouths that the network predicts from that speech.
+are compared with the mouths that the network predicts from that speech, each with the sound that belongs to it: where
+the source's sound comes late or early, its offset is measured and taken out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.mouth_motion import lip_jitter, lip_opening
 from models.mouth_shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
+from models.source_sync import SourceSync, measure_sync, sample_rows
+from models.speech_level import ROWS_PER_SECOND
+
+if TYPE_CHECKING:
+    from models.face_track import FaceTrack
+    from models.speech_to_mouth import MouthBlock
 
 # Channels whose movement is compared: large, and tracked well.
 _COMPARED = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower", "jaw")]
@@ -33,16 +44,35 @@ _MIN_FRAMES = 12
 
 
 @dataclass(frozen=True)
+class OwnSpeech:
+    """What a source shows of its own speech.
+
+    Attributes:
+        sync: How far its sound stands from its picture.
+        opening_std: Standard deviation of `mouth_motion.lip_opening` in its speech; None if it does not talk.
+        jitter: Root mean square of `mouth_motion.lip_jitter` in its speech; None if it does not talk.
+    """
+
+    sync: SourceSync
+    opening_std: float | None
+    jitter: float | None
+
+
+@dataclass(frozen=True)
 class MouthCalibration:
     """One talker's correction of predicted mouth shapes.
 
     Attributes:
         gain: (8,) float32 factor of each channel.
         bias: (8,) float32 offset of each channel while speaking, in eye distances.
+        is_fitted: Whether it comes from the source's own speech; otherwise it is that of an average talker.
+        own_speech: What was measured on the source's own sound; None if it has none.
     """
 
     gain: NDArray[np.float32]
     bias: NDArray[np.float32]
+    is_fitted: bool = False
+    own_speech: OwnSpeech | None = None
 
     @classmethod
     def default(cls) -> MouthCalibration:
@@ -69,6 +99,46 @@ class MouthCalibration:
         """
         return (shape * self.gain + gate[:, None] * self.bias).astype(np.float32)
 
+    def save(self, path: Path) -> None:
+        """Writes an .npz file, whole or not at all."""
+        own = self.own_speech
+        numbers = [] if own is None else [*vars(own.sync).values(), own.opening_std, own.jitter]
+        partial = path.with_name(f"{path.name}.part")
+        with partial.open("wb") as file:
+            # None becomes NaN.
+            np.savez(file, gain=self.gain, bias=self.bias, is_fitted=self.is_fitted, own=np.array(numbers, np.float64))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> MouthCalibration:
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
+            own = OwnSpeech(SourceSync(*numbers[:-2]), *numbers[-2:]) if numbers else None  # type: ignore[arg-type]
+            return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own)
+
+
+def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: MouthBlock) -> MouthCalibration:
+    """Calibrates a source on its own sound, after measuring how far that stands from its picture.
+
+    Args:
+        track: The face in the source's N frames.
+        talks: Whether they show a mouth that opens and closes; if not, the offset alone is measured.
+        fps: Frame rate of the source.
+        sound: The mouth predicted from the source's own sound, not corrected, in rows of 20 ms from its start.
+    """
+    tracked, present = track.shape, track.present
+    sync = measure_sync(tracked, present, fps, sound.shape, sound.gate)
+    if not talks:
+        return replace(MouthCalibration.default(), own_speech=OwnSpeech(sync, None, None))
+    times = np.arange(len(tracked)) / float(fps) + (sync.offset_seconds or 0.0)
+    is_heard = (times >= 0) & (times < len(sound.gate) / ROWS_PER_SECOND)
+    has_speech = present & is_heard & (sample_rows(sound.gate, times) > 0.5)
+    calibration = calibrate(sample_rows(sound.shape, times), tracked, has_speech)
+    opening = lip_opening(tracked[has_speech], is_tracked_size=True)
+    jitter = lip_jitter(tracked, has_speech, fps, track.shot).rms
+    return replace(calibration, own_speech=OwnSpeech(sync, float(opening.std()) if len(opening) else None, jitter))
+
 
 def calibrate(
     predicted: NDArray[np.float32], tracked: NDArray[np.float32], has_speech: NDArray[np.bool_]
@@ -92,7 +162,7 @@ def calibrate(
     gain = _gains(float(np.median(ratios).clip(_MIN_RATIO, _MAX_RATIO)) ** _RATIO_POWER)
     bias = np.zeros(NUM_CHANNELS, np.float32)
     bias[_HELD] = _HELD_SHARE * (shown - spoken * gain).mean(0)[_HELD]
-    return MouthCalibration(gain * TRACKED_GAIN, bias)
+    return MouthCalibration(gain * TRACKED_GAIN, bias, is_fitted=True)
 
 
 def _gains(opening: float) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
-"""Speech -> features: a log-mel spectrum and the speech-embedding network, one row every 20 ms.
+"""Speech -> features: a log-mel spectrum and the first layers of Whisper's encoder, one row every 20 ms.
 
-Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. A block is computed
-with enough of its surroundings that its rows equal those of a run over the whole file.
+Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. The encoder looks at
+all of its input at once, so it runs on windows that stand at fixed times of the file, each 5 seconds with 1 second of
+surroundings: the rows of a block equal those of a run over the whole file.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
 # The speech-to-mouth network sees 16 rows to either side; a frame between two rows needs the next one too.
 _CONTEXT_ROWS = 17
-# The embedding network sees 38 mel frames to either side. Even, because its rows are pairs of frames.
-_CONTEXT_MELS = 40
-# Log-mel of Google's speech_embedding (melspectrogram.onnx of openWakeWord 0.4.0): 25 ms Hann window, 10 ms hop,
-# 32 Slaney bands of unit area from 60 to 3800 Hz; decibels of samples on the int16 scale, floor 0 dB, / 10 + 2.
-_FFT_SAMPLES, _WINDOW_SAMPLES, _FULL_SCALE = 512, 400, 32767
-_NUM_BANDS, _MIN_HZ, _MAX_HZ = 32, 60.0, 3800.0
+# Rows that a window gives, and rows before and after them that it looks at too.
+_WINDOW_ROWS, _MARGIN_ROWS = 250, 50
+# Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
+# decimal logarithm, at most 8 below the loudest, plus 4, / 4. There the loudest is sought in the sound; here it is what
+# speech of the level that `SpeechLevel.gain` makes reaches, so that no row depends on sounds far from it.
+_WINDOW_SAMPLES, NUM_BANDS = 400, 80
+_LOUDEST, _RANGE, _TINY_POWER = 1.5, 8.0, 1e-10
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class FeatureBlock:
         start_seconds: Start of the stretch.
         stop_seconds: Its end (half-open).
         first_row: Number of row 0 of the arrays in the whole file; rows stand 20 ms apart.
-        features: (N, 384) float32.
+        features: (N, F) float32, F as the network gives.
         gate: (N,) float32: 1 in speech, 0 in silence, between them while fading.
     """
 
@@ -61,7 +63,7 @@ class FeatureBlock:
 
 
 class SpeechFeatures:
-    """The log-mel front end and the speech-embedding network.
+    """The log-mel front end and the speech encoder.
 
     Args:
         num_threads: CPU threads of the network.
@@ -73,7 +75,7 @@ class SpeechFeatures:
     """
 
     def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
-        self._network = make_session(weights_path("speech_embedding_taps.onnx"), num_threads=num_threads, device=device)
+        self._network = make_session(weights_path("speech_encoder.onnx"), num_threads=num_threads, device=device)
 
     def warm(self) -> None:
         """Imports librosa and runs everything once: a second or two, more where Python has not compiled it yet."""
@@ -104,40 +106,46 @@ class SpeechFeatures:
         return FeatureBlock(start_seconds, stop_seconds, first, features, speech_gate(samples, level, first, stop))
 
     def _run(self, samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.float32]:
-        """Rows [first, stop) as (stop - first, 384)."""
-        # The network repeats the outermost mel frames. At the ends of a file that is meant; elsewhere it is cut off.
-        first_mel = max(0, 2 * first - _CONTEXT_MELS)
-        stop_mel = min(2 * level.num_rows, 2 * stop + _CONTEXT_MELS)
-        mel = _log_mel(samples, level.gain, first_mel, stop_mel)
-        features: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]
-        skip = first - first_mel // 2
-        return features[skip : skip + stop - first]
+        """Rows [first, stop) as (stop - first, F)."""
+        parts = []
+        for start in range(first // _WINDOW_ROWS * _WINDOW_ROWS, stop, _WINDOW_ROWS):
+            left, right = max(0, start - _MARGIN_ROWS), min(level.num_rows, start + _WINDOW_ROWS + _MARGIN_ROWS)
+            mel = log_mel(samples, level.gain, 2 * left, 2 * right)
+            window: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]
+            parts.append(window[max(start, first) - left : min(start + _WINDOW_ROWS, stop) - left])
+        return np.concatenate(parts)
 
 
-def _log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> NDArray[np.float32]:
-    """Mel frames [first, stop) of a file as (stop - first, 32)."""
+def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> NDArray[np.float32]:
+    """Computes mel frames [first, stop) of a file.
+
+    Args:
+        samples: (N,) int16, the whole file.
+        gain: Factor of the samples (`SpeechLevel.gain`).
+        first: First frame, 10 ms a frame.
+        stop: Frame after the last.
+
+    Returns:
+        (stop - first, 80) float32.
+    """
     import librosa  # costs seconds, and one process of the graph needs it
 
-    start = first * MEL_HOP_SAMPLES - _FFT_SAMPLES // 2
-    end = (stop - 1) * MEL_HOP_SAMPLES + _FFT_SAMPLES // 2
+    half = _WINDOW_SAMPLES // 2
     spectrum = librosa.stft(
-        cut_speech(samples, start, end) * np.float32(gain * _FULL_SCALE),
-        n_fft=_FFT_SAMPLES,
+        cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain),
+        n_fft=_WINDOW_SAMPLES,
         hop_length=MEL_HOP_SAMPLES,
-        win_length=_WINDOW_SAMPLES,
         center=False,
-    )  # (257, stop - first) complex64
-    power = _mel_bank() @ np.square(spectrum.real) + _mel_bank() @ np.square(spectrum.imag)
-    decibels = np.maximum(10 * np.log10(power + 1e-10), 0)
-    return np.ascontiguousarray((decibels / 10 + 2).T, np.float32)
+    )  # (201, stop - first) complex64
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))
+    levels = np.maximum(np.log10(np.maximum(power, _TINY_POWER)), _LOUDEST - _RANGE)
+    return np.ascontiguousarray((levels.T + 4) / 4, np.float32)
 
 
 @cache
 def _mel_bank() -> NDArray[np.float32]:
-    """(32, 257) weights of the spectrum's bins."""
+    """(80, 201) weights of the spectrum's bins."""
     import librosa
 
-    bank: NDArray[np.float32] = librosa.filters.mel(
-        sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=_NUM_BANDS, fmin=_MIN_HZ, fmax=_MAX_HZ
-    )
+    bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)
     return bank

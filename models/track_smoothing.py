@@ -18,12 +18,22 @@ _CUT_STEP = 0.15
 _CUT_RATIO = 6.0
 
 
-def runs(present: NDArray[np.bool_], pose: HeadPose) -> list[slice]:
-    """Returns the unbroken stretches of a track: between gaps and hard cuts, in order."""
+def runs(present: NDArray[np.bool_], pose: HeadPose, shot: NDArray[np.int32] | None = None) -> list[slice]:
+    """Returns the unbroken stretches of a track: between gaps, shots and jumps of the head, in order.
+
+    Args:
+        present: (N,) whether the face is there.
+        pose: Of the N frames.
+        shot: (N,) number of each frame's shot; None: all are one.
+    """
+    new_shot = np.zeros(len(present), np.int32) if shot is None else shot
     edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
     stretches = []
     for start, stop in edges.reshape(-1, 2).tolist():
-        bounds = [start, *(start + 1 + _cuts(pose.translation[start:stop], pose.scale[start:stop])).tolist(), stop]
+        cuts = np.union1d(
+            _cuts(pose.translation[start:stop], pose.scale[start:stop]), np.flatnonzero(np.diff(new_shot[start:stop]))
+        )
+        bounds = [start, *(start + 1 + cuts).tolist(), stop]
         stretches += [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
     return stretches
 

@@ -6,6 +6,7 @@
     jobs/{id}/segments/{number}.mp4  finished segments
     jobs/{id}/result.mp4             the video
     avatars/{key}/source             the presenter as it came
+    avatars/{key}/face               the picture of the person meant, if one came with it
     avatars/{key}/...                its analysis
 
 Every key and id must look like `records.new_id()`, so no name from outside can leave the folder.
@@ -178,6 +179,10 @@ class FileStore:
     def avatar_source_path(self, key: str) -> Path:
         """The presenter as it came."""
         return self._root / "avatars" / _checked(key) / "source"
+
+    def avatar_face_path(self, key: str) -> Path:
+        """The picture of the person meant, where one was sent with the presenter."""
+        return self._root / "avatars" / _checked(key) / "face"
 
     def delete_avatar(self, key: str) -> None:
         """Remove an avatar and its source. Harmless when it is gone already."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -96,6 +96,7 @@ class SubmitRequest(_Frozen):
     audio: UploadedFile
     video: UploadedFile | None = None
     avatar_id: str | None = None
+    face_image: UploadedFile | None = Field(None, description="Picture of the person of the video who speaks.")
     options: JobOptions
     owner: str | None = None
     idempotency_key: str | None = None
@@ -108,6 +109,7 @@ class AvatarRequest(_Frozen):
 
     video: UploadedFile
     face: str = "largest"
+    face_image: UploadedFile | None = None
     owner: str | None = None
 
 
@@ -144,6 +146,7 @@ class JobRecord(_Frozen):
     avatar_key: str
     attempts: int = 0
     error: ErrorRecord | None = None
+    report: dict[str, Any] | None = Field(default=None, description="Quality report, kept as it was made.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

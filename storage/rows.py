@@ -1,4 +1,4 @@
-"""Records to SQLite rows and back: parts that are models become JSON text, times become sortable UTC text."""
+"""Records to SQLite rows and back: parts that are models or dicts become JSON text, times become sortable UTC text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import TypeVar, get_args
+from typing import TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -22,7 +22,7 @@ def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, obje
 
 def from_row(kind: type[_Record], row: sqlite3.Row, **more: object) -> _Record:
     """The record in `row`; `more` are fields that are not stored. Columns that are no field are ignored."""
-    as_json = _model_fields(kind)
+    as_json = _json_fields(kind)
     fields: dict[str, object] = {}
     for name in row.keys():  # noqa: SIM118 (iterating a Row gives its values)
         if name in kind.model_fields:
@@ -34,6 +34,8 @@ def from_row(kind: type[_Record], row: sqlite3.Row, **more: object) -> _Record:
 def _encode(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump_json()
+    if isinstance(value, dict):
+        return json.dumps(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
@@ -44,14 +46,14 @@ def _encode(value: object) -> object:
 
 
 @cache
-def _model_fields(kind: type[BaseModel]) -> frozenset[str]:
-    """Names of the fields of `kind` that are models themselves, or such or None."""
+def _json_fields(kind: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields of `kind` that are models or dicts, or such or None."""
 
-    def is_model(part: object) -> bool:
-        return isinstance(part, type) and issubclass(part, BaseModel)
+    def is_json(part: object) -> bool:
+        return get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))
 
     return frozenset(
         name
         for name, field in kind.model_fields.items()
-        if any(is_model(part) for part in get_args(field.annotation) or (field.annotation,))
+        if any(is_json(part) for part in (field.annotation, *get_args(field.annotation)))
     )

@@ -69,6 +69,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX avatars_by_use ON avatars (pinned, last_used_at)",
     ),
+    ("ALTER TABLE jobs ADD COLUMN report TEXT",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

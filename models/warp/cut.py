@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from media.planes import Planes, cut
 from models.avatar import Avatar
 from models.drive import Drive
+from models.exemplar_bank import USUAL_BITE
 from models.face_chunk import FaceChunk
+from models.trust import patch_share
 from models.warp.controls import CONTROL_IDS, anchor_points
 from models.warp.masks import texture_positions
+from models.warp.silhouette import masks_by_yaw
 
 _CHEEKS = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
+_LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
 _SEAM_POINTS = (13, 14)
 
@@ -67,11 +71,12 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
         frames: The T source frames `drive.source_index`, decoded.
 
     Returns:
-        The chunk; frames in which the face is absent have row -1 in it.
+        The chunk; frames that pass untouched have row -1 in it.
     """
     if len(frames) != len(drive):
         raise ValueError(f"Expected {len(drive)} frames, got {len(frames)}.")
-    present = avatar.track.present[drive.source_index]
+    opacity = patch_share(avatar.track.trust[drive.source_index])
+    present = opacity > 0
     kept = np.flatnonzero(present)
     source = drive.source_index[kept]
     crops = _Crops(avatar)
@@ -81,6 +86,7 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
     exemplar = [own if row < 0 else row for own, row in zip(base, shown, strict=True)]
     origins = avatar.region.origins[source]
     anchors = anchor_points(float(avatar.region.centre[2]))
+    masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
     size, half = avatar.region.size, avatar.region.size // 2
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
@@ -95,11 +101,15 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
         target_points=_target_points(avatar, source, drive.target_head[kept], anchors),
         interior=drive.interior[kept],
         own_teeth=drive.own_teeth[kept],
+        bite=_bite(avatar, drive.exemplar[kept]),
         eye_distance=avatar.track.scale[source].astype(np.float32),
         seam=_seam(avatar, source),
-        skin=_skin(avatar, source, base, crops),
-        masks=avatar.masks,
+        skin=_colour(avatar, source, base, crops, _CHEEKS),
+        lip=_colour(avatar, source, base, crops, _LOWER_LIP),
+        masks=masks,
+        mask=mask,
         mask_points=_mask_points(avatar, anchors),
+        opacity=opacity[kept],
     )
 
 
@@ -128,21 +138,32 @@ def _mask_points(avatar: Avatar, anchors: NDArray[np.float64]) -> NDArray[np.flo
     return texture_positions(rest).astype(np.float32)
 
 
+def _bite(avatar: Avatar, exemplar: NDArray[np.int32]) -> NDArray[np.float32]:
+    bank = avatar.bank
+    return (
+        np.full(len(exemplar), USUAL_BITE, np.float32)
+        if bank is None
+        else np.where(exemplar < 0, USUAL_BITE, bank.bite[exemplar]).astype(np.float32)
+    )
+
+
 def _seam(avatar: Avatar, source: NDArray[np.integer]) -> NDArray[np.float32]:
     middle = avatar.track.rest[list(_SEAM_POINTS)].mean(0, keepdims=True)
     return _place(avatar, source, middle)[:, 0]
 
 
-def _skin(avatar: Avatar, source: NDArray[np.integer], base: list[int], crops: _Crops) -> NDArray[np.float32]:
-    """(N, 3) median Y, U, V of the cheeks."""
-    points = avatar.track.points[source][:, list(_CHEEKS), :2] - avatar.region.origins[source][:, None]
+def _colour(
+    avatar: Avatar, source: NDArray[np.integer], base: list[int], crops: _Crops, ids: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """(N, 3) median Y, U, V around landmarks of the frames themselves."""
+    points = avatar.track.points[source][:, list(ids), :2] - avatar.region.origins[source][:, None]
     edge = avatar.region.size - 1 - _SKIN_RADIUS
     places = np.rint(points).astype(int).clip(_SKIN_RADIUS, edge)
-    skin = np.empty((len(source), 3), np.float32)
+    colour = np.empty((len(source), 3), np.float32)
     step = np.arange(-_SKIN_RADIUS, _SKIN_RADIUS + 1)
     for i, row in enumerate(base):
         columns, lines = places[i, :, 0], places[i, :, 1]
         patches = crops.y[row][lines[:, None, None] + step[:, None], columns[:, None, None] + step]
-        skin[i, 0] = np.median(patches.mean((1, 2)))
-        skin[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
-    return skin
+        colour[i, 0] = np.median(patches.mean((1, 2)))
+        colour[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
+    return colour

@@ -37,7 +37,8 @@ class WarpEngine:
 
     def synthesize(self, chunk: FaceChunk) -> FacePatches:
         """Returns one patch for every face of `chunk`; the same chunk gives the same bytes."""
-        return render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
+        patches = render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
+        return patches.fade(chunk)
 
 
 def _torch_renderer(device: str) -> TorchRenderer:

@@ -17,7 +17,7 @@ from models.warp.controls import (
     NUM_LANDMARKS,
     UPPER_ROWS,
 )
-from models.warp.seam import MouthAxes, mouth_axes
+from models.warp.seam import MouthAxes, mouth_axes, part_jaws
 from models.warp.thin_plate import GRID
 
 LAYERS = (UPPER_ROWS, LOWER_ROWS)
@@ -57,16 +57,20 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown = chunk.crop_points[chunk.exemplar]
-    sources = (chunk.crop_points[chunk.base], _inset_lips(shown, target, chunk.own_teeth), chunk.crop_points[fade])
+    inset = _inset_lips(shown, target, chunk.own_teeth)
+    sources = (chunk.crop_points[chunk.base], inset, chunk.crop_points[fade])
     shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
+    skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
+    own_axes = _axes(shown)
+    own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / _enlargement(skull)[:, None]
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
     return FieldProblem(
         points=target / chunk.region_size - 0.5,
         values=values,
-        axes=_axes(target),
-        own_axes=_axes(shown),
-        skull=_affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64)),
+        axes=part_jaws(_axes(target), own_gap, chunk.bite),
+        own_axes=own_axes,
+        skull=skull,
         fade=fade,
     )
 
@@ -96,6 +100,11 @@ def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> ND
     """(N, 3, 2) least-squares maps of (N, A, 2) points."""
     design = np.concatenate([np.ones_like(source[..., :1]), source], -1)
     return (np.linalg.pinv(design) @ target).astype(np.float32)
+
+
+def _enlargement(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) pixels there for a pixel here, of (N, 3, 2) affine maps."""
+    return np.asarray(np.sqrt(np.abs(np.linalg.det(maps[:, 1:]))).clip(0.1), np.float32)
 
 
 def _axes(points: NDArray[np.floating]) -> MouthAxes:

@@ -1,4 +1,4 @@
-"""A drawn mouth interior for sources that show none: cavity, tongue and upper teeth, lit by the cheeks.
+"""A drawn mouth interior for sources that show none: cavity, tongue, teeth and the inside of the lip.
 
 It is drawn at half resolution and softened: real teeth in real footage are flatter than any drawing of them.
 Works on NumPy arrays and PyTorch tensors alike (`xp` is the module). Lengths are in eye distances.
@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from models.warp.seam import MouthCoords
 
-SOFTNESS = 0.85  # 0 hard and contrasty .. 1
-BLUR = 0.016 * SOFTNESS  # sigma in eye distances
+BLUR = 0.009  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
-_FLATTEN = 1 - 0.35 * SOFTNESS
+# Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
+# talkers. Real mouths are flat and nearly grey; their corners are dark.
+_CAVITY, _CORNER, _TONGUE, _UPPER_TEETH, _LOWER_TEETH = (0.46, 0.38), 0.35, 0.56, 0.86, 0.76
+_CAVITY_RED, _TONGUE_RED, _TEETH_RED, _TEETH_YELLOW = 0.55, 0.85, 0.42, 0.52
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
 
@@ -33,46 +35,47 @@ _TEETH = (
 )
 
 
-def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, skin: Any) -> Any:
+def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, skin: Any, lip: Any) -> Any:
     """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
 
     Args:
         xp: `numpy` or `torch`.
         coords: Mouth coordinates of (T, h, w) pixels.
         eye_distance: (T,) in the pixels of `coords`.
-        seam: (T,) where the seam of the closed lips lies across the mouth: fixed to the skull, like the teeth.
+        seam: (T,) where the seam of the closed lips lies across the mouth: fixed to the skull, like the upper teeth.
         skin: (T, 3) Y, U, V of the cheeks, 0 to 255.
+        lip: (T, 3) Y, U, V of the lower lip, 0 to 255.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
     """
     unit, seam = eye_distance[:, None, None], seam[:, None, None]
-    skin_y, skin_u, skin_v = (skin[:, k, None, None] for k in range(3))
-    x, y, upper, lower, half_width = coords
+    x, y, upper, lower, _, _, half_width = coords
     gap, edge = lower - upper, abs(x).clip(max=1)
+    depth = (gap / (0.12 * unit)).clip(0, 1)
+    tongue = _smooth((y - lower + 0.55 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
+    light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * (1 - _CORNER * edge**2)
+    light = light + tongue * (_TONGUE * (1 - _CORNER * edge**2) - light)
+    red = yellow = _CAVITY_RED + (_TONGUE_RED - _CAVITY_RED) * tongue
     parted = parting(coords, eye_distance)
-    # Cavity: small openings are lit more, corners less; the tongue lies on the lower lip.
-    depth = (gap / (0.14 * unit)).clip(0, 1)
-    luma = skin_y * (0.40 - 0.17 * depth) * (1 - 0.4 * edge**2)
-    height = gap * 0.5 * (1 - 0.7 * edge**2)
-    tongue = ((y - lower + height) / (0.8 * height).clip(min=1.0)).clip(0, 1)
-    tongue = tongue * tongue * (3 - 2 * tongue) * ((gap / unit - 0.05) / 0.08).clip(0, 1)
-    luma = luma + 0.9 * tongue * (0.62 * skin_y - luma)
-    chroma_u = 128 + (skin_u - 128) * 0.6 + 0 * x
-    red = 1 - (1 - tongue) * parted  # of the tongue, and of lips that touch
-    chroma_v = 128 + (skin_v - 128) * (0.75 + 0.35 * red) + 1 + 4 * red
-    cover, light = _teeth(xp, x * half_width / unit, y, seam, unit)
-    cover, light = cover * parted, light * parted
-    shadow = 0.70 + 0.30 * ((y - upper) / (0.040 * unit)).clip(0, 1)
-    teeth_y = (0.98 * skin_y + 8).clip(max=212) * shadow * light / cover.clip(min=0.05)
-    luma = luma + cover * (teeth_y - luma)
-    chroma_u = chroma_u + cover * (0.65 * skin_u + 0.35 * 128 - chroma_u)
-    chroma_v = chroma_v + cover * (0.45 * skin_v + 0.55 * 128 - chroma_v)
-    dark = 0.88 + 0.12 * ((lower - y) / (0.03 * unit)).clip(0, 1)
-    dark = dark * (0.7 + 0.3 * ((1 - edge) / 0.25).clip(0, 1))
-    dark = dark * (0.75 + 0.25 * ((y - upper) / (0.015 * unit).clip(min=0.6)).clip(0, 1))
-    flat = 0.45 * skin_y
-    return xp.stack([flat + _FLATTEN * (luma * dark - flat), chroma_u, chroma_v], 1)
+    lit = 0.66 + 0.34 * ((gap / unit - 0.03) / 0.06).clip(0, 1)  # little light falls through a narrow gap
+    for cover, shine in (
+        _teeth(xp, x * half_width / unit, y, seam, unit),
+        _lower_teeth(x * half_width / unit, y, lower, gap, unit),
+    ):
+        cover = cover * parted
+        light = light + cover * (shine * lit - light)
+        red, yellow = red + cover * (_TEETH_RED - red), yellow + cover * (_TEETH_YELLOW - yellow)
+    light = light * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # the upper lip's shadow
+    skin_y, skin_u, skin_v = (skin[:, k, None, None] for k in range(3))
+    picture = (skin_y * light, 128 + (skin_u - 128) * yellow, 128 + (skin_v - 128) * red)
+    # The moist inside of the lower lip, which only shows when the mouth opens.
+    band = _moist(gap, unit)
+    moist = _smooth((y - lower + band) / band) * (gap / (0.05 * unit)).clip(0, 1)
+    reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, what is between them is lip in the shade
+    lip_y, lip_u, lip_v = (lip[:, k, None, None] for k in range(3))
+    y, u, v = picture
+    return xp.stack([y + moist * (0.92 * lip_y - y), u + reddened * (lip_u - u), v + reddened * (lip_v - v)], 1)
 
 
 def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
@@ -84,19 +87,36 @@ def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
 def parting(coords: MouthCoords, eye_distance: Any) -> Any:
     """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
-    return ((gap - 0.026) / 0.016).clip(0, 1)
+    return ((gap - 0.018) / 0.034).clip(0, 1)
+
+
+def _moist(gap: Any, unit: Any) -> Any:
+    """Height of the lower lip's moist inside."""
+    return 0.012 * unit + 0.16 * gap
+
+
+def _smooth(value: Any) -> Any:
+    value = value.clip(0, 1)
+    return value * value * (3 - 2 * value)
+
+
+def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
+    """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
+    top = lower - 0.5 * _moist(gap, unit) - (0.05 * unit - 0.5 * unit * x**2).clip(min=0.0)
+    shown = ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1) * ((0.2 - abs(x)) / 0.08).clip(0, 1)
+    return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_TEETH
 
 
 def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
-    """Cover (0 to 1) of the teeth and their light times cover; x from the middle line in eye distances."""
+    """Cover (0 to 1) and light of the upper teeth; x from the middle line in eye distances."""
     edge = seam + unit * (_TEETH_BELOW_SEAM - 0.12 * x**2)
     cover = light = xp.zeros_like(x)
-    rim = (0.8 / unit).clip(min=0.009)  # no edge is sharper than about a pixel
+    rim = (0.8 / unit).clip(min=0.012)  # no edge is sharper than about a pixel
     for tooth in _TEETH:
         off = abs(abs(x) - tooth.centre) / tooth.half_width  # 0 in its middle, 1 at its side
         bottom = edge - unit * (tooth.lift + 0.014 * off.clip(max=1) ** 4)
         sides = ((1.12 - off) * tooth.half_width / rim + 0.35).clip(0, 1)
         shown = ((bottom - y) / (rim * unit) + 0.5).clip(0, 1) * sides
-        light = xp.maximum(light, tooth.light * (1 - 0.14 * off.clip(max=1.1) ** 4) * shown)
+        light = xp.maximum(light, tooth.light * (1 - 0.12 * off.clip(max=1.1) ** 4) * shown)
         cover = xp.maximum(cover, shown)
-    return cover, light
+    return cover, _UPPER_TEETH * light / cover.clip(min=0.05)

@@ -23,6 +23,11 @@ _LIP_MIDDLE = (61, 291, 13, 14)
 _EDGE_CELLS = 3.0  # of 64: the masks fade to nothing at the region's own border
 
 
+def texture_window() -> tuple[float, float, float]:
+    """Left edge, upper edge (y down from the eyes) and side of what the masks cover, in the head frame."""
+    return _LEFT, _TOP, _SPAN
+
+
 def texture_positions(head: NDArray[np.floating]) -> NDArray[np.float64]:
     """Carries (..., 2+) head-frame points into pixels of the mask texture, (..., 2)."""
     x, y = np.asarray(head[..., 0], np.float64), -np.asarray(head[..., 1], np.float64)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+CORNER = 0.2  # mouth half-widths from the corner in which lips cover the opening
 _SAMPLES = 65  # of each lip line between the mouth corners
 
 
@@ -19,7 +20,8 @@ class MouthAxes(NamedTuple):
     centre: Any  # (T, 2) half-way between the inner corners
     along: Any  # (T, 2) unit vector from the corner on the picture's left to the other
     half_width: Any  # (T,) pixels
-    lips: Any  # (T, 2, 65) pixels across the axis, of the inner upper and lower lip, +down
+    lips: Any  # (T, 4, 65) pixels across the axis, +down: inner upper and lower lip, and between them where the
+    # upper jaw's part of the mouth ends and the lower jaw's begins
 
 
 class MouthCoords(NamedTuple):
@@ -29,6 +31,8 @@ class MouthCoords(NamedTuple):
     y: Any  # pixels across it, +down
     upper: Any  # y of the inner upper lip at this x
     lower: Any  # ... of the inner lower lip
+    start: Any  # ... where the upper jaw's part ends
+    stop: Any  # ... where the lower jaw's part begins
     half_width: Any  # (T, 1, 1) pixels
 
 
@@ -45,15 +49,16 @@ def mouth_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floati
     across = np.stack([-along[:, 1], along[:, 0]], 1)
     centre, half_width = (first + last) / 2, length / 2
     positions = np.linspace(-1, 1, _SAMPLES)
-    lips = np.empty((len(centre), 2, _SAMPLES), np.float32)
+    lips = np.empty((len(centre), 4, _SAMPLES), np.float32)
     for k, lip in enumerate((inner_upper, inner_lower)):
         offset = lip - centre[:, None]
         x = np.maximum.accumulate((offset @ along[:, :, None])[..., 0] / half_width[:, None], 1)
         y = (offset @ across[:, :, None])[..., 0]
         for t in range(len(centre)):
             lips[t, k] = np.interp(positions, x[t], y[t])
-    middle = lips.mean(1)
+    middle = lips[:, :2].mean(1)
     lips[:, 0], lips[:, 1] = np.minimum(lips[:, 0], middle), np.maximum(lips[:, 1], middle)
+    lips[:, 2:] = lips[:, :2]
     return MouthAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
 
 
@@ -68,9 +73,11 @@ def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoor
     whole = xp.asarray(place, dtype=xp.int32)
     part = place - xp.floor(place)
     table = axes.lips.reshape(-1)
-    base = whole + 2 * _SAMPLES * _counter(xp, whole)
-    upper, lower = ((1 - part) * table[base + k] + part * table[base + k + 1] for k in (0, _SAMPLES))
-    return MouthCoords(x, y, upper, lower, half_width)
+    base = whole + 4 * _SAMPLES * _counter(xp, whole)
+    upper, lower, start, stop = (
+        (1 - part) * table[base + k] + part * table[base + k + 1] for k in range(0, 4 * _SAMPLES, _SAMPLES)
+    )
+    return MouthCoords(x, y, upper, lower, start, stop, half_width)
 
 
 def _counter(xp: Any, like: Any) -> Any:
@@ -78,31 +85,72 @@ def _counter(xp: Any, like: Any) -> Any:
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
 
+def part_jaws(axes: MouthAxes, own_gap: NDArray[np.float32], bite: NDArray[np.float32]) -> MouthAxes:
+    """Finds which parts of an open mouth belong to the upper and to the lower jaw.
+
+    Teeth are rigid: what stood above the exemplar's bite line keeps its distance from the upper lip, what stood below
+    it from the lower one. A mouth that opens further than its exemplar shows the dark between the jaws, one that opens
+    less hides the lower teeth behind the upper ones.
+
+    Args:
+        axes: T mouths as they shall be.
+        own_gap: (T, 65) pixels between the lips of their exemplars.
+        bite: (T,) share of that gap above the line where the jaws meet.
+    """
+    upper, lower = axes.lips[:, 0], axes.lips[:, 1]
+    start = np.minimum(upper + bite[:, None] * own_gap, lower)
+    stop = np.maximum(lower - (1 - bite[:, None]) * own_gap, start)
+    return axes._replace(lips=np.stack([upper, lower, start, stop], 1))
+
+
 def lower_layer_weight(coords: MouthCoords, hard: Any = 0.0) -> Any:
     """(T, h, w) share of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
-    Beside the mouth the change from 0 to 1 widens with the distance from the corner. In an open mouth the layers
-    meet towards the lower lip: the upper teeth are fixed to the skull and shall not stretch. `hard` from 0 to 1 makes
-    the change between the lips sudden, so that nothing of what lay between them shows.
+    Beside the mouth the change from 0 to 1 widens with the distance from the corner. In an open mouth it lies between
+    the jaws. `hard` from 0 to 1 makes the change sudden and puts it half-way between the lips, so that nothing of what
+    lay between them shows.
     """
-    x, y, upper, lower, half_width = coords
+    x, y, upper, lower, start, stop, half_width = coords
     beside = (abs(x) - 1).clip(min=0) * half_width
-    gap = lower - upper
     soft = 1.0 - hard
-    width = gap * soft + (0.02 + 0.78 * soft + 0.9 * beside - gap * soft).clip(min=0)  # max of both
-    weight = ((y - (upper + lower) / 2) / width + 0.5).clip(0, 1)
-    is_open = (gap / (0.06 * half_width) - 1).clip(0, 1)
-    return weight + is_open * (((weight - 0.2) / 0.8).clip(min=0) - weight)
+    parted = soft * opened(coords)
+    middle = (upper + lower) / 2
+    middle = middle + parted * ((start + stop) / 2 - middle)
+    width = (lower - upper) * (soft - parted) + parted * (stop - start)
+    width = width + (0.02 + 0.78 * soft + 0.9 * beside - width).clip(min=0)  # max of both
+    return ((y - middle) / width + 0.5).clip(0, 1)
+
+
+def opened(coords: MouthCoords) -> Any:
+    """(T, h, w) how far the mouth is open here, 0 to 1."""
+    return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
+
+
+def hollow(coords: MouthCoords, weight: Any, eye_distance: Any) -> Any:
+    """(T, h, w) how far a pixel lies in the dark that opens between the jaws, 0 to 1.
+
+    Args:
+        coords: Mouth coordinates.
+        weight: (T, h, w) `lower_layer_weight` there.
+        eye_distance: (T,) pixels.
+    """
+    extent = ((coords.stop - coords.start) / (0.04 * eye_distance[:, None, None])).clip(0, 1)
+    return opened(coords) * extent * (4 * weight * (1 - weight) * 1.5).clip(0, 1)
+
+
+def darken(luma: Any, dark: Any, skin: Any) -> Any:
+    """Takes away what light `luma` has above that of the mouth's cavity, where `dark` from 0 to 1 says so."""
+    return luma - 0.85 * dark * (luma - 0.3 * skin).clip(min=0)
 
 
 def inside_alpha(coords: MouthCoords, shrink: float = 0.0) -> Any:
     """(T, h, w) soft mask, 0 to 1, of the opening between the lips, less `shrink` mouth half-widths at its rim."""
-    x, y, upper, lower, half_width = coords
+    x, y, upper, lower, _, _, half_width = coords
     feather = (0.045 * half_width).clip(min=1.0)
     rim = shrink * half_width
     below = ((y - upper - rim) / feather + 0.25).clip(0, 1)
     above = ((lower - y - rim) / feather + 0.25).clip(0, 1)
-    beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
+    beside = ((1 - abs(x)) / CORNER).clip(0, 1)
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
 
 
@@ -117,7 +165,7 @@ def behind_lip(coords: MouthCoords, shrink: float) -> tuple[Any, Any]:
         (T, h, w) pixels across the mouth by which a place has to move, and (T, h, w) how far it then shows the inside
         of the mouth, 0 to 1.
     """
-    x, y, upper, lower, half_width = coords
+    x, y, upper, lower, _, _, half_width = coords
     feather = (0.045 * half_width).clip(min=1.0)
     rim = shrink * half_width
     shift = (upper + rim - y).clip(min=0)

@@ -58,14 +58,14 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
         (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not see are zero.
     """
     num_points = points.shape[1]
-    kernel = _kernel(xp, _squared_distances(points, points))  # (T, P, P)
-    kernel = kernel + RIDGE * xp.diag(xp.ones_like(points[0, :, 0]))
     affine = _affine(xp, points)
     corner = xp.zeros_like(affine[:, :3])  # (T, 3, 3)
     weights = []
     for rows in layers:
-        side = affine[:, rows]  # (T, Q, 3)
-        above = xp.concatenate([kernel[:, rows[:, None], rows], side], -1)
+        own, side = points[:, rows], affine[:, rows]  # (T, Q, 2), (T, Q, 3)
+        kernel = _kernel(xp, _squared_distances(own, own))  # (T, Q, Q)
+        kernel = kernel + RIDGE * xp.diag(xp.ones_like(own[0, :, 0]))
+        above = xp.concatenate([kernel, side], -1)
         below = xp.concatenate([side.swapaxes(1, 2), corner], -1)
         system = xp.concatenate([above, below], 1)  # (T, Q + 3, Q + 3)
         wanted = values[:, rows]

@@ -15,8 +15,8 @@ from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
 from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import TEXTURE, border_window
-from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import MouthAxes, behind_lip, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.match import LUMA_FLOOR, SHARPEN, blur_matrices, match_colour
+from models.warp.seam import MouthAxes, behind_lip, darken, hollow, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
 
@@ -91,6 +91,8 @@ class _Faces:
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
+        dark = hollow(self.coords, self.share[:, 0], self._upload(chunk.eye_distance))[:, None]
+        shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if chunk.interior.any():
             drawn_y, drawn_uv = self._interior(colour)
             alpha = inside * self._column(chunk.interior)
@@ -105,7 +107,7 @@ class _Faces:
         """Mouth and jaw mask at half size, (N, 1, R / 2, R / 2), whole numbers 0 to 255."""
         half = self.size // 2
         place = functional.interpolate(self.merged[:, fields.TEXTURE], (half, half), mode="bilinear")
-        texture = self._upload(self.chunk.masks).float().permute(2, 0, 1).expand(len(place), -1, -1, -1)
+        texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
         grid = ((2 * place + 1) / TEXTURE - 1).permute(0, 2, 3, 1)
         masks = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         window = self._upload(border_window(half)).float().permute(2, 0, 1)
@@ -131,11 +133,17 @@ class _Faces:
         y = _grid_sample(self.crops_y[crops], place, "bicubic")
         return y, _grid_sample(self.crops_uv[crops], place[:, :, ::2, ::2] / 2, "bilinear")
 
+    def _show(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
+        """`_read`, sharpened."""
+        y, uv = self._read(crops, place)
+        soft = functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        return y + SHARPEN * (y - soft), uv
+
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mouths in the targets' shape and the frames' colours, and the (N, 3, R, R) change of colour."""
-        y, uv = self._read(crops, self._place(channels, self.share))
+        y, uv = self._show(crops, self._place(channels, self.share))
         own = torch.cat([self._cell_means(y), self._cell_means(uv)], 1)
         colour = self._enlarge(torch.cat(match_colour(torch, cells, own, rim, self.blurs), 1))
         return *_apply(y, uv, colour), colour
@@ -149,7 +157,7 @@ class _Faces:
         offset = self._upload(chunk.seam) - axes.centre
         seam = (offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]) / 2
         unit = self._upload(chunk.eye_distance) / 2
-        drawn = draw_interior(torch, coords, unit, seam, self._upload(chunk.skin))
+        drawn = draw_interior(torch, coords, unit, seam, self._upload(chunk.skin), self._upload(chunk.lip))
         drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
         y, uv = _double(drawn[:, :1]), drawn[:, 1:]
         if chunk.own_teeth.any():
@@ -157,7 +165,7 @@ class _Faces:
             shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
-            own_y, own_uv = _apply(*self._read(chunk.exemplar, place), colour)
+            own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
             own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
             weight = inside[:, None] * self._column(chunk.own_teeth) * _double(parting(coords, unit)[:, None])
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))

@@ -67,6 +67,25 @@ def test_a_portrait_speaks(client: httpx.Client, finished: dict[str, Any], speec
     assert abs(decoded - len(frames) / 25) < 0.04 + 1024 / 16000
     motion = np.abs(np.diff(np.stack(frames).astype(np.int16), axis=0)).max(axis=(1, 2))
     assert (motion > 20).mean() > 0.3, "a speaking mouth moves in many frames"
+    upper = np.stack(frames)[:, : frames[0].shape[0] // 2].astype(np.int16)
+    assert np.abs(upper[len(upper) // 2] - upper[0]).mean() > 1, "the head sways"
+
+
+def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], speech: Path) -> None:
+    report = finished["report"]
+    output, mouth, face = report["output"], report["mouth"], report["face"]
+    assert (output["num_frames"], output["fps"]) == (finished["num_frames"], "25")
+    assert output["audio_seconds"] == pytest.approx(audio_seconds(speech), abs=0.002)
+    assert -40 < output["audio_minus_video_ms"] <= 0
+    assert (face["num_frames_rewritten"], face["num_frames_passed"]) == (finished["num_frames"], {})
+    assert 90 < face["eye_distance_px"] < 140 and face["size"] == "good"
+    assert 0 < mouth["num_speech_frames"] + mouth["num_silent_frames"] <= finished["num_frames"]
+    assert 0.01 < mouth["opening_std_speech"] < 0.2
+    assert 0 < mouth["jitter"] < 0.05
+    source = report["source"]
+    assert (source["talks"], source["has_sound"], source["audio_offset_ms"]) == (False, False, None)
+    assert (source["calibration"], report["exemplars"]["num_kept"]) == ("closed mouth", 0)
+    assert report["summary"]
 
 
 def test_the_video_is_served_in_ranges(client: httpx.Client, finished: dict[str, Any]) -> None:
@@ -95,6 +114,10 @@ def test_a_presenter_is_analysed_once(client: httpx.Client, presenter: Path, sho
     assert job["status"] == "succeeded", job["error"]
     analysed = [progress for stage, progress in stages if stage == "analysing" and progress > 0.03]
     assert not analysed, "a known presenter is not tracked again"
+    source = job["report"]["source"]
+    assert source["has_sound"] and source["own_speech_seconds"] > 3
+    assert source["audio_offset_ms"] == pytest.approx(0, abs=25), "the sample is in sync"
+    assert source["audio_offset_confidence"] > 0.6
     # The same file as an upload hits the same cache.
     again = submit(client, {"video": presenter, "audio": short_speech})
     started = time.monotonic()

@@ -76,3 +76,6 @@ def test_a_job_goes_on_after_a_restart(
         assert job["num_frames_done"] == job["num_frames"]
         reused = [name for name in made if kept.get(name) == made[name]]
         assert len(reused) >= len(made) - 2, "finished segments are not made again"
+        face = job["report"]["face"]
+        num_reported = face["num_frames_rewritten"] + sum(face["num_frames_passed"].values())
+        assert num_reported == job["num_frames"], "the report counts what the first service rendered, too"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -42,6 +43,7 @@ class MemoryService:
         self.is_full = False
         self.is_ready = True
         self.is_broken = False
+        self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
 
     async def admit(self) -> None:
@@ -123,7 +125,12 @@ class MemoryService:
         self.files.result_path(job_id).write_bytes(VIDEO_BYTES)
         self.table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=50, progress=0.5)
         return self.table.update_job(
-            job_id, status=JobStatus.SUCCEEDED, stage=Stage.DONE, num_frames_done=50, progress=1.0
+            job_id,
+            status=JobStatus.SUCCEEDED,
+            stage=Stage.DONE,
+            num_frames_done=50,
+            progress=1.0,
+            report=self.report,
         )
 
     def fail(self, job_id: str, error: LipwrightError) -> JobRecord:

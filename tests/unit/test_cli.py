@@ -16,6 +16,7 @@ import pytest
 from errors import FaceNotFoundError
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.quality_report import example_report
 
 
 @pytest.fixture
@@ -60,6 +61,51 @@ def test_speak_writes_the_result(
     assert (result["status"], result["num_frames"], result["num_bytes"]) == ("succeeded", 50, len(VIDEO_BYTES))
     assert service.requests[0].options.loop == "hold"
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_speak_sends_a_reference_picture(
+    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome, picture = "video", tmp_path / "who.jpg"
+    missing = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    assert "--face-image: there is no file" in _error_line(missing)
+    picture.write_bytes(b"picture")
+    done = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    assert done.returncode == 0, done.stderr
+    sent = service.requests[0].face_image
+    assert sent is not None
+    assert service.files.upload_path(sent.key).read_bytes() == b"picture"
+
+
+def test_speak_prints_the_quality_report(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome, service.report = "video", example_report()
+    plain = _run(repo_root, "speak", *inputs, "--server", server)
+    assert len(plain.stdout.splitlines()) == 1, "only when it is asked for"
+    done = _run(repo_root, "speak", *inputs, "--server", server, "--report")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == plain.stdout.strip()
+    assert "source sound offset +120 ms confidence 0.93; positive is late sound" in lines
+    assert "exemplars 40 of 400 real mouths of the source that are shown" in lines
+    assert "passed through 3 frames no face" in lines
+    assert "The source's sound is 120 ms late; corrected." in lines
+    assert "3 frames without a face passed through untouched." in lines
+    as_json = _run(repo_root, "speak", *inputs, "--server", server, "--report", "--json")
+    job = json.loads(as_json.stdout)
+    assert job["report"]["warnings"] == service.report["warnings"]
+    again = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    assert again.stdout.splitlines() == done.stdout.splitlines()[1:]
+
+
+def test_a_job_without_a_report_says_so(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    job = json.loads(_run(repo_root, "speak", *inputs, "--server", server, "--json").stdout)
+    done = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "not_found")
 
 
 def test_speak_fails_in_one_line(

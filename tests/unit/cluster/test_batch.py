@@ -74,7 +74,7 @@ class LocalDirector:
             error = ErrorRecord.of(FaceNotFoundError("no face"))
             return self._change(job_id, status=JobStatus.FAILED, error=error)
         self._files.result_path(job_id).write_bytes(speech)
-        return self._change(job_id, status=JobStatus.SUCCEEDED)
+        return self._change(job_id, status=JobStatus.SUCCEEDED, report={"warnings": ["as made"]})
 
     async def cancel_job(self, job_id: str) -> JobRecord:
         return self._change(job_id, status=JobStatus.CANCELLED)
@@ -127,6 +127,7 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
     reports = _run(Batch(LocalDirector(files), files, "warp", BatchLimits(2, 10)), pairs)
     assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"]
     assert reports[2]["error"]["code"] == "face_not_found"
+    assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
     assert pairs[0].out.read_bytes() == b"one"
     assert not pairs[1].out.exists()
     assert sorted(path.name for path in pairs[0].out.parent.iterdir()) == ["1.mp4", "3.mp4"]

@@ -14,6 +14,7 @@ import pytest
 
 from errors import FaceNotFoundError
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+from tests.unit.quality_report import example_report
 
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
@@ -59,6 +60,16 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     assert (request.video.num_bytes, request.video.label) == (len(VIDEO), "Presenter é.mp4")
 
 
+def test_a_job_shows_its_quality_report(http: httpx.Client, service: MemoryService) -> None:
+    service.report = example_report()
+    job_id = http.post("/v1/jobs", files=_files()).json()["id"]
+    assert http.get(f"/v1/jobs/{job_id}").json()["report"] is None
+    service.finish(job_id)
+    assert http.get(f"/v1/jobs/{job_id}").json()["report"] == service.report
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    assert "audio_offset_ms" in schemas["SourceReport"]["properties"], "clients know what it holds"
+
+
 def test_submit_with_avatar(http: httpx.Client, service: MemoryService) -> None:
     answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO)}, data={"avatar_id": NOBODY})
     assert answer.status_code == 202, answer.text
@@ -71,6 +82,16 @@ def test_full_service_refuses_before_it_reads(http: httpx.Client, service: Memor
     assert _problem(answer, 429, "over_capacity")["retryable"] is True
     assert answer.headers["retry-after"] == "7"
     assert service.uploads() == []
+
+
+def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryService) -> None:
+    picture = {"face_image": ("who.jpg", b"picture")}
+    assert http.post("/v1/jobs", files={**_files(), **picture}).status_code == 202
+    (request,) = service.requests
+    assert request.face_image is not None
+    assert service.files.upload_path(request.face_image.key).read_bytes() == b"picture"
+    answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO), **picture}, data={"avatar_id": NOBODY})
+    assert "face_image with a video only" in _problem(answer, 422, "option_invalid")["detail"]
 
 
 @pytest.mark.parametrize(

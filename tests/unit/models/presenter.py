@@ -15,9 +15,9 @@ from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.avatar import Avatar
-from models.face_tracker import RawLandmarks
 from models.head_frame import HeadPose, mean_face
 from models.lip_model import LipModel
+from models.raw_landmarks import RawLandmarks
 from models.warp.seam import inside_alpha, mouth_axes, mouth_coords
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes

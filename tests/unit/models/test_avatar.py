@@ -12,10 +12,11 @@ import pytest
 from errors import CancelledJobError
 from models.avatar import Avatar
 from models.drive import Drive, plan_drive
+from models.engine import cut_faces, make_engine
 from models.exemplar_bank import choose_frames
-from models.face_tracker import RawLandmarks
 from models.lip_model import lip_gaps
 from models.mouth_calibration import MouthCalibration
+from models.raw_landmarks import RawLandmarks
 from models.speech_to_mouth import MouthBlock
 from models.warp.controls import CONTROL_IDS
 from tests.unit.models.presenter import ABSENT, NUM_FRAMES, Presenter, make_presenter, mouth_shapes
@@ -157,3 +158,53 @@ def test_calibration_is_kept_and_applied(avatar: Avatar) -> None:
     rest = avatar.track.rest[14, 1]
     drop = (rest - plain.target_head[8, lip, 1], rest - halved.target_head[8, lip, 1])
     assert 0 < drop[1] < 0.7 * drop[0]
+
+
+def test_the_mouth_comes_home_beside_a_gap(avatar: Avatar) -> None:
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    wanted = np.full((NUM_FRAMES, 8), 0.1, np.float32)
+    eased = avatar.ease(wanted, index)
+    first, last = ABSENT[0] - 1, ABSENT[-1] + 1
+    np.testing.assert_allclose(eased[[first, last]], avatar.track.shape[[first, last]], atol=1e-6)
+    np.testing.assert_array_equal(eased[: first - 5], wanted[: first - 5])
+    assert (np.diff(np.abs(eased[first - 4 : first + 1, 0] - avatar.track.shape[first - 4 : first + 1, 0])) <= 0).all()
+
+
+def test_the_patch_fades_and_the_gap_is_untouched(talker: Presenter, avatar: Avatar) -> None:
+    index = np.arange(10, 26, dtype=np.int32)
+    drive, _ = plan_drive(avatar, mouth_shapes(len(index), 0.1), index, None)
+    with talker.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(index.tolist())))
+    assert (chunk.row[[7, 8]] == -1).all()  # frames 17 and 18
+    opacity = chunk.opacity[chunk.row]
+    assert (np.diff(opacity[4:7]) < 0).all()
+    assert opacity[[0, 1, -1]].min() == 1
+    loud = make_engine("warp").synthesize(replace(chunk, opacity=np.ones_like(chunk.opacity)))
+    soft = make_engine("warp").synthesize(chunk)
+    base = chunk.crops_y[chunk.base].astype(int)
+    changed = [np.abs(patches.y.astype(int) - base).sum((1, 2)) for patches in (loud, soft)]
+    row = int(chunk.row[6])
+    assert changed[1][row] < 0.2 * changed[0][row]
+    assert changed[1][int(chunk.row[0])] == changed[0][int(chunk.row[0])]
+
+
+def test_exemplars_of_another_scene_are_not_shown(talker: Presenter, avatar: Avatar) -> None:
+    half = NUM_FRAMES // 2
+    assert avatar.bank is not None
+    shot = (np.arange(NUM_FRAMES) >= half).astype(np.int32)
+    luma = avatar.bank.luma + 40 * shot[avatar.bank.frames].astype(np.float32)
+    split = replace(avatar, track=replace(avatar.track, shot=shot), bank=replace(avatar.bank, luma=luma))
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    drive, _ = split.drive(mouth_shapes(NUM_FRAMES, 0.12), index, None)
+    assert (shot[avatar.bank.frames[drive.exemplar]] == shot[index]).all()
+    faded = drive.fade >= 0
+    assert (shot[avatar.bank.frames[drive.fade[faded]]] == shot[index[faded]]).all()
+
+
+def test_a_shot_without_exemplars_is_shown_as_a_silent_source(avatar: Avatar) -> None:
+    shot = np.where(np.isin(np.arange(NUM_FRAMES), ABSENT), 1, 0).astype(np.int32)
+    shot[ABSENT[-1] + 1 :] = 2
+    split = replace(avatar, track=replace(avatar.track, shot=shot))
+    drive, _ = split.drive(mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
+    assert (drive.exemplar[list(ABSENT)] == -1).all()
+    assert (drive.exemplar[: ABSENT[0]] >= 0).all()

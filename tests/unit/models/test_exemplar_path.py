@@ -24,10 +24,12 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     return ExemplarBank(
         frames=frames.astype(np.int32),
         shape=(waves * DEFAULT_SCALE).astype(np.float32),
+        mesh_opening=(waves[:, 0] * DEFAULT_SCALE[0]).astype(np.float32),
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
         inside=np.ones(num, np.float32),
+        bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
@@ -76,6 +78,28 @@ def test_blocks_continue_each_other() -> None:
     first, state = choose(bank, _wanted(bank.shape[30:70]), None)
     second, _ = choose(bank, _wanted(bank.shape[70:110]), state)
     assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
+
+
+def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
+    """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
+    half = _bank(100)
+    rows = np.tile(np.arange(100), 2)
+    bank = ExemplarBank(
+        frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
+        shape=half.shape[rows],
+        pose=half.pose[rows],
+        luma=half.luma[rows],
+        sharpness=half.sharpness[rows],
+        inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
+        bite=half.bite[rows],
+        thumbs=half.thumbs[rows],
+        patches=half.patches[rows],
+        region_size=2,
+    )
+    forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
+    path, _ = choose(bank, _wanted(bank.shape[20:80], forbidden), None)
+    flips = np.abs(np.diff(bank.inside[path.exemplar])) > 0.3
+    assert flips.sum() <= 4
 
 
 def test_a_gap_between_kept_frames_is_a_jump() -> None:

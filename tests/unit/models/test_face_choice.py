@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from errors import OptionError
-from models.face_choice import FaceChoice
+from models.face_choice import FaceChoice, is_reference, recorded_face
 from models.face_detection import FaceBox
+from storage.records import avatar_key
 
 SMALL, LARGE, MIDDLE = (
     FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))
@@ -44,3 +46,26 @@ def test_nonsense_is_refused(text: str) -> None:
 
 def test_no_faces_no_choice() -> None:
     assert all(FaceChoice.parse(text).pick([]) is None for text in ("largest", "0", "point:1,1", "box:0,0,9,9"))
+
+
+def test_records_name_a_reference_picture_by_its_content() -> None:
+    pictures = ["a" * 64, "b" * 64]
+    named = [recorded_face("largest", picture) for picture in pictures]
+    keys = {avatar_key("0" * 64, face, "1") for face in [*named, "largest"]}
+    assert len(keys) == 3  # each is analysed for itself
+    assert all(is_reference(face) for face in named)
+    assert recorded_face("index:1", None) == "index:1"
+    assert not is_reference("index:1")
+
+
+def test_a_reference_is_not_to_be_had_by_words_nor_beside_words() -> None:
+    with pytest.raises(OptionError, match="Expected a face"):
+        recorded_face("like:" + "a" * 64, None)
+    with pytest.raises(OptionError, match="none beside a face_image, found '2'"):
+        recorded_face("2", "a" * 64)
+
+
+def test_boxes_do_not_say_whom_they_show() -> None:
+    choice = FaceChoice.like(np.array([0.6, 0.8]))
+    assert choice.pick(FACES) is None
+    assert "reference picture" in str(choice)

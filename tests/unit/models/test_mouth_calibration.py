@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.mouth_calibration import MouthCalibration, calibrate
+from models.face_track import FaceTrack, finish_track
+from models.head_frame import HeadPose, mean_face
+from models.lip_model import LipModel
+from models.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
 from models.mouth_shape import CHANNELS, DEFAULT_SCALE, TRACKED_GAIN
+from models.source_sync import SourceSync
+from models.speech_to_mouth import MouthBlock
 
 OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
 WIDTH, CORNER = CHANNELS.index("width"), CHANNELS.index("corner_y")
@@ -73,3 +81,74 @@ def test_closed_lips_are_opened_to_true_sizes() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="Expected"):
         calibrate(_speech(10), _speech(11), np.ones(10, np.bool_))
+
+
+def _sound(num_rows: int) -> MouthBlock:
+    """Syllables in rows of 20 ms: all channels move with one opening of changing size."""
+    rng = np.random.default_rng(11)
+    syllables = np.interp(np.arange(num_rows), np.arange(0, num_rows + 9, 8), rng.uniform(0, 3, num_rows // 8 + 2))
+    shape = syllables[:, None] * DEFAULT_SCALE * [1, 0.95, -0.5, 0.1, 0.9, 0.8, 0, -0.3]
+    return MouthBlock(shape.astype(np.float32), np.zeros(num_rows, np.float32), np.ones(num_rows, np.float32))
+
+
+def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
+    """100 frames at 25 fps of a face whose mouth does what is heard `lag_rows` later."""
+    rows = np.arange(100) * 2 + lag_rows
+    shape = sound.shape[rows.clip(0, len(sound.shape) - 1)] * TRACKED_GAIN
+    shape[:, CORNER] += smile * (rows < 150)
+    head = LipModel.load().deform(mean_face().astype(np.float32), shape)
+    place = np.tile([100.0, 80.0, 0.0], (100, 1))
+    rotation = np.tile(np.diag([1.0, -1.0, -1.0]), (100, 1, 1))
+    return finish_track(HeadPose(np.full(100, 90.0), rotation, place).to_image(head), np.ones(100, np.bool_))
+
+
+@pytest.mark.parametrize("lag_rows", [-14, 0, 9])
+def test_the_offset_is_measured_and_taken_out(lag_rows: int) -> None:
+    sound = _sound(200)
+    # Speech in the first half only: a sound that is compared at the wrong time takes in the wrong frames.
+    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 100).astype(np.float32))
+    calibration = calibrate_on_sound(_talker(sound, lag_rows), True, Fraction(25), sound)
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds is not None
+    assert own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.01)
+    in_time = calibrate_on_sound(_talker(sound, 0), True, Fraction(25), sound)
+    assert calibration.is_fitted
+    assert calibration.gain == pytest.approx(in_time.gain, rel=0.12)
+    assert own.opening_std == pytest.approx(sound.shape[:100, 0].std(), rel=0.2)
+    assert own.jitter is not None and own.jitter > 0
+
+
+def test_frames_are_taken_with_the_sound_that_belongs_to_them() -> None:
+    sound = _sound(200)
+    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 150).astype(np.float32))
+    # The corners are held high in speech and nowhere else: compared nine frames too late, speech is taken for silence.
+    late = calibrate_on_sound(_talker(sound, 18, smile=0.05), True, Fraction(25), sound)
+    in_time = calibrate_on_sound(_talker(sound, 0, smile=0.05), True, Fraction(25), sound)
+    assert late.bias[CORNER] == pytest.approx(in_time.bias[CORNER], abs=0.001)
+
+
+def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
+    sound = _sound(200)
+    calibration = calibrate_on_sound(_talker(sound, 6), False, Fraction(25), sound)
+    assert not calibration.is_fitted
+    assert (calibration.gain == MouthCalibration.default().gain).all()
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds == pytest.approx(0.12, abs=0.01)
+    assert own.jitter is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        None,
+        OwnSpeech(SourceSync(0.12, 0.9, 0.7, 12.0), 0.04, 0.008),
+        OwnSpeech(SourceSync(None, 0.1, 0.2, 0.5), None, None),
+    ],
+)
+def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -> None:
+    saved = MouthCalibration(np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own)
+    saved.save(tmp_path / "calibration.npz")
+    loaded = MouthCalibration.load(tmp_path / "calibration.npz")
+    assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
+    assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
+    assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]

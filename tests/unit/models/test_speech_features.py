@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import MediaError
-from models.speech_features import SpeechFeatures, _log_mel, measure_level
+from models.speech_features import SpeechFeatures, log_mel, measure_level
 from models.speech_level import open_speech, speech_gate
 
 RATE = 16000
+NUM_FEATURES = 768
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +34,27 @@ def _save(folder: Path, samples: NDArray[np.int16]) -> Path:
     return path
 
 
-def test_log_mel_equals_the_definition(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+def test_log_mel_is_that_of_whisper(tmp_path: Path, voice: NDArray[np.int16]) -> None:
     path = _save(tmp_path, voice)
-    power = librosa.feature.melspectrogram(
-        y=voice / 32768 * 32767, sr=RATE, n_fft=512, win_length=400, hop_length=160, n_mels=32, fmin=60, fmax=3800
-    )
-    expected = np.maximum(10 * np.log10(power + 1e-10), 0).T / 10 + 2
-    mel = _log_mel(open_speech(path), 1.0, 0, len(expected))
+    power = librosa.feature.melspectrogram(y=voice / 32768, sr=RATE, n_fft=400, hop_length=160, n_mels=80)
+    # At the ends of a file there is silence, where librosa and Whisper mirror the sound.
+    levels = np.log10(np.maximum(power, 1e-10)).T[2:-2]
+    expected = (np.maximum(levels, 1.5 - 8) + 4) / 4
+    mel = log_mel(open_speech(path), 1.0, 2, 2 + len(expected))
     assert np.abs(mel - expected).max() < 1e-3
+    assert expected.min() > (1.5 - 8 + 4) / 4 - 1e-6
+    assert (log_mel(open_speech(path), 10.0, 2, 40) - log_mel(open_speech(path), 1.0, 2, 40)).max() > 0.49
 
 
-@pytest.mark.parametrize("edges", [(0.0, 0.777, 2.0, 9.0), (0.0, 0.01, 0.03, 3.333)])
+@pytest.mark.parametrize("edges", [(0.0, 0.777, 2.0, 9.0), (0.0, 0.01, 0.03, 3.333), (4.9, 5.0, 5.1, 12.3)])
 def test_blocks_equal_the_whole_file(
     tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures, edges: tuple[float, ...]
 ) -> None:
+    voice = np.tile(voice, 1 + 13 * RATE // len(voice))  # several windows of the encoder
     path = _save(tmp_path, voice)
     level = measure_level(path)
     whole = network.extract(path, level, 0, len(voice) / RATE)
-    assert whole.features.shape == (level.num_rows, 384)
+    assert whole.features.shape == (level.num_rows, NUM_FEATURES)
     assert whole.features.std() > 0.1
     for start, stop in zip(edges, edges[1:], strict=False):
         block = network.extract(path, level, start, stop)
@@ -59,12 +63,22 @@ def test_blocks_equal_the_whole_file(
         assert np.abs(block.gate - whole.gate[rows]).max() < 1e-6
 
 
+def test_sound_far_away_does_not_matter(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+    long = np.tile(voice, 1 + 20 * RATE // len(voice))
+    path = _save(tmp_path, long)
+    level = measure_level(path)
+    before = network.extract(path, level, 0, 4)
+    long[7 * RATE :] = long[7 * RATE :][::-1]
+    after = network.extract(_save(tmp_path, long), level, 0, 4)
+    assert (before.features == after.features).all()
+
+
 @pytest.mark.parametrize("num_samples", [1, 80, 320, 799, 6000])
 def test_short_sound_has_features(tmp_path: Path, network: SpeechFeatures, num_samples: int) -> None:
     path = _save(tmp_path, np.full(num_samples, 3000, np.int16))
     level = measure_level(path)
     block = network.extract(path, level, 0, num_samples / RATE)
-    assert block.features.shape == (level.num_rows, 384)
+    assert block.features.shape == (level.num_rows, NUM_FEATURES)
     assert block.gate.shape == (level.num_rows,)
     assert np.isfinite(block.features).all()
 

@@ -96,10 +96,23 @@ def test_frames_stand_at_their_times(
     assert np.abs(frames - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("level_db", [-40, -60, -80])
+@pytest.mark.parametrize("level_db", [-20, -40, -60, -80])
 def test_noise_does_not_speak(tmp_path: Path, features: SpeechFeatures, mouth: SpeechToMouth, level_db: float) -> None:
     noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (level_db / 20), 3 * RATE).astype(np.int16)
     assert np.abs(_predict(tmp_path, noise, features, mouth).shape).max() < 0.01
+
+
+@pytest.mark.parametrize("partials", [(50, 100, 150, 200), (220, 277, 330, 440, 554, 660, 880)])
+def test_hum_and_chords_do_not_speak(
+    tmp_path: Path, features: SpeechFeatures, mouth: SpeechToMouth, partials: tuple[int, ...]
+) -> None:
+    time = np.arange(4 * RATE) / RATE
+    beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
+    beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
+    sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
+    opening = _predict(tmp_path, sound.astype(np.int16), features, mouth).shape[:, OPEN]
+    assert np.abs(opening.mean()) < 0.002
+    assert opening.std() < 0.004
 
 
 def test_clipped_speech_still_moves_the_mouth_alike(

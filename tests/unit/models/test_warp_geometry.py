@@ -9,7 +9,7 @@ from models.head_frame import mean_face
 from models.warp import thin_plate
 from models.warp.masks import border_window, draw_masks
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import inside_alpha, lower_layer_weight, mouth_axes, mouth_coords
+from models.warp.seam import hollow, inside_alpha, lower_layer_weight, mouth_axes, mouth_coords, part_jaws
 
 
 def test_an_affine_map_is_found_exactly_and_everywhere() -> None:
@@ -56,11 +56,36 @@ def test_layers_meet_between_the_lips() -> None:
     weight, inside = lower_layer_weight(coords)[0], inside_alpha(coords)[0]
     assert weight[30, 50] == 0
     assert weight[50, 50] == 1
-    assert weight[40, 50] < 0.5  # an open mouth's teeth hang on the upper layer
+    assert weight[37, 50] < 0.5 < weight[43, 50]
     assert inside[40, 50] == 1
     assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
     closed = mouth_coords(np, mouth_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
     assert inside_alpha(closed).max() == 0
+
+
+def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower layer's share and hollow in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
+    axes = part_jaws(mouth_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
+    pixels = np.arange(100, dtype=np.float32)
+    coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    weight = lower_layer_weight(coords)
+    return weight[0, :, 50], hollow(coords, weight, np.array([100.0]))[0, :, 50]
+
+
+def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() -> None:
+    weight, dark = _column(gap=20, own_gap=10, bite=0.4)  # lips at 30 and 50: the jaws' parts end at 34 and begin at 44
+    assert (weight[30:35] == 0).all()
+    assert (weight[44:51] == 1).all()
+    assert (np.diff(weight[34:45]) > 0).all()
+    assert dark[39] == 1
+    assert dark[30:34].max() == dark[45:51].max() == 0
+
+
+def test_a_mouth_that_opens_less_than_its_exemplar_hides_the_lower_teeth() -> None:
+    weight, dark = _column(gap=10, own_gap=20, bite=0.4)  # lips at 35 and 45: the upper jaw's part ends at 43
+    assert (weight[35:42] == 0).all()
+    assert (weight[44:46] == 1).all()
+    assert dark.max() == 0
 
 
 def test_masks_are_soft_and_nested_and_end_before_the_border() -> None:

@@ -27,7 +27,8 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.schema import SCHEMA_VERSION
+from storage.rows import to_row
+from storage.schema import MIGRATIONS, SCHEMA_VERSION
 
 AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
@@ -53,7 +54,9 @@ def _avatar(key: str, **fields: object) -> AvatarRecord:
 def test_job_comes_back_as_it_was(tmp_path: Path) -> None:
     error = ErrorRecord(code="internal", message="{not json", retryable=True)
     options = JobOptions(engine="warp", face="{", loop="hold")
-    job = _job(video=AUDIO, error=error, options=options, owner="{x", idempotency_key="{", progress=0.25, attempts=2)
+    report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
+    texts = {"owner": "{x", "idempotency_key": "{"}
+    job = _job(video=AUDIO, error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
     first = JobTable(tmp_path / "t")
     first.insert_job(job)
     first.close()
@@ -153,3 +156,21 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 1}"):
         JobTable(path)
+
+
+def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path, job = tmp_path / "t", _job(progress=0.25)
+    row = to_row(job, {"queue_position", "report"})
+    with sqlite3.connect(path) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        places = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+    connection.close()
+    table = JobTable(path)
+    assert table.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    changed = table.update_job(job.id, report={"warnings": []})
+    assert changed.report == {"warnings": []}
+    assert table.update_job(job.id, progress=0.5).report == {"warnings": []}, "the report stays"
+    table.close()

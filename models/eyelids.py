@@ -1,0 +1,239 @@
+"""Closes the eyes of a portrait: the upper lid comes down over the eye, its lashes with it.
+
+Everything happens along the height of each eye, in a frame whose x axis runs through its corners. The skin between
+brow and lashes stretches downward and covers the eye, which stays where it is; the lower lid rises a little.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes
+
+# Ids of the face mesh from the corner on the picture's left to the one on its right: below the brow, the crease,
+# the upper lid's edge, the lower lid's edge.
+_EYES: Final = (
+    (
+        (33, 225, 224, 223, 222, 221, 133),
+        (33, 247, 30, 29, 27, 28, 56, 190, 133),
+        (33, 246, 161, 160, 159, 158, 157, 173, 133),
+        (33, 7, 163, 144, 145, 153, 154, 155, 133),
+    ),
+    (
+        (362, 441, 442, 443, 444, 445, 263),
+        (362, 414, 286, 258, 257, 259, 260, 467, 263),
+        (362, 398, 384, 385, 386, 387, 388, 466, 263),
+        (362, 382, 381, 380, 374, 373, 390, 249, 263),
+    ),
+)
+_STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
+_MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is shut already
+_MIN_WIDTH: Final = 0.12  # eye distances: less is an eye that is turned away
+_LOWER_RISE: Final = 0.12  # of the opening
+_LOWER_REACH: Final = 0.16  # eye distances below the lower lid's edge in which it rises
+_OVERLAP: Final = 0.012  # eye distances that the lashes of a shut eye reach over the lower lid's edge
+_LOWER_LINE: Final = 0.012  # eye distances from the mesh's lower lid to where no white of the eye is seen
+_LASHES: Final = 0.045  # eye distances above the edge that keep their shape
+_LASH_PART: Final = 0.5  # of the lid at most, where the brow is near
+_MIN_LID: Final = 0.06  # eye distances between brow and edge
+_ABOVE_LASHES: Final = 0.2  # of the skin's height
+_FULL_DROP: Final = 0.06  # eye distances: a lid that comes down so far is all smooth
+_SKIN_BLUR: Final = 0.035  # eye distances along the lid
+# Skin under the eyes. Above them lie brow, shadow and fringe, whose colour a stretched lid must not take.
+_SKIN_IDS: Final = (101, 330, 118, 347)
+_SKIN_SHARE: Final = (0.0, 0.5, 0.5)  # of Y, U and V
+_FEATHER: Final = 0.010  # eye distances over which a lid's edge fades
+_NUM_COLUMNS: Final = 65
+_SMOOTHING: Final = 2.5  # columns
+# Places of the lashes between the mesh's edge of the lid (0) and its crease (1) that are looked at.
+_LASH_SHARES: Final = np.linspace(-0.35, 1.0, 28)
+_LASH_USUAL, _LASH_SPREAD = 0.30, 0.35
+
+
+class _Curves(NamedTuple):
+    """Heights of one eye's lines over its columns, pixels below the line through the corners; (C,) each."""
+
+    columns: NDArray[np.float64]
+    top: NDArray[np.float64]
+    lashes: NDArray[np.float64]  # where the skin ends and the lashes begin
+    edge: NDArray[np.float64]  # where lid and lashes end and the eye begins
+    lower: NDArray[np.float64]
+
+
+class _Pixels(NamedTuple):
+    """The pixels of one plane around one eye: (h, w) float32, luma pixels in the eye's own axes."""
+
+    along: NDArray[np.float32]
+    down: NDArray[np.float32]
+    top: NDArray[np.float32]  # of the lines at each pixel's place along the eye
+    lashes: NDArray[np.float32]
+    edge: NDArray[np.float32]
+    lower: NDArray[np.float32]
+
+
+class _Eye:
+    """One eye that can close."""
+
+    def __init__(self, still: Planes, points: NDArray[np.float64], ids: tuple[tuple[int, ...], ...], unit: float):
+        self._unit = unit
+        self._corner = points[ids[0][0]]
+        across = points[ids[0][-1]] - self._corner
+        self._width = max(float(np.linalg.norm(across)), 1.0)
+        cosine, sine = across / self._width
+        self._axes = np.array([[cosine, sine], [-sine, cosine]])  # rows: along, down
+        columns = np.linspace(0, self._width, _NUM_COLUMNS)
+        top, crease, upper, lower = (self._curve(points[list(line)], columns) for line in ids)
+        self._opening = float((lower - upper).max()) / self._width
+        edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
+        top = np.minimum(top, edge - _MIN_LID * unit)
+        lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
+        below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # at the corners nothing moves
+        self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge))
+        height, width = still.y.shape
+        self.box = self._box(width, height)
+        self._pixels = {step: self._pixels_of(step) for step in (1, 2)}
+
+    @property
+    def can_close(self) -> bool:
+        """False for an eye that is shut, turned away or outside the picture."""
+        x0, y0, x1, y1 = self.box
+        return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
+
+    def draw(self, still: Planes, soft: Planes, target: Planes, closing: float) -> None:
+        """Writes this eye, closed by `closing`, over `target`; 0 writes it as it is."""
+        for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
+            x0, y0, x1, y1 = (side // step for side in self.box)
+            plane[y0:y1, x0:x1] = self._closed(source, skin, step, closing) if closing > 0 else source[y0:y1, x0:x1]
+
+    def _closed(
+        self, plane: NDArray[np.uint8], soft: NDArray[np.uint8], step: int, closing: float
+    ) -> NDArray[np.uint8]:
+        pixels, unit = self._pixels[step], self._unit
+        _, down, top, lashes, edge, lower = pixels
+        opening = lower - edge
+        rise = _LOWER_RISE * closing * opening
+        lower = lower - rise
+        overlap = _OVERLAP * unit * (opening / (0.03 * unit)).clip(0, 1)
+        drop = closing * (lower + overlap - edge).clip(0)
+        # A point at the share v of the skin moves by drop * v^2: it stretches most above the lashes, which keep their
+        # shape.
+        height, below = lashes - top, (down - top).clip(0)
+        share = (2 * below / (height + np.sqrt(height**2 + 4 * drop * below))).clip(0, 1)
+        strip = (down - drop).clip(lashes, edge)
+        # Stretched skin is smooth, and taken from farther above: tips of lashes that stand in it would be drawn out.
+        pull = (drop / (_FULL_DROP * unit)).clip(0, 1)
+        skin = np.where(down < top, down, top + share * height * (1 - _ABOVE_LASHES * pull * share))
+        stretched = (pull * 2 * share).clip(0, 1)
+        lid = self._take(plane, pixels, skin, step)
+        lid += stretched * (self._take(soft, pixels, skin, step) - lid)
+        lid = np.where(share < 1, lid, self._take(plane, pixels, strip, step))
+        cheek = down + rise * (1 - (down - lower) / (_LOWER_REACH * unit)).clip(0, 1) ** 2
+        feather = max(_FEATHER * unit, step)
+        result = self._take(plane, pixels, down, step)
+        for cover, distance in ((self._take(plane, pixels, cheek, step), down - lower), (lid, edge + drop - down)):
+            result += (distance / feather + 0.5).clip(0, 1) * (cover - result)
+        return np.rint(result).clip(0, 255).astype(np.uint8)
+
+    def _take(
+        self, plane: NDArray[np.uint8], pixels: _Pixels, down: NDArray[np.float32], step: int
+    ) -> NDArray[np.float32]:
+        places = self._corner + np.stack([pixels.along, down], -1) @ self._axes
+        return _sample(plane, *np.moveaxis((places + 0.5) / step - 0.5, -1, 0))
+
+    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the pixels that may change, even, within the picture."""
+        curves = self._curves
+        low, high = curves.top.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
+        frame = np.array([[a, d] for a in (0.0, self._width) for d in (low, high)]) @ self._axes + self._corner
+        limits = [width, height]
+        x0, y0 = (int(v) for v in np.clip(np.floor(frame.min(0)), 0, limits).astype(int) // 2 * 2)
+        x1, y1 = (int(v) for v in np.clip(np.ceil(frame.max(0)), 0, limits).astype(int) // 2 * 2)
+        return x0, y0, max(x0, x1), max(y0, y1)
+
+    def _pixels_of(self, step: int) -> _Pixels:
+        x0, y0, x1, y1 = (side // step for side in self.box)
+        grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)
+        local = ((grid + 0.5) * step - 0.5 - self._corner) @ self._axes.T  # (h, w, 2) luma pixels
+        curves = self._curves
+        lines = (np.interp(local[..., 0], curves.columns, line) for line in curves[1:])
+        return _Pixels(*(np.asarray(v, np.float32) for v in (local[..., 0], local[..., 1], *lines)))
+
+    def _curve(self, line: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        along, down = ((line - self._corner) @ self._axes.T).T
+        order = np.argsort(along)
+        heights = np.interp(columns, along[order], down[order])
+        reach = int(3 * _SMOOTHING)
+        kernel = np.exp(-((np.arange(-reach, reach + 1) / _SMOOTHING) ** 2) / 2)
+        # Mirrored through the ends, so that the corners stay where they are.
+        padded = np.pad(heights, reach, mode="reflect", reflect_type="odd")
+        return np.convolve(padded, kernel / kernel.sum(), "valid")
+
+    def _lash_share(
+        self,
+        luma: NDArray[np.uint8],
+        columns: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        crease: NDArray[np.float64],
+    ) -> float:
+        """Where the lashes end, as a share of the way from the mesh's edge of the lid to the crease."""
+        inside = slice(_NUM_COLUMNS // 6, -(_NUM_COLUMNS // 6))
+        down = upper + _LASH_SHARES[:, None] * (crease - upper)  # (S, C)
+        along = np.broadcast_to(columns, down.shape)
+        places = self._corner + np.stack([along, down], -1) @ self._axes
+        light = _sample(luma, places[..., 0], places[..., 1])[:, inside].mean(1)
+        likely = np.exp(-(((_LASH_SHARES - _LASH_USUAL) / _LASH_SPREAD) ** 2) / 2)
+        dark = (light.max() - light) * likely
+        darkest = float(_LASH_SHARES[dark.argmax()])
+        gap = float(np.abs(crease - upper)[inside].mean())
+        return darkest - 0.012 * self._unit / max(gap, 1e-6)  # the lower side of the line
+
+
+class Eyelids:
+    """The eyes of one portrait that can close.
+
+    Args:
+        still: The picture.
+        points: (468, 2 or 3) its landmarks in pixels.
+        unit: Pixels per eye distance.
+    """
+
+    def __init__(self, still: Planes, points: NDArray[np.floating], unit: float) -> None:
+        flat = np.asarray(points[:, :2], np.float64)
+        self._still = still
+        self._soft = Planes(
+            *(
+                _evened(_blurred(plane, _SKIN_BLUR * unit / step), flat[list(_SKIN_IDS)] / step, share)
+                for plane, step, share in zip(still, _STEPS, _SKIN_SHARE, strict=True)
+            )
+        )
+        self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
+        self._drawn = 0.0
+
+    def draw(self, target: Planes, closing: float) -> None:
+        """Draws the eyes closed by `closing`, 0 to 1, over a copy of the picture that holds its eyes already."""
+        if closing != self._drawn:
+            for eye in self._eyes:
+                eye.draw(self._still, self._soft, target, closing)
+        self._drawn = closing
+
+
+def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigmaX=sigma, sigmaY=sigma / 4), np.uint8)
+
+
+def _evened(plane: NDArray[np.uint8], places: NDArray[np.float64], share: float) -> NDArray[np.uint8]:
+    """Mixes a plane with its value at some (P, 2) places."""
+    height, width = plane.shape
+    columns, rows = np.rint(places).astype(int).T
+    skin = float(np.median(plane[rows.clip(0, height - 1), columns.clip(0, width - 1)]))
+    return np.asarray(cv2.convertScaleAbs(plane, alpha=1 - share, beta=share * skin), np.uint8)
+
+
+def _sample(plane: NDArray[np.uint8], x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float32]:
+    columns, rows = (np.ascontiguousarray(axis, np.float32) for axis in (x, y))
+    sampled = cv2.remap(plane, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(sampled, np.float32)

@@ -1,0 +1,96 @@
+"""Finds hard cuts: frames that differ from the one before much more than their neighbours do.
+
+Frames are compared as small pictures whose brightness and contrast were taken out, so that a lamp or an exposure
+change is no cut; and a flash, or a few black frames after which the same scene goes on, is none either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes
+
+_WIDTH, _HEIGHT = 32, 18
+_NUM_LUMA = _WIDTH * _HEIGHT
+_SAMPLES = 4  # pixels looked at across a cell
+SCENE_SIZE: Final = _NUM_LUMA * 3 // 2
+
+NUM_USUAL: Final = 8  # changes before a frame (and after it) that say how much is usual
+_MIN_CHANGE = 0.1  # of the contrast; sensor noise changes about .005, a talking head .01
+_RATIO = 4.0
+_USUAL_QUANTILE = 0.75
+_CONTRAST_FLOOR = 4.0  # levels: nearly even frames are not blown up to noise
+_CHROMA_LEVELS = 64.0  # a change of all chroma by this much counts like a change of the whole contrast
+_MAX_FLASH_FRAMES = 5
+
+
+def scene_of(frame: Planes) -> NDArray[np.uint8]:
+    """Returns (864,) uint8: the frame as 32 x 18 luma and 16 x 9 chroma pixels."""
+    half = (_WIDTH // 2, _HEIGHT // 2)
+    planes = (_shrink(frame.y, (_WIDTH, _HEIGHT)), _shrink(frame.u, half), _shrink(frame.v, half))
+    return np.concatenate([plane.ravel() for plane in planes])
+
+
+def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much (..., 864) scenes differ, (...): 0 the same, about 1 unrelated."""
+    luma = [_even(scenes[..., :_NUM_LUMA]) for scenes in (before, after)]
+    chroma = [scenes[..., _NUM_LUMA:].astype(np.float64) for scenes in (before, after)]
+    colour = np.abs(chroma[1] - chroma[0]).mean(-1) / _CHROMA_LEVELS
+    return np.asarray(np.abs(luma[1] - luma[0]).mean(-1) + colour)
+
+
+def is_jump(step: float, usual: Sequence[float] | NDArray[np.floating]) -> bool:
+    """Whether a change is far beyond those around it."""
+    level = float(np.quantile(usual, _USUAL_QUANTILE)) if len(usual) else 0.0
+    return step > max(_MIN_CHANGE, _RATIO * level)
+
+
+def shots_of(scenes: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Returns (N,) int32 shot numbers, ascending from 0, of (N, 864) scenes."""
+    steps = change(scenes[:-1], scenes[1:])
+    jumps = [i for i in range(len(steps)) if is_jump(float(steps[i]), _around(steps, i))]
+    starts = np.zeros(len(scenes), np.int32)
+    starts[[i + 1 for i in _without_flashes(jumps, scenes)]] = 1
+    return np.cumsum(starts, dtype=np.int32)
+
+
+def _around(steps: NDArray[np.float64], i: int) -> NDArray[np.float64]:
+    return np.concatenate([steps[max(0, i - NUM_USUAL) : i], steps[i + 1 : i + 1 + NUM_USUAL]])
+
+
+def _without_flashes(jumps: list[int], scenes: NDArray[np.uint8]) -> list[int]:
+    """Drops pairs of jumps after which the scene is what it was before."""
+    kept: list[int] = []
+    i = 0
+    while i < len(jumps):
+        back = next(
+            (
+                k
+                for k in range(i + 1, len(jumps))
+                if jumps[k] - jumps[i] <= _MAX_FLASH_FRAMES
+                and change(scenes[jumps[i]], scenes[jumps[k] + 1]) < _MIN_CHANGE
+            ),
+            None,
+        )
+        if back is None:
+            kept.append(jumps[i])
+        i = i + 1 if back is None else back + 1
+    return kept
+
+
+def _shrink(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Means of some pixels of each cell: all of them would cost milliseconds in large frames."""
+    step = max(1, min(plane.shape[1] // (size[0] * _SAMPLES), plane.shape[0] // (size[1] * _SAMPLES)))
+    some = np.ascontiguousarray(plane[::step, ::step])
+    return np.asarray(cv2.resize(some, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _even(luma: NDArray[np.uint8]) -> NDArray[np.float64]:
+    values = luma.astype(np.float64)
+    contrast = values.std(-1, keepdims=True) + _CONTRAST_FLOOR
+    return np.asarray((values - values.mean(-1, keepdims=True)) / contrast)

@@ -1,0 +1,74 @@
+"""The quality report of a job for people: the numbers in one table, what they mean below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+Row = tuple[str, str, str]
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """Print a report as `GET /v1/jobs/{id}` gives it."""
+    table = Table(Column("measured", no_wrap=True), Column("value", no_wrap=True), "meaning", box=None, pad_edge=False)
+    for name, value, meaning in _rows(report):
+        table.add_row(name, value, meaning)
+    console.print(table)
+    for title, sentences in (("summary", report["summary"]), ("warnings", report["warnings"] or ["none"])):
+        console.print(Text(f"\n{title}", style="bold"))
+        for sentence in sentences:
+            console.print(Text(f"  {sentence}"))
+    console.print(Text("\nmeasured by", style="bold"))
+    for section, source in report["measured_by"].items():
+        console.print(Text(f"  {section}: {source}"))
+
+
+def _rows(report: dict[str, Any]) -> Iterator[Row]:
+    yield from _source_rows(report["source"])
+    yield from _mouth_rows(report["mouth"])
+    yield from _face_rows(report["face"])
+    exemplars, output = report["exemplars"], report["output"]
+    yield "exemplars", f"{exemplars['num_used']} of {exemplars['num_kept']}", "real mouths of the source that are shown"
+    yield "drawn interior", _share(exemplars["drawn_interior_share"]), "of the rewritten frames"
+    yield "frames", str(output["num_frames"]), f"{output['fps']} a second, {output['duration_seconds']:.2f} s"
+    yield "sound minus picture", f"{output['audio_minus_video_ms']:+.1f} ms", "where the result ends"
+
+
+def _source_rows(source: dict[str, Any]) -> Iterator[Row]:
+    yield "source talks", "yes" if source["talks"] else "no", f"size of the movement from: {source['calibration']}"
+    offset, confidence = source["audio_offset_ms"], source["audio_offset_confidence"]
+    found = "nothing to compare" if confidence is None else f"confidence {confidence:.2f}; positive is late sound"
+    yield "source sound offset", "not known" if offset is None else f"{offset:+.0f} ms", found
+
+
+def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
+    speech, silence = mouth["num_speech_frames"], mouth["num_silent_frames"]
+    yield "opening, speech", _length(mouth["opening_std_speech"]), f"std in {speech} frames, eye distances"
+    yield "opening, silence", _length(mouth["opening_std_silence"]), f"std in {silence} frames, eye distances"
+    yield "open in silence", _share(mouth["open_share_silence"]), "of the silent frames"
+    ratio = mouth["jitter_ratio"]
+    against = "" if ratio is None else f"; x {ratio:.2f} of the source's own speech"
+    yield "jitter", _length(mouth["jitter"]), f"RMS second difference in speech, eye distances at 25 fps{against}"
+
+
+def _face_rows(face: dict[str, Any]) -> Iterator[Row]:
+    yield "rewritten", f"{face['num_frames_rewritten']} frames", ""
+    for reason, num in face["num_frames_passed"].items():
+        yield "passed through", f"{num} frames", reason.replace("_", " ")
+    if face["eye_distance_px"] is not None:
+        yield "face size", f"{face['eye_distance_px']:.0f} px", f"between the outer eye corners: {face['size']}"
+        for name in ("yaw", "pitch", "roll"):
+            low, high = face[f"{name}_degrees"]
+            yield f"head {name}", f"{round(low):+d} to {round(high):+d}", "degrees"
+
+
+def _length(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

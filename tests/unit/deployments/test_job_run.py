@@ -1,0 +1,155 @@
+"""The run of one job over stages in memory: its report counts every block, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config import PipelineConfig, RenderConfig
+from deployments.audio_features import PreparedSpeech
+from deployments.job_run import JobRun, JobServices
+from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
+from deployments.presenters import Presenters
+from deployments.stages import Stages
+from deployments.studio import Probed
+from errors import StageTimeoutError
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.drive import Drive
+from models.exemplar_path import PathState
+from models.mouth_motion import Moments
+from models.quality_measures import BlockMeasures, SourceFacts
+from models.quality_report import QualityReport
+from models.speech_level import SpeechLevel
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+
+SECONDS = 6.99
+VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+AUDIO = AudioInfo(16000, 1, SECONDS, "pcm_s16le")
+NO_HANDLE: Any = None
+CONFIG = PipelineConfig(render=RenderConfig(block_seconds=2, segment_seconds=0.5, first_segment_seconds=0.5))
+
+
+def measures_of(first: int, stop: int) -> BlockMeasures:
+    """As if frame i had an opening of i / 1000, and every tenth frame no face."""
+    frames = np.arange(first, stop)
+    passed = np.array([(frames % 10 > 0).sum(), (frames % 10 == 0).sum(), 0, 0, 0, 0])
+    return BlockMeasures(
+        source=SourceFacts(True, True, True, 10, False, None),
+        num_frames=len(frames),
+        num_passed=passed,
+        speech=Moments.of(frames / 1000),
+        silence=Moments(),
+        num_open_in_silence=0,
+        jitter=Moments(),
+        eye_distance=Moments.of(np.full(len(frames), 80.0)),
+        extremes=np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]]),
+        num_drawn=0,
+        used=np.arange(10) == first // 50,
+    )
+
+
+@dataclass(frozen=True)
+class MemoryStages(Stages):
+    """Answers at once; `make_segment` says what is rendered from a frame on."""
+
+    make_segment: Callable[[int], bytes]
+
+    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
+        return Probed(None, AUDIO)
+
+    async def prepare_speech(self, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
+        return PreparedSpeech(AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
+
+    async def generate(
+        self, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
+    ) -> GeneratedBlock:
+        num, stop = request.num_frames, request.first_frame + request.num_frames
+        arrays = {field.name: np.zeros(num, np.float32) for field in fields(Drive) if field.name != "first_frame"}
+        drive = Drive(first_frame=request.first_frame, **arrays)  # type: ignore[arg-type]
+        return GeneratedBlock(drive, None, measures_of(request.first_frame, stop))
+
+    async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
+        return self.make_segment(drive.first_frame)
+
+    async def join(self, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int) -> None:
+        assert num_frames == 175
+
+
+class KnownPresenter(Presenters):
+    """One source that was analysed before."""
+
+    async def ensure(self, key: str, on_progress: Callable[[float], None]) -> SourceVideo:
+        return SourceVideo(Path("source"), VIDEO)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[JobTable]:
+    table = JobTable(tmp_path / "jobs.sqlite3")
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def job(table: JobTable) -> JobRecord:
+    record = JobRecord(
+        id=new_id(),
+        options=JobOptions(engine="warp"),
+        audio=UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav"),
+        avatar_key=avatar_key("00", "largest", "1"),
+        status=JobStatus.RUNNING,
+        created_at=utc_now(),
+    )
+    return table.insert_job(record)
+
+
+def run(job: JobRecord, table: JobTable, folder: Path, render: Callable[[int], bytes]) -> dict[str, Any]:
+    """Run the job and return its report."""
+    files, stages = FileStore(folder / "data"), MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, render)
+    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
+    asyncio.run(JobRun(services, job).run())
+    report = table.get_job(job.id).report
+    assert report is not None
+    return report
+
+
+def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    report = QualityReport.model_validate(run(job, table, tmp_path, lambda first: b"segment"))
+    frames = np.arange(175)
+    assert (report.output.num_frames, report.output.fps, report.output.duration_seconds) == (175, "25", 7.0)
+    assert report.output.audio_minus_video_ms == pytest.approx(-10)
+    assert report.mouth.num_speech_frames == 175
+    assert report.mouth.opening_std_speech == pytest.approx(frames.std() / 1000, abs=1e-4)
+    assert (report.face.num_frames_rewritten, report.face.num_frames_passed) == (157, {"no_face": 18})
+    assert report.face.yaw_degrees == (-150, 175)
+    assert report.exemplars.num_used == 4
+    assert "18 frames without a face passed through untouched." in report.warnings
+
+
+def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    def breaks(first: int) -> bytes:
+        if first >= 110:
+            raise StageTimeoutError("too late")
+        return b"first run"
+
+    with pytest.raises(ExceptionGroup):
+        run(job, table, tmp_path, breaks)
+    assert table.get_job(job.id).report is None
+    made: list[int] = []
+
+    def goes_on(first: int) -> bytes:
+        made.append(first)
+        return b"second run"
+
+    resumed = run(job, table, tmp_path, goes_on)
+    assert min(made) >= 90, "finished segments are not made again"
+    other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
+    assert resumed == run(other, table, tmp_path, goes_on)

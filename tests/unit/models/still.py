@@ -1,0 +1,42 @@
+"""The sample portrait as a still source: its file, its planes and the face in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+from config import MediaLimits
+from media.planes import Planes
+from media.probe import VideoInfo, probe_video
+from media.reader import FrameReader
+from models.face_choice import FaceChoice
+from models.face_track import FaceTrack, FaceTracker, RawLandmarks, finish_track
+
+FPS = 25
+
+
+@dataclass(frozen=True)
+class Still:
+    """One tracked picture."""
+
+    path: Path
+    info: VideoInfo
+    planes: Planes
+    raw: RawLandmarks
+    track: FaceTrack
+
+    def reader(self) -> FrameReader:
+        """Opens the picture."""
+        return FrameReader(self.path, self.info, 2**20)
+
+
+@cache
+def make_still(path: Path) -> Still:
+    """Tracks the face of a picture, once for all tests."""
+    info = replace(probe_video(path, MediaLimits()), fps=Fraction(FPS))
+    with FrameReader(path, info, 2**20) as reader:
+        (planes,) = reader.read([0])
+    raw, _ = FaceTracker(1, "cpu").track_chunk([planes], info.colour, FaceChoice.parse("largest"), None)
+    return Still(path, info, planes, raw, finish_track(raw.points, raw.present))

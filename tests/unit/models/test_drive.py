@@ -1,0 +1,42 @@
+"""What the drive makes of mouth shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.drive import plan_drive
+from models.face_points import INNER_LOWER, INNER_UPPER
+from models.warp.controls import CONTROL_IDS
+from tests.unit.models.presenter import NUM_FRAMES, make_presenter, mouth_shapes
+
+_UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
+
+
+def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T,) between the middles of the inner lips, eye distances."""
+    return np.asarray(head[:, _UPPER, 1] - head[:, _LOWER, 1])
+
+
+def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = mouth_shapes(NUM_FRAMES, 0.1)
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    asked = _gaps(avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)])
+    is_open = shape[:, 0] > 0.5 * shape[:, 0].max()
+    share = _gaps(drive.target_head)[is_open] / asked[is_open]
+    assert 0.7 < share.min() < share.max() < 0.93
+    assert drive.interior[is_open].min() == 1
+
+
+def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    shown = avatar.bank.shape[drive.exemplar, 0]
+    assert (shape[:, 0] - shown).max() > 0.1
+    assert (drive.interior[shown > 0.05] == 0).all()
+    assert (drive.own_teeth == 0).all()

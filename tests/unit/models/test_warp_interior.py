@@ -1,0 +1,60 @@
+"""The drawn mouth interior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.warp.interior import draw_interior
+from models.warp.seam import mouth_axes, mouth_coords
+
+_EYES = 100.0  # pixels
+_SEAM = 50.0  # row
+_SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
+
+
+def _middle(gap: float) -> NDArray[np.float32]:
+    """(3, rows) of the middle column; the upper lip stands still at the seam, the lower one goes down by `gap`."""
+    x = np.linspace(20, 80, 11)
+    bow = gap * (1 - ((x - 50) / 30) ** 2)
+    upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
+    columns, rows = np.arange(48, 53, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
+    coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
+    one = [np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP)]
+    drawn: NDArray[np.float32] = draw_interior(np, coords, *one)[0].mean(-1)
+    return drawn
+
+
+def _row(row: float) -> int:
+    return round(row - 40)
+
+
+def test_upper_teeth_are_fixed_to_the_skull() -> None:
+    """Wide open, the teeth end where they ended when the mouth was half open, and below them it is darker."""
+    for gap in (9.0, 16.0):
+        luma = _middle(gap)[0]
+        assert luma[_row(_SEAM + 3)] > luma[_row(_SEAM + 6)] + 8
+
+
+def test_teeth_come_gradually() -> None:
+    luma = np.array([_middle(gap)[0, _row(_SEAM + 1)] for gap in np.arange(2.0, 9.0, 0.5)])
+    assert luma[-1] > luma[0] + 10
+    assert np.abs(np.diff(luma)).max() < 0.4 * (luma[-1] - luma[0])
+
+
+def test_a_wide_mouth_is_not_dark_below_the_teeth() -> None:
+    luma = _middle(16.0)[0]
+    assert luma[_row(_SEAM + 11)] > luma[_row(_SEAM + 6)] + 8
+
+
+def test_it_is_flat_and_nearly_grey_as_real_mouths_are() -> None:
+    y, u, v = _middle(12.0)[:, _row(_SEAM + 1) : _row(_SEAM + 8)]
+    assert 0.25 * _SKIN[0] < y.min() < y.max() < 0.9 * _SKIN[0]
+    assert ((v > 128) & (v < _SKIN[2])).all()
+    assert ((u < 128) & (u > _SKIN[1])).all()
+
+
+def test_the_lower_lips_inside_has_the_lips_own_colour() -> None:
+    edge = _middle(12.0)[:, _row(_SEAM + 12)]
+    np.testing.assert_allclose(edge[1:], _LIP[1:], atol=1)
+    assert abs(edge[0] - _LIP[0]) < 15
