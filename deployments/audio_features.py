@@ -25,7 +25,7 @@ class PreparedSpeech(NamedTuple):
 
 @serve.deployment
 class AudioFeatures:
-    """Holds the speech-embedding network; one call is one block of speech."""
+    """Holds the speech encoder; one call is one block of speech."""
 
     def __init__(self, config: PipelineConfig) -> None:
         """Load and warm the network and librosa, so that the first job does not pay for it."""

@@ -21,7 +21,8 @@ _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
 _TEETH_RANGE = 0.008  # short: teeth that hold still and teeth that are warped shall not be seen through each other
-_LIP_COVERS = 0.16  # of the opening that is added to closed lips
+_LIP_COVERS = 0.16  # of the opening that is added to closed lips ...
+_CORNERS_OUT = 0.13  # ... and how far their corners go out by it: near them, lips drawn apart look shut
 # Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference.
 _OVERDRIVE = 0.65 * (1 / TRACKED_GAIN - 1)
 _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
@@ -112,7 +113,7 @@ def plan_drive(
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
         shown = track.shape[source_index, 0]
-        drawn = _thicken_lower_lip(shape, shown)
+        drawn = _part_closed_lips(shape, shown)
         interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
         # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
         changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
@@ -135,15 +136,17 @@ def plan_drive(
     return drive, state
 
 
-def _thicken_lower_lip(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, 8) shapes whose lower lip covers a little more of the opening than the lips of a closed mouth would.
+def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 8) shapes that look as `shape` when they are drawn with lips that are `shown` open, closed as a rule.
 
-    Lips that part turn outwards and show more of themselves; a picture of closed ones cannot.
+    Lips that part turn outwards: they cover a little more of the opening than a picture of closed ones can, and stay
+    apart up to their corners.
     """
-    covered = _LIP_COVERS * np.maximum(shape[:, 0] - shown, 0)
+    added = np.maximum(shape[:, 0] - shown, 0)
     turned = shape.copy()
-    turned[:, CHANNELS.index("open_in")] -= covered
-    turned[:, CHANNELS.index("lower")] -= covered / 2  # the mean of its two edges
+    turned[:, CHANNELS.index("open_in")] -= _LIP_COVERS * added
+    turned[:, CHANNELS.index("lower")] -= _LIP_COVERS * added / 2  # the mean of its two edges
+    turned[:, CHANNELS.index("width")] += _CORNERS_OUT * added
     return turned
 
 

@@ -45,7 +45,7 @@ _GAIN_POWER = 0.5
 _CORNERS = [CHANNELS.index("width"), CHANNELS.index("corner_y")]
 _BATCH, _ROWS, _STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 24, 150, 500, 2e-3, 2e-2
 # Mouths open alike; what the corners do is a habit, and the tracker sees it on some faces only.
-_MIN_AGREEMENT, _TRUST_POWERS = 0.1, np.array([5, 5, 14, 10, 5, 5, 10, 10])
+_MIN_AGREEMENT, _TRUST_POWERS = 0.1, np.array([5, 5, 9, 8, 5, 5, 8, 8])
 # A talker with n clips is drawn in proportion to n to the power of 1 - this.
 _EVENNESS = 0.35
 # Clips are stretched in time by up to this exponent.

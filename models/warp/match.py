@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.warp.thin_plate import GRID
 
-SHARPEN = 0.15  # of what a blur by 3 x 3 takes away: reading between pixels softens, fades soften
+SHARPEN = 0.24  # of what a blur by 3 x 3 takes away: reading between pixels softens, fades soften
 LUMA_FLOOR = 8.0  # added before the ratio, so that dark pixels do not explode
 # (width in cells, weight): the narrow one decides near the rim, the wide ones reach the middle.
 _WIDTHS = ((1.2, 1.0), (3.2, 0.08), (8.0, 0.01))

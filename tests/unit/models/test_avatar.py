@@ -156,7 +156,7 @@ def test_calibration_is_kept_and_applied(avatar: Avatar) -> None:
     halved, _ = Avatar.load(avatar.folder).plan(mouth, index, 0, None)
     lip = list(CONTROL_IDS).index(14)
     rest = avatar.track.rest[14, 1]
-    drop = (rest - plain.target_head[8, lip, 1], rest - halved.target_head[8, lip, 1])
+    drop = (rest - plain.target_head[9, lip, 1], rest - halved.target_head[9, lip, 1])
     assert 0 < drop[1] < 0.7 * drop[0]
 
 

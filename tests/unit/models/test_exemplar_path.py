@@ -92,6 +92,7 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         sharpness=half.sharpness[rows],
         inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
         bite=half.bite[rows],
+        mesh_opening=half.mesh_opening[rows],
         thumbs=half.thumbs[rows],
         patches=half.patches[rows],
         region_size=2,
