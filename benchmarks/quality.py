@@ -37,7 +37,7 @@ def main(
     ] = None,
     unseen: Annotated[list[str] | None, typer.Option(help="Clips of talkers unseen in training; default: all.")] = None,
     tests: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join(TESTS)}; default: all.")] = None,
-    max_frames: Annotated[int, typer.Option(min=25, help="Of each clip.")] = 250,
+    max_frames: Annotated[int, typer.Option(min=25, help="Of each clip.")] = 600,
     folder: Annotated[Path, typer.Option(help="Material, results and contact sheets.")] = Path("out/quality"),
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:

@@ -27,7 +27,7 @@ from models.warp.cpu_planes import (
 )
 from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import border_window
-from models.warp.match import SHARPEN, blur_matrices, match_colour
+from models.warp.match import blur_matrices, match_colour, sharpening
 from models.warp.seam import MouthAxes, behind_lip, darken, hollow, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
@@ -201,7 +201,8 @@ class _Face:
         half = halve_positions(place)
         y = cubic(self.chunk.crops_y[crop], place)
         soft = cv2.blur(y, (3, 3), borderType=cv2.BORDER_REPLICATE)
-        sharp = np.asarray(cv2.addWeighted(y, 1 + SHARPEN, soft, -SHARPEN, 0), np.float32)
+        amount = float(sharpening(np.array(crop), self.chunk.base[self.face]))
+        sharp = np.asarray(cv2.addWeighted(y, 1 + amount, soft, -amount, 0), np.float32)
         return Mouth(sharp, [linear(uv, half) for uv in self.chunk.crops_uv[crop]])
 
     def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> list[F32]:

@@ -15,7 +15,7 @@ from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
 from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import TEXTURE, border_window
-from models.warp.match import LUMA_FLOOR, SHARPEN, blur_matrices, match_colour
+from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.warp.seam import MouthAxes, behind_lip, darken, hollow, inside_alpha, lower_layer_weight, mouth_coords
 from models.warp.thin_plate import GRID
 
@@ -137,7 +137,8 @@ class _Faces:
         """`_read`, sharpened."""
         y, uv = self._read(crops, place)
         soft = functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        return y + SHARPEN * (y - soft), uv
+        amount = torch.from_numpy(sharpening(crops, self.chunk.base)).to(y.device)[:, None, None, None]
+        return y + amount * (y - soft), uv
 
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
