@@ -153,8 +153,8 @@ class _Face:
             other = recolour(other, self._match(box, other, frame_cells, rim))
             mouth = mix(mouth, other, weight * (1 - opening))
         mouth = Mouth(darken(mouth.y, dark, chunk.skin[face, 0]), mouth.uv)
-        if chunk.interior[face] > 0:
-            mouth = mix(mouth, self._interior(box, colour), opening * chunk.interior[face])
+        if chunk.interior[face] > 0 and opening.any():
+            self._draw_interior(box, mouth, colour, opening * chunk.interior[face])
         lay_over(out_y[box.pixels(self.cell)], mouth.y, double(half_mask))
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
@@ -210,6 +210,23 @@ class _Face:
         own = self._cells(box, mouth)
         gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
         return self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
+
+    def _draw_interior(self, box: Box, mouth: Mouth, colour: list[F32], weight: F32) -> None:
+        """Mixes the drawn interior into the `mouth` of the box, where it has a weight."""
+        step = 2 * self.cell  # whole cells in pairs, as every box
+        rows, columns = (np.flatnonzero(weight.any(axis)) for axis in (1, 0))
+        inside = Box(
+            box.left + columns[0] // step * 2,
+            box.top + rows[0] // step * 2,
+            box.left + (columns[-1] // step + 1) * 2,
+            box.top + (rows[-1] // step + 1) * 2,
+        )
+        luma, chroma = within(inside, box, self.cell), within(inside, box, self.cell / 2)
+        seen = Mouth(mouth.y[luma], [plane[chroma] for plane in mouth.uv])
+        drawn = mix(seen, self._interior(inside, [plane[luma] for plane in colour]), weight[luma])
+        mouth.y[luma] = drawn.y
+        for plane, wanted in zip(mouth.uv, drawn.uv, strict=True):
+            plane[chroma] = wanted
 
     def _interior(self, box: Box, colour: list[F32]) -> Mouth:
         """The drawn interior, and in it the exemplar's own teeth where it has some."""
