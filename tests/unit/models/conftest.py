@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags
+from models.idle_motion import IdleMotion
+from tests.unit.models.still import FPS, Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 
@@ -64,3 +66,15 @@ class Scene:
 def scene(portrait: NDArray[np.uint8]) -> Scene:
     """Makes frames with the portrait in them."""
     return Scene(portrait)
+
+
+@pytest.fixture(scope="session")
+def still(sample_portrait: Path) -> Still:
+    """The sample portrait, tracked."""
+    return make_still(sample_portrait)
+
+
+@pytest.fixture(scope="session")
+def motion(still: Still) -> IdleMotion:
+    """How it moves."""
+    return IdleMotion.plan(still.planes, still.track, FPS)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.eyelids import Eyelids
-from tests.unit.models.still import Still, make_still
+from tests.unit.models.still import Still
 
 _UPPER, _LOWER = (159, 386), (145, 374)
 _BROWS = (105, 334)
-
-
-@pytest.fixture(scope="module")
-def still(sample_portrait: Path) -> Still:
-    return make_still(sample_portrait)
 
 
 def _copy(planes: Planes) -> Planes:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.head_warp import HeadWarp
 from models.idle_motion import IdleMotion
-from tests.unit.models.still import FPS, Still, make_still
+from tests.unit.models.still import Still
 
 _FEATURES = (1, 33, 133, 362, 263, 105, 334, 61, 291, 152, 10)  # nose, eyes, brows, mouth, chin, forehead
-
-
-@pytest.fixture(scope="module")
-def still(sample_portrait: Path) -> Still:
-    return make_still(sample_portrait)
-
-
-@pytest.fixture(scope="module")
-def motion(still: Still) -> IdleMotion:
-    return IdleMotion.plan(still.planes, still.track, FPS)
 
 
 def _warp(still: Still, motion: IdleMotion) -> HeadWarp:

@@ -13,17 +13,7 @@ from models.face_points import RIGID
 from models.face_region import FaceRegion
 from models.head_frame import fit_head_pose, pose_degrees
 from models.idle_motion import IDLE_SECONDS, IdleMotion
-from tests.unit.models.still import FPS, Still, make_still
-
-
-@pytest.fixture(scope="module")
-def still(sample_portrait: Path) -> Still:
-    return make_still(sample_portrait)
-
-
-@pytest.fixture(scope="module")
-def motion(still: Still) -> IdleMotion:
-    return IdleMotion.plan(still.planes, still.track, FPS)
+from tests.unit.models.still import FPS, Still
 
 
 def test_the_same_picture_moves_alike_and_another_does_not(still: Still, motion: IdleMotion) -> None:

@@ -10,17 +10,7 @@ import pytest
 from models.avatar import Avatar
 from models.idle_motion import IdleMotion
 from models.moving_still import MovingStill
-from tests.unit.models.still import FPS, Still, make_still
-
-
-@pytest.fixture(scope="module")
-def still(sample_portrait: Path) -> Still:
-    return make_still(sample_portrait)
-
-
-@pytest.fixture(scope="module")
-def motion(still: Still) -> IdleMotion:
-    return IdleMotion.plan(still.planes, still.track, FPS)
+from tests.unit.models.still import FPS, Still
 
 
 def test_frames_are_the_same_in_any_order(still: Still, motion: IdleMotion) -> None:
