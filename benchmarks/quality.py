@@ -24,7 +24,6 @@ from client import Client, ClientError
 
 RESULTS = Path(__file__).with_name("quality.json")
 _JUDGES_AT_A_TIME = 2
-_JOB_OPTIONS: dict[str, str] = {}
 # Blocks of the judge's figures that are kept: the rest names files or repeats the input.
 _KEPT = ("face", "motion", "av", "lipleak", "truth_metrics", "pixels")
 
@@ -67,7 +66,7 @@ def _render(cases: Sequence[Case]) -> dict[Path, Any]:
     with running_service(data_dir=cases[0].result.parents[1] / "data") as url:
         client = Client(url)
         for case in track(cases, "Jobs", console=Console(stderr=True)):
-            job = client.submit({"video": case.video, "audio": case.audio}, _JOB_OPTIONS)
+            job = client.submit({"video": case.video, "audio": case.audio}, {})
             *_, job = client.follow(job["id"])
             if job["status"] != "succeeded":
                 raise ClientError(job["status"], f"{case.test} of {case.clip}: {job['error']}")

@@ -93,7 +93,7 @@ class Avatar:
 
     @cached_property
     def masks(self) -> NDArray[np.uint8]:
-        """(M, M, 2) uint8 mask textures, see `models.warp.masks`."""
+        """(160, 160, 2) uint8 mask textures of a face seen from the front, see `models.warp.masks`."""
         return draw_masks(self.track.rest)
 
     @cached_property

@@ -116,8 +116,9 @@ class BankBuilder:
         x, y = (int(value) for value in self._region.origins[frame])
         region = cut(planes, x, y, self._region.size)
         self._patches[row] = np.concatenate([plane.ravel() for plane in region])
-        points = self._track.points[frame, :, :2] - np.array([x, y], np.float32)
-        self._gaps[row] = measure_gap(region, self._track.points[frame] - np.array([x, y, 0], np.float32))
+        head = self._track.points[frame] - np.array([x, y, 0], np.float32)
+        points = head[:, :2]
+        self._gaps[row] = measure_gap(region, head)
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()

@@ -45,7 +45,7 @@ _FULL_DROP: Final = 0.06  # eye distances: a lid that comes down so far is all s
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
 # Skin under the eyes. Above them lie brow, shadow and fringe, whose colour a stretched lid must not take.
 _SKIN_IDS: Final = (101, 330, 118, 347)
-_SKIN_SHARE: Final = (0.0, 0.5, 0.5)  # of Y, U and V
+_SKIN_SHARE: Final = 0.5
 _FEATHER: Final = 0.010  # eye distances over which a lid's edge fades
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
@@ -204,12 +204,9 @@ class Eyelids:
     def __init__(self, still: Planes, points: NDArray[np.floating], unit: float) -> None:
         flat = np.asarray(points[:, :2], np.float64)
         self._still = still
-        self._soft = Planes(
-            *(
-                _evened(_blurred(plane, _SKIN_BLUR * unit / step), flat[list(_SKIN_IDS)] / step, share)
-                for plane, step, share in zip(still, _STEPS, _SKIN_SHARE, strict=True)
-            )
-        )
+        soft = Planes(*(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True)))
+        skin = flat[list(_SKIN_IDS)] / 2  # pixels of U and V
+        self._soft = soft._replace(u=_evened(soft.u, skin), v=_evened(soft.v, skin))
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
         self._drawn = 0.0
 
@@ -225,12 +222,12 @@ def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigmaX=sigma, sigmaY=sigma / 4), np.uint8)
 
 
-def _evened(plane: NDArray[np.uint8], places: NDArray[np.float64], share: float) -> NDArray[np.uint8]:
+def _evened(plane: NDArray[np.uint8], places: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Mixes a plane with its value at some (P, 2) places."""
     height, width = plane.shape
     columns, rows = np.rint(places).astype(int).T
     skin = float(np.median(plane[rows.clip(0, height - 1), columns.clip(0, width - 1)]))
-    return np.asarray(cv2.convertScaleAbs(plane, alpha=1 - share, beta=share * skin), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(plane, alpha=1 - _SKIN_SHARE, beta=_SKIN_SHARE * skin), np.uint8)
 
 
 def _sample(plane: NDArray[np.uint8], x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float32]:

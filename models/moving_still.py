@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from media.planes import Planes
 from media.reader import FrameReader
@@ -36,14 +35,6 @@ class MovingStill:
         self._reader = still
         self._track = track
         self._motion = motion
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[Planes]:
         """Frames in the order of `indices`, drawn as they are asked for.

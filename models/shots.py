@@ -18,7 +18,6 @@ from media.planes import Planes
 _WIDTH, _HEIGHT = 32, 18
 _NUM_LUMA = _WIDTH * _HEIGHT
 _SAMPLES = 4  # pixels looked at across a cell
-SCENE_SIZE: Final = _NUM_LUMA * 3 // 2
 
 NUM_USUAL: Final = 8  # changes before a frame (and after it) that say how much is usual
 _MIN_CHANGE = 0.1  # of the contrast; sensor noise changes about .005, a talking head .01

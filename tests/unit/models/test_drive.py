@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,30 @@ def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_p
     share = _gaps(drive.target_head)[is_open] / asked[is_open]
     assert 0.7 < share.min() < share.max() < 0.93
     assert drive.interior[is_open].min() == 1
+
+
+def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = mouth_shapes(NUM_FRAMES, 0.1)
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
+    asked = avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)]
+    wider = np.diff(drive.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
+    is_open = shape[:, 0] > 0.09
+    assert (wider[is_open] > 0.008).all()
+
+
+def test_an_exemplar_that_fits_is_not_moved_however_open_the_mesh_has_it(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    seen = avatar.bank.shape.copy()
+    seen[:, 0] *= 1.5  # the picture shows more than the mesh
+    bank = replace(avatar.bank, shape=seen)
+    index = bank.frames[6:16]
+    drive, _ = plan_drive(replace(avatar, bank=bank), seen[6:16], index, None)
+    assert (drive.exemplar == np.arange(6, 16)).all()
+    own = avatar.lip_model.deform(avatar.track.rest, avatar.track.shape[index])[:, list(CONTROL_IDS)]
+    assert np.abs(_gaps(drive.target_head) - _gaps(own)).max() < 0.004
 
 
 def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:

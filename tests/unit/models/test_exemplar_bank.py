@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
-from models.exemplar_bank import USUAL_BITE, bite_line
-from models.face_points import INNER_LOWER, INNER_UPPER, NUM_POINTS
+from media.planes import Planes
+from models.exemplar_bank import USUAL_BITE, BankBuilder, ExemplarBank, bite_line
+from models.face_points import INNER_LOWER, INNER_UPPER, NUM_POINTS, OUTER_LOWER, OUTER_UPPER
+from tests.unit.models.presenter import make_presenter
 
 
 def _points() -> np.ndarray:
@@ -25,3 +30,26 @@ def test_the_bite_line_is_the_dark_line_between_the_teeth(row: int) -> None:
 
 def test_a_picture_that_tells_nothing_has_the_usual_bite_line() -> None:
     assert bite_line(np.full((96, 96), 150, np.uint8), _points()) == pytest.approx(USUAL_BITE, abs=0.03)
+
+
+def test_exemplars_are_as_open_as_their_pictures_show(tmp_path: Path) -> None:
+    """Red lips that part twice as far in odd frames as their landmarks, and as far as those in even ones."""
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    track, region = avatar.track, avatar.region
+    builder = BankBuilder(tmp_path, track, region, 100)
+    side = region.size * 3
+    for frame in builder.frames:
+        points = track.points[frame, :, :2]
+        v = np.full((side // 2, side // 2), 140, np.uint8)
+        lips = points[[*OUTER_UPPER, *OUTER_LOWER[::-1]]] / 2
+        cv2.fillPoly(v, [np.rint(lips).astype(np.int32)], 165)
+        middle = (points[13] + points[14]) / 4
+        half = np.ptp(points[[13, 14], 1]) * (0.5 + 0.5 * (frame % 2))
+        v[round(middle[1] - half / 2) : round(middle[1] + half / 2), int(middle[0] - 12) : int(middle[0] + 12)] = 120
+        builder.add(Planes(np.full((side, side), 120, np.uint8), np.full_like(v, 120), v))
+    seen = builder.finish().shape[:, 0]
+    mesh = ExemplarBank.load(tmp_path).mesh_opening
+    assert mesh == pytest.approx(track.shape[builder.frames, 0])
+    wide = mesh > 0.05
+    share, is_odd = seen[builder.frames] / np.maximum(mesh, 0.05), builder.frames % 2 == 1
+    assert share[wide & is_odd].mean() > 1.3 * share[wide & ~is_odd].mean()

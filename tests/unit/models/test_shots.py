@@ -11,7 +11,7 @@ from config import MediaLimits
 from media.planes import Planes
 from media.probe import probe_video
 from media.reader import FrameReader
-from models.shots import SCENE_SIZE, scene_of, shots_of
+from models.shots import scene_of, shots_of
 
 RNG = np.random.default_rng(3)
 
@@ -39,7 +39,7 @@ def starts(scenes: list[NDArray[np.uint8]]) -> list[int]:
 
 def test_cuts_there_and_back() -> None:
     scenes = [seen(HERE) for _ in range(12)] + [seen(THERE) for _ in range(15)] + [seen(HERE) for _ in range(12)]
-    assert scenes[0].shape == (SCENE_SIZE,)
+    assert scenes[0].shape == (864,)
     assert starts(scenes) == [12, 27]
     assert shots_of(np.array(scenes))[[0, 12, 27]].tolist() == [0, 1, 2]
 

@@ -10,7 +10,6 @@ from models.face_tracker import CHECK_EVERY
 from models.head_frame import HeadPose, mean_face
 from models.pass_reason import PassReason
 from models.raw_landmarks import RawLandmarks
-from models.shots import SCENE_SIZE
 from models.track_judgement import MIN_EYE_DISTANCE, judge
 
 NUM = 60
@@ -26,7 +25,7 @@ def heads(yaw: NDArray[np.float64], eyes: float = 80.0) -> NDArray[np.float32]:
 
 def raw(reasons: NDArray[np.uint8], points: NDArray[np.float32] | None = None) -> RawLandmarks:
     points = heads(np.zeros(len(reasons))) if points is None else points
-    scenes = np.tile((np.arange(SCENE_SIZE) % 200).astype(np.uint8), (len(reasons), 1))
+    scenes = np.tile((np.arange(864) % 200).astype(np.uint8), (len(reasons), 1))
     likeness = np.full(len(reasons), 0.31, np.float32)
     return RawLandmarks(points, reasons == PassReason.SHOWN, reasons, scenes, None, likeness)
 
