@@ -233,7 +233,7 @@ def _check_paths(files: dict[str, Path], out: Path) -> None:
     for name, path in files.items():
         option = f"--{name.replace('_', '-')}"
         if "://" in str(path):
-            raise UsageError("url_input_unsupported", f"{option}: expected a file, found a URL.")
+            raise UsageError("url_refused", f"{option}: expected a file, found a URL.")
         if not path.is_file():
             raise UsageError("input_invalid", f"{option}: there is no file {path}.")
         if path.resolve() == out.resolve():

@@ -30,6 +30,33 @@ class MediaLimits(_Frozen):
     open_timeout_s: float = Field(10.0, gt=0, description="Wall clock for opening and probing one file.")
 
 
+class DecoderConfig(_Frozen):
+    """Bounds of one decoder process: files that callers sent are decoded in processes of their own."""
+
+    max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
+
+
+class NetworkConfig(_Frozen):
+    """What this service may fetch and call: URL inputs and webhooks."""
+
+    url_schemes: tuple[str, ...] = Field(("https", "http"), description="Schemes of URL inputs and webhooks.")
+    allowed_networks: tuple[str, ...] = Field(
+        (), description="Private networks (CIDR) that may be reached all the same, such as an object store's."
+    )
+    connect_timeout_s: float = Field(10.0, gt=0, description="Bound of one connection, name look-up included.")
+    stall_timeout_s: float = Field(20.0, gt=0, description="Bound of a wait for the next bytes.")
+    max_redirects: int = Field(5, ge=0, description="Redirects followed; each target is checked anew.")
+    max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about a day.")
+
+
+class AccessConfig(_Frozen):
+    """Who may use the API."""
+
+    allow_without_keys: bool = Field(
+        False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+    )
+
+
 class RenderConfig(_Frozen):
     """How a job is cut up and rendered."""
 
@@ -56,10 +83,17 @@ class JobConfig(_Frozen):
 
     max_running_jobs: int = Field(4, ge=1, description="Jobs rendered at the same time.")
     max_queued_jobs: int = Field(64, ge=1, description="Accepted jobs that wait; one more is refused with 429.")
-    max_attempts: int = Field(3, ge=1, description="Tries of one call whose replica died.")
+    max_queued_bytes: int = Field(
+        16 * 1024**3, gt=0, description="Uploads of waiting jobs, those still on their way included."
+    )
+    max_queue_share: float = Field(0.5, gt=0, le=1, description="Share of the queue that one API key may hold.")
+    max_attempts: int = Field(6, ge=1, description="Tries of one call whose replica died.")
+    max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
     timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to a call's bound for each of its frames.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
+    keep_finished_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs go, with their files.")
+    min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that no job may use up.")
 
 
 class PipelineConfig(_Frozen):
@@ -72,5 +106,8 @@ class PipelineConfig(_Frozen):
     )
     engine: str = Field("warp", description="Engine of a job that names none.")
     limits: MediaLimits = MediaLimits()
+    decoder: DecoderConfig = DecoderConfig()
+    network: NetworkConfig = NetworkConfig()
+    access: AccessConfig = AccessConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()

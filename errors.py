@@ -6,11 +6,15 @@
     │   ├── MediaLimitError              413  media_too_large        decodes, but passes a limit
     │   ├── FaceNotFoundError            422  face_not_found
     │   ├── OptionError                  422  option_invalid
-    │   └── UrlInputError                422  url_input_unsupported
+    │   ├── UrlRefusedError              422  url_refused            its scheme, host or address is not allowed
+    │   └── UrlFetchError                422  url_fetch_failed       retryable
+    ├── UnauthorizedError                401  unauthorized           no API key, or an unknown one
+    ├── ForbiddenError                   403  forbidden              known, but not allowed to do this
     ├── NotFoundError (LookupError)      404  not_found
     ├── StateError                       409  state_conflict         e.g. the video of a running job
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
+    ├── StorageFullError                 507  storage_full           retryable
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── WeightsError                     500  weights_invalid
@@ -68,10 +72,31 @@ class OptionError(InputError):
     code = "option_invalid"
 
 
-class UrlInputError(InputError):
-    """An input was given as a URL."""
+class UrlRefusedError(InputError):
+    """A URL is not fetched or called: its scheme, host or address is not allowed by `config.NetworkConfig`."""
 
-    code = "url_input_unsupported"
+    code = "url_refused"
+
+
+class UrlFetchError(InputError):
+    """What a URL names could not be fetched: no answer, a bad status, too slow."""
+
+    code = "url_fetch_failed"
+    retryable = True
+
+
+class UnauthorizedError(LipwrightError):
+    """The request carries no API key where one is needed, or one that is not known."""
+
+    status_code = 401
+    code = "unauthorized"
+
+
+class ForbiddenError(LipwrightError):
+    """The caller is known, or needs no key, and still may not do this."""
+
+    status_code = 403
+    code = "forbidden"
 
 
 class NotFoundError(LipwrightError, LookupError):
@@ -106,6 +131,14 @@ class CapacityError(LipwrightError):
     def retry_after_s(self) -> float:
         """Seconds to wait before the next try: the second argument, 5 when none was given."""
         return float(self.args[1]) if len(self.args) > 1 else 5.0
+
+
+class StorageFullError(LipwrightError):
+    """The disk would not hold what has to be written."""
+
+    status_code = 507
+    code = "storage_full"
+    retryable = True
 
 
 class StageTimeoutError(LipwrightError, TimeoutError):

@@ -17,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError, UrlInputError
+from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError, UrlRefusedError
 from storage.file_store import FileStore, UploadWriter, clean_label
 from storage.records import UploadedFile
 
@@ -60,7 +60,7 @@ async def receive_form(
     Empty text fields and file fields without a chosen file count as absent.
 
     Raises:
-        UrlInputError: An input is a URL.
+        UrlRefusedError: An input is a URL.
         OptionError: A field is unknown or comes twice.
         MediaLimitError: A file has more than `max_file_bytes`.
         MediaError: A file is empty.
@@ -130,8 +130,8 @@ async def _refuse_plain_body(request: Request, media_type: str, shape: FormShape
     raise InputError(f"Expected a multipart/form-data body with files, got {media_type or 'no content type'}.")
 
 
-def _url_error(name: str) -> UrlInputError:
-    return UrlInputError(f"{name}: URLs are not fetched; send the file itself as a multipart part.")
+def _url_error(name: str) -> UrlRefusedError:
+    return UrlRefusedError(f"{name}: URLs are not fetched; send the file itself as a multipart part.")
 
 
 class _FormReader:

@@ -107,11 +107,11 @@ def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryS
         ({"files": _files(audio=b"")}, 422, "media_invalid", "a talk.wav is empty"),
         ({"files": _files(audio=bytes(MAX_UPLOAD_BYTES + 1))}, 413, "media_too_large", "audio"),
         ({"files": _files(audio=bytes(3 * MAX_UPLOAD_BYTES))}, 413, "media_too_large", "bytes"),
-        ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_input_unsupported", "video_url"),
+        ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_refused", "video_url"),
         (
             {"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://a.example/a.wav"}},
             422,
-            "url_input_unsupported",
+            "url_refused",
             "audio",
         ),
     ],
@@ -127,7 +127,7 @@ def test_unusable_forms(
 
 def test_json_body_with_urls(http: httpx.Client) -> None:
     urls = {"video_url": "http://a.example/v.mp4", "audio_url": "http://a.example/a.wav"}
-    assert "video_url" in _problem(http.post("/v1/jobs", json=urls), 422, "url_input_unsupported")["detail"]
+    assert "video_url" in _problem(http.post("/v1/jobs", json=urls), 422, "url_refused")["detail"]
     assert "multipart" in _problem(http.post("/v1/jobs", json={}), 422, "input_invalid")["detail"]
 
 
