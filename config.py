@@ -34,6 +34,12 @@ class DecoderConfig(_Frozen):
     """Bounds of one decoder process: files that callers sent are decoded in processes of their own."""
 
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
+    max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
+    cpu_share: float = Field(
+        0.5, gt=0, description="Processor time of one request to a decoder, as a share of its bound in wall clock."
+    )
+    batch_bytes: int = Field(16 * 1024**2, gt=0, description="Decoded frames handed over at a time; at least one.")
+    idle_s: float = Field(60.0, gt=0, description="A decoder that nobody asked for so long ends; another takes over.")
 
 
 class NetworkConfig(_Frozen):
@@ -45,6 +51,9 @@ class NetworkConfig(_Frozen):
     )
     connect_timeout_s: float = Field(10.0, gt=0, description="Bound of one connection, name look-up included.")
     stall_timeout_s: float = Field(20.0, gt=0, description="Bound of a wait for the next bytes.")
+    min_bytes_per_s: int = Field(
+        64 * 1024, gt=0, description="Slowest answer taken, on average; bounds a download by its size."
+    )
     max_redirects: int = Field(5, ge=0, description="Redirects followed; each target is checked anew.")
     max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about a day.")
 
@@ -64,6 +73,9 @@ class RenderConfig(_Frozen):
     first_segment_seconds: float = Field(1.0, gt=0, description="First segment, short for an early preview.")
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment.")
     chunk_frames: int = Field(32, ge=1, le=64, description="Frames in one FaceSynthesis call.")
+    max_chunk_bytes: int = Field(
+        32 * 1024**2, gt=0, description="Decoded frames of one chunk; large frames make shorter chunks."
+    )
     chunk_window: int = Field(2, ge=1, le=4, description="Un-awaited FaceSynthesis calls of one segment.")
     segment_window: int = Field(
         2, ge=1, description="Segments of one job in flight. With one Studio, 1: its reader then never seeks."
@@ -94,6 +106,10 @@ class JobConfig(_Frozen):
     max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
     keep_finished_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs go, with their files.")
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that no job may use up.")
+
+    def call_timeout_s(self, num_frames: float) -> float:
+        """Bound of one call between deployments, and of the work that it does there, for so many frames."""
+        return self.min_call_timeout_s + self.timeout_s_per_frame * num_frames
 
 
 class PipelineConfig(_Frozen):

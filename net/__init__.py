@@ -1,0 +1,1 @@
+"""Everything that goes out to the network: guarded addresses, fetched inputs, webhooks."""

@@ -1,0 +1,108 @@
+"""One file from a URL, streamed to a writer: every address checked, every wait and every byte bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import httpcore
+
+from errors import MediaLimitError, UrlFetchError, UrlRefusedError
+from net.guard import Guard, fetch_errors
+from net.target import Target
+
+_BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
+_REDIRECTS = (301, 302, 303, 307, 308)
+_HEADERS = (("User-Agent", "lipwright"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
+
+
+class Writer(Protocol):
+    """Where the bytes go."""
+
+    def write(self, piece: bytes) -> object:
+        """Append `piece`. May block: it is called in a thread."""
+
+
+async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard) -> int:
+    """Get what `url` names and return its bytes; redirects are followed, each checked like the first.
+
+    An answer is given up when nothing comes for `stall_timeout_s`, or when it falls behind `min_bytes_per_s`, so the
+    whole takes no longer than `max_bytes` at that rate and a minute or so for connections and redirects.
+
+    Raises:
+        UrlRefusedError: The URL, or one that it redirects to, may not be reached.
+        UrlFetchError: There is no proper answer, or it is too slow. The message holds nothing of it but its status.
+        MediaLimitError: It is larger than `max_bytes`.
+    """
+    target = guard.check(url)
+    for _ in range(guard.network.max_redirects + 1):
+        async with _answer(target, guard) as (response, bound):
+            if response.status not in _REDIRECTS:
+                return await _Download(target, response, guard, bound).save(writer, max_bytes)
+            location = _header(response, b"location")
+        moved = guard.checked(target.join(location))
+        if target.scheme == "https" and moved.scheme != "https":
+            raise UrlRefusedError(f"{target}: expected to stay on https, found a redirect to {moved}.")
+        target = moved
+    raise UrlFetchError(f"{target}: expected at most {guard.network.max_redirects} redirects, found more.")
+
+
+@asynccontextmanager
+async def _answer(target: Target, guard: Guard) -> AsyncIterator[tuple[httpcore.Response, asyncio.Timeout]]:
+    """The answer to one GET, with the bound of the block, which the block may put off."""
+    network = guard.network
+    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), network.stall_timeout_s)
+    with fetch_errors(target):
+        async with asyncio.timeout(network.connect_timeout_s + network.stall_timeout_s) as bound:
+            async with (
+                guard.pool(target) as pool,
+                pool.stream("GET", target.url, headers=_HEADERS, extensions={"timeout": timeouts}) as response,
+            ):
+                yield response, bound
+
+
+class _Download:
+    """The body of one answer on its way to a writer."""
+
+    def __init__(self, target: Target, response: httpcore.Response, guard: Guard, bound: asyncio.Timeout) -> None:
+        self._target = target
+        self._response = response
+        self._min_bytes_per_s = guard.network.min_bytes_per_s
+        self._bound = bound
+
+    async def save(self, writer: Writer, max_bytes: int) -> int:
+        """Write the body and return its bytes."""
+        self._check_head(max_bytes)
+        latest = self._bound.when()
+        assert latest is not None
+        batch = bytearray()
+        num_bytes = 0
+        async for piece in self._response.aiter_stream():
+            num_bytes += len(piece)
+            if num_bytes > max_bytes:
+                raise MediaLimitError(f"{self._target}: expected at most {max_bytes} bytes, found more.")
+            batch += piece
+            if len(batch) >= _BATCH_BYTES:
+                await asyncio.to_thread(writer.write, bytes(batch))
+                batch.clear()
+                self._bound.reschedule(latest + num_bytes / self._min_bytes_per_s)
+        await asyncio.to_thread(writer.write, bytes(batch))
+        return num_bytes
+
+    def _check_head(self, max_bytes: int) -> None:
+        if self._response.status != 200:
+            raise UrlFetchError(f"{self._target}: expected status 200, found {self._response.status}.")
+        encoding = _header(self._response, b"content-encoding").lower()
+        if encoding not in ("", "identity"):
+            raise UrlFetchError(f"{self._target}: expected the file as it is, found it compressed.")
+        length = _header(self._response, b"content-length")
+        if length.isdecimal() and int(length) > max_bytes:
+            raise MediaLimitError(f"{self._target}: expected at most {max_bytes} bytes, found {length}.")
+
+
+def _header(response: httpcore.Response, name: bytes) -> str:
+    """The first header of that name, empty when there is none."""
+    values = (value for key, value in response.headers if key.lower() == name)
+    return next(values, b"").decode("utf-8", "replace")

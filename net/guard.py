@@ -1,0 +1,236 @@
+"""Which addresses may be reached, and connections that go to a checked address and nowhere else.
+
+The host is resolved here and every address that it has must be allowed; the connection is then made to one of these
+addresses, so a name that answers differently the next time (DNS rebinding) gains nothing. TLS and the Host header
+keep the name. Proxies named in the environment are not used: they would resolve the name themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import httpcore
+
+from config import NetworkConfig
+from errors import ConfigError, UrlFetchError, UrlRefusedError
+from net.target import Target
+
+Address = IPv4Address | IPv6Address
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host and port in, the text of all its addresses out; OSError when it has none."""
+
+_UNICAST = IPv6Network("2000::/3")  # all that IANA has given out as global unicast
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
+# Special ranges that `is_global` of Python 3.11 lets through: 6to4 relays (RFC 7526), documentation (RFC 9637).
+_SPECIAL = (IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
+_WEB_PORTS = (80, 443)
+_FIRST_FREE_PORT = 1024
+_LOOKUP_THREADS = 8
+
+
+async def resolve_host(host: str, port: int) -> list[str]:
+    """All addresses of `host`, from the system's resolver.
+
+    Look-ups have threads of their own: slow name servers of strangers hold up nothing but other look-ups.
+
+    Raises:
+        OSError: The name has no address.
+    """
+    found = await asyncio.get_running_loop().run_in_executor(
+        _lookup_threads(), lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    )
+    return [str(entry[4][0]) for entry in found]
+
+
+class Guard:
+    """The rules of one `NetworkConfig`.
+
+    Args:
+        network: The rules.
+        resolve: Looks names up.
+        tls: Trusted certificates; None takes the system's and certifi's.
+
+    Raises:
+        ConfigError: `allowed_networks` holds something that is no network.
+    """
+
+    def __init__(
+        self, network: NetworkConfig, resolve: Resolver = resolve_host, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.network = network
+        self._resolve = resolve
+        self._tls = tls
+        try:
+            self._allowed = [ipaddress.ip_network(text) for text in network.allowed_networks]
+        except ValueError as error:
+            raise ConfigError(
+                f"network.allowed_networks: expected networks such as 10.0.0.0/8, got {error}."
+            ) from error
+
+    def check(self, url: str) -> Target:
+        """Check all of `url` that can be checked without looking its host up.
+
+        Raises:
+            UrlRefusedError: It may not be reached.
+        """
+        return self.checked(Target.parse(url))
+
+    def checked(self, target: Target) -> Target:
+        """`target` itself when nothing forbids it so far.
+
+        Raises:
+            UrlRefusedError: It may not be reached.
+        """
+        if target.scheme not in self.network.url_schemes:
+            expected = " or ".join(self.network.url_schemes)
+            raise UrlRefusedError(f"{target}: expected the scheme {expected}, found {target.scheme}.")
+        # Lower ports belong to mail, remote logins and others that can be talked into things by a crafted request.
+        if target.port not in _WEB_PORTS and target.port < _FIRST_FREE_PORT:
+            raise UrlRefusedError(f"{target}: expected port 80, 443 or one from 1024, found {target.port}.")
+        address = target.address
+        if address is not None and not self.allows(address):
+            raise _not_public(target)
+        return target
+
+    def allows(self, address: Address) -> bool:
+        """Whether `address` is public, or in one of the networks allowed by name."""
+        plain = (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+        if any(plain in network for network in self._allowed):
+            return True
+        if isinstance(plain, IPv6Address) and (embedded := _embedded(plain)) is not None:
+            plain = embedded
+        if any(plain in network for network in _SPECIAL) or plain.is_multicast:
+            return False
+        return plain.is_global and (isinstance(plain, IPv4Address) or plain in _UNICAST)
+
+    async def addresses(self, target: Target) -> list[Address]:
+        """Look the host up.
+
+        Raises:
+            UrlRefusedError: One of its addresses is not allowed.
+            UrlFetchError: It has none.
+        """
+        literal = target.address
+        try:
+            texts = [str(literal)] if literal is not None else await self._resolve(target.host, target.port)
+            found: list[Address] = [ipaddress.ip_address(text) for text in dict.fromkeys(texts)]
+        except (OSError, ValueError) as error:  # ValueError: the look-up cannot spell the name
+            raise UrlFetchError(f"{target}: the host {target.host} has no address.") from error
+        if not found:
+            raise UrlFetchError(f"{target}: the host {target.host} has no address.")
+        if not all(self.allows(address) for address in found):
+            raise _not_public(target)
+        return found
+
+    def pool(self, target: Target) -> httpcore.AsyncConnectionPool:
+        """Connections to the checked addresses of `target`."""
+        return httpcore.AsyncConnectionPool(
+            ssl_context=self._tls or _system_tls(),
+            max_connections=1,
+            max_keepalive_connections=0,
+            network_backend=_GuardedBackend(self, target),
+        )
+
+
+def check_url(url: str, network: NetworkConfig) -> None:
+    """Check `url` by its looks alone, without looking its host up.
+
+    Raises:
+        UrlRefusedError: Its scheme, port or literal address is not allowed.
+    """
+    Guard(network).check(url)
+
+
+@contextmanager
+def fetch_errors(target: Target) -> Iterator[None]:
+    """Turn every way in which an exchange with `target` fails into UrlFetchError.
+
+    The library's own texts are left out: they can quote what the other side sent.
+    """
+    try:
+        yield
+    except (httpcore.ConnectTimeout, httpcore.ConnectError) as error:
+        raise UrlFetchError(f"{target}: no connection could be made{_certificate_fault(error)}.") from error
+    except (httpcore.TimeoutException, TimeoutError) as error:
+        raise UrlFetchError(f"{target}: the answer took too long.") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise UrlFetchError(f"{target}: the answer broke off or is no HTTP.") from error
+
+
+def _certificate_fault(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f" (certificate: {error.verify_message})"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to the checked addresses of one target."""
+
+    def __init__(self, guard: Guard, target: Target) -> None:
+        self._guard = guard
+        self._target = target
+        self._sockets = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address that answers; `timeout` bounds look-up and all tries together."""
+        loop = asyncio.get_running_loop()
+        limit_s = self._guard.network.connect_timeout_s
+        deadline = loop.time() + limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                addresses = await self._guard.addresses(self._target)
+        except TimeoutError as error:
+            raise UrlFetchError(f"{self._target}: the look-up of {host} took longer than {limit_s:g} s.") from error
+        last: Exception = httpcore.ConnectError("no address")
+        for number, address in enumerate(addresses):
+            share_s = (deadline - loop.time()) / (len(addresses) - number)
+            try:
+                return await self._sockets.connect_tcp(
+                    str(address), port, max(share_s, 0.001), local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last = error
+        raise last
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that packets to `address` end up at."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.sixtofour
+
+
+def _not_public(target: Target) -> UrlRefusedError:
+    return UrlRefusedError(
+        f"{target}: expected a host with public addresses only, found one that is not (network.allowed_networks "
+        "of the service names exceptions)."
+    )
+
+
+@cache
+def _lookup_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
+
+
+@cache
+def _system_tls() -> ssl.SSLContext:
+    context = httpcore.default_ssl_context()
+    context.load_default_certs()
+    return context

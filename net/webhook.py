@@ -1,0 +1,64 @@
+"""One signed webhook (Standard Webhooks 1.0.0, github.com/standard-webhooks/standard-webhooks, spec)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+
+from standardwebhooks.webhooks import Webhook
+
+from config import NetworkConfig
+from errors import UrlFetchError, UrlRefusedError
+from net.guard import Guard, fetch_errors
+
+_GONE = 410
+# The specification's example schedule, after the first try: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
+_DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+_JITTER = 0.2
+
+
+async def deliver(url: str, secret: str, event_id: str, payload: bytes, network: NetworkConfig) -> None:
+    """Post `payload` once; returns when the receiver answers with 2xx. Its answer is not read, redirects are failures.
+
+    Args:
+        url: Where to.
+        secret: `whsec_...`, shared with the receiver.
+        event_id: The same at every try of one event; receivers drop what they know. Without a full stop.
+        payload: JSON in UTF-8.
+        network: What may be reached, and how long it may take.
+
+    Raises:
+        UrlRefusedError: The URL may not be called, or its receiver answers that it is gone: trying again is no use.
+        UrlFetchError: It was not delivered; try again later.
+    """
+    guard = Guard(network)
+    target = guard.check(url)
+    headers = _signed(secret, event_id, payload, datetime.now(UTC))
+    with fetch_errors(target):
+        async with (
+            asyncio.timeout(network.connect_timeout_s + network.stall_timeout_s),
+            guard.pool(target) as pool,
+            pool.stream("POST", target.url, headers=headers, content=payload) as response,
+        ):
+            status = response.status
+    if status == _GONE:
+        raise UrlRefusedError(f"{target}: the receiver wants no webhooks any more (status {status}).")
+    if not 200 <= status < 300:
+        raise UrlFetchError(f"{target}: expected a status of 2xx, found {status}.")
+
+
+def retry_delay_s(num_failed: int) -> float:
+    """How long to wait after the `num_failed`-th failure (from 1): the specification's schedule, up to a fifth more."""
+    return _DELAYS_S[min(num_failed, len(_DELAYS_S)) - 1] * random.uniform(1.0, 1.0 + _JITTER)
+
+
+def _signed(secret: str, event_id: str, payload: bytes, now: datetime) -> list[tuple[str, str]]:
+    """The headers of one try: the signature covers id, time and payload."""
+    return [
+        ("User-Agent", "lipwright"),
+        ("Content-Type", "application/json"),
+        ("webhook-id", event_id),
+        ("webhook-timestamp", str(int(now.timestamp()))),
+        ("webhook-signature", Webhook(secret).sign(event_id, now, payload.decode())),
+    ]

@@ -1,0 +1,311 @@
+"""Fetching from servers that behave, and from servers that do not: redirects, drips, lies, bombs, rebinding."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config import NetworkConfig
+from errors import MediaLimitError, UrlFetchError, UrlRefusedError
+from net.fetch import fetch
+from net.guard import Guard
+from tests.unit.net.web import Send, answer, canary, serving
+
+BODY = bytes(range(256)) * 8000
+LOOPBACK = NetworkConfig(
+    allowed_networks=("127.0.0.1/32",), connect_timeout_s=0.5, stall_timeout_s=0.5, min_bytes_per_s=1_000_000
+)
+MAX_BYTES = 4_000_000
+
+
+class Memory(bytearray):
+    """A writer."""
+
+    def write(self, piece: bytes) -> None:
+        self.extend(piece)
+
+
+def _fetch(url: str, guard: Guard | None = None, max_bytes: int = MAX_BYTES) -> bytes:
+    writer = Memory()
+    num_bytes = asyncio.run(fetch(url, writer, max_bytes, guard or Guard(LOOPBACK)))
+    assert num_bytes == len(writer)
+    return bytes(writer)
+
+
+def _always(payload: bytes) -> Callable[[str, Send], None]:
+    return lambda path, send: send(payload)
+
+
+def test_a_file_arrives_whole() -> None:
+    with serving(_always(answer(BODY))) as web:
+        assert _fetch(web.url("/v.mp4?sig=a%2Fb")) == BODY
+    (request,) = web.requests
+    head = request.decode().lower()
+    assert head.startswith("get /v.mp4?sig=a%2fb http/1.1\r\n")
+    assert f"host: 127.0.0.1:{web.port}\r\n" in head
+    assert "accept-encoding: identity" in head
+    assert "cookie" not in head
+
+
+def test_chunked_and_unsized_answers() -> None:
+    def script(path: str, send: Send) -> None:
+        if path == "/chunked":
+            send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        else:
+            send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+
+    with serving(script) as web:
+        assert _fetch(web.url("/chunked")) == _fetch(web.url("/unsized")) == b"hello"
+
+
+@pytest.mark.parametrize("location", ["/end", "//127.0.0.1:{port}/end", "http://127.0.0.1:{port}/end"])
+def test_redirects_are_followed(location: str) -> None:
+    def script(path: str, send: Send) -> None:
+        to = location.format(port=web.port)
+        send(answer(b"hello") if path == "/end" else answer(b"", "302 Found", f"Location: {to}", "Set-Cookie: a=b"))
+
+    with serving(script) as web:
+        assert _fetch(web.url("/start")) == b"hello"
+    assert b"cookie" not in web.requests[1].lower()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.2:{port}/",
+        "//127.0.0.2:{port}/",
+        "http://[::1]:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://0x7f000002:{port}/",
+        "ftp://127.0.0.1:{port}/",
+        "file:///etc/passwd",
+        "http://user:pass@127.0.0.1:{port}/",
+        "http://127.0.0.1:22/",
+        "http://[::1",
+    ],
+)
+def test_redirect_to_a_forbidden_place_is_refused(location: str) -> None:
+    # Only the address of the first server is allowed; the canary is at another one.
+    with canary("127.0.0.2") as bird:
+        to = location.format(port=bird.port)
+        with serving(_always(answer(b"", "302 Found", f"Location: {to}"))) as web, pytest.raises(UrlRefusedError):
+            _fetch(web.url("/"))
+    assert web.num_connections == 1
+
+
+def test_redirects_end() -> None:
+    with (
+        serving(_always(answer(b"", "307 Temporary Redirect", "Location: /again"))) as web,
+        pytest.raises(UrlFetchError, match="at most 5 redirects"),
+    ):
+        _fetch(web.url("/"))
+    assert web.num_connections == 6
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "404 Not Found", "500 Oops", "304 Same"])
+def test_only_200_counts(status: str) -> None:
+    with (
+        serving(_always(answer(b"", status))) as web,
+        pytest.raises(UrlFetchError, match=f"expected status 200, found {status[:3]}") as failed,
+    ):
+        _fetch(web.url("/v.mp4?token=secret"))
+    assert f"{web.url('/v.mp4')}:" in str(failed.value)
+    assert "secret" not in str(failed.value)
+
+
+def test_a_declared_length_is_checked_before_anything_is_read() -> None:
+    writer = Memory()
+    with (
+        serving(_always(answer(b"x" * 1000, length=MAX_BYTES + 1))) as web,
+        pytest.raises(MediaLimitError, match=f"{MAX_BYTES} bytes, found {MAX_BYTES + 1}"),
+    ):
+        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, Guard(LOOPBACK)))
+    assert writer == b""
+
+
+def test_an_endless_answer_is_cut() -> None:
+    def script(path: str, send: Send) -> None:
+        send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            send(bytes(1 << 16))
+
+    writer = Memory()
+    with serving(script) as web, pytest.raises(MediaLimitError, match="found more"):
+        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, Guard(LOOPBACK)))
+        assert web.closed.wait(5), "the connection stayed open"
+    assert len(writer) <= MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        answer(b"short", length=100),
+        answer(b"x", "200 OK", "Content-Length: 7"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffffff\r\nhello",
+        b"SSH-2.0-OpenSSH_9.6 secret of the inside\r\n",
+        b"root:x:0:0:secret of the inside\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 200_000,
+        b"",
+    ],
+)
+def test_answers_that_lie_or_are_no_http(payload: bytes) -> None:
+    with serving(_always(payload)) as web, pytest.raises(UrlFetchError) as failed:
+        _fetch(web.url("/"))
+    assert "secret" not in str(failed.value)
+
+
+def test_compressed_answers_are_not_taken() -> None:
+    bomb = gzip.compress(bytes(3_000_000))
+    with (
+        serving(_always(answer(bomb, "200 OK", "Content-Encoding: gzip"))) as web,
+        pytest.raises(UrlFetchError, match="compressed"),
+    ):
+        _fetch(web.url("/"))
+
+
+def test_silence_and_drips_are_given_up() -> None:
+    def script(path: str, send: Send) -> None:
+        if path == "/drip":
+            send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            for _ in range(100):
+                send(b"x")
+                time.sleep(0.1)
+        elif path == "/headers":
+            for _ in range(100):
+                send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.1)
+        else:
+            web.closed.wait(10)
+
+    with serving(script) as web:
+        for path in ("/silence", "/drip", "/headers"):
+            began = time.monotonic()
+            with pytest.raises(UrlFetchError, match="too long"):
+                _fetch(web.url(path))
+            assert time.monotonic() - began < 2.0, path
+
+
+def test_a_steady_download_may_outlast_the_first_bound() -> None:
+    def script(path: str, send: Send) -> None:
+        send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")
+        for _ in range(30):
+            send(bytes(100_000))
+            time.sleep(0.05)
+
+    with serving(script) as web:
+        began = time.monotonic()
+        assert len(_fetch(web.url("/"))) == 3_000_000
+        assert time.monotonic() - began > LOOPBACK.connect_timeout_s + LOOPBACK.stall_timeout_s
+
+
+def test_nobody_listens() -> None:
+    with serving(_always(b"")) as web:
+        url = web.url("/")
+    with pytest.raises(UrlFetchError, match="no connection"):
+        _fetch(url)
+
+
+def test_rebinding_gains_nothing() -> None:
+    """The name is public when first asked and private ever after: it is asked once, and that answer is used."""
+    asked: list[str] = []
+
+    async def rebinding(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["127.0.0.2"]
+
+    with serving(_always(answer(b"hello"))) as web:
+        assert _fetch(web.url("/", "rebind.example"), Guard(LOOPBACK, rebinding)) == b"hello"
+        assert asked == ["rebind.example"]
+        assert f"rebind.example:{web.port}".encode() in web.requests[0]
+        with pytest.raises(UrlRefusedError):  # the second fetch asks anew, and is refused for the new answer
+            _fetch(web.url("/", "rebind.example"), Guard(LOOPBACK, rebinding))
+        assert web.num_connections == 1
+
+
+def test_a_name_with_one_private_address_is_refused() -> None:
+    async def mixed(host: str, port: int) -> Sequence[str]:
+        return ["8.8.8.8", "127.0.0.1"]
+
+    with canary() as bird, pytest.raises(UrlRefusedError):
+        _fetch(bird.url("/", "mixed.example"), Guard(NetworkConfig(), mixed))
+
+
+def test_the_next_address_is_tried() -> None:
+    async def two(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
+    with serving(_always(answer(b"hello"))) as web:
+        assert _fetch(web.url("/", "two.example"), Guard(network, two)) == b"hello"
+
+
+def test_a_look_up_that_hangs_is_given_up() -> None:
+    async def hang(host: str, port: int) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return []
+
+    with pytest.raises(UrlFetchError, match=r"look-up of slow.example took longer than 0.5 s"):
+        _fetch("http://slow.example/", Guard(LOOPBACK, hang))
+
+
+def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with canary() as bird, serving(_always(answer(b"hello"))) as web:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, bird.url(""))
+        assert _fetch(web.url("/")) == b"hello"
+
+
+def test_tls_keeps_the_name(tmp_path: Path) -> None:
+    """The connection goes to an address, and the certificate is checked for the name."""
+    server, client = _certificate(tmp_path, "films.example")
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    def script(path: str, send: Send) -> None:
+        to = f"Location: http://films.example:{web.port}/"
+        send(answer(b"", "302 Found", to) if path == "/plain" else answer(b"hello"))
+
+    guard = Guard(LOOPBACK, resolve, client)
+    with serving(script, server) as web:
+        assert _fetch(web.url("/v.mp4", "films.example", "https"), guard) == b"hello"
+        with pytest.raises(UrlFetchError, match="certificate: Hostname mismatch"):
+            _fetch(web.url("/v.mp4", "other.example", "https"), guard)
+        with pytest.raises(UrlFetchError, match="certificate: self-signed"):
+            _fetch(web.url("/v.mp4", "films.example", "https"), Guard(LOOPBACK, resolve))
+        with pytest.raises(UrlRefusedError, match="stay on https"):
+            _fetch(web.url("/plain", "films.example", "https"), guard)
+
+
+def _certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate of its own for `name`, and a client's that trusts it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    return server, ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())

@@ -1,0 +1,89 @@
+"""A web server on loopback that answers as it is told to, byte by byte, and counts who came."""
+
+from __future__ import annotations
+
+import contextlib
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+Send = Callable[[bytes], None]
+Script = Callable[[str, Send], None]
+"""Answers one request: gets its path and a function that sends bytes."""
+
+
+@dataclass
+class Web:
+    """What tests look at."""
+
+    host: str
+    port: int = 0
+    num_connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, path: str, host: str = "", scheme: str = "http") -> str:
+        return f"{scheme}://{host or self.host}:{self.port}{path}"
+
+
+@contextmanager
+def serving(script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Web]:
+    web = Web(host)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            web.num_connections += 1
+            with contextlib.suppress(OSError):
+                line = self.request if tls is None else tls.wrap_socket(self.request, server_side=True)
+                web.requests.append(_request(line.recv))
+                script(web.requests[-1].split(b" ")[1].decode(), line.sendall)
+                line.close()
+            web.closed.set()
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+
+    with Server((host, 0), Handler) as server:
+        web.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield web
+        finally:
+            server.shutdown()
+
+
+def _request(recv: Callable[[int], bytes]) -> bytes:
+    """One request with its body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (piece := recv(65536)):
+            return data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+    )
+    while len(body) < length:
+        body += recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@contextmanager
+def canary(host: str = "127.0.0.1") -> Iterator[Web]:
+    """A server that nobody may come to; the test fails if somebody does."""
+    with serving(lambda path, send: send(answer(b"secret of the inside")), host=host) as web:
+        yield web
+        if web.num_connections:
+            pytest.fail(f"somebody came to the canary: {web.requests}")
