@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -22,10 +20,11 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.container import ffmpeg_errors, open_container
-from media.probe import AudioInfo, audio_stream
+from media.probe import AudioInfo, audio_stream, mixable
+from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
-SPEECH_SAMPLE_RATE: Final = 16000
-"""Samples per second of the speech copy."""
+__all__ = ["SPEECH_SAMPLE_RATE", "SoundTrack", "extract_speech", "num_output_frames", "read_speech"]
+
 _INT16_SCALE: Final = 32768
 # Formats whose time 0 is the presentation's; in the others the first time stamp is arbitrary.
 _ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
@@ -88,7 +87,9 @@ class SoundTrack:
                 blocks = resampler.resample(None)
                 resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
             setup = found
-            for block in [*blocks, *resampler.resample(frame)]:
+            with mixable(self._path, frame):
+                blocks += resampler.resample(frame)
+            for block in blocks:
                 num_out += block.samples
                 yield block.to_ndarray()
         num_left = round(self.info.duration_seconds * sample_rate) - num_out
@@ -171,7 +172,7 @@ class SoundTrack:
 
 
 def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
-    """Writes the 16 kHz mono copy of a file's sound, streaming.
+    """Writes the 16 kHz mono copy of a file's sound, streaming; see `media.speech_writer`.
 
     Args:
         path: Any file with sound, a video too.
@@ -186,21 +187,11 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
         MediaLimitError: Longer or larger than allowed.
     """
     track = SoundTrack(path, limits)
+    layout = "mono" if track.info.num_channels == 1 else "stereo"
     try:
-        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=out.name, delete=False) as file:
-            try:
-                _write_npy_header(file, 0)
-                num_samples = 0
-                for block in track.blocks(SPEECH_SAMPLE_RATE, "mono", "s16p"):
-                    file.write(np.ascontiguousarray(block[0]).tobytes())
-                    num_samples += block.shape[1]
-                file.seek(0)
-                _write_npy_header(file, num_samples)
-                file.flush()
-                os.replace(file.name, out)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with SpeechWriter(out) as writer:
+            for block in track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p"):
+                writer.add(block)
     finally:
         track.close()
     return track.info
@@ -233,12 +224,6 @@ def num_output_frames(duration_seconds: float, fps: Fraction) -> int:
     even if the product comes out a little above.
     """
     return max(math.ceil(Fraction(duration_seconds) * fps - Fraction(1, 1000)), 1)
-
-
-def _write_npy_header(file: IO[bytes], num_samples: int) -> None:
-    # numpy pads this header so that a longer first axis fits in place.
-    header = {"descr": "<i2", "fortran_order": False, "shape": (num_samples,)}
-    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:

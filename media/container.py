@@ -23,11 +23,12 @@ from errors import MediaError, MediaLimitError
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"
-    "png_pipe,jpeg_pipe,webp_pipe"
+    "apng,gif,png_pipe,jpeg_pipe,webp_pipe"
 )
 """FFmpeg demuxers that may open a caller's file."""
 
 _PICTURES: Final = ((b"\x89PNG\r\n\x1a\n", 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
+_HEAD_BYTES: Final = 65536
 _TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
 
 
@@ -81,7 +82,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
 
     Raises:
         MediaError: FFmpeg refused the file.
-        MediaLimitError: FFmpeg met a frame with more pixels than allowed.
+        MediaLimitError: FFmpeg met a frame with more pixels than allowed, or was refused memory.
     """
     try:
         yield
@@ -91,7 +92,8 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
         if isinstance(error, av.error.ExitError):
             found = "it could not be read in time"
         message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
-        raise (MediaLimitError if passes_pixel_limit(error) else MediaError)(message) from error
+        passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
+        raise (MediaLimitError if passes_limit else MediaError)(message) from error
 
 
 def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
@@ -126,8 +128,10 @@ def _check_size(path: Path, limits: MediaLimits) -> None:
 def _picture_format(path: Path) -> str | None:
     """Demuxer of a still picture by its first bytes; FFmpeg would take `image2` by the file's name instead."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(_HEAD_BYTES)
     for magic, offset, demuxer in _PICTURES:
         if head[offset : offset + len(magic)] == magic and (offset == 0 or head.startswith(b"RIFF")):
-            return demuxer
+            # An animation says so before its first picture; the still's demuxer would show that one alone.
+            is_animation = demuxer == "png_pipe" and b"acTL" in head.partition(b"IDAT")[0]
+            return "apng" if is_animation else demuxer
     return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -133,6 +136,8 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
             block = next((block for block in container.decode(stream) if block.samples), None)
         if block is None:
             raise MediaError(f"{path.name}: expected sound, found an empty sound track.")
+        with mixable(path, block):
+            AudioResampler(format="s16p", layout="mono").resample(block)
         claimed = _claimed_seconds(container, stream)
         if claimed > limits.max_audio_seconds:
             raise MediaLimitError(
@@ -159,6 +164,21 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
             f"found {stream.codec_context.sample_rate} Hz."
         )
     return stream
+
+
+@contextmanager
+def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
+    """Turns the error of a resampler that has no rule for the block's channels into the project's.
+
+    Raises:
+        MediaError: The channels have no known places.
+    """
+    try:
+        yield
+    except FFmpegError as error:
+        raise MediaError(
+            f"{path.name}: expected sound in mono, stereo or a surround layout, found {block.layout.name}."
+        ) from error
 
 
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits) -> VideoFrame:

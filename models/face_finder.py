@@ -24,6 +24,9 @@ _LARGE_FRAME: Final = 1280  # from this longer side on, a fourth is tried too
 _LARGE_TILES: Final = (1, 2, 3, 4)
 _REFINEMENTS = 2  # landmark runs after the first, each on the region that the last one gave
 _SAME_FACE_OVERLAP = 0.3
+# A face that nobody knows yet has to be a clear one. Test patterns and faces upside down reach a logit of 7, and so do
+# faces with the mouth or one half covered; blurred ones have 9, plain ones 20.
+_CLEAR_PRESENCE: Final = 8.0
 
 
 class FoundFace(NamedTuple):
@@ -46,24 +49,24 @@ class FaceFinder:
         self._detect = FaceDetector(num_threads, device)
         self.landmarks = FaceLandmarker(num_threads, device)
 
-    def find_all(self, frame: Planes, colour: ColourTags) -> list[FoundFace]:
-        """Returns every face that can be found, largest first."""
+    def find_all(self, frame: Planes, colour: ColourTags, min_presence: float = MIN_PRESENCE) -> list[FoundFace]:
+        """Returns every face of at least this presence (a logit), largest first."""
         faces: list[FoundFace] = []
         for level in self._levels(frame):
-            self._add(faces, frame, colour, tiles(frame, level))
+            self._add(faces, frame, colour, tiles(frame, level), min_presence)
         return sorted(faces, key=lambda face: -face.box.size)
 
     def find(self, frame: Planes, colour: ColourTags, choice: FaceChoice) -> tuple[FoundFace | None, list[FoundFace]]:
-        """Returns the chosen face or None, and all faces seen in looking for it, largest first.
+        """Returns the chosen face or None, and all clear faces seen in looking for it, largest first.
 
         The largest face is looked for on ever smaller tiles until there is one; any other choice needs them all.
         """
         if choice.kind != "largest":
-            faces = self.find_all(frame, colour)
+            faces = self.find_all(frame, colour, _CLEAR_PRESENCE)
             return _pick(choice, faces), faces
         faces = []
         for level in self._levels(frame):
-            self._add(faces, frame, colour, tiles(frame, level))
+            self._add(faces, frame, colour, tiles(frame, level), _CLEAR_PRESENCE)
             if faces:
                 break
         return _pick(choice, faces), faces
@@ -71,20 +74,29 @@ class FaceFinder:
     def find_in(self, frame: Planes, colour: ColourTags, window: Window) -> list[FoundFace]:
         """Returns the faces in one part of the frame, largest first."""
         faces: list[FoundFace] = []
-        self._add(faces, frame, colour, [window])
+        self._add(faces, frame, colour, [window], MIN_PRESENCE)
         return sorted(faces, key=lambda face: -face.box.size)
 
     def _levels(self, frame: Planes) -> tuple[int, ...]:
         return _LARGE_TILES if max(frame.y.shape) >= _LARGE_FRAME else _TILES
 
-    def _add(self, faces: list[FoundFace], frame: Planes, colour: ColourTags, windows: Iterable[Window]) -> None:
+    def _add(
+        self,
+        faces: list[FoundFace],
+        frame: Planes,
+        colour: ColourTags,
+        windows: Iterable[Window],
+        min_presence: float,
+    ) -> None:
         """Adds to `faces` what the windows show and `faces` lacks."""
         for window in windows:
             for box in self._detect(frame, colour, window):
                 if any(known.box.overlap_box(box) > _SAME_FACE_OVERLAP for known in faces):
                     continue
                 face = self._verify(frame, colour, box)
-                if face and all(known.box.overlap_box(face.box) <= _SAME_FACE_OVERLAP for known in faces):
+                if face is None or face.presence <= min_presence:
+                    continue
+                if all(known.box.overlap_box(face.box) <= _SAME_FACE_OVERLAP for known in faces):
                     faces.append(face)
 
     def _verify(self, frame: Planes, colour: ColourTags, box: FaceBox) -> FoundFace | None:
@@ -122,7 +134,8 @@ def what_was_searched(num_frames: int) -> str:
     return (
         f"{num_frames} frame{'s' * (num_frames != 1)} searched whole and in overlapping tiles of 1/2 and 1/3 "
         f"(1/4 in frames of {_LARGE_FRAME} pixels and more). The face, brows to chin, must be at least "
-        f"{share / 3:.0f} % ({share / 4:.0f} % in large frames) of the frame's longer side and look towards the camera."
+        f"{share / 3:.0f} % ({share / 4:.0f} % in large frames) of the frame's longer side, look towards "
+        "the camera and be uncovered."
     )
 
 

@@ -31,9 +31,9 @@ _WINDOW_SECONDS = 30
 _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
 # The loud part of the speech (within 30 dB of the loudest frames) is brought to an RMS of 0.1, by 30 dB at most.
 _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
-# Speech is louder than -45 dBFS, or louder than -65 dBFS and within 25 dB of the file's speech. The gate is held for
+# Speech is louder than -45 dBFS, or louder than -75 dBFS and within 25 dB of the file's speech. The gate is held for
 # 240 ms to either side, for closures inside a word and the mouth that opens ahead of its sound, and fades for 80 ms.
-_SPEECH, _GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = 0.95, -45.0, -65.0, 25.0
+_SPEECH, _GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = 0.95, -45.0, -75.0, 25.0
 _HOLD_ROWS, _FADE_ROWS = 12, 4
 _TINY_POWER = 1e-12
 

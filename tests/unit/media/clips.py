@@ -105,6 +105,20 @@ def write_still(path: Path, codec: str, pixel_format: str, size: tuple[int, int]
     return path
 
 
+def write_animation(path: Path, codec: str, pixel_format: str, num_frames: int) -> Path:
+    """An animated picture whose frame k shows `picture(k)`, ten frames a second."""
+    with av.open(path, "w", format=codec) as container:
+        assert isinstance(container, OutputContainer)
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, pixel_format
+        for number in range(num_frames):
+            frame = frame_of(picture(number, 192, 128), pixel_format)
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def noise(seconds: float, sample_rate: int, seed: int = 1) -> NDArray[np.float32]:
     """Noise of up to 3 kHz whose loudness changes: the same sound at every sample rate."""
     rng = np.random.default_rng(seed)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames, read_speech
+from media.probe import probe_audio
 from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
 
 SECONDS = 2.3
@@ -104,3 +106,52 @@ def test_read_speech_is_zero_outside_the_file(tmp_path: Path) -> None:
 )
 def test_number_of_output_frames(seconds: float, fps: Fraction, expected: int) -> None:
     assert num_output_frames(seconds, fps) == expected
+
+
+def _speech_of(path: Path) -> NDArray[np.float32]:
+    info = extract_speech(path, path.with_suffix(".npy"), LIMITS)
+    assert sorted(other.name for other in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".npy").name])
+    return read_speech(path.with_suffix(".npy"), 0.0, info.duration_seconds)
+
+
+@pytest.mark.parametrize(("left", "right"), [(1.0, -1.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_speech_is_heard_in_whatever_channels_it_is(tmp_path: Path, left: float, right: float) -> None:
+    voice = noise(1.0, 16000)
+    channels = np.stack([left * voice, right * voice])
+    path = write_audio(tmp_path / "a.wav", channels, 16000, "pcm_s16le", sample_format="s16")
+    heard = _speech_of(path)
+    assert np.corrcoef(heard, voice)[0, 1] > 0.999
+    assert heard.std() == pytest.approx(voice.std() * (abs(left) + abs(right)) / 2, rel=0.02)
+
+
+def test_two_talkers_on_two_channels_are_both_heard(tmp_path: Path) -> None:
+    first, second = noise(1.0, 16000, seed=1), noise(1.0, 16000, seed=2)
+    path = write_audio(tmp_path / "a.wav", np.stack([first, second]), 16000, "pcm_s16le", sample_format="s16")
+    assert np.abs(_speech_of(path) - (first + second) / 2).max() < 1e-3
+
+
+def test_an_offset_is_taken_out(tmp_path: Path) -> None:
+    voice = noise(2.0, 16000) * 0.3
+    voice[16000:24000] = 0.0
+    path = write_audio(tmp_path / "a.wav", voice[None] + 0.45, 16000, "pcm_s16le", sample_format="s16")
+    heard = _speech_of(path)
+    assert np.abs(heard[17600:24000]).max() < 1e-3
+    assert np.corrcoef(heard, voice)[0, 1] > 0.99
+    assert heard.std() == pytest.approx(voice.std(), rel=0.05)
+
+
+def test_silence_stays_silent(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav", np.zeros((2, 8000), np.float32), 16000, "pcm_s16le", sample_format="s16")
+    assert not _speech_of(path).any()
+
+
+def test_channels_without_places_are_refused_at_the_door(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav", noise(0.5, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    header = bytearray(path.read_bytes())
+    header[22:24], header[32:34] = (40).to_bytes(2, "little"), (80).to_bytes(2, "little")  # channels, bytes of a block
+    path.write_bytes(header)
+    with pytest.raises(MediaError, match=r"a\.wav: expected sound in mono, stereo .* found 40 channels"):
+        probe_audio(path, LIMITS)
+    with pytest.raises(MediaError, match="found 40 channels"):
+        extract_speech(path, tmp_path / "s.npy", LIMITS)
+    assert [other.name for other in tmp_path.iterdir()] == ["a.wav"]

@@ -15,7 +15,7 @@ from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.walker import FrameWalker
-from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
+from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_animation, write_still, write_video
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "hevc": ("mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=1"}}),
@@ -58,6 +58,16 @@ def test_any_order_gives_the_right_upright_frame(tmp_path: Path, name: str) -> N
                 assert abs(float(planes.y.mean()) - float(expected.mean())) < 1.5
                 assert abs(float(planes.u.mean()) - 100) < 1.5 and abs(float(planes.v.mean()) - 150) < 1.5
             assert np.abs(planes.y.astype(int) - np.roll(expected, 0)).mean() < 8
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("gif", "rgb8"), ("apng", "rgb24")])
+def test_an_animated_picture_is_read_whole(tmp_path: Path, codec: str, pixel_format: str) -> None:
+    path = write_animation(tmp_path / "a.png", codec, pixel_format, 12)
+    info = probe_video(path, LIMITS)
+    assert (info.num_frames, info.fps, info.is_still) == (12, Fraction(10), False)
+    order = [*range(12), *random.Random(3).sample(range(12), 12)]
+    with FrameReader(path, info, 0) as reader:
+        assert [number_of(planes) for planes in reader.read(order)] == order
 
 
 def test_frames_equal_a_plain_decode_bit_for_bit(long_gop: Path) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from media.planes import Planes
 from media.probe import ColourTags
 from models.face_choice import FaceChoice
 from models.face_finder import FaceFinder, tiles
@@ -33,6 +34,16 @@ def test_all_faces_once_largest_first(finder: FaceFinder, scene: Scene, colour: 
     right, _ = finder.find(frame, colour, FaceChoice.parse("point:820,245"))
     assert right is not None
     assert right.box.contains(820, 250)
+
+
+def test_only_a_clear_face_is_taken_up(finder: FaceFinder, scene: Scene, colour: ColourTags) -> None:
+    upright = scene.frame(360, 288, (180.0, 144.0, 0.5))
+    upside_down = Planes(*(plane[::-1, ::-1].copy() for plane in upright))
+    doubtful = finder.find_all(upside_down, colour)
+    assert [face.box.contains(180, 144) for face in doubtful] == [True]
+    assert finder.find(upside_down, colour, FaceChoice()) == (None, [])
+    assert finder.find(upside_down, colour, FaceChoice.parse("point:180,144")) == (None, [])
+    assert finder.find(upright, colour, FaceChoice())[0] is not None
 
 
 def test_grey_has_no_face(finder: FaceFinder, scene: Scene, colour: ColourTags) -> None:

@@ -113,6 +113,16 @@ def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray
     assert spoken.mean() > 0.95
 
 
+def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+    faint = _save(tmp_path, np.rint(voice * 0.003).astype(np.int16))  # its loud parts at -60 dBFS
+    level = measure_level(faint)
+    assert -70 < level.speech_db < -55
+    assert speech_gate(open_speech(faint), level, 0, level.num_rows).mean() > 0.9
+    room = _save(tmp_path, np.random.default_rng(0).normal(0, 3, 3 * RATE).astype(np.int16))  # -81 dBFS
+    level = measure_level(room)
+    assert (speech_gate(open_speech(room), level, 0, level.num_rows) == 0).all()
+
+
 def test_digital_silence_is_finite(tmp_path: Path, network: SpeechFeatures) -> None:
     path = _save(tmp_path, np.zeros(RATE, np.int16))
     level = measure_level(path)

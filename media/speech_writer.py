@@ -1,0 +1,97 @@
+"""The 16 kHz mono file that the models hear, written from sound of one or two channels while it is decoded."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from math import exp, pi
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPEECH_SAMPLE_RATE: Final = 16000
+"""Samples per second of the speech copy."""
+# With one channel turned round, what both carry cancels out of their mean and stands in half their difference. In
+# music and rooms the difference is the weaker one.
+_MIN_SIDE_LEAD: Final = 10.0  # ratio of powers
+# A constant part below a three-hundredth of the power (25 dB) hides no pause; speech itself has one of about 40 dB.
+_MAX_OFFSET_SHARE: Final = 1 / 300
+_OFFSET_POLE: Final = exp(-2 * pi * 10.0 / SPEECH_SAMPLE_RATE)  # of a high pass at 10 Hz
+_SAMPLES_AT_A_TIME: Final = 1 << 20
+_HEADER_BYTES: Final = 128  # numpy pads this header so that a longer first axis fits in place
+
+
+class SpeechWriter:
+    """Writes `out` when the block ends well, and leaves nothing behind when it does not.
+
+    The file holds (samples,) int16. Of two channels it is the mean, or half the difference where the mean is much
+    the weaker: a channel that is turned round would silence the other. A constant offset is taken out.
+
+    Args:
+        out: The `.npy` file; replaced as a whole.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._files: list[IO[bytes]] = []
+        self._num_samples = 0
+        self._sums: list[float] = [0.0, 0.0]
+        self._powers: list[float] = [0.0, 0.0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            for file in self._files:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+
+    def add(self, block: NDArray[np.int16]) -> None:
+        """Appends a (1, n) or (2, n) int16 block; all blocks have the same number of channels."""
+        wide = block.astype(np.int32)
+        candidates = [wide[0]] if len(block) == 1 else [(wide[0] + wide[1]) // 2, (wide[0] - wide[1]) // 2]
+        while len(self._files) < len(candidates):
+            self._files.append(self._new_file())
+        for i, samples in enumerate(candidates):
+            self._files[i].write(samples.astype("<i2").tobytes())
+            self._sums[i] += float(samples.sum())
+            self._powers[i] += float(np.square(samples, dtype=np.float64).sum())
+        self._num_samples += block.shape[1]
+
+    def _new_file(self) -> IO[bytes]:
+        file = tempfile.NamedTemporaryFile(dir=self._out.parent, prefix=self._out.name, delete=False)  # noqa: SIM115
+        file.write(bytes(_HEADER_BYTES))
+        return file
+
+    def _finish(self) -> None:
+        if not self._files:
+            self._files.append(self._new_file())
+        chosen = int(self._powers[1] > _MIN_SIDE_LEAD * self._powers[0])
+        file = self._files[chosen]
+        file.seek(0)
+        header = {"descr": "<i2", "fortran_order": False, "shape": (self._num_samples,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if self._sums[chosen] ** 2 > _MAX_OFFSET_SHARE * self._powers[chosen] * self._num_samples:
+            _remove_offset(np.load(file.name, mmap_mode="r+"))
+        os.replace(file.name, self._out)
+
+
+def _remove_offset(samples: NDArray[np.int16]) -> None:
+    """Passes (N,) int16 through a high pass of first order, in place; it starts at rest on the first sample."""
+    from scipy.signal import lfilter  # costs a third of a second, and few files need it
+
+    state: NDArray[Any] = np.array([-float(samples[0])])
+    for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
+        part = samples[start : start + _SAMPLES_AT_A_TIME]
+        passed, state = lfilter([1.0, -1.0], [1.0, -_OFFSET_POLE], part.astype(np.float64), zi=state)
+        part[:] = np.rint(passed).clip(-32768, 32767)
