@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
+from deployments.metrics import timed_call
 from errors import LipwrightError, ReplicaLostError, StageTimeoutError
 
 logger = logging.getLogger("ray.serve")
@@ -59,7 +60,8 @@ async def call_stage(stage: str, start: Callable[[], Sent], bounds: CallBounds) 
         response = start()
         assert isinstance(response, Awaitable)
         try:
-            return await asyncio.wait_for(response, max(0.0, deadline - loop.time()))
+            with timed_call(stage):
+                return await asyncio.wait_for(response, max(0.0, deadline - loop.time()))
         except asyncio.CancelledError:
             response.cancel()  # type: ignore[no-untyped-call]
             raise

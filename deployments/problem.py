@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.metrics import request_refused
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 
 logger = logging.getLogger("ray.serve")
@@ -131,4 +132,5 @@ def _problem(status: int, code: str, detail: str, instance: str, retryable: bool
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> ProblemResponse:
+    request_refused(problem.code)
     return ProblemResponse(problem.model_dump(), problem.status, headers)
