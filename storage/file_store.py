@@ -14,16 +14,18 @@ Every key and id must look like `records.new_id()`, so no name from outside can 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import NotFoundError
+from errors import NotFoundError, StorageFullError
 from storage.records import UploadedFile, new_id
 
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -53,23 +55,34 @@ class UploadWriter:
         self._num_bytes = 0
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Append `piece`. Blocks on the disk."""
-        self._file.write(piece)
+        """Append `piece`. Blocks on the disk.
+
+        Raises:
+            StorageFullError: The disk is full.
+        """
+        with disk_errors():
+            self._file.write(piece)
         self._sha256.update(piece)
         self._num_bytes += len(piece)
 
     def finish(self) -> UploadedFile:
-        """Put the file on the disk for good and say what it is."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Put the file on the disk for good and say what it is.
+
+        Raises:
+            StorageFullError: The disk is full.
+        """
+        with disk_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return UploadedFile(
             key=self._path.name, sha256=self._sha256.hexdigest(), num_bytes=self._num_bytes, label=self._label
         )
 
     def discard(self) -> None:
         """Remove the file. Harmless when it is gone already."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last buffered bytes once more
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -82,9 +95,18 @@ class FileStore:
             (self._root / name).mkdir(parents=True, exist_ok=True)
 
     @property
+    def root(self) -> Path:
+        """The data folder."""
+        return self._root
+
+    @property
     def table_path(self) -> Path:
         """Where the job table of this folder lies."""
         return self._root / "jobs.sqlite3"
+
+    def free_bytes(self) -> int:
+        """Disk space that is left for this folder."""
+        return shutil.disk_usage(self._root).free
 
     # Uploads
 
@@ -103,6 +125,19 @@ class FileStore:
             raise NotFoundError(f"There is no upload {key}.")
         return path
 
+    def find_upload(self, key: str, taken_to: Path) -> Path:
+        """The complete upload `key`, or the file that it became when `take_upload` moved it to `taken_to`.
+
+        Raises:
+            NotFoundError: there is neither.
+        """
+        try:
+            return self.upload_path(key)
+        except NotFoundError:
+            if not taken_to.is_file():
+                raise
+            return taken_to
+
     def delete_upload(self, key: str) -> None:
         """Remove an upload that nobody wants. Harmless when it is gone already."""
         (self._root / "uploads" / _checked(key)).unlink(missing_ok=True)
@@ -110,11 +145,15 @@ class FileStore:
     def take_upload(self, key: str, target: Path) -> Path:
         """Move the upload to `target` (one of this store's paths), replacing what was there.
 
+        An upload that was moved there before stays: whoever was interrupted does it again.
+
         Raises:
             NotFoundError: there is no such upload.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.upload_path(key).replace(target)
+        path = self.find_upload(key, target)
+        if path != target:
+            path.replace(target)
         return target
 
     def sweep_uploads(self, keep: Collection[str] = (), min_age_s: float = 3600.0) -> int:
@@ -159,6 +198,16 @@ class FileStore:
         self.job_dir(job_id)
         return write_atomic(self.segment_path(job_id, number), payload)
 
+    def job_ids(self, min_age_s: float = 0.0) -> list[str]:
+        """Ids of the jobs that have a folder which is untouched for `min_age_s`."""
+        oldest = time.time() - min_age_s
+        folders = [path for path in (self._root / "jobs").iterdir() if _NAME.fullmatch(path.name)]
+        return [folder.name for folder in folders if folder.stat().st_mtime <= oldest]
+
+    def has_segments(self, job_id: str) -> bool:
+        """Whether segments of a job lie here."""
+        return (self._job(job_id) / "segments").is_dir()
+
     def delete_segments(self, job_id: str) -> None:
         """Remove what is only needed until the video is joined: the segments and the 16 kHz copy."""
         shutil.rmtree(self._job(job_id) / "segments", ignore_errors=True)
@@ -192,11 +241,14 @@ class FileStore:
         return self._root / "jobs" / _checked(job_id)
 
 
-def write_atomic(path: Path, payload: bytes) -> Path:
-    """Write `payload` so that `path` is either absent, old or complete, also after a power cut."""
+def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
+    """Write `payload` so that `path` is either absent, old or complete, also after a power cut.
+
+    `mode` holds from the first byte on, less the process's umask.
+    """
     partial = path.with_name(f".{path.name}.{new_id()}.part")
     try:
-        with partial.open("xb") as file:
+        with disk_errors(), open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
@@ -204,6 +256,22 @@ def write_atomic(path: Path, payload: bytes) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what a full disk raises inside the block into StorageFullError."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise StorageFullError("The disk of the data folder is full.") from error
+        raise
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether this is how the system says that a disk, or a share of it, is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _checked(name: str) -> str:

@@ -90,9 +90,23 @@ class JobOptions(_Frozen):
     loop: LoopMode = "pingpong"
 
 
-class SubmitRequest(_Frozen):
-    """A job as the Ingress hands it over: exactly one of `video` and `avatar_id`."""
+class AdmitRequest(_Frozen):
+    """What is known of a job or an avatar before its body is read."""
 
+    owner: str | None = None
+    num_bytes: int | None = Field(None, description="Bytes of the body; None when the client does not say.")
+    max_bytes: int = Field(description="Bytes that the body may have at most.")
+    idempotency_key: str | None = None
+
+
+class SubmitRequest(_Frozen):
+    """A job as the Ingress hands it over: exactly one of `video` and `avatar_id`.
+
+    `job_id` makes it safe to send again: a job that is there already is the answer.
+    """
+
+    job_id: str
+    admission_id: str | None = None
     audio: UploadedFile
     video: UploadedFile | None = None
     avatar_id: str | None = None
@@ -107,6 +121,7 @@ class SubmitRequest(_Frozen):
 class AvatarRequest(_Frozen):
     """A presenter to analyse and keep."""
 
+    admission_id: str | None = None
     video: UploadedFile
     face: str = "largest"
     face_image: UploadedFile | None = None
@@ -123,6 +138,24 @@ class AvatarInfo(_Frozen):
     duration_seconds: float
     is_still: bool
     talks: bool = Field(description="Whether the source shows a moving mouth to take exemplars from.")
+
+
+class CallbackStatus(StrEnum):
+    """Whether a webhook arrived."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class CallbackRecord(_Frozen):
+    """The webhook of one finished job."""
+
+    job_id: str
+    status: CallbackStatus = CallbackStatus.PENDING
+    attempts: int = 0
+    next_at: datetime = Field(description="When the next try is due.")
+    error: str | None = Field(default=None, description="Why the last try failed.")
 
 
 class JobRecord(_Frozen):
@@ -144,12 +177,24 @@ class JobRecord(_Frozen):
     audio: UploadedFile
     video: UploadedFile | None = None
     avatar_key: str
-    attempts: int = 0
+    audio_seconds: float = Field(0.0, description="Duration of the speech as its file claims it.")
+    disk_bytes: int = Field(0, description="Disk space that the job needs at most, as far as can be said before.")
+    attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
     report: dict[str, Any] | None = Field(default=None, description="Quality report, kept as it was made.")
+    callback: CallbackRecord | None = Field(default=None, description="Its webhook, once it has ended. Not stored.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+class Admission(_Frozen):
+    """A place kept for one body, or the job that its idempotency key names already."""
+
+    id: str = Field(description="Names the kept place; `submit` uses it up, `release` gives it back.")
+    max_bytes: int = Field(0, description="Bytes that the body may have.")
+    timeout_s: float = Field(0.0, description="Wall clock in which the body has to be here.")
+    job: JobRecord | None = Field(None, description="The job that this key made before; nothing is kept then.")
 
 
 class AvatarRecord(_Frozen):
@@ -192,7 +237,41 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def avatar_key(source_sha256: str, face: str, analysis_version: str) -> str:
-    """The cache key of one analysis: equal source, face choice and version give the same 32 hexadecimal digits."""
-    text = f"{analysis_version}\n{source_sha256}\n{face}"
+def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str | None = None) -> str:
+    """The cache key of one analysis: equal source, face choice, version and owner give the same 32 hexadecimal digits.
+
+    Owners share no analysis, so nobody learns from its speed what others have sent.
+    """
+    text = f"{analysis_version}\n{source_sha256}\n{face}" + ("" if owner is None else f"\n{owner}")
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class QueueStatus(_Frozen):
+    """What waits and what runs."""
+
+    num_queued: int = Field(description="Accepted jobs that wait.")
+    num_arriving: int = Field(description="Uploads on their way, for which a place is kept.")
+    num_running: int = Field(description="Jobs at work.")
+    max_queued: int = Field(description="Bound of waiting jobs; one more is refused with 429.")
+    max_running: int = Field(description="Jobs that run at the same time.")
+    num_bytes: int = Field(description="Uploads of waiting jobs, those on their way included.")
+    max_bytes: int = Field(description="Bound of these bytes.")
+
+
+class ReplicaStatus(_Frozen):
+    """How much of one stage runs."""
+
+    num_running: int
+    num_other: int = Field(description="Starting, stopping or being replaced.")
+    is_healthy: bool
+
+
+class ServiceStatus(_Frozen):
+    """The service as it is now."""
+
+    queue: QueueStatus
+    estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
+    seconds_per_second: float = Field(description="Seconds of finished video made in a second of wall clock.")
+    is_rate_measured: bool = Field(description="False before any job has finished: real time is assumed then.")
+    free_disk_bytes: int
+    replicas: dict[str, ReplicaStatus] = Field(description="By the name of the stage.")

@@ -31,6 +31,11 @@ def from_row(kind: type[_Record], row: sqlite3.Row, **more: object) -> _Record:
     return kind.model_validate({**fields, **more})
 
 
+def timestamp(time: datetime) -> str:
+    """A time as it stands in a row: UTC text that sorts by time."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def _encode(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump_json()
@@ -39,7 +44,7 @@ def _encode(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return timestamp(value)
     if isinstance(value, bool):
         return int(value)
     return value

@@ -70,6 +70,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX avatars_by_use ON avatars (pinned, last_used_at)",
     ),
     ("ALTER TABLE jobs ADD COLUMN report TEXT",),
+    (
+        "ALTER TABLE jobs ADD COLUMN audio_seconds REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX jobs_by_end ON jobs (finished_at) WHERE finished_at IS NOT NULL",
+        """
+        CREATE TABLE callbacks (
+            job_id    TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+            status    TEXT NOT NULL,
+            attempts  INTEGER NOT NULL,
+            next_at   TEXT NOT NULL,
+            error     TEXT
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX callbacks_by_time ON callbacks (status, next_at)",
+        "CREATE TABLE writer (generation INTEGER NOT NULL) STRICT",
+        "INSERT INTO writer VALUES (0)",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

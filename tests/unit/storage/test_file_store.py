@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from errors import NotFoundError
-from storage.file_store import FileStore, clean_label, write_atomic
+from errors import NotFoundError, StorageFullError
+from storage.file_store import FileStore, clean_label, disk_errors, write_atomic
 from storage.records import new_id
 
 
@@ -35,6 +35,9 @@ def test_upload_is_taken_once(store: FileStore) -> None:
     with pytest.raises(NotFoundError):
         store.upload_path(key)
     store.delete_upload(key)
+    assert store.take_upload(key, store.audio_path(job_id)).read_bytes() == b"abc", "after a crash it is taken again"
+    with pytest.raises(NotFoundError):
+        store.take_upload(key, store.audio_path(new_id()))
 
 
 def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
@@ -76,6 +79,23 @@ def test_job_files(store: FileStore) -> None:
     store.delete_job(job_id)
     store.delete_job(job_id)
     assert not store.result_path(job_id).exists()
+
+
+def test_folders_of_jobs_by_age(store: FileStore, tmp_path: Path) -> None:
+    job_id = new_id()
+    store.write_segment(job_id, 0, b"one")
+    (tmp_path / "data" / "jobs" / "lost+found").mkdir()
+    assert store.job_ids() == [job_id] and store.has_segments(job_id)
+    assert store.job_ids(min_age_s=60) == []
+    store.delete_segments(job_id)
+    assert not store.has_segments(job_id)
+
+
+def test_a_full_disk_is_said_by_name() -> None:
+    with pytest.raises(StorageFullError), disk_errors(), Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+    with pytest.raises(FileNotFoundError), disk_errors():
+        Path("/nowhere/at/all").read_bytes()
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

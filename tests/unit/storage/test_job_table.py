@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from errors import ConfigError, NotFoundError, StateError
+from errors import ConfigError, NotFoundError, StateError, StorageFullError
 from storage.job_table import JobTable
 from storage.records import (
     AvatarInfo,
     AvatarRecord,
     AvatarStatus,
+    CallbackStatus,
     ErrorRecord,
     JobOptions,
     JobRecord,
@@ -73,9 +74,86 @@ def test_queue_order_and_positions(table: JobTable) -> None:
     running = table.update_job(fast.id, status=JobStatus.RUNNING)
     assert running.queue_position is None and running.started_at is not None
     assert table.queue_position(late.id) == 1
-    assert [job.id for job in table.unfinished_jobs()] == [fast.id, slow.id, late.id]
+    assert [job.id for job in table.unfinished_jobs()] == [slow.id, fast.id, late.id]
     assert [job.id for job in table.list_jobs(2)] == [late.id, fast.id]
     assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
+
+
+def test_owners_take_turns(table: JobTable) -> None:
+    flood = [table.insert_job(_job(owner="a")) for _ in range(5)]
+    single = table.insert_job(_job(owner="b"))
+    nobody = table.insert_job(_job())
+    order = [job.id for job in table.queued_jobs()]
+    assert order == [flood[0].id, single.id, nobody.id, *(job.id for job in flood[1:])]
+    table.update_job(flood[0].id, status=JobStatus.RUNNING)
+    table.update_job(flood[1].id, status=JobStatus.RUNNING)
+    assert [job.id for job in table.queued_jobs()][:2] == [single.id, nobody.id], "running jobs count as turns"
+    urgent = table.insert_job(_job(owner="a", priority=1))
+    assert table.queue_position(urgent.id) == 0, "priority comes before turns"
+
+
+def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
+    mine, other = table.insert_job(_job(owner="a")), table.insert_job(_job(owner="b"))
+    assert table.get_job(mine.id, "a") == table.get_job(mine.id)
+    with pytest.raises(NotFoundError):
+        table.get_job(other.id, "a")
+    assert [job.id for job in table.list_jobs(9, None, "a")] == [mine.id]
+    assert len(table.list_jobs(9, JobStatus.QUEUED)) == 2
+    avatar = table.put_avatar(_avatar("1" * 32, owner="b", pinned=True))
+    assert table.list_avatars(owner="a") == []
+    with pytest.raises(NotFoundError):
+        table.get_avatar(avatar.id, "a")
+
+
+def test_whoever_claimed_last_is_the_only_writer(tmp_path: Path) -> None:
+    old, new = JobTable(tmp_path / "t"), JobTable(tmp_path / "t")
+    old.claim()
+    job = old.insert_job(_job())
+    new.claim()
+    with pytest.raises(StateError, match="another Director"):
+        old.update_job(job.id, status=JobStatus.RUNNING)
+    with pytest.raises(StateError):
+        old.check_claim()
+    new.check_claim()
+    assert new.update_job(job.id, status=JobStatus.RUNNING).status is JobStatus.RUNNING
+    assert old.get_job(job.id).status is JobStatus.RUNNING, "reading is free"
+    old.close()
+    new.close()
+
+
+def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
+    job = table.insert_job(_job(callback_url="https://example.org/hook"))
+    table.insert_job(_job())
+    assert table.pending_callbacks(9) == []
+    table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    (due,) = table.pending_callbacks(9)
+    assert due == table.get_job(job.id).callback and due.job_id == job.id
+    table.put_callback(due.model_copy(update={"status": CallbackStatus.DELIVERED, "attempts": 1}))
+    assert table.pending_callbacks(9) == []
+    table.delete_job(job.id)
+    assert table.find_callback(job.id) is None
+    table.put_callback(due)
+    assert table.find_callback(job.id) is None, "nothing comes back for a job that was swept"
+
+
+def test_finished_jobs_by_age(table: JobTable) -> None:
+    first, second, _ = (table.insert_job(_job()) for _ in range(3))
+    for job in (second, first):
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    assert [job.id for job in table.finished_jobs(utc_now(), 9)] == [second.id, first.id]
+    assert [job.id for job in table.last_succeeded(1)] == [first.id]
+    ended = table.get_job(second.id).finished_at
+    assert ended is not None and table.finished_jobs(ended, 9) == []
+
+
+def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
+    table = JobTable(tmp_path / "t")
+    table._database._connection.execute("PRAGMA max_page_count = 12")  # a quota in the place of a disk
+    with pytest.raises(StorageFullError):
+        for _ in range(200):
+            table.insert_job(_job())
+    assert table.count_jobs(JobStatus.QUEUED) == len(table.queued_jobs())
+    table.close()
 
 
 def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
@@ -160,7 +238,7 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
-    row = to_row(job, {"queue_position", "report"})
+    row = to_row(job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes"})
     with sqlite3.connect(path) as connection:
         for statement in MIGRATIONS[0]:
             connection.execute(statement)
