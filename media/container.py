@@ -29,6 +29,7 @@ FORMATS: Final = (
 
 _PICTURES: Final = ((b"\x89PNG\r\n\x1a\n", 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
 _HEAD_BYTES: Final = 65536
+_NOT_ALLOWED: Final = "Format not on whitelist"
 _TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
 
 
@@ -91,6 +92,8 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
         found = error.strerror or type(error).__name__
         if isinstance(error, av.error.ExitError):
             found = "it could not be read in time"
+        if line.startswith(_NOT_ALLOWED):  # the rest of it is our own list
+            found, line = "a playlist, a script or another format that is not accepted", ""
         message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
         passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
         raise (MediaLimitError if passes_limit else MediaError)(message) from error

@@ -72,7 +72,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
     if not streams:
-        found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+        kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        found = ", ".join(sorted(kinds)) or "no stream"
         raise MediaError(f"{path.name}: expected a video stream or a picture, found only: {found}.")
     if streams[0].codec_context is None:
         raise MediaError(f"{path.name}: expected a video codec that FFmpeg decodes, found an unknown one.")

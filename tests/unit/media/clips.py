@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -102,6 +103,24 @@ def write_still(path: Path, codec: str, pixel_format: str, size: tuple[int, int]
         context.options = {"qmin": "2", "qmax": "2"}
     frame = frame_of(picture(7, *size), pixel_format)
     path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+    return path
+
+
+def write_cover_picture(path: Path) -> Path:
+    """Half a second of sound with a picture beside it, as music files have."""
+    with av.open(path, "w") as container:
+        assert isinstance(container, OutputContainer)
+        sound: Any = container.add_stream("libmp3lame", rate=44100, layout="mono")
+        cover: Any = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 192, 128, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        frame = frame_of(picture(7, 192, 128), "yuvj420p")
+        frame.pts, frame.time_base = 0, Fraction(1)
+        for packet in [*cover.encode(frame), *cover.encode(None)]:
+            container.mux(packet)
+        for block in audio_frames(noise(0.5, 44100)[None], 44100, "fltp"):
+            container.mux(sound.encode(block))
+        container.mux(sound.encode(None))
     return path
 
 

@@ -12,7 +12,7 @@ from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.container import open_container
 from media.probe import probe_audio, probe_video
-from tests.unit.media.clips import LIMITS, noise, write_audio, write_still, write_video
+from tests.unit.media.clips import LIMITS, noise, write_audio, write_cover_picture, write_still, write_video
 
 
 def test_a_plain_video(h264: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_script_cannot_read_its_neighbour(h264: Path, tmp_path: Path, suffix: 
     script = tmp_path / f"script.{suffix}"
     for text in ("ffconcat version 1.0\nfile 'neighbour.mp4'\n", f"#EXTM3U\n#EXTINF:2,\n{neighbour}\n#EXT-X-ENDLIST\n"):
         script.write_text(text)
-        with pytest.raises(MediaError):
+        with pytest.raises(MediaError, match=r"expected a sound, video or picture file, found: [^']*$"):
             open_container(script, LIMITS)
 
 
@@ -105,6 +105,10 @@ def test_missing_streams_say_what_is_there(h264: Path, tmp_path: Path) -> None:
     wav = write_audio(tmp_path / "a.wav", noise(0.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     with pytest.raises(MediaError, match=r"a\.wav: expected a video stream or a picture, found only: audio"):
         probe_video(wav, LIMITS)
+    song = write_cover_picture(tmp_path / "a.mp3")
+    with pytest.raises(MediaError, match=r"a\.mp3: expected a video stream .*, found only: a cover picture, audio"):
+        probe_video(song, LIMITS)
+    assert probe_audio(song, LIMITS).codec == "mp3float"
     silent = write_video(tmp_path / "silent.mp4", 2)
     with pytest.raises(MediaError, match=r"silent\.mp4: expected a sound track, found only: video"):
         probe_audio(silent, LIMITS)
