@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from config import PipelineConfig
 from deployments import problem
+from deployments.access import KeyGate
 from deployments.api_avatars import AvatarRoutes
 from deployments.api_jobs import JobRoutes
 from deployments.api_models import Health
 from deployments.job_service import JobService
 from deployments.problem import problem_responses
 from errors import ReplicaLostError
+from storage.api_keys import ApiKeys
 from storage.file_store import FileStore
 
 _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
@@ -32,9 +35,12 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
         return Health()
 
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
-    problem.install(app)
+    app.add_middleware(KeyGate, keys=ApiKeys(files.root), allow_without_keys=config.access.allow_without_keys)
+    problem.install(app)  # last, which is outermost: a defect of the gate is a problem too
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
-    app.include_router(JobRoutes(service, files, config).router())
-    app.include_router(AvatarRoutes(service, files, config).router())
+    # Says in OpenAPI how a key is sent; the gate above is what looks at it.
+    key = [Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any."))]
+    app.include_router(JobRoutes(service, files, config).router(), dependencies=key)
+    app.include_router(AvatarRoutes(service, files, config).router(), dependencies=key)
     return app

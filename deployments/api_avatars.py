@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from config import PipelineConfig
 from deployments.api_forms import FormDesk
-from deployments.api_models import AvatarForm, AvatarList, AvatarView, multipart_body
+from deployments.api_models import AvatarForm, AvatarList, AvatarView, form_body
 from deployments.job_service import JobService
 from deployments.problem import problem_responses
 from storage.file_store import FileStore
@@ -19,7 +19,7 @@ class AvatarRoutes:
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
-        self._desk = FormDesk(service, files, config.limits.max_upload_bytes)
+        self._desk = FormDesk(service, files, config)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -31,7 +31,7 @@ class AvatarRoutes:
             status_code=202,
             response_model=AvatarView,
             summary="Create an avatar",
-            openapi_extra=multipart_body(AvatarForm),
+            openapi_extra=form_body(AvatarForm),
             responses=problem_responses(413, 422, 429, 503, 504),
         )
         one = "/{avatar_id}"

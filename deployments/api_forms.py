@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from config import PipelineConfig
+from deployments.api_models import is_file
+from deployments.form_parts import FormShape, Parts
 from deployments.job_service import JobService
 from deployments.problem import describe
-from deployments.uploads import FormShape, drain, receive_form
+from deployments.uploads import drain, receive_form
+from deployments.url_inputs import UrlInputs
 from errors import LipwrightError, OptionError
+from net.guard import Guard
 from storage.file_store import FileStore
-from storage.records import UploadedFile
 
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -23,10 +27,11 @@ _Form = TypeVar("_Form", bound=BaseModel)
 class FormDesk:
     """Receives forms for a service that may be full."""
 
-    def __init__(self, service: JobService, files: FileStore, max_file_bytes: int) -> None:
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._files = files
-        self._max_file_bytes = max_file_bytes
+        self._max_file_bytes = config.limits.max_upload_bytes
+        self._urls = UrlInputs(Guard(config.network), files, self._max_file_bytes)
 
     @asynccontextmanager
     async def receive(self, request: Request, kind: type[_Form]) -> AsyncIterator[_Form]:
@@ -38,16 +43,17 @@ class FormDesk:
             CapacityError: The service is full.
             InputError: The body cannot be used.
         """
-        parts: dict[str, UploadedFile | str] = {}
+        parts: Parts | None = None
         try:
             await self._service.admit()
-            parts = await receive_form(request, shape_of(kind), self._files, self._max_file_bytes)
-            yield _validated(kind, parts)
+            shape = shape_of(kind)
+            parts = await receive_form(request, shape, self._files, self._max_file_bytes, self._urls.check)
+            await self._urls.fetch_into(parts)
+            yield _validated(kind, {**parts.files, **parts.texts})
         except BaseException as error:
-            for part in parts.values():
-                if isinstance(part, UploadedFile):
-                    self._files.delete_upload(part.key)
-            if isinstance(error, LipwrightError) and not parts:
+            for upload in parts.files.values() if parts else ():
+                self._files.delete_upload(upload.key)
+            if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise
 
@@ -56,16 +62,12 @@ class FormDesk:
 def shape_of(kind: type[BaseModel]) -> FormShape:
     """Which fields of the form are files and which are text: what its OpenAPI schema says."""
     properties = kind.model_json_schema()["properties"]
-    files = {
-        name
-        for name, schema in properties.items()
-        if any(option.get("format") == "binary" for option in (schema, *schema.get("anyOf", ())))
-    }
+    files = {name for name, schema in properties.items() if is_file(schema)}
     return FormShape(files=frozenset(files), texts=frozenset(properties) - files)
 
 
-def _validated(kind: type[_Form], parts: dict[str, UploadedFile | str]) -> _Form:
+def _validated(kind: type[_Form], fields: dict[str, Any]) -> _Form:
     try:
-        return kind.model_validate(parts)
+        return kind.model_validate(fields)
     except ValidationError as error:
         raise OptionError(describe(error.errors())) from error

@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 
 from config import PipelineConfig
 from deployments.api_forms import FormDesk
-from deployments.api_models import JobForm, JobList, JobView, multipart_body
+from deployments.api_models import JobForm, JobList, JobView, form_body
 from deployments.events import job_events
 from deployments.job_service import JobService
 from deployments.problem import problem_responses
@@ -28,7 +28,7 @@ class JobRoutes:
         self._service = service
         self._files = files
         self._default_engine = config.engine
-        self._desk = FormDesk(service, files, config.limits.max_upload_bytes)
+        self._desk = FormDesk(service, files, config)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -40,7 +40,7 @@ class JobRoutes:
             status_code=202,
             response_model=JobView,
             summary="Submit a job",
-            openapi_extra=multipart_body(JobForm),
+            openapi_extra=form_body(JobForm),
             responses=problem_responses(404, 409, 413, 422, 429, 503, 504),
         )
         router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422, 503))

@@ -47,6 +47,10 @@ class JobForm(BaseModel):
         None, description="A portrait of the person of `video` who shall speak, in place of `face`."
     )
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
+    priority: int = Field(0, ge=-1, le=1, description="Jobs of 1 start before those of 0, and these before -1.")
+    callback_url: str | None = Field(
+        None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
+    )
 
     @model_validator(mode="after")
     def _one_presenter(self) -> Self:
@@ -141,6 +145,29 @@ class Health(BaseModel):
     status: str = Field(default="ok", description="Always `ok`; anything else is a problem.")
 
 
-def multipart_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its multipart body itself."""
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form.model_json_schema()}}}}
+def form_body(form: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with URLs in place of the files."""
+    schema = form.model_json_schema()
+    fields: dict[str, Any] = schema["properties"]
+    files = {name: field for name, field in fields.items() if is_file(field)}
+    urls = {f"{name}_url": _url_field(name) for name in files}
+    either = [
+        {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
+        for name in schema.pop("required", ())
+    ]
+    multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
+    by_url = {name: {"type": "string", "format": "uri"} if name in files else field for name, field in fields.items()}
+    content = {
+        "multipart/form-data": {"schema": multipart},
+        "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def is_file(field: dict[str, Any]) -> bool:
+    """Whether a field of a form's JSON schema is a file part."""
+    return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
+
+
+def _url_field(name: str) -> dict[str, str]:
+    return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.metrics import request_refused
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UnauthorizedError
 
 logger = logging.getLogger("ray.serve")
 
@@ -44,6 +44,16 @@ class ProblemResponse(JSONResponse):
 def problem_of(error: LipwrightError, instance: str) -> Problem:
     """The problem details of an error raised on purpose."""
     return _problem(error.status_code, error.code, str(error), instance, error.retryable)
+
+
+def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
+    """The whole answer to a request that `error` ended."""
+    headers = {}
+    if isinstance(error, CapacityError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(problem_of(error, instance), headers)
 
 
 def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
@@ -89,12 +99,9 @@ class UnexpectedErrors:
 
 async def _on_lipwright_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, LipwrightError)
-    headers = {}
-    if isinstance(error, CapacityError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status_code >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, error)
-    return _response(problem_of(error, request.url.path), headers)
+    return answer_to(error, request.url.path)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:

@@ -1,6 +1,7 @@
-"""Multipart bodies, streamed: files go from the socket to the disk in pieces, under a byte limit, and are hashed once.
+"""Bodies of forms: files go from the socket to the disk in pieces, under a byte limit, and are hashed once.
 
 Nothing is spooled, and memory is bounded by one batch of pieces. When anything goes wrong the files are removed.
+In place of a file a form may hold its URL, as text in the file's own field or in a field `{name}_url`.
 """
 
 from __future__ import annotations
@@ -8,34 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError, UrlRefusedError
+from deployments.form_parts import FormShape, Parts
+from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError
 from storage.file_store import FileStore, UploadWriter, clean_label
-from storage.records import UploadedFile
 
 _BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
 _MAX_TEXT_BYTES = 4096
-_MAX_PLAIN_BODY_BYTES = 65536
+_MAX_JSON_BYTES = 65536
 _FRAMING_BYTES = 65536  # boundaries, part headers and text fields beside the files
 _STALL_S = 60.0
 _DRAIN_BYTES = 16 << 20
 _DRAIN_S = 3.0
 
 
-@dataclass(frozen=True)
-class FormShape:
-    """Names of the parts that a form may have."""
-
-    files: frozenset[str]
-    texts: frozenset[str]
+CheckUrl = Callable[[str, str], object]
+"""Gets the field and the URL that stands for its file; raises when it will not be fetched."""
 
 
 @dataclass
@@ -53,28 +50,35 @@ class _Part:
 
 
 async def receive_form(
-    request: Request, shape: FormShape, files: FileStore, max_file_bytes: int
-) -> dict[str, UploadedFile | str]:
-    """Read the body of `request`; files lie in `files` afterwards and belong to the caller.
+    request: Request,
+    shape: FormShape,
+    files: FileStore,
+    max_file_bytes: int,
+    check_url: CheckUrl,
+) -> Parts:
+    """Read the body of `request`; its files lie in `files` afterwards and belong to the caller.
 
-    Empty text fields and file fields without a chosen file count as absent.
+    Empty text fields and file fields without a chosen file count as absent. A URL is put to `check_url` as soon as it
+    is read, before the files that follow it.
 
     Raises:
-        UrlRefusedError: An input is a URL.
         OptionError: A field is unknown or comes twice.
         MediaLimitError: A file has more than `max_file_bytes`.
         MediaError: A file is empty.
-        InputError: The body is not multipart or is broken.
+        InputError: The body is neither multipart nor JSON, or is broken.
         StageTimeoutError: The client sent nothing for a minute.
         ClientDisconnect: The client is gone.
     """
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    if media_type == b"application/json":
+        return await _read_json(request, shape, check_url)
     if media_type != b"multipart/form-data" or b"boundary" not in options:
-        await _refuse_plain_body(request, media_type.decode("latin-1"), shape)
+        found = media_type.decode("latin-1") or "no content type"
+        raise InputError(f"Expected a body of multipart/form-data or application/json, got {found}.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > len(shape.files) * max_file_bytes + _FRAMING_BYTES:
         raise MediaLimitError(f"Expected files of at most {max_file_bytes} bytes, got a body of {declared}.")
-    form = _FormReader(shape, files, max_file_bytes)
+    form = _FormReader(shape, files, max_file_bytes, check_url)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
         stream = request.stream()
@@ -113,37 +117,44 @@ async def _next_chunk(stream: Any) -> bytes | None:
         raise StageTimeoutError(f"The upload stalled: nothing came for {_STALL_S:.0f} s.") from None
 
 
-async def _refuse_plain_body(request: Request, media_type: str, shape: FormShape) -> None:
-    """Say what is wrong with a body that is not multipart; a URL in it is the likely reason."""
-    body = b""
-    async for chunk in request.stream():
+async def _read_json(request: Request, shape: FormShape, check_url: CheckUrl) -> Parts:
+    """The form as one JSON object: files by their URLs, numbers as if they were text."""
+    body = bytearray()
+    stream = request.stream()
+    while (chunk := await _next_chunk(stream)) is not None:
         body += chunk
-        if len(body) > _MAX_PLAIN_BODY_BYTES:
-            break
-    fields: Any = {}
-    with contextlib.suppress(ValueError):
-        text = body.decode()
-        fields = json.loads(text) if media_type == "application/json" else parse_qs(text)
-    for name in fields if isinstance(fields, dict) else ():
-        if name in shape.files or name.removesuffix("_url") in shape.files:
-            raise _url_error(str(name))
-    raise InputError(f"Expected a multipart/form-data body with files, got {media_type or 'no content type'}.")
-
-
-def _url_error(name: str) -> UrlRefusedError:
-    return UrlRefusedError(f"{name}: URLs are not fetched; send the file itself as a multipart part.")
+        if len(body) > _MAX_JSON_BYTES:
+            raise InputError(f"Expected at most {_MAX_JSON_BYTES} bytes of JSON.")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError("Expected JSON, got something else.") from error
+    if not isinstance(fields, dict):
+        raise InputError("Expected a JSON object, got another value.")
+    parts = Parts()
+    for name, value in fields.items():
+        shape.check_name(name)
+        if value is None:
+            continue
+        if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
+            raise OptionError(f"{name}: expected text of at most {_MAX_TEXT_BYTES} bytes or a number.")
+        parts.add_text(name, str(value), shape)
+    for name, url in parts.urls.items():
+        check_url(name, url)
+    return parts
 
 
 class _FormReader:
     """Takes the parser's callbacks; does all of its writing in `flush` and `finish`, which belong in a thread."""
 
-    def __init__(self, shape: FormShape, files: FileStore, max_file_bytes: int) -> None:
+    def __init__(self, shape: FormShape, files: FileStore, max_file_bytes: int, check_url: CheckUrl) -> None:
         self._shape = shape
         self._files = files
         self._max_file_bytes = max_file_bytes
+        self._check_url = check_url
         self._part = _Part()
         self._writers: dict[str, UploadWriter] = {}
-        self._texts: dict[str, str] = {}
+        self._parts = Parts()
         self._seen: set[str] = set()
         self._pending: list[tuple[UploadWriter, memoryview]] = []
         self._is_complete = False
@@ -168,12 +179,13 @@ class _FormReader:
         for writer, piece in pending:
             writer.write(piece)
 
-    def finish(self) -> dict[str, UploadedFile | str]:
-        """Write the rest and return all parts by name. Blocks on the disk."""
+    def finish(self) -> Parts:
+        """Write the rest and return all parts. Blocks on the disk."""
         if not self._is_complete:
             raise InputError("The multipart body ended before its last boundary.")
         self.flush()
-        return {**{name: writer.finish() for name, writer in self._writers.items()}, **self._texts}
+        self._parts.files = {name: writer.finish() for name, writer in self._writers.items()}
+        return self._parts
 
     def discard(self) -> None:
         """Remove every file of this form."""
@@ -202,11 +214,7 @@ class _FormReader:
             part.writer = self._files.new_upload(part.file_name)
 
     def _check_name(self, name: str) -> None:
-        if name.endswith("_url") and name.removesuffix("_url") in self._shape.files:
-            raise _url_error(name)
-        known = self._shape.files | self._shape.texts
-        if name not in known:
-            raise OptionError(f"Unknown field {name[:80]!r}; expected some of {', '.join(sorted(known))}.")
+        self._shape.check_name(name)
         if name in self._seen:
             raise OptionError(f"{name}: expected once, got it twice.")
         self._seen.add(name)
@@ -233,12 +241,16 @@ class _FormReader:
                     raise MediaError(f"{part.name}: {part.file_name} is empty.")
             else:
                 self._writers[part.name] = part.writer
+                self._check_one(part.name)
             return
-        text = part.text.decode("utf-8", "replace").strip()
-        if text and part.name in self._shape.files:
-            raise _url_error(part.name) if "://" in text else InputError(f"{part.name}: expected a file, got text.")
-        if text:
-            self._texts[part.name] = text
+        name = self._parts.add_text(part.name, part.text.decode("utf-8", "replace"), self._shape)
+        if url := self._parts.urls.get(name):
+            self._check_url(name, url)
+            self._check_one(name)
+
+    def _check_one(self, name: str) -> None:
+        if name in self._writers and name in self._parts.urls:
+            raise OptionError(f"{name}: expected a file or one URL, got more than one of them.")
 
     def _end(self) -> None:
         self._is_complete = True

@@ -107,9 +107,10 @@ def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryS
         ({"files": _files(audio=b"")}, 422, "media_invalid", "a talk.wav is empty"),
         ({"files": _files(audio=bytes(MAX_UPLOAD_BYTES + 1))}, 413, "media_too_large", "audio"),
         ({"files": _files(audio=bytes(3 * MAX_UPLOAD_BYTES))}, 413, "media_too_large", "bytes"),
-        ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_refused", "video_url"),
+        ({"data": {"priority": "2"}}, 422, "option_invalid", "priority"),
+        ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_refused", "video: http://10.0.0.1/v.mp4"),
         (
-            {"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://a.example/a.wav"}},
+            {"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://[::1]/a.wav"}},
             422,
             "url_refused",
             "audio",
@@ -126,9 +127,12 @@ def test_unusable_forms(
 
 
 def test_json_body_with_urls(http: httpx.Client) -> None:
-    urls = {"video_url": "http://a.example/v.mp4", "audio_url": "http://a.example/a.wav"}
-    assert "video_url" in _problem(http.post("/v1/jobs", json=urls), 422, "url_refused")["detail"]
-    assert "multipart" in _problem(http.post("/v1/jobs", json={}), 422, "input_invalid")["detail"]
+    urls = {"audio_url": "http://10.0.0.1/a.wav", "video_url": "http://10.0.0.1/v.mp4"}
+    for path in ("/v1/jobs", "/v1/avatars"):
+        fields = urls if path == "/v1/jobs" else {"video": urls["video_url"]}
+        assert "http://10.0.0.1/" in _problem(http.post(path, json=fields), 422, "url_refused")["detail"]
+        _problem(http.post(path, json={}), 422, "option_invalid")
+        assert "multipart" in _problem(http.post(path, data={"face": "0"}), 422, "input_invalid")["detail"]
 
 
 def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
@@ -227,10 +231,14 @@ def test_health(http: httpx.Client, service: MemoryService) -> None:
 def test_openapi_describes_the_form(http: httpx.Client) -> None:
     schema = http.get("/openapi.json").json()
     submit = schema["paths"]["/v1/jobs"]["post"]
-    form = submit["requestBody"]["content"]["multipart/form-data"]["schema"]
+    content = submit["requestBody"]["content"]
+    form, by_url = (content[kind]["schema"] for kind in ("multipart/form-data", "application/json"))
     assert form["properties"]["audio"]["format"] == "binary"
-    assert form["required"] == ["audio"]
+    assert form["allOf"] == [{"anyOf": [{"required": ["audio"]}, {"required": ["audio_url"]}]}]
     assert all(field.get("description") for field in form["properties"].values())
+    assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
+    assert "binary" not in str(by_url)
+    assert submit["security"] == [{"HTTPBearer": []}]
     assert set(submit["responses"]) == {"202", "404", "409", "413", "422", "429", "503", "504"}
     assert "application/problem+json" in submit["responses"]["429"]["content"]
     page = http.get("/docs")
