@@ -126,7 +126,7 @@ def test_package_lists_every_folder(repo_root: Path) -> None:
     listed = set(
         tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     )
-    rooms = ("deployments", "models", "media", "net", "storage", "cluster")
+    rooms = ("deployments", "doctor", "models", "media", "net", "storage", "cluster")
     found = {
         ".".join(init.parent.relative_to(repo_root).parts)
         for room in rooms

@@ -1,0 +1,123 @@
+"""Torch and onnxruntime: each computes something here, on the GPU if there is one, and is compared with the CPU."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doctor.finding import Finding, ok, problem, warning
+from doctor.machine import Gpu, seen_gpus
+from errors import ConfigError, LipwrightError
+
+_NETWORK: Final = "face_landmark_468.onnx"
+_TOLERANCE: Final = 1e-2
+"""Largest difference between GPU and CPU, as a share of the largest value; TF32 keeps ten bits of a number."""
+_GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install '.[gpu]' with a torch built for CUDA."
+
+
+def check_gpus(wanted: float) -> list[Finding]:
+    """The driver, its GPUs, and whether torch and onnxruntime really work on them.
+
+    Args:
+        wanted: Sum of the replicas' GPU shares in the Serve config.
+    """
+    try:
+        gpus = seen_gpus()
+    except ConfigError as error:
+        mend = "Reboot after an update of the driver; in a container, start it with --gpus all."
+        return [problem("GPU", str(error), "a driver that answers", mend), *_check_cpu()]
+    if not gpus:
+        if wanted > 0:
+            mend = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
+            expected = f"{wanted:g} GPU, as the Serve config says"
+            return [problem("GPU", "no NVIDIA driver (nvidia-smi is missing)", expected, mend), *_check_cpu()]
+        return [ok("GPU", "none: runs on the CPU"), *_check_cpu()]
+    return [_seen(gpus, wanted), check_torch("cuda"), check_onnxruntime_session("cuda")]
+
+
+def check_torch(device: str) -> Finding:
+    """A product of two matrices on `device`, compared with numpy's."""
+    name = f"torch on {device}"
+    try:
+        import torch
+
+        if device == "cuda" and not torch.cuda.is_available():
+            found = f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})"
+            return problem(
+                name, found, "torch.cuda.is_available()", f"{_GPU_PACKAGES} CUDA 13 needs a driver from R580."
+            )
+        left, right = _matrices()
+        product = torch.from_numpy(left).to(device) @ torch.from_numpy(right).to(device)
+        if product.device.type != device:
+            return problem(name, f"computed on {product.device}", f"computed on {device}", _GPU_PACKAGES)
+        fault = _difference(product.cpu().numpy(), left @ right)
+    except Exception as error:  # a broken CUDA set-up raises whatever its library raises
+        return problem(name, f"{type(error).__name__}: {error}", "a product of two matrices", _mend(device))
+    if fault:
+        return problem(name, fault, "the CPU's result", _mend(device))
+    return ok(name, f"torch {torch.__version__} computes and agrees with numpy")
+
+
+def check_onnxruntime_session(device: str) -> Finding:
+    """One of the shipped networks on `device`; on a GPU, its provider is active and agrees with the CPU's."""
+    name = f"onnxruntime on {device}"
+    try:
+        import torch  # noqa: F401  # its CUDA libraries are found by onnxruntime once they are loaded
+
+        result = _run_network(device)
+        fault = _difference(result, _run_network("cpu")) if device != "cpu" else ""
+    except LipwrightError as error:
+        return problem(name, str(error), f"a session with {device} active", _mend(device))
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
+        return problem(name, f"{type(error).__name__}: {error}", "a run of a shipped network", _mend(device))
+    if fault:
+        return problem(name, fault, "the CPU's result", _mend(device))
+    return ok(name, f"{_NETWORK} runs" + (" and agrees with the CPU" if device != "cpu" else ""))
+
+
+def _check_cpu() -> list[Finding]:
+    return [check_torch("cpu"), check_onnxruntime_session("cpu")]
+
+
+def _seen(gpus: list[Gpu], wanted: float) -> Finding:
+    found = ", ".join(str(gpu) for gpu in gpus)
+    if wanted > len(gpus):
+        mend = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
+        return problem("GPU", found, f"{wanted:g} GPU, as the Serve config says", mend)
+    if wanted == 0:
+        mend = "Start with --config serve_config.yaml, or leave the GPU to others."
+        return warning("GPU", f"{found}; the Serve config uses none", "a Serve config with a GPU share", mend)
+    return ok("GPU", found)
+
+
+def _run_network(device: str) -> NDArray[np.float32]:
+    from models.onnx_session import make_session
+    from models.weights import weights_path
+
+    session = make_session(weights_path(_NETWORK), num_threads=1, device="cuda" if device == "cuda" else "cpu")
+    inputs: Any = session.get_inputs()
+    shapes = [[size if isinstance(size, int) else 1 for size in each.shape] for each in inputs]
+    feed = {
+        each.name: np.random.default_rng(0).random(shape, dtype=np.float32)
+        for each, shape in zip(inputs, shapes, strict=True)
+    }
+    return np.concatenate([np.ravel(output) for output in session.run(None, feed)]).astype(np.float32)
+
+
+def _matrices() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    random = np.random.default_rng(0)
+    return random.random((256, 256), dtype=np.float32), random.random((256, 256), dtype=np.float32)
+
+
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> str:
+    """What is wrong with `found`, if anything."""
+    if not np.isfinite(found).all():
+        return "results that are not numbers"
+    share = float(np.abs(found - expected).max() / np.abs(expected).max())
+    return f"results that are {share:.1%} off" if share > _TOLERANCE else ""
+
+
+def _mend(device: str) -> str:
+    return _GPU_PACKAGES if device == "cuda" else "Make the environment anew: make setup, or pip install '.[cpu]'."

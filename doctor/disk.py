@@ -1,0 +1,68 @@
+"""The data folder, and the folder in which Ray keeps what does not fit its object store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from doctor.finding import Finding, ok, problem, size, warning
+from doctor.machine import file_system
+
+# https://www.sqlite.org/wal.html: all processes have to share memory, so WAL does not work over a network.
+_NETWORK_KINDS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "fuse.s3fs"}
+)
+_RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray makes no more objects
+
+
+def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts")) -> Finding:
+    """The data folder can be written, and its job table can be locked."""
+    lies_in = file_system(data_dir, mounts)
+    found = f"{data_dir} on {lies_in.kind}" + ("" if data_dir.exists() else " (made at the first start)")
+    try:
+        with tempfile.TemporaryFile(dir=lies_in.path):
+            pass
+    except OSError as error:
+        mend = f"Give this user the folder (chown), or name another one: --data-dir. In the way: {lies_in.path}."
+        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write", mend)
+    if lies_in.kind in _NETWORK_KINDS:
+        mend = "Name a local folder (--data-dir), or see that the Director alone opens the job table."
+        return warning("Data folder", found, "a local file system: SQLite's log needs shared memory", mend)
+    return ok("Data folder", found)
+
+
+def check_free_space(data_dir: Path, min_free_bytes: int) -> Finding:
+    """Room for uploads, segments and results."""
+    name = "Disk"
+    free = file_system(data_dir).free_bytes
+    found = f"{size(free)} free for {data_dir}; {size(min_free_bytes)} of it stay free (jobs.min_free_bytes)"
+    mend = (
+        "Free some, name another folder (--data-dir), or keep finished jobs for a shorter time (jobs.keep_finished_s)."
+    )
+    if free <= min_free_bytes:
+        return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", mend)
+    if free < 2 * min_free_bytes:
+        return warning(name, found, f"{size(2 * min_free_bytes)}", mend)
+    return ok(name, found)
+
+
+def ray_folder(environment: Mapping[str, str]) -> Path:
+    """Where Ray keeps its logs, and what does not fit its object store (ray/_common/utils.py)."""
+    return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
+
+
+def check_spill_folder(ray_dir: Path, store_bytes: int) -> Finding:
+    """Room for what Ray writes to disk when its object store is full, and for its logs."""
+    name = "Ray's folder"
+    lies_in = file_system(ray_dir)
+    used_share = 1 - lies_in.free_bytes / max(1, lies_in.total_bytes)
+    found = f"{ray_dir}: {size(lies_in.free_bytes)} free, {used_share:.0%} in use"
+    mend = f"Free some on {lies_in.path}, or start with TMPDIR on a larger disk."
+    if used_share > _RAY_FULL_SHARE:
+        expected = f"at most {_RAY_FULL_SHARE:.0%} in use: above it Ray writes nothing to disk"
+        return problem(name, found, expected, mend)
+    if lies_in.free_bytes < store_bytes:
+        return warning(name, found, f"{size(store_bytes)}, as much as the object store", mend)
+    return ok(name, found)

@@ -1,0 +1,89 @@
+"""All checks, in the order in which they are read."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from doctor.access import check_keys, check_port, check_token
+from doctor.compute import check_gpus
+from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
+from doctor.finding import Finding, ok, problem
+from doctor.machine import available_memory_bytes, file_system, memory_bytes, num_cpus
+from doctor.media_checks import check_decoders, check_encoders
+from doctor.plan import Plan, Question, make_plan
+from doctor.resources import (
+    check_cpus,
+    check_memory,
+    check_object_store,
+    check_open_files,
+    check_shared_memory,
+    store_bytes,
+)
+from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.weights import check_weights
+from errors import ConfigError
+from storage.api_keys import ApiKeys
+
+_SHM = Path("/dev/shm")
+
+
+_Check = Callable[[], Finding | list[Finding]]
+
+
+def examine(question: Question) -> list[Finding]:
+    """Look at everything; what cannot be looked at is a problem of its own."""
+    findings = _all(_OF_ANY_MACHINE)
+    try:
+        plan = make_plan(question)
+    except ConfigError as error:
+        mend = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
+        return [*findings, problem("Serve config", str(error), "a Serve config of Lipwright", mend)]
+    return [*findings, ok("Serve config", str(plan.config_path)), *_all(_of_this_machine(plan))]
+
+
+_OF_ANY_MACHINE: Mapping[str, _Check] = {
+    "Python": check_python,
+    "Packages": check_packages,
+    "onnxruntime package": check_onnxruntime,
+    "Clock": lambda: check_clock(time.time()),
+    "Weights": check_weights,
+    "Encoders": check_encoders,
+    "Decoders": check_decoders,
+}
+
+
+def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
+    available = available_memory_bytes()
+    shm = file_system(_SHM)
+    store = store_bytes(available, shm.free_bytes, plan.object_store_bytes)
+    data_dir, pipeline = plan.pipeline.data_dir, plan.pipeline
+    return {
+        "CPU": lambda: check_cpus(num_cpus(), plan.num_cpus),
+        "Memory": lambda: check_memory(memory_bytes(), available),
+        "Open files": lambda: check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        "GPU": lambda: check_gpus(plan.num_gpus),
+        "Shared memory": lambda: check_shared_memory(store, shm),
+        "Object store": lambda: check_object_store(store, plan.in_flight_bytes),
+        "Data folder": lambda: check_data_folder(data_dir),
+        "Disk": lambda: check_free_space(data_dir, pipeline.jobs.min_free_bytes),
+        "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
+        "HTTP port": lambda: check_port(plan.host, plan.port),
+        "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
+        "Ray token": lambda: check_token(os.environ, Path.home()),
+    }
+
+
+def _all(checks: Mapping[str, _Check]) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, check in checks.items():
+        try:
+            found = check()
+        except Exception as error:  # the rest of the machine is looked at all the same
+            mend = "See whether this user may look there; the other checks are not affected."
+            found = problem(name, f"{type(error).__name__}: {error}", "a check that can be made", mend)
+        findings += found if isinstance(found, list) else [found]
+    return findings

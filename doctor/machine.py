@@ -1,0 +1,119 @@
+"""What this machine has: cores, memory, GPUs, file systems."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from errors import ConfigError
+
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_GPU_FIELDS: Final = "name,driver_version,memory.total"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as the driver shows it."""
+
+    name: str
+    driver: str = "unknown"
+    memory_bytes: int = 0
+
+    def __str__(self) -> str:
+        """For a reader: `NVIDIA L4 (24 GiB, driver 580.65)`."""
+        return f"{self.name} ({self.memory_bytes / 1024**3:.0f} GiB, driver {self.driver})"
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """Where a path lies.
+
+    Attributes:
+        path: The path itself, or the nearest folder above it that exists.
+        kind: The file system's type, such as "ext4".
+        total_bytes: Its size.
+        free_bytes: What this user can still write.
+    """
+
+    path: Path
+    kind: str
+    total_bytes: int
+    free_bytes: int
+
+
+def num_cpus(cgroup: Path = _CGROUP) -> float:
+    """Cores that Ray counts: those of the machine, or fewer where a container's quota says so."""
+    cores = float(os.cpu_count() or 1)
+    quota, _, period = _first_line(cgroup / "cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def memory_bytes(cgroup: Path = _CGROUP) -> int:
+    """Memory of this machine, or of this container where it is limited."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _first_line(cgroup / "memory.max")
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def available_memory_bytes() -> int:
+    """Memory that can be taken without swapping (`MemAvailable` of the kernel, the container's limit at most)."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return min(int(value.split()[0]) * 1024, memory_bytes())
+    return memory_bytes()
+
+
+def seen_gpus() -> list[Gpu]:
+    """The GPUs that the NVIDIA driver shows; none without a driver. Without nvidia-smi, device files are counted.
+
+    Raises:
+        ConfigError: There is a driver, and it does not answer.
+    """
+    command = ["nvidia-smi", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return [Gpu(str(node)) for node in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"nvidia-smi does not answer: {error}") from error
+    if asked.returncode != 0:
+        raise ConfigError(f"nvidia-smi fails: {' '.join((asked.stdout + asked.stderr).split())}")
+    return [_gpu(line) for line in asked.stdout.splitlines() if line.count(",") == 2]
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> FileSystem:
+    """The file system that holds `path`, or would hold it."""
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    usage = shutil.disk_usage(nearest)
+    return FileSystem(nearest, _kind(nearest.resolve(), mounts), usage.total, usage.free)
+
+
+def _kind(path: Path, mounts: Path) -> str:
+    kind, depth = "unknown", -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, found, *_ = line.split()
+        folder = Path(point.replace("\\040", " "))
+        if path.is_relative_to(folder) and len(folder.parts) >= depth:  # a later mount hides an earlier one
+            kind, depth = found, len(folder.parts)
+    return kind
+
+
+def _gpu(line: str) -> Gpu:
+    name, driver, mebibytes = (field.strip() for field in line.split(","))
+    return Gpu(name, driver, int(float(mebibytes)) * 1024**2 if mebibytes.replace(".", "").isdigit() else 0)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,36 @@
+"""FFmpeg: the encoders of results and the decoders of callers' files, each tried."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from doctor.finding import Finding, ok, problem, warning
+from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
+
+_MEND: Final = "Install PyAV's own wheel, which carries FFmpeg with all of them: pip install --force-reinstall av."
+
+
+def check_encoders() -> Finding:
+    """Libx264 and AAC: written as a job writes them, read back and compared."""
+    name = "Encoders"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            try_round_trip(Path(folder))
+        except Exception as error:  # an FFmpeg without the encoder fails in ways of its own
+            return problem(name, f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _MEND)
+    return ok(name, "libx264 and AAC in MP4: written, read back, equal")
+
+
+def check_decoders() -> Finding:
+    """The formats that callers may send."""
+    name = "Decoders"
+    missing = missing_decoders()
+    with tempfile.TemporaryDirectory() as folder:
+        unreadable = unreadable_samples(Path(folder))
+    if unreadable:
+        return problem(name, "; ".join(unreadable), "small files of each format that can be read", _MEND)
+    if missing:
+        return warning(name, f"without {', '.join(missing)}: such files are refused", "all of them", _MEND)
+    return ok(name, f"{len(DECODERS)} codecs in all promised formats; samples were read")

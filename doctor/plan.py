@@ -1,0 +1,100 @@
+"""What is asked of this machine: the service as it would start here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from config import PipelineConfig
+from errors import ConfigError
+from service import default_config_path, local_config
+
+_SERVE_PORT: Final = 8000  # Ray Serve's own default
+_ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an actor of Serve
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the caller of the doctor said; None leaves it to the Serve config, or to Ray."""
+
+    config: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    data_dir: Path | None = None
+    object_store_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The service that would start.
+
+    Attributes:
+        config_path: The Serve config.
+        pipeline: What the graph is built with.
+        host: Address to listen on.
+        port: TCP port to listen on.
+        num_cpus: Sum of the replicas' shares, with as few replicas as the config allows.
+        num_gpus: The same for GPUs.
+        in_flight_bytes: What travels between Studio and FaceSynthesis at full load.
+        object_store_bytes: Size asked of Ray's object store; None leaves it to Ray.
+    """
+
+    config_path: Path
+    pipeline: PipelineConfig
+    host: str
+    port: int
+    num_cpus: float
+    num_gpus: float
+    in_flight_bytes: int
+    object_store_bytes: int | None
+
+
+def make_plan(question: Question) -> Plan:
+    """Read the Serve config as `lipwright serve` does.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    path = question.config or default_config_path()
+    config = local_config(path, question.host or "", question.port or 0, question.data_dir)
+    written = yaml.safe_load(path.read_text(encoding="utf-8")).get("http_options", {})
+    application = config["applications"][0]
+    try:
+        pipeline = PipelineConfig.model_validate(application.get("args", {}))
+        deployments = [(_num_replicas(each), each) for each in application.get("deployments", [])]
+        return Plan(
+            config_path=path,
+            pipeline=pipeline,
+            host=question.host or written.get("host", "127.0.0.1"),
+            port=question.port or int(written.get("port", _SERVE_PORT)),
+            num_cpus=sum(number * _share(each, "num_cpus") for number, each in deployments),
+            num_gpus=sum(number * _share(each, "num_gpus") for number, each in deployments),
+            in_flight_bytes=_in_flight_bytes(pipeline, deployments),
+            object_store_bytes=question.object_store_bytes,
+        )
+    except (ValidationError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: expected a Serve config of Lipwright, found: {error}") from error
+
+
+def _num_replicas(deployment: dict[str, Any]) -> int:
+    """Replicas that have to find room for the application to start."""
+    scaling = deployment.get("autoscaling_config") or {}
+    return int(deployment.get("num_replicas") or scaling.get("initial_replicas") or scaling.get("min_replicas", 1))
+
+
+def _share(deployment: dict[str, Any], resource: str) -> float:
+    return float((deployment.get("ray_actor_options") or {}).get(resource, _ACTOR[resource]))
+
+
+def _in_flight_bytes(pipeline: PipelineConfig, deployments: Sequence[tuple[int, dict[str, Any]]]) -> int:
+    """Chunks of all segments at work, and their answers of about the same size."""
+    num_calls = sum(
+        number * int(each.get("max_ongoing_requests", 1)) for number, each in deployments if each["name"] == "Studio"
+    )
+    num_segments = min(num_calls, pipeline.jobs.max_running_jobs * pipeline.render.segment_window)
+    return num_segments * pipeline.render.chunk_window * pipeline.render.max_chunk_bytes * 2

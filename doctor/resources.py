@@ -1,0 +1,93 @@
+"""Cores, memory, shared memory, open files: against what the Serve config asks for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from doctor.finding import Finding, ok, problem, size, warning
+from doctor.machine import FileSystem
+
+# ray/_private/ray_constants.py (2.60): DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, REQUIRE_SHM_SIZE_THRESHOLD,
+# OBJECT_STORE_MINIMUM_MEMORY_BYTES; _private/utils.py: resolve_object_store_memory.
+_STORE_SHARE: Final = 0.3
+_STORE_NEEDS_SHM_BYTES: Final = 10**10
+_MIN_STORE_BYTES: Final = 75 * 1024**2
+_SHM_USED_SHARE: Final = 0.95
+
+_BASE_MEMORY_BYTES: Final = 4 * 1024**3
+"""Ray at rest, the replicas with their weights, and their decoded frames, on a machine of two cores."""
+_MIN_OPEN_FILES: Final = 8192
+"""What Ray asks of production machines (ray/_private/worker.py, `init`)."""
+
+
+def check_cpus(num_cpus: float, wanted: float) -> Finding:
+    """Cores for the replicas: Ray starts none that finds no room."""
+    found = f"{num_cpus:g} cores; the replicas ask for {wanted:g}"
+    if wanted > num_cpus:
+        mend = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
+        return problem("CPU", found, f"at least {wanted:g} cores: a replica without room never starts", mend)
+    return ok("CPU", found)
+
+
+def check_memory(memory_bytes: int, available_bytes: int) -> Finding:
+    """Memory of the machine or container."""
+    found = f"{size(memory_bytes)}, {size(available_bytes)} of it available"
+    if available_bytes < _BASE_MEMORY_BYTES:
+        mend = "End other programs or raise the container's limit; without memory, Ray ends replicas and jobs wait."
+        return warning("Memory", found, f"{size(_BASE_MEMORY_BYTES)} available", mend)
+    return ok("Memory", found)
+
+
+def check_open_files(hard_limit: int) -> Finding:
+    """The limit of open files; Ray raises the soft limit to the hard one by itself."""
+    if 0 <= hard_limit < _MIN_OPEN_FILES:
+        mend = f"ulimit -Hn {_MIN_OPEN_FILES} as root, docker run --ulimit nofile=65536, or systemd LimitNOFILE=65536."
+        return warning("Open files", str(hard_limit), f"at least {_MIN_OPEN_FILES}", mend)
+    return ok("Open files", "no limit" if hard_limit < 0 else f"up to {hard_limit}")
+
+
+def store_bytes(available_bytes: int, shm_free_bytes: int, wanted_bytes: int | None) -> int:
+    """The object store's size as Ray chooses it."""
+    if wanted_bytes is not None:
+        return wanted_bytes
+    cap = max(_STORE_NEEDS_SHM_BYTES, int(shm_free_bytes * _SHM_USED_SHARE))
+    return min(int(available_bytes * _STORE_SHARE), cap)
+
+
+def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> Finding:
+    """Room for the object store in shared memory; without it, Ray puts the store on a disk.
+
+    Args:
+        store_bytes: The store's size.
+        lies_in: The shared memory.
+    """
+    name, shm = "Shared memory", lies_in.path
+    free, total = size(lies_in.free_bytes), size(lies_in.total_bytes)
+    found = f"{shm}: {free} free of {total}; the object store takes {size(store_bytes)}"
+    if lies_in.free_bytes >= store_bytes:
+        return ok(name, found)
+    expected = f"{size(store_bytes)} free in {shm}"
+    gigabytes = store_bytes * 1.1 / 1024**3
+    mend = (
+        f"docker run --shm-size={gigabytes:.1f}g; Kubernetes: an emptyDir of medium Memory at {shm}; elsewhere: "
+        f"mount -o remount,size={gigabytes:.1f}G {shm}."
+    )
+    if lies_in.free_bytes >= _MIN_STORE_BYTES:
+        mend += f" Or ask for a store that fits: --object-store-memory {lies_in.free_bytes}."
+    if store_bytes > _STORE_NEEDS_SHM_BYTES:
+        return problem(name, f"{found}: Ray will not start", expected, mend)
+    return warning(name, f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, mend)
+
+
+def check_object_store(store_bytes: int, in_flight_bytes: int) -> Finding:
+    """The store's size against what travels between the stages at full load."""
+    name = "Object store"
+    found = f"{size(store_bytes)}; up to {size(in_flight_bytes)} travel between the stages at full load"
+    enough = max(in_flight_bytes, _MIN_STORE_BYTES)
+    mend = f"Ask for more: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
+    if store_bytes < _MIN_STORE_BYTES:
+        return problem(name, f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", mend)
+    if store_bytes < in_flight_bytes:
+        slower = f"{found}: what does not fit is written to disk and read back, which is slower, never stuck"
+        return warning(name, slower, f"at least {size(in_flight_bytes)}", mend)
+    return ok(name, found)

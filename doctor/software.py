@@ -1,0 +1,96 @@
+"""Python and the packages: of the versions that pyproject.toml asks for, and only one onnxruntime."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Final
+
+from packaging.requirements import Requirement
+
+from doctor.finding import Finding, ok, problem, warning
+
+_MIN_PYTHON: Final = (3, 11)
+_ONNX_PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
+
+
+def check_python() -> Finding:
+    """The interpreter."""
+    found = (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
+    if sys.version_info < _MIN_PYTHON:
+        return problem("Python", found, "3.11 or newer", "Make the environment anew: make setup PYTHON=python3.11.")
+    if platform.system() != "Linux":
+        return warning("Python", found, "Linux", "Nobody runs Lipwright elsewhere; a container does.")
+    return ok("Python", found)
+
+
+def check_packages(requirements: Iterable[str] | None = None) -> Finding:
+    """The packages of pyproject.toml: here, and of the versions asked for.
+
+    Args:
+        requirements: Lines as in pyproject.toml; those that the installed Lipwright asks for if None.
+    """
+    name = "Packages"
+    try:
+        wanted = [Requirement(line) for line in (requires("lipwright") if requirements is None else requirements) or ()]
+    except PackageNotFoundError:
+        return warning(name, "Lipwright itself is not installed here", "an installed Lipwright", "Run make setup.")
+    needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    # Both extras name an onnxruntime; what is said of the one that is here counts.
+    needed += [each for each in wanted if each.name in _ONNX_PACKAGES and _version(each.name) is not None]
+    wrong = [fault for each in needed if (fault := _fault(each))]
+    if wrong:
+        return problem(
+            name, ", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install '.[cpu]'."
+        )
+    return ok(name, f"{len(needed)}, all in the ranges of pyproject.toml")
+
+
+def check_onnxruntime(installed: Iterable[str] | None = None) -> Finding:
+    """Exactly one of the two packages that bring the module `onnxruntime`.
+
+    Args:
+        installed: Which of the two there are; those of this environment if None.
+    """
+    name = "onnxruntime package"
+    found = [each for each in _ONNX_PACKAGES if _version(each)] if installed is None else sorted(installed)
+    if len(found) == 1:
+        return ok(name, found[0])
+    if not found:
+        return problem(name, "none", "onnxruntime or onnxruntime-gpu", "pip install '.[cpu]', or '.[gpu]' with a GPU.")
+    return problem(
+        name,
+        f"{' and '.join(found)}: they overwrite each other's files",
+        "one of them",
+        "pip uninstall onnxruntime onnxruntime-gpu, then pip install '.[gpu]' (or '.[cpu]' without a GPU).",
+    )
+
+
+def check_clock(now_s: float, newest: Path = Path(__file__)) -> Finding:
+    """The clock, which signs webhooks and judges certificates; it cannot be older than the installed files."""
+    if now_s < newest.stat().st_mtime - 86400:
+        return warning(
+            "Clock", "behind the age of Lipwright's own files", "the present time", "Set it: timedatectl set-ntp true."
+        )
+    return ok("Clock", "not behind the installed files")
+
+
+def _fault(requirement: Requirement) -> str:
+    found = _version(requirement.name)
+    if found is None:
+        return f"{requirement.name} is missing"
+    if not requirement.specifier.contains(found, prereleases=True):
+        return f"{requirement.name} {found} is not {requirement.specifier}"
+    return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,32 @@
+"""The shipped weights: every file of SHA256SUMS is here and is the one that was shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doctor.finding import Finding, ok, problem
+from errors import WeightsError
+from models.weights import FOLDER, SUMS_NAME, read_sums, verified_path
+
+
+def check_weights(folder: Path = FOLDER) -> Finding:
+    """Compare the sha256 of each file."""
+    try:
+        names = sorted(read_sums(folder / SUMS_NAME))
+    except WeightsError as error:
+        return problem("Weights", str(error), f"{SUMS_NAME} in {folder}", _MEND)
+    wrong = [fault for name in names if (fault := _fault(folder, name))]
+    if wrong:
+        return problem("Weights", " ".join(wrong), f"the {len(names)} files of {folder / SUMS_NAME}", _MEND)
+    return ok("Weights", f"{len(names)} files, each with its sha256")
+
+
+_MEND = "Take the folder models/weights from the release again: git checkout -- models/weights, or reinstall."
+
+
+def _fault(folder: Path, name: str) -> str:
+    try:
+        verified_path(folder, name)
+    except WeightsError as error:
+        return str(error)
+    return ""

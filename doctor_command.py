@@ -1,0 +1,45 @@
+"""`lipwright doctor`: looks at this machine and says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ObjectStoreMemory = Annotated[
+    int | None,
+    typer.Option(
+        min=75 * 1024**2,
+        envvar="LIPWRIGHT_OBJECT_STORE_BYTES",
+        help="Bytes of Ray's object store; without it, Ray takes 30 % of the memory.",
+    ),
+]
+
+
+def doctor(
+    config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; without it, the config's.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port; without it, the config's.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie; without it, the config's.")] = None,
+    object_store_memory: ObjectStoreMemory = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check this machine: what the service needs, what is here, and how to mend what is wrong.
+
+    Starts nothing. The exit status is 1 if there is a problem.
+    """
+    from doctor.examination import examine
+    from doctor.finding import Status, worst
+    from doctor.plan import Question
+    from doctor.print_findings import print_findings
+
+    findings = examine(Question(config, host, port, data_dir, object_store_memory))
+    status = worst(findings)
+    if as_json:
+        print(json.dumps({"status": status, "findings": [finding.as_dict() for finding in findings]}, indent=2))
+    else:
+        print_findings(findings)
+    if status is Status.PROBLEM:
+        raise typer.Exit(1)

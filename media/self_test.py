@@ -1,0 +1,199 @@
+"""Whether FFmpeg here can do what Lipwright asks of it: tried on tiny files, through the same code as jobs."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.codec.codec import Codec, UnknownCodecError
+from av.error import FFmpegError
+from av.format import ContainerFormat
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from errors import MediaError
+from media.container import FORMATS
+from media.joiner import join_segments
+from media.planes import Planes
+from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+
+DECODERS: Final = (
+    *("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "prores", "mjpeg", "png", "webp"),
+    *("aac", "mp3", "opus", "vorbis", "flac", "alac", "pcm_s16le", "pcm_s24le", "amrnb", "wmav2"),
+)
+"""Codecs of callers' files that are promised."""
+
+_SAMPLES: Final = (
+    ("webm", "libvpx-vp9"),
+    ("avi", "mpeg4"),
+    ("mpegts", "mpeg2video"),
+    ("mov", "prores_ks"),
+    ("mp3", "libmp3lame"),
+    ("ogg", "libopus"),
+    ("flac", "flac"),
+    ("wav", "pcm_s16le"),
+)
+"""Formats and encoders of small files that are made and read back, where this FFmpeg can make them."""
+
+_SIDE: Final = 64
+_NUM_FRAMES: Final = 6
+_FPS: Final = Fraction(25)
+_SAMPLE_RATE: Final = 16000
+_MAX_LUMA_ERROR: Final = 6.0
+"""Mean over a frame, of 255; about 1 at this rate factor."""
+
+
+def missing_decoders(formats: str = FORMATS, codecs: Sequence[str] = DECODERS) -> list[str]:
+    """Those of the demuxers (comma separated) and of the codecs that this FFmpeg was built without."""
+    demuxers = [name for name in formats.split(",") if not _has_demuxer(name)]
+    return demuxers + [name for name in codecs if not _has_codec(name, "r")]
+
+
+def try_round_trip(folder: Path) -> None:
+    """Encode a moving picture and a tone as a job does (libx264, AAC, MP4), read them back, and compare.
+
+    Args:
+        folder: An empty folder for the files.
+
+    Raises:
+        MediaError: What came back is not what was written.
+        FFmpegError: An encoder or the muxer refuses.
+    """
+    info = VideoInfo(
+        width=_SIDE,
+        height=_SIDE,
+        fps=_FPS,
+        num_frames=_NUM_FRAMES,
+        duration_seconds=float(_NUM_FRAMES / _FPS),
+        rotation=0,
+        is_still=False,
+        is_variable_rate=False,
+        colour=ColourTags(1, False, 1, 1),
+        codec="h264",
+        pixel_format="yuv420p",
+        has_audio=False,
+    )
+    segment, tone, out = folder / "segment.mp4", folder / "tone.wav", folder / "out.mp4"
+    written = [_picture(number) for number in range(_NUM_FRAMES)]
+    writer = SegmentWriter(info, crf=20, preset="veryfast")
+    for planes in written:
+        writer.write(planes)
+    segment.write_bytes(writer.finish())
+    _write_tone(tone)
+    join_segments([segment], tone, out, info, _NUM_FRAMES)
+    compare_pictures(out, written)
+
+
+def unreadable_samples(folder: Path) -> list[str]:
+    """Make a small file of each format in `_SAMPLES`, open it as a caller's file is opened, and decode it.
+
+    Returns:
+        What fails: format, codec and why.
+    """
+    failures = []
+    for container, codec in _SAMPLES:
+        if not _has_codec(codec, "w"):
+            continue
+        path = folder / f"sample.{container}"
+        try:
+            kind = _write_sample(path, container, codec)
+            (probe_video if kind == "video" else probe_audio)(path, MediaLimits())
+        except (MediaError, FFmpegError) as error:
+            failures.append(f"{container} with {codec}: {error}")
+    return failures
+
+
+def compare_pictures(path: Path, written: Sequence[Planes]) -> None:
+    """Read a video and check that it shows `written`, and that it has sound.
+
+    Raises:
+        MediaError: It has other pictures, or another number of them, or no sound.
+    """
+    limits = MediaLimits()
+    info = probe_video(path, limits)
+    probe_audio(path, limits)
+    if info.num_frames != len(written):
+        raise MediaError(f"Expected {len(written)} frames, found {info.num_frames}.")
+    with FrameReader(path, info, cache_bytes=1) as reader:
+        for number, (frame, expected) in enumerate(zip(reader.read(range(len(written))), written, strict=True)):
+            difference = float(np.abs(frame.y.astype(np.int16) - expected.y).mean())
+            if difference > _MAX_LUMA_ERROR:
+                raise MediaError(
+                    f"Frame {number}: expected the picture that was written, found one {difference:.0f} off."
+                )
+
+
+def _write_sample(path: Path, container: str, codec: str) -> str:
+    """Write a fraction of a second; returns "video" or "audio"."""
+    with av.open(str(path), "w", format=container) as output:
+        stream: Any = output.add_stream(codec, rate=48000 if Codec(codec, "w").type == "audio" else 25)
+        frames = _sample_frames(stream)
+        for frame in (*frames, None):
+            output.mux(stream.encode(frame))
+        return str(stream.type)
+
+
+def _sample_frames(stream: Any) -> list[Any]:
+    if stream.type == "audio":
+        layout, wanted = "mono", stream.codec_context.format or "s16"
+        stream.layout = layout
+        tone = AudioFrame.from_ndarray(_tone(48000)[None, :], format="s16", layout=layout)
+        tone.sample_rate = 48000
+        return list(AudioResampler(wanted, layout, 48000).resample(tone))
+    stream.width = stream.height = _SIDE
+    stream.pix_fmt = "yuv422p10le" if stream.codec_context.name == "prores_ks" else "yuv420p"
+    pictures = []
+    for number in range(_NUM_FRAMES):
+        rows = np.concatenate([plane.reshape(-1, _SIDE) for plane in _picture(number)])
+        picture = VideoFrame.from_ndarray(rows, format="yuv420p").reformat(format=stream.pix_fmt)
+        picture.pts = number
+        pictures.append(picture)
+    return pictures
+
+
+def _picture(number: int) -> Planes:
+    """A bright square on a slope, further right in every frame."""
+    y = np.tile(np.linspace(40, 160, _SIDE).astype(np.uint8), (_SIDE, 1))
+    left = 8 * number
+    y[16:40, left : left + 16] = 220
+    chroma = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
+    return Planes(y, chroma, chroma.copy())
+
+
+def _tone(rate: int) -> NDArray[np.int16]:
+    seconds = np.arange(int(rate * float(_NUM_FRAMES / _FPS))) / rate
+    return (8000 * np.sin(2 * np.pi * 440 * seconds)).astype(np.int16)
+
+
+def _write_tone(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_SAMPLE_RATE)
+        file.writeframes(_tone(_SAMPLE_RATE).tobytes())
+
+
+def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+    try:
+        Codec(name, mode)
+    except UnknownCodecError:
+        return False
+    return True
+
+
+def _has_demuxer(name: str) -> bool:
+    try:
+        ContainerFormat(name, "r")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""Each check on something that is well and on something that is not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from config import AccessConfig
+from doctor.access import check_keys, check_port, check_token
+from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
+from doctor.disk import check_data_folder, check_free_space, check_spill_folder
+from doctor.finding import Finding, Status, ok, problem, warning, worst
+from doctor.media_checks import check_decoders, check_encoders
+from doctor.plan import Question, make_plan
+from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.weights import check_weights
+from errors import ConfigError
+from models.weights import FOLDER
+from tests.unit.api_server import MemoryService, serving
+
+
+def _is_mended(finding: Finding, status: Status) -> bool:
+    return finding.status is status and bool(finding.expected and finding.mend)
+
+
+def test_the_worst_counts() -> None:
+    findings = [ok("a", "x"), problem("b", "x", "y", "z"), warning("c", "x", "y", "z")]
+    assert worst(findings) is Status.PROBLEM
+    assert worst(findings[:1]) is Status.OK
+
+
+# Software
+
+
+def test_python_and_packages_of_this_environment() -> None:
+    assert check_python().status is Status.OK
+    assert check_packages().status is Status.OK
+    assert check_onnxruntime().status is Status.OK
+
+
+def test_a_package_that_is_missing_or_too_old() -> None:
+    finding = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
+    assert _is_mended(finding, Status.PROBLEM)
+    assert "numpy" in finding.found
+    assert ">=99" in finding.found
+    assert "lipwright-of-tomorrow is missing" in finding.found
+    assert "pytest" not in finding.found
+
+
+def test_two_onnxruntimes_are_one_too_many() -> None:
+    assert _is_mended(check_onnxruntime(["onnxruntime", "onnxruntime-gpu"]), Status.PROBLEM)
+    assert _is_mended(check_onnxruntime([]), Status.PROBLEM)
+
+
+def test_a_clock_of_the_past() -> None:
+    assert check_clock(time.time()).status is Status.OK
+    assert _is_mended(check_clock(0.0), Status.WARNING)
+
+
+# Weights and codecs
+
+
+def test_weights_that_are_missing_or_others(tmp_path: Path) -> None:
+    assert check_weights().status is Status.OK
+    copy = tmp_path / "weights"
+    shutil.copytree(FOLDER, copy)
+    (copy / "lip_model.npz").unlink()
+    with (copy / "mean_face_468.npy").open("ab") as file:
+        file.write(b"x")
+    finding = check_weights(copy)
+    assert _is_mended(finding, Status.PROBLEM)
+    assert "lip_model.npz" in finding.found
+    assert "mean_face_468.npy with sha256" in finding.found
+    assert _is_mended(check_weights(tmp_path), Status.PROBLEM)
+
+
+def test_codecs_of_this_ffmpeg() -> None:
+    assert check_encoders().status is Status.OK
+    assert check_decoders().status is Status.OK
+
+
+# GPU
+
+
+def test_the_cpu_computes() -> None:
+    assert [check_torch("cpu").status, check_onnxruntime_session("cpu").status] == [Status.OK, Status.OK]
+
+
+def test_a_gpu_that_is_asked_for_and_not_there() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert _is_mended(check_torch("cuda"), Status.PROBLEM)
+    assert _is_mended(check_onnxruntime_session("cuda"), Status.PROBLEM)
+    assert [finding.status for finding in check_gpus(0)] == [Status.OK] * 3
+    assert _is_mended(check_gpus(1)[0], Status.PROBLEM)
+
+
+@pytest.mark.needs_cuda
+def test_the_gpu_is_seen_and_used() -> None:
+    assert [finding.status for finding in check_gpus(1)] == [Status.OK] * 3
+
+
+# Disk
+
+
+def test_the_data_folder(tmp_path: Path) -> None:
+    assert check_data_folder(tmp_path / "not" / "yet").status is Status.OK
+    (tmp_path / "file").write_text("x")
+    assert _is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
+    assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
+
+
+def test_room_on_the_disk(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert check_free_space(tmp_path, 1).status is Status.OK
+    assert _is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
+    assert _is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
+    assert check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
+
+
+# Access
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The port of a server that is not ours, though it is alive."""
+
+    class Alive(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ok", "info": {"title": "Another"}}')
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Alive)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, stranger: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert check_port("127.0.0.1", port).status is Status.OK
+    finding = check_port("127.0.0.1", stranger)
+    assert _is_mended(finding, Status.PROBLEM)
+    with serving(MemoryService(tmp_path / "data")) as url:
+        ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
+    assert ours.status is Status.OK
+    assert "a running Lipwright" in ours.found
+    assert _is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)
+
+
+def test_keys_are_needed_where_others_can_reach_us() -> None:
+    closed, opened = AccessConfig(), AccessConfig(allow_without_keys=True)
+    assert check_keys("127.0.0.1", [], closed).status is Status.OK
+    assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
+    assert _is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
+    assert _is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
+
+
+def test_rays_token(tmp_path: Path) -> None:
+    assert "first start" in check_token({}, tmp_path).found
+    assert check_token({"RAY_AUTH_TOKEN": "t"}, tmp_path).status is Status.OK
+    assert _is_mended(check_token({"RAY_AUTH_MODE": "disabled"}, tmp_path), Status.WARNING)
+    assert _is_mended(check_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}, tmp_path), Status.PROBLEM)
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("")
+    assert _is_mended(check_token({}, tmp_path), Status.PROBLEM)
+    token.write_text("secret")
+    token.chmod(0o644)
+    assert check_token({}, tmp_path).status is Status.OK  # pytest's folder is closed to others
+    token.chmod(0o600)
+    assert check_token({}, tmp_path).found.endswith("(600)")
+
+
+def test_a_token_that_others_can_read() -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        home.chmod(0o755)
+        token = home / ".ray" / "auth_token"
+        token.parent.mkdir(mode=0o755)
+        token.write_text("secret")
+        token.chmod(0o644)
+        assert _is_mended(check_token({}, home), Status.WARNING)
+
+
+# What is asked of the machine
+
+
+def test_the_plan_of_a_config(repo_root: Path, tmp_path: Path) -> None:
+    cpu = make_plan(Question(repo_root / "serve_config.cpu.yaml", data_dir=tmp_path))
+    gpu = make_plan(Question(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
+    assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
+    assert cpu.num_cpus <= 2
+    assert (gpu.num_gpus, gpu.host, gpu.port, gpu.object_store_bytes) == (1, "0.0.0.0", 80, 5)
+    assert gpu.num_cpus == pytest.approx(2 * 0.25 + 0.25 + 1 + 2 + 2 * 2 + 2 * 0.5)  # Studio: the least it scales to
+    chunk = cpu.pipeline.render.max_chunk_bytes
+    assert cpu.in_flight_bytes == 3 * cpu.pipeline.render.chunk_window * 2 * chunk  # three calls of one Studio
+
+
+def test_a_config_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("applications: [{args: {no_such_setting: 1}}]")
+    with pytest.raises(ConfigError, match="no_such_setting"):
+        make_plan(Question(path))

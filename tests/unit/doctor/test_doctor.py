@@ -1,0 +1,77 @@
+"""`lipwright doctor` as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MAX_SECONDS = 15.0
+
+
+def _doctor(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(repo_root / "cli.py"), "doctor", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "LIPWRIGHT_OBJECT_STORE_BYTES"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+
+def _found(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    return {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+
+
+def test_it_looks_at_everything_and_writes_nothing(repo_root: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    data_dir = tmp_path / "data"
+    done = _doctor(repo_root, "--json", "--data-dir", str(data_dir))
+    assert time.monotonic() - start < MAX_SECONDS
+    findings = _found(done)
+    assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= findings.keys()
+    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "API keys"} <= findings.keys()
+    assert all(set(finding) == {"check", "status", "found", "expected", "mend"} for finding in findings.values())
+    assert not data_dir.exists()
+
+
+def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = _doctor(repo_root, "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
+    assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
+    assert "to mend:  Take another one (--port)" in lines[at + 2]
+    (store,) = [line for line in lines if " Object store " in line]
+    assert store.startswith("warning  Object store")
+    assert "200 MiB" in store
+
+
+def test_a_config_that_cannot_be_read_is_a_problem_of_its_own(repo_root: Path, tmp_path: Path) -> None:
+    done = _doctor(repo_root, "--json", "--config", str(tmp_path / "none.yaml"))
+    assert done.returncode == 1
+    findings = _found(done)
+    assert findings["Serve config"]["status"] == "problem"
+    assert findings["Weights"]["status"] == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small /dev/shm in a namespace of its own")
+def test_a_small_dev_shm_is_slower_and_never_stuck(repo_root: Path, tmp_path: Path) -> None:
+    doctor = f"{sys.executable} {repo_root / 'cli.py'} doctor --json --data-dir {tmp_path}"
+    script = f"mount -t tmpfs -o size=64m tmpfs /dev/shm || exit 77; {doctor} --object-store-memory 1073741824"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode == 77 or not done.stdout:
+        pytest.skip(f"this machine gives no mount namespace: {done.stderr.strip()[-120:]}")
+    finding = _found(done)["Shared memory"]
+    assert finding["status"] == "warning"
+    assert "64 MiB free of 64 MiB" in finding["found"]
+    assert "slower, never stuck" in finding["found"]
+    assert "--shm-size=1.1g" in finding["mend"]

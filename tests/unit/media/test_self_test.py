@@ -1,0 +1,40 @@
+"""The self-test finds what works here and would find what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import MediaError
+from media.planes import Planes
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.self_test import compare_pictures, missing_decoders, try_round_trip, unreadable_samples
+
+
+def test_everything_promised_is_here(tmp_path: Path) -> None:
+    assert missing_decoders() == []
+    try_round_trip(tmp_path)
+    assert unreadable_samples(tmp_path) == []
+    assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_what_is_missing_is_named() -> None:
+    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
+
+
+def test_other_pictures_are_noticed(tmp_path: Path) -> None:
+    try_round_trip(tmp_path)
+    out = tmp_path / "out.mp4"
+    with FrameReader(out, probe_video(out, MediaLimits()), cache_bytes=1) as reader:
+        shown = [Planes(*(np.array(plane) for plane in frame)) for frame in reader.read(range(6))]
+    compare_pictures(out, shown)
+    with pytest.raises(MediaError, match="Expected 5 frames, found 6"):
+        compare_pictures(out, shown[:5])
+    with pytest.raises(MediaError, match="Frame 0"):
+        compare_pictures(out, shown[::-1])
+    with pytest.raises(MediaError, match="sound"):
+        compare_pictures(tmp_path / "segment.mp4", shown)
