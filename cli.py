@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,31 +18,30 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column, Table
 
 from client import Client, ClientError
-from errors import LipwrightError
+from doctor_command import ObjectStoreMemory, doctor
+from keys_command import app as keys_app
 from report_view import print_report
+from terminal import UsageError, console, one_line_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(keys_app, name="keys")
+app.command()(doctor)
 
 _DEFAULT_SERVER = "http://127.0.0.1:8000"
-_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 _Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
 
 
-class UsageError(Exception):
-    """The command was called in a way that cannot work. Arguments: code, message."""
-
-
 @app.command()
 def speak(
-    video: Annotated[Path, typer.Option(help="The presenter: a video or a still portrait.")],
-    audio: Annotated[Path, typer.Option(help="The speech: any audio file, or a video with sound.")],
+    video: Annotated[str, typer.Option(help="The presenter: a video or a still portrait, as a file or a URL.")],
+    audio: Annotated[str, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")],
     out: Annotated[Path, typer.Option(help="The video to write.")],
     engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
     face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
-    face_image: Annotated[Path | None, typer.Option(help="A portrait of the person in VIDEO who speaks.")] = None,
+    face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
     loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
     server: Annotated[
         str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
@@ -53,10 +51,12 @@ def speak(
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
 ) -> None:
     """Make the face in VIDEO speak AUDIO."""
-    with _one_line_errors():
-        files = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
+    with one_line_errors():
+        inputs = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
+        files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
         _check_paths(files, out)
-        options = {"face": face, "loop": loop} | ({"engine": engine} if engine else {})
+        urls = {f"{name}_url": value for name, value in inputs.items() if name not in files}
+        options = {"face": face, "loop": loop, **urls} | ({"engine": engine} if engine else {})
         with _server(server, data_dir) as base_url:
             job = _run_job(Client(base_url), files, out, options)
         line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
@@ -71,13 +71,23 @@ def serve(
     port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 8000,
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie.")] = None,
     config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
+    object_store_memory: ObjectStoreMemory = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="TCP port of the metrics for Prometheus; 0 takes a free one.")
+    ] = 0,
+    allow_without_keys: Annotated[
+        bool, typer.Option("--allow-without-keys", help="Serve other machines though there is no API key.")
+    ] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
-    from service import running_service
+    from service import NodeOptions, running_service
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with _one_line_errors(), running_service(host, port, data_dir, config, is_quiet=False) as url:
-        print(f"Lipwright serves at {url} (API: {url}/docs). Ctrl-C ends it.", flush=True)
+    node = NodeOptions(object_store_memory, metrics_port or None)
+    running = running_service(host, port, data_dir, config, False, node, allow_without_keys)
+    with one_line_errors(), running as url:
+        metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
+        print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
         threading.Event().wait()
 
 
@@ -88,7 +98,7 @@ def list_jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
 ) -> None:
     """Show the newest jobs."""
-    with _one_line_errors():
+    with one_line_errors():
         query = {"limit": str(limit)} | ({"status": status} if status else {})
         table = Table(Column("id", min_width=32), "status", "stage", "done", "frames", "created", box=None)
         for job in Client(server).request("GET", "/v1/jobs", params=query).json()["jobs"]:
@@ -96,27 +106,27 @@ def list_jobs(
             table.add_row(
                 job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
             )
-        _console().print(table)
+        console().print(table)
 
 
 @jobs_app.command("show")
 def show_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
     """Show one job as JSON."""
-    with _one_line_errors():
+    with one_line_errors():
         print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
 
 
 @jobs_app.command("report")
 def report_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
     """Show the quality report of one job."""
-    with _one_line_errors():
+    with one_line_errors():
         _print_report(Client(server).request("GET", f"/v1/jobs/{job_id}").json())
 
 
 @jobs_app.command("cancel")
 def cancel_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
     """Cancel a job."""
-    with _one_line_errors():
+    with one_line_errors():
         print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
 
 
@@ -125,7 +135,7 @@ def download_job(
     job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: _Server = _DEFAULT_SERVER
 ) -> None:
     """Save the video of a finished job."""
-    with _one_line_errors():
+    with one_line_errors():
         print(f"{out}: {Client(server).download(job_id, out)} bytes")
 
 
@@ -182,12 +192,7 @@ def _print_report(job: dict[str, Any]) -> None:
     report = job.get("report")
     if report is None:
         raise ClientError("not_found", f"Job {job['id']} has no quality report (stage: {job['stage']}).")
-    print_report(report, _console())
-
-
-def _console() -> Console:
-    """The standard output; lines do not break where nobody reads along."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+    print_report(report, console())
 
 
 @contextlib.contextmanager
@@ -204,36 +209,9 @@ def _server(url: str | None, data_dir: Path | None) -> Iterator[str]:
         yield base_url
 
 
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Every way in which a command can fail, as `error: code: message` and an exit code."""
-    try:
-        yield
-    except UsageError as error:
-        code, message = error.args
-        _fail(code, message, _EXIT_USAGE)
-    except ClientError as error:
-        _fail(error.code, error.message, _EXIT_FAILED)
-    except LipwrightError as error:
-        _fail(error.code, str(error), _EXIT_FAILED)
-    except httpx.HTTPError as error:
-        _fail("connection_failed", f"The service cannot be reached: {error}", _EXIT_FAILED)
-    except OSError as error:
-        _fail("file_unusable", str(error), _EXIT_FAILED)
-    except KeyboardInterrupt:
-        _fail("interrupted", "Stopped.", _EXIT_INTERRUPTED)
-
-
-def _fail(code: str, message: str, exit_code: int) -> None:
-    print(f"error: {code}: {' '.join(message.split())}", file=sys.stderr)
-    raise typer.Exit(exit_code)
-
-
 def _check_paths(files: dict[str, Path], out: Path) -> None:
     for name, path in files.items():
         option = f"--{name.replace('_', '-')}"
-        if "://" in str(path):
-            raise UsageError("url_refused", f"{option}: expected a file, found a URL.")
         if not path.is_file():
             raise UsageError("input_invalid", f"{option}: there is no file {path}.")
         if path.resolve() == out.resolve():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 
 _MAX_RECONNECTS = 10
+_MAX_FETCH_S = 3600.0  # the service's own bound of one request
 _FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -29,18 +31,31 @@ class Client:
     def __init__(self, base_url: str) -> None:
         timeout = httpx.Timeout(30.0, read=120.0, write=120.0)
         is_local = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
+        key = os.environ.get("LIPWRIGHT_API_KEY", "").strip()
         # A proxy from the environment cannot reach this machine's loopback.
-        self._http = httpx.Client(base_url=base_url.rstrip("/"), timeout=timeout, trust_env=not is_local)
+        self._http = httpx.Client(
+            base_url=base_url.rstrip("/"),
+            timeout=timeout,
+            trust_env=not is_local,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+        )
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request; anything but a success raises."""
         return _checked(self._http.request(method, path, **options))
 
     def submit(self, files: dict[str, Path], options: dict[str, str]) -> dict[str, Any]:
-        """Send the files by field name, streamed from the disk, and return the job."""
+        """Send the files by field name, streamed from the disk, and return the job.
+
+        Files that `options` names by URL are fetched by the service before it answers.
+        """
+        timeout = httpx.Timeout(30.0, read=_MAX_FETCH_S)
+        if not files:
+            by_url: dict[str, Any] = self.request("POST", "/v1/jobs", json=options, timeout=timeout).json()
+            return by_url
         with contextlib.ExitStack() as opened:
             parts = {name: (path.name, opened.enter_context(path.open("rb"))) for name, path in files.items()}
-            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=parts).json()
+            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=parts, timeout=timeout).json()
             return job
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:

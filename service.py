@@ -6,17 +6,23 @@ import logging
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
+from net.target import is_loopback
+from storage.api_keys import ApiKeys
 
 _ROOT = Path(__file__).resolve().parent
 _READY_S = 300.0
@@ -64,6 +70,46 @@ def local_config(path: Path, host: str, port: int, data_dir: Path | None) -> dic
     return dict(config)
 
 
+def settings_of(config: dict[str, Any]) -> PipelineConfig:
+    """The pipeline's settings in a Serve config.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+    try:
+        return PipelineConfig.model_validate(config["applications"][0].get("args", {}))
+    except ValidationError as error:
+        raise ConfigError(f"The args of the Serve config: {error}") from error
+
+
+def check_access(host: str, settings: PipelineConfig) -> None:
+    """Refuse to listen where strangers come by while everybody would be served.
+
+    Raises:
+        ConfigError: `host` is not loopback, there is no API key, and `access.allow_without_keys` is not set.
+    """
+    if is_loopback(host) or settings.access.allow_without_keys or ApiKeys(settings.data_dir).list():
+        return
+    raise ConfigError(
+        f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
+        "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
+    )
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """What the Ray node of the service is started with; None leaves it to Ray.
+
+    Attributes:
+        object_store_bytes: Shared memory for what travels between stages, at least 75 MiB; Ray takes 30 % of the
+            memory. What does not fit is written to Ray's folder under /tmp.
+        metrics_port: TCP port at which Prometheus finds the metrics; Ray takes a free one.
+    """
+
+    object_store_bytes: int | None = None
+    metrics_port: int | None = None
+
+
 @contextmanager
 def running_service(
     host: str = "127.0.0.1",
@@ -71,6 +117,8 @@ def running_service(
     data_dir: Path | None = None,
     config_path: Path | None = None,
     is_quiet: bool = True,
+    node: NodeOptions = NodeOptions(),
+    allow_without_keys: bool = False,
 ) -> Iterator[str]:
     """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
 
@@ -80,15 +128,25 @@ def running_service(
         data_dir: Where jobs and files lie; None leaves it to the config.
         config_path: A Serve config; None chooses by whether there is a GPU.
         is_quiet: Keep Ray's own log lines off the terminal.
+        node: What the Ray node is started with.
+        allow_without_keys: Serve other machines though no API key exists.
 
     Raises:
-        ConfigError: The config cannot be used, or a stage cannot start.
+        ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
         StageTimeoutError: The stages did not come up within five minutes.
     """
     config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
+    if allow_without_keys:
+        arguments = config["applications"][0]["args"]
+        arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
+    check_access(host, settings_of(config))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
     # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
+    if "ray" not in sys.modules:
+        # Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics
+        # among them; on, as it is on Linux, all of them listen on every address.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray  # seconds to import: the other commands do without
     import ray.serve
 
@@ -97,6 +155,8 @@ def running_service(
             address="local",
             namespace="serve",
             include_dashboard=False,
+            object_store_memory=node.object_store_bytes,
+            _metrics_export_port=node.metrics_port,
             log_to_driver=not is_quiet,
             logging_level=logging.ERROR if is_quiet else logging.INFO,
             runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
@@ -115,7 +175,6 @@ def running_service(
 
 def _deploy(config: dict[str, Any]) -> None:
     """Start Serve and deploy `config`, as `serve run` does with a file."""
-    from pydantic import ValidationError
     from ray.serve._private.api import serve_start
     from ray.serve.schema import ServeDeploySchema
 

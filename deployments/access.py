@@ -7,7 +7,6 @@ does: a request that was forwarded does not come from this machine.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.problem import answer_to
 from deployments.uploads import drain
 from errors import ForbiddenError, UnauthorizedError
+from net.target import is_loopback
 from storage.api_keys import ApiKeys
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
@@ -82,16 +82,6 @@ class KeyGate:
                 "loopback address. Make a key with `lipwright keys add NAME`, or set access.allow_without_keys."
             )
         return Caller()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` (a name, or an address with or without brackets) is this machine as seen by itself."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None  # a socket of both families
-    return (mapped or address).is_loopback
 
 
 def _is_from_here(headers: Headers, client: Any) -> bool:

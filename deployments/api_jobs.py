@@ -122,7 +122,7 @@ class JobRoutes:
         """
         seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 12 else 0
         job = await self._service.get_job(job_id)
-        if job.status.is_final and job.version <= seen:
+        if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
         stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
         return StreamingResponse(

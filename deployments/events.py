@@ -20,8 +20,10 @@ async def job_events(
     """Event text for every version of `job` after `seen`, up to the final one.
 
     A place in the queue moves without the job changing: it is told with the next ping. An error of the service ends
-    the stream with `event: problem`; a client that comes again goes on where it was.
+    the stream with `event: problem`; a client that comes again goes on where it was. A `seen` that the job has not
+    reached yet is not from this job, and counts as nothing seen.
     """
+    seen = seen if seen <= job.version else 0
     yield f"retry: {_RECONNECT_MS}\n\n"
     position: int | None = None
     try:

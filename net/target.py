@@ -117,6 +117,16 @@ def _is_address(host: str) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name, or an address with or without brackets) is this machine as seen by itself."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # a socket of both families
+    return (mapped or address).is_loopback
+
+
 def shown(text: str) -> str:
     """A URL for a message: without credentials, query and fragment, in printable characters, not too long."""
     plain = _USER_INFO.sub("//", re.split(r"[?#]", text, maxsplit=1)[0])

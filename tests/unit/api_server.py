@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from config import MediaLimits, PipelineConfig
+from config import MediaLimits, NetworkConfig, PipelineConfig
 from deployments.api import make_app
 from errors import CapacityError, LipwrightError, OptionError
 from storage.file_store import FileStore
@@ -141,9 +141,9 @@ class MemoryService:
 
 
 @contextmanager
-def serving(service: MemoryService) -> Iterator[str]:
+def serving(service: MemoryService, network: NetworkConfig | None = None) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES))
+    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES), network=network or NetworkConfig())
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from config import NetworkConfig
 from errors import FaceNotFoundError
+from storage.api_keys import ApiKeys
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.net import web
 from tests.unit.quality_report import example_report
 
 
@@ -38,9 +42,10 @@ def inputs(tmp_path: Path) -> list[str]:
     return [text for name, file in paths.items() for text in (f"--{name}", str(tmp_path / file))]
 
 
-def _run(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(repo_root / "cli.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    env = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
 
 
 def _error_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -75,6 +80,35 @@ def test_speak_sends_a_reference_picture(
     sent = service.requests[0].face_image
     assert sent is not None
     assert service.files.upload_path(sent.key).read_bytes() == b"picture"
+
+
+def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
+    service.outcome = "video"
+    out = str(tmp_path / "out.mp4")
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    loopback = NetworkConfig(allowed_networks=("127.0.0.1/32",))
+    with web.serving(lambda path, send: send(web.answer(path.encode()))) as films, serving(service, loopback) as server:
+        for audio in (films.url("/a.wav"), str(tmp_path / "a.wav")):
+            inputs = ("--video", films.url("/v.mp4"), "--audio", audio, "--out", out, "--server", server)
+            done = _run(repo_root, "speak", *inputs)
+            assert done.returncode == 0, done.stderr
+        refused = _run(repo_root, "speak", *inputs, "--face-image", "http://10.0.0.1/who.jpg")
+    assert _error_line(refused).startswith("error: url_refused: face_image: http://10.0.0.1/who.jpg: expected")
+    for request, sound in zip(service.requests, (b"/a.wav", b"sound"), strict=True):
+        assert request.video is not None
+        assert (request.video.sha256, request.video.label) == (hashlib.sha256(b"/v.mp4").hexdigest(), "v.mp4")
+        assert (request.audio.sha256, request.audio.label) == (hashlib.sha256(sound).hexdigest(), "a.wav")
+
+
+def test_the_key_of_the_environment_is_sent(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    _, key = ApiKeys(service.files.root).add("me")
+    without = _run(repo_root, "speak", *inputs, "--server", server)
+    assert _error_line(without).startswith("error: unauthorized: Expected an API key")
+    done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)
+    assert done.returncode == 0, done.stderr
 
 
 def test_speak_prints_the_quality_report(
@@ -122,7 +156,7 @@ def test_speak_fails_in_one_line(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--video", "missing.mp4"), ("--audio", "http://a.example/a.wav"), ("--out", "no/such/folder/out.mp4")],
+    [("--video", "missing.mp4"), ("--audio", "missing.wav"), ("--out", "no/such/folder/out.mp4")],
 )
 def test_speak_refuses_unusable_paths(repo_root: Path, inputs: list[str], option: str, value: str) -> None:
     inputs[inputs.index(option) + 1] = value

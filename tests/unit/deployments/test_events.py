@@ -66,6 +66,48 @@ def test_events_resume_after_the_last_seen(http: httpx.Client, service: MemorySe
     assert http.get(f"/v1/jobs/{'0' * 32}/events").status_code == 404
 
 
+@pytest.mark.parametrize("bogus", ["99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"])
+def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService, bogus: str) -> None:
+    """Also one from the future: its sender would wait for ever for a version that the job never gets."""
+    job = asyncio.run(service.submit(_request(service)))
+    headers = {b"last-event-id": bogus.encode("latin-1")}
+    with http.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
+        text = ""
+        for piece in answer.iter_text():
+            if "queued" in piece:
+                service.finish(job.id)
+            text += piece
+    assert [json.loads(event["data"])["status"] for event in _parse(text)][:: len(_parse(text)) - 1] == [
+        "queued",
+        "succeeded",
+    ]
+    again = http.get(f"/v1/jobs/{job.id}/events", headers=headers)
+    assert [json.loads(event["data"])["status"] for event in _parse(again.text)] == ["succeeded"]
+
+
+def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
+    """As an EventSource does: with the id of the last event, until it is told to stay away."""
+    job = asyncio.run(service.submit(_request(service)))
+    path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
+    for _ in range(10):
+        with http.stream("GET", path, headers={"last-event-id": seen} if seen else None) as answer:
+            if answer.status_code == 204:
+                break
+            text = ""
+            for piece in answer.iter_text():
+                text += piece
+                if _parse(text):
+                    break  # the line breaks after the first event
+        (event, *_) = _parse(text)
+        seen = event["id"]
+        statuses.append(json.loads(event["data"])["status"])
+        if len(statuses) == 1:
+            service.finish(job.id)
+    else:
+        pytest.fail("the stream never ended")
+    assert statuses == ["queued", "succeeded"]
+
+
 def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
     async def follow() -> list[str]:
         first = await service.submit(_request(service))
