@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
+from collections.abc import Mapping
 
 from ray import serve
 
 from config import PipelineConfig
-from deployments.replica import assigned_device, claim_threads
+from deployments.replica import Threads, assigned_device, claim_threads
 from media.frame_memory import keep_freed_buffers
-from models.engine import make_engine
+from media.stop import Stop
+from models.engine import ENGINES, Engine, EngineMaker, make_engine
 from models.face_chunk import FaceChunk, FacePatches
 
 
@@ -17,22 +19,42 @@ from models.face_chunk import FaceChunk, FacePatches
 class FaceSynthesis:
     """Holds the engines and no state: (chunk) in, the same patches out on any replica."""
 
-    def __init__(self, config: PipelineConfig) -> None:
-        """Load the default engine; others are loaded when a job first names them."""
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, EngineMaker] = ENGINES) -> None:
+        """Load the default engine; others of `engines` are loaded when a job first names them."""
         keep_freed_buffers()
+        self._jobs = config.jobs
         self._num_threads, self._device = claim_threads(), assigned_device()
-        self._engines = {config.engine: make_engine(config.engine, device=self._device, num_threads=self._num_threads)}
+        self._threads = Threads("FaceSynthesis")
+        self._makers = engines
+        self._engines: dict[str, Engine] = {}
+        self._loading = threading.Lock()
+        self._engine(config.engine)
 
     async def synthesize(self, engine: str, chunk: FaceChunk) -> FacePatches:
         """Return one finished patch for each face crop of `chunk`.
 
         Raises:
             OptionError: There is no engine of that name.
+            StageTimeoutError: The engine did not come back in time.
         """
-        if engine not in self._engines:
-            self._engines[engine] = make_engine(engine, device=self._device, num_threads=self._num_threads)
-        return await asyncio.to_thread(self._engines[engine].synthesize, chunk)
+
+        def work(stop: Stop) -> FacePatches:
+            return self._engine(engine).synthesize(chunk)
+
+        return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
 
     async def ready(self) -> bool:
         """True once the default engine is loaded."""
         return True
+
+    async def check_health(self) -> None:
+        """Fail while an engine hangs; Serve then replaces the replica."""
+        self._threads.check()
+
+    def _engine(self, name: str) -> Engine:
+        with self._loading:
+            if name not in self._engines:
+                self._engines[name] = make_engine(
+                    name, device=self._device, num_threads=self._num_threads, engines=self._makers
+                )
+            return self._engines[name]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,12 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
-from deployments.replica import Loaded, assigned_device, claim_threads, run_stoppable
+from deployments.replica import Loaded, Threads, assigned_device, claim_threads
+from media.decoder import Decoders
+from media.decoder_reader import DecoderReader, FrameSettings
 from media.playback import Loop, source_index
 from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
+from media.stop import Stop
 from models.avatar import Avatar
 from models.drive import Drive
 from models.exemplar_path import PathState
@@ -85,7 +86,10 @@ class LandmarkGenerator:
         self._num_threads = num_threads
         self._tracker = FaceTracker(num_threads=num_threads, device=device)
         self._speech_to_mouth = SpeechToMouth(num_threads=num_threads, device=device)
-        self._readers: Loaded[tuple[Path, int], FrameReader] = Loaded(4, FrameReader.close)
+        self._threads = Threads("LandmarkGenerator")
+        self._decoders = Decoders(config.decoder)
+        self._decoders.warm()
+        self._readers: Loaded[tuple[Path, int], DecoderReader] = Loaded(4, DecoderReader.close)
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def track(
@@ -97,20 +101,22 @@ class LandmarkGenerator:
             FaceNotFoundError: The first frames hold no face of that choice.
             MediaError: The video cannot be decoded.
         """
+        timeout_s = self._config.jobs.call_timeout_s(stop - start)
 
-        def work() -> Tracked:
+        def work(ended: Stop) -> Tracked:
             key = (source.path, start)
-            reader = self._readers.take(key, lambda: self._open(source))
+            reader = self._readers.take(key, lambda: self._open(source, timeout_s))
             try:
-                frames = reader.read(range(start, stop))
-                raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state)
+                with ended.ending(reader.close):
+                    frames = reader.read(range(start, stop))
+                    raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state)
             except BaseException:
                 reader.close()
                 raise
             self._readers.put((source.path, stop), reader)
             return Tracked(raw, new_state)
 
-        return await asyncio.to_thread(work)
+        return await self._threads.run(work, timeout_s)
 
     async def reference(self, picture: Path) -> FaceChoice:
         """Return the choice of the person whom a picture shows.
@@ -119,14 +125,16 @@ class LandmarkGenerator:
             FaceNotFoundError: It does not show exactly one face.
             MediaError: It cannot be decoded.
         """
+        timeout_s = self._config.jobs.call_timeout_s(1)
 
-        def work() -> FaceChoice:
-            info = probe_video(picture, self._config.limits)
-            with self._open(SourceVideo(picture, info)) as reader:
+        def work(stop: Stop) -> FaceChoice:
+            probe = partial(probe_video, picture, self._config.limits)
+            info = self._decoders.run(probe, file=picture, timeout_s=timeout_s, stop=stop)
+            with self._open(SourceVideo(picture, info), timeout_s) as reader, stop.ending(reader.close):
                 (frame,) = reader.read([0])
             return self._tracker.reference(frame, info.colour)
 
-        return await asyncio.to_thread(work)
+        return await self._threads.run(work, timeout_s)
 
     async def build_avatar(
         self, source: SourceVideo, chunks: Sequence[RawLandmarks], speech: FeatureBlock | None, avatar_dir: Path
@@ -139,22 +147,23 @@ class LandmarkGenerator:
             speech: Features of the source's own sound from time 0, to learn the presenter's range; None if silent.
             avatar_dir: Written whole or not at all.
         """
+        timeout_s = self._config.jobs.call_timeout_s(source.info.num_frames)
 
-        def work(stop: threading.Event) -> bool:
+        def work(stop: Stop) -> bool:
             raw = RawLandmarks.concatenate(chunks)
-            with self._open(source) as reader:
+            with self._open(source, timeout_s) as reader, stop.ending(reader.close):
                 avatar = Avatar.build(
                     avatar_dir, source.info, raw, reader, self._config.render.max_bank_frames, stop.is_set
                 )
             avatar.save_calibration(self._calibration(avatar, speech))
             return avatar.talks
 
-        return await run_stoppable(work)
+        return await self._threads.run(work, timeout_s)
 
     async def generate(self, features: FeatureBlock, request: BlockRequest, state: PathState | None) -> GeneratedBlock:
         """Return the target landmarks and exemplars of one block of output frames."""
 
-        def work() -> GeneratedBlock:
+        def work(stop: Stop) -> GeneratedBlock:
             avatar = self._avatars.take(request.avatar_dir, lambda: Avatar.load(request.avatar_dir))
             try:
                 mouth = self._speech_to_mouth.predict(
@@ -166,11 +175,15 @@ class LandmarkGenerator:
             finally:
                 self._avatars.put(request.avatar_dir, avatar)
 
-        return await asyncio.to_thread(work)
+        return await self._threads.run(work, self._config.jobs.call_timeout_s(request.num_frames))
 
     async def ready(self) -> bool:
         """True once the networks are loaded."""
         return True
+
+    async def check_health(self) -> None:
+        """Fail while work hangs; Serve then replaces the replica."""
+        self._threads.check()
 
     def _calibration(self, avatar: Avatar, speech: FeatureBlock | None) -> MouthCalibration:
         if speech is None:
@@ -179,9 +192,9 @@ class LandmarkGenerator:
         sound = self._speech_to_mouth.predict(speech, Fraction(ROWS_PER_SECOND), 0, max(1, num_rows))
         return calibrate_on_sound(avatar.track, avatar.talks, avatar.info.fps, sound)
 
-    def _open(self, source: SourceVideo) -> FrameReader:
-        cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
-        return FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
+    def _open(self, source: SourceVideo, timeout_s: float) -> DecoderReader:
+        settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
+        return DecoderReader(self._decoders, source.path, source.info, settings)
 
     def _source_indices(self, avatar: Avatar, request: BlockRequest) -> NDArray[np.int32]:
         frames = range(request.first_frame, request.first_frame + request.num_frames)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
+import time
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 import ray
+
+from errors import StageTimeoutError
+from media.stop import Stop
 
 Device = Literal["cpu", "cuda"]
 K = TypeVar("K")
 T = TypeVar("T")
 
-_MAX_UNWIND_S = 10.0  # how long a cancelled request waits for its thread
+_MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
 
 
 def claim_threads() -> int:
@@ -37,30 +44,82 @@ def assigned_device() -> Device:
     return "cuda" if ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0 else "cpu"
 
 
-async def run_to_end(work: Callable[[], T]) -> T:
-    """Run blocking `work()` in a thread; when the request is cancelled, wait for the thread before going on.
+class Threads:
+    """Blocking work of one replica: each piece in a thread, within a bound, and remembered until it has come back.
 
-    A thread cannot be cancelled. Waiting for it keeps what it uses out of other hands and the replica's
-    `max_ongoing_requests` honest, so `work` has to be short.
+    A thread cannot be ended from outside. Work that decodes is ended through its `Stop`, because its decoder can be
+    killed; what hangs elsewhere stays, and `check` then fails, so that Serve replaces the replica.
+
+    Args:
+        stage: The deployment's name, for errors.
+        max_unwind_s: How long a cancelled request waits for its thread.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=_MAX_UNWIND_S)
-        raise
+
+    def __init__(self, stage: str, max_unwind_s: float = 10.0) -> None:
+        self._stage = stage
+        self._max_unwind_s = max_unwind_s
+        self._deadlines: dict[asyncio.Future[Any], float] = {}  # of work that has not come back; monotonic clock
+
+    async def run(self, work: Callable[[Stop], T], timeout_s: float) -> T:
+        """Return `work(stop)`, done in a thread.
+
+        When the bound passes or the request is cancelled, `stop` is set and the thread is given time to come back:
+        what it uses is then in no other hands, and the replica's `max_ongoing_requests` stays honest.
+
+        Raises:
+            StageTimeoutError: The bound passed.
+            Exception: Whatever `work` raised.
+        """
+        stop = Stop()
+        done = _in_thread(partial(work, stop))
+        self._deadlines[done] = time.monotonic() + timeout_s
+        done.add_done_callback(self._came_back)
+        try:
+            await asyncio.wait([done], timeout=timeout_s)
+            if not done.done():
+                stop.set()
+                await asyncio.wait([done], timeout=_MAX_LATE_S)
+                raise StageTimeoutError(f"{self._stage}: expected the work done in {timeout_s:.0f} s, found no end")
+        except asyncio.CancelledError:
+            stop.set()
+            if done in self._deadlines:
+                self._deadlines[done] = min(self._deadlines[done], time.monotonic() + self._max_unwind_s)
+            await asyncio.wait([done], timeout=self._max_unwind_s)
+            raise
+        return done.result()
+
+    def check(self) -> None:
+        """Raise StageTimeoutError while work is overdue: past its bound, or cancelled and still not back."""
+        now = time.monotonic()
+        num_overdue = sum(deadline < now for deadline in self._deadlines.values())
+        if num_overdue:
+            raise StageTimeoutError(f"{self._stage}: expected all work done within its bound, found {num_overdue} not")
+
+    def _came_back(self, done: asyncio.Future[Any]) -> None:
+        del self._deadlines[done]
+        done.exception()  # nobody may be left to look at it
 
 
-async def run_stoppable(work: Callable[[threading.Event], T]) -> T:
-    """Like `run_to_end` for long work: when the request is cancelled, the event is set and `work` ends early."""
-    stop = threading.Event()
-    task = asyncio.ensure_future(run_to_end(lambda: work(stop)))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([task], timeout=_MAX_UNWIND_S)
-        raise
+def _in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run `work` in a thread of its own, in this request's context.
+
+    A pool would let work that hangs take the place of work that does not, and would wait for it at exit.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        settle: Callable[[], None]
+        try:
+            settle = partial(done.set_result, context.run(work))
+        except BaseException as error:
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 class Loaded(Generic[K, T]):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -17,17 +17,22 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
-from deployments.replica import Loaded, claim_threads, run_to_end
+from deployments.replica import Loaded, Threads, claim_threads
+from media.decoder import Decoders, written_whole
+from media.decoder_reader import DecoderReader, FrameSettings
 from media.frame_memory import return_freed_frames
+from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.planes import Planes
 from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
-from media.reader import FrameReader
+from media.stop import Stop
 from media.writer import SegmentWriter
-from models.avatar import Avatar, Frames
+from models.avatar import Avatar
 from models.drive import Drive
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp.cut import cut_faces
+
+T = TypeVar("T")
 
 _MAX_CHUNK_BYTES = 32 * 1024**2  # decoded frames of one chunk
 _MAX_IDLE_READERS = 2
@@ -50,7 +55,10 @@ class Studio:
         self._config = config
         self._face_synthesis = face_synthesis
         self._num_threads = claim_threads()
-        self._readers: Loaded[tuple[Path, int], Frames] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
+        self._threads = Threads("Studio")
+        self._decoders = Decoders(config.decoder)
+        self._decoders.warm()
+        self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
@@ -60,15 +68,17 @@ class Studio:
             MediaError: One of them cannot be used.
             MediaLimitError: One of them passes a limit.
         """
+        timeout_s = self._config.jobs.call_timeout_s(0)
 
-        def work() -> Probed:
+        def work(stop: Stop) -> Probed:
+            decode = partial(self._decoders.run, timeout_s=timeout_s, stop=stop)
             limits = self._config.limits
-            info = probe_video(video, limits) if video is not None else None
+            info = decode(partial(probe_video, video, limits), file=video) if video is not None else None
             if info is not None and info.is_still:
                 info = replace(info, fps=Fraction(self._config.render.still_fps))
-            return Probed(info, probe_audio(audio, limits) if audio is not None else None)
+            return Probed(info, decode(partial(probe_audio, audio, limits), file=audio) if audio is not None else None)
 
-        return await asyncio.to_thread(work)
+        return await self._threads.run(work, timeout_s)
 
     async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
         """Return one encoded segment: the frames of `drive`, with the faces of `engine`.
@@ -87,20 +97,20 @@ class Studio:
             written: asyncio.Task[None] | None = None
             for start in range(0, len(drive), step):
                 piece = drive.slice(start, min(start + step, len(drive)))
-                frames, faces = await run_to_end(partial(_decode_and_cut, reader, avatar, piece))
+                frames, faces = await self._run(partial(_decode_and_cut, reader, avatar, piece), len(piece))
                 patches = self._synthesize(engine, faces)
-                written = asyncio.create_task(_write_after(written, writer, frames, patches))
+                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
                 window.append(written)
                 if len(window) >= render.chunk_window:
                     await window.popleft()
             while window:
                 await window.popleft()
-            segment = await run_to_end(writer.finish)
+            segment = await self._run(lambda stop: writer.finish(), len(drive))
         except BaseException:
             for task in window:
                 task.cancel()
             await asyncio.gather(*window, return_exceptions=True)
-            await asyncio.to_thread(reader.close)
+            reader.close()
             raise
         self._readers.put((source.path, _next_index(drive)), reader)
         self._avatars.put(avatar_dir, avatar)
@@ -110,35 +120,71 @@ class Studio:
         self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
     ) -> None:
         """Join finished segments by packet copy and add the caller's sound."""
-        await asyncio.to_thread(join_segments, segments, audio, out, source.info, num_frames, self._config.limits)
+        timeout_s = self._config.jobs.call_timeout_s(num_frames // 4)
+
+        def work(stop: Stop) -> None:
+            with written_whole(out) as part:
+                join = partial(join_segments, segments, audio, part, source.info, num_frames, self._config.limits)
+                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop)
+
+        await self._threads.run(work, timeout_s)
 
     async def ready(self) -> bool:
         """True once the replica runs."""
         return True
 
-    def _open(self, source: SourceVideo, avatar: Avatar) -> Frames:
-        cache_bytes, limits = self._config.render.reader_cache_bytes, self._config.limits
-        reader = FrameReader(source.path, source.info, cache_bytes, num_threads=self._num_threads, limits=limits)
-        return avatar.frames(reader)
+    async def check_health(self) -> None:
+        """Fail while work hangs; Serve then replaces the replica."""
+        self._threads.check()
+
+    def _open(self, source: SourceVideo, avatar: Avatar) -> FrameSource:
+        timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
+        settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
+        return avatar.frames(DecoderReader(self._decoders, source.path, source.info, settings))
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         frame_bytes = info.width * info.height * 3 // 2
         return max(4, min(self._config.render.chunk_frames, _MAX_CHUNK_BYTES // frame_bytes))
 
+    async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
+        return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
+
     def _synthesize(self, engine: str, faces: FaceChunk) -> asyncio.Future[FacePatches]:
         jobs = self._config.jobs
-        bounds = CallBounds(
-            jobs.min_call_timeout_s + jobs.timeout_s_per_frame * self._config.render.chunk_frames, jobs.max_attempts
-        )
+        bounds = CallBounds(jobs.call_timeout_s(self._config.render.chunk_frames), jobs.max_attempts)
 
         def start() -> Sent:
             return self._face_synthesis.synthesize.remote(engine, faces)
 
         return asyncio.ensure_future(call_stage("FaceSynthesis", start, bounds))
 
+    async def _write_after(
+        self,
+        before: asyncio.Task[None] | None,
+        writer: SegmentWriter,
+        frames: list[Planes],
+        patches: asyncio.Future[FacePatches],
+    ) -> None:
+        """Encode `frames` with their faces when both the faces and what comes before them are done."""
+        try:
+            faces = await patches
+            if before is not None:
+                await asyncio.wait([before])
+                before.result()
+        except BaseException:
+            patches.cancel()
+            raise
 
-def _decode_and_cut(reader: Frames, avatar: Avatar, drive: Drive) -> tuple[list[Planes], FaceChunk]:
-    frames = list(reader.read(drive.source_index.tolist()))
+        def encode(stop: Stop) -> None:
+            for number, frame in enumerate(frames):
+                writer.write(frame, faces.patch(number))
+
+        await self._run(encode, len(frames))
+
+
+def _decode_and_cut(reader: FrameSource, avatar: Avatar, drive: Drive, stop: Stop) -> tuple[list[Planes], FaceChunk]:
+    with stop.ending(reader.close):
+        frames = list(reader.read(drive.source_index.tolist()))
     return frames, cut_faces(avatar, drive, frames)
 
 
@@ -146,23 +192,3 @@ def _next_index(drive: Drive) -> int:
     """Source frame that follows `drive`, going on in the direction in which it ends."""
     last = drive.source_index[-2:].tolist()
     return int(last[-1] + (1 if last[-1] >= last[0] else -1))
-
-
-async def _write_after(
-    before: asyncio.Task[None] | None, writer: SegmentWriter, frames: list[Planes], patches: asyncio.Future[FacePatches]
-) -> None:
-    """Encode `frames` with their faces when both the faces and what comes before them are done."""
-    try:
-        faces = await patches
-        if before is not None:
-            await asyncio.wait([before])
-            before.result()
-    except BaseException:
-        patches.cancel()
-        raise
-
-    def encode() -> None:
-        for number, frame in enumerate(frames):
-            writer.write(frame, faces.patch(number))
-
-    await run_to_end(encode)

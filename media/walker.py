@@ -65,7 +65,7 @@ class FrameWalker:
                 decoded at all, the others may still be returned.
 
         Raises:
-            MediaLimitError: A frame has more pixels than allowed.
+            MediaLimitError: A frame has more pixels than allowed, or needs more memory than this process may have.
         """
         while not self._ready:
             packet = next(self._packets, None)
@@ -81,7 +81,7 @@ class FrameWalker:
         return index, frame
 
     def raise_if_broken(self) -> None:
-        """Raises MediaError with FFmpeg's last line if a packet failed to decode."""
+        """Raises MediaError (or MediaLimitError) with FFmpeg's last line if a packet failed to decode."""
         with ffmpeg_errors(self._path, "frames that can be decoded"):
             if self._last_error is not None:
                 raise self._last_error
@@ -131,8 +131,10 @@ class FrameWalker:
         try:
             self._ready.extend(packet.decode())
         except FFmpegError as error:
-            # Decoders conceal or drop a broken frame and go on; only too many pixels end the walk.
+            # Decoders conceal or drop a broken frame and go on; only too many pixels or bytes end the walk.
             self._last_error = error
+            if isinstance(error, MemoryError):
+                self.raise_if_broken()
             context = self._stream.codec_context
             if passes_pixel_limit(error) or context.width * context.height > self._limits.max_pixels:
                 raise MediaLimitError(

@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
+from media.frame_source import FrameSource
 from media.probe import ColourTags, VideoInfo
-from media.reader import FrameReader
 from models.drive import Drive, plan_drive
 from models.exemplar_bank import BankBuilder, ExemplarBank
 from models.exemplar_path import PathState
@@ -59,9 +59,6 @@ _TALKING_STD = 0.008
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 _MOTION_FILE = "motion.npz"
-
-Frames = FrameReader | MovingStill
-"""What reads the frames that an avatar shows."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ class Avatar:
             return None
         return forbidden_between_shots(self.bank, self.track)
 
-    def frames(self, reader: FrameReader) -> Frames:
+    def frames(self, reader: FrameSource) -> FrameSource:
         """Returns what reads the avatar's frames, given what reads its source: a still moves while it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
 
@@ -177,7 +174,7 @@ class Avatar:
         folder: Path,
         info: VideoInfo,
         raw: RawLandmarks,
-        reader: FrameReader,
+        reader: FrameSource,
         max_bank_frames: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Avatar:
@@ -245,7 +242,7 @@ def _load_calibration(folder: Path) -> MouthCalibration:
     return MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
 
 
-def _finish_track(raw: RawLandmarks, reader: FrameReader, fps: float) -> FaceTrack:
+def _finish_track(raw: RawLandmarks, reader: FrameSource, fps: float) -> FaceTrack:
     shot, passed = judge(raw)
     track = finish_track(raw.points, raw.present, shot=shot, passed=passed, fps=fps)
     if not track.is_rest_closed_by_model:

@@ -2,7 +2,7 @@
 
 Signatures (stable)::
 
-    make_engine(name: str, *, device: str = "cpu", num_threads: int = 1) -> Engine   # OptionError, ConfigError
+    make_engine(name, *, device="cpu", num_threads=1, engines=ENGINES) -> Engine   # OptionError, ConfigError
     Engine.spec: EngineSpec
     Engine.synthesize(chunk: FaceChunk) -> FacePatches
     FaceChunk.num_frames: int
@@ -13,7 +13,7 @@ Signatures (stable)::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +52,9 @@ class Engine(Protocol):
 
 
 __all__ = [
+    "ENGINES",
     "Engine",
+    "EngineMaker",
     "EngineSpec",
     "FaceChunk",
     "FacePatches",
@@ -68,26 +70,33 @@ def _make_warp(device: str, num_threads: int) -> Engine:
     return WarpEngine(device, num_threads)
 
 
-_ENGINES: dict[str, Callable[[str, int], Engine]] = {"warp": _make_warp}
+EngineMaker = Callable[[str, int], Engine]
+"""Makes an engine for a device ("cpu", "cuda" or "cuda:N") and a number of CPU threads."""
+
+ENGINES: Mapping[str, EngineMaker] = {"warp": _make_warp}
+"""The engines there are, by the name that a job gives."""
 
 
 def engine_names() -> tuple[str, ...]:
     """Returns the names that `make_engine` knows."""
-    return tuple(_ENGINES)
+    return tuple(ENGINES)
 
 
-def make_engine(name: str, *, device: str = "cpu", num_threads: int = 1) -> Engine:
+def make_engine(
+    name: str, *, device: str = "cpu", num_threads: int = 1, engines: Mapping[str, EngineMaker] = ENGINES
+) -> Engine:
     """Makes an engine.
 
     Args:
-        name: One of `engine_names()`.
+        name: One of `engines`.
         device: "cpu", "cuda" or "cuda:N".
         num_threads: Threads that it may use on the CPU.
+        engines: What there is to choose from.
 
     Raises:
         OptionError: There is no such engine.
         ConfigError: The device was asked for and is not there.
     """
-    if name not in _ENGINES:
-        raise OptionError(f"engine: expected one of {', '.join(_ENGINES)}, found {name!r}")
-    return _ENGINES[name](device, num_threads)
+    if name not in engines:
+        raise OptionError(f"engine: expected one of {', '.join(engines)}, found {name!r}")
+    return engines[name](device, num_threads)

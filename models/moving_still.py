@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from media.frame_source import FrameSource
 from media.planes import Planes
-from media.reader import FrameReader
 from models.eyelids import Eyelids
 from models.face_track import FaceTrack
 from models.head_warp import HeadWarp
@@ -23,7 +23,7 @@ class _Puppet(NamedTuple):
 
 
 class MovingStill:
-    """Frames of one still picture that `motion` moves; a drop-in for `media.reader.FrameReader`. Not thread-safe.
+    """Frames of one still picture that `motion` moves: a `media.frame_source.FrameSource`.
 
     Args:
         still: Reads the picture; closed by `close`.
@@ -31,7 +31,7 @@ class MovingStill:
         motion: The plan of N frames.
     """
 
-    def __init__(self, still: FrameReader, track: FaceTrack, motion: IdleMotion) -> None:
+    def __init__(self, still: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
         self._reader = still
         self._track = track
         self._motion = motion

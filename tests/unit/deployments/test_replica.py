@@ -1,58 +1,160 @@
-"""Blocking work in a replica: never in two hands, and over when its request is over."""
+"""Blocking work in a replica: bounded, over when its request is over, and missed when it does not come back."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from deployments.replica import Loaded, run_stoppable, run_to_end
+from config import DecoderConfig
+from deployments.replica import Loaded, Threads
+from errors import StageTimeoutError
+from media.decoder import Decoders
+from media.stop import Stop
 
 
-def test_a_cancelled_request_waits_for_its_thread() -> None:
-    ended = threading.Event()
-
-    def work() -> None:
-        time.sleep(0.3)
-        ended.set()
-
-    async def cancel_in_the_middle() -> None:
-        task = asyncio.create_task(run_to_end(work))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert ended.is_set()
-
-    asyncio.run(cancel_in_the_middle())
+@pytest.fixture
+def hung() -> Iterator[threading.Event]:
+    """What work waits for that hangs; set when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
-def test_long_work_is_told_to_stop() -> None:
-    steps = 0
+def test_results_errors_and_the_requests_context_pass_through() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+    threads = Threads("Studio")
 
-    def work(stop: threading.Event) -> None:
-        nonlocal steps
-        while not stop.is_set() and steps < 500:
-            steps += 1
+    async def run() -> None:
+        name.set("request 7")
+        assert await threads.run(lambda stop: name.get(), 5) == "request 7"
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda stop: 1 / 0, 5)
+        threads.check()
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
+    threads = Threads("Studio")
+    steps: list[float] = []
+
+    def work(stop: Stop) -> None:
+        while not stop.is_set():
+            steps.append(time.monotonic())
             time.sleep(0.01)
+        time.sleep(0.2)
+        steps.append(-1)
 
     async def cancel_in_the_middle() -> None:
-        task = asyncio.create_task(run_stoppable(work))
+        task = asyncio.create_task(threads.run(work, 60))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert len(steps) > 2 and steps[-1] == -1
+        threads.check()
 
     asyncio.run(cancel_in_the_middle())
-    assert 0 < steps < 100
 
 
-def test_results_and_errors_pass_through() -> None:
-    assert asyncio.run(run_stoppable(lambda stop: 3)) == 3
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(run_to_end(lambda: 1 / 0))
+def test_a_cancelled_decode_is_over_at_once() -> None:
+    threads = Threads("Studio")
+
+    async def cancel_in_the_middle() -> None:
+        with Decoders(DecoderConfig()) as decoders:
+            decode = partial(decoders.run, partial(time.sleep, 60), file=Path("x.mp4"), timeout_s=60)
+            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda stop: decode(stop=stop), 60))
+            await asyncio.sleep(0.5)
+            start = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - start < 0.5
+        threads.check()
+
+    asyncio.run(cancel_in_the_middle())
+
+
+def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        start = time.monotonic()
+        with pytest.raises(StageTimeoutError, match="Studio"):
+            await threads.run(lambda stop: hung.wait(), 0.2)
+        assert time.monotonic() - start < 3
+        with pytest.raises(StageTimeoutError, match="1 not"):
+            threads.check()
+        assert await threads.run(lambda stop: "others go on", 5) == "others go on"
+        hung.set()
+        await asyncio.sleep(0.1)
+        threads.check()  # it came back after all
+
+    asyncio.run(run())
+
+
+def test_work_that_ends_when_told_to_is_not_missed() -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        def work(stop: Stop) -> None:
+            while not stop.is_set():
+                time.sleep(0.01)
+
+        with pytest.raises(StageTimeoutError):
+            await threads.run(work, 0.2)
+        threads.check()
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis", max_unwind_s=0.3)
+
+    async def run() -> None:
+        task = asyncio.create_task(threads.run(lambda stop: hung.wait(), 60))
+        await asyncio.sleep(0.1)
+        threads.check()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+        with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+            threads.check()
+
+    asyncio.run(run())
+
+
+def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
+    code = (
+        "import asyncio, time; from deployments.replica import Threads\n"
+        "async def main():\n"
+        "    try: await Threads('x').run(lambda stop: time.sleep(60), .1)\n"
+        "    except TimeoutError: print('bound passed')\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "bound passed\n"
+
+
+def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
+    stop = Stop()
+    ended: list[str] = []
+    with stop.ending(lambda: ended.append("before")):
+        pass
+    with stop.ending(lambda: ended.append("during")):
+        stop.set()
+    with stop.ending(lambda: ended.append("after")):
+        assert ended == ["during", "after"]
 
 
 def test_what_is_dropped_is_closed_once() -> None:

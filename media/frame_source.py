@@ -1,0 +1,25 @@
+"""What frames are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from media.planes import Planes
+
+
+class FrameSource(Protocol):
+    """Frames of one video or picture, by their index. Not thread-safe."""
+
+    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+        """Yield read-only planes in the order of `indices`; they stay valid while the caller holds them.
+
+        Raises:
+            ValueError: An index outside the range.
+            MediaError: Nothing can be decoded there.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it; planes already handed out stay valid."""
+        ...
