@@ -1,0 +1,221 @@
+"""Hostile inputs made on the spot, without FFmpeg's command and without files from elsewhere."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.faults.hostile import Case, Expect, Role
+from tests.unit.media.clips import noise, write_still, write_video
+
+_RATE = 16000
+_HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{0}\n#EXT-X-ENDLIST\n"
+_NAMES = (
+    b"../../../../tmp/hostile_name.mp4",
+    b"..\\..\\hostile_name.mp4",
+    b"/tmp/hostile_name.mp4",
+    b"a\x00b.mp4",
+    "\u202egpj.4pm".encode(),
+    b"x" * 4000 + b".mp4",
+    b"$(touch /tmp/hostile_name).mp4",
+    b"-y.mp4",
+    b"concat:a|b.mp4",
+    b"a\r\nSet-Cookie: x=1.mp4",
+    b'a"b.mp4',
+    b"<img src=x onerror=alert(1)>.mp4",
+    b"",
+    b"..",
+    b"face_%05d.mp4",
+    "\ud83d.mp4".encode("utf-8", "surrogatepass"),
+)
+_URLS = (
+    "http://127.0.0.1:{port}/a.mp4",
+    "http://localhost:{port}/a.mp4",
+    "http://[::1]:{port}/a.mp4",
+    "http://0x7f000001:{port}/a.mp4",
+    "http://2130706433:{port}/a.mp4",
+    "http://127.1:{port}/a.mp4",
+    "http://169.254.169.254/latest/meta-data/",
+    "ftp://127.0.0.1:{port}/a.mp4",
+    "rtmp://127.0.0.1:{port}/a",
+    "tcp://127.0.0.1:{port}",
+    "file:///etc/passwd",
+    "/etc/passwd",
+    "../../../../etc/passwd",
+    "concat:/etc/passwd|/etc/hosts",
+    "data:text/plain;base64,aGVsbG8=",
+    "pipe:0",
+)
+
+
+class SmallCorpus:
+    """Makes files in a folder and lists them as cases.
+
+    Args:
+        folder: An empty folder.
+        face: A video of a face, its index at the end or the beginning.
+        voice: (n,) float speech of about a second, 16 kHz.
+        port: Where the canary listens.
+    """
+
+    def __init__(self, folder: Path, face: Path, voice: NDArray[np.float32], port: int) -> None:
+        self._folder, self._face, self._voice, self._port = folder, face, voice, port
+        self.cases: list[Case] = []
+
+    def make(self) -> list[Case]:
+        """All cases."""
+        self._scripts()
+        self._broken_videos()
+        self._good_videos()
+        self._broken_sound()
+        self._odd_sound()
+        good = self._face.read_bytes()
+        for number, name in enumerate(_NAMES):
+            self._add("filename", "either", f"name{number:02d}", good, name)
+        for number, url in enumerate(_URLS):
+            text = url.format(port=self._port).encode()
+            self.cases.append(Case(f"path{number:02d}", "path", "reject", None, text))
+        return self.cases
+
+    def _add(self, role: Role, expect: Expect, case_id: str, content: bytes, name: bytes | None = None) -> None:
+        path = self._folder / case_id
+        path.write_bytes(content)
+        self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name))
+
+    def _add_sound(self, mouth: Literal["moves", "rests", "any"], case_id: str, content: bytes) -> None:
+        """Sound that is accepted, and what the mouth makes of it."""
+        path = self._folder / case_id
+        path.write_bytes(content)
+        self.cases.append(Case(case_id, "audio", "accept", path, case_id.encode(), mouth))
+
+    def _scripts(self) -> None:
+        canary = f"http://127.0.0.1:{self._port}"
+        sibling = self._folder / "sibling.mp4"
+        sibling.write_bytes(self._face.read_bytes())
+        for name, text in {
+            "hls_http.m3u8": _HLS.format(f"{canary}/a.ts"),
+            "hls_http.mp4": _HLS.format(f"{canary}/b.ts"),
+            "hls_file.m3u8": _HLS.format("file:///etc/passwd"),
+            "hls_concat.avi": _HLS.format(f"concat:{canary}/c|file:///etc/passwd"),
+            "ffconcat.mp4": "ffconcat version 1.0\nfile 'sibling.mp4'\n",
+            "ffconcat.ffconcat": "ffconcat version 1.0\nfile '/etc/passwd'\noption safe 0\n",
+            "sdp.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+            f"m=video {self._port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+            "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+            'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
+            f'bandwidth="1000"><BaseURL>{canary}/d.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>',
+            "entity.svg": '<?xml version="1.0"?><!DOCTYPE s [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg '
+            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="400" height="400">'
+            f'<image xlink:href="{canary}/e.png" width="400" height="400"/><text y="40">&x;</text></svg>',
+            "page.html": "<!doctype html><html><script>alert(1)</script></html>",
+        }.items():
+            self._add("video", "reject", name, text.encode())
+            self._add("audio", "reject", f"sound_{name}", text.encode())
+
+    def _broken_videos(self) -> None:
+        good = self._face.read_bytes()
+        index_last = write_video(self._folder / "no_face.mp4", 20).read_bytes()
+        self._add("video", "reject", "empty.mp4", b"")
+        self._add("video", "reject", "random.mp4", np.random.default_rng(1).bytes(100_000))
+        self._add("video", "reject", "header_only.mp4", good[:40])
+        self._add("video", "reject", "index_cut_off.mp4", index_last[: len(index_last) * 6 // 10])
+        self._add("video", "reject", "no_face.mp4", index_last)
+        self._add("video", "reject", "black.mp4", write_video(self._folder / "b.mp4", 9, size=(16, 16)).read_bytes())
+        self._add("video", "reject", "no_face.png", write_still(self._folder / "n", "png", "rgb24").read_bytes())
+        self._add("video", "reject", "tiny.png", write_still(self._folder / "t", "png", "rgb24", (8, 8)).read_bytes())
+        self._add("video", "reject", "bomb.png", png_bomb(16000))
+        self._add("video", "either", "cut.mp4", good[: len(good) * 6 // 10])
+        self._add("video", "either", "flipped_bytes.mp4", _flip(good))
+        self._add("video", "either", "size_lies.mp4", _patch(good, b"avc1", 28, struct.pack(">HH", 65535, 65535)))
+        self._add("video", "either", "months_long.mp4", _patch(good, b"stts", 16, struct.pack(">I", 2**30)))
+        self._add("video", "either", "all_at_once.mp4", _patch(good, b"stts", 16, bytes(4)))
+        self._add("video", "either", "no_clock.mp4", _patch(good, b"mdhd", 16, bytes(4)))
+        self._add("video", "either", "many_samples.mp4", _patch(good, b"stsz", 12, struct.pack(">I", 0x0FFFFFFF)))
+
+    def _good_videos(self) -> None:
+        self._add("video", "accept", "wrong_name.avi", self._face.read_bytes())
+        self._add("video", "accept", "bare", self._face.read_bytes())
+
+    def _broken_sound(self) -> None:
+        silent_video = write_video(self._folder / "v.mp4", 5).read_bytes()
+        self._add("audio", "reject", "empty.wav", b"")
+        self._add("audio", "reject", "no_samples.wav", wav(b""))
+        self._add("audio", "reject", "text.wav", b"not audio\n" * 500)
+        self._add("audio", "reject", "garbage.wav", b"RIFF\xff\xff\xff\xffWAVE" + np.random.default_rng(2).bytes(5000))
+        self._add("audio", "reject", "no_rate.wav", wav(self._pcm(), rate=0))
+        self._add("audio", "reject", "rate_4g.wav", wav(self._pcm(), rate=4_000_000_000))
+        self._add("audio", "reject", "no_sound.mp4", silent_video)
+        self._add("audio", "either", "forty_channels.wav", wav(self._pcm(), num_channels=40))
+
+    def _odd_sound(self) -> None:
+        with_nan = self._voice.copy()
+        with_nan[3000:5000], with_nan[6000:6100] = np.nan, np.inf
+        self._add("audio", "either", "nan.wav", wav(with_nan.astype("<f4").tobytes(), kind=3, num_bits=32))
+        self._add("audio", "either", "one_sample.wav", wav(self._pcm()[:2]))
+        self._add_sound("moves", "size_lies.wav", wav(self._pcm(), num_bytes=2**32 - 40))
+        self._add_sound("moves", "odd_end.wav", wav(self._pcm())[:-1001])
+        self._add_sound("rests", "silence.wav", wav(bytes(2 * _RATE)))
+        self._add_sound("moves", "offset.wav", wav(_to_pcm(self._voice * 0.4 + 0.45)))
+        self._add_sound("moves", "faint.wav", wav(_to_pcm(self._voice * 0.003)))
+        self._add_sound("rests", "noise.wav", wav(_to_pcm(noise(1.0, _RATE))))
+        turned = np.stack([self._voice, -self._voice], 1)
+        self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), num_channels=2))
+        self._add_sound("moves", "bare_sound", wav(self._pcm()))
+
+    def _pcm(self) -> bytes:
+        return _to_pcm(self._voice)
+
+
+def wav(
+    samples: bytes,
+    *,
+    rate: int = _RATE,
+    kind: int = 1,
+    num_bits: int = 16,
+    num_channels: int = 1,
+    num_bytes: int | None = None,
+) -> bytes:
+    """A WAV file whose header says what it is told, true or not (`kind` 1: integers, 3: floats)."""
+    declared = len(samples) if num_bytes is None else num_bytes
+    block = num_channels * num_bits // 8
+    byte_rate = min(rate * block, 2**32 - 1)
+    form = struct.pack("<IHHIIHH", 16, kind, num_channels, rate, byte_rate, block, num_bits)
+    total = struct.pack("<I", min(declared + 36, 2**32 - 1))
+    return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
+
+
+def png_bomb(side: int) -> bytes:
+    """A valid square grey PNG of a few hundred kilobytes."""
+    packer = zlib.compressobj(9)
+    row = bytes(side + 1)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def _to_pcm(samples: NDArray[np.floating]) -> bytes:
+    return bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def _patch(content: bytes, box: bytes, offset: int, value: bytes) -> bytes:
+    """An MP4 with other bytes `offset` behind the start of the name of its first `box`."""
+    at = content.index(box) + offset
+    return content[:at] + value + content[at + len(value) :]
+
+
+def _flip(content: bytes) -> bytes:
+    """Sixty wrong bytes in the middle of the pictures."""
+    rng = np.random.default_rng(3)
+    flipped = bytearray(content)
+    for at in rng.integers(len(content) * 4 // 10, len(content) * 6 // 10, 60):
+        flipped[at] ^= int(rng.integers(1, 256))
+    return bytes(flipped)
