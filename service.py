@@ -88,7 +88,9 @@ def check_access(host: str, settings: PipelineConfig) -> None:
     Raises:
         ConfigError: `host` is not loopback, there is no API key, and `access.allow_without_keys` is not set.
     """
-    if is_loopback(host) or settings.access.allow_without_keys or ApiKeys(settings.data_dir).list():
+    # Serve's HAProxy listens on every address, whatever the host is.
+    is_private = is_loopback(host) and os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1"
+    if is_private or settings.access.allow_without_keys or ApiKeys(settings.data_dir).list():
         return
     raise ConfigError(
         f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "

@@ -2,11 +2,13 @@
 
 Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection. That uvicorn
 believes an `X-Forwarded-For` header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here
-does: a request that was forwarded does not come from this machine.
+does: a request that was forwarded does not come from this machine. With Serve's HAProxy in front every peer is that
+HAProxy, on loopback, so nobody counts as being on this machine then.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +92,8 @@ def _is_from_here(headers: Headers, client: Any) -> bool:
     A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
     (DNS rebinding: the name is in `Host`).
     """
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        return False
     if not client or not is_loopback(str(client[0])) or any(name in headers for name in _FORWARDED):
         return False
     names = [_host(f"//{host}") for host in headers.getlist("host")]

@@ -65,6 +65,12 @@ def test_loopback_needs_nothing(tmp_path: Path, host: str) -> None:
     check_access(host, PipelineConfig(data_dir=tmp_path))
 
 
+def test_haproxy_listens_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(ConfigError):
+        check_access("127.0.0.1", PipelineConfig(data_dir=tmp_path))
+
+
 def test_the_data_folder_is_that_of_the_config(tmp_path: Path) -> None:
     config = local_config(default_config_path(), "127.0.0.1", 0, None)
     assert settings_of(config).data_dir == PipelineConfig().data_dir

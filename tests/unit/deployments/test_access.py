@@ -127,3 +127,9 @@ def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[
     assert "lipwright keys add" in detail
     assert "allow_without_keys" in detail
     assert _call(tmp_path, client=client, allow=True, headers=headers).json() == {"owner": None, "max_priority": 1}
+
+
+def test_behind_haproxy_nobody_counts_as_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    _refused(_call(tmp_path), 403, "forbidden")
+    assert _call(tmp_path, allow=True).status_code == 200
