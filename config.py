@@ -103,6 +103,7 @@ class JobConfig(_Frozen):
     max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
     timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to a call's bound for each of its frames.")
+    max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for room in a busy stage.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
     keep_finished_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs go, with their files.")
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that no job may use up.")

@@ -25,7 +25,7 @@ from cluster.manifest import Pair, read_manifest
 from deployments.job_service import JobService
 from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile, new_id
 
 _POLL_S = 10.0  # how long one question for news may stay open
 _FULL_S = 2.0  # wait after a refusal for want of room
@@ -95,7 +95,7 @@ class Batch:
                 job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
         finally:
             if not job.status.is_final:
-                await asyncio.shield(self._jobs.cancel_job(job.id))
+                await asyncio.shield(self._jobs.cancel_job(job.id, None))
         if job.status is JobStatus.SUCCEEDED:
             await asyncio.to_thread(_copy_whole, self._files.result_path(job.id), pair.out)
         return job
@@ -107,7 +107,7 @@ class Batch:
             for path in (pair.video, pair.audio):
                 uploads.append(await asyncio.to_thread(_store, self._files, path))
             options = JobOptions(engine=pair.engine or self._engine, face=pair.face, loop=pair.loop)
-            request = SubmitRequest(video=uploads[0], audio=uploads[1], options=options)
+            request = SubmitRequest(job_id=new_id(), video=uploads[0], audio=uploads[1], options=options)
             while True:
                 try:
                     return await self._jobs.submit(request)

@@ -17,6 +17,7 @@ from deployments.problem import problem_responses
 from errors import ReplicaLostError
 from storage.api_keys import ApiKeys
 from storage.file_store import FileStore
+from storage.records import ServiceStatus
 
 _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
 
@@ -41,6 +42,13 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.
     key = [Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any."))]
+
+    async def status() -> ServiceStatus:
+        """What waits, what runs, and how long a job that is accepted now would wait."""
+        return await service.status()
+
+    responses = problem_responses(401, 403, 503)
+    app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
     app.include_router(JobRoutes(service, files, config).router(), dependencies=key)
     app.include_router(AvatarRoutes(service, files, config).router(), dependencies=key)
     return app

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from config import PipelineConfig
+from deployments.access import caller_of
 from deployments.api_forms import FormDesk
 from deployments.api_models import AvatarForm, AvatarList, AvatarView, form_body
 from deployments.job_service import JobService
@@ -52,21 +53,29 @@ class AvatarRoutes:
 
         The same file and face again give the same avatar.
         """
-        async with self._desk.receive(request, AvatarForm) as form:
+        owner = caller_of(request).owner
+        async with (
+            self._desk.admit(request, AvatarForm) as place,
+            self._desk.receive(request, AvatarForm, place) as form,
+        ):
             avatar = await self._service.create_avatar(
-                AvatarRequest(video=form.video, face=form.face, face_image=form.face_image)
+                AvatarRequest(
+                    admission_id=place.id, video=form.video, face=form.face, face_image=form.face_image, owner=owner
+                )
             )
         location = f"{request.scope.get('root_path', '')}/v1/avatars/{avatar.id}"
         return JSONResponse(AvatarView.of(avatar).model_dump(mode="json"), 202, {"Location": location})
 
-    async def list_avatars(self) -> AvatarList:
+    async def list_avatars(self, request: Request) -> AvatarList:
         """The avatars that were created here, the newest first."""
-        return AvatarList(avatars=[AvatarView.of(avatar) for avatar in await self._service.list_avatars()])
+        return AvatarList(
+            avatars=[AvatarView.of(avatar) for avatar in await self._service.list_avatars(caller_of(request).owner)]
+        )
 
-    async def get_avatar(self, avatar_id: str) -> AvatarView:
+    async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
         """The avatar as it is now."""
-        return AvatarView.of(await self._service.get_avatar(avatar_id))
+        return AvatarView.of(await self._service.get_avatar(avatar_id, caller_of(request).owner))
 
-    async def delete(self, avatar_id: str) -> None:
+    async def delete(self, avatar_id: str, request: Request) -> None:
         """Forget the avatar and its source. Refused while an unfinished job needs it."""
-        await self._service.delete_avatar(avatar_id)
+        await self._service.delete_avatar(avatar_id, caller_of(request).owner)

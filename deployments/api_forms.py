@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -11,15 +13,21 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from config import PipelineConfig
+from deployments.access import caller_of
 from deployments.api_models import is_file
 from deployments.form_parts import FormShape, Parts
 from deployments.job_service import JobService
 from deployments.problem import describe
-from deployments.uploads import drain, receive_form
+from deployments.uploads import FRAMING_BYTES, drain, receive_form
 from deployments.url_inputs import UrlInputs
-from errors import LipwrightError, OptionError
+from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError
 from net.guard import Guard
 from storage.file_store import FileStore
+from storage.records import Admission, AdmitRequest
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""Request header: a submission that is sent again with the same key is the same job."""
+_MAX_KEY_CHARS = 200
 
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -34,20 +42,41 @@ class FormDesk:
         self._urls = UrlInputs(Guard(config.network), files, self._max_file_bytes)
 
     @asynccontextmanager
-    async def receive(self, request: Request, kind: type[_Form]) -> AsyncIterator[_Form]:
-        """The form of `request`; its uploads are removed when the block fails, whatever the reason.
-
-        A full service refuses before the body is read.
+    async def admit(self, request: Request, kind: type[BaseModel]) -> AsyncIterator[Admission]:
+        """Keep a place for the body of `request` before it is read; the place is given back when the block fails.
 
         Raises:
             CapacityError: The service is full.
+            StorageFullError: The disk would not hold it.
+            StateError: Another body with the same idempotency key is on its way.
+            OptionError: The idempotency key cannot be used.
+        """
+        try:
+            place = await self._service.admit(self._question(request, kind))
+        except LipwrightError:
+            await drain(request)
+            raise
+        try:
+            yield place
+        except BaseException:
+            # Shielded: a client that is gone cancels its request, and its place must not stay.
+            await asyncio.shield(self._give_back(place))
+            raise
+
+    @asynccontextmanager
+    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[_Form]:
+        """The form of `request`; its uploads are removed when the block fails, whatever the reason.
+
+        Raises:
             InputError: The body cannot be used.
+            MediaLimitError: It is larger than `place` allows.
+            StageTimeoutError: It is not here in the time that `place` allows.
         """
         parts: Parts | None = None
+        max_bytes = min(self._max_file_bytes, place.max_bytes)
         try:
-            await self._service.admit()
-            shape = shape_of(kind)
-            parts = await receive_form(request, shape, self._files, self._max_file_bytes, self._urls.check)
+            async with _in_time(place.timeout_s):
+                parts = await receive_form(request, shape_of(kind), self._files, max_bytes, self._urls.check)
             await self._urls.fetch_into(parts)
             yield _validated(kind, {**parts.files, **parts.texts})
         except BaseException as error:
@@ -56,6 +85,39 @@ class FormDesk:
             if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise
+
+    def _question(self, request: Request, kind: type[BaseModel]) -> AdmitRequest:
+        declared = request.headers.get("content-length", "")
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
+            raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
+        max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
+        is_json = request.headers.get("content-type", "").startswith("application/json")
+        # What a JSON body names is fetched later, so its own length says nothing.
+        num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 and not is_json else None
+        if num_bytes is not None and num_bytes > max_bytes:
+            raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
+        return AdmitRequest(
+            owner=caller_of(request).owner,
+            num_bytes=num_bytes,
+            max_bytes=max_bytes,
+            idempotency_key=key,
+        )
+
+    async def _give_back(self, place: Admission) -> None:
+        with contextlib.suppress(LipwrightError):  # a place that cannot be given back runs out by itself
+            await self._service.release(place.id)
+
+
+@asynccontextmanager
+async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, LipwrightError):
+            raise
+        raise StageTimeoutError(f"The upload was not here within the {timeout_s:.0f} s that its size allows.") from None
 
 
 @cache

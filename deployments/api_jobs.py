@@ -9,14 +9,17 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 
 from config import PipelineConfig
-from deployments.api_forms import FormDesk
+from deployments.access import caller_of
+from deployments.api_forms import IDEMPOTENCY_KEY, FormDesk
 from deployments.api_models import JobForm, JobList, JobView, form_body
 from deployments.events import job_events
 from deployments.job_service import JobService
 from deployments.problem import problem_responses
-from errors import NotFoundError, StateError
+from deployments.uploads import drain
+from errors import ForbiddenError, NotFoundError, StateError
+from net.guard import Guard
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -29,6 +32,7 @@ class JobRoutes:
         self._files = files
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
+        self._guard = Guard(config.network)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -41,7 +45,7 @@ class JobRoutes:
             response_model=JobView,
             summary="Submit a job",
             openapi_extra=form_body(JobForm),
-            responses=problem_responses(404, 409, 413, 422, 429, 503, 504),
+            responses=problem_responses(401, 403, 404, 409, 413, 422, 429, 503, 504, 507),
         )
         router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422, 503))
         router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404, 503))
@@ -76,22 +80,37 @@ class JobRoutes:
     async def submit(self, request: Request) -> Response:
         """Send a presenter (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
 
-        The answer comes when both files were received and opened; the work goes on in the background.
+        The answer comes when both files were received and opened; the work goes on in the background. With a header
+        `Idempotency-Key`, sending the same again gives the same job.
         """
-        async with self._desk.receive(request, JobForm) as form:
-            options = JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop)
-            job = await self._service.submit(
-                SubmitRequest(
-                    audio=form.audio,
-                    video=form.video,
-                    avatar_id=form.avatar_id,
-                    face_image=form.face_image,
-                    options=options,
+        caller = caller_of(request)
+        async with self._desk.admit(request, JobForm) as place:
+            if place.job is not None:
+                await drain(request)
+                return _accepted(place.job, request, {"Idempotency-Replayed": "true"})
+            async with self._desk.receive(request, JobForm, place) as form:
+                if form.priority > caller.max_priority:
+                    raise ForbiddenError(
+                        f"priority: expected at most {caller.max_priority} with this API key, found {form.priority}."
+                    )
+                if form.callback_url is not None:
+                    self._guard.check(form.callback_url)
+                job = await self._service.submit(
+                    SubmitRequest(
+                        job_id=new_id(),
+                        admission_id=place.id,
+                        audio=form.audio,
+                        video=form.video,
+                        avatar_id=form.avatar_id,
+                        face_image=form.face_image,
+                        options=JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop),
+                        owner=caller.owner,
+                        idempotency_key=request.headers.get(IDEMPOTENCY_KEY),
+                        callback_url=form.callback_url,
+                        priority=form.priority,
+                    )
                 )
-            )
-        view = _view(job, request)
-        headers = {"Location": view.links.self, **_NO_STORE}
-        return JSONResponse(view.model_dump(mode="json"), 202, headers)
+        return _accepted(job, request, {})
 
     async def list_jobs(
         self,
@@ -100,15 +119,16 @@ class JobRoutes:
         status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
     ) -> JobList:
         """The newest jobs first."""
-        return JobList(jobs=[_view(job, request) for job in await self._service.list_jobs(limit, status)])
+        owner = caller_of(request).owner
+        return JobList(jobs=[_view(job, request) for job in await self._service.list_jobs(limit, status, owner)])
 
     async def get_job(self, job_id: str, request: Request) -> JobView:
         """The job as it is now."""
-        return _view(await self._service.get_job(job_id), request)
+        return _view(await self._service.get_job(job_id, caller_of(request).owner), request)
 
     async def cancel(self, job_id: str, request: Request) -> JobView:
         """Cancel the job. Cancelling twice, or a finished job, changes nothing."""
-        return _view(await self._service.cancel_job(job_id), request)
+        return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
 
     async def events(
         self,
@@ -121,7 +141,7 @@ class JobRoutes:
         A comment comes every ten seconds, and the stream ends after a final status.
         """
         seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 12 else 0
-        job = await self._service.get_job(job_id)
+        job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
         stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
@@ -132,10 +152,11 @@ class JobRoutes:
     async def video(
         self,
         job_id: str,
+        request: Request,
         download: Annotated[bool, Query(description="Offer to save the file instead of showing it.")] = False,
     ) -> FileResponse:
         """The finished video, whole or in ranges."""
-        job = await self._service.get_job(job_id)
+        job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status is not JobStatus.SUCCEEDED:
             raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
         path = self._files.result_path(job.id)
@@ -152,6 +173,11 @@ class JobRoutes:
 
 def _view(job: JobRecord, request: Request) -> JobView:
     return JobView.of(job, request.scope.get("root_path", ""))
+
+
+def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
+    view = _view(job, request)
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
 
 
 def _video_name(job: JobRecord) -> str:

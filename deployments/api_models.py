@@ -12,6 +12,7 @@ from storage.records import (
     AvatarInfo,
     AvatarRecord,
     AvatarStatus,
+    CallbackRecord,
     ErrorRecord,
     JobOptions,
     JobRecord,
@@ -98,6 +99,7 @@ class JobView(BaseModel):
     options: JobOptions = Field(description="The options that the job was accepted with.")
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
     report: QualityReport | None = Field(description="Quality of the result; null until all of it is planned.")
+    callback: CallbackRecord | None = Field(description="How its webhook fares; null until the job has ended.")
     links: JobLinks
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ray import serve
 
 from config import PipelineConfig
-from deployments.replica import Threads, assigned_device, claim_threads
+from deployments.replica import Room, Threads, assigned_device, claim_threads, stage_call
 from media.audio import extract_speech
 from media.decoder import Decoders, written_whole
 from media.probe import AudioInfo, probe_audio
@@ -32,12 +32,14 @@ class AudioFeatures:
     def __init__(self, config: PipelineConfig) -> None:
         """Load and warm the network and librosa, so that the first job does not pay for it."""
         self._config = config
+        self._room = Room()
         self._threads = Threads("AudioFeatures")
         self._decoders = Decoders(config.decoder)
         self._decoders.warm()
         self._features = SpeechFeatures(num_threads=claim_threads(), device=assigned_device())
         self._features.warm()
 
+    @stage_call
     async def prepare(self, audio: Path, speech: Path) -> PreparedSpeech:
         """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
 
@@ -57,6 +59,7 @@ class AudioFeatures:
         timeout_s = jobs.call_timeout_s(min(claimed, limits.max_audio_seconds))
         return await self._threads.run(partial(decode, timeout_s), timeout_s)
 
+    @stage_call
     async def extract(
         self, speech: Path, level: SpeechLevel, start_seconds: float, stop_seconds: float
     ) -> FeatureBlock:

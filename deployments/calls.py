@@ -1,30 +1,39 @@
 """One bounded, retried call from a deployment to another: the only way in which stages talk.
 
-Ray Serve neither bounds nor retries an accepted request. Here every call has a deadline, a full stage slows the
-caller down, a dead replica costs one more try, and a remote error arrives as the error that was raised.
+Ray Serve neither bounds nor retries an accepted request. Here a full stage slows the caller down and never fails it, a
+dead replica costs one more try, and a remote error arrives as the error that was raised.
+
+How long the work itself may take is kept by the replica that does it (`deployments.replica`), so that waiting for a
+busy stage does not count. A call whose replica died is sent again to run *alone*: whatever killed the replica, if it
+was this call, kills nobody else's work a second time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
-from deployments.metrics import timed_call
-from errors import LipwrightError, ReplicaLostError, StageTimeoutError
+from config import JobConfig
+from deployments import metrics
+from deployments.log_context import Work
+from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
 
 logger = logging.getLogger("ray.serve")
 
 Sent = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
 """What a handle returns: Serve types it as either, and `call_stage` awaits the unary one."""
 
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
+_MAX_LATE = 2  # a second try, in case that the machine was at fault; a third would only cost another replica
 
 
 @dataclass(frozen=True)
@@ -32,73 +41,110 @@ class CallBounds:
     """Bounds of one call.
 
     Attributes:
-        timeout_s: Wall clock for all tries together.
+        work_s: Wall clock of the work itself, as its replica keeps it.
         max_attempts: Tries that may end with a dead replica.
+        max_wait_s: Wall clock for finding room, all tries together.
     """
 
-    timeout_s: float
+    work_s: float
     max_attempts: int
+    max_wait_s: float
+
+    @classmethod
+    def of(cls, jobs: JobConfig, num_frames: int) -> CallBounds:
+        """The bounds of a call about so many frames."""
+        return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
 
 
-async def call_stage(stage: str, start: Callable[[], Sent], bounds: CallBounds) -> Any:
-    """Return the result of `start()`, which sends one request (or a chain of requests) and must be repeatable.
+class _Fate(Enum):
+    LOST = auto()  # its replica died
+    FULL = auto()  # there was no room
+    LATE = auto()  # the work passed its bound
+
+
+async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], bounds: CallBounds) -> Any:
+    """Return the result of `start(work)`, which sends one request (or a chain of them) and must be repeatable.
 
     Args:
-        stage: Name used in errors and logs.
-        start: Sends the request; called again for every try.
-        bounds: Deadline and number of tries.
+        stage: Name used in errors, logs and metrics.
+        work: What it is done for; each try gets it with its number.
+        start: Sends the request.
+        bounds: See `CallBounds`.
 
     Raises:
-        StageTimeoutError: The deadline passed; the request is cancelled.
+        StageTimeoutError: The work passed its bound twice, or no room was found in time.
         ReplicaLostError: Each of `bounds.max_attempts` tries ended with a dead replica.
-        LipwrightError: Whatever the stage raised.
+        LipwrightError: Whatever else the stage raised.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + bounds.timeout_s
-    lost = refused = 0
+    deadline = loop.time() + bounds.max_wait_s + bounds.max_attempts * bounds.work_s
+    counts = dict.fromkeys(_Fate, 0)
     while True:
-        response = start()
-        assert isinstance(response, Awaitable)
+        attempt = 1 + counts[_Fate.LOST] + counts[_Fate.LATE]
         try:
-            with timed_call(stage):
-                return await asyncio.wait_for(response, max(0.0, deadline - loop.time()))
+            return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
+        except (RayError, RayServeException, LipwrightError) as error:
+            cause = unwrapped(error)
+            fate = _fate(cause)
+            if fate is None:
+                raise cause from None
+        counts[fate] += 1
+        if fate is _Fate.LATE and counts[fate] >= _MAX_LATE:
+            raise cause
+        if fate is _Fate.LOST:
+            logger.warning("%s: replica lost (try %d of %d): %s", stage, counts[fate], bounds.max_attempts, cause)
+            if counts[fate] >= bounds.max_attempts:
+                raise ReplicaLostError(f"{stage}: the replica died in each of {counts[fate]} tries.") from cause
+        wait_s = min(_FIRST_WAIT_S * 2 ** (sum(counts.values()) - 1), _MAX_WAIT_S)
+        await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
+        if loop.time() >= deadline:
+            raise StageTimeoutError(f"{stage}: expected room within {bounds.max_wait_s:.0f} s, found a full stage.")
+
+
+async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s: float) -> Any:
+    """One try. The request is cancelled when it is late or not wanted any more."""
+    response = start(work)
+    assert isinstance(response, Awaitable)
+    with metrics.timed_call(stage):
+        try:
+            return await asyncio.wait_for(response, timeout_s)
         except asyncio.CancelledError:
             response.cancel()  # type: ignore[no-untyped-call]
             raise
         except TimeoutError as error:
-            if isinstance(error, LipwrightError):
-                raise _unwrapped(error) from None
+            if isinstance(error, LipwrightError | RayError):
+                raise  # the stage's own
             response.cancel()  # type: ignore[no-untyped-call]
-            message = f"{stage}: expected an answer within {bounds.timeout_s:.0f} s, found none"
-            raise StageTimeoutError(message) from None
-        except BackPressureError:
-            refused += 1
-        except (RayActorError, DeploymentUnavailableError, RayServeException) as error:
-            if isinstance(error, RayServeException) and not _upstream_died(error):
-                raise
-            lost += 1
-            logger.warning("%s: replica lost (try %d of %d): %s", stage, lost, bounds.max_attempts, error)
-            if lost >= bounds.max_attempts:
-                raise ReplicaLostError(f"{stage}: the replica died in each of {lost} tries") from error
-        except RayTaskError as error:
-            raise _unwrapped(error) from None
-        await asyncio.sleep(_BACKOFF_S[min(lost + refused, len(_BACKOFF_S)) - 1])
-        if loop.time() >= deadline:
-            raise StageTimeoutError(f"{stage}: expected room within {bounds.timeout_s:.0f} s, found a full stage")
+            raise StageTimeoutError(f"{stage}: expected an answer within {timeout_s:.0f} s, found none.") from None
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the error that a stage raised, without Ray's wrapper."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    return error
+
+
+def _fate(error: BaseException) -> _Fate | None:
+    """What an error means for the call; None when it is the stage's own answer."""
+    if isinstance(error, BackPressureError | CapacityError):
+        return _Fate.FULL
+    if isinstance(error, StageTimeoutError):
+        return _Fate.LATE
+    if isinstance(error, RayServeException):
+        return _Fate.LOST if _upstream_died(error) else None
+    # Whatever else Ray itself raises says that a process, a node or an object is gone.
+    is_lost = isinstance(error, RayError) and not isinstance(error, RayTaskError)
+    return _Fate.LOST if is_lost or isinstance(error, DeploymentUnavailableError | TaskCancelledError) else None
 
 
 def _upstream_died(error: RayServeException) -> bool:
     """True for the form in which the death of an earlier stage of a chain arrives."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, RayActorError | DeploymentUnavailableError):
+        if isinstance(cause, DeploymentUnavailableError) or (
+            isinstance(cause, RayError) and not isinstance(cause, RayTaskError)
+        ):
             return True
         cause = cause.__cause__
     return False
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """Return the error that the stage raised, without Ray's wrapper."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        error = error.cause
-    return error

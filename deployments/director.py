@@ -4,39 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.job_run import JobRun, JobServices
+from deployments import metrics
+from deployments.admission import AdmissionDesk
+from deployments.callbacks import Callbacks
+from deployments.housekeeping import Housekeeping
+from deployments.intake import Intake
+from deployments.job_run import JobServices
+from deployments.log_context import install_log_context
 from deployments.presenters import Presenters
+from deployments.scheduler import JobScheduler
+from deployments.service_status import ReplicaWatch, service_status
 from deployments.stages import Stages
-from errors import CancelledJobError, CapacityError, InputError, LipwrightError, OptionError, StateError
-from models.avatar import AVATAR_VERSION
+from errors import LipwrightError, StateError
 from models.engine import engine_names
-from models.face_choice import recorded_face
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
+    Admission,
+    AdmitRequest,
     AvatarRecord,
     AvatarRequest,
     AvatarStatus,
-    ErrorRecord,
     JobRecord,
     JobStatus,
-    Stage,
+    ServiceStatus,
     SubmitRequest,
-    UploadedFile,
-    avatar_key,
-    new_id,
-    utc_now,
 )
+from storage.webhook_secrets import webhook_secret
 
 logger = logging.getLogger("ray.serve")
+
+_LOOK_PERIOD_S = 5.0
 
 
 @serve.deployment
@@ -49,84 +55,68 @@ class Director:
         audio_features: DeploymentHandle[Any],
         landmark_generator: DeploymentHandle[Any],
         studio: DeploymentHandle[Any],
+        engines: tuple[str, ...] = engine_names(),
     ) -> None:
-        """Open the table and take up every unfinished job."""
-        self._config = config
+        """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
+        install_log_context()
         self._files = FileStore(config.data_dir)
         self._table = JobTable(self._files.table_path, self._announce)
+        self._table.claim()
         self._changed: dict[str, asyncio.Event] = {}
+        self._limits = config.jobs
         self._stages = Stages(config, audio_features, landmark_generator, studio)
         self._presenters = Presenters(config, self._stages, self._table, self._files)
-        self._services = JobServices(config, self._stages, self._presenters, self._table, self._files)
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._analyses: set[asyncio.Task[None]] = set()
-        self._files.sweep_uploads()
-        for job in self._table.unfinished_jobs():
-            self._table.update_job(job.id, status=JobStatus.QUEUED, stage=Stage.QUEUED)
+        services = JobServices(config, self._stages, self._presenters, self._table, self._files)
+        self._desk = AdmissionDesk(config, self._table, self._files)
+        self._intake = Intake(self._stages, self._table, self._files, self._desk, engines)
+        self._scheduler = JobScheduler(services)
+        self._replicas = ReplicaWatch()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         for avatar in self._table.list_avatars():
             if avatar.status is AvatarStatus.ANALYSING:
-                self._analyse(avatar.key)
-        self._start_jobs()
+                self._in_background(self._analyse(avatar.key))
+        self._scheduler.take_up()
+        housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
+        callbacks = Callbacks(config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner))
+        self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
 
-    async def admit(self) -> None:
-        """Say whether one more job would be accepted now.
+    async def check_health(self) -> None:
+        """Raise when another Director has taken over the table, or when one of the endless loops has ended."""
+        self._table.check_claim()
+        for loop in self._loops:
+            if loop.done():
+                raise LipwrightError(
+                    "A loop of the Director ended; a new Director starts it again."
+                ) from loop.exception()
 
-        Raises:
-            CapacityError: The queue is full.
-        """
-        num_queued = self._table.count_jobs(JobStatus.QUEUED)
-        limit = self._config.jobs.max_queued_jobs
-        if num_queued >= limit:
-            raise CapacityError(f"The queue is full: expected fewer than {limit} waiting jobs, found {num_queued}.", 5)
+    async def admit(self, request: AdmitRequest) -> Admission:
+        """Keep a place for one body; see `AdmissionDesk.admit`."""
+        return self._desk.admit(request)
+
+    async def release(self, admission_id: str) -> None:
+        """Give a place back that was not used."""
+        self._desk.release(admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
-        """Check the inputs, store the job for good and return its row.
-
-        Raises:
-            InputError: An input or an option cannot be used.
-            NotFoundError: There is no such avatar.
-            CapacityError: The queue is full.
-        """
-        await self.admit()
-        if request.options.engine not in engine_names():
-            raise OptionError(f"engine: expected one of {', '.join(engine_names())}, found {request.options.engine!r}")
-        face = recorded_face(request.options.face, _sha256(request.face_image))
-        audio = self._files.upload_path(request.audio.key)
-        video = self._files.upload_path(request.video.key) if request.video is not None else None
-        with _client_names(request.audio, request.video):
-            await self._stages.probe(video, audio)
-        await self._check_picture(request.face_image)
-        if request.video is not None:
-            key = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False).key
-        else:
-            key = self._speakable(request.avatar_id or "").key
-        job_id = new_id()
-        self._files.job_dir(job_id)
-        self._files.take_upload(request.audio.key, self._files.audio_path(job_id))
-        job = self._table.insert_job(
-            JobRecord(
-                id=job_id,
-                options=request.options.model_copy(update={"face": face}),
-                audio=request.audio,
-                video=request.video,
-                avatar_key=key,
-                owner=request.owner,
-                idempotency_key=request.idempotency_key,
-                callback_url=request.callback_url,
-                priority=request.priority,
-                created_at=utc_now(),
-            )
-        )
-        self._start_jobs()
+        """Check the inputs, store the job for good and return its row; see `Intake.job`."""
+        try:
+            with suppress(LookupError):
+                return self._table.get_job(request.job_id)
+            self._check_place(request.admission_id, request.owner)
+            job = await self._intake.job(request)
+        finally:
+            self._desk.release(request.admission_id)
+        self._scheduler.start_waiting()
         return self._table.get_job(job.id)
 
-    async def get_job(self, job_id: str) -> JobRecord:
+    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""
-        return self._table.get_job(job_id)
+        return self._table.get_job(job_id, owner)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None) -> list[JobRecord]:
+    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """Return the newest jobs, optionally of one status."""
-        return self._table.list_jobs(limit, status)
+        return self._table.list_jobs(limit, status, owner)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
@@ -141,51 +131,45 @@ class Director:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), left_s)
 
-    async def cancel_job(self, job_id: str) -> JobRecord:
+    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
-        error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
-        job = self._table.update_job(job_id, status=JobStatus.CANCELLED, error=error)
-        if (task := self._running.get(job_id)) is not None:
-            task.cancel()
-        elif job.status is JobStatus.CANCELLED:
-            self._files.delete_job(job_id)
-        return job
+        return self._scheduler.cancel(self._table.get_job(job_id, owner))
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Keep a presenter and analyse it in the background.
-
-        Raises:
-            InputError: The video or the face choice cannot be used.
-        """
-        face = recorded_face(request.face, _sha256(request.face_image))
-        with _client_names(request.video):
-            await self._stages.probe(self._files.upload_path(request.video.key), None)
-        await self._check_picture(request.face_image)
-        avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=True)
+        """Keep a presenter and analyse it in the background; see `Intake.avatar`."""
+        try:
+            self._check_place(request.admission_id, request.owner)
+            avatar = await self._intake.avatar(request)
+        finally:
+            self._desk.release(request.admission_id)
         if avatar.status is not AvatarStatus.READY:
-            self._analyse(avatar.key)
+            self._in_background(self._analyse(avatar.key))
         return avatar
 
-    async def get_avatar(self, avatar_id: str) -> AvatarRecord:
+    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one presenter, or raise NotFoundError."""
-        return self._table.get_avatar(avatar_id)
+        return self._table.get_avatar(avatar_id, owner)
 
-    async def list_avatars(self) -> list[AvatarRecord]:
+    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the presenters that callers asked to keep."""
-        return self._table.list_avatars()
+        return self._table.list_avatars(owner=owner)
 
-    async def delete_avatar(self, avatar_id: str) -> None:
+    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Forget a presenter.
 
         Raises:
             StateError: An unfinished job still needs it.
         """
-        avatar = self._table.get_avatar(avatar_id)
+        avatar = self._table.get_avatar(avatar_id, owner)
         users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
         if users:
             raise StateError(f"Avatar {avatar_id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
         self._table.delete_avatar(avatar.key)
         self._files.delete_avatar(avatar.key)
+
+    async def status(self) -> ServiceStatus:
+        """Say what waits, what runs, and how long a new job would wait."""
+        return service_status(self._desk, self._limits, self._files, await self._replicas.read())
 
     async def ready(self) -> bool:
         """True when every stage behind answers."""
@@ -196,112 +180,28 @@ class Director:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
-    def _speakable(self, avatar_id: str) -> AvatarRecord:
-        avatar = self._table.get_avatar(avatar_id)
-        if avatar.status is AvatarStatus.FAILED:
-            reason = avatar.error.message if avatar.error is not None else "unknown"
-            raise StateError(f"Avatar {avatar_id} cannot speak, its analysis failed: {reason}")
-        return avatar
+    def _check_place(self, admission_id: str | None, owner: str | None) -> None:
+        """Have a place for a body that comes without one: after a restart, or from a batch."""
+        if not self._desk.holds(admission_id):
+            self._desk.release(self._desk.admit(AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)).id)
 
-    async def _check_picture(self, picture: UploadedFile | None) -> None:
-        """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
-        if picture is not None:
-            with _client_names(picture):
-                await self._stages.probe(self._files.upload_path(picture.key), None)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    def _keep_source(
-        self, video: UploadedFile, whom: tuple[str, UploadedFile | None], owner: str | None, *, pinned: bool
-    ) -> AvatarRecord:
-        """Move uploads into the avatar of their content; a known source is dropped in favour of the kept one."""
-        face, picture = whom
-        key = avatar_key(video.sha256, face, AVATAR_VERSION)
-        known = self._table.find_avatar(key)
-        path = self._files.avatar_source_path(key)
-        if known is not None and path.is_file():
-            for upload in (video, picture):
-                if upload is not None:
-                    self._files.delete_upload(upload.key)
-            return self._table.update_avatar(key, pinned=known.pinned or pinned, last_used_at=utc_now())
-        self._files.avatar_dir(key)
-        self._files.take_upload(video.key, path)
-        if picture is not None:
-            self._files.take_upload(picture.key, self._files.avatar_face_path(key))
-        now = utc_now()
-        return self._table.put_avatar(
-            AvatarRecord(
-                key=key,
-                id=new_id(),
-                pinned=pinned,
-                owner=owner,
-                label=video.label,
-                face=face,
-                source_sha256=video.sha256,
-                created_at=now,
-                last_used_at=now,
-            )
-        )
-
-    def _start_jobs(self) -> None:
-        """Start waiting jobs in order while there is room."""
-        for job in self._table.queued_jobs():
-            if len(self._running) >= self._config.jobs.max_running_jobs:
-                return
-            if job.id not in self._running:
-                started = self._table.update_job(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
-                self._running[job.id] = asyncio.create_task(self._run(started))
-
-    async def _run(self, job: JobRecord) -> None:
-        """Run one job to its end, whatever that is; the only place where a job fails."""
-        try:
-            await JobRun(self._services, job).run()
-            self._table.update_job(job.id, status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
-        except asyncio.CancelledError:
-            logger.info("job %s stopped", job.id)
-        except Exception as error:
-            cause = _first_cause(error)
-            if not isinstance(cause, LipwrightError):
-                logger.exception("job %s failed", job.id, exc_info=error)
-                cause = LipwrightError(f"internal error: {type(cause).__name__}: {cause}")
-            self._table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(cause))
-            self._files.delete_segments(job.id)
-        finally:
-            self._running.pop(job.id, None)
-            # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
-            if self._table.get_job(job.id).status is JobStatus.CANCELLED:
-                self._files.delete_job(job.id)
-            self._start_jobs()
-
-    def _analyse(self, key: str) -> None:
-        async def analyse() -> None:
+    async def _analyse(self, key: str) -> None:
+        async with self._analysing:
             try:
                 await self._presenters.ensure(key, lambda share: None)
             except LipwrightError as error:
                 logger.warning("analysis of %s failed: %s", key, error)
 
-        task = asyncio.create_task(analyse())
-        self._analyses.add(task)
-        task.add_done_callback(self._analyses.discard)
-
-
-def _sha256(upload: UploadedFile | None) -> str | None:
-    return None if upload is None else upload.sha256
-
-
-@contextmanager
-def _client_names(*uploads: UploadedFile | None) -> Iterator[None]:
-    """Let errors inside the block name a file as its sender does."""
-    try:
-        yield
-    except InputError as error:
-        text = str(error)
-        for upload in uploads:
-            if upload is not None and upload.label:
-                text = text.replace(upload.key, upload.label)
-        raise type(error)(text) from None
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the first real error inside the groups that parallel segments raise."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    async def _look_after(self) -> None:
+        """Take up what fell out of hands, and tell how long the queue is."""
+        while True:
+            self._scheduler.take_up()
+            state = self._desk.state()
+            metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
+            await asyncio.sleep(_LOOK_PERIOD_S)

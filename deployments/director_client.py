@@ -6,68 +6,86 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from deployments.calls import unwrapped
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
-from storage.records import AvatarRecord, AvatarRequest, JobRecord, JobStatus, SubmitRequest
+from storage.records import (
+    Admission,
+    AdmitRequest,
+    AvatarRecord,
+    AvatarRequest,
+    JobRecord,
+    JobStatus,
+    ServiceStatus,
+    SubmitRequest,
+)
 
-_QUICK_S = 15.0  # a look into the table, with room for a Director that is just starting
-_PROBE_S = 60.0  # submitting opens and probes both files
-_READ_TRIES = 3
+_QUICK_S = 30.0  # a look into the table, with room for a Director that is just starting
+_PROBE_S = 120.0  # submitting opens and probes both files
+_TRIES = 4
+_PAUSE_S = 0.3
 
 
 class DirectorClient:
     """Implements `deployments.job_service.JobService` over `director`.
 
-    Calls that only read are sent again when the Director died under them; calls that change something are not.
+    A call whose Director died is sent again: each of them may be done twice without harm.
     """
 
     def __init__(self, director: DeploymentHandle[Any]) -> None:
         self._director = director
 
-    async def admit(self) -> None:
+    async def admit(self, request: AdmitRequest) -> Admission:
+        """See `JobService`; a place that a dead Director kept went with it."""
+        return await self._call("admit", request)  # type: ignore[no-any-return]
+
+    async def release(self, admission_id: str) -> None:
         """See `JobService`."""
-        await self._call("admit", tries=_READ_TRIES)
+        await self._call("release", admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
         """See `JobService`."""
         return await self._call("submit", request, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
 
-    async def get_job(self, job_id: str) -> JobRecord:
+    async def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
         """See `JobService`."""
-        return await self._call("get_job", job_id, tries=_READ_TRIES)  # type: ignore[no-any-return]
+        return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
 
-    async def list_jobs(self, limit: int, status: JobStatus | None) -> list[JobRecord]:
+    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None = None) -> list[JobRecord]:
         """See `JobService`."""
-        return await self._call("list_jobs", limit, status, tries=_READ_TRIES)  # type: ignore[no-any-return]
+        return await self._call("list_jobs", limit, status, owner)  # type: ignore[no-any-return]
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """See `JobService`."""
         arguments = (job_id, version, timeout_s)
-        bound_s = timeout_s + _QUICK_S
-        return await self._call("wait_job", *arguments, timeout_s=bound_s, tries=_READ_TRIES)  # type: ignore[no-any-return]
+        return await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S)  # type: ignore[no-any-return]
 
-    async def cancel_job(self, job_id: str) -> JobRecord:
-        """See `JobService`; cancelling twice is harmless, so it is sent again like a read."""
-        return await self._call("cancel_job", job_id, tries=_READ_TRIES)  # type: ignore[no-any-return]
+    async def cancel_job(self, job_id: str, owner: str | None = None) -> JobRecord:
+        """See `JobService`."""
+        return await self._call("cancel_job", job_id, owner)  # type: ignore[no-any-return]
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """See `JobService`."""
         return await self._call("create_avatar", request, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
 
-    async def get_avatar(self, avatar_id: str) -> AvatarRecord:
+    async def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
         """See `JobService`."""
-        return await self._call("get_avatar", avatar_id, tries=_READ_TRIES)  # type: ignore[no-any-return]
+        return await self._call("get_avatar", avatar_id, owner)  # type: ignore[no-any-return]
 
-    async def list_avatars(self) -> list[AvatarRecord]:
+    async def list_avatars(self, owner: str | None = None) -> list[AvatarRecord]:
         """See `JobService`."""
-        return await self._call("list_avatars", tries=_READ_TRIES)  # type: ignore[no-any-return]
+        return await self._call("list_avatars", owner)  # type: ignore[no-any-return]
 
-    async def delete_avatar(self, avatar_id: str) -> None:
+    async def delete_avatar(self, avatar_id: str, owner: str | None = None) -> None:
         """See `JobService`."""
-        await self._call("delete_avatar", avatar_id)
+        await self._call("delete_avatar", avatar_id, owner)
+
+    async def status(self) -> ServiceStatus:
+        """See `JobService`."""
+        return await self._call("status")  # type: ignore[no-any-return]
 
     async def ready(self) -> bool:
         """See `JobService`; a Director that cannot be reached is not ready."""
@@ -76,9 +94,9 @@ class DirectorClient:
         except LipwrightError:
             return False
 
-    async def _call(self, method: str, *arguments: object, timeout_s: float = _QUICK_S, tries: int = 1) -> Any:
+    async def _call(self, method: str, *arguments: object, timeout_s: float = _QUICK_S) -> Any:
         send: Callable[..., Any] = getattr(self._director, method).remote
-        for left in reversed(range(tries)):
+        for left in reversed(range(_TRIES)):
             response = send(*arguments)
             try:
                 return await asyncio.wait_for(response, timeout_s)
@@ -86,25 +104,22 @@ class DirectorClient:
                 response.cancel()
                 raise
             except RayTaskError as error:
-                raise _cause(error) from None
+                raise _ours(unwrapped(error)) from None
             except TimeoutError:
                 response.cancel()
                 raise StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.") from None
             except BackPressureError as error:
-                raise CapacityError("The service has too many requests at once.", error.retry_after_s or 1.0) from error
+                raise _ours(error) from error
             except DeploymentUnavailableError as error:
                 raise ReplicaLostError("The service is not deployed at the moment.") from error
-            except RayActorError as error:
+            except RayError as error:
                 if not left:
                     raise ReplicaLostError("The service is restarting; the request was not answered.") from error
+            await asyncio.sleep(_PAUSE_S)
         raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _cause(error: RayTaskError) -> BaseException:
-    """The exception that was raised over there, without Ray's wrapper and its traceback text."""
-    cause: BaseException = error
-    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
-        cause = cause.cause
-    if isinstance(cause, BackPressureError):
-        return CapacityError("The service has too many requests at once.", cause.retry_after_s or 1.0)
-    return cause
+def _ours(error: BaseException) -> BaseException:
+    if isinstance(error, BackPressureError):
+        return CapacityError("The service has too many requests at once.", error.retry_after_s or 1.0)
+    return error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ray import serve
 
 from config import PipelineConfig
-from deployments.replica import Threads, assigned_device, claim_threads
+from deployments.replica import Room, Threads, assigned_device, claim_threads, stage_call
 from media.frame_memory import keep_freed_buffers
 from media.stop import Stop
 from models.engine import ENGINES, Engine, EngineMaker, make_engine
@@ -24,12 +24,14 @@ class FaceSynthesis:
         keep_freed_buffers()
         self._jobs = config.jobs
         self._num_threads, self._device = claim_threads(), assigned_device()
+        self._room = Room()
         self._threads = Threads("FaceSynthesis")
         self._makers = engines
         self._engines: dict[str, Engine] = {}
         self._loading = threading.Lock()
         self._engine(config.engine)
 
+    @stage_call
     async def synthesize(self, engine: str, chunk: FaceChunk) -> FacePatches:
         """Return one finished patch for each face crop of `chunk`.
 

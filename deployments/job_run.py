@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import PipelineConfig
+from deployments import metrics
 from deployments.audio_features import PreparedSpeech
 from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
+from deployments.log_context import Work
 from deployments.presenters import Presenters
 from deployments.segments import Block, Segment, plan_blocks
 from deployments.stages import Stages
@@ -45,6 +47,7 @@ class JobRun:
         """Plan nothing yet: `run` does the work and may be cancelled anywhere."""
         self._services = services
         self._job = job
+        self._work = Work(job.id)
         self._num_frames = 0
         self._num_done = 0
 
@@ -54,13 +57,15 @@ class JobRun:
         Raises:
             LipwrightError: Why the job cannot be done.
         """
-        job, files, stages = self._job, self._services.files, self._services.stages
+        job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
+        if job.report is not None and files.result_path(job.id).is_file():
+            return  # an earlier run put the whole file there, and ended before it could say so
         files.job_dir(job.id)
         self._enter(Stage.LISTENING)
         audio, speech = files.audio_path(job.id), files.speech_path(job.id)
-        probed = await stages.probe(None, audio)
+        probed = await stages.probe(work, None, audio)
         assert probed.audio is not None
-        prepared = await stages.prepare_speech(audio, speech, probed.audio.duration_seconds)
+        prepared = await stages.prepare_speech(work, audio, speech, probed.audio.duration_seconds)
 
         self._enter(Stage.ANALYSING)
         source = await self._services.presenters.ensure(job.avatar_key, self._report_analysis)
@@ -74,8 +79,7 @@ class JobRun:
 
         self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
-        await stages.join(paths, audio, files.result_path(job.id), source, self._num_frames)
-        files.delete_segments(job.id)
+        await stages.join(work, paths, audio, files.result_path(job.id), source, self._num_frames)
 
     async def _render(
         self, blocks: list[Block], source: SourceVideo, speech: Path, prepared: PreparedSpeech
@@ -116,7 +120,7 @@ class JobRun:
                 block.stop - block.start,
                 self._job.options.loop,
             )
-            return asyncio.create_task(self._services.stages.generate(speech, prepared, request, state))
+            return asyncio.create_task(self._services.stages.generate(self._work, speech, prepared, request, state))
 
         ahead = begin(0, None)
         try:
@@ -134,7 +138,8 @@ class JobRun:
         services, job = self._services, self._job
         try:
             avatar_dir = services.files.avatar_dir(job.avatar_key)
-            payload = await services.stages.render(avatar_dir, source, drive, job.options.engine)
+            work = self._work._replace(segment=segment.number)
+            payload = await services.stages.render(work, avatar_dir, source, drive, job.options.engine)
             await asyncio.to_thread(services.files.write_segment, job.id, segment.number, payload)
         finally:
             window.release()
@@ -148,6 +153,7 @@ class JobRun:
                 num_bytes=len(payload),
             )
         )
+        metrics.frames_rendered(segment.stop - segment.start)
         self._count(segment.stop - segment.start)
 
     def _finished_segments(self, blocks: list[Block]) -> dict[int, SegmentRecord]:
@@ -173,6 +179,5 @@ class JobRun:
         self._num_done += num_frames
         begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
         share = self._num_done / max(1, self._num_frames)
-        self._services.table.update_job(
-            self._job.id, num_frames_done=self._num_done, progress=begin + (end - begin) * share
-        )
+        progress = begin + (end - begin) * share
+        self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, attempts=0)

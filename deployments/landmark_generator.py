@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
-from deployments.replica import Loaded, Threads, assigned_device, claim_threads
+from deployments.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
 from media.decoder import Decoders
 from media.decoder_reader import DecoderReader, FrameSettings
 from media.playback import Loop, source_index
@@ -86,12 +86,14 @@ class LandmarkGenerator:
         self._num_threads = num_threads
         self._tracker = FaceTracker(num_threads=num_threads, device=device)
         self._speech_to_mouth = SpeechToMouth(num_threads=num_threads, device=device)
+        self._room = Room()
         self._threads = Threads("LandmarkGenerator")
         self._decoders = Decoders(config.decoder)
         self._decoders.warm()
         self._readers: Loaded[tuple[Path, int], DecoderReader] = Loaded(4, DecoderReader.close)
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
+    @stage_call
     async def track(
         self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None
     ) -> Tracked:
@@ -118,6 +120,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
+    @stage_call
     async def reference(self, picture: Path) -> FaceChoice:
         """Return the choice of the person whom a picture shows.
 
@@ -136,6 +139,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
+    @stage_call
     async def build_avatar(
         self, source: SourceVideo, chunks: Sequence[RawLandmarks], speech: FeatureBlock | None, avatar_dir: Path
     ) -> bool:
@@ -160,6 +164,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
+    @stage_call
     async def generate(self, features: FeatureBlock, request: BlockRequest, state: PathState | None) -> GeneratedBlock:
         """Return the target landmarks and exemplars of one block of output frames."""
 

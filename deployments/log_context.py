@@ -23,13 +23,22 @@ class Work(NamedTuple):
     Attributes:
         job_id: The job, or the avatar that is analysed.
         segment: Number of the segment, where the request is about one.
+        attempt: Number of the try, from 1; later ones run alone in their replica (`deployments.replica.Room`).
     """
 
     job_id: str
     segment: int | None = None
+    attempt: int = 1
 
 
 _work: ContextVar[Work | None] = ContextVar("lipwright_work", default=None)
+
+
+def current_work() -> Work:
+    """What the present request is done for."""
+    work = _work.get()
+    assert work is not None, "a stage was called outside `working_on`"
+    return work
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from config import PipelineConfig
 from deployments.landmark_generator import SourceVideo
+from deployments.log_context import Work
 from deployments.stages import Stages
 from errors import LipwrightError
 from models.avatar import Avatar
@@ -65,7 +66,7 @@ class Presenters:
 
     async def _source(self, key: str) -> SourceVideo:
         path = self._files.avatar_source_path(key)
-        probed = await self._stages.probe(path, None)
+        probed = await self._stages.probe(Work(key), path, None)
         assert probed.video is not None
         return SourceVideo(path, probed.video)
 
@@ -93,13 +94,14 @@ class Presenters:
         self.sweep()
 
     async def _build(self, record: AvatarRecord, source: SourceVideo) -> bool:
+        work = Work(record.key)
         choice = await self._choice(record)
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
         chunks: list[RawLandmarks] = []
         state: TrackState | None = None
         for start in range(0, num_frames, step):
             stop = min(start + step, num_frames)
-            raw, state = await self._stages.track(source, choice, start, stop, state)
+            raw, state = await self._stages.track(work, source, choice, start, stop, state)
             chunks.append(raw)
             for report in list(self._progress.get(record.key, ())):
                 report(0.9 * stop / num_frames)
@@ -107,13 +109,13 @@ class Presenters:
         own_sound = None
         if source.info.has_audio:
             speech = avatar_dir / "speech.npy"
-            prepared = await self._stages.prepare_speech(source.path, speech, source.info.duration_seconds)
+            prepared = await self._stages.prepare_speech(work, source.path, speech, source.info.duration_seconds)
             own_sound = (speech, prepared)
-        return await self._stages.build_avatar(source, chunks, own_sound, avatar_dir)
+        return await self._stages.build_avatar(work, source, chunks, own_sound, avatar_dir)
 
     async def _choice(self, record: AvatarRecord) -> FaceChoice:
         if is_reference(record.face):
-            return await self._stages.reference(self._files.avatar_face_path(record.key))
+            return await self._stages.reference(Work(record.key), self._files.avatar_face_path(record.key))
         return FaceChoice.parse(record.face)
 
     def sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""What a replica knows of itself: its threads, its device, and how it runs blocking work."""
+"""What a replica knows of itself: its device, who is at work in it, and how it runs blocking work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 import cv2
 import ray
 
-from errors import StageTimeoutError
+from deployments.log_context import Work, install_log_context, working_on
+from errors import CapacityError, StageTimeoutError
 from media.stop import Stop
 
 Device = Literal["cpu", "cuda"]
 K = TypeVar("K")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
@@ -42,6 +44,73 @@ def assigned_device() -> Device:
     A replica with `num_gpus: 0` still sees the GPUs, so visibility says nothing.
     """
     return "cuda" if ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0 else "cpu"
+
+
+class Room:
+    """Who is at work in a replica: any number of calls, or one alone.
+
+    When a replica dies, each of its calls may be to blame. They are tried again alone, so that the one that is cannot
+    take innocent ones with it a second time. Who comes meanwhile is told that there is no room, and comes again.
+    """
+
+    def __init__(self) -> None:
+        """Have log lines of this replica say what they are about."""
+        install_log_context()
+        self._num_inside = 0
+        self._is_taken = False
+        self._left = asyncio.Event()
+
+    @asynccontextmanager
+    async def enter(self, work: Work) -> AsyncIterator[None]:
+        """Be at work for the block.
+
+        Raises:
+            CapacityError: Another call is here alone, or waits to be.
+        """
+        if self._is_taken:
+            raise CapacityError("One call runs alone in this replica.", 1.0)
+        with working_on(work):
+            if work.attempt > 1:
+                async with self._alone():
+                    yield
+                return
+            self._num_inside += 1
+            try:
+                yield
+            finally:
+                self._num_inside -= 1
+                self._left.set()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        self._is_taken = True
+        try:
+            while self._num_inside:  # each of them is bounded by its own work
+                self._left.clear()
+                await self._left.wait()
+            yield
+        finally:
+            self._is_taken = False
+
+
+class _HasRoom(Protocol):
+    _room: Room
+
+
+S = TypeVar("S", bound=_HasRoom)
+
+
+def stage_call(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, Work, P], Coroutine[Any, Any, T]]:
+    """Make `method` of a deployment a call between stages: its first argument says what it is done for."""
+
+    async def call(self: S, work: Work, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._room.enter(work):
+            return await method(self, *args, **kwargs)
+
+    update_wrapper(call, method)
+    return call
 
 
 class Threads:

@@ -17,7 +17,8 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
-from deployments.replica import Loaded, Threads, claim_threads
+from deployments.log_context import Work, current_work
+from deployments.replica import Loaded, Room, Threads, claim_threads, stage_call
 from media.decoder import Decoders, written_whole
 from media.decoder_reader import DecoderReader, FrameSettings
 from media.frame_memory import return_freed_frames
@@ -55,12 +56,14 @@ class Studio:
         self._config = config
         self._face_synthesis = face_synthesis
         self._num_threads = claim_threads()
+        self._room = Room()
         self._threads = Threads("Studio")
         self._decoders = Decoders(config.decoder)
         self._decoders.warm()
         self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
 
+    @stage_call
     async def probe(self, video: Path | None, audio: Path | None) -> Probed:
         """Check inputs before anything is promised.
 
@@ -80,6 +83,7 @@ class Studio:
 
         return await self._threads.run(work, timeout_s)
 
+    @stage_call
     async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
         """Return one encoded segment: the frames of `drive`, with the faces of `engine`.
 
@@ -116,6 +120,7 @@ class Studio:
         self._avatars.put(avatar_dir, avatar)
         return segment
 
+    @stage_call
     async def join(
         self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
     ) -> None:
@@ -150,13 +155,14 @@ class Studio:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
 
     def _synthesize(self, engine: str, faces: FaceChunk) -> asyncio.Future[FacePatches]:
-        jobs = self._config.jobs
-        bounds = CallBounds(jobs.call_timeout_s(self._config.render.chunk_frames), jobs.max_attempts)
+        bounds = CallBounds.of(self._config.jobs, self._config.render.chunk_frames)
 
-        def start() -> Sent:
-            return self._face_synthesis.synthesize.remote(engine, faces)
+        def start(work: Work) -> Sent:
+            return self._face_synthesis.synthesize.remote(work, engine, faces)
 
-        return asyncio.ensure_future(call_stage("FaceSynthesis", start, bounds))
+        # Tries are counted for each chunk: that this segment is tried again says nothing of its chunks.
+        work = current_work()._replace(attempt=1)
+        return asyncio.ensure_future(call_stage("FaceSynthesis", work, start, bounds))
 
     async def _write_after(
         self,

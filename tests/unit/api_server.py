@@ -17,11 +17,15 @@ from errors import CapacityError, LipwrightError, OptionError
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
+    Admission,
+    AdmitRequest,
     AvatarRecord,
     AvatarRequest,
     ErrorRecord,
     JobRecord,
     JobStatus,
+    QueueStatus,
+    ServiceStatus,
     Stage,
     SubmitRequest,
     avatar_key,
@@ -40,21 +44,36 @@ class MemoryService:
         self.files = FileStore(root)
         self.table = JobTable(self.files.table_path)
         self.requests: list[SubmitRequest] = []
+        self.admitted: list[AdmitRequest] = []
+        self.places: set[str] = set()  # kept for bodies on their way
+        self.body_s = 60.0
         self.is_full = False
         self.is_ready = True
         self.is_broken = False
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
 
-    async def admit(self) -> None:
+    async def admit(self, request: AdmitRequest) -> Admission:
         if self.is_full:
             raise CapacityError("The queue is full.", 7.0)
+        self.admitted.append(request)
+        if request.idempotency_key is not None:
+            job = self.table.find_job(request.owner, request.idempotency_key)
+            if job is not None:
+                return Admission(id=new_id(), job=job)
+        place = Admission(id=new_id(), max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s)
+        self.places.add(place.id)
+        return place
+
+    async def release(self, admission_id: str) -> None:
+        self.places.discard(admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
         if request.options.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.requests.append(request)
-        job_id = new_id()
+        self.places.discard(request.admission_id or "")
+        job_id = request.job_id
         self.files.take_upload(request.audio.key, self.files.audio_path(job_id))
         key = avatar_key(request.video.sha256, request.options.face, "1") if request.video else "0" * 32
         job = self.table.insert_job(
@@ -64,6 +83,10 @@ class MemoryService:
                 audio=request.audio,
                 video=request.video,
                 avatar_key=key,
+                owner=request.owner,
+                idempotency_key=request.idempotency_key,
+                callback_url=request.callback_url,
+                priority=request.priority,
                 created_at=utc_now(),
             )
         )
@@ -71,13 +94,13 @@ class MemoryService:
             return self.fail(job_id, self.outcome)
         return self.finish(job_id) if self.outcome == "video" else job
 
-    async def get_job(self, job_id: str) -> JobRecord:
+    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         if self.is_broken:
             raise RuntimeError("secret of the inside")
-        return self.table.get_job(job_id)
+        return self.table.get_job(job_id, owner)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None) -> list[JobRecord]:
-        return self.table.list_jobs(limit, status)
+    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
+        return self.table.list_jobs(limit, status, owner)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -87,7 +110,8 @@ class MemoryService:
             await asyncio.sleep(0.01)
         return job
 
-    async def cancel_job(self, job_id: str) -> JobRecord:
+    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
+        self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
@@ -100,6 +124,7 @@ class MemoryService:
                 key=key,
                 id=new_id(),
                 pinned=True,
+                owner=request.owner,
                 label=request.video.label,
                 face=request.face,
                 source_sha256=request.video.sha256,
@@ -108,14 +133,33 @@ class MemoryService:
             )
         )
 
-    async def get_avatar(self, avatar_id: str) -> AvatarRecord:
-        return self.table.get_avatar(avatar_id)
+    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
+        return self.table.get_avatar(avatar_id, owner)
 
-    async def list_avatars(self) -> list[AvatarRecord]:
-        return self.table.list_avatars()
+    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
+        return self.table.list_avatars(owner=owner)
 
-    async def delete_avatar(self, avatar_id: str) -> None:
-        self.table.delete_avatar(self.table.get_avatar(avatar_id).key)
+    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
+        self.table.delete_avatar(self.table.get_avatar(avatar_id, owner).key)
+
+    async def status(self) -> ServiceStatus:
+        queue = QueueStatus(
+            num_queued=self.table.count_jobs(JobStatus.QUEUED),
+            num_arriving=len(self.places),
+            num_running=self.table.count_jobs(JobStatus.RUNNING),
+            max_queued=8,
+            max_running=1,
+            num_bytes=0,
+            max_bytes=8,
+        )
+        return ServiceStatus(
+            queue=queue,
+            estimated_wait_s=0,
+            seconds_per_second=1,
+            is_rate_measured=False,
+            free_disk_bytes=9,
+            replicas={},
+        )
 
     async def ready(self) -> bool:
         return self.is_ready

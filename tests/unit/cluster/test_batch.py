@@ -13,14 +13,16 @@ from cluster.manifest import Pair
 from errors import CapacityError, FaceNotFoundError, NotFoundError
 from storage.file_store import FileStore
 from storage.records import (
+    Admission,
+    AdmitRequest,
     AvatarRecord,
     AvatarRequest,
     ErrorRecord,
     JobRecord,
     JobStatus,
+    ServiceStatus,
     SubmitRequest,
     avatar_key,
-    new_id,
     utc_now,
 )
 
@@ -34,16 +36,19 @@ class LocalDirector:
         self.jobs: dict[str, JobRecord] = {}
         self.max_unfinished = 0
 
-    async def admit(self) -> None:
+    async def admit(self, request: AdmitRequest) -> Admission:
+        raise AssertionError("a batch has its files here and asks for no place")
+
+    async def release(self, admission_id: str) -> None:
+        raise AssertionError("a batch has no place to give back")
+
+    async def submit(self, request: SubmitRequest) -> JobRecord:
         if self._num_refusals:
             self._num_refusals -= 1
             raise CapacityError("full", 0.01)
-
-    async def submit(self, request: SubmitRequest) -> JobRecord:
-        await self.admit()
         assert request.video is not None
         job = JobRecord(
-            id=new_id(),
+            id=request.job_id,
             options=request.options,
             audio=request.audio,
             avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
@@ -56,12 +61,12 @@ class LocalDirector:
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
         return job
 
-    async def get_job(self, job_id: str) -> JobRecord:
+    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         if job_id not in self.jobs:
             raise NotFoundError(f"There is no job {job_id}.")
         return self.jobs[job_id]
 
-    async def list_jobs(self, limit: int, status: JobStatus | None) -> list[JobRecord]:
+    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         return [job for job in self.jobs.values() if status in (None, job.status)][:limit]
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
@@ -76,20 +81,23 @@ class LocalDirector:
         self._files.result_path(job_id).write_bytes(speech)
         return self._change(job_id, status=JobStatus.SUCCEEDED, report={"warnings": ["as made"]})
 
-    async def cancel_job(self, job_id: str) -> JobRecord:
+    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         return self._change(job_id, status=JobStatus.CANCELLED)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         raise NotFoundError("no avatars here")
 
-    async def get_avatar(self, avatar_id: str) -> AvatarRecord:
+    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         raise NotFoundError("no avatars here")
 
-    async def list_avatars(self) -> list[AvatarRecord]:
+    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         return []
 
-    async def delete_avatar(self, avatar_id: str) -> None:
+    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         raise NotFoundError("no avatars here")
+
+    async def status(self) -> ServiceStatus:
+        raise NotFoundError("nothing to tell")
 
     async def ready(self) -> bool:
         return True

@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from deployments.calls import CallBounds, call_stage
-from errors import MediaError, ReplicaLostError, StageTimeoutError
+from deployments.log_context import Work
+from errors import CapacityError, MediaError, ReplicaLostError, StageTimeoutError
 
 
 class Response:
@@ -42,55 +43,94 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return outcome
 
 
-def call(outcomes: list[Callable[[], Any] | None], bounds: CallBounds) -> tuple[Any, list[Response]]:
-    sent: list[Response] = []
+WORK = Work("job")
 
-    def start() -> Any:
+
+def bounds(max_attempts: int = 3, work_s: float = 5.0, max_wait_s: float = 5.0) -> CallBounds:
+    return CallBounds(work_s, max_attempts, max_wait_s)
+
+
+def call(outcomes: list[Callable[[], Any] | None], limits: CallBounds) -> tuple[Any, list[Response], list[int]]:
+    """The result, the requests that were sent, and the number of the try that each was told."""
+    sent: list[Response] = []
+    tries: list[int] = []
+
+    def start(work: Work) -> Any:
         sent.append(Response(outcomes[min(len(sent), len(outcomes) - 1)]))
+        tries.append(work.attempt)
         return sent[-1]
 
-    return asyncio.run(call_stage("Stage", start, bounds)), sent
+    return asyncio.run(call_stage("Stage", WORK, start, limits)), sent, tries
 
 
-def test_a_dead_replica_costs_one_more_try() -> None:
-    result, sent = call([raising(ActorDiedError()), lambda: 7], CallBounds(5.0, 3))
+def wrapped(cause: Exception) -> Callable[[], Any]:
+    return raising(RayTaskError("render", "traceback", cause).as_instanceof_cause())
+
+
+def test_a_dead_replica_costs_one_more_try_alone() -> None:
+    result, _, tries = call([raising(ActorDiedError()), lambda: 7], bounds())
     assert result == 7
-    assert len(sent) == 2
+    assert tries == [1, 2]
 
 
 def test_tries_are_bounded() -> None:
     with pytest.raises(ReplicaLostError, match="Stage.*3 tries"):
-        call([raising(ActorDiedError())], CallBounds(5.0, 3))
+        call([raising(ActorDiedError())], bounds(3))
 
 
-def test_a_full_stage_slows_down_and_does_not_fail() -> None:
-    full = raising(BackPressureError(num_queued_requests=1, max_queued_requests=1))
-    result, sent = call([full, full, full, full, lambda: "done"], CallBounds(10.0, 1))
+def test_a_lost_object_is_a_lost_try() -> None:
+    result, sent, _ = call([raising(ObjectLostError("00" * 28, None, "")), lambda: 7], bounds())
+    assert (result, len(sent)) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        raising(BackPressureError(num_queued_requests=1, max_queued_requests=1)),
+        wrapped(CapacityError("One call runs alone in this replica.", 1.0)),
+    ],
+)
+def test_a_full_stage_slows_down_and_does_not_fail(full: Callable[[], Any]) -> None:
+    result, _, tries = call([full, full, full, full, lambda: "done"], bounds(1, 0.1, 20.0))
     assert result == "done"
-    assert len(sent) == 5
+    assert tries == [1] * 5, "waiting is no failure"
 
 
-def test_a_hung_stage_ends_in_time_and_is_cancelled() -> None:
+def test_waiting_for_room_is_bounded() -> None:
+    full = raising(BackPressureError(num_queued_requests=1, max_queued_requests=1))
+    with pytest.raises(StageTimeoutError, match="full stage"):
+        call([full], bounds(1, 0.1, 0.2))
+
+
+def test_work_that_is_late_twice_fails() -> None:
+    late = wrapped(StageTimeoutError("FaceSynthesis: expected the work done in 8 s, found no end"))
+    result, _, tries = call([late, lambda: 7], bounds())
+    assert (result, tries) == (7, [1, 2])
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+        call([late], bounds(6))
+
+
+def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
     sent: list[Response] = []
 
-    def start() -> Any:
+    def start(work: Work) -> Any:
         sent.append(Response(None))
         return sent[-1]
 
     with pytest.raises(StageTimeoutError, match="Stage"):
-        asyncio.run(call_stage("Stage", start, CallBounds(0.1, 3)))
+        asyncio.run(call_stage("Stage", WORK, start, bounds(1, 0.1, 0.1)))
     assert sent[0].cancelled
 
 
 def test_cancelling_the_caller_cancels_the_request() -> None:
     sent: list[Response] = []
 
-    def start() -> Any:
+    def start(work: Work) -> Any:
         sent.append(Response(None))
         return sent[-1]
 
     async def cancel_soon() -> None:
-        task = asyncio.create_task(call_stage("Stage", start, CallBounds(30.0, 3)))
+        task = asyncio.create_task(call_stage("Stage", WORK, start, bounds(3, 30.0)))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -102,7 +142,8 @@ def test_cancelling_the_caller_cancels_the_request() -> None:
 
 def test_the_error_of_the_stage_arrives_as_itself() -> None:
     cause = MediaError("clip.mp4: expected a video stream, found none")
-    wrapped = RayTaskError("render", "traceback", cause).as_instanceof_cause()
     with pytest.raises(MediaError, match=r"clip\.mp4") as caught:
-        call([raising(wrapped)], CallBounds(5.0, 3))
+        call([wrapped(cause)], bounds())
     assert type(caught.value) is MediaError
+    with pytest.raises(ZeroDivisionError):
+        call([wrapped(ZeroDivisionError("float division by zero"))], bounds())

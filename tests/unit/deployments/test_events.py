@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deployments.events import job_events
-from storage.records import JobOptions, JobStatus, SubmitRequest
+from storage.records import JobOptions, JobStatus, SubmitRequest, new_id
 from tests.unit.api_server import MemoryService, serving
 
 
@@ -30,7 +30,7 @@ def http(service: MemoryService) -> Iterator[httpx.Client]:
 def _request(service: MemoryService) -> SubmitRequest:
     writer = service.files.new_upload("a.wav")
     writer.write(b"sound")
-    return SubmitRequest(audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
+    return SubmitRequest(job_id=new_id(), audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
 
 
 def _parse(text: str) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) ->
         second = await service.submit(_request(service))
         stream = job_events(service, second, 0, "", ping_s=0.05)
         pieces = [await anext(stream) for _ in range(3)]
-        await service.cancel_job(first.id)
+        await service.cancel_job(first.id, None)
         pieces += [await anext(stream)]
         service.table.update_job(second.id, status=JobStatus.CANCELLED)
         return pieces + [piece async for piece in stream]

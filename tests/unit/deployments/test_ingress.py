@@ -239,7 +239,7 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)
     assert submit["security"] == [{"HTTPBearer": []}]
-    assert set(submit["responses"]) == {"202", "404", "409", "413", "422", "429", "503", "504"}
+    assert set(submit["responses"]) == {"202", "401", "403", "404", "409", "413", "422", "429", "503", "504", "507"}
     assert "application/problem+json" in submit["responses"]["429"]["content"]
     page = http.get("/docs")
     assert page.status_code == 200

@@ -16,6 +16,7 @@ from config import PipelineConfig, RenderConfig
 from deployments.audio_features import PreparedSpeech
 from deployments.job_run import JobRun, JobServices
 from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
+from deployments.log_context import Work
 from deployments.presenters import Presenters
 from deployments.stages import Stages
 from deployments.studio import Probed
@@ -63,25 +64,28 @@ class MemoryStages(Stages):
 
     make_segment: Callable[[int], bytes]
 
-    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
         return Probed(None, AUDIO)
 
-    async def prepare_speech(self, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
         return PreparedSpeech(AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
     async def generate(
-        self, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
+        self, work: Work, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
     ) -> GeneratedBlock:
         num, stop = request.num_frames, request.first_frame + request.num_frames
         arrays = {field.name: np.zeros(num, np.float32) for field in fields(Drive) if field.name != "first_frame"}
         drive = Drive(first_frame=request.first_frame, **arrays)  # type: ignore[arg-type]
         return GeneratedBlock(drive, None, measures_of(request.first_frame, stop))
 
-    async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
+    async def render(self, work: Work, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
         return self.make_segment(drive.first_frame)
 
-    async def join(self, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int) -> None:
+    async def join(
+        self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
         assert num_frames == 175
+        await asyncio.to_thread(out.write_bytes, b"whole")
 
 
 class KnownPresenter(Presenters):
@@ -153,3 +157,15 @@ def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTabl
     assert min(made) >= 90, "finished segments are not made again"
     other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
     assert resumed == run(other, table, tmp_path, goes_on)
+
+
+def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
+    job: JobRecord, table: JobTable, tmp_path: Path
+) -> None:
+    run(job, table, tmp_path, lambda first: b"segment")
+    assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
+
+    def never(first: int) -> bytes:
+        raise AssertionError("a segment was made again")
+
+    run(table.get_job(job.id), table, tmp_path, never)

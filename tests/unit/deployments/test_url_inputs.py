@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -18,8 +18,8 @@ from config import MediaLimits, NetworkConfig, PipelineConfig
 from deployments import problem
 from deployments.api_forms import FormDesk
 from deployments.api_models import JobForm
-from deployments.job_service import JobService
 from storage.file_store import FileStore
+from storage.records import Admission
 from tests.unit.net.web import Send, Web, answer, canary, serving
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -28,11 +28,8 @@ MAX_BYTES = 300_000
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=1, stall_timeout_s=0.5)
 
 
-class OpenDoor:
-    """Admits everybody; no test here goes further than the form."""
-
-    async def admit(self, *about: object) -> None:
-        return None
+PLACE = Admission(id="0", max_bytes=MAX_BYTES, timeout_s=60.0)
+NO_SERVICE: Any = None  # no test here goes further than the form
 
 
 class Desk:
@@ -41,12 +38,12 @@ class Desk:
     def __init__(self, root: Path, network: NetworkConfig) -> None:
         self.root = root
         config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
-        desk = FormDesk(cast(JobService, OpenDoor()), FileStore(root), config)
+        desk = FormDesk(NO_SERVICE, FileStore(root), config)
         app = FastAPI()
         problem.install(app)
 
         async def take(request: Request) -> dict[str, Any]:
-            async with desk.receive(request, JobForm) as form:
+            async with desk.receive(request, JobForm, PLACE) as form:
                 return form.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])

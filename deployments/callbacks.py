@@ -1,0 +1,91 @@
+"""Webhooks: a finished job's `callback_url` is told, signed, again and again until it takes the news or time is up.
+
+What is due stands in the job table, so it goes on after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from config import NetworkConfig
+from deployments import metrics
+from deployments.api_models import JobView
+from deployments.log_context import Work, working_on
+from errors import LipwrightError, NotFoundError, UrlRefusedError
+from net.webhook import deliver, retry_delay_s
+from storage.job_table import JobTable
+from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
+
+logger = logging.getLogger("ray.serve")
+
+_MAX_UNDER_WAY = 8
+_PERIOD_S = 2.0
+
+
+class Callbacks:
+    """Delivers the webhooks of one table; lives in the Director."""
+
+    def __init__(self, network: NetworkConfig, table: JobTable, secret_of: Callable[[str | None], str]) -> None:
+        """`secret_of` gives the signing secret of a job's owner."""
+        self._network = network
+        self._table = table
+        self._secret_of = secret_of
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Deliver for ever what is due."""
+        while True:
+            for callback in self._table.pending_callbacks(_MAX_UNDER_WAY * 2):
+                is_due = callback.next_at <= utc_now() and callback.job_id not in self._under_way
+                if is_due and len(self._under_way) < _MAX_UNDER_WAY:
+                    self._under_way[callback.job_id] = asyncio.create_task(self._try(callback))
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _try(self, callback: CallbackRecord) -> None:
+        with working_on(Work(callback.job_id)):
+            try:
+                job = self._table.get_job(callback.job_id)
+                await self._deliver(job)
+                metrics.callback_tried("delivered")
+                self._record(callback, CallbackStatus.DELIVERED, None)
+            except NotFoundError:
+                return  # swept meanwhile, and its webhook with it
+            except UrlRefusedError as error:
+                metrics.callback_tried("refused")
+                self._record(callback, CallbackStatus.FAILED, error)
+            except LipwrightError as error:
+                is_last = callback.attempts + 1 >= self._network.max_callback_attempts
+                metrics.callback_tried("given_up" if is_last else "retried")
+                self._record(callback, CallbackStatus.FAILED if is_last else CallbackStatus.PENDING, error)
+            finally:
+                self._under_way.pop(callback.job_id, None)
+
+    async def _deliver(self, job: JobRecord) -> None:
+        assert job.callback_url is not None
+        event = {
+            "type": f"job.{job.status.value}",
+            "timestamp": (job.finished_at or utc_now()).isoformat(),
+            "data": JobView.of(job, "").model_dump(mode="json"),
+        }
+        payload = json.dumps(event, ensure_ascii=False).encode()
+        # The event's id is that of the job: a receiver that hears it twice knows it by that.
+        await deliver(job.callback_url, self._secret_of(job.owner), job.id, payload, self._network)
+
+    def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
+        attempts = callback.attempts + 1
+        if error is not None:
+            logger.warning("webhook: try %d failed: %s", attempts, error)
+        wait = timedelta(seconds=retry_delay_s(attempts))
+        self._table.put_callback(
+            CallbackRecord(
+                job_id=callback.job_id,
+                status=status,
+                attempts=attempts,
+                next_at=utc_now() + wait,
+                error=None if error is None else str(error),
+            )
+        )

@@ -1,0 +1,110 @@
+"""Jobs by the dozen: submit, wait, and look at what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a job is made of."""
+
+    video: bytes
+    audio: bytes
+
+
+class Caller:
+    """A client that comes again when the line breaks, as a careful one does."""
+
+    def __init__(self, url: str, patience_s: float = 60.0) -> None:
+        self.url = url
+        self._patience_s = patience_s
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request, sent again while the service cannot be reached or says that it is restarting."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                answer = httpx.request(method, f"{self.url}{path}", timeout=30, trust_env=False, **options)
+                if answer.status_code < 500 or time.monotonic() > deadline:
+                    return answer
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
+
+    def submit(self, pair: Pair, key: str | None = None, **fields: str) -> httpx.Response:
+        """Send a job; with an idempotency key it may be sent again without harm."""
+        files = {"video": ("face.jpg", pair.video), "audio": ("speech.wav", pair.audio)}
+        headers = {"Idempotency-Key": key} if key else {}
+        return self.request("POST", "/v1/jobs", files=files, data=fields, headers=headers)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The job as it is now."""
+        return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())
+
+    def wait(self, job_ids: Iterable[str], timeout_s: float) -> dict[str, dict[str, Any]]:
+        """All jobs once each is final."""
+        deadline = time.monotonic() + timeout_s
+        waiting, final = set(job_ids), {}
+        while waiting:
+            for job_id in list(waiting):
+                job = self.job(job_id)
+                if job["status"] in FINAL:
+                    final[job_id] = job
+                    waiting.discard(job_id)
+            assert not waiting or time.monotonic() < deadline, f"after {timeout_s} s: {len(waiting)} jobs not final"
+            time.sleep(0.2)
+        return final
+
+    def video(self, job_id: str) -> bytes:
+        """The finished video."""
+        return self.request("GET", f"/v1/jobs/{job_id}/video").raise_for_status().content
+
+
+def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int = 8) -> list[httpx.Response]:
+    """Send all pairs, several at a time; answers in order."""
+    with ThreadPoolExecutor(num_at_once) as pool:
+        return list(pool.map(lambda item: caller.submit(item[1], key=f"job-{item[0]}"), enumerate(pairs)))
+
+
+def digest(video: bytes) -> str:
+    """Short name of these bytes."""
+    return hashlib.sha256(video).hexdigest()[:16]
+
+
+def num_frames(video: bytes) -> int:
+    """Frames in the file."""
+    with av.open(io.BytesIO(video), "r") as container:
+        return len(list(container.decode(video=0)))
+
+
+class ResultWatch:
+    """Sees each result file appear, and whether one is ever written again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._jobs = data_dir / "jobs"
+        self._seen: dict[str, set[tuple[int, int]]] = {}
+
+    def look(self) -> None:
+        """Note the results of now."""
+        for path in self._jobs.glob("*/result.mp4"):
+            status = path.stat()
+            self._seen.setdefault(path.parent.name, set()).add((status.st_ino, status.st_mtime_ns))
+
+    def num_writings(self) -> Counter[int]:
+        """How many results were written how often."""
+        return Counter(len(times) for times in self._seen.values())

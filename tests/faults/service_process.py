@@ -1,0 +1,122 @@
+"""The service as a process of its own, which a test may kill: all at once, or one replica after the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from service import default_config_path, free_port
+
+REPO_ROOT = Path(__file__).resolve().parents[2]
+START_S = 120.0
+KINDS = ("Ingress", "Director", "AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
+
+
+def config_with(folder: Path, **arguments: dict[str, Any]) -> Path:
+    """This machine's Serve config with some sections of its `args:` changed, as a new file in `folder`."""
+    config = yaml.safe_load(default_config_path().read_text(encoding="utf-8"))
+    known = config["applications"][0]["args"]
+    for section, fields in arguments.items():
+        known[section] = {**known.get(section, {}), **fields}
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+class ServiceProcess:
+    """`lipwright serve` on a free loopback port."""
+
+    def __init__(self, data_dir: Path, config: Path | None = None, options: tuple[str, ...] = ()) -> None:
+        self._command = [sys.executable, "-m", "cli", "serve", "--data-dir", str(data_dir), *options]
+        if config is not None:
+            self._command += ["--config", str(config)]
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until every stage answers."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [*self._command, "--port", str(port)], cwd=REPO_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + START_S
+        while not _answers(f"{self.url}/readyz"):
+            assert self._process.poll() is None, "the service ended while it started"
+            assert time.monotonic() < deadline, f"not ready in {START_S:.0f} s"
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(60)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the service: the command, Ray's own, the replicas and what they started."""
+        assert self._process is not None
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        return []
+
+    def kill_everything(self) -> int:
+        """SIGKILL to every process at once; returns how many there were."""
+        processes = self.processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)  # so that none sees another die
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=20)
+        return len(processes)
+
+    def replicas(self, kind: str) -> list[psutil.Process]:
+        """The processes of one deployment's replicas."""
+        return [process for process in self.processes() if f":{kind}" in _title(process)]
+
+
+@contextmanager
+def served(data_dir: Path, config: Path | None = None, options: tuple[str, ...] = ()) -> Iterator[ServiceProcess]:
+    """A running service for the block; nothing of it is left behind."""
+    service = ServiceProcess(data_dir, config, options)
+    try:
+        service.start()
+        yield service
+        service.stop()
+    finally:
+        service.kill_everything()
+
+
+def open_files(processes: list[psutil.Process]) -> int:
+    """File handles of all these processes together."""
+    total = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
+            total += len(os.listdir(f"/proc/{process.pid}/fd"))
+    return total
+
+
+def _title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        title = " ".join(process.cmdline())
+        return title if title.startswith("ray::ServeReplica") else ""
+    return ""
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    return False

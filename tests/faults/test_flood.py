@@ -1,0 +1,78 @@
+"""Two hundred submissions at once on a queue of twenty."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.load import Caller, Pair, submit_all
+from tests.faults.service_process import config_with, served
+
+NUM_SUBMISSIONS, NUM_QUEUED = 200, 20
+
+
+class HealthProbe:
+    """Asks /healthz ten times a second and notes how long each answer takes."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, trust_env=False, timeout=10)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.seconds: list[float] = []
+
+    def __enter__(self) -> HealthProbe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            started = time.perf_counter()
+            self._client.get("/healthz").raise_for_status()
+            self.seconds.append(time.perf_counter() - started)
+
+    def percentile(self, share: float) -> float:
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+@pytest.mark.timeout(400)
+def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: Path, portrait_pair: Pair) -> None:
+    config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED})
+    with served(tmp_path / "data", config) as service:
+        caller = Caller(service.url)
+        warm = caller.submit(portrait_pair).json()["id"]
+        caller.wait([warm], 60)
+        with HealthProbe(service.url) as health:
+            started = time.monotonic()
+            answers = submit_all(caller, [portrait_pair] * NUM_SUBMISSIONS, num_at_once=24)
+            sent_s = time.monotonic() - started
+            accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+            final = caller.wait(accepted, 240)
+            took_s = time.monotonic() - started
+        statuses = Counter(answer.status_code for answer in answers)
+        p50, p99 = health.percentile(0.5) * 1000, health.percentile(0.99) * 1000
+        print(
+            f"\nflood: {dict(statuses)} in {sent_s:.1f} s, all accepted done after {took_s:.1f} s; "
+            f"healthz p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(health.seconds)}"
+        )
+        assert set(statuses) == {202, 429}
+        assert len(accepted) >= NUM_QUEUED
+        assert Counter(job["status"] for job in final.values()) == {"succeeded": len(accepted)}
+        for answer in answers:
+            if answer.status_code == 429:
+                assert 1 <= int(answer.headers["retry-after"]) <= 120
+                assert answer.json()["code"] == "over_capacity"
+        assert p99 < 100
+        status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
+        assert (status["queue"]["num_queued"], status["queue"]["num_arriving"]) == (0, 0)
+        assert status["is_rate_measured"]

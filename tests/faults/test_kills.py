@@ -1,0 +1,84 @@
+"""Replicas die under the work: every result is there, whole, and equal to that of a quiet run."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames, submit_all
+from tests.faults.service_process import KINDS, ServiceProcess, served
+
+PERIOD_S = 3.0
+# The whole of it takes minutes: `make test-faults` runs 30 jobs, the ordinary suite fewer.
+NUM_JOBS = 30 if os.environ.get("LIPWRIGHT_ENDURANCE") == "1" else 8
+
+
+class Killer:
+    """Kills a random replica every few seconds, each kind in turn, until the block ends."""
+
+    def __init__(self, service: ServiceProcess, watch: ResultWatch, seed: int = 1) -> None:
+        self._service, self._watch = service, watch
+        self._random = random.Random(seed)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.killed: Counter[str] = Counter()
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)
+
+    def _run(self) -> None:
+        next_at = time.monotonic() + PERIOD_S
+        turn: list[str] = []
+        while not self._stop.wait(0.05):
+            self._watch.look()
+            if time.monotonic() < next_at:
+                continue
+            next_at += PERIOD_S
+            turn = turn or self._random.sample(KINDS, len(KINDS))
+            if replicas := self._service.replicas(turn[-1]):
+                self._random.choice(replicas).kill()
+                self.killed[turn.pop()] += 1
+
+
+@pytest.mark.timeout(1500)
+def test_results_are_those_of_a_quiet_run(tmp_path: Path, portrait_pair: Pair, presenter_pair: Pair) -> None:
+    pairs = [(portrait_pair, presenter_pair)[number % 2] for number in range(NUM_JOBS)]
+    with served(tmp_path / "data") as service:
+        caller = Caller(service.url)
+        quiet: dict[Pair, str] = {}
+        frames: dict[Pair, int] = {}
+        for pair in (portrait_pair, presenter_pair):
+            job_id = caller.submit(pair).json()["id"]
+            job = caller.wait([job_id], 60)[job_id]
+            video = caller.video(job_id)
+            quiet[pair], frames[pair] = digest(video), num_frames(video)
+            assert frames[pair] == job["num_frames"]
+        watch = ResultWatch(tmp_path / "data")
+        started = time.monotonic()
+        with Killer(service, watch) as killer:
+            answers = submit_all(caller, pairs, num_at_once=4)
+            assert Counter(answer.status_code for answer in answers) == {202: NUM_JOBS}
+            ids = [answer.json()["id"] for answer in answers]
+            assert len(set(ids)) == NUM_JOBS
+            final = caller.wait(ids, 1200)
+        took_s = time.monotonic() - started
+        print(f"\nkills: {NUM_JOBS} jobs in {took_s:.1f} s under {dict(killer.killed)}")
+        failed = {job_id: job["error"] for job_id, job in final.items() if job["status"] != "succeeded"}
+        assert not failed
+        for job_id, pair in zip(ids, pairs, strict=True):
+            video = caller.video(job_id)
+            assert (num_frames(video), digest(video)) == (frames[pair], quiet[pair])
+        watch.look()
+        assert set(watch.num_writings()) == {1}, "no job was run to the end twice"
+        assert sum(killer.killed.values()) >= 3

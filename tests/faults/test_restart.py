@@ -1,0 +1,70 @@
+"""SIGKILL to everything in the middle of ten jobs, and a new start on the same data folder."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.load import Caller, Pair, digest, num_frames
+from tests.faults.service_process import served
+
+NUM_JOBS = 10
+
+
+@pytest.mark.timeout(400)
+def test_ten_jobs_survive_the_death_of_everything(tmp_path: Path, presenter_pair: Pair, portrait_pair: Pair) -> None:
+    data_dir = tmp_path / "data"
+    pairs = [(presenter_pair, portrait_pair)[number % 3 == 2] for number in range(NUM_JOBS)]
+    with served(data_dir) as service:
+        caller = Caller(service.url)
+        quiet: dict[Pair, str] = {}
+        for pair in (presenter_pair, portrait_pair):
+            job_id = caller.submit(pair).json()["id"]
+            caller.wait([job_id], 60)
+            quiet[pair] = digest(caller.video(job_id))
+        ids = [caller.submit(pair, key=f"k{number}").json()["id"] for number, pair in enumerate(pairs)]
+        deadline = time.monotonic() + 60
+        while not (made := _segments(data_dir)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        num_killed = service.kill_everything()
+    made = _segments(data_dir)
+    started = time.monotonic()
+    with served(data_dir) as service:
+        ready_s = time.monotonic() - started
+        caller = Caller(service.url)
+        again = caller.submit(pairs[0], key="k0")
+        assert again.json()["id"] == ids[0], "the same key is the same job, also after a restart"
+        kept: set[tuple[str, int]] = set()
+        waiting = set(ids)
+        deadline = time.monotonic() + 200
+        while waiting:
+            kept |= _segments(data_dir) & made
+            waiting -= {job_id for job_id in waiting if caller.job(job_id)["status"] not in ("queued", "running")}
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        took_s = time.monotonic() - started - ready_s
+        final = {job_id: caller.job(job_id) for job_id in ids}
+        assert Counter(job["status"] for job in final.values()) == {"succeeded": NUM_JOBS}
+        for job_id, pair in zip(ids, pairs, strict=True):
+            video = caller.video(job_id)
+            assert (num_frames(video), digest(video)) == (final[job_id]["num_frames"], quiet[pair])
+    print(
+        f"\nrestart: {num_killed} processes killed, ready after {ready_s:.1f} s, jobs done {took_s:.1f} s later; "
+        f"{len(kept)} of {len(made)} finished segments reused"
+    )
+    assert made and kept == made, "segments that were finished are not made again"
+
+
+def _segments(data_dir: Path) -> set[tuple[str, int]]:
+    """Path and time of every finished segment."""
+    found = set()
+    for path in data_dir.glob("jobs/*/segments/*.mp4"):
+        try:
+            found.add((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:
+            continue
+    return found
