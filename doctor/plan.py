@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError
-from service import default_config_path, local_config
+from service import default_config_path, local_config, settings_of
 
 _SERVE_PORT: Final = 8000  # Ray Serve's own default
 _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an actor of Serve
@@ -63,10 +62,9 @@ def make_plan(question: Question) -> Plan:
     path = question.config or default_config_path()
     config = local_config(path, question.host or "", question.port or 0, question.data_dir)
     written = yaml.safe_load(path.read_text(encoding="utf-8")).get("http_options", {})
-    application = config["applications"][0]
+    pipeline = settings_of(config)
     try:
-        pipeline = PipelineConfig.model_validate(application.get("args", {}))
-        deployments = [(_num_replicas(each), each) for each in application.get("deployments", [])]
+        deployments = [(_num_replicas(each), each) for each in config["applications"][0].get("deployments", [])]
         return Plan(
             config_path=path,
             pipeline=pipeline,
@@ -77,7 +75,7 @@ def make_plan(question: Question) -> Plan:
             in_flight_bytes=_in_flight_bytes(pipeline, deployments),
             object_store_bytes=question.object_store_bytes,
         )
-    except (ValidationError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: expected a Serve config of Lipwright, found: {error}") from error
 
 
