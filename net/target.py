@@ -106,7 +106,7 @@ class Target:
 
     def _text(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}"
+        port = "" if self.port == _DEFAULT_PORTS.get(self.scheme, 0) else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path.decode('ascii')}"
 
 
