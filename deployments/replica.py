@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial, update_wrapper
+from queue import SimpleQueue
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 import cv2
@@ -127,6 +128,7 @@ class Threads:
     def __init__(self, stage: str, max_unwind_s: float = 10.0) -> None:
         self._stage = stage
         self._max_unwind_s = max_unwind_s
+        self._workers = _Workers()
         self._deadlines: dict[asyncio.Future[Any], float] = {}  # of work that has not come back; monotonic clock
 
     async def run(self, work: Callable[[Stop], T], timeout_s: float) -> T:
@@ -140,7 +142,7 @@ class Threads:
             Exception: Whatever `work` raised.
         """
         stop = Stop()
-        done = _in_thread(partial(work, stop))
+        done = self._workers.start(partial(work, stop))
         self._deadlines[done] = time.monotonic() + timeout_s
         done.add_done_callback(self._came_back)
         try:
@@ -169,26 +171,45 @@ class Threads:
         done.exception()  # nobody may be left to look at it
 
 
-def _in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Run `work` in a thread of its own, in this request's context.
+class _Workers:
+    """Threads that are used again: what libraries keep for each thread is kept once, not once a request.
 
-    A pool would let work that hangs take the place of work that does not, and would wait for it at exit.
+    Not `ThreadPoolExecutor`: there, work that hangs takes the place of work that does not, and is waited for at exit.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-    context = contextvars.copy_context()
 
-    def run() -> None:
-        settle: Callable[[], None]
-        try:
-            settle = partial(done.set_result, context.run(work))
-        except BaseException as error:
-            settle = partial(done.set_exception, error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle)
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
 
-    threading.Thread(target=run, daemon=True).start()
-    return done
+    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `work` in an idle thread or a new one, in this request's context."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+        inbox = self._idle.pop() if self._idle else self._new_thread()
+
+        def run() -> None:
+            settle: Callable[[], None]
+            try:
+                settle = partial(done.set_result, context.run(work))
+            except BaseException as error:
+                settle = partial(done.set_exception, error)
+            self._idle.append(inbox)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+        inbox.put(run)
+        return done
+
+    def _new_thread(self) -> SimpleQueue[Callable[[], None]]:
+        inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+        def serve() -> None:
+            while True:
+                # No name for it: it would hold frames until the next work comes.
+                inbox.get()()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return inbox
 
 
 class Loaded(Generic[K, T]):

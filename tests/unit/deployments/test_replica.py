@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,33 @@ def test_results_errors_and_the_requests_context_pass_through() -> None:
         threads.check()
 
     asyncio.run(run())
+
+
+def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event) -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        used = {await threads.run(lambda stop: threading.get_ident(), 5) for _ in range(20)}
+        assert len(used) == 1
+        with pytest.raises(StageTimeoutError):
+            await threads.run(lambda stop: hung.wait(), 0.1)
+        assert await threads.run(lambda stop: threading.get_ident(), 5) not in used
+
+    asyncio.run(run())
+
+
+def test_nothing_of_finished_work_is_held() -> None:
+    class Frames:
+        pass
+
+    async def run() -> weakref.ref[Frames]:
+        frames = Frames()
+        await Threads("Studio").run(partial(lambda frames, stop: None, frames), 5)
+        return weakref.ref(frames)
+
+    held = asyncio.run(run())
+    gc.collect()
+    assert held() is None
 
 
 def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
