@@ -145,6 +145,9 @@ def running_service(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
     # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
+    # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
+    # for the room that it takes.
+    os.environ.setdefault("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1")
     if "ray" not in sys.modules:
         # Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics
         # among them; on, as it is on Linux, all of them listen on every address.

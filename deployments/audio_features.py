@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ray import serve
 
 from config import PipelineConfig
+from deployments import metrics
 from deployments.replica import Room, Threads, assigned_device, claim_threads, stage_call
 from media.audio import extract_speech
 from media.decoder import Decoders, written_whole
@@ -34,7 +35,7 @@ class AudioFeatures:
         self._config = config
         self._room = Room()
         self._threads = Threads("AudioFeatures")
-        self._decoders = Decoders(config.decoder)
+        self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._features = SpeechFeatures(num_threads=claim_threads(), device=assigned_device())
         self._features.warm()

@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.api import make_app
 from deployments.director_client import DirectorClient
+from deployments.log_context import install_log_context
 from storage.file_store import FileStore
 
 
@@ -20,6 +21,7 @@ class Ingress:
     """Takes uploads and requests in and hands jobs to the Director; each replica builds its own app."""
 
     def __init__(self, config: PipelineConfig, director: DeploymentHandle[Any]) -> None:
+        install_log_context()
         self._config = config
         self._director = director
 

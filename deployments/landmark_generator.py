@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
+from deployments import metrics
 from deployments.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
 from media.decoder import Decoders
 from media.decoder_reader import DecoderReader, FrameSettings
@@ -88,7 +89,7 @@ class LandmarkGenerator:
         self._speech_to_mouth = SpeechToMouth(num_threads=num_threads, device=device)
         self._room = Room()
         self._threads = Threads("LandmarkGenerator")
-        self._decoders = Decoders(config.decoder)
+        self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._readers: Loaded[tuple[Path, int], DecoderReader] = Loaded(4, DecoderReader.close)
         self._avatars: Loaded[Path, Avatar] = Loaded(8)

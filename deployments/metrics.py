@@ -22,6 +22,7 @@ from ray.serve import metrics as serve_metrics
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from errors import LipwrightError
+from media.decoder import DecoderDeath
 
 # Upper ends of buckets, seconds: a call of a few frames, a segment, a long join, a job that waits for its turn.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -32,9 +33,6 @@ CallOutcome = Literal["ok", "lost", "full", "timeout", "cancelled", "error"]
 
 CallbackOutcome = Literal["delivered", "retried", "given_up", "refused"]
 """`refused`: the URL is not allowed, so nothing was sent."""
-
-DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
-"""Why a decoder process ended before its answer."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ _STAGE_CALLS = _Histogram(
 )
 _CALLBACKS = _Counter("lipwright_callbacks", "Tries of webhooks, by how they ended.", ("outcome",))
 _UPLOADED = _Counter("lipwright_uploaded_bytes", "Bytes taken from clients, refused uploads included.")
-_FETCHED = _Counter("lipwright_fetched_bytes", "Bytes fetched from URL inputs, failed fetches included.")
+_FETCHED = _Counter("lipwright_fetched_bytes", "Bytes of URL inputs that came whole.")
 _FETCHES = _Counter("lipwright_fetches", "URL inputs, by `ok` or the code of the problem.", ("outcome",))
 _DECODER_DEATHS = _Counter("lipwright_decoder_deaths", "Decoder processes that died, by cause.", ("cause",))
 _FREE_DISK = _Gauge("lipwright_free_disk_bytes", "Free space of the data folder's file system.")

@@ -15,6 +15,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
+from deployments import metrics
 from deployments.calls import CallBounds, Sent, call_stage
 from deployments.landmark_generator import SourceVideo
 from deployments.log_context import Work, current_work
@@ -35,7 +36,6 @@ from models.warp.cut import cut_faces
 
 T = TypeVar("T")
 
-_MAX_CHUNK_BYTES = 32 * 1024**2  # decoded frames of one chunk
 _MAX_IDLE_READERS = 2
 
 
@@ -58,7 +58,7 @@ class Studio:
         self._num_threads = claim_threads()
         self._room = Room()
         self._threads = Threads("Studio")
-        self._decoders = Decoders(config.decoder)
+        self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars: Loaded[Path, Avatar] = Loaded(8)
@@ -148,8 +148,8 @@ class Studio:
         return avatar.frames(DecoderReader(self._decoders, source.path, source.info, settings))
 
     def _chunk_frames(self, info: VideoInfo) -> int:
-        frame_bytes = info.width * info.height * 3 // 2
-        return max(4, min(self._config.render.chunk_frames, _MAX_CHUNK_BYTES // frame_bytes))
+        render, frame_bytes = self._config.render, info.width * info.height * 3 // 2
+        return max(4, min(render.chunk_frames, render.max_chunk_bytes // frame_bytes))
 
     async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))

@@ -18,6 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from deployments import metrics
 from deployments.form_parts import FormShape, Parts
 from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError
 from storage.file_store import FileStore, UploadWriter, clean_label
@@ -90,6 +91,8 @@ async def receive_form(
     except BaseException:
         form.discard()
         raise
+    finally:
+        metrics.bytes_uploaded(form.num_file_bytes)
 
 
 async def drain(request: Request) -> None:
@@ -156,6 +159,7 @@ class _FormReader:
         self._pending: list[tuple[UploadWriter, memoryview]] = []
         self._is_complete = False
         self.num_pending_bytes = 0
+        self.num_file_bytes = 0
 
     def callbacks(self) -> dict[str, Any]:
         """The callbacks of `MultipartParser`."""
@@ -228,6 +232,7 @@ class _FormReader:
             raise MediaLimitError(f"{part.name}: {part.file_name} has more than {self._max_file_bytes} bytes.")
         self._pending.append((part.writer, memoryview(piece)[start:end]))
         self.num_pending_bytes += end - start
+        self.num_file_bytes += end - start
 
     def _end_part(self) -> None:
         part = self._part

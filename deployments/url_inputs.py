@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deployments import metrics
 from deployments.form_parts import Parts
 from errors import InputError, MediaError
 from net.fetch import fetch
@@ -41,8 +42,13 @@ class UrlInputs:
             MediaError: It is empty.
         """
         for name, url in parts.urls.items():
-            with _named(name):
-                parts.files[name] = await self._fetch(url)
+            try:
+                with _named(name):
+                    parts.files[name] = await self._fetch(url)
+            except InputError as error:
+                metrics.url_fetched(0, error.code)
+                raise
+            metrics.url_fetched(parts.files[name].num_bytes, "ok")
 
     async def _fetch(self, url: str) -> UploadedFile:
         target = self._guard.check(url)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
@@ -34,6 +34,11 @@ _START: Final = "import sys; from media.nursery import main; main(int(sys.argv[1
 _END_S: Final = 5.0
 
 
+DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
+"""Why a decoder process ended before its answer."""
+OnDeath = Callable[[DecoderDeath], None]
+
+
 class LostDecoderError(Exception):
     """A decoder is gone for a reason that lies outside it: the same request to another one can succeed."""
 
@@ -45,12 +50,14 @@ class Decoder:
         channel: The connection with it.
         file: What it decodes; named in errors.
         config: Its bounds, named in errors.
+        on_death: Told why it ended before its answer.
     """
 
-    def __init__(self, channel: Channel, file: Path, config: DecoderConfig) -> None:
+    def __init__(self, channel: Channel, file: Path, config: DecoderConfig, on_death: OnDeath) -> None:
         self._channel = channel
         self._name = file.name
         self._config = config
+        self._on_death = on_death
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -86,6 +93,7 @@ class Decoder:
         try:
             message = self._channel.receive(timeout_s)
         except TimeoutError:
+            self._on_death("wall_time")
             self.close()
             raise StageTimeoutError(
                 f"{self._name}: expected it decoded within {timeout_s:.0f} s, found no end"
@@ -109,11 +117,14 @@ class Decoder:
         if exit_code in (0, -signal.SIGKILL):
             return LostDecoderError()
         if exit_code == OUT_OF_MEMORY:
+            self._on_death("memory")
             allowed = self._config.max_memory_bytes >> 20
             return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
         if exit_code == -signal.SIGXCPU:
+            self._on_death("cpu_time")
             return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
         if exit_code < 0:
+            self._on_death("crash")
             kind = signal.Signals(-exit_code).name
             return MediaError(
                 f"{self._name}: expected a file that can be decoded, found: the decoder crashed ({kind})."
@@ -124,8 +135,10 @@ class Decoder:
 class Decoders:
     """Makes decoder processes, from a nursery that is started when it is first needed. Thread-safe."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None) -> None:
+        """`on_death` is told why a decoder ended before its answer."""
         self._config = config
+        self._on_death = on_death
         self._lock = threading.Lock()
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -152,7 +165,7 @@ class Decoders:
         channel, theirs = Channel.pair()
         with theirs:
             self._fork(theirs)
-        decoder = Decoder(channel, file, self._config)
+        decoder = Decoder(channel, file, self._config, self._on_death)
         decoder.ask(Task(run, self._config.max_memory_bytes, self._config.max_file_bytes))
         return decoder
 

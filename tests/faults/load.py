@@ -52,6 +52,12 @@ class Caller:
         headers = {"Idempotency-Key": key} if key else {}
         return self.request("POST", "/v1/jobs", files=files, data=fields, headers=headers)
 
+    def accepted(self, pair: Pair, key: str | None = None, **fields: str) -> str:
+        """Send a job that has to be accepted, and return its id."""
+        answer = self.submit(pair, key, **fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""
         return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())

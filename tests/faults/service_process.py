@@ -41,6 +41,7 @@ class ServiceProcess:
         self._command = [sys.executable, "-m", "cli", "serve", "--data-dir", str(data_dir), *options]
         if config is not None:
             self._command += ["--config", str(config)]
+        self._log = data_dir.parent / "service.log"
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,12 +49,12 @@ class ServiceProcess:
         """Start it and wait until every stage answers."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            [*self._command, "--port", str(port)], cwd=REPO_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with self._log.open("ab") as log:
+            command = [*self._command, "--port", str(port)]
+            self._process = subprocess.Popen(command, cwd=REPO_ROOT, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_S
         while not _answers(f"{self.url}/readyz"):
-            assert self._process.poll() is None, "the service ended while it started"
+            assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
             assert time.monotonic() < deadline, f"not ready in {START_S:.0f} s"
             time.sleep(0.2)
 

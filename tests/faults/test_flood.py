@@ -50,7 +50,7 @@ def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: P
     config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED})
     with served(tmp_path / "data", config) as service:
         caller = Caller(service.url)
-        warm = caller.submit(portrait_pair).json()["id"]
+        warm = caller.accepted(portrait_pair)
         caller.wait([warm], 60)
         with HealthProbe(service.url) as health:
             started = time.monotonic()

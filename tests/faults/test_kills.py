@@ -59,7 +59,7 @@ def test_results_are_those_of_a_quiet_run(tmp_path: Path, portrait_pair: Pair, p
         quiet: dict[Pair, str] = {}
         frames: dict[Pair, int] = {}
         for pair in (portrait_pair, presenter_pair):
-            job_id = caller.submit(pair).json()["id"]
+            job_id = caller.accepted(pair)
             job = caller.wait([job_id], 60)[job_id]
             video = caller.video(job_id)
             quiet[pair], frames[pair] = digest(video), num_frames(video)

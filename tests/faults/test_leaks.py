@@ -159,7 +159,7 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
     config = config_with(tmp_path, jobs={"min_free_bytes": 2_000_000})
     with small_disk(tmp_path / "disk", 48) as disk, served(disk / "data", config) as service:
         caller = Caller(service.url)
-        first = caller.submit(portrait_pair).json()["id"]
+        first = caller.accepted(portrait_pair)
         assert caller.wait([first], 60)[first]["status"] == "succeeded"
         filler = disk / "filler"
         free = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["free_disk_bytes"]
@@ -172,12 +172,12 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
         filler.unlink()
         # Somebody else fills the disk under a running job: it fails by name, and the next one finds room again.
-        running = caller.submit(portrait_pair, loop="hold").json()["id"]
+        running = caller.accepted(portrait_pair, loop="hold")
         status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
         filler.write_bytes(bytes(status["free_disk_bytes"] - 4096))
         job = caller.wait([running], 60)[running]
         filler.unlink()
         print(f"\nfull disk: the running job ended as {job['status']}: {job['error']}")
         assert job["status"] == "succeeded" or job["error"]["code"] == "storage_full"
-        last = caller.submit(portrait_pair, loop="loop").json()["id"]
+        last = caller.accepted(portrait_pair, loop="loop")
         assert caller.wait([last], 60)[last]["status"] == "succeeded"

@@ -22,10 +22,10 @@ def test_ten_jobs_survive_the_death_of_everything(tmp_path: Path, presenter_pair
         caller = Caller(service.url)
         quiet: dict[Pair, str] = {}
         for pair in (presenter_pair, portrait_pair):
-            job_id = caller.submit(pair).json()["id"]
+            job_id = caller.accepted(pair)
             caller.wait([job_id], 60)
             quiet[pair] = digest(caller.video(job_id))
-        ids = [caller.submit(pair, key=f"k{number}").json()["id"] for number, pair in enumerate(pairs)]
+        ids = [caller.accepted(pair, key=f"k{number}") for number, pair in enumerate(pairs)]
         deadline = time.monotonic() + 60
         while not (made := _segments(data_dir)):
             assert time.monotonic() < deadline
