@@ -17,10 +17,10 @@ PORTRAIT := $(firstword $(wildcard samples/portrait.jpg samples/portrait.png))
 
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup demo serve test lint format bench quality clean
+.PHONY: help setup demo serve test test-faults lint format bench quality clean
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## make .venv with everything in it (only when pyproject.toml changed)
 
@@ -44,6 +44,9 @@ serve: setup  ## the API, until Ctrl-C
 
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest
+
+test-faults: setup  ## kill, flood and endure at full length (an hour on two cores)
+	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults
 
 lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 _CUDA_SKIPPED = pytest.StashKey[list[str]]()
+_ENDURANCE_SKIPPED = pytest.StashKey[list[str]]()
 
 
 def _has_cuda() -> bool:
@@ -24,8 +25,17 @@ def _has_cuda() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip `needs_cuda` tests on a machine without a GPU, or leave them to fail when FAIL_WITHOUT_CUDA=1."""
+    """Skip `needs_cuda` tests on a machine without a GPU, or leave them to fail when FAIL_WITHOUT_CUDA=1.
+
+    `endurance` tests are skipped unless LIPWRIGHT_ENDURANCE=1.
+    """
     config.stash[_CUDA_SKIPPED] = []
+    config.stash[_ENDURANCE_SKIPPED] = []
+    if os.environ.get("LIPWRIGHT_ENDURANCE") != "1":
+        for item in items:
+            if item.get_closest_marker("endurance"):
+                item.add_marker(pytest.mark.skip(reason="takes many minutes; run it with `make test-faults`"))
+                config.stash[_ENDURANCE_SKIPPED].append(item.nodeid)
     marked = [item for item in items if item.get_closest_marker("needs_cuda")]
     if not marked or os.environ.get("FAIL_WITHOUT_CUDA") == "1" or _has_cuda():
         return
@@ -41,9 +51,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say aloud how much of the GPU path was not tested."""
+    """Say aloud how much was not tested: the GPU path, and what takes many minutes."""
     if skipped := config.stash.get(_CUDA_SKIPPED, []):
         terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests need an NVIDIA GPU.", yellow=True)
+    if skipped := config.stash.get(_ENDURANCE_SKIPPED, []):
+        terminalreporter.write_line(
+            f"NOT TESTED: {len(skipped)} tests take many minutes; `make test-faults` runs them.", yellow=True
+        )
 
 
 @pytest.fixture(scope="session")
