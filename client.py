@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 _MAX_RECONNECTS = 10
+_MAX_SUBMIT_S = 1800.0  # how long a full service is asked again
 _MAX_FETCH_S = 3600.0  # the service's own bound of one request
 _FINAL = ("succeeded", "failed", "cancelled")
 
@@ -47,16 +49,33 @@ class Client:
     def submit(self, files: dict[str, Path], options: dict[str, str]) -> dict[str, Any]:
         """Send the files by field name, streamed from the disk, and return the job.
 
-        Files that `options` names by URL are fetched by the service before it answers.
+        Files that `options` names by URL are fetched by the service before it answers. A full service is asked again
+        when it says so, a broken line is mended; the idempotency key makes sure that only one job comes of it.
         """
+        headers = {"Idempotency-Key": uuid4().hex}
+        deadline = time.monotonic() + _MAX_SUBMIT_S
+        num_breaks = 0
+        while True:
+            try:
+                answer = self._post(files, options, headers)
+                wait_s = _wait_before_retry(answer)
+            except httpx.TransportError:
+                num_breaks += 1
+                if num_breaks > _MAX_RECONNECTS:
+                    raise
+                answer, wait_s = None, 0.5
+            if answer is not None and (wait_s is None or time.monotonic() + wait_s > deadline):
+                job: dict[str, Any] = _checked(answer).json()
+                return job
+            time.sleep(wait_s or 0.5)
+
+    def _post(self, files: dict[str, Path], options: dict[str, str], headers: dict[str, str]) -> httpx.Response:
         timeout = httpx.Timeout(30.0, read=_MAX_FETCH_S)
         if not files:
-            by_url: dict[str, Any] = self.request("POST", "/v1/jobs", json=options, timeout=timeout).json()
-            return by_url
+            return self._http.post("/v1/jobs", json=options, headers=headers, timeout=timeout)
         with contextlib.ExitStack() as opened:
             parts = {name: (path.name, opened.enter_context(path.open("rb"))) for name, path in files.items()}
-            job: dict[str, Any] = self.request("POST", "/v1/jobs", data=options, files=parts, timeout=timeout).json()
-            return job
+            return self._http.post("/v1/jobs", data=options, files=parts, headers=headers, timeout=timeout)
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
         """The job at every change until it is finished; goes on where it was when the line breaks."""
@@ -93,15 +112,30 @@ class Client:
             partial.unlink(missing_ok=True)
 
 
+def _wait_before_retry(answer: httpx.Response) -> float | None:
+    """Seconds after which the same submission may succeed; None when the answer stands."""
+    if answer.status_code not in (409, 429, 503) or not _problem(answer).get("retryable"):
+        return None
+    told = answer.headers.get("retry-after", "")
+    return float(told) if told.isdigit() else 1.0
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
+    """The problem document that an answer carries, or nothing."""
+    with contextlib.suppress(ValueError):
+        problem = answer.json()
+        return problem if isinstance(problem, dict) else {}
+    return {}
+
+
 def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.is_success:
         return answer
-    try:
-        problem = answer.json()
+    problem = _problem(answer)
+    if "code" in problem and "detail" in problem:
         raise ClientError(str(problem["code"]), str(problem["detail"]))
-    except (ValueError, KeyError, TypeError):
-        message = f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}."
-        raise ClientError("unexpected_answer", message) from None
+    message = f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}."
+    raise ClientError("unexpected_answer", message)
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:

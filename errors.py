@@ -12,6 +12,7 @@
     ├── ForbiddenError                   403  forbidden              known, but not allowed to do this
     ├── NotFoundError (LookupError)      404  not_found
     ├── StateError                       409  state_conflict         e.g. the video of a running job
+    │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
     ├── StorageFullError                 507  storage_full           retryable
@@ -111,6 +112,13 @@ class StateError(LipwrightError):
 
     status_code = 409
     code = "state_conflict"
+
+
+class InProgressError(StateError):
+    """The same submission, by its idempotency key, is being received at the moment."""
+
+    code = "request_in_progress"
+    retryable = True
 
 
 class CancelledJobError(LipwrightError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from config import PipelineConfig
-from errors import CapacityError, LipwrightError, StateError, StorageFullError
+from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from storage.file_store import FileStore
 from storage.job_forecast import Forecast, forecast
 from storage.job_table import JobTable
@@ -70,7 +70,7 @@ class AdmissionDesk:
         Raises:
             CapacityError: The queue is full, or the owner's share of it; says when to come again.
             StorageFullError: The disk would not hold the body.
-            StateError: Another body with this idempotency key is on its way.
+            InProgressError: Another body with this idempotency key is on its way.
         """
         self._drop_late()
         if request.idempotency_key is not None:
@@ -79,7 +79,7 @@ class AdmissionDesk:
             if any(
                 (k.owner, k.idempotency_key) == (request.owner, request.idempotency_key) for k in self._kept.values()
             ):
-                raise StateError("A request with this Idempotency-Key is being received at the moment.")
+                raise InProgressError("A request with this Idempotency-Key is being received at the moment.")
         num_bytes = self._room_for(request)
         timeout_s = _MIN_BODY_S + num_bytes / _MIN_BYTES_PER_SECOND
         place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=timeout_s)

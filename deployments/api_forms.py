@@ -48,7 +48,7 @@ class FormDesk:
         Raises:
             CapacityError: The service is full.
             StorageFullError: The disk would not hold it.
-            StateError: Another body with the same idempotency key is on its way.
+            InProgressError: Another body with the same idempotency key is on its way.
             OptionError: The idempotency key cannot be used.
         """
         try:

@@ -44,7 +44,8 @@ class MemoryService:
         self.files = FileStore(root)
         self.table = JobTable(self.files.table_path)
         self.requests: list[SubmitRequest] = []
-        self.admitted: list[AdmitRequest] = []
+        self.asked: list[AdmitRequest] = []
+        self.num_refusals = 0
         self.places: set[str] = set()  # kept for bodies on their way
         self.body_s = 60.0
         self.is_full = False
@@ -54,9 +55,10 @@ class MemoryService:
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        if self.is_full:
-            raise CapacityError("The queue is full.", 7.0)
-        self.admitted.append(request)
+        self.asked.append(request)
+        if self.is_full or self.num_refusals > 0:
+            self.num_refusals -= 1
+            raise CapacityError("The queue is full.", 7.0 if self.is_full else 1.0)
         if request.idempotency_key is not None:
             job = self.table.find_job(request.owner, request.idempotency_key)
             if job is not None:

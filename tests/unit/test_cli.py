@@ -198,3 +198,14 @@ def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, 
     assert copy.read_bytes() == VIDEO_BYTES
     missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", server)
     assert (missing.returncode, _error_line(missing).split(": ")[1]) == (1, "not_found")
+
+
+def test_a_full_service_is_asked_again_with_the_same_key(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    service.num_refusals = 2
+    done = _run(repo_root, "speak", *inputs, "--server", server)
+    assert done.returncode == 0, done.stderr
+    keys = [request.idempotency_key for request in service.asked]
+    assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]

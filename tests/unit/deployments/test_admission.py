@@ -10,7 +10,7 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from deployments.admission import AdmissionDesk
-from errors import CapacityError, StateError, StorageFullError
+from errors import CapacityError, InProgressError, StorageFullError
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AdmitRequest, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
@@ -119,7 +119,7 @@ def test_one_key_has_a_share_of_the_queue(place: Place) -> None:
 def test_an_idempotency_key_names_its_job(place: Place) -> None:
     first = place.desk.admit(asking(owner="a", idempotency_key="k"))
     assert first.job is None
-    with pytest.raises(StateError, match="being received"):
+    with pytest.raises(InProgressError, match="being received"):
         place.desk.admit(asking(owner="a", idempotency_key="k"))
     place.desk.admit(asking(owner="b", idempotency_key="k"))
     place.desk.release(first.id)
