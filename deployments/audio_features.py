@@ -67,7 +67,7 @@ class AudioFeatures:
         """Return the features of the half-open range [start_seconds, stop_seconds) of a prepared speech file."""
 
         def work(stop: Stop) -> FeatureBlock:
-            return self._features.extract(speech, level, start_seconds, stop_seconds)
+            return self._features.extract(speech, level, start_seconds, stop_seconds, stop.is_set)
 
         return await self._threads.run(work, self._config.jobs.call_timeout_s(stop_seconds - start_seconds))
 

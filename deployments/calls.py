@@ -29,8 +29,10 @@ from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeout
 
 logger = logging.getLogger("ray.serve")
 
-Sent = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
+Request = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
 """What a handle returns: Serve types it as either, and `call_stage` awaits the unary one."""
+Sent = Request | tuple[Request, ...]
+"""One request, or a chain of them: each takes the result of the one before, and the last gives the result."""
 
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
 _MAX_LATE = 2  # a second try, in case that the machine was at fault; a third would only cost another replica
@@ -68,7 +70,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
     Args:
         stage: Name used in errors, logs and metrics.
         work: What it is done for; each try gets it with its number.
-        start: Sends the request.
+        start: Sends the request. All of a chain are cancelled together: Serve cancels no request for another's sake.
         bounds: See `CallBounds`.
 
     Raises:
@@ -103,19 +105,26 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
 
 async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s: float) -> Any:
     """One try. The request is cancelled when it is late or not wanted any more."""
-    response = start(work)
+    sent = start(work)
+    requests = sent if isinstance(sent, tuple) else (sent,)
+    response = requests[-1]
     assert isinstance(response, Awaitable)
     with metrics.timed_call(stage):
         try:
             return await asyncio.wait_for(response, timeout_s)
         except asyncio.CancelledError:
-            response.cancel()  # type: ignore[no-untyped-call]
+            _cancel(requests)
             raise
         except TimeoutError as error:
             if isinstance(error, LipwrightError | RayError):
                 raise  # the stage's own
-            response.cancel()  # type: ignore[no-untyped-call]
+            _cancel(requests)
             raise StageTimeoutError(f"{stage}: expected an answer within {timeout_s:.0f} s, found none.") from None
+
+
+def _cancel(requests: tuple[Request, ...]) -> None:
+    for request in requests:
+        request.cancel()  # type: ignore[no-untyped-call]
 
 
 def unwrapped(error: BaseException) -> BaseException:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from config import PipelineConfig
 from deployments import metrics
@@ -140,7 +141,7 @@ class JobRun:
             avatar_dir = services.files.avatar_dir(job.avatar_key)
             work = self._work._replace(segment=segment.number)
             payload = await services.stages.render(work, avatar_dir, source, drive, job.options.engine)
-            await asyncio.to_thread(services.files.write_segment, job.id, segment.number, payload)
+            await _written(asyncio.to_thread(services.files.write_segment, job.id, segment.number, payload))
         finally:
             window.release()
         services.table.record_segment(
@@ -181,3 +182,13 @@ class JobRun:
         share = self._num_done / max(1, self._num_frames)
         progress = begin + (end - begin) * share
         self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, attempts=0)
+
+
+async def _written(writing: Coroutine[Any, Any, Path]) -> None:
+    """Wait for a thread that writes, also when cancelled: it would make anew what is removed after the run."""
+    done = asyncio.ensure_future(writing)
+    try:
+        await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise

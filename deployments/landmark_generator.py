@@ -116,7 +116,8 @@ class LandmarkGenerator:
             except BaseException:
                 reader.close()
                 raise
-            self._readers.put((source.path, stop), reader)
+            if not ended.is_set():  # which closed it
+                self._readers.put((source.path, stop), reader)
             return Tracked(raw, new_state)
 
         return await self._threads.run(work, timeout_s)

@@ -7,6 +7,7 @@ import contextvars
 import os
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial, update_wrapper
@@ -197,6 +198,8 @@ class _Workers:
             try:
                 settle = partial(done.set_result, context.run(work))
             except BaseException as error:
+                # Cycles of tracebacks would keep frames and open files until the next collection.
+                traceback.clear_frames(error.__traceback__)
                 settle = partial(done.set_exception, error)
             self._idle.append(inbox)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -79,12 +79,13 @@ class Stages:
         """See `LandmarkGenerator.build_avatar`; `speech` is the source's own prepared sound, if it has any."""
 
         def start(work: Work) -> Sent:
-            features = None
-            if speech is not None:
-                path, prepared = speech
-                seconds = min(source.info.duration_seconds, self.config.render.block_seconds * 2)
-                features = self.audio_features.extract.remote(work, path, prepared.level, 0.0, seconds)
-            return self.landmark_generator.build_avatar.remote(work, source, chunks, features, avatar_dir)
+            build = self.landmark_generator.build_avatar
+            if speech is None:
+                return build.remote(work, source, chunks, None, avatar_dir)
+            path, prepared = speech
+            seconds = min(source.info.duration_seconds, self.config.render.block_seconds * 2)
+            features = self.audio_features.extract.remote(work, path, prepared.level, 0.0, seconds)
+            return features, build.remote(work, source, chunks, features, avatar_dir)
 
         talks: bool = await self._call("LandmarkGenerator.build_avatar", work, source.info.num_frames, start)
         return talks
@@ -99,7 +100,7 @@ class Stages:
 
         def start(work: Work) -> Sent:
             features = self.audio_features.extract.remote(work, speech, prepared.level, start_seconds, stop_seconds)
-            return self.landmark_generator.generate.remote(work, features, request, state)
+            return features, self.landmark_generator.generate.remote(work, features, request, state)
 
         block: GeneratedBlock = await self._call("LandmarkGenerator.generate", work, request.num_frames, start)
         return block

@@ -7,6 +7,7 @@ surroundings: the rows of a block equal those of a run over the whole file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, floor
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import MediaError
+from errors import CancelledJobError, MediaError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.onnx_session import make_session
 from models.speech_level import (
@@ -81,7 +82,14 @@ class SpeechFeatures:
         """Imports librosa and runs everything once: a second or two, more where Python has not compiled it yet."""
         self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
 
-    def extract(self, speech: Path, level: SpeechLevel, start_seconds: float, stop_seconds: float) -> FeatureBlock:
+    def extract(
+        self,
+        speech: Path,
+        level: SpeechLevel,
+        start_seconds: float,
+        stop_seconds: float,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> FeatureBlock:
         """Computes the features of [start_seconds, stop_seconds).
 
         Args:
@@ -89,9 +97,11 @@ class SpeechFeatures:
             level: What `measure_level` said of this file.
             start_seconds: Start of the stretch, 0 or later.
             stop_seconds: Its end. Past the end of the file its last row holds on.
+            should_stop: Asked every 5 seconds of speech.
 
         Raises:
             MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so.
             ValueError: The stretch is empty or starts before 0.
         """
         if not 0 <= start_seconds < stop_seconds:
@@ -102,13 +112,22 @@ class SpeechFeatures:
         last_row = level.num_rows - 1
         first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS)
         stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS, last_row) + 1
-        features = self._run(samples, level, first, stop)
+        features = self._run(samples, level, first, stop, should_stop)
         return FeatureBlock(start_seconds, stop_seconds, first, features, speech_gate(samples, level, first, stop))
 
-    def _run(self, samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.float32]:
+    def _run(
+        self,
+        samples: NDArray[np.int16],
+        level: SpeechLevel,
+        first: int,
+        stop: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> NDArray[np.float32]:
         """Rows [first, stop) as (stop - first, F)."""
         parts = []
         for start in range(first // _WINDOW_ROWS * _WINDOW_ROWS, stop, _WINDOW_ROWS):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
             left, right = max(0, start - _MARGIN_ROWS), min(level.num_rows, start + _WINDOW_ROWS + _MARGIN_ROWS)
             mel = log_mel(samples, level.gain, 2 * left, 2 * right)
             window: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]

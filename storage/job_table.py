@@ -28,14 +28,19 @@ from storage.rows import from_row, timestamp, to_row
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
 # Higher priority first; within one, owners take turns: a job's turn counts its owner's running jobs and those that
-# wait before it, so that whoever sent a hundred jobs delays another's first one by no more than one.
+# wait before it, and of equal turns that of the owner whose last start is longest ago comes first. So whoever sent a
+# hundred jobs delays another's first one by no more than those that run already.
 _QUEUE_ORDER = """
-    SELECT number, row_number() OVER (ORDER BY priority DESC, turn, number) - 1 AS position FROM (
+    SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM (
         SELECT number, priority,
             row_number() OVER (PARTITION BY coalesce(owner, ''), priority ORDER BY number) + (
                 SELECT count(*) FROM jobs AS running
                 WHERE running.status = 'running' AND coalesce(running.owner, '') = coalesce(jobs.owner, '')
-            ) AS turn
+            ) AS turn,
+            coalesce((
+                SELECT started_at FROM jobs AS served WHERE coalesce(served.owner, '') = coalesce(jobs.owner, '')
+                ORDER BY started_at DESC LIMIT 1
+            ), '') AS last_start
         FROM jobs WHERE status = 'queued'
     )
 """

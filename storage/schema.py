@@ -87,6 +87,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE writer (generation INTEGER NOT NULL) STRICT",
         "INSERT INTO writer VALUES (0)",
     ),
+    ("CREATE INDEX jobs_by_turn ON jobs (coalesce(owner, ''), started_at)",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -140,6 +140,26 @@ def test_cancelling_the_caller_cancels_the_request() -> None:
     assert sent[0].cancelled
 
 
+def test_a_chain_is_cancelled_as_a_whole() -> None:
+    first, last = Response(None), Response(None)
+
+    async def cancel_soon() -> None:
+        chain: Any = (first, last)
+        task = asyncio.create_task(call_stage("Stage", WORK, lambda work: chain, bounds(3, 30.0)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_soon())
+    assert first.cancelled and last.cancelled
+
+
+def test_a_chain_gives_the_result_of_its_last_request() -> None:
+    chain: Any = (Response(None), Response(lambda: 7))
+    assert asyncio.run(call_stage("Stage", WORK, lambda work: chain, bounds())) == 7
+
+
 def test_the_error_of_the_stage_arrives_as_itself() -> None:
     cause = MediaError("clip.mp4: expected a video stream, found none")
     with pytest.raises(MediaError, match=r"clip\.mp4") as caught:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -169,3 +171,32 @@ def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
         raise AssertionError("a segment was made again")
 
     run(table.get_job(job.id), table, tmp_path, never)
+
+
+class SlowFiles(FileStore):
+    """A disk that takes its time; says when it was asked to write."""
+
+    asked = threading.Event()
+
+    def write_segment(self, job_id: str, number: int, payload: bytes) -> Path:
+        self.asked.set()
+        time.sleep(0.3)
+        return super().write_segment(job_id, number, payload)
+
+
+def test_nothing_is_written_after_a_cancelled_run(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    files = SlowFiles(tmp_path / "data")
+    stages = MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, lambda first: b"segment")
+    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
+
+    async def cancel_while_writing() -> None:
+        task = asyncio.create_task(JobRun(services, job).run())
+        await asyncio.to_thread(files.asked.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        files.delete_job(job.id)
+
+    asyncio.run(cancel_while_writing())
+    assert files.asked.is_set()
+    assert files.job_ids() == []

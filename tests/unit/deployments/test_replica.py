@@ -72,6 +72,27 @@ def test_nothing_of_finished_work_is_held() -> None:
     assert held() is None
 
 
+def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
+    class Frames:
+        """Large."""
+
+    held: list[weakref.ref[Frames]] = []
+
+    def work(stop: Stop) -> None:
+        frames = Frames()
+        held.append(weakref.ref(frames))
+        raise ValueError("too large")
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="too large") as caught:
+            asyncio.run(Threads("Studio").run(work, 5))
+        assert held[0]() is None
+        assert caught.traceback[-1].name == "work", "where it was raised is still told"
+    finally:
+        gc.enable()
+
+
 def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
     threads = Threads("Studio")
     steps: list[float] = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import MediaError
+from errors import CancelledJobError, MediaError
 from models.speech_features import SpeechFeatures, log_mel, measure_level
 from models.speech_level import open_speech, speech_gate
 
@@ -61,6 +61,20 @@ def test_blocks_equal_the_whole_file(
         rows = slice(block.first_row, block.first_row + len(block.features))
         assert np.abs(block.features - whole.features[rows]).max() < 1e-4
         assert np.abs(block.gate - whole.gate[rows]).max() < 1e-6
+
+
+def test_it_ends_when_it_is_told_to(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+    long = np.tile(voice, 1 + 20 * RATE // len(voice))
+    path = _save(tmp_path, long)
+    asked: list[bool] = []
+
+    def should_stop() -> bool:
+        asked.append(len(asked) == 2)
+        return asked[-1]
+
+    with pytest.raises(CancelledJobError):
+        network.extract(path, measure_level(path), 0, 20, should_stop)
+    assert len(asked) == 3, "four windows cover twenty seconds"
 
 
 def test_sound_far_away_does_not_matter(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:

@@ -92,6 +92,19 @@ def test_owners_take_turns(table: JobTable) -> None:
     assert table.queue_position(urgent.id) == 0, "priority comes before turns"
 
 
+def test_of_equal_turns_that_of_whoever_waited_longest_comes_first(table: JobTable) -> None:
+    first, second, third = (table.insert_job(_job(owner="a")) for _ in range(3))
+    table.update_job(first.id, status=JobStatus.RUNNING)
+    single = table.insert_job(_job(owner="b"))
+    assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id]
+    table.update_job(first.id, status=JobStatus.SUCCEEDED)
+    assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id], "a has just had its turn"
+    table.update_job(single.id, status=JobStatus.RUNNING)
+    table.update_job(single.id, status=JobStatus.SUCCEEDED)
+    table.insert_job(_job(owner="b"))
+    assert table.queued_jobs()[0].id == second.id, "b has had the last one"
+
+
 def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
     mine, other = table.insert_job(_job(owner="a")), table.insert_job(_job(owner="b"))
     assert table.get_job(mine.id, "a") == table.get_job(mine.id)
