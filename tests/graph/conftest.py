@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from service import running_service
+from tests.faults.service_process import ServiceProcess, config_with, served
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,30 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data_dir = tmp_path_factory.mktemp("data")
     with running_service(data_dir=data_dir) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def strict_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `strict`."""
+    return tmp_path_factory.mktemp("strict") / "data"
+
+
+@pytest.fixture(scope="session")
+def strict_keep_s() -> float:
+    """How long `strict` keeps finished jobs."""
+    return 20.0
+
+
+@pytest.fixture(scope="session")
+def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
+    """A service as a process of its own: one job at a time, a short queue, a short memory, webhooks to loopback."""
+    config = config_with(
+        strict_data.parent,
+        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "keep_finished_s": strict_keep_s},
+        network={"allowed_networks": ["127.0.0.0/8"]},
+    )
+    with served(strict_data, config) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

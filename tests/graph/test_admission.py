@@ -1,0 +1,213 @@
+"""Who gets in: once for each idempotency key, before the body is read, in turns, and not for ever."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from storage.api_keys import ApiKeys
+from tests.faults.load import Caller, Pair
+from tests.faults.service_process import KINDS, ServiceProcess
+from tests.graph.long_inputs import long_wav
+from tests.graph.raw_upload import raw_upload
+
+NUM_QUEUED = 4  # as `strict` is configured
+SOON_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def caller(strict: ServiceProcess) -> Caller:
+    return Caller(strict.url)
+
+
+@pytest.fixture(scope="module")
+def short(portrait: Path, short_speech: Path) -> Pair:
+    return Pair(portrait.read_bytes(), short_speech.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def long(portrait: Path, speech: Path) -> Pair:
+    return Pair(portrait.read_bytes(), long_wav(speech, 60))
+
+
+@pytest.fixture(scope="module")
+def first(caller: Caller, short: Pair) -> dict[str, Any]:
+    """A finished job that was submitted under the idempotency key `first`."""
+    job_id = caller.accepted(short, key="first")
+    return caller.wait([job_id], 60)[job_id]
+
+
+@pytest.fixture
+def running(caller: Caller, long: Pair) -> Iterator[str]:
+    """A job that runs for the whole test."""
+    job_id = caller.accepted(long)
+    within(SOON_S, lambda: caller.job(job_id)["status"] == "running")
+    yield job_id
+    assert caller.request("DELETE", f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> float:
+    """Wait until it is so, and return how long that took."""
+    started = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def queue_of(caller: Caller) -> dict[str, Any]:
+    return dict(caller.request("GET", "/v1/status").json()["queue"])
+
+
+def test_the_same_key_is_the_same_job(caller: Caller, short: Pair, first: dict[str, Any]) -> None:
+    assert first["status"] == "succeeded"
+    again = caller.submit(short, key="first")
+    assert (again.status_code, again.json()["id"]) == (202, first["id"])
+    assert again.headers["idempotency-replayed"] == "true"
+    other = caller.submit(short, key="another")
+    assert other.json()["id"] != first["id"]
+    assert "idempotency-replayed" not in other.headers
+    caller.wait([other.json()["id"]], 60)
+
+
+def test_a_key_whose_upload_is_under_way_is_refused_until_it_is_a_job(
+    caller: Caller, strict: ServiceProcess, short: Pair
+) -> None:
+    with raw_upload(strict.url, short, {"Idempotency-Key": "slow"}) as upload:
+        upload.send(1000)
+        within(SOON_S, lambda: queue_of(caller)["num_arriving"] == 1)
+        refused = caller.submit(short, key="slow")
+        assert (refused.status_code, refused.json()["code"]) == (409, "request_in_progress")
+        upload.send()
+        status, _, job = upload.answer()
+    assert status == 202
+    replayed = caller.submit(short, key="slow")
+    assert (replayed.json()["id"], replayed.headers["idempotency-replayed"]) == (job["id"], "true")
+    caller.wait([job["id"]], 60)
+
+
+def test_a_chunked_body_is_a_body(caller: Caller, strict: ServiceProcess, short: Pair) -> None:
+    form = httpx.Request("POST", strict.url, files={"video": ("v", short.video), "audio": ("a", short.audio)})
+    body = form.read()
+    pieces = (body[start : start + 7000] for start in range(0, len(body), 7000))
+    headers = {"Content-Type": form.headers["content-type"]}
+    sent = httpx.post(f"{strict.url}/v1/jobs", content=pieces, headers=headers, trust_env=False, timeout=30)
+    assert sent.request.headers["transfer-encoding"] == "chunked"
+    assert sent.status_code == 202, sent.text
+    job_id = sent.json()["id"]
+    assert caller.wait([job_id], 60)[job_id]["status"] == "succeeded"
+
+
+def test_a_full_queue_says_so_before_the_body_is_there_and_places_of_vanished_clients_are_free(
+    caller: Caller, strict: ServiceProcess, strict_data: Path, first: dict[str, Any], short: Pair, running: str
+) -> None:
+    assert first["status"] == "succeeded"
+    with ExitStack() as stalled:
+        for number in range(NUM_QUEUED):
+            stalled.enter_context(raw_upload(strict.url, short)).send(100 * number)
+        within(SOON_S, lambda: queue_of(caller)["num_arriving"] == NUM_QUEUED)
+        estimates_s = [_check_status(caller, num_running=1)]
+        started = time.monotonic()
+        big = {"Content-Length": str(500 * 1024**2)}
+        with (
+            raw_upload(strict.url, short, big) as declared,
+            raw_upload(strict.url, short, {"Transfer-Encoding": "chunked"}) as chunked,
+        ):
+            declared.send(1000)
+            chunked.send_chunk(1000)
+            answers = [upload.answer(10.0) for upload in (declared, chunked)]
+        told_s = time.monotonic() - started
+        estimates_s.append(caller.request("GET", "/v1/status").json()["estimated_wait_s"])
+    for status, headers, problem in answers:
+        assert (status, problem["code"], problem["retryable"]) == (429, "over_capacity", True)
+        assert 1 <= int(headers["retry-after"]) <= max(1, math.ceil(max(estimates_s)) + 5)
+    freed_s = within(SOON_S, lambda: queue_of(caller)["num_arriving"] == 0)
+    print(f"\nadmission: 429 after {told_s:.1f} s, retry-after {answers[0][1]['retry-after']} s, freed {freed_s:.2f} s")
+    assert told_s < SOON_S
+    within(SOON_S, lambda: not list((strict_data / "uploads").iterdir()))
+    accepted = caller.accepted(short)
+    assert caller.request("DELETE", f"/v1/jobs/{accepted}").json()["status"] == "cancelled"
+
+
+def _check_status(caller: Caller, num_running: int) -> float:
+    """Look at every field, and return the expected wait."""
+    status = caller.request("GET", "/v1/status").json()
+    queue = status["queue"]
+    assert (queue["num_running"], queue["max_running"], queue["max_queued"]) == (num_running, 1, NUM_QUEUED)
+    assert 0 < queue["num_bytes"] < queue["max_bytes"]
+    assert status["is_rate_measured"] and status["seconds_per_second"] > 0
+    assert 0 < status["estimated_wait_s"] < 600
+    assert status["free_disk_bytes"] > 0
+    assert set(status["replicas"]) == set(KINDS)
+    assert all(stage["num_running"] >= 1 and stage["is_healthy"] for stage in status["replicas"].values())
+    return float(status["estimated_wait_s"])
+
+
+@pytest.fixture
+def two_keys(strict: ServiceProcess, strict_data: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Clients with a key each, as long as the service has keys at all."""
+    keys = ApiKeys(strict_data)
+    made = [keys.add(name) for name in ("flood", "single")]
+    clients = [
+        httpx.Client(base_url=strict.url, trust_env=False, timeout=30, headers={"Authorization": f"Bearer {secret}"})
+        for _, secret in made
+    ]
+    yield clients[0], clients[1]
+    for client, (key, _) in zip(clients, made, strict=True):
+        for job in client.get("/v1/jobs").json()["jobs"]:
+            client.delete(f"/v1/jobs/{job['id']}")
+        client.close()
+        keys.revoke(key.id)
+
+
+def submit(client: httpx.Client, pair: Pair, **fields: str) -> httpx.Response:
+    return client.post("/v1/jobs", files={"video": ("v", pair.video), "audio": ("a", pair.audio)}, data=fields)
+
+
+def test_keys_take_turns_and_see_their_own(
+    caller: Caller, two_keys: tuple[httpx.Client, httpx.Client], long: Pair, short: Pair
+) -> None:
+    flood, single = two_keys
+    assert caller.submit(short).status_code == 401
+    answers = [submit(flood, long) for _ in range(5)]
+    # One runs, and one key may hold half of a queue of four.
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers[3:])
+    running, *waiting = [answer.json()["id"] for answer in answers[:3]]
+    theirs = submit(single, short).json()
+    assert theirs["queue_position"] == 0, "the other key's first job is next"
+    assert [flood.get(f"/v1/jobs/{job_id}").json()["queue_position"] for job_id in waiting] == [1, 2]
+
+    assert flood.get(f"/v1/jobs/{theirs['id']}").status_code == 404
+    assert flood.get(f"/v1/jobs/{theirs['id']}/events").status_code == 404
+    assert flood.get(f"/v1/jobs/{theirs['id']}/video").status_code == 404
+    assert flood.delete(f"/v1/jobs/{theirs['id']}").status_code == 404
+    assert [job["id"] for job in single.get("/v1/jobs").json()["jobs"]] == [theirs["id"]]
+    refused = submit(single, short, priority="1")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    later = submit(single, short, priority="-1").json()
+    assert later["queue_position"] == 3, "after everybody else's"
+
+    flood.delete(f"/v1/jobs/{running}")
+    within(60, lambda: single.get(f"/v1/jobs/{theirs['id']}").json()["status"] == "succeeded")
+    # It, and not the flood's next one, had the place that became free.
+    started = [flood.get(f"/v1/jobs/{job_id}").json()["started_at"] for job_id in waiting]
+    theirs = single.get(f"/v1/jobs/{theirs['id']}").json()
+    assert all(at is None or at > theirs["started_at"] for at in started)
+
+
+def test_finished_jobs_go_with_their_files(
+    caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
+) -> None:
+    folder = strict_data / "jobs" / first["id"]
+    kept_s = within(2 * strict_keep_s, lambda: caller.request("GET", f"/v1/jobs/{first['id']}").status_code == 404)
+    print(f"\nretention: gone after {kept_s:.1f} s more")
+    assert caller.request("GET", f"/v1/jobs/{first['id']}/video").status_code == 404
+    assert not folder.exists()

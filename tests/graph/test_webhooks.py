@@ -1,0 +1,122 @@
+"""Webhooks of the running service: signed, tried again, kept over a restart, and guarded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service import free_port
+from tests.faults.load import Caller, Pair
+from tests.faults.service_process import ServiceProcess, config_with
+from tests.graph.receiver import Receiver, receiving
+
+
+@pytest.fixture(scope="module")
+def short(portrait: Path, short_speech: Path) -> Pair:
+    return Pair(portrait.read_bytes(), short_speech.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def secret(strict: ServiceProcess, strict_data: Path, repo_root: Path) -> str:
+    """What `lipwright keys webhook-secret` tells the owner of the receiver."""
+    command = [sys.executable, "-m", "cli", "keys", "webhook-secret", "--data-dir", str(strict_data)]
+    return subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def flaky() -> Iterator[Receiver]:
+    """A receiver that fails at first."""
+    with receiving(statuses=(500,)) as receiver:
+        yield receiver
+
+
+def callback_of(caller: Caller, job_id: str) -> dict[str, Any]:
+    return dict(caller.job(job_id)["callback"])
+
+
+def wait_delivered(caller: Caller, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 10
+    while (callback := callback_of(caller, job_id))["status"] != "delivered":
+        assert time.monotonic() < deadline, callback
+        time.sleep(0.05)
+    return callback
+
+
+def test_it_is_signed_and_tried_again(strict: ServiceProcess, short: Pair, secret: str, flaky: Receiver) -> None:
+    caller = Caller(strict.url)
+    accepted = caller.submit(short, callback_url=f"{flaky.url}/hook?shop=1").json()
+    assert accepted["callback"] is None, "told when the job has ended"
+    job = caller.wait([accepted["id"]], 60)[accepted["id"]]
+    ended = time.monotonic()
+    (refused,) = flaky.wait(1, 10)
+    told_s = time.monotonic() - ended
+    deadline = time.monotonic() + 5
+    while not (callback := callback_of(caller, job["id"]))["attempts"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (callback["status"], callback["attempts"]) == ("pending", 1)
+    assert "500" in callback["error"]
+    again = flaky.wait(2, 20)[1]
+    print(f"\nwebhook: first {told_s:.1f} s after the end, again {again.received_at - refused.received_at:.1f} s later")
+    assert refused.path == again.path == "/hook?shop=1"
+    assert refused.headers["webhook-id"] == again.headers["webhook-id"]
+    assert refused.body == again.body or refused.event["type"] == again.event["type"]
+    assert refused.is_signed_with(secret) and again.is_signed_with(secret)
+    assert not again.is_signed_with(f"whsec_{'A' * 43}=")
+    assert again.event["type"] == "job.succeeded"
+    told = again.event["data"]
+    assert (told["id"], told["status"], told["finished_at"]) == (job["id"], "succeeded", job["finished_at"])
+    delivered = wait_delivered(caller, job["id"])
+    assert (delivered["attempts"], delivered["error"]) == (2, None)
+    assert len(flaky.hooks) == 2
+
+
+def test_a_cancelled_job_is_told_too(strict: ServiceProcess, short: Pair, secret: str) -> None:
+    caller = Caller(strict.url)
+    with receiving() as receiver:
+        job_id = caller.accepted(short, callback_url=receiver.url)
+        caller.request("DELETE", f"/v1/jobs/{job_id}")
+        (hook,) = receiver.wait(1, 10)
+        wait_delivered(caller, job_id)
+    assert hook.event["type"] == "job.cancelled"
+    assert hook.is_signed_with(secret)
+
+
+@pytest.mark.parametrize(
+    "callback", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://10.0.0.1/hook", "ftp://example.org/"]
+)
+def test_a_private_address_is_refused_at_the_door(client: httpx.Client, short: Pair, callback: str) -> None:
+    with receiving() as receiver:
+        callback_url = callback.format(port=receiver.url.rsplit(":", 1)[1])
+        files = {"video": ("v", short.video), "audio": ("a", short.audio)}
+        num_jobs = len(client.get("/v1/jobs").json()["jobs"])
+        answer = client.post("/v1/jobs", files=files, data={"callback_url": callback_url})
+        assert (answer.status_code, answer.json()["code"]) == (422, "url_refused"), answer.text
+        assert len(client.get("/v1/jobs").json()["jobs"]) == num_jobs
+        assert not receiver.hooks
+
+
+def test_it_arrives_after_a_restart(strict: ServiceProcess, strict_data: Path, short: Pair, secret: str) -> None:
+    caller, port = Caller(strict.url), free_port()
+    job_id = caller.accepted(short, callback_url=f"http://127.0.0.1:{port}/later")
+    assert caller.wait([job_id], 60)[job_id]["status"] == "succeeded"
+    assert callback_of(caller, job_id)["status"] == "pending", "nobody listens there"
+    strict.kill_everything()
+    # Remembers for longer: a restart may take its time.
+    config_with(strict_data.parent, network={"allowed_networks": ["127.0.0.0/8"]})
+    with receiving(port) as receiver:
+        strict.start()
+        ready = time.monotonic()
+        caller = Caller(strict.url)
+        (hook,) = receiver.wait(1, 20)
+        print(f"\nwebhook: {max(0.0, time.monotonic() - ready):.1f} s after the restart")
+        wait_delivered(caller, job_id)
+    assert (hook.event["type"], hook.event["data"]["id"]) == ("job.succeeded", job_id)
+    assert hook.is_signed_with(secret)
