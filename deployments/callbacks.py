@@ -9,13 +9,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from config import NetworkConfig
 from deployments import metrics
 from deployments.api_models import JobView
 from deployments.log_context import Work, working_on
-from errors import LipwrightError, NotFoundError, UrlRefusedError
+from errors import LipwrightError, NotFoundError, StorageFullError, UrlRefusedError
 from net.webhook import deliver, retry_delay_s
 from storage.job_table import JobTable
 from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
@@ -54,13 +55,8 @@ class Callbacks:
                 self._record(callback, CallbackStatus.DELIVERED, None)
             except NotFoundError:
                 return  # swept meanwhile, and its webhook with it
-            except UrlRefusedError as error:
-                metrics.callback_tried("refused")
-                self._record(callback, CallbackStatus.FAILED, error)
             except LipwrightError as error:
-                is_last = callback.attempts + 1 >= self._network.max_callback_attempts
-                metrics.callback_tried("given_up" if is_last else "retried")
-                self._record(callback, CallbackStatus.FAILED if is_last else CallbackStatus.PENDING, error)
+                self._record_failure(callback, error)
             finally:
                 self._under_way.pop(callback.job_id, None)
 
@@ -74,6 +70,14 @@ class Callbacks:
         payload = json.dumps(event, ensure_ascii=False).encode()
         # The event's id is that of the job: a receiver that hears it twice knows it by that.
         await deliver(job.callback_url, self._secret_of(job.owner), job.id, payload, self._network)
+
+    def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
+        is_refused = isinstance(error, UrlRefusedError)
+        is_last = callback.attempts + 1 >= self._network.max_callback_attempts
+        metrics.callback_tried("refused" if is_refused else "given_up" if is_last else "retried")
+        status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
+        with suppress(StorageFullError):  # then it is tried again without having been counted
+            self._record(callback, status, error)
 
     def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
         attempts = callback.attempts + 1

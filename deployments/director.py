@@ -201,7 +201,11 @@ class Director:
     async def _look_after(self) -> None:
         """Take up what fell out of hands, and tell how long the queue is."""
         while True:
-            self._scheduler.take_up()
+            try:
+                self._scheduler.take_up()
+            except LipwrightError as error:
+                # A full disk, as a rule: what is there can still be read, and the rest goes on when there is room.
+                logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
             state = self._desk.state()
             metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             await asyncio.sleep(_LOOK_PERIOD_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from deployments import metrics
 from deployments.job_run import JobRun, JobServices
@@ -92,13 +93,18 @@ class JobScheduler:
                 # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
                 if self._table.get_job(job.id).status is JobStatus.CANCELLED:
                     self._files.delete_job(job.id)
-                self.start_waiting()
+                with suppress(StorageFullError):  # nothing starts while nothing can be written; `take_up` comes again
+                    self.start_waiting()
 
     def _fail(self, job: JobRecord, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
-        self._table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+        self._files.delete_segments(job.id)  # first: on a full disk, this makes the room for the row
+        try:
+            self._table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+        except StorageFullError:
+            logger.warning("the ending cannot be written down: the job is taken up again when there is room")
+            return
         metrics.job_finished(JobStatus.FAILED.value, error.code)
-        self._files.delete_segments(job.id)
 
 
 def _first_cause(error: BaseException) -> BaseException:
