@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from typing import Any
 import av
 import httpx
 
+IS_ENDURANCE = os.environ.get("LIPWRIGHT_ENDURANCE") == "1"
+"""Whether the long forms run (`make test-faults`); the ordinary suite runs the same with fewer jobs."""
 FINAL = ("succeeded", "failed", "cancelled")
 
 

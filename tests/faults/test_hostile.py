@@ -100,7 +100,7 @@ def test_inputs_made_on_the_spot(
     assert not Path("/tmp/hostile_name").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(1200)
 def test_the_whole_corpus(
     maker: Path, ffmpeg: str, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path

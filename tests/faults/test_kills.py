@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames, submit_all
+from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames, submit_all
 from tests.faults.service_process import KINDS, ServiceProcess, served
 
 PERIOD_S = 3.0
-# The whole of it takes minutes: `make test-faults` runs 30 jobs, the ordinary suite fewer.
-NUM_JOBS = 30 if os.environ.get("LIPWRIGHT_ENDURANCE") == "1" else 8
+NUM_JOBS = 30 if IS_ENDURANCE else 8
 
 
 class Killer:
