@@ -1,0 +1,174 @@
+"""A real cluster of several nodes on this machine, beside whatever else runs here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from service import free_port
+
+_BIN = Path(sys.executable).parent
+_UP_S = 60.0
+_COMMAND_S = 75.0
+_LOOK_S = 0.5
+
+
+class LocalCluster:
+    """Nodes that are `ray start --block`, each in a session of its own, with a token of their own."""
+
+    def __init__(self, folder: Path, repo_root: Path) -> None:
+        self._folder = folder
+        self._dashboard = f"http://127.0.0.1:{free_port()}"
+        self._gcs_port = free_port()
+        self._token = secrets.token_hex(16)
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+            # As with an installed package: `python` in PATH has Ray, and the code can be imported from anywhere.
+            "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(repo_root),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_API_SERVER_ADDRESS": self._dashboard,
+            "RAY_DASHBOARD_ADDRESS": self._dashboard,
+        }
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *options: str) -> None:
+        """Start the head, node 0, with more options of `ray start`."""
+        dashboard = self._dashboard.rpartition(":")[2]
+        head = ("--head", f"--port={self._gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
+        self._start_node(*head, *options)
+        deadline = time.monotonic() + _UP_S
+        while self.run("ray", "job", "list").returncode:
+            assert self._nodes[0].poll() is None, "the head ended: " + (self._folder / "node0.log").read_text()
+            assert time.monotonic() < deadline, (self._folder / "node0.log").read_text()
+            time.sleep(_LOOK_S)
+
+    def add_node(self, *options: str) -> int:
+        """Start one more node and return its number once it has joined.
+
+        Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
+        """
+        self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options)
+        number = len(self._nodes) - 1
+        log, deadline = self._folder / f"node{number}.log", time.monotonic() + _UP_S
+        while "Ray runtime started" not in log.read_text():
+            assert self._nodes[number].poll() is None, f"node {number} ended: {log.read_text()}"
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(_LOOK_S / 5)
+        return number
+
+    def kill_node(self, number: int) -> int:
+        """SIGKILL to every process of a node at once, as if its power failed; returns how many there were."""
+        processes = self.processes(number)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)  # so that none sees another die
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._nodes[number].wait(20)
+        return len(processes)
+
+    def processes(self, number: int) -> list[psutil.Process]:
+        """Every process of a node: Ray's own, the replicas, and what they started."""
+        session, found = self._nodes[number].pid, []
+        for process in psutil.process_iter():
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == session:
+                    found.append(process)
+        return found
+
+    def nodes_with(self, deployment: str) -> list[int]:
+        """Numbers of the nodes on which replicas of a deployment run, one for each replica."""
+        found = []
+        for number, node in enumerate(self._nodes):
+            if node.poll() is None:
+                titles = [_title(process) for process in self.processes(number)]
+                found += [number] * sum(
+                    title.startswith("ray::ServeReplica") and f":{deployment}" in title for title in titles
+                )
+        return found
+
+    def stop(self) -> None:
+        """End the nodes, then whatever of their sessions is still there."""
+        for node in reversed(self._nodes):
+            node.send_signal(signal.SIGTERM)
+            try:
+                node.wait(3)  # with replicas it takes tens of seconds, and nothing here is worth the wait
+            except subprocess.TimeoutExpired:
+                node.kill()
+        for number in range(len(self._nodes)):
+            for process in self.processes(number):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Ray against this cluster, from a folder that is not the repository's."""
+        return subprocess.run(
+            [str(_BIN / command[0]), *command[1:]],
+            env=self._env,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_S,
+            check=False,
+        )
+
+    def submit_job(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
+        """`ray job submit`, again for as long as the head's agent is not up yet."""
+        deadline = time.monotonic() + _UP_S
+        while True:
+            done = self.run("ray", "job", "submit", "--", *entrypoint)
+            if "No available agent" not in done.stdout + done.stderr or time.monotonic() > deadline:
+                return done
+            time.sleep(_LOOK_S)
+
+    def serve_status(self) -> dict[str, Any]:
+        """What `serve status` prints."""
+        done = self.run("serve", "status")
+        assert done.returncode == 0, done.stderr
+        return dict(yaml.safe_load(done.stdout))
+
+    def _start_node(self, *options: str) -> None:
+        number = len(self._nodes)
+        if "--head" in options:
+            options += (f"--temp-dir={self._folder / 'ray'}", f"--ray-client-server-port={free_port()}")
+        free = (
+            "--log-color=false",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            f"--dashboard-agent-listen-port={free_port()}",
+        )
+        with (self._folder / f"node{number}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [_BIN / "ray", "start", "--block", "--num-cpus=2", "--object-store-memory=200000000", *free, *options],
+                env=self._env,
+                cwd=self._folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._nodes.append(node)
+
+    def _address_of_head(self) -> str:
+        """Ray's choice of this machine's address: never loopback where there is another."""
+        lines = (self._folder / "node0.log").read_text().splitlines()
+        (found,) = [line.rpartition(":")[2].strip() for line in lines if "Local node IP" in line]
+        return found
+
+
+def _title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""

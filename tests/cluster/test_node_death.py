@@ -1,0 +1,173 @@
+"""Whole machines die under the work: every accepted job finishes, with the bytes of a quiet run."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+import pytest
+import yaml
+
+from service import free_port
+from tests.cluster.local_cluster import LocalCluster
+from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
+
+UP_S, JOBS_S = 90.0, 150.0
+NUM_JOBS = 6
+ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
+# Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
+RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Running:
+    """Lipwright on a head that only answers callers, and two workers that do the work."""
+
+    cluster: LocalCluster
+    caller: Caller
+    data_dir: Path
+
+
+@pytest.fixture
+def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
+    data_dir, port = tmp_path_factory.mktemp("data"), free_port()
+    cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
+    try:
+        cluster.start('--resources={"head": 1}')
+        for _ in range(2):
+            cluster.add_node('--resources={"worker": 1}')
+        config = _config(repo_root, data_dir, port)
+        path = tmp_path_factory.mktemp("config") / "serve_config.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        deployed = cluster.run("serve", "deploy", str(path))
+        assert deployed.returncode == 0, deployed.stderr
+        running = Running(cluster, Caller(f"http://127.0.0.1:{port}", patience_s=UP_S), data_dir)
+        _wait_for_workers(running, 2)
+        yield running
+    finally:
+        cluster.stop()
+
+
+def _config(repo_root: Path, data_dir: Path, port: int) -> dict[str, object]:
+    """The twin for CPUs: the API on the head, the Director on a worker, all else on each."""
+    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
+    config["http_options"]["port"] = port
+    (application,) = config["applications"]
+    application["args"] |= {"data_dir": str(data_dir), "render": RENDER}
+    for deployment in application["deployments"]:
+        place = "head" if deployment["name"] == "Ingress" else "worker"
+        deployment["ray_actor_options"]["resources"] = {place: 0.01}
+        if deployment["name"] in ON_EVERY_WORKER:
+            deployment |= {"num_replicas": 2, "max_replicas_per_node": 1}
+    return dict(config)
+
+
+class SegmentWatch:
+    """Sees each segment file appear, and whether one is ever written again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.results = ResultWatch(data_dir)
+        self._times: dict[tuple[str, int], set[int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        self.results.look()
+
+    def finished(self) -> set[tuple[str, int]]:
+        """Job and number of each segment that the table has as done."""
+        with sqlite3.connect(f"file:{self._data_dir / 'jobs.sqlite3'}?mode=ro", uri=True) as table:
+            return set(table.execute("SELECT job_id, number FROM segments WHERE status = 'done'"))
+
+    def num_writings(self, segment: tuple[str, int]) -> int:
+        """How often this segment was seen newly written."""
+        return len(self._times.get(segment, ()))
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.results.look()
+            for path in self._data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
+                with suppress(FileNotFoundError):
+                    segment = path.parents[1].name, int(path.stem)
+                    self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
+
+
+@pytest.mark.timeout(400)
+def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_presenter: Path, sample_speech: Path) -> None:
+    pair = Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
+    first = running.caller.accepted(pair)
+    assert running.caller.wait([first], JOBS_S)[first]["status"] == "succeeded"
+    quiet = running.caller.video(first)
+    (director,) = running.cluster.nodes_with("Director")
+    (other,) = {1, 2} - {director}
+
+    _lose_node(running, other, pair, quiet, "a node without the Director")
+    assert running.cluster.nodes_with("Director") == [director]
+
+    other = running.cluster.add_node('--resources={"worker": 1}')
+    _wait_for_workers(running, 2)
+    _lose_node(running, director, pair, quiet, "the Director's node")
+    assert running.cluster.nodes_with("Director") == [other]
+
+
+def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str) -> None:
+    """Kill a node in the middle of some jobs, and check that each comes to the end of a quiet run."""
+    with SegmentWatch(running.data_dir) as watch:
+        before = watch.finished()
+        ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
+        deadline = time.monotonic() + JOBS_S
+        while len(watch.finished() - before) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        num_killed = running.cluster.kill_node(node)
+        finished = watch.finished() - before
+        killed_at = time.monotonic()
+        final = running.caller.wait(ids, JOBS_S)
+        took_s = time.monotonic() - killed_at
+    print(
+        f"\nnode death: {what}, {num_killed} processes, {len(finished)} segments finished; "
+        f"{NUM_JOBS} jobs done {took_s:.1f} s later"
+    )
+    assert not {job_id: job["error"] for job_id, job in final.items() if job["status"] != "succeeded"}
+    for job_id in ids:
+        video = running.caller.video(job_id)
+        assert num_frames(video) == final[job_id]["num_frames"] == num_frames(quiet)
+        assert digest(video) == digest(quiet)
+    again = {segment for segment in finished if watch.num_writings(segment) > 1}
+    assert not again, "segments that were finished are not made again"
+    assert set(watch.results.num_writings()) == {1}, "no job was run to the end twice"
+    assert any(job_id in ids for job_id, _ in finished)
+
+
+def _wait_for_workers(running: Running, num_workers: int) -> None:
+    """Wait until every stage answers, and each worker has a replica of what runs on all of them."""
+    deadline = time.monotonic() + UP_S
+    while True:
+        spread = [Counter(running.cluster.nodes_with(name)) for name in ON_EVERY_WORKER]
+        if all(len(nodes) == num_workers for nodes in spread) and _is_ready(running.caller.url):
+            return
+        assert time.monotonic() < deadline, f"not ready in {UP_S:.0f} s: {spread}"
+        time.sleep(0.3)
+
+
+def _is_ready(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
+    return False
