@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectLostError, ObjectReconstructionFailedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from deployments.calls import CallBounds, call_stage
@@ -78,8 +78,16 @@ def test_tries_are_bounded() -> None:
         call([raising(ActorDiedError())], bounds(3))
 
 
-def test_a_lost_object_is_a_lost_try() -> None:
-    result, sent, _ = call([raising(ObjectLostError("00" * 28, None, "")), lambda: 7], bounds())
+@pytest.mark.parametrize(
+    "lost",
+    [
+        raising(ObjectLostError("00" * 28, None, "")),
+        # An argument of the stage that lay on a node that died.
+        wrapped(ObjectReconstructionFailedError("00" * 28, None, "")),
+    ],
+)
+def test_a_lost_object_is_a_lost_try(lost: Callable[[], Any]) -> None:
+    result, sent, _ = call([lost, lambda: 7], bounds())
     assert (result, len(sent)) == (7, 2)
 
 
