@@ -149,9 +149,13 @@ class JobTable:
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobRecord]:
-        """Jobs that ended before a time, the first that ended first, at most `limit`."""
+        """Jobs that ended before a time, the first that ended first, at most `limit`; none whose webhook is due."""
         rows = self._database.query(
-            "SELECT * FROM jobs WHERE finished_at < ? ORDER BY finished_at LIMIT ?", timestamp(before), limit
+            "SELECT * FROM jobs WHERE finished_at < ? AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?) "
+            "ORDER BY finished_at LIMIT ?",
+            timestamp(before),
+            CallbackStatus.PENDING.value,
+            limit,
         )
         return self._jobs(rows)
 

@@ -140,9 +140,11 @@ def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
     assert table.pending_callbacks(9) == []
     table.update_job(job.id, status=JobStatus.SUCCEEDED)
     (due,) = table.pending_callbacks(9)
+    assert table.finished_jobs(utc_now(), 9) == [], "a job whose webhook is due is not swept"
     assert due == table.get_job(job.id).callback and due.job_id == job.id
     table.put_callback(due.model_copy(update={"status": CallbackStatus.DELIVERED, "attempts": 1}))
     assert table.pending_callbacks(9) == []
+    assert [swept.id for swept in table.finished_jobs(utc_now(), 9)] == [job.id]
     table.delete_job(job.id)
     assert table.find_callback(job.id) is None
     table.put_callback(due)
