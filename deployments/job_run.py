@@ -93,7 +93,7 @@ class JobRun:
         """
         measures: BlockMeasures | None = None
         finished = self._finished_segments(blocks)
-        self._count(sum(segment.stop - segment.start for segment in finished.values()))
+        self._report(sum(segment.stop - segment.start for segment in finished.values()))
         window = asyncio.Semaphore(self._services.config.render.segment_window)
         async with asyncio.TaskGroup() as group, aclosing(self._drives(blocks, source, speech, prepared)) as drives:
             async for block, generated in drives:
@@ -155,7 +155,7 @@ class JobRun:
             )
         )
         metrics.frames_rendered(segment.stop - segment.start)
-        self._count(segment.stop - segment.start)
+        self._report(segment.stop - segment.start, attempts=0)
 
     def _finished_segments(self, blocks: list[Block]) -> dict[int, SegmentRecord]:
         """Segments of an earlier run that still fit the plan and whose files are whole."""
@@ -176,12 +176,13 @@ class JobRun:
         begin, end = _BEGIN[Stage.ANALYSING], _BEGIN[Stage.RENDERING]
         self._services.table.update_job(self._job.id, progress=begin + (end - begin) * share)
 
-    def _count(self, num_frames: int) -> None:
+    def _report(self, num_frames: int, **fields: object) -> None:
+        """Note that so many more frames are there."""
         self._num_done += num_frames
         begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
         share = self._num_done / max(1, self._num_frames)
         progress = begin + (end - begin) * share
-        self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, attempts=0)
+        self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, **fields)
 
 
 async def _written(writing: Coroutine[Any, Any, Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from deployments import metrics
 from deployments.job_run import JobRun, JobServices
@@ -25,11 +24,6 @@ class JobScheduler:
         self._limits = services.config.jobs
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def num_running(self) -> int:
-        """Jobs whose work has not come to rest, cancelled ones included."""
-        return len(self._running)
-
     def take_up(self) -> None:
         """Queue again what nobody works on: an earlier Director did, or its ending could not be written down.
 
@@ -46,7 +40,13 @@ class JobScheduler:
         self.start_waiting()
 
     def start_waiting(self) -> None:
-        """Start waiting jobs in order while there is room."""
+        """Start waiting jobs in order while there is room; none on a full disk, where `take_up` comes again."""
+        try:
+            self._start_waiting()
+        except StorageFullError as error:
+            logger.warning("waiting jobs cannot be started at the moment: %s", error)
+
+    def _start_waiting(self) -> None:
         while len(self._running) < self._limits.max_running_jobs:
             # Asked anew for each: a job that starts moves its owner's others back.
             job = next((job for job in self._table.queued_jobs() if job.id not in self._running), None)
@@ -74,10 +74,7 @@ class JobScheduler:
         with working_on(Work(job.id)):
             try:
                 await JobRun(self._services, job).run()
-                self._table.update_job(job.id, status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
-                metrics.job_finished(JobStatus.SUCCEEDED.value)
-                logger.info("job succeeded")
-                self._files.delete_segments(job.id)
+                self._end(job, JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
             except Exception as error:
@@ -93,18 +90,28 @@ class JobScheduler:
                 # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
                 if self._table.get_job(job.id).status is JobStatus.CANCELLED:
                     self._files.delete_job(job.id)
-                with suppress(StorageFullError):  # nothing starts while nothing can be written; `take_up` comes again
-                    self.start_waiting()
+                self.start_waiting()
 
     def _fail(self, job: JobRecord, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
+        self._end(job, JobStatus.FAILED, error.code, error=ErrorRecord.of(error))
+
+    def _end(self, job: JobRecord, status: JobStatus, code: str = "none", **fields: object) -> None:
+        """Write down how a job ended.
+
+        Raises:
+            StateError: Another Director has taken over; the job and its files are in its hands.
+        """
+        self._table.check_claim()
         self._files.delete_segments(job.id)  # first: on a full disk, this makes the room for the row
         try:
-            self._table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+            ended = self._table.update_job(job.id, status=status, **fields)
         except StorageFullError:
             logger.warning("the ending cannot be written down: the job is taken up again when there is room")
             return
-        metrics.job_finished(JobStatus.FAILED.value, error.code)
+        if ended.status is status:  # not cancelled meanwhile
+            logger.info("job %s", status.value)
+            metrics.job_finished(status.value, code)
 
 
 def _first_cause(error: BaseException) -> BaseException:
