@@ -54,15 +54,18 @@ class Intake:
         with _client_names(request.audio, request.video):
             probed = await self._stages.probe(Work(request.job_id), video, audio)
         assert probed.audio is not None
-        await self._check_picture(request.face_image)
         seconds = probed.audio.duration_seconds
         if request.video is not None:
             assert probed.video is not None
+            await self._check_picture(request.face_image, _key(request.video, face, request.owner))
             frame = (probed.video.width, probed.video.height, probed.video.fps)
         else:
             frame = await self._avatar_frame(self._speakable(request.avatar_id or "", request.owner))
         disk_bytes = result_bytes(*frame, seconds)
         self._desk.check_disk(disk_bytes)
+        if (known := self._known(request)) is not None:
+            self._drop(request.audio, request.video, request.face_image)
+            return known
         if request.video is not None:
             key = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False).key
         else:
@@ -93,14 +96,25 @@ class Intake:
             InputError: The video or the face choice cannot be used.
         """
         face = recorded_face(request.face, _sha256(request.face_image))
+        path = self._source_path(request.video, face, request.owner)
         with _client_names(request.video):
-            await self._stages.probe(Work(request.video.key), self._files.upload_path(request.video.key), None)
-        await self._check_picture(request.face_image)
+            await self._stages.probe(Work(request.video.key), path, None)
+        await self._check_picture(request.face_image, _key(request.video, face, request.owner))
         return self._keep_source(request.video, (face, request.face_image), request.owner, pinned=True)
 
     def _source_path(self, video: UploadedFile, face: str, owner: str | None) -> Path:
-        key = avatar_key(video.sha256, face, AVATAR_VERSION, owner)
-        return self._files.find_upload(video.key, self._files.avatar_source_path(key))
+        return self._files.find_upload(video.key, self._files.avatar_source_path(_key(video, face, owner)))
+
+    def _known(self, request: SubmitRequest) -> JobRecord | None:
+        """The job of the same idempotency key: it can have come by another way while this one was received."""
+        if request.idempotency_key is None:
+            return None
+        return self._table.find_job(request.owner, request.idempotency_key)
+
+    def _drop(self, *uploads: UploadedFile | None) -> None:
+        for upload in uploads:
+            if upload is not None:
+                self._files.delete_upload(upload.key)
 
     def _speakable(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         avatar = self._table.get_avatar(avatar_id, owner)
@@ -117,24 +131,23 @@ class Intake:
         assert probed.video is not None
         return probed.video.width, probed.video.height, probed.video.fps
 
-    async def _check_picture(self, picture: UploadedFile | None) -> None:
+    async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
         """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
         if picture is not None:
+            path = self._files.find_upload(picture.key, self._files.avatar_face_path(key))
             with _client_names(picture):
-                await self._stages.probe(Work(picture.key), self._files.upload_path(picture.key), None)
+                await self._stages.probe(Work(picture.key), path, None)
 
     def _keep_source(
         self, video: UploadedFile, whom: tuple[str, UploadedFile | None], owner: str | None, *, pinned: bool
     ) -> AvatarRecord:
         """Move uploads into the avatar of their content; a known source is dropped in favour of the kept one."""
         face, picture = whom
-        key = avatar_key(video.sha256, face, AVATAR_VERSION, owner)
+        key = _key(video, face, owner)
         known = self._table.find_avatar(key)
         path = self._files.avatar_source_path(key)
         if known is not None and path.is_file():
-            for upload in (video, picture):
-                if upload is not None:
-                    self._files.delete_upload(upload.key)
+            self._drop(video, picture)
             return self._table.update_avatar(key, pinned=known.pinned or pinned, last_used_at=utc_now())
         self._files.avatar_dir(key)
         self._files.take_upload(video.key, path)
@@ -154,6 +167,10 @@ class Intake:
                 last_used_at=now,
             )
         )
+
+
+def _key(video: UploadedFile, face: str, owner: str | None) -> str:
+    return avatar_key(video.sha256, face, AVATAR_VERSION, owner)
 
 
 def _sha256(upload: UploadedFile | None) -> str | None:
