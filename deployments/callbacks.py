@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 
 from config import NetworkConfig
@@ -25,6 +24,7 @@ logger = logging.getLogger("ray.serve")
 
 _MAX_UNDER_WAY = 8
 _PERIOD_S = 2.0
+_FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
 
 
 class Callbacks:
@@ -49,16 +49,27 @@ class Callbacks:
     async def _try(self, callback: CallbackRecord) -> None:
         with working_on(Work(callback.job_id)):
             try:
-                job = self._table.get_job(callback.job_id)
-                await self._deliver(job)
-                metrics.callback_tried("delivered")
-                self._record(callback, CallbackStatus.DELIVERED, None)
+                await self._deliver_and_record(callback)
             except NotFoundError:
                 return  # swept meanwhile, and its webhook with it
-            except LipwrightError as error:
-                self._record_failure(callback, error)
+            except StorageFullError:
+                logger.warning("webhook: the try cannot be written down, so another one follows")
+                await asyncio.sleep(_FULL_PAUSE_S)
             finally:
                 self._under_way.pop(callback.job_id, None)
+
+    async def _deliver_and_record(self, callback: CallbackRecord) -> None:
+        job = self._table.get_job(callback.job_id)
+        try:
+            await self._deliver(job)
+        except LipwrightError as error:
+            self._record_failure(callback, error)
+        except Exception as error:  # what is not recorded would be tried again at once
+            logger.exception("webhook: a try failed by a defect")
+            self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
+        else:
+            metrics.callback_tried("delivered")
+            self._record(callback, CallbackStatus.DELIVERED, None)
 
     async def _deliver(self, job: JobRecord) -> None:
         assert job.callback_url is not None
@@ -76,8 +87,7 @@ class Callbacks:
         is_last = callback.attempts + 1 >= self._network.max_callback_attempts
         metrics.callback_tried("refused" if is_refused else "given_up" if is_last else "retried")
         status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
-        with suppress(StorageFullError):  # then it is tried again without having been counted
-            self._record(callback, status, error)
+        self._record(callback, status, error)
 
     def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
         attempts = callback.attempts + 1
