@@ -21,7 +21,7 @@ from deployments.job_run import JobServices
 from deployments.log_context import install_log_context
 from deployments.presenters import Presenters
 from deployments.scheduler import JobScheduler
-from deployments.service_status import ReplicaWatch, service_status
+from deployments.service_status import ReplicaWatch, running_replicas, service_status
 from deployments.stages import Stages
 from errors import LipwrightError, StateError
 from models.engine import engine_names
@@ -70,13 +70,12 @@ class Director:
         self._desk = AdmissionDesk(config, self._table, self._files)
         self._intake = Intake(self._stages, self._table, self._files, self._desk, engines)
         self._scheduler = JobScheduler(services)
-        self._replicas = ReplicaWatch()
+        self._replicas = ReplicaWatch(running_replicas)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         for avatar in self._table.list_avatars():
             if avatar.status is AvatarStatus.ANALYSING:
                 self._in_background(self._analyse(avatar.key))
-        self._scheduler.take_up()
         housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
         callbacks = Callbacks(config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner))
         self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve._private.common import DeploymentStatus, ReplicaState
 
 from config import JobConfig
@@ -13,28 +16,41 @@ from deployments.admission import AdmissionDesk
 from storage.file_store import FileStore
 from storage.records import QueueStatus, ReplicaStatus, ServiceStatus
 
+logger = logging.getLogger("ray.serve")
+
 _FRESH_S = 2.0
 _ANSWER_S = 5.0
 
 
 class ReplicaWatch:
-    """Asks Serve's controller how many replicas run; not more often than every two seconds."""
+    """Asks Serve's controller how many replicas run; not more often than every two seconds, and one question at a time.
 
-    def __init__(self) -> None:
+    Serve waits without a bound for a controller that is dead: more questions would take all threads of this process.
+    """
+
+    def __init__(self, ask: Callable[[], dict[str, ReplicaStatus]]) -> None:
+        """`ask` puts the question, in a thread."""
+        self._ask = ask
+        self._question: asyncio.Task[dict[str, ReplicaStatus]] | None = None
         self._seen: dict[str, ReplicaStatus] = {}
-        self._seen_at = -_FRESH_S
+        self._asked_at = -_FRESH_S
 
     async def read(self) -> dict[str, ReplicaStatus]:
         """Replicas of each deployment of this application; the last known ones while the controller is silent."""
-        if time.monotonic() - self._seen_at >= _FRESH_S:
-            self._seen_at = time.monotonic()
-            name = serve.get_replica_context().app_name
-            try:
-                async with asyncio.timeout(_ANSWER_S):
-                    self._seen = await asyncio.to_thread(_replicas, name)
-            except TimeoutError:
-                return self._seen
+        if self._question is None and time.monotonic() - self._asked_at >= _FRESH_S:
+            self._asked_at = time.monotonic()
+            self._question = asyncio.create_task(asyncio.to_thread(self._ask))
+            self._question.add_done_callback(self._answered)
+        if self._question is not None:
+            await asyncio.wait([self._question], timeout=_ANSWER_S)
         return self._seen
+
+    def _answered(self, question: asyncio.Task[dict[str, ReplicaStatus]]) -> None:
+        self._question = None
+        try:
+            self._seen = question.result()
+        except RayError as error:
+            logger.warning("Serve's controller does not say what runs: %s", error)
 
 
 def service_status(
@@ -60,8 +76,9 @@ def service_status(
     )
 
 
-def _replicas(app_name: str) -> dict[str, ReplicaStatus]:
-    application = serve.status().applications.get(app_name)
+def running_replicas() -> dict[str, ReplicaStatus]:
+    """What Serve's controller says of the application that this replica belongs to. Blocks until it does."""
+    application = serve.status().applications.get(serve.get_replica_context().app_name)
     if application is None:
         return {}
     found: dict[str, ReplicaStatus] = {}
