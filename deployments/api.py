@@ -49,6 +49,6 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
 
     responses = problem_responses(401, 403, 503)
     app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
-    app.include_router(JobRoutes(service, files, config).router(), dependencies=key)
-    app.include_router(AvatarRoutes(service, files, config).router(), dependencies=key)
+    for routes in (JobRoutes(service, files, config), AvatarRoutes(service, files, config)):
+        app.include_router(routes.router(), dependencies=key, responses=responses)
     return app

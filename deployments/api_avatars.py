@@ -33,18 +33,18 @@ class AvatarRoutes:
             response_model=AvatarView,
             summary="Create an avatar",
             openapi_extra=form_body(AvatarForm),
-            responses=problem_responses(413, 422, 429, 503, 504),
+            responses=problem_responses(413, 422, 429, 504, 507),
         )
         one = "/{avatar_id}"
-        router.add_api_route("", self.list_avatars, summary="List avatars", responses=problem_responses(503))
-        router.add_api_route(one, self.get_avatar, summary="Look at an avatar", responses=problem_responses(404, 503))
+        router.add_api_route("", self.list_avatars, summary="List avatars")
+        router.add_api_route(one, self.get_avatar, summary="Look at an avatar", responses=problem_responses(404))
         router.add_api_route(
             one,
             self.delete,
             methods=["DELETE"],
             status_code=204,
             summary="Delete an avatar",
-            responses=problem_responses(404, 409, 503),
+            responses=problem_responses(404, 409),
         )
         return router
 

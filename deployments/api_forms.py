@@ -26,7 +26,7 @@ from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-"""Request header: a submission that is sent again with the same key is the same job."""
+"""Request header: a job that is sent again with the same key is the same job."""
 _MAX_KEY_CHARS = 200
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -42,8 +42,13 @@ class FormDesk:
         self._urls = UrlInputs(Guard(config.network), files, self._max_file_bytes)
 
     @asynccontextmanager
-    async def admit(self, request: Request, kind: type[BaseModel]) -> AsyncIterator[Admission]:
+    async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
         """Keep a place for the body of `request` before it is read; the place is given back when the block fails.
+
+        Args:
+            request: What is asked.
+            kind: The form that its body is.
+            key: The idempotency key of a job.
 
         Raises:
             CapacityError: The service is full.
@@ -52,7 +57,7 @@ class FormDesk:
             OptionError: The idempotency key cannot be used.
         """
         try:
-            place = await self._service.admit(self._question(request, kind))
+            place = await self._service.admit(self._question(request, kind, key))
         except LipwrightError:
             await drain(request)
             raise
@@ -86,9 +91,8 @@ class FormDesk:
                 await drain(request)
             raise
 
-    def _question(self, request: Request, kind: type[BaseModel]) -> AdmitRequest:
+    def _question(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")
-        key = request.headers.get(IDEMPOTENCY_KEY)
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES

@@ -45,12 +45,12 @@ class JobRoutes:
             response_model=JobView,
             summary="Submit a job",
             openapi_extra=form_body(JobForm),
-            responses=problem_responses(401, 403, 404, 409, 413, 422, 429, 503, 504, 507),
+            responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
         )
-        router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422, 503))
-        router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404, 503))
+        router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422))
+        router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404))
         router.add_api_route(
-            "/{job_id}", self.cancel, methods=["DELETE"], summary="Cancel a job", responses=problem_responses(404, 503)
+            "/{job_id}", self.cancel, methods=["DELETE"], summary="Cancel a job", responses=problem_responses(404)
         )
         router.add_api_route(
             "/{job_id}/events",
@@ -60,7 +60,7 @@ class JobRoutes:
             responses={
                 200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
                 204: {"description": "The job is finished and the client knows it."},
-                **problem_responses(404, 503),
+                **problem_responses(404),
             },
         )
         video: dict[int | str, dict[str, Any]] = {
@@ -72,7 +72,7 @@ class JobRoutes:
             self.video,
             summary="Get the video",
             response_class=FileResponse,
-            responses={**video, **problem_responses(404, 409, 416, 503)},
+            responses={**video, **problem_responses(404, 409, 416)},
         )
         router.add_api_route("/{job_id}/video", self.video, methods=["HEAD"], include_in_schema=False)
         return router
@@ -83,8 +83,8 @@ class JobRoutes:
         The answer comes when both files were received and opened; the work goes on in the background. With a header
         `Idempotency-Key`, sending the same again gives the same job.
         """
-        caller = caller_of(request)
-        async with self._desk.admit(request, JobForm) as place:
+        caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
+        async with self._desk.admit(request, JobForm, key) as place:
             if place.job is not None:
                 await drain(request)
                 return _accepted(place.job, request, {"Idempotency-Replayed": "true"})
@@ -105,7 +105,7 @@ class JobRoutes:
                         face_image=form.face_image,
                         options=JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop),
                         owner=caller.owner,
-                        idempotency_key=request.headers.get(IDEMPOTENCY_KEY),
+                        idempotency_key=key,
                         callback_url=form.callback_url,
                         priority=form.priority,
                     )

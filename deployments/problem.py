@@ -92,7 +92,7 @@ class UnexpectedErrors:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %r failed", scope["method"], scope["path"])  # decoded: may hold line breaks
             detail = "The service failed while it answered this request; its log says why."
             await _response(_problem(500, LipwrightError.code, detail, scope["path"], False))(scope, receive, send)
 

@@ -204,6 +204,11 @@ def test_avatars(http: httpx.Client) -> None:
     answer = http.post("/v1/avatars", files={"video": ("v.mp4", VIDEO)}, data={"face": "0"})
     avatar = answer.json()
     assert (answer.status_code, avatar["status"], avatar["label"]) == (202, "analysing", "v.mp4")
+    of_a_job = {"Idempotency-Key": "k"}
+    http.post("/v1/jobs", files={"video": ("v.mp4", VIDEO), "audio": ("a.wav", AUDIO)}, headers=of_a_job)
+    again = http.post("/v1/avatars", files={"video": ("v.mp4", VIDEO)}, data={"face": "0"}, headers=of_a_job)
+    assert (again.status_code, again.json()["id"]) == (202, avatar["id"]), "the key of a job names no avatar"
+    avatar = again.json()
     location = answer.headers["location"]
     assert http.get(location).json() == avatar
     assert http.get("/v1/avatars").json()["avatars"] == [avatar]
@@ -241,6 +246,8 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     assert submit["security"] == [{"HTTPBearer": []}]
     assert set(submit["responses"]) == {"202", "401", "403", "404", "409", "413", "422", "429", "503", "504", "507"}
     assert "application/problem+json" in submit["responses"]["429"]["content"]
+    closed = [way for path, ways in schema["paths"].items() if path.startswith("/v1/") for way in ways.values()]
+    assert all({"401", "403", "503"} <= way["responses"].keys() for way in closed)
     page = http.get("/docs")
     assert page.status_code == 200
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
