@@ -37,6 +37,7 @@ class Housekeeping:
             try:
                 await asyncio.to_thread(self.sweep)
                 self._presenters.sweep()
+                self._presenters.sweep_orphans(_ORPHAN_AGE_S)
                 metrics.set_free_disk(self._files.free_bytes())
             except (OSError, LipwrightError) as error:
                 logger.warning("sweeping failed and is tried again: %s", error)
@@ -45,7 +46,7 @@ class Housekeeping:
     def sweep(self) -> None:
         """Remove finished jobs past their time, and files that belong to nothing. Blocks on the disk."""
         self._sweep_finished()
-        self._files.sweep_uploads()
+        self._files.sweep_uploads(_ORPHAN_AGE_S)
         for job_id in self._files.job_ids(_ORPHAN_AGE_S):
             job = self._find(job_id)
             if job is None or job.status is JobStatus.CANCELLED:

@@ -126,3 +126,9 @@ class Presenters:
             self._table.delete_avatar(record.key)
             self._files.delete_avatar(record.key)
             logger.info("presenter %s dropped from the cache", record.id)
+
+    def sweep_orphans(self, min_age_s: float) -> None:
+        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted."""
+        for key in self._files.avatar_keys(min_age_s):
+            if key not in self._analyses and self._table.find_avatar(key) is None:
+                self._files.delete_avatar(key)

@@ -140,15 +140,6 @@ class Guard:
         )
 
 
-def check_url(url: str, network: NetworkConfig) -> None:
-    """Check `url` by its looks alone, without looking its host up.
-
-    Raises:
-        UrlRefusedError: Its scheme, port or literal address is not allowed.
-    """
-    Guard(network).check(url)
-
-
 @contextmanager
 def fetch_errors(target: Target) -> Iterator[None]:
     """Turn every way in which an exchange with `target` fails into UrlFetchError.

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -156,15 +156,15 @@ class FileStore:
             path.replace(target)
         return target
 
-    def sweep_uploads(self, keep: Collection[str] = (), min_age_s: float = 3600.0) -> int:
-        """Remove uploads that no job took: not in `keep` and untouched for `min_age_s`. Returns how many.
+    def sweep_uploads(self, min_age_s: float) -> int:
+        """Remove uploads that no job took and that are untouched for `min_age_s`. Returns how many.
 
         The age protects files that an Ingress is writing at this moment.
         """
         oldest = time.time() - min_age_s
         num_removed = 0
         for path in (self._root / "uploads").iterdir():
-            if path.name not in keep and path.stat().st_mtime <= oldest:
+            if path.stat().st_mtime <= oldest:
                 path.unlink(missing_ok=True)
                 num_removed += 1
         return num_removed
@@ -200,9 +200,7 @@ class FileStore:
 
     def job_ids(self, min_age_s: float = 0.0) -> list[str]:
         """Ids of the jobs that have a folder which is untouched for `min_age_s`."""
-        oldest = time.time() - min_age_s
-        folders = [path for path in (self._root / "jobs").iterdir() if _NAME.fullmatch(path.name)]
-        return [folder.name for folder in folders if folder.stat().st_mtime <= oldest]
+        return self._old_folders("jobs", min_age_s)
 
     def has_segments(self, job_id: str) -> bool:
         """Whether segments of a job lie here."""
@@ -233,9 +231,18 @@ class FileStore:
         """The picture of the person meant, where one was sent with the presenter."""
         return self._root / "avatars" / _checked(key) / "face"
 
+    def avatar_keys(self, min_age_s: float = 0.0) -> list[str]:
+        """Keys of the avatars that have a folder which is untouched for `min_age_s`."""
+        return self._old_folders("avatars", min_age_s)
+
     def delete_avatar(self, key: str) -> None:
         """Remove an avatar and its source. Harmless when it is gone already."""
         shutil.rmtree(self._root / "avatars" / _checked(key), ignore_errors=True)
+
+    def _old_folders(self, kind: str, min_age_s: float) -> list[str]:
+        oldest = time.time() - min_age_s
+        folders = [path for path in (self._root / kind).iterdir() if _NAME.fullmatch(path.name)]
+        return [folder.name for folder in folders if folder.stat().st_mtime <= oldest]
 
     def _job(self, job_id: str) -> Path:
         return self._root / "jobs" / _checked(job_id)

@@ -168,10 +168,6 @@ class JobTable:
         )
         return self._jobs(rows)
 
-    def queue_position(self, job_id: str) -> int | None:
-        """How many jobs start before this one; None when it does not wait."""
-        return self._queue_positions().get(job_id)
-
     def count_jobs(self, status: JobStatus) -> int:
         """How many jobs have this status."""
         (row,) = self._database.query("SELECT count(*) AS num FROM jobs WHERE status = ?", status.value)

@@ -9,7 +9,7 @@ import pytest
 
 from config import NetworkConfig
 from errors import ConfigError, UrlFetchError, UrlRefusedError
-from net.guard import Guard, check_url, resolve_host
+from net.guard import Guard, resolve_host
 from net.target import Target, shown
 
 PRIVATE = [
@@ -74,7 +74,7 @@ def test_networks_are_allowed_by_name() -> None:
 )
 def test_url_refused_by_its_looks(url: str) -> None:
     with pytest.raises(UrlRefusedError):
-        check_url(url, NetworkConfig())
+        Guard(NetworkConfig()).check(url)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_url_refused_by_its_looks(url: str) -> None:
     ],
 )
 def test_public_urls_pass(url: str) -> None:
-    check_url(url, NetworkConfig())
+    Guard(NetworkConfig()).check(url)
 
 
 def test_schemes_are_configured() -> None:
     with pytest.raises(UrlRefusedError, match="expected the scheme https, found http"):
-        check_url("http://a.example/", NetworkConfig(url_schemes=("https",)))
+        Guard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
 
 
 def test_every_address_of_a_name_counts() -> None:
@@ -124,7 +124,7 @@ def test_messages_hold_no_secrets() -> None:
     with pytest.raises(
         UrlRefusedError, match=r"^ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"
     ):
-        check_url("ftp://a.example/v.mp4?x=1", NetworkConfig())
+        Guard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
 
 
 def test_redirect_targets_are_joined() -> None:

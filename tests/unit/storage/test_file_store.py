@@ -105,13 +105,12 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"old"]
 
 
-def test_sweep_spares_the_young_and_the_kept(store: FileStore) -> None:
-    old, kept, young = _upload(store), _upload(store), _upload(store)
+def test_sweep_spares_the_young(store: FileStore) -> None:
+    old, young = _upload(store), _upload(store)
     long_ago = time.time() - 7200
-    for key in (old, kept):
-        os.utime(store.upload_path(key), (long_ago, long_ago))
-    assert store.sweep_uploads(keep={kept}) == 1
-    assert store.upload_path(kept).exists() and store.upload_path(young).exists()
+    os.utime(store.upload_path(old), (long_ago, long_ago))
+    assert store.sweep_uploads(min_age_s=3600) == 1
+    assert store.upload_path(young).exists()
     with pytest.raises(NotFoundError):
         store.upload_path(old)
 

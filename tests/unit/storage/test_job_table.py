@@ -73,7 +73,7 @@ def test_queue_order_and_positions(table: JobTable) -> None:
     assert [table.get_job(job.id).queue_position for job in (fast, slow, late)] == [0, 1, 2]
     running = table.update_job(fast.id, status=JobStatus.RUNNING)
     assert running.queue_position is None and running.started_at is not None
-    assert table.queue_position(late.id) == 1
+    assert table.get_job(late.id).queue_position == 1
     assert [job.id for job in table.unfinished_jobs()] == [slow.id, fast.id, late.id]
     assert [job.id for job in table.list_jobs(2)] == [late.id, fast.id]
     assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
@@ -89,7 +89,7 @@ def test_owners_take_turns(table: JobTable) -> None:
     table.update_job(flood[1].id, status=JobStatus.RUNNING)
     assert [job.id for job in table.queued_jobs()][:2] == [single.id, nobody.id], "running jobs count as turns"
     urgent = table.insert_job(_job(owner="a", priority=1))
-    assert table.queue_position(urgent.id) == 0, "priority comes before turns"
+    assert table.get_job(urgent.id).queue_position == 0, "priority comes before turns"
 
 
 def test_of_equal_turns_that_of_whoever_waited_longest_comes_first(table: JobTable) -> None:
