@@ -37,8 +37,15 @@ def config_with(folder: Path, **arguments: dict[str, Any]) -> Path:
 class ServiceProcess:
     """`lipwright serve` on a free loopback port."""
 
-    def __init__(self, data_dir: Path, config: Path | None = None, options: tuple[str, ...] = ()) -> None:
-        self._command = [sys.executable, "-m", "cli", "serve", "--data-dir", str(data_dir), *options]
+    def __init__(
+        self,
+        data_dir: Path,
+        config: Path | None = None,
+        options: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
+    ) -> None:
+        """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
+        self._command = [*inside, sys.executable, "-m", "cli", "serve", "--data-dir", str(data_dir), *options]
         if config is not None:
             self._command += ["--config", str(config)]
         self._log = data_dir.parent / "service.log"
@@ -90,9 +97,11 @@ class ServiceProcess:
 
 
 @contextmanager
-def served(data_dir: Path, config: Path | None = None, options: tuple[str, ...] = ()) -> Iterator[ServiceProcess]:
+def served(
+    data_dir: Path, config: Path | None = None, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()
+) -> Iterator[ServiceProcess]:
     """A running service for the block; nothing of it is left behind."""
-    service = ServiceProcess(data_dir, config, options)
+    service = ServiceProcess(data_dir, config, options, inside)
     try:
         service.start()
         yield service

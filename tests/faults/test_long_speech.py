@@ -1,0 +1,151 @@
+"""An hour of speech on ten seconds of a face: nothing grows with the length, and a preview comes at once."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import wave
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.faults.load import Caller, Pair
+from tests.faults.memory import DECODERS, MemoryWatch
+from tests.faults.service_process import served
+
+MINUTES = int(os.environ.get("LIPWRIGHT_SPEECH_MINUTES", "60"))
+FPS = 25
+SIZE = 256
+SOURCE_SECONDS = 10
+FIRST_SEGMENT_S = 2.0
+MAX_GROWTH = 1.10
+MIN_FRAMES_PER_S = 20.0  # slower than that, the test gives up
+UPLOAD_BYTES_PER_S = 20_000_000
+NUM_PARTS = 12
+# Processes of Ray and Serve take minutes until they stop growing by themselves, also at rest. The peaks of the last
+# jobs of a minute are what the long one is held against.
+NUM_WARM, NUM_SHORT = 18, 6
+# What decodes a minute of sound or joins a minute of video ends before the watch sees it; that of an hour is seen.
+DECODER_MIB = 12.0
+
+
+class Sent(io.BytesIO):
+    """A file that is sent as over a network of 160 Mbit/s.
+
+    Serve's proxy keeps whatever comes faster than the Ingress takes it over, which is more than networks bring.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(size)
+        time.sleep(len(piece) / UPLOAD_BYTES_PER_S)
+        return piece
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job, as it was seen from outside.
+
+    Attributes:
+        num_frames: Frames of the result.
+        took_s: From its acceptance to its end.
+        first_segment_s: From the end of the analysis to the first segment.
+    """
+
+    num_frames: int
+    took_s: float
+    first_segment_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_frames} frames in {self.took_s:.1f} s ({self.num_frames / self.took_s:.0f} a second), "
+            f"first segment {self.first_segment_s:.2f} s after the analysis"
+        )
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(60 * (MINUTES + NUM_WARM + NUM_SHORT) * FPS / MIN_FRAMES_PER_S + 600)
+def test_memory_and_preview_do_not_depend_on_the_length(
+    tmp_path: Path, sample_presenter: Path, sample_speech: Path
+) -> None:
+    video = ping_pong(sample_presenter, tmp_path / "presenter.mp4").read_bytes()
+    short = Pair(video, tiled(sample_speech, tmp_path / "short.wav", 60).read_bytes())
+    long = Pair(video, tiled(sample_speech, tmp_path / "long.wav", 60 * MINUTES).read_bytes())
+    data_dir = tmp_path / "data"
+    with served(data_dir) as service:
+        caller = Caller(service.url)
+
+        with MemoryWatch(service) as warming:
+            shown = [_followed(caller, data_dir, short, 1) for _ in range(NUM_WARM)]
+        with MemoryWatch(service) as before:
+            shown += [_followed(caller, data_dir, short, 1) for _ in range(NUM_SHORT)]
+        with MemoryWatch(service) as after:
+            shown.append(_followed(caller, data_dir, long, MINUTES))
+    for what, done in (("a minute, first", shown[0]), ("a minute, last", shown[-2]), (f"{MINUTES} minutes", shown[-1])):
+        print(f"\n{what}: {done}")
+    short_peaks, long_peaks = before.peaks(), after.peaks()
+    for name, peak in sorted(long_peaks.items()):
+        growth = peak / short_peaks[name] - 1 if name in short_peaks else float("inf")
+        told = f"{short_peaks.get(name, 0.0):6.1f} -> {peak:6.1f} MiB ({growth:+.1%})"
+        parts = [" ".join(f"{part:.0f}" for part in watch.in_parts(name, NUM_PARTS)) for watch in (warming, after)]
+        print(f"{name:30} {told}; warming up: {parts[0]}; on the way: {parts[1]}")
+    assert max(done.first_segment_s for done in shown) < FIRST_SEGMENT_S
+    bounds = {
+        name: MAX_GROWTH * peak + (DECODER_MIB if name.startswith(DECODERS) else 0.0)
+        for name, peak in short_peaks.items()
+    }
+    grown = {name: (peak, bounds.get(name)) for name, peak in long_peaks.items() if peak > bounds.get(name, 0.0)}
+    assert not grown, "MiB found, MiB allowed"
+
+
+def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> Run:
+    """Send one job and look at it and at its folder until it is final."""
+    files = {"video": ("presenter.mp4", pair.video), "audio": ("speech.wav", Sent(pair.audio))}
+    answer = caller.request("POST", "/v1/jobs", files=files)
+    assert answer.status_code == 202, answer.text
+    job_id, started = str(answer.json()["id"]), time.monotonic()
+    segment = data_dir / "jobs" / job_id / "segments" / "000000.mp4"
+    analysed = first = None
+    deadline = started + 60 * num_minutes * FPS / MIN_FRAMES_PER_S + 60
+    while (job := caller.job(job_id))["status"] in ("queued", "running"):
+        now = time.monotonic()
+        if analysed is None and job["stage"] in ("rendering", "joining"):
+            analysed = now
+        if first is None and segment.is_file():
+            first = now
+        assert now < deadline, f"not final in time: {job}"
+        time.sleep(0.05 if first is None else 0.3)
+    assert analysed is not None and first is not None, "the job was looked at too seldom"
+    assert job["status"] == "succeeded", job["error"]
+    assert job["num_frames"] == 60 * num_minutes * FPS
+    return Run(job["num_frames"], time.monotonic() - started, first - analysed)
+
+
+def tiled(speech: Path, out: Path, num_seconds: int) -> Path:
+    """`speech` over and over, cut at so many seconds."""
+    with wave.open(str(speech)) as source, wave.open(str(out), "wb") as target:
+        target.setparams(source.getparams())
+        samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
+        target.writeframes(np.resize(samples, num_seconds * source.getframerate()).tobytes())
+    return out
+
+
+def ping_pong(video: Path, out: Path) -> Path:
+    """Ten seconds of `video` forward and backward, made small."""
+    with av.open(str(video)) as source:
+        frames = [frame.reformat(SIZE, SIZE, "yuv420p") for frame in source.decode(video=0)]
+    turn = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    with av.open(str(out), "w") as target:
+        stream = target.add_stream("libx264", rate=FPS, options={"crf": "18"})
+        assert isinstance(stream, av.video.stream.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        for number in range(SOURCE_SECONDS * FPS):
+            frame = frames[turn[number % len(turn)]]
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return out
