@@ -156,6 +156,11 @@ class StageTimeoutError(LipwrightError, TimeoutError):
     code = "stage_timeout"
     retryable = True
 
+    @property
+    def was_tried_again(self) -> bool:
+        """Whether whoever raised it has already tried again in vain: the second argument, False when none was given."""
+        return len(self.args) > 1 and bool(self.args[1])
+
 
 class ReplicaLostError(LipwrightError):
     """A stage's replica died on every attempt."""

@@ -92,7 +92,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
                 raise cause from None
         counts[fate] += 1
         if fate is _Fate.LATE and counts[fate] >= _MAX_LATE:
-            raise cause
+            raise StageTimeoutError(str(cause), True) from cause
         if fate is _Fate.LOST:
             logger.warning("%s: replica lost (try %d of %d): %s", stage, counts[fate], bounds.max_attempts, cause)
             if counts[fate] >= bounds.max_attempts:
@@ -100,7 +100,8 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
         wait_s = min(_FIRST_WAIT_S * 2 ** (sum(counts.values()) - 1), _MAX_WAIT_S)
         await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
         if loop.time() >= deadline:
-            raise StageTimeoutError(f"{stage}: expected room within {bounds.max_wait_s:.0f} s, found a full stage.")
+            message = f"{stage}: expected room within {bounds.max_wait_s:.0f} s, found a full stage."
+            raise StageTimeoutError(message, True)
 
 
 async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s: float) -> Any:
@@ -139,7 +140,8 @@ def _fate(error: BaseException) -> _Fate | None:
     if isinstance(error, BackPressureError | CapacityError):
         return _Fate.FULL
     if isinstance(error, StageTimeoutError):
-        return _Fate.LATE
+        # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
+        return None if error.was_tried_again else _Fate.LATE
     if isinstance(error, RayServeException):
         return _Fate.LOST if _upstream_died(error) else None
     # Whatever else Ray itself raises says that a process, a node or an object is gone.

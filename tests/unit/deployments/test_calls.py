@@ -114,8 +114,11 @@ def test_work_that_is_late_twice_fails() -> None:
     late = wrapped(StageTimeoutError("FaceSynthesis: expected the work done in 8 s, found no end"))
     result, _, tries = call([late, lambda: 7], bounds())
     assert (result, tries) == (7, [1, 2])
-    with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis") as failed:
         call([late], bounds(6))
+    # The stage that called it is not asked again, which would double the tries.
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+        call([wrapped(failed.value), lambda: 7], bounds(6))
 
 
 def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
