@@ -91,12 +91,14 @@ class Studio:
         encoded, the next is decoded. Patches are pasted back in order.
         """
         render = self._config.render
-        avatar = self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir))
+        avatar = await self._run(
+            lambda stop: self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir)), len(drive)
+        )
         reader_key = (source.path, int(drive.source_index[0]))
         reader = self._readers.take(reader_key, lambda: self._open(source, avatar))
-        writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=render.encoder_threads)
         window: deque[asyncio.Task[None]] = deque()
         try:
+            writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=render.encoder_threads)
             step = self._chunk_frames(source.info)
             written: asyncio.Task[None] | None = None
             for start in range(0, len(drive), step):
