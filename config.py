@@ -55,7 +55,7 @@ class NetworkConfig(_Frozen):
         64 * 1024, gt=0, description="Slowest answer taken, on average; bounds a download by its size."
     )
     max_redirects: int = Field(5, ge=0, description="Redirects followed; each target is checked anew.")
-    max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about a day.")
+    max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about 30 hours.")
 
 
 class AccessConfig(_Frozen):

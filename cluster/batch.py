@@ -113,6 +113,8 @@ class Batch:
                     return await self._jobs.submit(request)
                 except CapacityError:
                     await asyncio.sleep(_FULL_S)
+                    for upload in uploads:
+                        self._files.touch_upload(upload.key)
         except BaseException:
             for upload in uploads:
                 self._files.delete_upload(upload.key)

@@ -14,7 +14,15 @@ from errors import CapacityError, InProgressError, LipwrightError, StorageFullEr
 from storage.file_store import FileStore
 from storage.job_forecast import Forecast, forecast
 from storage.job_table import JobTable
-from storage.records import Admission, AdmitRequest, JobRecord, JobStatus, new_id
+from storage.records import (
+    Admission,
+    AdmitRequest,
+    AvatarRecord,
+    AvatarStatus,
+    JobRecord,
+    JobStatus,
+    new_id,
+)
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body keeps its place from others
 _MIN_BODY_S = 60.0
@@ -41,12 +49,14 @@ class QueueState:
 
     Attributes:
         num_jobs: Waiting jobs.
+        num_analysing: Avatars that are analysed for nobody's job yet.
         num_arriving: Bodies on their way.
         num_bytes: Uploads of waiting jobs, and what the bodies on their way may bring.
         num_running: Running jobs.
     """
 
     num_jobs: int
+    num_analysing: int
     num_arriving: int
     num_bytes: int
     num_running: int
@@ -80,12 +90,22 @@ class AdmissionDesk:
                 (k.owner, k.idempotency_key) == (request.owner, request.idempotency_key) for k in self._kept.values()
             ):
                 raise InProgressError("A request with this Idempotency-Key is being received at the moment.")
-        num_bytes = self._room_for(request)
-        timeout_s = _MIN_BODY_S + num_bytes / _MIN_BYTES_PER_SECOND
-        place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=timeout_s)
-        until = self._clock() + timeout_s + _PROBE_S
-        self._kept[place.id] = _Kept(request.owner, num_bytes, request.idempotency_key, until)
-        return place
+        return self._keep(request, new_id())
+
+    def widen(self, request: AdmitRequest, place_id: str) -> Admission:
+        """Grant a place more bytes and time: its body names files that are still to be fetched.
+
+        Raises:
+            CapacityError: There is no room for more bytes.
+            StorageFullError: The disk would not hold them.
+        """
+        kept = self._kept.pop(place_id, None)
+        try:
+            return self._keep(request, place_id)
+        except LipwrightError:
+            if kept is not None:
+                self._kept[place_id] = kept
+            raise
 
     def release(self, place_id: str | None) -> None:
         """Give a place back. Harmless when it is gone already."""
@@ -116,6 +136,7 @@ class AdmissionDesk:
         queued = self._table.queued_jobs()
         return QueueState(
             num_jobs=len(queued),
+            num_analysing=len(self._analysing()),
             num_arriving=len(self._kept),
             num_bytes=sum(map(_upload_bytes, queued)) + sum(kept.num_bytes for kept in self._kept.values()),
             num_running=self._table.count_jobs(JobStatus.RUNNING),
@@ -126,6 +147,13 @@ class AdmissionDesk:
         finished = self._table.last_succeeded(_FORECAST_JOBS)
         return forecast(self._table.unfinished_jobs(), finished, self._limits.max_running_jobs)
 
+    def _keep(self, request: AdmitRequest, place_id: str) -> Admission:
+        num_bytes = self._room_for(request)
+        timeout_s = _MIN_BODY_S + num_bytes / _MIN_BYTES_PER_SECOND
+        until = self._clock() + timeout_s + _PROBE_S
+        self._kept[place_id] = _Kept(request.owner, num_bytes, request.idempotency_key, until)
+        return Admission(id=place_id, max_bytes=num_bytes, timeout_s=timeout_s)
+
     def _free_disk(self) -> int:
         """Bytes of the disk that are neither used, nor promised to unfinished jobs, nor kept free on purpose."""
         promised = sum(round(job.disk_bytes * (1 - job.progress)) for job in self._table.unfinished_jobs())
@@ -135,7 +163,8 @@ class AdmissionDesk:
     def _room_for(self, request: AdmitRequest) -> int:
         """Bytes granted to the body: what it declares, or a share of what is free when it does not say."""
         state, limits = self.state(), self._limits
-        num_waiting = state.num_jobs + state.num_arriving - max(0, limits.max_running_jobs - state.num_running)
+        num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
+        num_waiting -= max(0, limits.max_running_jobs - state.num_running)
         if num_waiting >= limits.max_queued_jobs:
             raise self._full(f"expected fewer than {limits.max_queued_jobs} waiting jobs, found {num_waiting}")
         if request.owner is not None:
@@ -155,9 +184,13 @@ class AdmissionDesk:
     def _check_share(self, owner: str) -> None:
         share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share))
         num_own = sum(job.owner == owner for job in self._table.queued_jobs())
+        num_own += sum(avatar.owner == owner for avatar in self._analysing())
         num_own += sum(kept.owner == owner for kept in self._kept.values())
         if num_own >= share:
             raise self._full(f"expected fewer than {share} waiting jobs of one API key, found {num_own}")
+
+    def _analysing(self) -> list[AvatarRecord]:
+        return [avatar for avatar in self._table.list_avatars() if avatar.status is AvatarStatus.ANALYSING]
 
     def _full(self, reason: str) -> LipwrightError:
         after_s = min(max(1.0, self.forecast().next_start_s), _MAX_RETRY_AFTER_S)

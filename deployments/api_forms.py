@@ -39,7 +39,7 @@ class FormDesk:
         self._service = service
         self._files = files
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._urls = UrlInputs(Guard(config.network), files, self._max_file_bytes)
+        self._urls = UrlInputs(Guard(config.network), files)
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
@@ -82,7 +82,8 @@ class FormDesk:
         try:
             async with _in_time(place.timeout_s):
                 parts = await receive_form(request, shape_of(kind), self._files, max_bytes, self._urls.check)
-            await self._urls.fetch_into(parts)
+            if parts.urls:
+                await self._fetch(request, parts, place)
             yield _validated(kind, {**parts.files, **parts.texts})
         except BaseException as error:
             for upload in parts.files.values() if parts else ():
@@ -91,14 +92,20 @@ class FormDesk:
                 await drain(request)
             raise
 
+    async def _fetch(self, request: Request, parts: Parts, place: Admission) -> None:
+        """Fetch what the form names by URL, in a place that is wide enough for it."""
+        max_bytes = len(parts.urls) * self._max_file_bytes
+        question = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
+        wide = await self._service.widen(question, place.id)
+        async with _in_time(wide.timeout_s):
+            await self._urls.fetch_into(parts, min(self._max_file_bytes, wide.max_bytes // len(parts.urls)))
+
     def _question(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
-        is_json = request.headers.get("content-type", "").startswith("application/json")
-        # What a JSON body names is fetched later, so its own length says nothing.
-        num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 and not is_json else None
+        num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
         if num_bytes is not None and num_bytes > max_bytes:
             raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
         return AdmitRequest(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import serve
@@ -93,19 +93,20 @@ class Director:
         """Keep a place for one body; see `AdmissionDesk.admit`."""
         return self._desk.admit(request)
 
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        """Grant a place more; see `AdmissionDesk.widen`."""
+        return self._desk.widen(request, admission_id)
+
     async def release(self, admission_id: str) -> None:
         """Give a place back that was not used."""
         self._desk.release(admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row; see `Intake.job`."""
-        try:
-            with suppress(LookupError):
-                return self._table.get_job(request.job_id)
-            self._check_place(request.admission_id, request.owner)
+        with suppress(LookupError):
+            return self._table.get_job(request.job_id)
+        with self._place(request.admission_id, request.owner):
             job = await self._intake.job(request)
-        finally:
-            self._desk.release(request.admission_id)
         self._scheduler.start_waiting()
         return self._table.get_job(job.id)
 
@@ -136,11 +137,8 @@ class Director:
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Keep a presenter and analyse it in the background; see `Intake.avatar`."""
-        try:
-            self._check_place(request.admission_id, request.owner)
+        with self._place(request.admission_id, request.owner):
             avatar = await self._intake.avatar(request)
-        finally:
-            self._desk.release(request.admission_id)
         if avatar.status is not AvatarStatus.READY:
             self._in_background(self._analyse(avatar.key))
         return avatar
@@ -179,10 +177,15 @@ class Director:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
-    def _check_place(self, admission_id: str | None, owner: str | None) -> None:
-        """Have a place for a body that comes without one: after a restart, or from a batch."""
+    @contextmanager
+    def _place(self, admission_id: str | None, owner: str | None) -> Iterator[None]:
+        """Use a place up; what comes without one, from a batch or after a restart, has to find one now."""
         if not self._desk.holds(admission_id):
-            self._desk.release(self._desk.admit(AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)).id)
+            admission_id = self._desk.admit(AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)).id
+        try:
+            yield
+        finally:
+            self._desk.release(admission_id)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -24,7 +24,7 @@ from storage.records import (
 )
 
 _QUICK_S = 30.0  # a look into the table, with room for a Director that is just starting
-_PROBE_S = 120.0  # submitting opens and probes both files
+_PROBE_S = 900.0  # submitting probes both files, on a Studio that may be rendering
 _TRIES = 4
 _PAUSE_S = 0.3
 
@@ -41,6 +41,10 @@ class DirectorClient:
     async def admit(self, request: AdmitRequest) -> Admission:
         """See `JobService`; a place that a dead Director kept went with it."""
         return await self._call("admit", request)  # type: ignore[no-any-return]
+
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        """See `JobService`."""
+        return await self._call("widen", request, admission_id)  # type: ignore[no-any-return]
 
     async def release(self, admission_id: str) -> None:
         """See `JobService`."""

@@ -26,6 +26,10 @@ class JobService(Protocol):
         """Keep a place for one body before it is read, or say why there is none."""
         ...
 
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        """Grant a place more bytes and time, or say why there are none."""
+        ...
+
     async def release(self, admission_id: str) -> None:
         """Give back a place whose body came to nothing."""
 

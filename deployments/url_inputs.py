@@ -16,12 +16,11 @@ from storage.records import UploadedFile
 
 
 class UrlInputs:
-    """Fetches under the rules of `guard` into `files`, each at most `max_file_bytes`."""
+    """Fetches under the rules of `guard` into `files`."""
 
-    def __init__(self, guard: Guard, files: FileStore, max_file_bytes: int) -> None:
+    def __init__(self, guard: Guard, files: FileStore) -> None:
         self._guard = guard
         self._files = files
-        self._max_file_bytes = max_file_bytes
 
     def check(self, name: str, url: str) -> None:
         """Check the URL in the field `name` by its looks, without looking its host up.
@@ -32,8 +31,12 @@ class UrlInputs:
         with _named(name):
             self._guard.check(url)
 
-    async def fetch_into(self, parts: Parts) -> None:
+    async def fetch_into(self, parts: Parts, max_file_bytes: int) -> None:
         """Turn every URL of `parts` into a file; what was fetched before a failure stays in `parts`.
+
+        Args:
+            parts: The form.
+            max_file_bytes: Bytes that each file may have.
 
         Raises:
             UrlRefusedError: A URL, or one that it redirects to, may not be reached.
@@ -44,17 +47,17 @@ class UrlInputs:
         for name, url in parts.urls.items():
             try:
                 with _named(name):
-                    parts.files[name] = await self._fetch(url)
+                    parts.files[name] = await self._fetch(url, max_file_bytes)
             except InputError as error:
                 metrics.url_fetched(0, error.code)
                 raise
             metrics.url_fetched(parts.files[name].num_bytes, "ok")
 
-    async def _fetch(self, url: str) -> UploadedFile:
+    async def _fetch(self, url: str, max_bytes: int) -> UploadedFile:
         target = self._guard.check(url)
         writer = await asyncio.to_thread(self._files.new_upload, target.file_name)
         try:
-            if not await fetch(url, writer, self._max_file_bytes, self._guard):
+            if not await fetch(url, writer, max_bytes, self._guard):
                 raise MediaError(f"{target} is empty.")
             return await asyncio.to_thread(writer.finish)
         except BaseException:

@@ -110,6 +110,8 @@ class _Nursery:
         data, files, _, _ = socket.recv_fds(self._control, 1, 1)
         if not data:
             return False
+        if not files:  # too many open files; the closed end says that there is no decoder
+            return True
         theirs = socket.socket(fileno=files[0])
         parent = os.getpid()
         try:

@@ -138,6 +138,10 @@ class FileStore:
                 raise
             return taken_to
 
+    def touch_upload(self, key: str) -> None:
+        """Say that somebody still waits with this upload, so that it is not swept."""
+        os.utime(self.upload_path(key))
+
     def delete_upload(self, key: str) -> None:
         """Remove an upload that nobody wants. Harmless when it is gone already."""
         (self._root / "uploads" / _checked(key)).unlink(missing_ok=True)
@@ -164,7 +168,7 @@ class FileStore:
         oldest = time.time() - min_age_s
         num_removed = 0
         for path in (self._root / "uploads").iterdir():
-            if path.stat().st_mtime <= oldest:
+            if _age_mark(path) <= oldest:
                 path.unlink(missing_ok=True)
                 num_removed += 1
         return num_removed
@@ -242,7 +246,7 @@ class FileStore:
     def _old_folders(self, kind: str, min_age_s: float) -> list[str]:
         oldest = time.time() - min_age_s
         folders = [path for path in (self._root / kind).iterdir() if _NAME.fullmatch(path.name)]
-        return [folder.name for folder in folders if folder.stat().st_mtime <= oldest]
+        return [folder.name for folder in folders if _age_mark(folder) <= oldest]
 
     def _job(self, job_id: str) -> Path:
         return self._root / "jobs" / _checked(job_id)
@@ -263,6 +267,14 @@ def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _age_mark(path: Path) -> float:
+    """Time of the last change; for ever young when somebody else has removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 @contextmanager

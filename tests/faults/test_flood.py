@@ -1,7 +1,8 @@
-"""Two hundred submissions at once on a queue of twenty."""
+"""Two hundred submissions at once on a queue of twenty, before stages that hold one request and let one wait."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
+from service import free_port
 from tests.faults.load import Caller, Pair, submit_all
 from tests.faults.service_process import config_with, served
 
@@ -45,10 +48,21 @@ class HealthProbe:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+def make_stages_narrow(config: Path) -> None:
+    """Let one request wait for each stage, so that the stages are full while the jobs run."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    for deployment in content["applications"][0]["deployments"]:
+        if deployment["name"] not in ("Ingress", "Director"):
+            deployment |= {"max_ongoing_requests": 1, "max_queued_requests": 1}
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
 @pytest.mark.timeout(400)
 def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: Path, portrait_pair: Pair) -> None:
-    config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED})
-    with served(tmp_path / "data", config) as service:
+    config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED, "max_running_jobs": 8})
+    make_stages_narrow(config)
+    metrics_port = free_port()
+    with served(tmp_path / "data", config, ("--metrics-port", str(metrics_port))) as service:
         caller = Caller(service.url)
         warm = caller.accepted(portrait_pair)
         caller.wait([warm], 60)
@@ -73,6 +87,10 @@ def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: P
                 assert 1 <= int(answer.headers["retry-after"]) <= 120
                 assert answer.json()["code"] == "over_capacity"
         assert p99 < 100
+        scraped = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False, timeout=20).text
+        full = re.findall(r'^ray_lipwright_stage_call_seconds_count{.*outcome="full".*} (\S+)$', scraped, re.MULTILINE)
+        print(f"full stages sent callers away {sum(map(float, full)):.0f} times")
+        assert full, "stages were full, and no job failed for it"
         status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
         assert (status["queue"]["num_queued"], status["queue"]["num_arriving"]) == (0, 0)
         assert status["is_rate_measured"]

@@ -67,6 +67,10 @@ class MemoryService:
         self.places.add(place.id)
         return place
 
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        assert admission_id in self.places
+        return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=self.body_s)
+
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
 

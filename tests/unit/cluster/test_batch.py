@@ -39,6 +39,9 @@ class LocalDirector:
     async def admit(self, request: AdmitRequest) -> Admission:
         raise AssertionError("a batch has its files here and asks for no place")
 
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        raise AssertionError("a batch names no URLs")
+
     async def release(self, admission_id: str) -> None:
         raise AssertionError("a batch has no place to give back")
 

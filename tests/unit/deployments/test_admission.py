@@ -13,7 +13,7 @@ from deployments.admission import AdmissionDesk
 from errors import CapacityError, InProgressError, StorageFullError
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AdmitRequest, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 
 MIB = 1024**2
 
@@ -141,3 +141,29 @@ def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
     place.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
     place.desk.admit(asking())
     place.table.close()
+
+
+def test_a_body_that_names_urls_gets_a_wider_place(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    for _ in range(3):
+        place.add()
+    kept = place.desk.admit(asking(1000))
+    wide = place.desk.widen(asking(None), kept.id)
+    assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own place"
+    assert place.desk.state().num_arriving == 1
+    with pytest.raises(CapacityError):
+        place.desk.widen(asking(100 * MIB), kept.id)
+    assert place.desk.state().num_bytes == 3 * MIB + wide.max_bytes, "a place that cannot be widened stays as it is"
+
+
+def test_avatars_under_analysis_wait_too(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    now = utc_now()
+    for number in range(3):
+        record = {"key": f"{number}" * 32, "id": new_id(), "pinned": True, "owner": "a", "source_sha256": "00"}
+        place.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+    with pytest.raises(CapacityError, match="of one API key, found 3"):
+        place.desk.admit(asking(owner="a"))
+    place.desk.admit(asking(owner="b"))
+    with pytest.raises(CapacityError, match="found 4"):
+        place.desk.admit(asking(owner="c"))

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,10 +16,12 @@ from fastapi import FastAPI, Request
 
 from config import MediaLimits, NetworkConfig, PipelineConfig
 from deployments import problem
+from deployments.access import Caller
 from deployments.api_forms import FormDesk
 from deployments.api_models import JobForm
+from deployments.job_service import JobService
 from storage.file_store import FileStore
-from storage.records import Admission
+from storage.records import Admission, AdmitRequest
 from tests.unit.net.web import Send, Web, answer, canary, serving
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -29,7 +31,13 @@ LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=1
 
 
 PLACE = Admission(id="0", max_bytes=MAX_BYTES, timeout_s=60.0)
-NO_SERVICE: Any = None  # no test here goes further than the form
+
+
+class WideDoor:
+    """Grants whatever a form asks for; no test here goes further than the form."""
+
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=60.0)
 
 
 class Desk:
@@ -38,11 +46,12 @@ class Desk:
     def __init__(self, root: Path, network: NetworkConfig) -> None:
         self.root = root
         config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
-        desk = FormDesk(NO_SERVICE, FileStore(root), config)
+        desk = FormDesk(cast(JobService, WideDoor()), FileStore(root), config)
         app = FastAPI()
         problem.install(app)
 
         async def take(request: Request) -> dict[str, Any]:
+            request.state.caller = Caller()
             async with desk.receive(request, JobForm, PLACE) as form:
                 return form.model_dump()
 
