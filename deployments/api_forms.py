@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 from functools import cache
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ class FormDesk:
         self._files = files
         self._max_file_bytes = config.limits.max_upload_bytes
         self._urls = UrlInputs(Guard(config.network), files)
+        self._returning: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
@@ -64,8 +66,11 @@ class FormDesk:
         try:
             yield place
         except BaseException:
-            # Shielded: a client that is gone cancels its request, and its place must not stay.
-            await asyncio.shield(self._give_back(place))
+            # Not in this request, nor in its context: a client that is gone cancels it, and Serve with it whatever was
+            # sent for it. Its place must not stay.
+            returning = asyncio.get_running_loop().create_task(self._give_back(place), context=Context())
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
             raise
 
     @asynccontextmanager

@@ -28,7 +28,7 @@ RENDER = {"chunk_frames": 32, "max_chunk_bytes": 2**28, "chunk_window": 4, "firs
 SPILL_S = 20.0  # Ray's figures lag by ten seconds
 IN_SMALL_SHM = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={SHM_MIB}m tmpfs /dev/shm && exec "$0" "$@"')
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)
