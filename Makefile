@@ -45,7 +45,7 @@ serve: setup  ## the API, until Ctrl-C
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest
 
-test-faults: setup  ## kill, flood and endure at full length (an hour on two cores)
+test-faults: setup  ## kill, flood and endure at full length (half an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults
 
 lint: setup  ## ruff, mypy, import-linter

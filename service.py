@@ -25,6 +25,17 @@ from net.target import is_loopback
 from storage.api_keys import ApiKeys
 
 _ROOT = Path(__file__).resolve().parent
+_RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported from a user's machine
+    # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
+    # for the room that it takes.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+}
+# Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics among
+# them; on, as it is on Linux, all of them listen on every address.
+_RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _READY_S = 300.0
 _POLL_S = 0.2
 
@@ -142,16 +153,8 @@ def running_service(
         arguments = config["applications"][0]["args"]
         arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
     check_access(host, settings_of(config))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported from a user's machine
-    # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
-    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
-    # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
-    # for the room that it takes.
-    os.environ.setdefault("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1")
-    if "ray" not in sys.modules:
-        # Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics
-        # among them; on, as it is on Linux, all of them listen on every address.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # What is set already stays as it is.
+    os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
     import ray  # seconds to import: the other commands do without
     import ray.serve
 
