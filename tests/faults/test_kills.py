@@ -14,7 +14,7 @@ from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, n
 from tests.faults.service_process import KINDS, ServiceProcess, served
 
 PERIOD_S = 3.0
-NUM_JOBS = 30 if IS_ENDURANCE else 8
+NUM_JOBS = 30 if IS_ENDURANCE else 6
 
 
 class Killer:

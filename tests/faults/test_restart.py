@@ -54,6 +54,9 @@ def test_ten_jobs_survive_the_death_of_everything(
         for job_id, pair in zip(ids, pairs, strict=True):
             video = caller.video(job_id)
             assert (num_frames(video), digest(video)) == (final[job_id]["num_frames"], quiet[pair])
+            face = final[job_id]["report"]["face"]
+            num_reported = face["num_frames_rewritten"] + sum(face["num_frames_passed"].values())
+            assert num_reported == final[job_id]["num_frames"], "the report counts what was rendered before, too"
     print(
         f"\nrestart: {num_killed} processes killed, ready after {ready_s:.1f} s, jobs done {took_s:.1f} s later; "
         f"{len(kept)} of {len(made)} finished segments reused"
