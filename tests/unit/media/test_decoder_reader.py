@@ -40,7 +40,8 @@ def decoders() -> Iterator[Decoders]:
 
 def _children() -> list[psutil.Process]:
     """The decoders of this process's nurseries."""
-    return [child for nursery in psutil.Process().children() for child in nursery.children()]
+    nurseries = [child for child in psutil.Process().children() if "media.nursery" in " ".join(child.cmdline())]
+    return [decoder for nursery in nurseries for decoder in nursery.children()]
 
 
 def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
