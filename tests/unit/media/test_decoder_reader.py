@@ -162,6 +162,7 @@ def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, t
 def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         list(reader.read([0]))
+        assert len(_children()) == 1
     before = os.listdir("/proc/self/fd")
     for number in range(100):
         with _open(decoders, h264) as reader:
