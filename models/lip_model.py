@@ -16,7 +16,8 @@ from models.mouth_shape import CHANNELS, NUM_CHANNELS, measure
 from models.weights import weights_path
 
 FILE_NAME = "lip_model.npz"
-_Y = 1
+_X, _Y = 0, 1
+_SEAM_DEGREE = 4  # of the line of shut lips: a bow, and the dip in the middle of the upper lip
 
 
 class LipModel:
@@ -95,4 +96,17 @@ def part_lips(points: NDArray[np.float32], min_gaps: NDArray[np.float32] | float
     points[:, list(INNER_LOWER), _Y] -= missing
 
 
-__all__ = ["CHANNELS", "MOVED", "LipModel", "lip_gaps", "part_lips"]
+def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns a (468, 3) head-frame face whose inner lips touch: `LipModel.close` leaves what the mesh would measure.
+
+    They touch along a smooth line, whatever tooth or tongue their edges were found around.
+    """
+    upper, lower = list(INNER_UPPER), list(INNER_LOWER)
+    lips = closed[upper + lower].astype(np.float64)
+    along = (lips[:, _X] - lips[:, _X].mean()) / max(float(np.ptp(lips[:, _X])), 1e-6)
+    shut = closed.copy()
+    shut[upper + lower, _Y] = np.polyval(np.polyfit(along, lips[:, _Y], _SEAM_DEGREE), along)
+    return shut
+
+
+__all__ = ["CHANNELS", "MOVED", "LipModel", "lip_gaps", "part_lips", "shut_lips"]

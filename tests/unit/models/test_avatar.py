@@ -138,6 +138,18 @@ def test_lips_that_never_close_are_closed_along_their_true_edges(talker: Present
     assert smile.track.shape[frame, 0] > 0.08
 
 
+def test_a_mouth_is_open_if_the_picture_says_so(talker: Presenter, tmp_path: Path) -> None:
+    """The mesh takes parted lips for shut ones; it is shown one open and one shut frame with shut lips in both."""
+    opening = mouth_shapes(NUM_FRAMES, 0.14)[:, 0]
+    shut = int(opening.argmin())
+    for frame, is_open in ((int(np.abs(opening - 0.09).argmin()), True), (shut, False)):
+        points = talker.raw.points.copy()
+        points[frame] = points[shut] + (points[frame, 168] - points[shut, 168])
+        still = replace(talker, raw=RawLandmarks(points, np.arange(NUM_FRAMES) == frame)).build(tmp_path / str(frame))
+        assert still.track.is_rest_closed_by_model == is_open
+        assert (still.track.shape[frame, 0] > 0.05) == is_open
+
+
 def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: Avatar) -> None:
     drive, _ = plan_drive(avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
     piece = drive.slice(10, 20)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.face_points import INNER_LOWER, INNER_UPPER, MOVED
 from models.head_frame import mean_face
-from models.lip_model import LipModel, lip_gaps, part_lips
+from models.lip_model import LipModel, lip_gaps, part_lips, shut_lips
 from models.mouth_shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
 from models.training.fit_lip_model import consistent_shape, mirror
 
@@ -84,3 +84,15 @@ def test_an_open_mouth_is_closed(model: LipModel, rest: NDArray[np.float32]) -> 
 def test_a_model_of_another_size_is_refused() -> None:
     with pytest.raises(WeightsError, match="126"):
         LipModel(np.zeros((8, 3, 3)), np.zeros(8), 0.0)
+
+
+def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:
+    dented = rest.copy()
+    dented[INNER_UPPER[5], 1] += 0.03  # as around a tooth
+    dented[INNER_LOWER[3], 1] -= 0.04
+    shut = shut_lips(dented)
+    assert np.abs(lip_gaps(shut[None])).max() < 2e-3
+    line = shut[list(INNER_LOWER), 1]
+    assert np.abs(np.diff(line, 2)).max() < 0.012
+    others = np.setdiff1d(np.arange(len(rest)), INNER_UPPER + INNER_LOWER)
+    np.testing.assert_array_equal(shut[others], dented[others])
