@@ -28,7 +28,17 @@ from models.warp.cpu_planes import (
 from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import border_window
 from models.warp.match import blur_matrices, match_colour, sharpening
-from models.warp.seam import MouthAxes, behind_lip, darken, hollow, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.seam import (
+    MouthAxes,
+    MouthCoords,
+    behind_lip,
+    darken,
+    hollow,
+    inside_alpha,
+    lower_layer_weight,
+    mouth_coords,
+    smooth_cut,
+)
 from models.warp.thin_plate import GRID
 
 
@@ -137,7 +147,7 @@ class _Face:
 
     def _show_mouth(self, box: Box, frame_cells: F32, mask: U8, out_y: U8, out_uv: U8) -> None:
         chunk, face = self.chunk, self.face
-        share, opening, dark = self._seam(box)
+        share, opening, dark, near = self._seam(box)
         half_mask = mask * np.float32(1 / 255)
         rim = np.zeros((1, GRID, GRID), np.float32)
         rim[0, box.top : box.bottom, box.left : box.right] = cv2.resize(
@@ -152,15 +162,18 @@ class _Face:
             other = self._read(self.fade, self._place(box, fields.FADE, share))
             other = recolour(other, self._match(box, other, frame_cells, rim))
             mouth = mix(mouth, other, weight * (1 - opening))
-        mouth = Mouth(darken(mouth.y, dark, chunk.skin[face, 0]), mouth.uv)
+        mouth = Mouth(self._smooth_cut(darken(mouth.y, dark, chunk.skin[face, 0]), *near), mouth.uv)
         if chunk.interior[face] > 0 and opening.any():
             self._draw_interior(box, mouth, colour, opening * chunk.interior[face])
         lay_over(out_y[box.pixels(self.cell)], mouth.y, double(half_mask))
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
 
-    def _seam(self, box: Box) -> tuple[F32, F32, F32]:
-        """`lower_layer_weight`, `inside_alpha` and `hollow` of the box's pixels, worked out where the lips are near."""
+    def _seam(self, box: Box) -> tuple[F32, F32, F32, tuple[MouthCoords, slice]]:
+        """`lower_layer_weight`, `inside_alpha` and `hollow` of the box's pixels, worked out where the lips are near.
+
+        Last the mouth coordinates there, and which rows of the box these are.
+        """
         grid_x, grid_y = grid(box.pixels(self.cell))
         centre, along, half_width = self.axes.centre[0], self.axes.along[0], float(self.axes.half_width[0])
         dx = grid_x[0, 0, [0, -1]] - centre[0]
@@ -178,13 +191,24 @@ class _Face:
         coords = mouth_coords(np, self.axes, grid_x, grid_y[:, first:last])
         share = np.zeros((height, width), np.float32)
         share[last:] = 1
-        hard = self.chunk.interior[self.face] * self.chunk.own_teeth[self.face]
-        near = lower_layer_weight(coords, hard)
+        near = lower_layer_weight(coords, self._hard)
         share[first:last] = near[0]
         opening, dark = np.zeros((2, height, width), np.float32)
         opening[first:last] = inside_alpha(coords)[0]
         dark[first:last] = hollow(coords, near, self.chunk.eye_distance[self.face : self.face + 1])[0]
-        return share, opening, dark
+        return share, opening, dark, (coords, slice(first, last))
+
+    @property
+    def _hard(self) -> float:
+        """How suddenly the upper layer changes to the lower one, see `lower_layer_weight`."""
+        return float(self.chunk.interior[self.face] * self.chunk.own_teeth[self.face])
+
+    def _smooth_cut(self, luma: F32, coords: MouthCoords, rows: slice) -> F32:
+        if self._hard > 0:
+            padded = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
+            above, below = padded[:-2][rows], padded[2:][rows]
+            luma[rows] = smooth_cut(luma[rows], above, below, coords, self._hard)[0]
+        return luma
 
     def _place(self, box: Box, channels: slice, share: F32) -> list[F32]:
         """Where the box's pixels come from, when the lower layer has the weight `share`."""

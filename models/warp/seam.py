@@ -121,6 +121,22 @@ def lower_layer_weight(coords: MouthCoords, hard: Any = 0.0) -> Any:
     return ((y - middle) / width + 0.5).clip(0, 1)
 
 
+def smooth_cut(luma: Any, above: Any, below: Any, coords: MouthCoords, hard: Any) -> Any:
+    """Takes the steps out of a sudden change: pixels that it cuts show both sides, each by its share.
+
+    Args:
+        luma: (T, h, w).
+        above: The same, each pixel's neighbour above.
+        below: The neighbour below.
+        coords: Mouth coordinates there.
+        hard: As in `lower_layer_weight`.
+    """
+    x, y, upper, lower, _, _, _ = coords
+    offset = y - (upper + lower) / 2
+    share = (0.5 - abs(offset)).clip(min=0) * (abs(x) < 1)
+    return luma + hard * share * (above + (offset < 0) * (below - above) - luma)
+
+
 def opened(coords: MouthCoords) -> Any:
     """(T, h, w) how far the mouth is open here, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)

@@ -16,7 +16,16 @@ from models.warp import fields, thin_plate
 from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
 from models.warp.masks import TEXTURE, border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
-from models.warp.seam import MouthAxes, behind_lip, darken, hollow, inside_alpha, lower_layer_weight, mouth_coords
+from models.warp.seam import (
+    MouthAxes,
+    behind_lip,
+    darken,
+    hollow,
+    inside_alpha,
+    lower_layer_weight,
+    mouth_coords,
+    smooth_cut,
+)
 from models.warp.thin_plate import GRID
 
 
@@ -70,8 +79,8 @@ class _Faces:
         grid = torch.meshgrid(pixels, pixels, indexing="xy")
         self.affine_grid = torch.stack([torch.ones_like(grid[0]), *grid])  # (3, R, R): 1, x, y
         self.coords = mouth_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
-        hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
-        self.share = lower_layer_weight(self.coords, hard)[:, None]
+        self.hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
+        self.share = lower_layer_weight(self.coords, self.hard)[:, None]
 
     def render(self) -> tuple[Tensor, Tensor]:
         """(N, R, R) and (N, 2, R / 2, R / 2) uint8."""
@@ -93,6 +102,10 @@ class _Faces:
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
         dark = hollow(self.coords, self.share[:, 0], self._upload(chunk.eye_distance))[:, None]
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
+        if bool(self.hard.any()):
+            padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
+            above, below = padded[:, :-2], padded[:, 2:]
+            shown_y = smooth_cut(shown_y[:, 0], above, below, self.coords, self.hard)[:, None]
         if chunk.interior.any():
             drawn_y, drawn_uv = self._interior(colour)
             alpha = inside * self._column(chunk.interior)

@@ -9,7 +9,15 @@ from models.head_frame import mean_face
 from models.warp import thin_plate
 from models.warp.masks import border_window, draw_masks
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.warp.seam import hollow, inside_alpha, lower_layer_weight, mouth_axes, mouth_coords, part_jaws
+from models.warp.seam import (
+    hollow,
+    inside_alpha,
+    lower_layer_weight,
+    mouth_axes,
+    mouth_coords,
+    part_jaws,
+    smooth_cut,
+)
 
 
 def test_an_affine_map_is_found_exactly_and_everywhere() -> None:
@@ -61,6 +69,21 @@ def test_layers_meet_between_the_lips() -> None:
     assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
     closed = mouth_coords(np, mouth_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
     assert inside_alpha(closed).max() == 0
+
+
+def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
+    x = np.linspace(20, 80, 11)
+    lips = np.stack([x, 40.03 + 0.1 * (x - 50)], 1)[None]
+    pixels = np.arange(100, dtype=np.float32)
+    coords = mouth_coords(np, mouth_axes(lips, lips), pixels[None, None], pixels[None, :, None])
+    luma = 100 + 50 * (lower_layer_weight(coords, 1.0) > 0.5)
+    padded = np.pad(luma, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    smooth = smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 1.0)
+    inner = slice(25, 75)
+    heights = [100 - (plane[0, :, inner] - 100).sum(0) / 50 for plane in (luma, smooth)]  # of the line, in each column
+    assert np.abs(np.diff(heights[0])).max() == 1
+    assert np.abs(np.diff(heights[1])).max() < 0.15
+    assert (smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 0.0) == luma).all()
 
 
 def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
