@@ -41,6 +41,8 @@ def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) ->
     wider = np.diff(drive.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
     is_open = shape[:, 0] > 0.09
     assert (wider[is_open] > 0.008).all()
+    higher = (drive.target_head - asked)[is_open][:, [left, right], 1]
+    assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
 
 
 def test_an_exemplar_that_fits_is_not_moved_however_open_the_mesh_has_it(tmp_path: Path) -> None:
