@@ -46,7 +46,11 @@ _SKIN_BLUR: Final = 0.035  # eye distances along the lid
 # Skin under the eyes. Above them lie brow, shadow and fringe, whose colour a stretched lid must not take.
 _SKIN_IDS: Final = (101, 330, 118, 347)
 _SKIN_SHARE: Final = 0.5
+_LID_LIGHT: Final = 0.7  # of the way from the stretched skin's light to that of the skin below the eye
+_UNDER: Final = 0.07  # eye distances from the lower lid to that skin
+_MAX_GRAIN: Final = 6.0  # levels: the rim of spectacles is no grain
 _FEATHER: Final = 0.010  # eye distances over which a lid's edge fades
+_SOFT_LASHES: Final = 3.0  # ... and of that, over which the lid's skin turns into lashes
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
 # Places of the lashes between the mesh's edge of the lid (0) and its crease (1) that are looked at.
@@ -129,10 +133,19 @@ class _Eye:
         skin = np.where(down < top, down, top + share * height * (1 - _ABOVE_LASHES * pull * share))
         stretched = (pull * 2 * share).clip(0, 1)
         lid = self._take(plane, pixels, skin, step)
-        lid += stretched * (self._take(soft, pixels, skin, step) - lid)
-        lid = np.where(share < 1, lid, self._take(plane, pixels, strip, step))
-        cheek = down + rise * (1 - (down - lower) / (_LOWER_REACH * unit)).clip(0, 1) ** 2
+        # What the lid shows was folded away in the shade of the brow. It is lit like the skin below the eye, and as
+        # rough: that skin's grain is laid over it, mirrored at the lashes.
+        under = pixels.lower + _UNDER * unit
+        smooth = self._take(soft, pixels, skin, step)
+        smooth += _LID_LIGHT * share * (self._take(soft, pixels, under, step) - smooth)
+        mirrored = 2 * under - down
+        grain = self._take(plane, pixels, mirrored, step) - self._take(soft, pixels, mirrored, step)
+        lid += stretched * (smooth + grain.clip(-_MAX_GRAIN, _MAX_GRAIN) - lid)
         feather = max(_FEATHER * unit, step)
+        fringe = self._take(plane, pixels, strip, step)
+        turn = np.minimum(_SOFT_LASHES * feather, drop).clip(1e-3)
+        lid = fringe + ((lashes + drop - down) / turn).clip(0, 1) * (lid - fringe)
+        cheek = down + rise * (1 - (down - lower) / (_LOWER_REACH * unit)).clip(0, 1) ** 2
         result = self._take(plane, pixels, down, step)
         for cover, distance in ((self._take(plane, pixels, cheek, step), down - lower), (lid, edge + drop - down)):
             result += (distance / feather + 0.5).clip(0, 1) * (cover - result)

@@ -95,3 +95,28 @@ def test_an_eye_outside_the_picture_is_left_out(still: Still) -> None:
     drawn = _drawn(still, 1.0, outside)
     x = round(float(outside[[33, 133, 362, 263], 0].max())) + 1
     np.testing.assert_array_equal(drawn.y[:, x:], still.planes.y[:, x:])
+
+
+def _shaded_and_rough(still: Still) -> Planes:
+    """The picture with shade between brows and eyes, and grain all over."""
+    luma = still.planes.y + np.random.default_rng(3).normal(0, 4, still.planes.y.shape)
+    for eye in (0, 1):
+        x, y = still.track.points[0, _UPPER[eye], :2]
+        reach = 0.3 * _unit(still)
+        luma[round(y - reach * 0.6) : round(y), round(x - reach) : round(x + reach)] -= 40
+    return still.planes._replace(y=luma.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_a_shut_lid_is_lit_and_rough_like_the_skin_below_it(still: Still, eye: int) -> None:
+    picture = _shaded_and_rough(still)
+    target = _copy(picture)
+    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, 1.0)
+    lid = _eye(still, target, eye).astype(float)
+    lid = lid[: len(lid) // 2]  # above the lashes
+    x, y = still.track.points[0, _LOWER[eye], :2]
+    side = len(lid)
+    below = round(float(y) + 0.08 * _unit(still))
+    skin = picture.y[below - side : below + side, round(x) - side : round(x) + side].astype(float)
+    assert lid.mean() > skin.mean() - 40  # stretched down as it is, the shaded skin is 70 levels darker
+    assert np.diff(lid, axis=1).std() > 0.4 * np.diff(skin, axis=1).std()
