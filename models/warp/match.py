@@ -17,7 +17,7 @@ from models.warp.thin_plate import GRID
 
 # Of what a blur by 3 x 3 takes away. Reading between pixels softens, fades soften; a frame's own lips, for want of
 # others, are drawn farther apart than exemplars are, and lose more.
-_SHARPEN, _SHARPEN_OWN = 0.15, 0.3
+_SHARPEN, _SHARPEN_OWN = 0.15, 0.45
 LUMA_FLOOR = 8.0  # added before the ratio, so that dark pixels do not explode
 # (width in cells, weight): the narrow one decides near the rim, the wide ones reach the middle.
 _WIDTHS = ((1.2, 1.0), (3.2, 0.08), (8.0, 0.01))
