@@ -13,8 +13,8 @@ from models.warp.seam import MouthCoords
 BLUR = 0.009  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
-# talkers. Real mouths are flat and nearly grey; their corners are dark.
-_CAVITY, _CORNER, _TONGUE, _UPPER_TEETH, _LOWER_TEETH = (0.46, 0.38), 0.35, 0.56, 0.86, 0.76
+# talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
+_CAVITY, _CORNER, _TONGUE, _UPPER_TEETH, _LOWER_TEETH = (0.46, 0.38), (0.0, 0.7), 0.56, 0.9, 0.8
 _CAVITY_RED, _TONGUE_RED, _TEETH_RED, _TEETH_YELLOW = 0.55, 0.85, 0.42, 0.52
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
@@ -54,8 +54,9 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     gap, edge = lower - upper, abs(x).clip(max=1)
     depth = (gap / (0.12 * unit)).clip(0, 1)
     tongue = _smooth((y - lower + 0.55 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
-    light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * (1 - _CORNER * edge**2)
-    light = light + tongue * (_TONGUE * (1 - _CORNER * edge**2) - light)
+    corner = 1 - (_CORNER[0] + (_CORNER[1] - _CORNER[0]) * depth) * edge**2
+    light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
+    light = light + tongue * (_TONGUE * corner - light)
     red = yellow = _CAVITY_RED + (_TONGUE_RED - _CAVITY_RED) * tongue
     parted = parting(coords, eye_distance)
     lit = 0.66 + 0.34 * ((gap / unit - 0.03) / 0.06).clip(0, 1)  # little light falls through a narrow gap

@@ -13,12 +13,15 @@ _SEAM = 50.0  # row
 _SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
 
 
-def _middle(gap: float) -> NDArray[np.float32]:
-    """(3, rows) of the middle column; the upper lip stands still at the seam, the lower one goes down by `gap`."""
+def _middle(gap: float, first: int = 48, last: int = 53) -> NDArray[np.float32]:
+    """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
+
+    The mouth reaches from column 20 to 80.
+    """
     x = np.linspace(20, 80, 11)
     bow = gap * (1 - ((x - 50) / 30) ** 2)
     upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
-    columns, rows = np.arange(48, 53, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
+    columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
     coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
     one = [np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP)]
     drawn: NDArray[np.float32] = draw_interior(np, coords, *one)[0].mean(-1)
@@ -58,3 +61,10 @@ def test_the_lower_lips_inside_has_the_lips_own_colour() -> None:
     edge = _middle(12.0)[:, _row(_SEAM + 12)]
     np.testing.assert_allclose(edge[1:], _LIP[1:], atol=1)
     assert abs(edge[0] - _LIP[0]) < 15
+
+
+def test_the_corners_are_dark_in_a_wide_mouth_only() -> None:
+    """Beside the teeth; a small opening that is dark up to its corners looks like a bar."""
+    small, wide = ((_middle(gap, 24, 28)[0, _row(_SEAM)], _middle(gap)[0, _row(_SEAM)]) for gap in (2.0, 30.0))
+    assert small[0] > 0.97 * small[1]
+    assert wide[0] < 0.6 * wide[1]
