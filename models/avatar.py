@@ -58,8 +58,8 @@ AVATAR_VERSION = "6"
 _TALKING_STD = 0.008
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
-# open: .010 to .022 on shut mouths of six talkers, .044 and more where teeth are seen between their lips.
-_PARTED = 0.033
+# open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips.
+_PARTED = 0.03
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 _MOTION_FILE = "motion.npz"
 
