@@ -64,6 +64,7 @@ class _Face:
         self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
+        self.own_teeth = float(problem.own_teeth[face])
         positions = fields.grid_positions(self.size)
         axis = (positions / self.size - 0.5).astype(np.float32)
         flat = thin_plate.evaluate_grid(problem.points[face], weights[face], axis)
@@ -264,7 +265,7 @@ class _Face:
         sigma = max(float(chunk.eye_distance[self.face]) / 2 * BLUR, 0.3)
         drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
         interior = Mouth(double(drawn[0]), drawn[1:])
-        if chunk.own_teeth[self.face] > 0:
+        if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
             shift, inside = behind_lip(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
@@ -274,5 +275,5 @@ class _Face:
             unit = chunk.eye_distance[one] / 2
             own.y[:] *= double(lip_shadow(coords, unit)[0])
             parted = double(parting(coords, unit)[0])
-            interior = mix(interior, own, chunk.own_teeth[self.face] * inside[0] * parted)
+            interior = mix(interior, own, self.own_teeth * inside[0] * parted)
         return interior

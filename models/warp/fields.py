@@ -28,6 +28,8 @@ NUM_CHANNELS = 8
 # Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
 _INSET, _CLOSED_INSET = 0.25, 0.6
 _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
+# Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
+_OWN_ENDS, _OWN_ENDED = 1.15, 1.6
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class FieldProblem:
         skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull of what does not move with the lips, the teeth among
             it, from output pixels to the exemplars'.
         fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
+        own_teeth: (N,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
     """
 
     points: NDArray[np.float64]
@@ -50,6 +53,7 @@ class FieldProblem:
     own_axes: MouthAxes
     skull: NDArray[np.float32]
     fade: NDArray[np.int32]
+    own_teeth: NDArray[np.float32]
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
@@ -64,14 +68,18 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
     own_axes = _axes(shown)
     own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / _enlargement(skull)[:, None]
+    axes = _axes(target)
+    widened = (axes.lips[:, 1] - axes.lips[:, 0]).max(1) / own_gap.max(1).clip(1.0)
+    still_own = ((_OWN_ENDED - widened) / (_OWN_ENDED - _OWN_ENDS)).clip(0, 1)
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
     return FieldProblem(
         points=target / chunk.region_size - 0.5,
         values=values,
-        axes=part_jaws(_axes(target), own_gap, chunk.bite),
+        axes=part_jaws(axes, own_gap, chunk.bite),
         own_axes=own_axes,
         skull=skull,
         fade=fade,
+        own_teeth=(chunk.own_teeth * still_own).astype(np.float32),
     )
 
 

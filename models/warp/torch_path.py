@@ -62,7 +62,7 @@ class _Faces:
         self.crops_y = upload(chunk.crops_y)[:, None].float()  # (K, 1, R, R)
         self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
         problem = fields.pose_problem(chunk)
-        self.fade = problem.fade
+        self.fade, self.own_teeth = problem.fade, problem.own_teeth
         self.skull = upload(problem.skull)  # (N, 3, 2)
         self.axes = MouthAxes(*(upload(part) for part in problem.axes))
         self.own_axes = MouthAxes(*(upload(part) for part in problem.own_axes))
@@ -174,14 +174,14 @@ class _Faces:
         drawn = draw_interior(torch, coords, unit, seam, self._upload(chunk.skin), self._upload(chunk.lip))
         drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
         y, uv = _double(drawn[:, :1]), drawn[:, 1:]
-        if chunk.own_teeth.any():
+        if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
             shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
             own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
-            weight = inside[:, None] * self._column(chunk.own_teeth) * _double(parting(coords, unit)[:, None])
+            weight = inside[:, None] * self._column(self.own_teeth) * _double(parting(coords, unit)[:, None])
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
         return y, uv
 

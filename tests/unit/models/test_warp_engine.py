@@ -16,6 +16,7 @@ from models.avatar import Avatar
 from models.drive import plan_drive
 from models.engine import FaceChunk, FacePatches, cut_faces, make_engine
 from models.raw_landmarks import RawLandmarks
+from models.warp.fields import pose_problem
 from models.warp.torch_path import TorchRenderer
 from tests.unit.models.presenter import ABSENT, NUM_FRAMES, Presenter, make_presenter, mouth_shapes
 
@@ -74,6 +75,28 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
     cpu = make_engine("warp").synthesize(chunk)
     _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk).fade(chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
+
+
+def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
+    presenter = make_presenter(tmp_path, 0.14)
+    frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.14)[:, 0] - 0.08).argmin())
+    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
+    avatar = replace(presenter, raw=raw).build(tmp_path / "avatar")
+    fully = avatar.track.present.astype(np.float32)
+    avatar = replace(avatar, track=replace(avatar.track, trust=fully))
+    shape = mouth_shapes(12, 0.3)
+    drive, _ = plan_drive(avatar, shape, np.full(12, frame, np.int32), None)
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    own = pose_problem(chunk).own_teeth
+    assert drive.own_teeth.min() == 1
+    assert (own[shape[:, 0] < 0.08] == 1).all()
+    assert (own[shape[:, 0] > 0.25] == 0).all()
+    wide = int(shape[:, 0].argmax())
+    drawn = make_engine("warp").synthesize(chunk).y[wide]
+    plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
+    lips = make_engine("warp").synthesize(plain).y[wide]
+    assert np.abs(drawn.astype(int) - lips).mean() < 2
 
 
 @pytest.mark.needs_cuda
