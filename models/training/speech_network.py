@@ -10,7 +10,7 @@ from models.mouth_shape import NUM_CHANNELS
 from models.training.whisper_encoder import WIDTH
 
 # Layers of Whisper's encoder that the features are made of.
-TAPS = (1, 2)
+TAPS = (2, 3)
 NUM_FEATURES = len(TAPS) * WIDTH
 # Longest stretch that the encoder is given: the windows of `models.speech_features`.
 MAX_ROWS = 350

@@ -1,7 +1,7 @@
 """The first layers of Whisper's encoder, in torch, with weights read out of a CTranslate2 file.
 
 Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022 (https://github.com/openai/whisper,
-`whisper/model.py`); weights tiny.en, MIT licence, Copyright (c) 2022 OpenAI. The format of `model.bin` is that of
+`whisper/model.py`); weights base, MIT licence, Copyright (c) 2022 OpenAI. The format of `model.bin` is that of
 CTranslate2 (https://github.com/OpenNMT/CTranslate2, `python/ctranslate2/specs/model_spec.py`). The weights are frozen.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 NUM_BANDS = 80
-WIDTH, NUM_HEADS = 384, 6
+WIDTH, NUM_HEADS = 512, 8
 # Codes of the element types in a CTranslate2 file.
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
@@ -36,7 +36,7 @@ class EncoderLayer(nn.Module):
         self.shrink = nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, 384) to (B, N, 384)."""
+        """Maps (B, N, 512) to (B, N, 512)."""
         x = x + self.out(self._attend(self.qkv(self.attention_norm(x))))
         changed: Tensor = x + self.shrink(F.gelu(self.grow(self.mlp_norm(x))))
         return changed
@@ -44,7 +44,7 @@ class EncoderLayer(nn.Module):
     def _attend(self, qkv: Tensor) -> Tensor:
         batch, rows = qkv.shape[0], qkv.shape[1]
         heads = qkv.view(batch, rows, 3, NUM_HEADS, WIDTH // NUM_HEADS).permute(2, 0, 3, 1, 4)
-        scores = heads[0] @ heads[1].transpose(-1, -2) * (WIDTH // NUM_HEADS) ** -0.5  # (B, 6, N, N)
+        scores = heads[0] @ heads[1].transpose(-1, -2) * (WIDTH // NUM_HEADS) ** -0.5  # (B, 8, N, N)
         return (torch.softmax(scores, -1) @ heads[2]).transpose(1, 2).reshape(batch, rows, WIDTH)
 
 
@@ -72,10 +72,10 @@ class WhisperTaps(nn.Module):
             mel: (B, T, 80) log-mel at 100 Hz as `models.speech_features` makes it, T even, at most 2 * max_rows.
 
         Returns:
-            (B, T / 2, 384 * len(taps)).
+            (B, T / 2, 512 * len(taps)).
         """
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (B, T / 2, 384)
+        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (B, T / 2, 512)
         outputs = [x + self.positions[: x.shape[1]]]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
@@ -83,7 +83,7 @@ class WhisperTaps(nn.Module):
 
 
 def load_whisper(path: Path, network: WhisperTaps) -> None:
-    """Fills `network` with the weights of a CTranslate2 `model.bin` of Whisper tiny or tiny.en.
+    """Fills `network` with the weights of a CTranslate2 `model.bin` of Whisper base or base.en.
 
     Raises:
         ValueError: The file is not such a model.

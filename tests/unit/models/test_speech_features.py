@@ -13,7 +13,7 @@ from models.speech_features import SpeechFeatures, log_mel, measure_level
 from models.speech_level import open_speech, speech_gate
 
 RATE = 16000
-NUM_FEATURES = 768
+NUM_FEATURES = 1024
 
 
 @pytest.fixture(scope="module")

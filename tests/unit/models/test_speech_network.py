@@ -15,7 +15,7 @@ pytest.importorskip("onnx")
 from models.onnx_session import make_session
 from models.training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_state
 from models.training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
-from models.training.whisper_encoder import WhisperTaps, load_whisper
+from models.training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 from models.weights import weights_path
 
 
@@ -57,11 +57,11 @@ def _as_ctranslate2(encoder: WhisperTaps) -> dict[str, NDArray[np.generic]]:
     renamed = {"attention_norm": "self_attention/layer_norm", "qkv": "self_attention/linear_0"}
     renamed |= {"out": "self_attention/linear_1", "mlp_norm": "ffn/layer_norm"}
     renamed |= {"grow": "ffn/linear_0", "shrink": "ffn/linear_1"}
-    arrays: dict[str, NDArray[np.generic]] = {"encoder/num_heads": np.array(6, np.int16)}
+    arrays: dict[str, NDArray[np.generic]] = {"encoder/num_heads": np.array(NUM_HEADS, np.int16)}
     for name, value in encoder.state_dict().items():
         parts = name.split(".")
         if parts[0] == "positions":
-            longer = np.zeros((1500 - len(value), 384), np.float16)
+            longer = np.zeros((1500 - len(value), WIDTH), np.float16)
             arrays["encoder/position_encodings/encodings"] = np.concatenate([value.numpy().astype(np.float16), longer])
             continue
         kind = parts[-1]
@@ -96,13 +96,13 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     mel = torch.randn(1, 60, 80, generator=torch.Generator().manual_seed(1)) * 0.4
-    convolved = WhisperTaps((0, TAPS[0]), MAX_ROWS)
-    convolved.load_state_dict({k: shipped[0].state_dict()[k] for k in convolved.state_dict()})
+    before = WhisperTaps((TAPS[0] - 1, TAPS[0]), MAX_ROWS)
+    before.load_state_dict({k: shipped[0].state_dict()[k] for k in before.state_dict()})
     with torch.no_grad():
-        both = convolved(mel)
-        layer = convolved.layers[0](both[..., :384])
-        assert torch.equal(layer, both[..., 384:])
-        assert torch.allclose(layer, shipped[0](mel)[..., :384], atol=1e-5)
+        both = before(mel)
+        layer = before.layers[TAPS[0] - 1](both[..., :WIDTH])
+        assert torch.equal(layer, both[..., WIDTH:])
+        assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
 
 
 def test_the_first_head_is_kept_with_its_gain() -> None:

@@ -54,9 +54,10 @@ def _write_corpora(folder: Path) -> None:
             talkers=np.array(talkers),
         )
     units = [["_", 0.0, 0.3], ["p", 0.3, 0.45], ["a", 0.45, 0.8], ["_", 0.8, 1.0]]
-    soundfile.write(folder / "synth.flac", _voice(RATE), RATE)
+    names = ["espeak_ja_voice_0", "voice_0"]
+    soundfile.write(folder / "synth.flac", np.concatenate([_voice(RATE, 1), _voice(RATE)]), RATE)
     (folder / "synth_units.json").write_text(
-        json.dumps({"names": ["voice_0"], "audio_offset": [0, RATE], "units": [units]})
+        json.dumps({"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]})
     )
 
 
@@ -78,7 +79,9 @@ def test_tracks_are_offsets_in_units_of_the_talker(tmp_path: Path) -> None:
 
 def test_synthetic_speech_has_the_mouths_of_its_phones(tmp_path: Path) -> None:
     _write_corpora(tmp_path)
-    (utterance,) = read_synthetic(tmp_path)
+    (utterance,) = read_synthetic(tmp_path)  # Japanese is mislabelled
+    assert utterance.name == "voice_0"
+    assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
     assert utterance.track.shape == (50, 9)
     assert utterance.track[18:22, OPEN].max() < 0.2 < 1 < utterance.track[30:36, OPEN].min()
     assert utterance.track[5:12, 8].all()
