@@ -18,6 +18,7 @@ from models.head_frame import fit_head_pose, pose_degrees
 from models.mouth_view import HEIGHT, NUM_LUMA, WIDTH, view_surface
 
 _ROWS, _COLUMNS = HEIGHT // 2, WIDTH // 2
+_BLACK, _NEUTRAL = 16.0, 128.0
 # Residuals below these levels of Y, U, V are noise whatever the talker.
 _NOISE = np.array([2.5, 1.2, 1.2], np.float32)[:, None, None]
 _NUM_COMPONENTS = 6
@@ -33,7 +34,12 @@ _LOST, _FAINT = 0.52, 0.62
 _POSE_DEGREES = (7.0, 5.0, 15.0)  # heads turned farther than this from what was learnt look different by themselves
 _MIN_FACING = 0.45  # cosine: skin seen more flatly than this is stretched over few pixels
 _MOUTH_LINE, _CHIN_LINE, _HALF_WIDTH = 0.35, 0.85, 1.0  # shares of the view: an arch, straight above the mouth
-_MAX_GAIN, _MAX_TINT = 1.6, 6.0
+_MAX_TINT = 6.0
+# Of the field of light: terms in each round, widths (logarithm of luma) beyond which a cell counts little, levels added
+# before the logarithm, and the largest logarithm.
+_LIGHT_TERMS, _LIGHT_WIDTHS = (3, 6), (0.6, 0.4, 0.25, 0.15, 0.15)
+_DARK, _MAX_LIGHT = 4.0, 1.4
+_USUAL_LUMA, _MAX_BRIGHTENED = 80.0, 4.0  # dark views are brightened: else all that they show is less than `_NOISE`
 
 MIN_FRAMES: Final = 40  # fewer do not show what a mouth can look like
 _MAX_FRAMES = 1500  # a model is learnt anew after as many, as light changes over a day
@@ -148,19 +154,46 @@ def _runs(hit: NDArray[np.bool_], frames: NDArray[np.intp]) -> list[NDArray[np.i
 
 
 def _cells(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 3, 12, 16) float32 Y, U, V; luma averaged to the size of chroma."""
+    """(N, 3, 12, 16) float32 Y above black, U and V from neutral; luma averaged to the size of chroma."""
     luma = views[:, :NUM_LUMA].reshape(-1, _ROWS, 2, _COLUMNS, 2).astype(np.float32).mean((2, 4))
     chroma = views[:, NUM_LUMA:].reshape(-1, 2, _ROWS, _COLUMNS).astype(np.float32)
-    return np.concatenate([luma[:, None], chroma], 1)
+    return np.concatenate([(luma[:, None] - _BLACK).clip(0), chroma - _NEUTRAL], 1)
 
 
 def _even_light(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Takes out brightness and tint that change in most of the view at once."""
-    usual = np.median(cells, 0)
-    ratio = np.median((cells[:, 0] + 1) / (usual[0] + 1), axis=(1, 2)).clip(1 / _MAX_GAIN, _MAX_GAIN)
-    tint = np.median(cells[:, 1:] - usual[1:], axis=(2, 3)).clip(-_MAX_TINT, _MAX_TINT)
-    luma = cells[:, :1] / ratio[:, None, None, None]
-    return np.concatenate([luma, cells[:, 1:] - tint[:, :, None, None]], 1)
+    """Takes out light and tint that change smoothly over the view: lamps, side light that moves, exposure.
+
+    Light multiplies luma and chroma alike. Its field is a quadratic of the place, fitted to the logarithm of the luma's
+    ratio to the usual view by reweighted least squares, so that what covers a part of the view does not bend it.
+    """
+    basis = _light_basis()  # (M, 192)
+    for num_terms in _LIGHT_TERMS:
+        luma = cells[:, 0].reshape(len(cells), -1) + _DARK
+        field = _fit_light(np.log(luma / np.median(luma, 0)), basis[:num_terms])
+        gain = np.exp(-field).reshape(len(cells), 1, _ROWS, _COLUMNS)
+        cells = np.concatenate([(cells[:, :1] + _DARK) * gain - _DARK, cells[:, 1:] * gain], 1)
+    cells = cells * np.clip(_USUAL_LUMA / (np.median(cells[:, 0]) + _DARK), 1.0, _MAX_BRIGHTENED).astype(np.float32)
+    tint = np.median(cells[:, 1:] - np.median(cells[:, 1:], 0), axis=(2, 3)).clip(-_MAX_TINT, _MAX_TINT)
+    return np.asarray(np.concatenate([cells[:, :1], cells[:, 1:] - tint[:, :, None, None]], 1), np.float32)
+
+
+def _fit_light(ratio: NDArray[np.floating], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 192) the combination of (M, 192) basis functions that most cells of each (N, 192) log ratio follow."""
+    field = np.zeros(ratio.shape) + np.median(ratio, 1, keepdims=True)
+    small = 1e-3 * np.eye(len(basis))
+    for width in _LIGHT_WIDTHS:
+        weight = 1 / (1 + ((ratio - field) / width) ** 2) ** 2
+        normal = (weight[:, None] * basis) @ basis.T + small
+        terms = np.linalg.solve(normal, ((weight * ratio) @ basis.T)[..., None])[..., 0]
+        field = terms @ basis
+    return np.asarray(field.clip(-_MAX_LIGHT, _MAX_LIGHT))
+
+
+@cache
+def _light_basis() -> NDArray[np.float64]:
+    """(6, 192) 1, x, y, xy, x^2, y^2 over a view, x and y from -1 to 1."""
+    x, y = np.meshgrid((np.arange(_COLUMNS) + 0.5) * 2 / _COLUMNS - 1, (np.arange(_ROWS) + 0.5) * 2 / _ROWS - 1)
+    return np.stack([x**0, x, y, x * y, x**2, y**2]).reshape(6, -1)
 
 
 def _residuals(

@@ -25,6 +25,7 @@ COVERED = range(40, 58)
 GREY = (60, 60, 64)
 
 Draw = Callable[[NDArray[np.uint8], NDArray[np.float64], float, tuple[float, ...]], None]
+Light = Callable[[NDArray[np.uint8], NDArray[np.float64], int], NDArray[np.uint8]]
 
 
 class Clip(NamedTuple):
@@ -65,6 +66,29 @@ def sheet(rgb: NDArray[np.uint8], mouth: NDArray[np.float64], unit: float, skin:
     cv2.rectangle(rgb, (x - int(0.6 * unit), y), (x + int(0.6 * unit), y + int(1.2 * unit)), (225, 225, 220), -1)
 
 
+def side_light(rgb: NDArray[np.uint8], mouth: NDArray[np.float64], frame: int) -> NDArray[np.uint8]:
+    """A lamp at one side, four times as bright there as at the other; the border of its light wanders."""
+    across = (np.arange(rgb.shape[1]) - mouth[0]) / rgb.shape[1] - 0.2 * np.sin(2 * np.pi * frame / 55)
+    light = 0.3 + 0.95 / (1 + np.exp(-across / 0.08))
+    return np.asarray((rgb * light[None, :, None]).clip(0, 255), np.uint8)
+
+
+def dim_light(rgb: NDArray[np.uint8], mouth: NDArray[np.float64], frame: int) -> NDArray[np.uint8]:
+    """An eighth of the light."""
+    noise = np.random.default_rng(frame).normal(0, 2, rgb.shape)
+    return np.asarray((rgb * 0.125 + noise).clip(0, 255), np.uint8)
+
+
+def relight(clip: Clip, light: Light) -> Clip:
+    """The clip in another light; its landmarks stay."""
+    frames = []
+    for number, (planes, points) in enumerate(zip(clip.frames, clip.raw.points, strict=True)):
+        mouth = points[[61, 291], :2].mean(0).astype(float)
+        frames.append(from_rgb(light(to_rgb(planes, clip.colour), mouth, number), clip.colour))
+    views = np.stack([view_of(planes, points) for planes, points in zip(frames, clip.raw.points, strict=True)])
+    return Clip(frames, clip.colour, clip.raw._replace(views=views))
+
+
 def cover(clip: Clip, draw: Draw) -> NDArray[np.uint8]:
     """Views of the clip with something drawn over the mouth in some frames."""
     assert clip.raw.views is not None
@@ -93,6 +117,34 @@ def test_things_before_the_mouth_are_seen(presenter: Clip, draw: Draw) -> None:
     assert found[list(COVERED)].all()
     assert np.flatnonzero(found).min() >= COVERED.start - 2
     assert np.flatnonzero(found).max() < COVERED.stop + 2
+
+
+def test_light_that_wanders_over_the_face_covers_nothing(presenter: Clip) -> None:
+    clip = relight(presenter, side_light)
+    assert clip.raw.views is not None
+    one_shot = np.zeros(len(clip.frames), np.int32)
+    assert not covered(clip.raw.views, clip.raw.points, clip.raw.present, one_shot).any()
+    found = covered(cover(clip, microphone), clip.raw.points, clip.raw.present, one_shot)
+    assert found[list(COVERED)].all()
+
+
+@pytest.mark.parametrize("draw", [hand, microphone])
+def test_things_before_the_mouth_are_seen_in_dim_light(presenter: Clip, draw: Draw) -> None:
+    clip = relight(presenter, dim_light)
+    assert clip.raw.views is not None
+    one_shot = np.zeros(len(clip.frames), np.int32)
+    assert not covered(clip.raw.views, clip.raw.points, clip.raw.present, one_shot).any()
+    dimmed = cover(presenter, lambda rgb, mouth, unit, skin: _draw_dimly(draw, rgb, mouth, unit, skin))
+    views = clip.raw.views.copy()
+    views[list(COVERED)] = dimmed[list(COVERED)]
+    assert covered(views, clip.raw.points, clip.raw.present, one_shot)[list(COVERED)].all()
+
+
+def _draw_dimly(
+    draw: Draw, rgb: NDArray[np.uint8], mouth: NDArray[np.float64], unit: float, skin: tuple[float, ...]
+) -> None:
+    draw(rgb, mouth, unit, skin)
+    rgb[:] = dim_light(rgb, mouth, 0)
 
 
 def test_absent_and_few_frames_are_not_judged(presenter: Clip) -> None:
