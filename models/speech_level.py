@@ -32,9 +32,10 @@ _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
 # The loud part of the speech (within 30 dB of the loudest frames) is brought to an RMS of 0.1, by 30 dB at most.
 _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
 # Speech is louder than -45 dBFS, or louder than -75 dBFS and within 25 dB of the file's speech. The gate is held for
-# 240 ms to either side, for closures inside a word and the mouth that opens ahead of its sound, and fades for 80 ms.
+# 240 ms after it, for closures inside a word, opens 480 ms ahead of it, as lips part and breath is drawn before a
+# talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network.
 _SPEECH, _GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = 0.95, -45.0, -75.0, 25.0
-_HOLD_ROWS, _FADE_ROWS = 12, 4
+_AHEAD_ROWS, _HOLD_ROWS, _FADE_ROWS = 24, 12, 4
 _TINY_POWER = 1e-12
 
 
@@ -122,13 +123,13 @@ def speech_gate(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop
     Returns:
         (stop - first,) float32: 1 in speech and near it, 0 in silence, between them while fading.
     """
-    context = _HOLD_ROWS + _FADE_ROWS
+    context = _AHEAD_ROWS + _FADE_ROWS
     start, end = max(0, first - context), min(level.num_rows, stop + context)
     half = _ROW_PIECES // 2
     decibels = _row_levels(_piece_powers(samples, start * _ROW_PIECES - half, end * _ROW_PIECES + _ROW_PIECES + half))
     threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _GATE_RANGE_DB))
-    loud = np.pad((decibels > threshold).astype(np.float64), _HOLD_ROWS)
-    held = np.convolve(loud, np.ones(2 * _HOLD_ROWS + 1), "valid") > 0.5
+    loud = np.pad((decibels > threshold).astype(np.float64), (_HOLD_ROWS, _AHEAD_ROWS))
+    held = np.convolve(loud, np.ones(_HOLD_ROWS + 1 + _AHEAD_ROWS), "valid") > 0.5
     fade = np.hanning(2 * _FADE_ROWS + 1)
     gate = np.convolve(np.pad(held.astype(np.float64), _FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
     return gate[first - start : stop - start].clip(0, 1).astype(np.float32)

@@ -122,9 +122,21 @@ def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray
     level = measure_level(path)
     gate = speech_gate(open_speech(path), level, 0, level.num_rows)
     spoken = gate[100 : 100 + len(voice) * 50 // RATE]
-    assert (gate[:75] == 0).all()
+    assert (gate[:70] == 0).all()
     assert (gate[-75:] == 0).all()
     assert spoken.mean() > 0.95
+
+
+def test_gate_opens_half_a_second_ahead_of_speech(tmp_path: Path) -> None:
+    samples = np.zeros(4 * RATE, np.int16)
+    samples[2 * RATE : 3 * RATE] = np.random.default_rng(0).normal(0, 3000, RATE)
+    path = _save(tmp_path, samples)
+    level = measure_level(path)
+    gate = speech_gate(open_speech(path), level, 0, level.num_rows)
+    before, after = 100 - np.flatnonzero(gate > 0.5)[0], np.flatnonzero(gate > 0.5)[-1] - 150
+    assert 22 <= before <= 27
+    assert 10 <= after <= 15
+    assert np.array_equal(speech_gate(open_speech(path), level, 60, 90), gate[60:90])
 
 
 def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, voice: NDArray[np.int16]) -> None:
