@@ -23,7 +23,7 @@ from models.lip_model import LipModel, part_lips
 from models.mouth_shape import measure
 from models.pass_reason import PassReason
 from models.raw_landmarks import RawLandmarks
-from models.track_smoothing import fill_gaps, runs, smooth, smooth_pose
+from models.track_smoothing import fill_gaps, runs, smooth, smooth_pose, window_frames
 from models.track_state import TrackState
 from models.trust import trust_of
 
@@ -122,7 +122,7 @@ def finish_track(
     if passed is None:
         passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
     shown = passed == PassReason.SHOWN
-    head, pose = stabilise(points, present, shot)
+    head, pose = stabilise(points, present, shot, fps)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
@@ -141,7 +141,7 @@ def finish_track(
 
 
 def stabilise(
-    points: NDArray[np.floating], present: NDArray[np.bool_], shot: NDArray[np.int32] | None = None
+    points: NDArray[np.floating], present: NDArray[np.bool_], shot: NDArray[np.int32] | None = None, fps: float = 25.0
 ) -> tuple[NDArray[np.float64], HeadPose]:
     """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
 
@@ -150,7 +150,8 @@ def stabilise(
     filled = fill_gaps(points, present)
     pose = fit_head_pose(filled)
     stretches = runs(present, pose, shot)
-    return smooth(pose.to_head(filled), stretches), smooth_pose(pose, stretches)
+    window = window_frames(fps)
+    return smooth(pose.to_head(filled), stretches, window), smooth_pose(pose, stretches, window)
 
 
 def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:

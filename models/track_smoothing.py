@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from models.head_frame import HeadPose
 
-# Savitzky-Golay over five frames, quadratic: longer windows cost sharpness on moving heads (0.5 to 1.4 dB).
-WINDOW: Final = 5
+# Savitzky-Golay, quadratic, over five frames at 25 a second: longer windows cost sharpness on moving heads (0.5 to
+# 1.4 dB). At higher rates as many frames as fill the same time; at lower ones five as well, fewer would smooth nothing.
+_MIN_WINDOW: Final = 5
+_REFERENCE_FPS: Final = 25.0
 ORDER: Final = 2
 
 # A head that jumps this many eye distances between two frames, and much farther than in the frames around, was cut.
@@ -45,18 +47,25 @@ def _cuts(translation: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArr
     return np.flatnonzero((steps > _CUT_STEP) & (steps > _CUT_RATIO * around))
 
 
-def smooth(values: NDArray[np.float64], stretches: list[slice]) -> NDArray[np.float64]:
-    """Smooths (N, ...) along time within each stretch; shorter ones than the window stay as they are."""
+def window_frames(fps: float) -> int:
+    """Frames of the smoothing window at a frame rate; odd."""
+    half = (_MIN_WINDOW - 1) / 2
+    return 2 * round(half * max(fps / _REFERENCE_FPS, 1.0)) + 1
+
+
+def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> NDArray[np.float64]:
+    """Smooths (N, ...) along time within each stretch, with what of the window fits into it and smooths at all."""
     from scipy.signal import savgol_filter  # a second to import: only where a track is finished
 
     result = values.copy()
     for stretch in stretches:
-        if stretch.stop - stretch.start >= WINDOW:
-            result[stretch] = savgol_filter(values[stretch], WINDOW, ORDER, axis=0, mode="interp")
+        fitting = min(window, (stretch.stop - stretch.start - 1) // 2 * 2 + 1)
+        if fitting >= _MIN_WINDOW:
+            result[stretch] = savgol_filter(values[stretch], fitting, ORDER, axis=0, mode="interp")
     return result
 
 
-def smooth_pose(pose: HeadPose, stretches: list[slice]) -> HeadPose:
+def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose:
     """Smooths log scale, rotation vector and translation.
 
     Rotation vectors are taken from the track's mean rotation, so that they stay far from half a turn.
@@ -65,11 +74,11 @@ def smooth_pose(pose: HeadPose, stretches: list[slice]) -> HeadPose:
 
     rotations = Rotation.from_matrix(pose.rotation)
     middle = rotations.mean()
-    vectors = smooth((middle.inv() * rotations).as_rotvec(), stretches)
+    vectors = smooth((middle.inv() * rotations).as_rotvec(), stretches, window)
     return HeadPose(
-        np.exp(smooth(np.log(pose.scale), stretches)),
+        np.exp(smooth(np.log(pose.scale), stretches, window)),
         (middle * Rotation.from_rotvec(vectors)).as_matrix(),
-        smooth(pose.translation, stretches),
+        smooth(pose.translation, stretches, window),
     )
 
 

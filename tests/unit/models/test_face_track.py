@@ -22,9 +22,11 @@ NOISE = 0.4  # pixels
 OPEN = np.array([[0.1, 0.12, -0.01, 0.01, 0.1, 0.07, 0.0, -0.01]]) @ consistent_shape()
 
 
-def talk(num_frames: int, opening: NDArray[np.float64] | None = None) -> tuple[NDArray[np.float64], HeadPose]:
+def talk(
+    num_frames: int, opening: NDArray[np.float64] | None = None, fps: float = 25.0
+) -> tuple[NDArray[np.float64], HeadPose]:
     """(N, 468, 3) image points of the mean face that opens its mouth while the head sways, and the true pose."""
-    time = np.arange(num_frames) / 25
+    time = np.arange(num_frames) / fps
     sway = np.stack([0.1 * np.sin(3 * time), 0.2 * np.sin(2 * time), 0.05 * np.cos(time)], 1)
     rotation = Rotation.from_rotvec(sway).as_matrix() @ np.diag([1.0, -1.0, -1.0])
     pose = HeadPose(100 + 5 * np.sin(time), rotation, np.stack([200 + 20 * time, 150 + 0 * time, 0 * time], 1))
@@ -55,6 +57,24 @@ def test_smoothing_takes_noise_not_motion() -> None:
     upper = np.r_[0:10, 60:70, 190:200]
     left_over = np.abs(track.points[:, upper] - points[:, upper]).mean()
     assert left_over < 0.75 * np.abs(noisy(points)[:, upper] - points[:, upper]).mean()
+
+
+@pytest.mark.parametrize("fps", [50.0, 60.0])
+def test_smoothing_lasts_as_long_at_any_frame_rate(fps: float) -> None:
+    points, _ = talk(200, fps=fps)
+    upper = np.r_[0:10, 60:70, 190:200]
+    errors = []
+    for rate in (25.0, fps):
+        track = finish_track(noisy(points), np.ones(200, bool), fps=rate)
+        errors.append(np.abs(track.points[:, upper] - points[:, upper]).mean())
+    assert errors[1] < 0.85 * errors[0]
+
+
+def test_short_stretches_are_smoothed_with_what_fits() -> None:
+    points, _ = talk(200, fps=60.0)
+    shot = np.repeat(np.arange(25), 8).astype(np.int32)  # a cut every eighth frame; the window has eleven
+    track = finish_track(noisy(points), np.ones(200, bool), shot=shot, fps=60.0)
+    assert np.abs(track.points - points).mean() < 0.9 * np.abs(noisy(points) - points).mean()
 
 
 def test_placed_head_points_are_the_track() -> None:
