@@ -52,6 +52,21 @@ def test_points_move_with_the_picture(
     assert np.abs(points[:, :2] - moved).mean() / eyes < 0.012
 
 
+def test_points_stay_in_the_dark(landmarker: FaceLandmarker, portrait: NDArray[np.uint8], colour: ColourTags) -> None:
+    height, width = portrait.shape[:2]
+    start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
+    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, start)
+    rng = np.random.default_rng(0)
+    strayed = []
+    for _ in range(4):
+        dark = (portrait * 0.08 + rng.normal(0, 2, portrait.shape)).clip(0, 255).astype(np.uint8)
+        points, presence = landmarker(from_rgb(dark, colour), colour, LandmarkRegion.of_points(expected))
+        assert presence > MIN_PRESENCE
+        strayed.append(np.linalg.norm((points - expected)[:, :2], axis=1).mean())
+    eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
+    assert np.mean(strayed) / eyes < 0.016
+
+
 def test_no_face_no_presence(landmarker: FaceLandmarker, colour: ColourTags) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)
     assert landmarker(from_rgb(noise, colour), colour, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
