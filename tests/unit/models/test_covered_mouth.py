@@ -147,6 +147,17 @@ def _draw_dimly(
     rgb[:] = dim_light(rgb, mouth, 0)
 
 
+def test_a_single_flash_is_seen(presenter: Clip) -> None:
+    raw, flash = presenter.raw, 40
+    assert raw.views is not None
+    rgb = to_rgb(presenter.frames[flash], presenter.colour)
+    white = from_rgb((rgb * 0.3 + 178).astype(np.uint8), presenter.colour)
+    views = raw.views.copy()
+    views[flash] = view_of(white, raw.points[flash])
+    found = covered(views, raw.points, raw.present, np.zeros(len(raw.present), np.int32))
+    assert np.flatnonzero(found).tolist() == [flash]
+
+
 def test_absent_and_few_frames_are_not_judged(presenter: Clip) -> None:
     raw, views = presenter.raw, cover(presenter, sheet)
     one_shot = np.zeros(len(raw.present), np.int32)
