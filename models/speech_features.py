@@ -33,7 +33,7 @@ from models.weights import weights_path
 
 __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
-# The speech-to-mouth network sees 16 rows to either side; a frame between two rows needs the next one too.
+# The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
 _CONTEXT_ROWS = 17
 # Rows that a window gives, and rows before and after them that it looks at too.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50

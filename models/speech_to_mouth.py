@@ -85,12 +85,17 @@ def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_fr
 
 
 def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values of (N, C) rows at fractional row numbers (T,), linear; the outermost rows hold on."""
+    """Values of (N, C) rows at fractional row numbers (T,); the outermost rows hold on.
+
+    The kernel is the uniform cubic B-spline: it takes out what frames of 25 a second cannot show, and leaves no kinks
+    in those of 60.
+    """
     positions = positions.clip(0, len(rows) - 1)
-    before = np.minimum(positions.astype(np.int64), max(0, len(rows) - 2))
-    after = np.minimum(before + 1, len(rows) - 1)
-    weight = (positions - before).astype(np.float32)[:, None]
-    between: NDArray[np.float32] = rows[before] * (1 - weight) + rows[after] * weight
+    row = np.floor(positions).astype(np.int64)
+    u = (positions - row).astype(np.float32)
+    kernel = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3]) / 6  # (4, T)
+    near = rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]  # (4, T, C)
+    between: NDArray[np.float32] = (kernel[..., None] * near).sum(0)
     return between
 
 

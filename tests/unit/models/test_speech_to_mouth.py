@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.mouth_motion import lip_jitter
 from models.mouth_shape import CHANNELS, DEFAULT_SCALE
 from models.speech_features import FeatureBlock, SpeechFeatures, measure_level
 from models.speech_to_mouth import MouthBlock, SpeechToMouth
@@ -89,11 +90,25 @@ def test_frames_stand_at_their_times(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
     (block,) = _extract(tmp_path, voice, features)
-    rows = mouth.predict(block, Fraction(50), 0, 150).shape
+    dense = mouth.predict(block, Fraction(1000), 0, 3000).shape
     frames = mouth.predict(block, NTSC, 30, 40).shape
-    times = np.arange(30, 70) * 1001 / 30000 * 50
-    expected = np.stack([np.interp(times, np.arange(150), channel) for channel in rows.T], 1)
-    assert np.abs(frames - expected).max() < 1e-6
+    times = np.arange(30, 70) * 1001 / 30000 * 1000
+    expected = np.stack([np.interp(times, np.arange(3000), channel) for channel in dense.T], 1)
+    assert np.abs(frames - expected).max() < 1e-4
+    peak = mouth.predict(block, Fraction(50), 0, 150).shape[:, OPEN].argmax()
+    assert abs(dense[:, OPEN].argmax() / 20 - peak) < 0.5
+
+
+def test_high_frame_rates_show_no_kinks_between_rows(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, voice, features)
+    jitter = []
+    for fps in (25, 60, 120):
+        shape = mouth.predict(block, Fraction(fps), 0, 4 * fps).shape
+        jitter.append(lip_jitter(shape, np.ones(len(shape), bool), Fraction(fps)).rms or 0.0)
+    assert jitter[1] < 1.27 * jitter[0]
+    assert jitter[2] < 1.45 * jitter[0]
 
 
 @pytest.mark.parametrize("level_db", [-20, -40, -60, -80])
