@@ -21,6 +21,7 @@ _SAMPLES = 4  # pixels looked at across a cell
 
 NUM_USUAL: Final = 8  # changes before a frame (and after it) that say how much is usual
 _MIN_CHANGE = 0.1  # of the contrast; sensor noise changes about .005, a talking head .01
+_MIN_UNKNOWN = 0.25  # where nothing is known of what is usual: a shaken camera in a dim room changes .1 to .2
 _RATIO = 4.0
 _USUAL_QUANTILE = 0.75
 _CONTRAST_FLOOR = 4.0  # levels: nearly even frames are not blown up to noise
@@ -45,8 +46,20 @@ def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.fl
 
 def is_jump(step: float, usual: Sequence[float] | NDArray[np.floating]) -> bool:
     """Whether a change is far beyond those around it."""
-    level = float(np.quantile(usual, _USUAL_QUANTILE)) if len(usual) else 0.0
-    return step > max(_MIN_CHANGE, _RATIO * level)
+    if not len(usual):
+        return step > _MIN_UNKNOWN
+    return step > max(_MIN_CHANGE, _RATIO * float(np.quantile(usual, _USUAL_QUANTILE)))
+
+
+def is_unrest(step: float, before: float, over_both: float) -> bool:
+    """Whether a jump right after another is no second cut but the camera that moves: it does not lead back.
+
+    Args:
+        step: Change of the second jump.
+        before: Change of the first; 0 if that was none.
+        over_both: Change from the scene before both to the one after them.
+    """
+    return 0 < before < 2 * step and over_both > step / 2
 
 
 def shots_of(scenes: NDArray[np.uint8]) -> NDArray[np.int32]:

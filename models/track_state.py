@@ -14,7 +14,7 @@ from models.mouth_view import view_of
 from models.pass_reason import PassReason
 from models.person import Person
 from models.raw_landmarks import RawRow
-from models.shots import NUM_USUAL, change, is_jump, scene_of
+from models.shots import NUM_USUAL, change, is_jump, is_unrest, scene_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class TrackState:
     presence: float = 0.0  # logit of the landmark network
     scene: NDArray[np.uint8] | None = None  # the frame before, small
     changes: tuple[float, ...] = ()  # between the frames before
+    jump: float = 0.0  # the change to the frame before, if that was a jump
+    scene_before: NDArray[np.uint8] | None = None  # the frame before the frame before, small
 
 
 def see(frame: Planes, state: TrackState) -> TrackState:
@@ -41,7 +43,12 @@ def see(frame: Planes, state: TrackState) -> TrackState:
     step = float(change(state.scene, scene))
     is_cut = is_jump(step, state.changes)
     changes = () if is_cut else (*state.changes, step)[-NUM_USUAL:]
-    state = replace(state, scene=scene, changes=changes)
+    before = state.scene_before
+    if is_cut and before is not None and is_unrest(step, state.jump, float(change(before, scene))):
+        # Neither was a cut: the face is near where it was.
+        is_cut, changes = False, (state.jump, step)
+        state = replace(state, is_after_cut=False)
+    state = replace(state, scene=scene, scene_before=state.scene, changes=changes, jump=step if is_cut else 0.0)
     if not is_cut:
         return state
     return replace(state, region=None, num_frames=0, is_after_cut=True, reason=PassReason.NO_FACE)
