@@ -18,6 +18,7 @@ from models.face_points import INNER_LOWER, INNER_UPPER
 from models.face_region import FaceRegion
 from models.face_track import FaceTrack
 from models.lip_gap import measure_gap, opening_of
+from models.lip_model import set_gaps, true_gaps
 from models.mouth_shape import TRACKED_GAIN
 
 THUMB = 32  # pixels a side
@@ -38,7 +39,6 @@ class ExemplarBank:
     Attributes:
         frames: (B,) int32 source frames, ascending.
         shape: (B, 8) float32 mouth shapes; their `open_in` is what the picture shows (`models.lip_gap`).
-        mesh_opening: (B,) float32 `open_in` of the landmarks, with which the exemplar is warped.
         pose: (B, 3) float32 degrees.
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
@@ -51,7 +51,6 @@ class ExemplarBank:
 
     frames: NDArray[np.int32]
     shape: NDArray[np.float32]
-    mesh_opening: NDArray[np.float32]
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
@@ -132,18 +131,17 @@ class BankBuilder:
         """Writes what is left; the bank can then be loaded.
 
         Returns:
-            The track, its mouths as open as the pictures show them.
+            The track, its mouths and their landmarks as open as the pictures show them.
         """
         if self._next != len(self.frames):
             raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
         self._patches.flush()
-        track, mesh_opening = self._with_seen_openings()
+        track = self._with_seen_openings()
         with (self._folder / _INDEX_FILE).open("wb") as file:
             np.savez(
                 file,
                 frames=self.frames,
                 shape=track.shape[self.frames],
-                mesh_opening=mesh_opening[self.frames],
                 pose=track.pose_degrees[self.frames],
                 luma=self._luma,
                 sharpness=self._sharpness,
@@ -154,15 +152,18 @@ class BankBuilder:
             )
         return track
 
-    def _with_seen_openings(self) -> tuple[FaceTrack, NDArray[np.float32]]:
-        """The track with openings as seen, in the sizes of the tracker; and (N,) those of the landmarks."""
-        shape = self._track.shape.copy()
+    def _with_seen_openings(self) -> FaceTrack:
+        """The track with openings as seen, in the sizes of the tracker, and with its lips where they are."""
+        track, shape = self._track, self._track.shape.copy()
         mesh = shape[:, 0].copy()
-        seen = TRACKED_GAIN[0] * opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames], TRACKED_GAIN[0])
+        opening = opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames], TRACKED_GAIN[0])
         if np.ptp(mesh[self.frames]) > 0:  # frames that the bank does not hold
-            shape[:, 0] = np.polyval(np.polyfit(mesh[self.frames], seen, 1), mesh)
-        shape[self.frames, 0] = seen
-        return replace(self._track, shape=shape), mesh
+            shape[:, 0] = TRACKED_GAIN[0] * np.polyval(np.polyfit(mesh[self.frames], opening, 1), mesh)
+        shape[self.frames, 0] = TRACKED_GAIN[0] * opening
+        head = track.head_points.copy()
+        set_gaps(head, true_gaps(track.rest, shape))
+        points = track.pose(np.arange(len(head))).to_image(head).astype(np.float32)
+        return replace(track, shape=shape, head_points=head, points=points)
 
     def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
         """The mouth in a head-fixed window, (32, 32)."""

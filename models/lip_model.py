@@ -11,13 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.face_points import INNER_LOWER, INNER_UPPER, MOVED, NUM_POINTS
-from models.mouth_shape import CHANNELS, NUM_CHANNELS, measure
+from models.face_points import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, MOVED, NUM_POINTS
+from models.mouth_shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN, measure
 from models.weights import weights_path
 
 FILE_NAME = "lip_model.npz"
 _X, _Y = 0, 1
 _SEAM_DEGREE = 4  # of the line of shut lips: a bow, and the dip in the middle of the upper lip
+# How the inner lips stand apart from corner to corner where their middle is 1 apart: what the mesh misses of the gaps
+# of six GRID talkers, against an independent landmark network. Each lip has half of it (.39 to .65); the lips' middles,
+# between edges of which the outer one hardly misses any, follow by half.
+_GAP_PROFILE = np.array([0, 0.29, 0.6, 0.85, 1, 1, 1, 0.85, 0.6, 0.29, 0], np.float32)
+_MIDDLE_SHARE = 0.5
+_MEASURED = slice(4, 7)  # of the rows of the inner lips: those that `mouth_shape` measures the gap at
 
 
 class LipModel:
@@ -89,6 +95,25 @@ def lip_gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return points[:, list(INNER_UPPER), _Y] - points[:, list(INNER_LOWER), _Y]
 
 
+def true_gaps(rest: NDArray[np.floating], shape: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns the (T,) heights between the lips of a talker of (468, 3) `rest`, for (T, 8) shapes in tracked sizes."""
+    opening = np.maximum(shape[:, 0], 0) / TRACKED_GAIN[0]
+    return np.asarray(lip_gaps(np.asarray(rest, np.float32)[None])[0, _MEASURED].mean() + opening, np.float32)
+
+
+def set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
+    """Moves the lips of (T, 468, 3) head-frame points, in place, until they stand (T,) `gaps` apart in the middle.
+
+    The mesh follows the inner lips by half only; this puts them where a picture shows them. They never cross.
+    """
+    missing = gaps - lip_gaps(points)[:, _MEASURED].mean(1)
+    way = missing[:, None] / 2 * _GAP_PROFILE
+    for inner, middle, sign in ((INNER_UPPER, MIDDLE_UPPER, 1), (INNER_LOWER, MIDDLE_LOWER, -1)):
+        points[:, list(inner), _Y] += sign * way
+        points[:, list(middle), _Y] += sign * _MIDDLE_SHARE * way
+    part_lips(points)
+
+
 def part_lips(points: NDArray[np.float32], min_gaps: NDArray[np.float32] | float = 0.0) -> None:
     """Moves inner lips that stand closer than `min_gaps` ((T, 11) or one number) apart, in place, half each."""
     missing = np.maximum(min_gaps - lip_gaps(points), 0.0) / 2
@@ -109,4 +134,4 @@ def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
     return shut
 
 
-__all__ = ["CHANNELS", "MOVED", "LipModel", "lip_gaps", "part_lips", "shut_lips"]
+__all__ = ["CHANNELS", "MOVED", "LipModel", "lip_gaps", "part_lips", "set_gaps", "shut_lips", "true_gaps"]

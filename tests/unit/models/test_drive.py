@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +44,31 @@ def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) ->
     assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
 
 
-def test_an_exemplar_that_fits_is_not_moved_however_open_the_mesh_has_it(tmp_path: Path) -> None:
+def test_an_exemplar_that_fits_is_not_moved(tmp_path: Path) -> None:
     avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
-    seen = avatar.bank.shape.copy()
-    seen[:, 0] *= 1.5  # the picture shows more than the mesh
-    bank = replace(avatar.bank, shape=seen)
-    index = bank.frames[6:16]
-    drive, _ = plan_drive(replace(avatar, bank=bank), seen[6:16], index, None)
+    index = avatar.bank.frames[6:16]
+    drive, _ = plan_drive(avatar, avatar.bank.shape[6:16], index, None)
     assert (drive.exemplar == np.arange(6, 16)).all()
-    own = avatar.lip_model.deform(avatar.track.rest, avatar.track.shape[index])[:, list(CONTROL_IDS)]
+    own = avatar.track.head_points[index][:, list(CONTROL_IDS)]
     assert np.abs(_gaps(drive.target_head) - _gaps(own)).max() < 0.004
+
+
+def test_an_exemplar_that_is_too_open_is_closed_further_than_asked_and_no_further_than_shut(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    bank = avatar.bank
+    assert bank is not None
+    widest = int(bank.shape[:, 0].argmax())
+    only = np.ones((1, len(bank)), np.bool_)
+    only[0, widest] = False
+    shut = np.zeros((1, 8), np.float32)
+    gaps = {}
+    for share in (1.0, 0.6, 0.0):
+        shape, index = bank.shape[[widest]] * share, bank.frames[[widest]]
+        gaps[share] = float(_gaps(plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head)[0])
+    rest = float(_gaps(avatar.lip_model.deform(avatar.track.rest, shut)[:, list(CONTROL_IDS)])[0])
+    assert gaps[0.6] - rest < 0.97 * 0.6 * (gaps[1.0] - rest)
+    assert abs(gaps[0.0] - rest) < 0.004
 
 
 def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:

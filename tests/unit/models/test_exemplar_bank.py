@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 
 from media.planes import Planes
-from models.exemplar_bank import USUAL_BITE, BankBuilder, ExemplarBank, bite_line
-from models.face_points import INNER_LOWER, INNER_UPPER, NUM_POINTS, OUTER_LOWER, OUTER_UPPER
-from tests.unit.models.presenter import make_presenter
+from models.exemplar_bank import USUAL_BITE, BankBuilder, bite_line
+from models.face_points import (
+    INNER_LOWER,
+    INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    NUM_POINTS,
+    OUTER_LOWER,
+    OUTER_UPPER,
+)
+from models.face_region import FaceRegion
+from models.face_track import finish_track
+from models.mouth_shape import TRACKED_GAIN
+from tests.unit.models.presenter import EYES, make_presenter
 
 
 def _points() -> np.ndarray:
@@ -34,8 +45,9 @@ def test_a_picture_that_tells_nothing_has_the_usual_bite_line() -> None:
 
 def test_exemplars_are_as_open_as_their_pictures_show(tmp_path: Path) -> None:
     """Red lips that part twice as far in odd frames as their landmarks, and as far as those in even ones."""
-    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
-    track, region = avatar.track, avatar.region
+    raw = make_presenter(tmp_path, 0.14).raw
+    track = finish_track(raw.points, raw.present)
+    region = FaceRegion.of(track)
     builder = BankBuilder(tmp_path, track, region, 100)
     side = region.size * 3
     for frame in builder.frames:
@@ -47,9 +59,13 @@ def test_exemplars_are_as_open_as_their_pictures_show(tmp_path: Path) -> None:
         half = np.ptp(points[[13, 14], 1]) * (0.5 + 0.5 * (frame % 2))
         v[round(middle[1] - half / 2) : round(middle[1] + half / 2), int(middle[0] - 12) : int(middle[0] + 12)] = 120
         builder.add(Planes(np.full((side, side), 120, np.uint8), np.full_like(v, 120), v))
-    seen = builder.finish().shape[:, 0]
-    mesh = ExemplarBank.load(tmp_path).mesh_opening
-    assert mesh == pytest.approx(track.shape[builder.frames, 0])
+    finished = builder.finish()
+    seen, mesh = finished.shape[builder.frames, 0], track.shape[builder.frames, 0]
     wide = mesh > 0.05
-    share, is_odd = seen[builder.frames] / np.maximum(mesh, 0.05), builder.frames % 2 == 1
+    share, is_odd = seen / np.maximum(mesh, 0.05), builder.frames % 2 == 1
     assert share[wide & is_odd].mean() > 1.3 * share[wide & ~is_odd].mean()
+    # The landmarks of the lips stand as far apart as that, in the picture too; nothing else is moved.
+    gaps = np.linalg.norm(finished.points[builder.frames, 13] - finished.points[builder.frames, 14], axis=1) / EYES
+    assert gaps == pytest.approx(np.maximum(seen, 0) / TRACKED_GAIN[0], abs=0.02)
+    others = np.setdiff1d(np.arange(NUM_POINTS), [*INNER_UPPER, *INNER_LOWER, *MIDDLE_UPPER, *MIDDLE_LOWER])
+    assert finished.points[:, others] == pytest.approx(track.points[:, others], abs=0.01)

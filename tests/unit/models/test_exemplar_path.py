@@ -24,7 +24,6 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     return ExemplarBank(
         frames=frames.astype(np.int32),
         shape=(waves * DEFAULT_SCALE).astype(np.float32),
-        mesh_opening=(waves[:, 0] * DEFAULT_SCALE[0]).astype(np.float32),
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
@@ -92,7 +91,6 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         sharpness=half.sharpness[rows],
         inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
         bite=half.bite[rows],
-        mesh_opening=half.mesh_opening[rows],
         thumbs=half.thumbs[rows],
         patches=half.patches[rows],
         region_size=2,

@@ -61,3 +61,18 @@ def test_colour_that_does_not_follow_the_lips_is_not_believed() -> None:
     gaps = random.permutation(mesh)
     assert abs(np.corrcoef(gaps, mesh)[0, 1]) < 0.5
     assert opening_of(gaps, np.full(30, 10.0), mesh, 0.5) == pytest.approx(mesh / 0.5)
+
+
+def test_a_mouth_that_never_closes_is_open_in_its_most_closed_frames() -> None:
+    true = np.array([12, 13, 14, 15, 16, 18, 20, 18, 16, 14, 13, 12], float)
+    gaps, contrasts = np.array([measure_gap(*_mouth(int(gap))) for gap in true]).T
+    assert opening_of(gaps, contrasts, true / _EYES, 0.47).min() > 0.06
+    # One that closes: its own closed lips count, more than the single lowest frames.
+    closed = np.array([0.02, 0.025, 0.03, 0.03, 0.035, 0.03, 0.1, 0.12, 0.1, 0.12])
+    opening = opening_of(closed, np.full(10, 10.0), closed, 0.47)
+    assert opening[:6].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_wide_gap_counts_as_much_a_pixel_as_a_narrow_one() -> None:
+    found = [measure_gap(*_mouth(gap))[0] for gap in (4, 12, 20)]
+    assert found[2] - found[1] > 0.75 * (found[1] - found[0])

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.face_points import INNER_LOWER, INNER_UPPER, MOVED
 from models.head_frame import mean_face
-from models.lip_model import LipModel, lip_gaps, part_lips, shut_lips
-from models.mouth_shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
+from models.lip_model import LipModel, lip_gaps, part_lips, set_gaps, shut_lips, true_gaps
+from models.mouth_shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure
 from models.training.fit_lip_model import consistent_shape, mirror
 
 JAW, OPEN_IN = CHANNELS.index("jaw"), CHANNELS.index("open_in")
@@ -96,3 +96,21 @@ def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:
     assert np.abs(np.diff(line, 2)).max() < 0.012
     others = np.setdiff1d(np.arange(len(rest)), INNER_UPPER + INNER_LOWER)
     np.testing.assert_array_equal(shut[others], dented[others])
+
+
+def test_lips_are_set_as_far_apart_as_asked_and_never_cross(rest: NDArray[np.float32]) -> None:
+    points = np.repeat(rest[None], 3, 0)
+    asked = np.array([0.12, 0.03, -0.05], np.float32)
+    set_gaps(points, asked)
+    gaps = lip_gaps(points)
+    assert gaps[:2, 4:7].mean(1) == pytest.approx(asked[:2], abs=1e-3)
+    assert gaps.min() >= -1e-6
+    assert (np.diff(gaps[0, :5]) > 0).all() and (np.diff(gaps[0, 6:]) < 0).all()  # they taper to the corners
+    assert points[:, [0, 17, 61, 291, 152]] == pytest.approx(np.repeat(rest[None, [0, 17, 61, 291, 152]], 3, 0))
+
+
+def test_the_gap_of_a_tracked_shape_is_of_true_size(rest: NDArray[np.float32]) -> None:
+    shape = np.zeros((2, NUM_CHANNELS), np.float32)
+    shape[:, 0] = 0.1 * TRACKED_GAIN[0], -0.02
+    closed = lip_gaps(rest[None])[0, 4:7].mean()
+    assert true_gaps(rest, shape) == pytest.approx([closed + 0.1, closed], abs=1e-6)

@@ -16,7 +16,7 @@ from models.source_sync import SourceSync
 from models.speech_to_mouth import MouthBlock
 
 OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
-WIDTH, CORNER = CHANNELS.index("width"), CHANNELS.index("corner_y")
+WIDTH, CORNER, JAW = CHANNELS.index("width"), CHANNELS.index("corner_y"), CHANNELS.index("jaw")
 
 
 def _speech(num_frames: int = 200) -> NDArray[np.float32]:
@@ -30,14 +30,49 @@ def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("liveliness", [0.6, 1.0, 1.6])
 def test_opening_follows_the_talker(liveliness: float) -> None:
     predicted = _speech()
-    gain = calibrate(predicted, predicted * TRACKED_GAIN * liveliness, _always(predicted)).gain / TRACKED_GAIN
-    assert gain[OPENING] == pytest.approx(liveliness**0.7, rel=1e-3)
+    gain = (
+        calibrate(predicted, predicted * TRACKED_GAIN * liveliness, _always(predicted), Fraction(25)).gain
+        / TRACKED_GAIN
+    )
+    assert gain[OPENING] == pytest.approx(liveliness, rel=0.08)  # eight seconds: little is left of the prior
+
+
+def test_a_talker_seen_for_a_moment_stays_near_the_average() -> None:
+    predicted = _speech(200)
+    gains = [
+        calibrate(part, part * TRACKED_GAIN * 1.6, _always(part), Fraction(25)).gain[0] / TRACKED_GAIN[0]
+        for part in (predicted[:15], predicted[:40], predicted)
+    ]
+    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6
+    assert gains[0] < 1.45
+
+
+def test_speech_that_hardly_opens_the_mouth_tells_little() -> None:
+    predicted = _speech(40)
+    faint = predicted * 0.4
+    gains = [
+        calibrate(shape, shape * TRACKED_GAIN * 1.6, _always(shape), Fraction(25)).gain[0]
+        for shape in (faint, predicted)
+    ]
+    assert TRACKED_GAIN[0] < gains[0] < 0.93 * gains[1]
+
+
+def test_lips_and_jaw_follow_the_opening_as_far_as_the_tracker_sees_them_go() -> None:
+    opening = np.abs(_speech()[:, :1]) * 1.5
+    predicted = (opening * [1, 0.95, 0, 0.2, 0.9, 0.6, 0, 0]).astype(np.float32)
+    tracked = predicted * TRACKED_GAIN
+    tracked[:, JAW] *= 0.5  # a chin that hardly moves
+    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    corrected = calibration.apply(predicted, np.zeros(len(predicted), np.float32))
+    assert np.polyfit(tracked[:, JAW], corrected[:, JAW], 1)[0] == pytest.approx(1, abs=0.12)
+    assert np.polyfit(tracked[:, 0], corrected[:, 0], 1)[0] == pytest.approx(1, abs=0.05)
+    assert corrected[:, WIDTH] == pytest.approx(0)
 
 
 def test_wild_ratios_are_bounded() -> None:
     predicted = _speech()
-    gain = calibrate(predicted, predicted * 20, _always(predicted)).gain / TRACKED_GAIN
-    assert gain[0] == pytest.approx(2**0.7, rel=1e-3)
+    gain = calibrate(predicted, predicted * 20, _always(predicted), Fraction(25)).gain / TRACKED_GAIN
+    assert gain[0] == pytest.approx(2, rel=1e-3)
 
 
 def test_a_held_smile_is_taken_over_while_speaking_only() -> None:
@@ -45,7 +80,7 @@ def test_a_held_smile_is_taken_over_while_speaking_only() -> None:
     tracked = predicted * TRACKED_GAIN
     tracked[:, WIDTH] += 0.05
     tracked[:, CORNER] += 0.03
-    calibration = calibrate(predicted, tracked, _always(predicted))
+    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
     assert calibration.bias[WIDTH] == pytest.approx(0.6 * 0.05, abs=0.003)
     assert calibration.bias[CORNER] == pytest.approx(0.6 * 0.03, abs=0.002)
     assert (calibration.bias[OPENING] == 0).all()
@@ -60,14 +95,14 @@ def test_frames_without_speech_do_not_count() -> None:
     spoken = _always(predicted)
     spoken[100:] = False
     tracked[100:] = np.nan
-    calibration = calibrate(predicted, tracked, spoken)
+    calibration = calibrate(predicted, tracked, spoken, Fraction(25))
     assert calibration.gain[0] == pytest.approx(TRACKED_GAIN[0], rel=1e-3)
 
 
 def test_a_talker_whose_sound_says_nothing_gets_average_speech_in_tracked_sizes() -> None:
     predicted, average = _speech(), MouthCalibration.of_talker()
-    mute = calibrate(predicted, np.zeros_like(predicted), _always(predicted))
-    silent = calibrate(predicted, predicted, np.zeros(len(predicted), np.bool_))
+    mute = calibrate(predicted, np.zeros_like(predicted), _always(predicted), Fraction(25))
+    silent = calibrate(predicted, predicted, np.zeros(len(predicted), np.bool_), Fraction(25))
     for calibration in (mute, silent):
         assert (calibration.gain == average.gain).all()
         assert (calibration.bias == 0).all()
@@ -82,7 +117,7 @@ def test_closed_lips_are_opened_to_true_sizes() -> None:
 
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="Expected"):
-        calibrate(_speech(10), _speech(11), np.ones(10, np.bool_))
+        calibrate(_speech(10), _speech(11), np.ones(10, np.bool_), Fraction(25))
 
 
 def _sound(num_rows: int) -> MouthBlock:
@@ -148,9 +183,12 @@ def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
     ],
 )
 def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -> None:
-    saved = MouthCalibration(np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own)
+    saved = MouthCalibration(
+        np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own, np.full(8, 2, np.float32)
+    )
     saved.save(tmp_path / "calibration.npz")
     loaded = MouthCalibration.load(tmp_path / "calibration.npz")
     assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
+    assert (loaded.follow == saved.follow).all()
     assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]
