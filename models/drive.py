@@ -27,8 +27,10 @@ _CORNERS_OUT = 0.13  # ... and how far their corners go out by it: near them, li
 # ... and how much less they sink by it: predicted ones follow the jaw by .3 of the opening, those of six talkers by
 # .12. Over sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
-# Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference.
+# Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference. Of a lip
+# only the inner edge is tracked badly, and the gap between those is set by itself: the rest goes with the outer edges.
 _OVERDRIVE = 0.65 * (1 / TRACKED_GAIN - 1)
+_OVERDRIVE[[CHANNELS.index(lip) for lip in ("upper", "lower")]] = _OVERDRIVE[CHANNELS.index("open_out")]
 # Lips that are drawn together over a more open picture still look a quarter of the way too far apart (543 frames of six
 # talkers: asked for -.025 eye distances, an independent landmark network sees -.013 without this and -.019 with it).
 _OVERCLOSE = 0.25

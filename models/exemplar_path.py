@@ -17,8 +17,9 @@ from models.exemplar_bank import ExemplarBank
 from models.mouth_shape import DEFAULT_SCALE
 
 _CANDIDATES = 36
-# open_in, open_out, width, upper, lower, jaw, protrude, corner_y
-_CHANNEL_WEIGHTS = np.array([3.0, 1.0, 1.6, 0.8, 0.8, 0.8, 0.5, 1.0], np.float32)
+# open_in, open_out, width, upper, lower, jaw, protrude, corner_y. Lips that are less high than wanted are stretched and
+# look swollen: their height counts beside the gap.
+_CHANNEL_WEIGHTS = np.array([3.0, 2.0, 1.6, 1.2, 1.2, 0.8, 0.5, 1.0], np.float32)
 _MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall not amplify its noise
 _POSE, _POSE_DEGREES = 0.25, 6.0
 _LIGHT, _LIGHT_LEVELS = 0.3, 12.0

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drive import plan_drive
-from models.face_points import INNER_LOWER, INNER_UPPER
+from models.face_points import INNER_LOWER, INNER_UPPER, OUTER_UPPER
+from models.mouth_shape import CHANNELS
 from models.warp.controls import CONTROL_IDS
 from tests.unit.models.presenter import NUM_FRAMES, make_presenter, mouth_shapes
 
@@ -69,6 +70,22 @@ def test_an_exemplar_that_is_too_open_is_closed_further_than_asked_and_no_furthe
     rest = float(_gaps(avatar.lip_model.deform(avatar.track.rest, shut)[:, list(CONTROL_IDS)])[0])
     assert gaps[0.6] - rest < 0.97 * 0.6 * (gaps[1.0] - rest)
     assert abs(gaps[0.0] - rest) < 0.004
+
+
+def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    seen, index = avatar.bank.shape[6:7], avatar.bank.frames[6:7]
+    higher = seen.copy()
+    higher[:, CHANNELS.index("upper")] += 0.02
+    higher[:, CHANNELS.index("open_out")] += 0.04  # with the same gap
+    only = np.arange(len(avatar.bank))[None] != 6
+    outer = [
+        plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
+        for shape in (seen, higher)
+    ]
+    asked = [avatar.lip_model.deform(avatar.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
+    assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
 
 
 def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:

@@ -136,3 +136,16 @@ def test_a_mouth_is_rather_closed_than_stretched() -> None:
     target[0, 0] = 0.037  # nearer to the second than to the third
     path, _ = choose(bank, _wanted(target), None)
     assert path.exemplar.tolist() == [2]
+
+
+def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() -> None:
+    bank = _bank(40)
+    open_in, open_out, lower = 0, 1, 4
+    target = np.zeros((3, 8), np.float32)
+    target[:, [open_in, open_out, lower]] = 0.045, 0.05, 0.0475
+    bank.shape[:] = target[0]
+    bank.shape[:20, open_out] -= 0.02
+    bank.shape[:20, lower] -= 0.01
+    bank.shape[20:, open_in] += 0.016
+    path, _ = choose(bank, _wanted(target), None)
+    assert (path.exemplar >= 20).all()
