@@ -35,6 +35,7 @@ class FaceChunk:
         seam: (N, 2) float32 region pixels of the closed lips' seam, fixed to the skull.
         skin: (N, 3) float32 Y, U, V of the cheeks.
         lip: (N, 3) float32 Y, U, V of the lower lip.
+        teeth: (N, 3) float32 Y, U, V of the front teeth; those usual beside such skin where none are seen.
         masks: (V, M, M, 2) uint8 textures of the mouth and the jaw mask, for heads turned differently.
         mask: (N,) int32 which of them is a face's.
         mask_points: (P, 2) float32 control points in texture pixels.
@@ -58,6 +59,7 @@ class FaceChunk:
     seam: NDArray[np.float32]
     skin: NDArray[np.float32]
     lip: NDArray[np.float32]
+    teeth: NDArray[np.float32]
     masks: NDArray[np.uint8]
     mask: NDArray[np.int32]
     mask_points: NDArray[np.float32]

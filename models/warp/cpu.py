@@ -25,7 +25,7 @@ from models.warp.cpu_planes import (
     recolour,
     within,
 )
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
+from models.warp.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
 from models.warp.masks import border_window
 from models.warp.match import blur_matrices, match_colour, sharpening
 from models.warp.seam import (
@@ -261,7 +261,8 @@ class _Face:
         coords = mouth_coords(np, small, *grid(box.pixels(self.cell / 2)))
         offset, along = chunk.seam[one] - axes.centre, axes.along
         seam = (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]) / 2
-        drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, chunk.skin[one], chunk.lip[one])[0]
+        colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
+        drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, colours)[0]
         sigma = max(float(chunk.eye_distance[self.face]) / 2 * BLUR, 0.3)
         drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
         interior = Mouth(double(drawn[0]), drawn[1:])

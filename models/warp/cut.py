@@ -12,8 +12,10 @@ from models.avatar import Avatar
 from models.drive import Drive
 from models.exemplar_bank import USUAL_BITE
 from models.face_chunk import FaceChunk
+from models.face_points import INNER_LOWER, INNER_UPPER
 from models.trust import patch_share
 from models.warp.controls import CONTROL_IDS, anchor_points
+from models.warp.interior import usual_teeth
 from models.warp.masks import texture_positions
 from models.warp.silhouette import masks_by_yaw
 
@@ -21,6 +23,11 @@ _CHEEKS = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
 _SEAM_POINTS = (13, 14)
+# Where teeth are looked for: the middle of the mouth, at these shares of the gap from above. They are the lightest of
+# what stands there, and what is much darker than skin is none.
+_FRONT_UPPER, _FRONT_LOWER = list(INNER_UPPER[2:-2]), list(INNER_LOWER[2:-2])
+_TEETH_SHARES = np.array([0.2, 0.3, 0.4, 0.5, 0.6])
+_TEETH_QUANTILE, _MIN_TEETH_LIGHT = 0.8, 0.7
 
 
 class _Crops:
@@ -88,6 +95,7 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
     anchors = anchor_points(float(avatar.region.centre[2]))
     masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
     size, half = avatar.region.size, avatar.region.size // 2
+    skin = _colour(avatar, source, base, crops, _CHEEKS)
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=origins,
@@ -104,8 +112,9 @@ def cut_faces(avatar: Avatar, drive: Drive, frames: Sequence[Planes]) -> FaceChu
         bite=_bite(avatar, drive.exemplar[kept]),
         eye_distance=avatar.track.scale[source].astype(np.float32),
         seam=_seam(avatar, source),
-        skin=_colour(avatar, source, base, crops, _CHEEKS),
+        skin=skin,
         lip=_colour(avatar, source, base, crops, _LOWER_LIP),
+        teeth=_teeth(avatar, source, base, crops, skin, drive.own_teeth[kept] > 0),
         masks=masks,
         mask=mask,
         mask_points=_mask_points(avatar, anchors),
@@ -166,4 +175,29 @@ def _colour(
         patches = crops.y[row][lines[:, None, None] + step[:, None], columns[:, None, None] + step]
         colour[i, 0] = np.median(patches.mean((1, 2)))
         colour[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
+    return colour
+
+
+def _teeth(
+    avatar: Avatar,
+    source: NDArray[np.integer],
+    base: list[int],
+    crops: _Crops,
+    skin: NDArray[np.float32],
+    shows_own: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
+    colour = usual_teeth(skin)
+    marks = avatar.track.points[source][..., :2] - avatar.region.origins[source][:, None]
+    upper, lower = (marks[:, ids, None] for ids in (_FRONT_UPPER, _FRONT_LOWER))
+    places = upper + _TEETH_SHARES[:, None] * (lower - upper)  # (N, 7, 5, 2)
+    places = np.rint(places).astype(int).clip(0, avatar.region.size - 1)
+    for i in np.flatnonzero(shows_own):
+        columns, lines = places[i].reshape(-1, 2).T
+        luma = crops.y[base[i]][lines, columns]
+        light = float(np.quantile(luma, _TEETH_QUANTILE))
+        if light > _MIN_TEETH_LIGHT * skin[i, 0]:
+            is_tooth = luma >= np.median(luma)
+            chroma = crops.uv[base[i]][:, lines[is_tooth] // 2, columns[is_tooth] // 2]
+            colour[i] = light, *chroma.mean(1)
     return colour

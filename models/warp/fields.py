@@ -30,6 +30,8 @@ _INSET, _CLOSED_INSET = 0.25, 0.6
 _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
 # Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
+# In eye distances: a picture with a gap like this shows its front teeth whole. They stay, above the dark that is drawn.
+_TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.09, 0.025
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / _enlargement(skull)[:, None]
     axes = _axes(target)
     widened = (axes.lips[:, 1] - axes.lips[:, 0]).max(1) / own_gap.max(1).clip(1.0)
-    still_own = ((_OWN_ENDED - widened) / (_OWN_ENDED - _OWN_ENDS)).clip(0, 1)
+    shows_teeth = ((own_gap.max(1) / chunk.eye_distance - _TEETH_SHOWN) / _TEETH_SHOWN_RANGE).clip(0, 1)
+    still_own = np.maximum(((_OWN_ENDED - widened) / (_OWN_ENDED - _OWN_ENDS)).clip(0, 1), shows_teeth)
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
     return FieldProblem(
         points=target / chunk.region_size - 0.5,

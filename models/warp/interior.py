@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.warp.seam import MouthCoords
 
 BLUR = 0.009  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
 # talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
-_CAVITY, _CORNER, _TONGUE, _UPPER_TEETH, _LOWER_TEETH = (0.46, 0.38), (0.0, 0.7), 0.56, 0.9, 0.8
+_CAVITY, _CORNER, _TONGUE, _TEETH_LIGHT = (0.46, 0.38), (0.0, 0.7), 0.56, 0.9
+_LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _CAVITY_RED, _TONGUE_RED, _TEETH_RED, _TEETH_YELLOW = 0.55, 0.85, 0.42, 0.52
+_GREY = np.array([0, 128, 128], np.float32)
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
 
@@ -35,7 +40,27 @@ _TEETH = (
 )
 
 
-def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, skin: Any, lip: Any) -> Any:
+class Colours(NamedTuple):
+    """Y, U, V of T faces, 0 to 255.
+
+    Attributes:
+        skin: (T, 3) of the cheeks.
+        lip: (T, 3) of the lower lip.
+        teeth: (T, 3) of the front teeth in full light.
+    """
+
+    skin: Any
+    lip: Any
+    teeth: Any
+
+
+def usual_teeth(skin: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 3) Y, U, V of teeth in the light that shows (T, 3) skin, for faces that show none."""
+    share = np.array([_TEETH_LIGHT, _TEETH_YELLOW, _TEETH_RED], np.float32)
+    return np.asarray(_GREY + share * (skin - _GREY), np.float32)
+
+
+def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, colours: Colours) -> Any:
     """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
 
     Args:
@@ -43,8 +68,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
         coords: Mouth coordinates of (T, h, w) pixels.
         eye_distance: (T,) in the pixels of `coords`.
         seam: (T,) where the seam of the closed lips lies across the mouth: fixed to the skull, like the upper teeth.
-        skin: (T, 3) Y, U, V of the cheeks, 0 to 255.
-        lip: (T, 3) Y, U, V of the lower lip, 0 to 255.
+        colours: Of the T faces.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
@@ -58,25 +82,24 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, sk
     light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
     light = light + tongue * (_TONGUE * corner - light)
     red = yellow = _CAVITY_RED + (_TONGUE_RED - _CAVITY_RED) * tongue
+    skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
     parted = parting(coords, eye_distance)
+    luma, u, v = skin[0] * light, 128 + (skin[1] - 128) * yellow, 128 + (skin[2] - 128) * red
     lit = 0.66 + 0.34 * ((gap / unit - 0.03) / 0.06).clip(0, 1)  # little light falls through a narrow gap
     for cover, shine in (
         _teeth(xp, x * half_width / unit, y, seam, unit),
         _lower_teeth(x * half_width / unit, y, lower, gap, unit),
     ):
         cover = cover * parted
-        light = light + cover * (shine * lit - light)
-        red, yellow = red + cover * (_TEETH_RED - red), yellow + cover * (_TEETH_YELLOW - yellow)
-    light = light * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # the upper lip's shadow
-    skin_y, skin_u, skin_v = (skin[:, k, None, None] for k in range(3))
-    picture = (skin_y * light, 128 + (skin_u - 128) * yellow, 128 + (skin_v - 128) * red)
+        luma = luma + cover * (teeth[0] * shine * lit - luma)
+        u, v = u + cover * (teeth[1] - u), v + cover * (teeth[2] - v)
+    luma = luma * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # the upper lip's shadow
     # The moist inside of the lower lip, which only shows when the mouth opens.
     band = _moist(gap, unit)
     moist = _smooth((y - lower + band) / band) * (gap / (0.05 * unit)).clip(0, 1)
     reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, what is between them is lip in the shade
-    lip_y, lip_u, lip_v = (lip[:, k, None, None] for k in range(3))
-    y, u, v = picture
-    return xp.stack([y + moist * (0.92 * lip_y - y), u + reddened * (lip_u - u), v + reddened * (lip_v - v)], 1)
+    luma = luma + moist * (0.92 * lip[0] - luma)
+    return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
 
 
 def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
@@ -105,7 +128,7 @@ def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, 
     """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
     top = lower - 0.5 * _moist(gap, unit) - (0.05 * unit - 0.5 * unit * x**2).clip(min=0.0)
     shown = ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1) * ((0.2 - abs(x)) / 0.08).clip(0, 1)
-    return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_TEETH
+    return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT
 
 
 def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
@@ -120,4 +143,4 @@ def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
         shown = ((bottom - y) / (rim * unit) + 0.5).clip(0, 1) * sides
         light = xp.maximum(light, tooth.light * (1 - 0.12 * off.clip(max=1.1) ** 4) * shown)
         cover = xp.maximum(cover, shown)
-    return cover, _UPPER_TEETH * light / cover.clip(min=0.05)
+    return cover, light / cover.clip(min=0.05)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.face_chunk import FaceChunk, FacePatches
 from models.warp import fields, thin_plate
-from models.warp.interior import BLUR, OWN_SHRINK, draw_interior, lip_shadow, parting
+from models.warp.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
 from models.warp.masks import TEXTURE, border_window
 from models.warp.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.warp.seam import (
@@ -171,7 +171,8 @@ class _Faces:
         offset = self._upload(chunk.seam) - axes.centre
         seam = (offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]) / 2
         unit = self._upload(chunk.eye_distance) / 2
-        drawn = draw_interior(torch, coords, unit, seam, self._upload(chunk.skin), self._upload(chunk.lip))
+        colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
+        drawn = draw_interior(torch, coords, unit, seam, colours)
         drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
         y, uv = _double(drawn[:, :1]), drawn[:, 1:]
         if self.own_teeth.any():

@@ -53,6 +53,16 @@ def _assert_like(a: FacePatches, b: FacePatches) -> None:
     assert np.percentile(difference, 99.9) < 3
 
 
+def _smile(folder: Path, opening: float) -> tuple[Presenter, Avatar, int]:
+    """A presenter of whom only a frame that is about that open is known, and that frame."""
+    presenter = make_presenter(folder, 0.2)
+    frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
+    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
+    avatar = replace(presenter, raw=raw).build(folder / "avatar")
+    fully = avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
+    return presenter, replace(avatar, track=replace(avatar.track, trust=fully)), frame
+
+
 def test_both_back_ends_paint_the_same_picture(presenter: Presenter, avatar: Avatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
     cpu = make_engine("warp").synthesize(chunk)
@@ -61,12 +71,7 @@ def test_both_back_ends_paint_the_same_picture(presenter: Presenter, avatar: Ava
 
 
 def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
-    presenter = make_presenter(tmp_path, 0.14)
-    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
-    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
-    avatar = replace(presenter, raw=raw).build(tmp_path / "avatar")
-    fully = avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
-    avatar = replace(avatar, track=replace(avatar.track, trust=fully))
+    presenter, avatar, frame = _smile(tmp_path, 0.14)
     drive, _ = plan_drive(avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
     assert drive.own_teeth.min() == 1
     assert drive.interior.max() == 1
@@ -78,25 +83,46 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
 
 
 def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
-    presenter = make_presenter(tmp_path, 0.14)
-    frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.14)[:, 0] - 0.08).argmin())
-    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
-    avatar = replace(presenter, raw=raw).build(tmp_path / "avatar")
-    fully = avatar.track.present.astype(np.float32)
-    avatar = replace(avatar, track=replace(avatar.track, trust=fully))
+    presenter, avatar, frame = _smile(tmp_path, 0.05)
     shape = mouth_shapes(12, 0.3)
     drive, _ = plan_drive(avatar, shape, np.full(12, frame, np.int32), None)
     with presenter.reader() as reader:
         chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
     own = pose_problem(chunk).own_teeth
     assert drive.own_teeth.min() == 1
-    assert (own[shape[:, 0] < 0.08] == 1).all()
+    assert (own[shape[:, 0] < 0.05] == 1).all()
     assert (own[shape[:, 0] > 0.25] == 0).all()
     wide = int(shape[:, 0].argmax())
     drawn = make_engine("warp").synthesize(chunk).y[wide]
     plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
     lips = make_engine("warp").synthesize(plain).y[wide]
     assert np.abs(drawn.astype(int) - lips).mean() < 2
+
+
+def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    assert (pose_problem(chunk).own_teeth == 1).all()
+
+
+def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
+    with presenter.reader() as reader:
+        (dark,) = reader.read([frame])
+    usual = cut_faces(avatar, drive, [dark]).teeth
+    points = avatar.track.points[frame, [13, 14, 78, 308], :2]
+    left, top = np.floor(points.min(0)).astype(int)
+    right, bottom = np.ceil(points.max(0)).astype(int)
+    y, u, v = (plane.copy() for plane in dark)
+    y[top:bottom, left:right] = 230
+    u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
+    v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
+    seen = cut_faces(avatar, drive, [Planes(y, u, v)]).teeth
+    assert seen[0] == pytest.approx([230, 124, 133], abs=3)
+    assert np.abs(usual[0] - seen[0]).max() > 20
 
 
 @pytest.mark.needs_cuda

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.warp.interior import draw_interior
+from models.warp.interior import Colours, draw_interior, usual_teeth
 from models.warp.seam import mouth_axes, mouth_coords
 
 _EYES = 100.0  # pixels
@@ -13,7 +13,9 @@ _SEAM = 50.0  # row
 _SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
 
 
-def _middle(gap: float, first: int = 48, last: int = 53) -> NDArray[np.float32]:
+def _middle(
+    gap: float, first: int = 48, last: int = 53, teeth: tuple[float, float, float] | None = None
+) -> NDArray[np.float32]:
     """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
 
     The mouth reaches from column 20 to 80.
@@ -23,8 +25,9 @@ def _middle(gap: float, first: int = 48, last: int = 53) -> NDArray[np.float32]:
     upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
     columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
     coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
-    one = [np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP)]
-    drawn: NDArray[np.float32] = draw_interior(np, coords, *one)[0].mean(-1)
+    eyes, seam, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
+    colours = Colours(skin, lip, usual_teeth(skin) if teeth is None else np.array([teeth], np.float32))
+    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours)[0].mean(-1)
     return drawn
 
 
@@ -68,3 +71,10 @@ def test_the_corners_are_dark_in_a_wide_mouth_only() -> None:
     small, wide = ((_middle(gap, 24, 28)[0, _row(_SEAM)], _middle(gap)[0, _row(_SEAM)]) for gap in (2.0, 30.0))
     assert small[0] > 0.97 * small[1]
     assert wide[0] < 0.6 * wide[1]
+
+
+def test_drawn_teeth_have_the_colour_that_they_are_given() -> None:
+    usual, white = _middle(12.0), _middle(12.0, teeth=(200.0, 126.0, 131.0))
+    tooth = _row(_SEAM + 3)
+    assert white[0, tooth] > usual[0, tooth] + 30
+    assert abs(white[2, tooth] - 131) < abs(usual[2, tooth] - 131)
