@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.exemplar_path import ExemplarPath, PathState, Wanted, choose
 from models.face_points import MOVED
 from models.lip_model import set_gaps, true_gaps
+from models.mouth_motion import REFERENCE_FPS
 from models.mouth_shape import CHANNELS, TRACKED_GAIN
 from models.warp.controls import CONTROL_IDS
 
@@ -181,4 +182,5 @@ def _wanted(
     assert avatar.bank is not None
     # Frames that the bank does not hold are lit like the nearest that it holds.
     luma = avatar.bank.luma[avatar.bank.nearest_row(source_index)]
-    return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden)
+    rate = float(avatar.info.fps) / REFERENCE_FPS
+    return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)

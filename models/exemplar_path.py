@@ -30,7 +30,7 @@ _INSIDE_SCALE = 0.15
 _FLIP = 0.5  # against neighbours of which one shows teeth and the other the dark
 _JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
 _VELOCITY = 0.5
-_FADE_FRAMES = 2  # on either side of a jump
+_FADE_FRAMES = 2  # on either side of a jump, at 25 a second
 _BATCH = 64  # frames whose candidates' thumbnails are compared at a time
 _NEVER = np.float32(1e6)
 
@@ -57,12 +57,15 @@ class Wanted:
         pose: (T, 3) float32 degrees.
         luma: (T,) float32 mean Y around the mouth.
         forbidden: (T, B) bool exemplars that may not be used, or None.
+        rate: Frame rate as a multiple of 25 a second, for which the costs are made: what costs by the frame counts by
+            time, so that a path jumps as often at any rate.
     """
 
     shape: NDArray[np.float32]
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     forbidden: NDArray[np.bool_] | None = None
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,12 @@ def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple
     scale = np.maximum(bank.shape.std(0), _MIN_SCALE * DEFAULT_SCALE)
     root = np.sqrt(_CHANNEL_WEIGHTS / _CHANNEL_WEIGHTS.sum()) / scale
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
-    cost = _unary_costs(bank, wanted, have, want)
-    rows, cost = _candidates(cost)
-    path = _search(bank, rows, cost, (have, want), None if state is None else (state.exemplar, state.shape * root))
+    rows, cost = _candidates(_unary_costs(bank, wanted, have, want) / np.float32(wanted.rate))
+    last = None if state is None else (state.exemplar, state.shape * root)
+    path = _search(_Steps(bank, have, wanted.rate), rows, cost, want, last)
     exemplar = path.astype(np.int32)
     before = -1 if state is None else state.exemplar
-    fade, weight = _fades(bank, exemplar, before, wanted.forbidden)
+    fade, weight = _fades(bank, exemplar, before, wanted)
     return ExemplarPath(exemplar, fade, weight), PathState(int(exemplar[-1]), wanted.shape[-1].copy())
 
 
@@ -133,27 +136,56 @@ def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np
     return rows, np.take_along_axis(cost, rows, 1)
 
 
+class _Steps:
+    """What it costs to go from one exemplar to another.
+
+    Args:
+        bank: B exemplars.
+        have: (B, 8) their shapes, scaled to costs.
+        rate: See `Wanted`.
+    """
+
+    def __init__(self, bank: ExemplarBank, have: NDArray[np.float32], rate: float) -> None:
+        self._bank, self._have, self._rate = bank, have, rate
+        self._next = _next_row(bank)
+
+    def costs(
+        self, source: NDArray[np.intp], target: NDArray[np.intp], motion: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
+        bank, following = self._bank, self._next[source]
+        likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
+        cost = _JUMP + _UNLIKE * (1 - likeness)
+        change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _INSIDE_SCALE
+        cost = cost + _FLIP * np.minimum(change**2, 4.0)
+        cost = np.where(target[:, None] == source[:, :, None], _HOLD / self._rate, cost)
+        goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]
+        cost = np.where(goes_on, 0, cost)
+        start, end = self._have[source] + motion[:, None], self._have[target]
+        gap = (start**2).sum(-1)[:, :, None] + (end**2).sum(-1)[:, None] - 2 * (start @ end.swapaxes(1, 2))
+        return np.asarray(cost + _VELOCITY / self._rate * gap, np.float32)
+
+
 def _search(
-    bank: ExemplarBank,
+    steps: _Steps,
     rows: NDArray[np.intp],
     cost: NDArray[np.float32],
-    shapes: tuple[NDArray[np.float32], NDArray[np.float32]],
+    want: NDArray[np.float32],
     before: tuple[int, NDArray[np.float32]] | None,
 ) -> NDArray[np.intp]:
     """(T,) rows of the cheapest path through the candidates."""
-    have, want = shapes
     total = cost[0]
     if before is not None and before[0] >= 0:
-        first = _step_costs(bank, np.array([[before[0]]]), rows[:1], have, (want[0] - before[1])[None])
+        first = steps.costs(np.array([[before[0]]]), rows[:1], (want[0] - before[1])[None])
         total = total + first[0, 0]
     best = np.zeros(rows.shape, np.intp)
     columns = np.arange(rows.shape[1])
     for start in range(1, len(rows), _BATCH):
         stop = min(start + _BATCH, len(rows))
         motion = np.diff(want[start - 1 : stop], axis=0)
-        steps = _step_costs(bank, rows[start - 1 : stop - 1], rows[start:stop], have, motion)
+        between = steps.costs(rows[start - 1 : stop - 1], rows[start:stop], motion)
         for t in range(start, stop):
-            ways = total[:, None] + steps[t - start]
+            ways = total[:, None] + between[t - start]
             best[t] = ways.argmin(0)
             total = ways[best[t], columns] + cost[t]
     path = np.empty(len(rows), np.intp)
@@ -164,27 +196,6 @@ def _search(
     return path
 
 
-def _step_costs(
-    bank: ExemplarBank,
-    source: NDArray[np.intp],
-    target: NDArray[np.intp],
-    have: NDArray[np.float32],
-    motion: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """(S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
-    following = _next_row(bank)[source]
-    likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
-    cost = _JUMP + _UNLIKE * (1 - likeness)
-    change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _INSIDE_SCALE
-    cost = cost + _FLIP * np.minimum(change**2, 4.0)
-    cost = np.where(target[:, None] == source[:, :, None], _HOLD, cost)
-    goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]
-    cost = np.where(goes_on, 0, cost)
-    start, end = have[source] + motion[:, None], have[target]
-    gap = (start**2).sum(-1)[:, :, None] + (end**2).sum(-1)[:, None] - 2 * (start @ end.swapaxes(1, 2))
-    return np.asarray(cost + _VELOCITY * gap, np.float32)
-
-
 def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
     """(B,) row of the next source frame; its own where the bank does not hold that."""
     rows = np.arange(len(bank))
@@ -193,21 +204,22 @@ def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
 
 
 def _fades(
-    bank: ExemplarBank, path: NDArray[np.int32], before: int, forbidden: NDArray[np.bool_] | None
+    bank: ExemplarBank, path: NDArray[np.int32], before: int, wanted: Wanted
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Around each jump the two runs are carried on over each other for a few frames and mixed."""
     fade, weight = np.full(len(path), -1, np.int32), np.zeros(len(path), np.float32)
     whole = np.concatenate([[before], path])
+    reach = max(1, round(_FADE_FRAMES * wanted.rate))
     jumps = np.flatnonzero((whole[1:] != whole[:-1]) & (whole[1:] != whole[:-1] + 1) & (whole[:-1] >= 0))
     for jump in jumps:
-        for step in range(-_FADE_FRAMES, _FADE_FRAMES):
+        for step in range(-reach, reach):
             t = jump + step
             row = int(whole[jump + 1] + step if step < 0 else whole[jump] + 1 + step)
-            share = 0.5 * (1 - abs(step + 0.5) / _FADE_FRAMES)
+            share = 0.5 * (1 - abs(step + 0.5) / reach)
             if not (0 <= t < len(path) and 0 <= row < len(bank)) or share <= weight[t]:
                 continue
             home = int(whole[jump + 1] if step < 0 else whole[jump])
             is_same_run = bank.frames[row] - bank.frames[home] == row - home
-            if is_same_run and (forbidden is None or not forbidden[t, row]):
+            if is_same_run and (wanted.forbidden is None or not wanted.forbidden[t, row]):
                 fade[t], weight[t] = row, share
     return fade, weight

@@ -35,8 +35,9 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     )
 
 
-def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> Wanted:
-    return Wanted(shape, np.zeros((len(shape), 3), np.float32), np.full(len(shape), 120, np.float32), forbidden)
+def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> Wanted:
+    luma = np.full(len(shape), 120, np.float32)
+    return Wanted(shape, np.zeros((len(shape), 3), np.float32), luma, forbidden, rate)
 
 
 def test_a_run_of_the_source_is_found_again() -> None:
@@ -149,3 +150,18 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
     bank.shape[20:, open_in] += 0.016
     path, _ = choose(bank, _wanted(target), None)
     assert (path.exemplar >= 20).all()
+
+
+def test_a_path_jumps_no_more_often_and_fades_as_long_at_twice_the_frame_rate() -> None:
+    bank = _bank(200)
+    rng = np.random.default_rng(4)
+    motion = np.repeat(rng.normal(0, 0.7, (20, 8)), 6, 0) * DEFAULT_SCALE
+    slow = bank.shape[:120] + motion.astype(np.float32)
+    jumps, faded = [], []
+    for rate in (1.0, 2.0):
+        path, _ = choose(bank, _wanted(slow, rate=rate), None)
+        jumps.append((np.diff(path.exemplar) != 1).sum())
+        cut = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
+        faded.append((choose(bank, _wanted(cut, rate=rate), None)[0].fade >= 0).sum())
+    assert jumps[1] < 0.8 * jumps[0]
+    assert faded[1] == 2 * faded[0] > 0
