@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ class Avatar:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (_INFO_FILE, _CALIBRATION_FILE, _MOTION_FILE):
             (folder / stale).unlink(missing_ok=True)
-        track, motion = _finish_track(raw, reader, float(info.fps)), None
+        track, motion = _finish_track(raw, reader, info), None
         if info.is_still:
             (still,) = reader.read([0])
             motion = IdleMotion.plan(still, track, float(info.fps))
@@ -245,9 +245,14 @@ def _load_calibration(folder: Path) -> MouthCalibration:
     return MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
 
 
-def _finish_track(raw: RawLandmarks, reader: FrameSource, fps: float) -> FaceTrack:
-    shot, passed = judge(raw)
-    track = finish_track(raw.points, raw.present, shot=shot, passed=passed, fps=fps)
+def _finish_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTrack:
+    # A still is moved by what knows square pixels only.
+    aspect = 1.0 if info.is_still else float(info.sample_aspect_ratio)
+    shot, passed = judge(raw, aspect)
+    finish = partial(
+        finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect
+    )
+    track = finish(raw.points)
     if _opens(track) and not track.is_rest_closed_by_model:
         return track
     # The mouth is never seen to close. What closes it has to know where its lips end.
@@ -260,7 +265,7 @@ def _finish_track(raw: RawLandmarks, reader: FrameSource, fps: float) -> FaceTra
     if not track.is_rest_closed_by_model and np.median(gaps / track.scale[looked_at]) < _PARTED:
         return track
     points = move_inner_lips(raw.points, shifts)
-    track = finish_track(points, raw.present, shot=shot, passed=passed, fps=fps)
+    track = finish(points)
     rest = shut_lips(track.rest)
     shape = track.shape + measure(track.rest[None]) - measure(rest[None])
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=True)

@@ -117,7 +117,7 @@ class BankBuilder:
         self._patches[row] = np.concatenate([plane.ravel() for plane in region])
         head = self._track.points[frame] - np.array([x, y, 0], np.float32)
         points = head[:, :2]
-        self._gaps[row] = measure_gap(region, head)
+        self._gaps[row] = measure_gap(region, head, self._track.pixel_aspect)
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()

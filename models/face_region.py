@@ -40,7 +40,7 @@ class FaceRegion:
         x = rest[[_NOSE_BASE, _CHIN], 0].mean()
         centre = np.array([x, (top + bottom) / 2, rest[list(_DEPTH_POINTS), 2].mean()])
         eyes = float(np.linalg.norm(rest[EYE_LEFT] - rest[EYE_RIGHT]))
-        largest = float(track.scale[track.present].max()) * eyes
+        largest = float(track.scale[track.present].max()) * eyes * max(1.0, 1 / track.pixel_aspect)
         size = int(np.ceil(largest * REGION_EYE_DISTANCES / _STEP)) * _STEP
         frames = np.arange(len(track.points))
         placed = track.place(frames, np.broadcast_to(centre, (len(frames), 1, 3)))[:, 0]  # (N, 2)

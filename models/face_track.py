@@ -37,7 +37,8 @@ class FaceTrack:
     """The face of one presenter in N frames.
 
     Image frame: pixels, x right, y down, z away from the camera. Head frame: see `models.head_frame`.
-    `image = scale * head @ rotation.T + translation`, the change of axes is inside `rotation`.
+    `image = scale * head @ rotation.T + translation`, the change of axes is inside `rotation`; see
+    `models.head_frame.HeadPose` for pixels that are not square.
     Frames without the face hold interpolated values.
     """
 
@@ -53,6 +54,7 @@ class FaceTrack:
     passed: NDArray[np.uint8]  # (N,) PassReason; 0 = shown
     trust: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
     shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots
+    pixel_aspect: float = 1.0  # width of a pixel over its height
 
     @property
     def num_frames(self) -> int:
@@ -66,7 +68,7 @@ class FaceTrack:
 
     def pose(self, frame: NDArray[np.integer]) -> HeadPose:
         """Returns the head pose in (T,) source frames."""
-        return HeadPose(self.scale[frame], self.rotation[frame], self.translation[frame])
+        return HeadPose(self.scale[frame], self.rotation[frame], self.translation[frame], self.pixel_aspect)
 
     def place(self, frame: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
         """Projects head-frame points into source frames.
@@ -90,8 +92,8 @@ class FaceTrack:
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {field.name: stored[field.name] for field in fields(cls)}
-        flag = bool(arrays.pop("is_rest_closed_by_model"))
-        return cls(**arrays, is_rest_closed_by_model=flag)
+        flag, aspect = bool(arrays.pop("is_rest_closed_by_model")), float(arrays.pop("pixel_aspect"))
+        return cls(**arrays, is_rest_closed_by_model=flag, pixel_aspect=aspect)
 
 
 def finish_track(
@@ -101,6 +103,7 @@ def finish_track(
     shot: NDArray[np.int32] | None = None,
     passed: NDArray[np.uint8] | None = None,
     fps: float = 25.0,
+    pixel_aspect: float = 1.0,
 ) -> FaceTrack:
     """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
 
@@ -110,6 +113,7 @@ def finish_track(
         shot: (N,) number of the shot that each frame belongs to; None: all are one.
         passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
         fps: Frames a second.
+        pixel_aspect: Width of a pixel over its height.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -122,7 +126,7 @@ def finish_track(
     if passed is None:
         passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
     shown = passed == PassReason.SHOWN
-    head, pose = stabilise(points, present, shot, fps)
+    head, pose = stabilise(points, present, shot, fps, pixel_aspect)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
@@ -137,18 +141,23 @@ def finish_track(
         passed=passed,
         trust=trust_of(passed, shot, fps),
         shot=shot,
+        pixel_aspect=pixel_aspect,
     )
 
 
 def stabilise(
-    points: NDArray[np.floating], present: NDArray[np.bool_], shot: NDArray[np.int32] | None = None, fps: float = 25.0
+    points: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    shot: NDArray[np.int32] | None = None,
+    fps: float = 25.0,
+    pixel_aspect: float = 1.0,
 ) -> tuple[NDArray[np.float64], HeadPose]:
     """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
 
     Nothing is smoothed over gaps, nor from one shot of (N,) `shot` into the next; None: all are one.
     """
     filled = fill_gaps(points, present)
-    pose = fit_head_pose(filled)
+    pose = fit_head_pose(filled, pixel_aspect)
     stretches = runs(present, pose, shot)
     window = window_frames(fps)
     return smooth(pose.to_head(filled), stretches, window), smooth_pose(pose, stretches, window)

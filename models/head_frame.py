@@ -22,21 +22,35 @@ _IMAGE_AXES = np.diag([1.0, -1.0, -1.0])
 
 
 class HeadPose(NamedTuple):
-    """Placement of the head frame in T images: `image = scale * head @ rotation.T + translation`."""
+    """Placement of the head frame in T images: `image = scale * head @ rotation.T + translation`.
+
+    Lengths are in pixels as high as the image's and as wide as high; where the image's are `pixel_aspect` times as wide
+    as high, its x is divided by that.
+    """
 
     scale: NDArray[np.float64]  # (T,) pixels per eye distance
     rotation: NDArray[np.float64]  # (T, 3, 3), proper, the change of axes included
     translation: NDArray[np.float64]  # (T, 3) pixels: where the head frame's origin lies
+    pixel_aspect: float = 1.0
 
     def to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
         """Carries (T, P, 3) head-frame points into the T images, (T, P, 3) pixels."""
         turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
-        return self.scale[:, None, None] * turned + self.translation[:, None]
+        return (self.scale[:, None, None] * turned + self.translation[:, None]) / self._stretch
 
     def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
         """Carries (T, P, 3) image points into the head frame."""
-        centred = np.asarray(image, np.float64) - self.translation[:, None]
+        centred = np.asarray(image, np.float64) * self._stretch - self.translation[:, None]
         return centred @ self.rotation / self.scale[:, None, None]
+
+    @property
+    def _stretch(self) -> NDArray[np.float64]:
+        return stretch_of(self.pixel_aspect)
+
+
+def stretch_of(pixel_aspect: float) -> NDArray[np.float64]:
+    """(3,) factors that make pixels `pixel_aspect` times as wide as high square."""
+    return np.array([pixel_aspect, 1.0, 1.0])
 
 
 @cache
@@ -50,11 +64,12 @@ def mean_face() -> NDArray[np.float64]:
     return face
 
 
-def fit_head_pose(points: NDArray[np.floating]) -> HeadPose:
+def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> HeadPose:
     """Fits each frame's rigid points to the mean face.
 
     Args:
         points: (T, 468, 3) landmarks in image pixels.
+        pixel_aspect: Width of a pixel over its height.
 
     Returns:
         The pose that minimises the squared distance to the mean face, measured in the head frame.
@@ -62,7 +77,7 @@ def fit_head_pose(points: NDArray[np.floating]) -> HeadPose:
     if points.ndim != 3 or points.shape[1:] != (NUM_POINTS, 3):
         raise ValueError(f"Expected (T, {NUM_POINTS}, 3) points, got {points.shape = }.")
     rigid = list(RIGID)
-    source, target = np.asarray(points[:, rigid], np.float64), mean_face()[rigid]
+    source, target = points[:, rigid] * stretch_of(pixel_aspect), mean_face()[rigid]
     source_mean, target_mean = source.mean(1), target.mean(0)
     a, b = source - source_mean[:, None], target - target_mean
     u, singular, vt = np.linalg.svd(a.swapaxes(1, 2) @ b)  # (T, 3, 3)
@@ -71,7 +86,7 @@ def fit_head_pose(points: NDArray[np.floating]) -> HeadPose:
     rotation = (u * signs[:, None]) @ vt
     scale = (a**2).sum((1, 2)) / (singular * signs).sum(1)
     translation = source_mean - scale[:, None] * (target_mean @ rotation.swapaxes(1, 2))
-    return HeadPose(scale, rotation, translation)
+    return HeadPose(scale, rotation, translation, pixel_aspect)
 
 
 def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
+from models.head_frame import stretch_of
 
 # Upper and lower end of the lines, outer lips: the middle of the mouth and half way to either side of it.
 _UPPER_ENDS, _LOWER_ENDS = (37, 0, 267), (84, 17, 314)
@@ -40,12 +41,13 @@ _MIN_AGREEMENT = 0.6  # correlation with the mesh: less, and the colour follows 
 Floats = NDArray[np.floating]
 
 
-def measure_gap(planes: Planes, points: Floats) -> tuple[float, float]:
+def measure_gap(planes: Planes, points: Floats, pixel_aspect: float = 1.0) -> tuple[float, float]:
     """Measures one frame.
 
     Args:
         planes: The picture, or a region of it.
-        points: (468, 2 or 3) landmarks in its pixels.
+        points: (468, 3) landmarks in its pixels.
+        pixel_aspect: Width of a pixel over its height.
 
     Returns:
         What is not lip between the lips, in eye distances and not yet comparable between talkers; and the contrast of
@@ -63,7 +65,7 @@ def measure_gap(planes: Planes, points: Floats) -> tuple[float, float]:
     not_lip = (1 - (red - skin) / max(contrast, _MIN_CONTRAST)).clip(0, 1)
     weight = _smooth_step((share - _FROM) / _SOFT) * _smooth_step((_TO - share) / _SOFT)
     height = np.linalg.norm(lower[1] - upper[1]) * (1 + 2 * _OVERHANG)
-    eyes = np.linalg.norm(np.asarray(points[_EYE_LEFT] - points[_EYE_RIGHT], np.float64))
+    eyes = np.linalg.norm((points[_EYE_LEFT] - points[_EYE_RIGHT]) * stretch_of(pixel_aspect))
     return float((not_lip * weight).mean() * height / max(eyes, 1e-6)), contrast
 
 

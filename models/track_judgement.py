@@ -40,8 +40,8 @@ class Judgement(NamedTuple):
     passed: NDArray[np.uint8]  # (N,) PassReason
 
 
-def judge(raw: RawLandmarks) -> Judgement:
-    """Judges a whole track.
+def judge(raw: RawLandmarks, pixel_aspect: float = 1.0) -> Judgement:
+    """Judges a whole track of pixels `pixel_aspect` times as wide as high.
 
     Raises:
         FaceNotFoundError: There are faces, but in no frame one that can be rewritten; says why.
@@ -52,7 +52,7 @@ def judge(raw: RawLandmarks) -> Judgement:
     reasons = (found if raw.reasons is None else raw.reasons).astype(np.uint8)
     shown = reasons == PassReason.SHOWN
     if shown.any():
-        pose = fit_head_pose(fill_gaps(raw.points, shown))
+        pose = fit_head_pose(fill_gaps(raw.points, shown), pixel_aspect)
         degrees = _steady(pose_degrees(pose.rotation))
         reasons[shown & _turned_away(degrees, raw.presence, shown)] = PassReason.TURNED_AWAY
         reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = PassReason.TOO_SMALL

@@ -75,10 +75,10 @@ def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose
     rotations = Rotation.from_matrix(pose.rotation)
     middle = rotations.mean()
     vectors = smooth((middle.inv() * rotations).as_rotvec(), stretches, window)
-    return HeadPose(
-        np.exp(smooth(np.log(pose.scale), stretches, window)),
-        (middle * Rotation.from_rotvec(vectors)).as_matrix(),
-        smooth(pose.translation, stretches, window),
+    return pose._replace(
+        scale=np.exp(smooth(np.log(pose.scale), stretches, window)),
+        rotation=(middle * Rotation.from_rotvec(vectors)).as_matrix(),
+        translation=smooth(pose.translation, stretches, window),
     )
 
 

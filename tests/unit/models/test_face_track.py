@@ -12,6 +12,7 @@ from errors import FaceNotFoundError
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face_choice import FaceChoice
+from models.face_region import FaceRegion
 from models.face_track import FaceTrack, FaceTracker, finish_track
 from models.head_frame import HeadPose, mean_face
 from models.lip_model import LipModel
@@ -154,3 +155,21 @@ def test_a_real_talker_opens_and_closes(shared_clips: Path) -> None:
     model = LipModel.load().deform(track.rest, track.shape)
     lips = [0, 13, 14, 17, 37, 84, 267, 314]
     assert np.abs(model[:, lips, 1] - track.head_points[:, lips, 1]).mean() < 0.01
+
+
+@pytest.mark.parametrize("aspect", [64 / 45, 0.7])
+def test_pixels_that_are_not_square_change_where_a_face_lies_not_what_it_is(aspect: float, tmp_path: Path) -> None:
+    points = talk(20)[0]
+    squeezed = points / [aspect, 1, 1]
+    square, track = (
+        finish_track(seen, np.ones(20, bool), pixel_aspect=a) for seen, a in ((points, 1.0), (squeezed, aspect))
+    )
+    assert np.abs(track.shape - square.shape).max() < 1e-5
+    assert np.abs(track.pose_degrees - square.pose_degrees).max() < 1e-3
+    assert track.scale == pytest.approx(square.scale)
+    assert np.abs(track.points - square.points / [aspect, 1, 1]).max() < 1e-3
+    assert FaceRegion.of(track).size >= FaceRegion.of(square).size
+    track.save(tmp_path / "track.npz")
+    again = FaceTrack.load(tmp_path / "track.npz")
+    frames = np.arange(20)
+    assert np.abs(again.place(frames, square.head_points) - squeezed[..., :2]).max() < 2

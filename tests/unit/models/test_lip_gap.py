@@ -34,6 +34,13 @@ def test_gap_grows_with_the_opening() -> None:
     assert steps.max() < 2 * steps.min()
 
 
+def test_the_gap_is_as_wide_in_pixels_that_are_not_square() -> None:
+    planes, points = _mouth(8)
+    eyes_apart = points.copy()
+    eyes_apart[[33, 263], 0] = 75, 125  # as pixels twice as wide show them
+    assert measure_gap(planes, eyes_apart, 2.0)[0] == pytest.approx(measure_gap(planes, points)[0])
+
+
 def test_contrast_is_that_of_lip_and_skin() -> None:
     assert measure_gap(*_mouth(0))[1] == pytest.approx(_LIP_V - _SKIN_V, abs=1)
 
