@@ -25,7 +25,9 @@ class FaceSynthesis:
         self._jobs = config.jobs
         self._num_threads, self._device = claim_threads(), assigned_device()
         self._room = Room()
-        self._threads = Threads("FaceSynthesis")
+        # A GPU computes one chunk while the next is carried to it.
+        max_at_once = self._num_threads if self._device == "cpu" else None
+        self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
         self._makers = engines
         self._engines: dict[str, Engine] = {}
         self._loading = threading.Lock()

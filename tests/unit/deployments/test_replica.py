@@ -58,6 +58,44 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
     asyncio.run(run())
 
 
+def test_work_waits_for_its_turn() -> None:
+    at_work, most = 0, 0
+
+    def work(stop: Stop) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.05)
+        at_work -= 1
+
+    async def run(threads: Threads) -> int:
+        nonlocal most
+        most = 0
+        await asyncio.gather(*(threads.run(work, 5) for _ in range(4)))
+        return most
+
+    assert asyncio.run(run(Threads("FaceSynthesis", max_at_once=1))) == 1
+    assert asyncio.run(run(Threads("FaceSynthesis"))) > 1
+
+
+def test_whoever_waits_for_a_turn_gets_it_when_the_work_before_passed_its_bound() -> None:
+    released = threading.Event()
+
+    async def run() -> int:
+        threads = Threads("FaceSynthesis", max_at_once=1)
+        hung = asyncio.create_task(threads.run(lambda stop: released.wait(20), 0.1))
+        await asyncio.sleep(0)
+        answer = await threads.run(lambda stop: 7, 5)
+        with pytest.raises(StageTimeoutError):
+            await hung
+        return answer
+
+    try:
+        assert asyncio.run(run()) == 7
+    finally:
+        released.set()
+
+
 def test_nothing_of_finished_work_is_held() -> None:
     class Frames:
         pass
