@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,36 +106,20 @@ def plan_drive(
     Returns:
         The drive, and the state to continue from (None for a source without exemplars).
     """
-    track = avatar.track
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
-    drawn = shape
     if avatar.bank is not None:
         path, state = choose(avatar.bank, _wanted(avatar, shape, source_index, forbidden), state)
-        seen = avatar.bank.shape[path.exemplar]
-        drawn = shape + _OVERDRIVE * (shape - seen)
-        shown = seen[:, 0]
-        drawn[:, 0] = shape[:, 0]
-        # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
-        stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
-        interior = stretched * (1 - shown / _OWN_TEETH).clip(0, 1)
+        posed = _pose_exemplars(avatar, shape, avatar.bank.shape[path.exemplar])
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
-        shown = track.shape[source_index, 0]
-        drawn = _part_closed_lips(shape, shown)
-        interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
-        # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
-        changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
-        interior = np.where(shown >= _OWN_TEETH, changed, interior)
+        posed = _pose_own_lips(avatar, shape, avatar.track.shape[source_index, 0])
     control = list(CONTROL_IDS)
-    face = avatar.lip_model.deform(track.rest, drawn)
-    if avatar.bank is not None:
-        set_gaps(face, _warped_gaps(track.rest, shape, seen))
-    deformed = face[:, control]  # (T, L, 3)
     moves = np.isin(control, MOVED)
-    target = np.where(moves[:, None], deformed, track.head_points[source_index][:, control])
-    own = np.asarray((shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
+    still = avatar.track.head_points[source_index][:, control]
+    target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
+    own = np.asarray((posed.shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
     drive = Drive(
         first_frame,
         source_index,
@@ -143,10 +127,39 @@ def plan_drive(
         path.exemplar,
         path.fade,
         path.fade_weight,
-        interior.astype(np.float32),
+        posed.interior.astype(np.float32),
         own,
     )
     return drive, state
+
+
+class _Posed(NamedTuple):
+    """T faces as they are drawn."""
+
+    face: NDArray[np.float32]  # (T, 468, 3) head frame
+    shown: NDArray[np.float32]  # (T,) opening of the picture that is warped
+    interior: NDArray[np.float32]  # (T,) share of the drawn interior
+
+
+def _pose_exemplars(avatar: Avatar, shape: NDArray[np.float32], seen: NDArray[np.float32]) -> _Posed:
+    """Warps exemplars of (T, 8) shapes `seen` to (T, 8) shapes."""
+    drawn = shape + _OVERDRIVE * (shape - seen)
+    drawn[:, 0] = shape[:, 0]
+    face = avatar.lip_model.deform(avatar.track.rest, drawn)
+    set_gaps(face, _warped_gaps(avatar.track.rest, shape, seen))
+    shown = seen[:, 0]
+    # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
+    stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
+    return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
+
+
+def _pose_own_lips(avatar: Avatar, shape: NDArray[np.float32], shown: NDArray[np.float32]) -> _Posed:
+    """Warps frames whose own lips are `shown` (T,) open to (T, 8) shapes."""
+    face = avatar.lip_model.deform(avatar.track.rest, _part_closed_lips(shape, shown))
+    interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
+    # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
+    changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
+    return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
 def _warped_gaps(
