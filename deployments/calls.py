@@ -19,7 +19,7 @@ from enum import Enum, auto
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
@@ -142,20 +142,8 @@ def _fate(error: BaseException) -> _Fate | None:
     if isinstance(error, StageTimeoutError):
         # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
         return None if error.was_tried_again else _Fate.LATE
-    if isinstance(error, RayServeException):
-        return _Fate.LOST if _upstream_died(error) else None
-    # Whatever else Ray itself raises says that a process, a node or an object is gone.
+    # Serve says in words only that an earlier stage of a chain died: what it was caused by does not travel along. Else
+    # it says of a request that its deployment is not there. Whatever else Ray itself raises says that a process, a
+    # node or an object is gone.
     is_lost = isinstance(error, RayError) and not isinstance(error, RayTaskError)
-    return _Fate.LOST if is_lost or isinstance(error, DeploymentUnavailableError | TaskCancelledError) else None
-
-
-def _upstream_died(error: RayServeException) -> bool:
-    """True for the form in which the death of an earlier stage of a chain arrives."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DeploymentUnavailableError) or (
-            isinstance(cause, RayError) and not isinstance(cause, RayTaskError)
-        ):
-            return True
-        cause = cause.__cause__
-    return False
+    return _Fate.LOST if is_lost or isinstance(error, RayServeException | TaskCancelledError) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, ObjectReconstructionFailedError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.calls import CallBounds, call_stage
 from deployments.log_context import Work
@@ -84,6 +84,9 @@ def test_tries_are_bounded() -> None:
         raising(ObjectLostError("00" * 28, None, "")),
         # An argument of the stage that lay on a node that died.
         wrapped(ObjectReconstructionFailedError("00" * 28, None, "")),
+        # An earlier stage of the chain, as Serve tells it in another process: without the cause.
+        raising(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
+        wrapped(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
     ],
 )
 def test_a_lost_object_is_a_lost_try(lost: Callable[[], Any]) -> None:
