@@ -15,8 +15,8 @@ from scipy.signal import butter, fftconvolve, sosfilt
 from media.audio import SPEECH_SAMPLE_RATE
 
 Samples = NDArray[np.float32]
-NoiseKind = Literal["white", "pink", "brown", "hum", "music", "breath"]
-NOISE_KINDS: tuple[NoiseKind, ...] = ("white", "pink", "brown", "hum", "music", "breath")
+NoiseKind = Literal["white", "pink", "brown", "hum", "music", "breath", "tones"]
+NOISE_KINDS: tuple[NoiseKind, ...] = ("white", "pink", "brown", "hum", "music", "breath", "tones")
 
 # Power of a noise's spectrum by frequency.
 _SLOPES = {"white": 0.0, "pink": -0.5, "brown": -1.0}
@@ -93,6 +93,12 @@ def make_noise(num_samples: int, kind: NoiseKind, rng: np.random.Generator) -> S
         partials = np.arange(1, 9)[:, None]
         phases = 2 * np.pi * rng.choice([50, 60, 100, 120]) * partials * time + rng.uniform(0, 6, (8, 1))
         noise = (rng.uniform(0, 1, (8, 1)) / partials * np.sin(phases)).sum(0) + 0.05 * rng.standard_normal(num_samples)
+    elif kind == "tones":  # that have nothing to do with each other, and swell
+        count = int(rng.integers(10, 120))
+        pitch = rng.uniform(80, rng.uniform(800, 6000), (count, 1))
+        tones = rng.normal(size=(count, 1)) * np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6, (count, 1)))
+        swell = 1 + rng.uniform(0, 0.9) * np.sin(2 * np.pi * rng.uniform(0.3, 5) * time + rng.uniform(0, 6))
+        noise = tones.sum(0) * swell
     elif kind == "breath":
         band = sorted(rng.uniform([200, 2000], [700, 7000]))
         sos = butter(1, band, "band", fs=SPEECH_SAMPLE_RATE, output="sos")

@@ -25,7 +25,7 @@ Expect = Literal["accept", "reject", "either"]
 CASE_S: Final = 30.0
 """Seconds in which a case is refused, and in which an accepted one moves on."""
 _MOVING: Final = 0.02
-_RESTING: Final = 0.015
+_RESTING: Final = 0.01
 """Standard deviation of the mouth's opening (eye distances) that a moving mouth has at least, a resting one at most."""
 _LONGEST_S: Final = 400.0  # ten minutes of sound are rendered meanwhile
 FINAL: Final = ("succeeded", "failed", "cancelled")
