@@ -131,7 +131,7 @@ class Threads:
         max_unwind_s: How long a cancelled request waits for its thread.
         max_at_once: Pieces of work that run at the same time, others wait for the bound of those before them; None
             for any number. Work in NumPy passes the interpreter's lock from thread to thread thousands of times a
-            second: two pieces at once take 40 % more processor time than one after the other, and end no sooner.
+            second: two pieces at once take 40 % more processor time than one after the other, and end little sooner.
     """
 
     def __init__(self, stage: str, max_unwind_s: float = 10.0, max_at_once: int | None = None) -> None:

@@ -60,6 +60,8 @@ _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
 # open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips.
 _PARTED = 0.03
+# Pixels of real footage are between these; a file may claim any, and regions grow with it.
+_PIXEL_ASPECTS = (0.5, 2.0)
 _INFO_FILE, _TRACK_FILE, _CALIBRATION_FILE = "avatar.json", "track.npz", "calibration.npz"
 _MOTION_FILE = "motion.npz"
 
@@ -247,7 +249,7 @@ def _load_calibration(folder: Path) -> MouthCalibration:
 
 def _finish_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTrack:
     # A still is moved by what knows square pixels only.
-    aspect = 1.0 if info.is_still else float(info.sample_aspect_ratio)
+    aspect = 1.0 if info.is_still else float(np.clip(float(info.sample_aspect_ratio), *_PIXEL_ASPECTS))
     shot, passed = judge(raw, aspect)
     finish = partial(
         finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect

@@ -186,9 +186,14 @@ def calibrate(
     return MouthCalibration(gain, bias, is_fitted=True, follow=follow)
 
 
+def _prior(fps: Fraction) -> float:
+    """Sum of squares of the opening, in tracked sizes, that what is known beforehand counts as."""
+    return _PRIOR_SECONDS * float(fps) * (_PRIOR_STD * float(TRACKED_GAIN[_COMPARED])) ** 2
+
+
 def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fraction) -> NDArray[np.float32]:
     """How far the following channels go with an opening of 1, the nearer to `usual` the less has been seen."""
-    prior = _PRIOR_SECONDS * float(fps) * (_PRIOR_STD * float(TRACKED_GAIN[_COMPARED])) ** 2
+    prior = _prior(fps)
     products = [_with_opening(shape) for shape in (shown, usual)]
     usual_slopes = products[1][_FOLLOWING] / products[1][_COMPARED]
     slopes = (products[0][_FOLLOWING] + prior * usual_slopes) / (products[0][_COMPARED] + prior)
@@ -207,7 +212,7 @@ def _movement_ratio(shown: NDArray[np.float32], spoken: NDArray[np.float32], fps
 
     Both variances come with the same number of earlier observations, as in a conjugate estimate.
     """
-    prior = _PRIOR_SECONDS * float(fps) * (_PRIOR_STD * float(TRACKED_GAIN[_COMPARED])) ** 2
+    prior = _prior(fps)
     energies = [len(opening) * float(opening.var()) + prior for opening in (shown, spoken)]
     return float(np.clip((energies[0] / energies[1]) ** 0.5, _MIN_RATIO, _MAX_RATIO))
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.head_frame import HeadPose
+from models.mouth_motion import REFERENCE_FPS
 
 # Savitzky-Golay, quadratic, over five frames at 25 a second: longer windows cost sharpness on moving heads (0.5 to
 # 1.4 dB). At higher rates as many frames as fill the same time; at lower ones five as well, fewer would smooth nothing.
 _MIN_WINDOW: Final = 5
-_REFERENCE_FPS: Final = 25.0
 ORDER: Final = 2
 
 # A head that jumps this many eye distances between two frames, and much farther than in the frames around, was cut.
@@ -50,7 +50,7 @@ def _cuts(translation: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArr
 def window_frames(fps: float) -> int:
     """Frames of the smoothing window at a frame rate; odd."""
     half = (_MIN_WINDOW - 1) / 2
-    return 2 * round(half * max(fps / _REFERENCE_FPS, 1.0)) + 1
+    return 2 * round(half * max(fps / REFERENCE_FPS, 1.0)) + 1
 
 
 def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> NDArray[np.float64]:

@@ -188,12 +188,13 @@ def _teeth(
 ) -> NDArray[np.float32]:
     """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
     colour = usual_teeth(skin)
-    marks = avatar.track.points[source][..., :2] - avatar.region.origins[source][:, None]
+    seen = np.flatnonzero(shows_own)
+    marks = avatar.track.points[source[seen], :, :2] - avatar.region.origins[source[seen], None]
     upper, lower = (marks[:, ids, None] for ids in (_FRONT_UPPER, _FRONT_LOWER))
-    places = upper + _TEETH_SHARES[:, None] * (lower - upper)  # (N, 7, 5, 2)
+    places = upper + _TEETH_SHARES[:, None] * (lower - upper)  # (S, 7, 5, 2)
     places = np.rint(places).astype(int).clip(0, avatar.region.size - 1)
-    for i in np.flatnonzero(shows_own):
-        columns, lines = places[i].reshape(-1, 2).T
+    for i, place in zip(seen, places, strict=True):
+        columns, lines = place.reshape(-1, 2).T
         luma = crops.y[base[i]][lines, columns]
         light = float(np.quantile(luma, _TEETH_QUANTILE))
         if light > _MIN_TEETH_LIGHT * skin[i, 0]:

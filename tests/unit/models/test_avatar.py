@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,10 @@ def test_a_shot_without_exemplars_is_shown_as_a_silent_source(avatar: Avatar) ->
     drive, _ = split.drive(mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
     assert (drive.exemplar[list(ABSENT)] == -1).all()
     assert (drive.exemplar[: ABSENT[0]] >= 0).all()
+
+
+@pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])
+def test_pixels_that_no_footage_has_make_no_huge_region(talker: Presenter, tmp_path: Path, aspect: Fraction) -> None:
+    square = talker.build(tmp_path / "square")
+    claimed = replace(talker, info=replace(talker.info, sample_aspect_ratio=aspect))
+    assert claimed.build(tmp_path / "avatar").region.size <= 3 * square.region.size
