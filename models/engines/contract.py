@@ -1,0 +1,292 @@
+"""What an engine is: the one seam between the graph and whatever makes a face speak.
+
+An `Engine` is cheap to make and holds no network. Four deployments use it, each for a part of the work::
+
+    AudioFeatures      engine.listener(machine) -> Listener    .listen(speech, level, span) -> features
+    LandmarkGenerator  engine.analyse(presenter, ...)          once a presenter, kept in a folder of the engine's own
+                       engine.plan(presenter, features, ...)   -> Planned, once a block of output frames
+    Studio             engine.cut(presenter, plan, frames)     -> Chunk, once a few frames
+    FaceSynthesis      engine.painter(machine) -> Painter      .paint(chunk) -> FacePatches
+
+The graph knows of a plan its length, its slices and its source frames, of a chunk its number of frames, and of features
+and state nothing at all: they travel from one call of the engine to the next as they are, so they have to pickle. All
+calls are pure: the same arguments give the same bytes in any process, whatever was asked before, and however a job is
+divided into blocks and chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from media.frame_source import FrameSource
+    from media.planes import Planes
+    from models.face_chunk import FacePatches
+    from models.presenter.presenter import Presenter
+    from models.quality_measures import BlockMeasures
+    from models.speech_level import SpeechLevel
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a replica may use.
+
+    Attributes:
+        device: "cuda" for the first GPU that the replica sees. An engine that is given it and cannot use it raises.
+        num_threads: CPU threads.
+        gpu_share: Share of the GPU's memory, 0 to 1.
+    """
+
+    device: Device = "cpu"
+    num_threads: int = 1
+    gpu_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class FrameSpan:
+    """Output frames [first, first + num) of a job; frame i stands at i / fps seconds of the speech.
+
+    Attributes:
+        fps: Frame rate of the output, for example Fraction(30000, 1001).
+        first: First frame.
+        num: Number of frames, 1 or more.
+        total: Frames of the whole job.
+    """
+
+    fps: Fraction
+    first: int
+    num: int
+    total: int
+
+    @property
+    def stop(self) -> int:
+        """The frame after the last."""
+        return self.first + self.num
+
+    @property
+    def start_seconds(self) -> float:
+        """When the first frame stands."""
+        return float(self.first / self.fps)
+
+    @property
+    def stop_seconds(self) -> float:
+        """When the frame after the last stands."""
+        return float(self.stop / self.fps)
+
+
+class Listener(Protocol):
+    """Hears speech: holds the network of one kind of audio features."""
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> Any:
+        """Return the features for the frames of `span`.
+
+        Args:
+            speech: .npy file of 16 kHz mono int16.
+            level: What `measure_level` said of this file.
+            span: Past the end of the file there is silence.
+            should_stop: Asked every few seconds of speech.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
+        ...
+
+
+class Plan(Protocol):
+    """T output frames, decided: small, as it travels in place of pictures."""
+
+    source_index: NDArray[np.int32]
+    """(T,) source frames that are shown."""
+
+    def __len__(self) -> int: ...
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Return frames [start, stop) as copies, so that a slice does not send the whole."""
+        ...
+
+
+class Chunk(Protocol):
+    """Some output frames with what is to be painted into them."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames, those without a face included."""
+        ...
+
+
+class Planned(NamedTuple):
+    """One block of output frames."""
+
+    plan: Plan
+    state: Any
+    """What the next block continues from."""
+    measures: BlockMeasures
+
+
+class Painter(Protocol):
+    """Makes faces: holds the network."""
+
+    def paint(self, chunk: Chunk) -> FacePatches:
+        """Return one finished patch for every face of `chunk`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorTable:
+    """What a weights file holds, read without running anything of it.
+
+    Attributes:
+        format: What kind of file it is.
+        tensors: Shapes by name: of a torch or safetensors file its parameters, without wrappers (`state_dict`) and
+            without the prefix `module.`; of an ONNX file its initialisers.
+        inputs: ONNX only: shapes of the inputs in the file's order, -1 for a free dimension.
+        outputs: ONNX only: those of the outputs.
+    """
+
+    format: Literal["torch", "safetensors", "onnx"]
+    tensors: Mapping[str, tuple[int, ...]]
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightsRole:
+    """One file that an engine needs and the user brings.
+
+    Attributes:
+        name: For example "generator".
+        title: What it is, for people.
+        licence: Known terms of the published file, shown when it is added.
+        mismatch: Says None of a file that can play this role, else in one line what was expected and found.
+        is_required: Whether the engine cannot work without it.
+    """
+
+    name: str
+    title: str
+    licence: str
+    mismatch: Callable[[TensorTable], str | None]
+    is_required: bool = True
+
+
+class EngineWeights(Protocol):
+    """The files that the user brought for one engine, checked against their sums."""
+
+    def path(self, role: str) -> Path:
+        """Return the file of a role.
+
+        Raises:
+            WeightsError: There is none, or it is not the one that was added.
+        """
+        ...
+
+    def has(self, role: str) -> bool:
+        """Whether there is a file of that role."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is made of.
+
+    Attributes:
+        weights: What the user brought.
+        options: The engine's section of the service's settings; its own pydantic model checks it.
+    """
+
+    weights: EngineWeights
+    options: Mapping[str, Any]
+
+
+class EngineMaker(Protocol):
+    """The class of an engine, as the registry knows it."""
+
+    weights: tuple[WeightsRole, ...]
+    """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
+
+    def __call__(self, settings: EngineSettings) -> Engine:
+        """Make the engine.
+
+        Raises:
+            ConfigError: An option cannot be used.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """One way to make a face speak. Holds no network: `listener` and `painter` make what does."""
+
+    name: str
+    """What a job calls it."""
+    version: str
+    """Of what `analyse` writes: another one, and presenters are analysed again."""
+    hears: str
+    """Kind of audio features: engines that hear the same share a listener."""
+
+    def listener(self, machine: Machine) -> Listener:
+        """Load the network that hears.
+
+        Raises:
+            WeightsError: Its weights are missing or not those expected.
+            ConfigError: The device was asked for and cannot be used.
+        """
+        ...
+
+    def painter(self, machine: Machine) -> Painter:
+        """Load the network that paints.
+
+        Raises:
+            WeightsError: Its weights are missing or not those expected.
+            ConfigError: The device was asked for and cannot be used.
+        """
+        ...
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Write what the engine needs of a presenter beside the track into `presenter.folder_of(self)`.
+
+        Args:
+            presenter: The tracked presenter; the folder is there, and empty.
+            frames: Reads its frames.
+            own_speech: What `listen` heard in the source's own sound from time 0; None if it has none.
+            should_stop: Asked between frames.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
+        ...
+
+    def plan(
+        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Decide what the frames of `span` show.
+
+        Args:
+            presenter: An analysed presenter.
+            features: What `listen` heard for `span`.
+            span: T output frames.
+            source_index: (T,) source frame behind each of them.
+            state: Of the block before, None at the first.
+        """
+        ...
+
+    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> Chunk:
+        """Cut out of full frames what `Painter.paint` needs.
+
+        Args:
+            presenter: An analysed presenter.
+            plan: T output frames.
+            frames: T source frames, read-only.
+        """
+        ...
