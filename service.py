@@ -32,6 +32,8 @@ _RAY_SETTINGS = {
     # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
     # for the room that it takes.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # Tracebacks without carets: to place them Python parses the line, and `media.array_files` says how that can end.
+    "PYTHONNODEBUGRANGES": "1",
 }
 # Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics among
 # them; on, as it is on Linux, all of them listen on every address.

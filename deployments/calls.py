@@ -1,7 +1,8 @@
 """One bounded, retried call from a deployment to another: the only way in which stages talk.
 
-Ray Serve neither bounds nor retries an accepted request. Here a full stage slows the caller down and never fails it, a
-dead replica costs one more try, and a remote error arrives as the error that was raised.
+Ray Serve neither bounds nor retries an accepted request. Here a full stage slows the caller down and never fails it,
+what is no verdict of the stage costs one more try (`deployments.fates`), and a verdict arrives as the error that was
+raised.
 
 How long the work itself may take is kept by the replica that does it (`deployments.replica`), so that waiting for a
 busy stage does not count. A call whose replica died is sent again to run *alone*: whatever killed the replica, if it
@@ -15,17 +16,17 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments import metrics
+from deployments.fates import Fate, fate_of, unwrapped
 from deployments.log_context import Work
-from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
+from errors import LipwrightError, ReplicaLostError, StageTimeoutError
 
 logger = logging.getLogger("ray.serve")
 
@@ -44,7 +45,7 @@ class CallBounds:
 
     Attributes:
         work_s: Wall clock of the work itself, as its replica keeps it.
-        max_attempts: Tries that may end with a dead replica.
+        max_attempts: Tries that may be lost, with a dead replica or by a defect.
         max_wait_s: Wall clock for finding room, all tries together.
     """
 
@@ -58,12 +59,6 @@ class CallBounds:
         return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
 
 
-class _Fate(Enum):
-    LOST = auto()  # its replica died
-    FULL = auto()  # there was no room
-    LATE = auto()  # the work passed its bound
-
-
 async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], bounds: CallBounds) -> Any:
     """Return the result of `start(work)`, which sends one request (or a chain of them) and must be repeatable.
 
@@ -75,28 +70,28 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
 
     Raises:
         StageTimeoutError: The work passed its bound twice, or no room was found in time.
-        ReplicaLostError: Each of `bounds.max_attempts` tries ended with a dead replica.
+        ReplicaLostError: Each of `bounds.max_attempts` tries was lost, the last with its replica.
+        LipwrightError: Each was lost, the last by a defect (code `internal`).
         LipwrightError: Whatever else the stage raised.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + bounds.max_wait_s + bounds.max_attempts * bounds.work_s
-    counts = dict.fromkeys(_Fate, 0)
+    counts = dict.fromkeys(Fate, 0)
     while True:
-        attempt = 1 + counts[_Fate.LOST] + counts[_Fate.LATE]
+        attempt = 1 + counts[Fate.LOST] + counts[Fate.LATE]
         try:
             return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
-        except (RayError, RayServeException, LipwrightError) as error:
-            cause = unwrapped(error)
-            fate = _fate(cause)
-            if fate is None:
+        except Exception as error:  # whatever it is: only `fate_of` tells a verdict from a lost try
+            cause, fate = unwrapped(error), fate_of(error)
+            if fate is Fate.ANSWERED:
                 raise cause from None
         counts[fate] += 1
-        if fate is _Fate.LATE and counts[fate] >= _MAX_LATE:
+        if fate is Fate.LATE and counts[fate] >= _MAX_LATE:
             raise StageTimeoutError(str(cause), True) from cause
-        if fate is _Fate.LOST:
-            logger.warning("%s: replica lost (try %d of %d): %s", stage, counts[fate], bounds.max_attempts, cause)
+        if fate is Fate.LOST:
+            logger.warning("%s: try %d of %d was lost: %r", stage, counts[fate], bounds.max_attempts, cause)
             if counts[fate] >= bounds.max_attempts:
-                raise ReplicaLostError(f"{stage}: the replica died in each of {counts[fate]} tries.") from cause
+                raise _last_word(stage, counts[fate], cause) from cause
         wait_s = min(_FIRST_WAIT_S * 2 ** (sum(counts.values()) - 1), _MAX_WAIT_S)
         await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
         if loop.time() >= deadline:
@@ -128,22 +123,8 @@ def _cancel(requests: tuple[Request, ...]) -> None:
         request.cancel()  # type: ignore[no-untyped-call]
 
 
-def unwrapped(error: BaseException) -> BaseException:
-    """Return the error that a stage raised, without Ray's wrapper."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        error = error.cause
-    return error
-
-
-def _fate(error: BaseException) -> _Fate | None:
-    """What an error means for the call; None when it is the stage's own answer."""
-    if isinstance(error, BackPressureError | CapacityError):
-        return _Fate.FULL
-    if isinstance(error, StageTimeoutError):
-        # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
-        return None if error.was_tried_again else _Fate.LATE
-    # Serve says in words only that an earlier stage of a chain died: what it was caused by does not travel along. Else
-    # it says of a request that its deployment is not there. Whatever else Ray itself raises says that a process, a
-    # node or an object is gone.
-    is_lost = isinstance(error, RayError) and not isinstance(error, RayTaskError)
-    return _Fate.LOST if is_lost or isinstance(error, RayServeException | TaskCancelledError) else None
+def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightError:
+    """The error of a call whose tries are all lost."""
+    if isinstance(cause, RayError | RayServeException):
+        return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")
+    return LipwrightError(f"internal error: {stage}, tried {num_tries} times: {type(cause).__name__}: {cause}")

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import unwrapped
+from deployments.fates import Fate, fate_of, unwrapped
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
 from storage.records import (
     Admission,
@@ -32,7 +32,7 @@ _PAUSE_S = 0.3
 class DirectorClient:
     """Implements `deployments.job_service.JobService` over `director`.
 
-    A call whose Director died is sent again: each of them may be done twice without harm.
+    A call that was lost, with its Director as a rule, is sent again: each of them may be done twice without harm.
     """
 
     def __init__(self, director: DeploymentHandle[Any]) -> None:
@@ -104,26 +104,24 @@ class DirectorClient:
             response = send(*arguments)
             try:
                 return await asyncio.wait_for(response, timeout_s)
-            except asyncio.CancelledError:
+            except (Exception, asyncio.CancelledError) as error:
+                cause, fate = unwrapped(error), fate_of(error)
+            if fate in (Fate.CANCELLED, Fate.LATE) and not isinstance(cause, LipwrightError):
                 response.cancel()
-                raise
-            except RayTaskError as error:
-                raise _ours(unwrapped(error)) from None
-            except TimeoutError:
-                response.cancel()
-                raise StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.") from None
-            except BackPressureError as error:
-                raise _ours(error) from error
-            except DeploymentUnavailableError as error:
-                raise ReplicaLostError("The service is not deployed at the moment.") from error
-            except RayError as error:
-                if not left:
-                    raise ReplicaLostError("The service is restarting; the request was not answered.") from error
+            if fate is not Fate.LOST or not left:
+                raise _ours(cause, fate, timeout_s) from None
             await asyncio.sleep(_PAUSE_S)
         raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _ours(error: BaseException) -> BaseException:
-    if isinstance(error, BackPressureError):
-        return CapacityError("The service has too many requests at once.", error.retry_after_s or 1.0)
-    return error
+def _ours(cause: BaseException, fate: Fate, timeout_s: float) -> BaseException:
+    """What the API is told: verdicts as they are, and what Ray means by its errors."""
+    if isinstance(cause, LipwrightError) or fate is Fate.CANCELLED:
+        return cause
+    if isinstance(cause, BackPressureError):
+        return CapacityError("The service has too many requests at once.", cause.retry_after_s or 1.0)
+    if fate is Fate.LATE:
+        return StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.")
+    if isinstance(cause, RayError | RayServeException):
+        return ReplicaLostError("The service is restarting; the request was not answered.")
+    return cause

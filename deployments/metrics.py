@@ -9,7 +9,6 @@ goes nowhere and costs a microsecond, so code under test calls these functions a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,19 +16,14 @@ from functools import cached_property
 from time import monotonic
 from typing import Any, Final, Literal
 
-from ray.exceptions import RayActorError, RayTaskError
 from ray.serve import metrics as serve_metrics
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from errors import LipwrightError
+from deployments.fates import fate_of
 from media.decoder import DecoderDeath
 
 # Upper ends of buckets, seconds: a call of a few frames, a segment, a long join, a job that waits for its turn.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _WAIT_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-
-CallOutcome = Literal["ok", "lost", "full", "timeout", "cancelled", "error"]
-"""How one try of a call between stages ended. After `lost` (a dead replica) and `full` the call is tried again."""
 
 CallbackOutcome = Literal["delivered", "retried", "given_up", "refused"]
 """`refused`: the URL is not allowed, so nothing was sent."""
@@ -99,7 +93,7 @@ _REFUSALS = _Counter("lipwright_refusals", "Requests answered with a problem, by
 _FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
 _STAGE_CALLS = _Histogram(
     "lipwright_stage_call_seconds",
-    "One try of a call to a stage, from sending it to its end, by how it ended.",
+    "One try of a call to a stage, from sending it to its end, by how it ended: ok or a `fates.Fate`.",
     ("stage", "outcome"),
 )
 _CALLBACKS = _Counter("lipwright_callbacks", "Tries of webhooks, by how they ended.", ("outcome",))
@@ -155,11 +149,11 @@ def frames_rendered(num_frames: int) -> None:
 def timed_call(stage: str) -> Iterator[None]:
     """Record one try of a call to `stage`: how long the block takes, and how it ends."""
     start = monotonic()
-    outcome: CallOutcome = "ok"
+    outcome = "ok"
     try:
         yield
     except BaseException as error:
-        outcome = call_outcome(error)
+        outcome = fate_of(error).value
         raise
     finally:
         _STAGE_CALLS.observe(monotonic() - start, stage, outcome)
@@ -189,18 +183,3 @@ def decoder_died(cause: DecoderDeath) -> None:
 def set_free_disk(num_bytes: int) -> None:
     """Say how much space the data folder's file system has left."""
     _FREE_DISK.set(num_bytes)
-
-
-def call_outcome(error: BaseException) -> CallOutcome:
-    """How a try of a call ended that raised `error`."""
-    if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
-    if isinstance(error, LipwrightError | RayTaskError):
-        return "error"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, BackPressureError):
-        return "full"
-    if isinstance(error, RayActorError | DeploymentUnavailableError | RayServeException):
-        return "lost"  # Serve's own error tells of an earlier stage of a chain that died
-    return "error"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from config import PipelineConfig
+from deployments.accidents import tried_again
 from deployments.landmark_generator import SourceVideo
 from deployments.log_context import Work
 from deployments.stages import Stages
@@ -73,7 +74,7 @@ class Presenters:
     async def _analyse(self, key: str, source: SourceVideo) -> None:
         record = self._table.update_avatar(key, status=AvatarStatus.ANALYSING, error=None)
         try:
-            talks = await self._build(record, source)
+            talks = await tried_again(lambda: self._build(record, source), self._config.jobs.max_attempts)
         except LipwrightError as error:
             self._table.update_avatar(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(error))
             raise

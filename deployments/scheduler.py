@@ -6,10 +6,10 @@ import asyncio
 import logging
 
 from deployments import metrics
+from deployments.accidents import tried_again
 from deployments.job_run import JobRun, JobServices
 from deployments.log_context import Work, working_on
 from errors import CancelledJobError, LipwrightError, ReplicaLostError, StorageFullError
-from storage.file_store import is_disk_full
 from storage.records import ErrorRecord, JobRecord, JobStatus, Stage, utc_now
 
 logger = logging.getLogger("ray.serve")
@@ -73,18 +73,12 @@ class JobScheduler:
         """Run one job to its end, whatever that is; the only place where a job fails."""
         with working_on(Work(job.id)):
             try:
-                await JobRun(self._services, job).run()
+                await tried_again(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
                 self._end(job, JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
-            except Exception as error:
-                cause = _first_cause(error)
-                if is_disk_full(cause):
-                    cause = StorageFullError("The disk was full before the job was done.")
-                if not isinstance(cause, LipwrightError):
-                    logger.exception("job failed by a defect", exc_info=error)
-                    cause = LipwrightError(f"internal error: {type(cause).__name__}: {cause}")
-                self._fail(job, cause)
+            except LipwrightError as error:
+                self._fail(job, error)
             finally:
                 self._running.pop(job.id, None)
                 # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
@@ -112,10 +106,3 @@ class JobScheduler:
         if ended.status is status:  # not cancelled meanwhile
             logger.info("job %s", status.value)
             metrics.job_finished(status.value, code)
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the first real error inside the groups that parallel segments raise."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

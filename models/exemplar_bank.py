@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_array, load_arrays
 from media.planes import Planes, cut
 from models.face_points import INNER_LOWER, INNER_UPPER
 from models.face_region import FaceRegion
@@ -79,10 +80,9 @@ class ExemplarBank:
     @classmethod
     def load(cls, folder: Path) -> ExemplarBank:
         """Opens the bank that `BankBuilder` wrote; the patches stay on disk."""
-        with np.load(folder / _INDEX_FILE, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = load_arrays(folder / _INDEX_FILE)
         size = int(arrays.pop("region_size"))
-        return cls(**arrays, patches=np.load(folder / _PATCHES_FILE, mmap_mode="r"), region_size=size)
+        return cls(**arrays, patches=load_array(folder / _PATCHES_FILE, "r"), region_size=size)
 
 
 class BankBuilder:

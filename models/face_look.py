@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_array
 from media.planes import Planes
 from models.face_surface import Window, surface
 from models.head_frame import fit_head_pose
@@ -83,5 +84,5 @@ def _gradient_histograms(luma: NDArray[np.floating]) -> NDArray[np.float32]:
 
 @cache
 def _mean_look() -> NDArray[np.float32]:
-    look: NDArray[np.float32] = np.load(weights_path("mean_face_look.npy"))
+    look: NDArray[np.float32] = load_array(weights_path("mean_face_look.npy"))
     return look

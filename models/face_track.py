@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
+from media.array_files import load_arrays
 from models.face_finder import what_was_searched
 from models.face_points import NUM_POINTS
 from models.face_tracker import FaceTracker
@@ -90,8 +91,7 @@ class FaceTrack:
     @classmethod
     def load(cls, path: Path) -> FaceTrack:
         """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {field.name: stored[field.name] for field in fields(cls)}
+        arrays = load_arrays(path)
         flag, aspect = bool(arrays.pop("is_rest_closed_by_model")), float(arrays.pop("pixel_aspect"))
         return cls(**arrays, is_rest_closed_by_model=flag, pixel_aspect=aspect)
 

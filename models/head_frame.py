@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_array
 from models.face_points import NUM_POINTS, RIGID
 from models.weights import weights_path
 
@@ -59,7 +60,7 @@ def mean_face() -> NDArray[np.float64]:
 
     Made from talkers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
     """
-    face: NDArray[np.float64] = np.load(weights_path("mean_face_468.npy")).astype(np.float64)
+    face: NDArray[np.float64] = load_array(weights_path("mean_face_468.npy")).astype(np.float64)
     face.flags.writeable = False
     return face
 

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_arrays
 from media.planes import Planes
 from models.face_track import FaceTrack
 
@@ -125,8 +126,7 @@ class IdleMotion:
     @classmethod
     def load(cls, path: Path) -> IdleMotion:
         """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(**{field.name: stored[field.name] for field in fields(cls)})
+        return cls(**load_arrays(path))
 
 
 def _room(track: FaceTrack, width: int, height: int) -> float:

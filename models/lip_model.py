@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
+from media.array_files import load_arrays
 from models.face_points import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, MOVED, NUM_POINTS
 from models.mouth_shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN, measure
 from models.weights import weights_path
@@ -53,8 +54,8 @@ class LipModel:
         Raises:
             WeightsError: The file is missing or not the expected one.
         """
-        with np.load(weights_path(FILE_NAME)) as stored:
-            return cls(stored["weights"], stored["closing"], float(stored["closed_open_in"]))
+        stored = load_arrays(weights_path(FILE_NAME))
+        return cls(stored["weights"], stored["closing"], float(stored["closed_open_in"]))
 
     def deform(self, rest: NDArray[np.floating], shape: NDArray[np.floating]) -> NDArray[np.float32]:
         """Moves the mouth of a resting face.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_arrays
 from models.mouth_motion import lip_jitter, lip_opening
 from models.mouth_shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
 from models.source_sync import SourceSync, measure_sync, sample_rows
@@ -128,10 +129,10 @@ class MouthCalibration:
     @classmethod
     def load(cls, path: Path) -> MouthCalibration:
         """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
-            own = OwnSpeech(SourceSync(*numbers[:-2]), *numbers[-2:]) if numbers else None  # type: ignore[arg-type]
-            return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own, stored["follow"])
+        stored = load_arrays(path)
+        numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
+        own = OwnSpeech(SourceSync(*numbers[:-2]), *numbers[-2:]) if numbers else None  # type: ignore[arg-type]
+        return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own, stored["follow"])
 
 
 def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: MouthBlock) -> MouthCalibration:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import MediaError
+from media.array_files import load_array
 from media.audio import SPEECH_SAMPLE_RATE
 
 ROWS_PER_SECOND = 50
@@ -72,7 +73,7 @@ def open_speech(speech: Path) -> NDArray[np.int16]:
         MediaError: The file is not such an array, or is empty.
     """
     try:
-        samples: NDArray[np.int16] = np.load(speech, mmap_mode="r", allow_pickle=False)
+        samples: NDArray[np.int16] = load_array(speech, "r")
     except (OSError, ValueError) as error:
         raise MediaError(f"Expected an int16 array in {speech.name}, it cannot be read: {error}") from error
     if samples.ndim != 1 or samples.dtype != np.int16 or not len(samples):

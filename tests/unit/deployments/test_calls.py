@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.calls import CallBounds, call_stage
 from deployments.log_context import Work
-from errors import CapacityError, MediaError, ReplicaLostError, StageTimeoutError
+from errors import CapacityError, LipwrightError, MediaError, ReplicaLostError, StageTimeoutError
 
 
 class Response:
@@ -179,5 +179,15 @@ def test_the_error_of_the_stage_arrives_as_itself() -> None:
     with pytest.raises(MediaError, match=r"clip\.mp4") as caught:
         call([wrapped(cause)], bounds())
     assert type(caught.value) is MediaError
-    with pytest.raises(ZeroDivisionError):
-        call([wrapped(ZeroDivisionError("float division by zero"))], bounds())
+
+
+def test_a_defect_is_a_lost_try_and_names_itself_in_the_end() -> None:
+    defect = wrapped(ZeroDivisionError("float division by zero"))
+    result, _, tries = call([defect, wrapped(SystemError("AST constructor")), lambda: 7], bounds())
+    assert (result, tries) == (7, [1, 2, 3]), "tried again, alone"
+    with pytest.raises(LipwrightError, match=r"Stage, tried 3 times: ZeroDivisionError: float") as failed:
+        call([defect], bounds(3))
+    assert failed.value.code == "internal"
+    # The stage that called it is not asked again, which would double the tries.
+    with pytest.raises(LipwrightError, match="ZeroDivisionError"):
+        call([wrapped(failed.value), lambda: 7], bounds(6))

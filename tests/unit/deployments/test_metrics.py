@@ -10,6 +10,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments import metrics
+from deployments.fates import fate_of
 from errors import MediaError, StageTimeoutError
 
 
@@ -38,15 +39,17 @@ def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
     [
         (asyncio.CancelledError(), "cancelled"),
         (TimeoutError(), "timeout"),
-        (StageTimeoutError("a stage behind was late"), "error"),
+        (StageTimeoutError("a stage was late"), "timeout"),
+        (StageTimeoutError("a stage behind was late twice", True), "error"),
         (BackPressureError(num_queued_requests=1, max_queued_requests=1), "full"),
         (ActorDiedError(), "lost"),
         (RayServeException("an upstream actor died"), "lost"),
+        (RayTaskError("render", "traceback", SystemError("AST constructor")).as_instanceof_cause(), "lost"),
         (MediaError("broken"), "error"),
         (RayTaskError("render", "traceback", MediaError("broken")).as_instanceof_cause(), "error"),
     ],
 )
 def test_what_a_call_that_raised_is_counted_as(error: BaseException, outcome: str) -> None:
-    assert metrics.call_outcome(error) == outcome
+    assert fate_of(error).value == outcome
     with pytest.raises(type(error)), metrics.timed_call("Studio.render"):
         raise error
