@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from client import Client, ClientError
 from doctor_command import ObjectStoreMemory, doctor
 from keys_command import app as keys_app
+from models_command import app as models_app
 from report_view import print_report
 from terminal import UsageError, console, one_line_errors
 
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 app.command()(doctor)
 
 _DEFAULT_SERVER = "http://127.0.0.1:8000"

@@ -10,6 +10,7 @@ from config import PipelineConfig
 from deployments import problem
 from deployments.access import KeyGate
 from deployments.api_avatars import AvatarRoutes
+from deployments.api_engines import EngineRoutes
 from deployments.api_jobs import JobRoutes
 from deployments.api_models import Health
 from deployments.job_service import JobService
@@ -49,6 +50,10 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
 
     responses = problem_responses(401, 403, 503)
     app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
-    for routes in (JobRoutes(service, files, config), AvatarRoutes(service, files, config)):
+    for routes in (
+        JobRoutes(service, files, config),
+        AvatarRoutes(service, files, config),
+        EngineRoutes(files, config),
+    ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
     return app
