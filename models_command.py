@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -50,9 +51,11 @@ def add(
     with one_line_errors():
         settings = _settings(config, data_dir)
         store = _store(context, settings)
+        wish = Wish(engine, role, name, sha256)
+        store.places(wish)  # before a long download
         with store.arriving() as arrival:
             label, source = _bring(file, arrival, settings)
-            found = store.recognise(arrival, label, Wish(engine, role, name, sha256), source)
+            found = store.recognise(arrival, label, wish, source)
             _agree(found, yes)
             entry = store.keep(found)
         if as_json:
@@ -159,11 +162,11 @@ def _agree(found: Found, yes: bool) -> None:
     notes.print(f"terms: {found.role.licence}")
     if yes:
         return
-    try:
-        is_wanted = typer.confirm("Add it under these terms?", err=True)
-    except typer.Abort as error:
-        raise UsageError("not_agreed", "Nobody answers here: read the terms, then add --yes.") from error
-    if not is_wanted:
+    notes.print("Add it under these terms? [y/N]")
+    answer = sys.stdin.readline()
+    if not answer:
+        raise UsageError("not_agreed", "Nobody answers here: read the terms, then add --yes.")
+    if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("not_agreed", "Nothing was added.")
 
 

@@ -41,6 +41,7 @@ DIMENSION: Final = {"dim_value": 1, "dim_param": 2}
 BITS: Final = {
     **dict.fromkeys((25, 26), 2),  # UINT2, INT2
     **dict.fromkeys((21, 22, 23), 4),  # UINT4, INT4, FLOAT4E2M1
+    **dict.fromkeys((27, 28), 6),  # FLOAT6E2M3, FLOAT6E3M2
     **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),  # UINT8, INT8, BOOL, the FLOAT8s
     **dict.fromkeys((4, 5, 10, 16), 16),  # UINT16, INT16, FLOAT16, BFLOAT16
     **dict.fromkeys((1, 6, 12), 32),  # FLOAT, INT32, UINT32
@@ -134,21 +135,8 @@ class _Reader:
         num_bytes = (num_elements * (bits or 0) + 7) // 8
         if entries := list(tensor.messages(TENSOR["external_data"])):
             self._add_companion(entries, num_bytes)
-            return
-        if kind == _STRING:
-            found, is_right = (count := _count(tensor.messages(TENSOR["string_data"]))), count == num_elements
-        elif raw := list(tensor.messages(TENSOR["raw_data"])):
-            found, is_right = (count := sum(map(len, raw))), count == num_bytes
-        else:  # packed numbers: a varint of one byte holds at most two elements
-            numbers = (tensor.messages(number) for number in PACKED.values())
-            found = sum(map(len, chain(*numbers))) + 8 * sum(
-                1 for n, v in tensor.fields() if n in PACKED.values() and isinstance(v, int)
-            )
-            is_right = num_elements <= 2 * found
-        if not is_right:
-            raise WeightsError(
-                f"expected the data of {_dims(tensor)} in {_name(tensor)}, found {found} bytes or elements"
-            )
+        elif not _has_data(tensor, num_elements, num_bytes):
+            raise WeightsError(f"expected the data of {_dims(tensor)} in {_name(tensor)}, found less or more")
 
     def _add_companion(self, entries: list[Span], num_bytes: int) -> None:
         said = {entry.text(ENTRY["key"]): entry.text(ENTRY["value"]) for entry in entries}
@@ -174,8 +162,15 @@ def _name(tensor: Span) -> str:
     return repr(tensor.text(TENSOR["name"])[:80])
 
 
-def _count(spans: Iterator[Span]) -> int:
-    return sum(1 for _ in spans)
+def _has_data(tensor: Span, num_elements: int, num_bytes: int) -> bool:
+    """Whether the file holds the elements that a tensor without external data claims."""
+    if texts := list(tensor.messages(TENSOR["string_data"])):
+        return len(texts) == num_elements
+    if raw := list(tensor.messages(TENSOR["raw_data"])):
+        return sum(map(len, raw)) == num_bytes
+    # Numbers of their own type. Each takes a byte or more, in which lie at most four elements (UINT2, INT2).
+    places = [value for number, value in tensor.fields() if number in PACKED.values()]
+    return num_elements <= 4 * sum(len(value) if isinstance(value, Span) else 1 for value in places)
 
 
 def _shape(value: Span) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import OptionError, WeightsError
@@ -39,25 +39,39 @@ class Wish:
     sha256: str | None = None
 
 
-def recognise(label: str, table: TensorTable, engines: Mapping[str, EngineMaker], wish: Wish) -> Place:
-    """Ask every role of `engines` whether a file with this table can play it.
+def places(engines: Mapping[str, EngineMaker], wish: Wish) -> tuple[Place, ...]:
+    """Return the places in `engines` that a wish speaks of.
 
     Raises:
-        OptionError: No engine wants a file of such a role, or more than one place fits and the wish does not tell.
-        WeightsError: No engine can use it; says for each why not.
+        OptionError: There is none.
     """
-    places = [Place(engine, role) for engine, maker in engines.items() for role in maker.weights]
-    asked = [place for place in places if wish.role in (None, place.role.name)]
+    all_places = tuple(Place(engine, role) for engine, maker in engines.items() for role in maker.weights)
+    asked = tuple(place for place in all_places if wish.role in (None, place.role.name))
     if not asked:
-        known = ", ".join(f"{place.engine} {place.role.name}" for place in places) or "none"
+        known = ", ".join(f"{place.engine} {place.role.name}" for place in all_places) or "none"
         of = f" of the role {wish.role!r}" if wish.role else ""
-        raise OptionError(f"{label}: expected an engine that takes files{of}; there is: {known}.")
+        raise OptionError(f"expected an engine that takes files{of}; there is: {known}.")
+    return asked
+
+
+def recognise(label: str, table: TensorTable, asked: Sequence[Place]) -> Place:
+    """Ask every place whether a file with this table can be there.
+
+    Args:
+        label: What messages call the file.
+        table: What it holds.
+        asked: One place or more.
+
+    Raises:
+        OptionError: More than one fits.
+        WeightsError: None fits; says for each why not.
+    """
     faults = [(place, place.role.mismatch(table)) for place in asked]
     fitting = [place for place, fault in faults if fault is None]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         names = ", ".join(f"--engine {place.engine} --role {place.role.name}" for place in fitting)
-        raise OptionError(f"{label}: expected a file for one place, found that several fit: say {names}.")
+        raise OptionError(f"{label}: expected a file for one place, found that several fit. Say which: {names}.")
     reasons = " | ".join(f"{place.engine} {place.role.name}: {fault}" for place, fault in faults)
-    raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it: {reasons}")
+    raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it. {reasons}")

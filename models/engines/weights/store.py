@@ -27,7 +27,7 @@ from models.engines.weights.entry import WeightsEntry, add_command, clean_label,
 from models.engines.weights.index import WeightsIndex
 from models.engines.weights.inspection import inspect_weights, read_contents
 from models.engines.weights.installed import InstalledWeights, file_fault
-from models.engines.weights.recognition import Wish, recognise
+from models.engines.weights.recognition import Place, Wish, places, recognise
 
 _ARRIVING: Final = ".arriving"
 
@@ -62,7 +62,7 @@ class WeightsStore:
     """
 
     def __init__(self, folder: Path, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
-        self._folder = folder
+        self.folder = folder
         self._index = WeightsIndex(folder)
         self.engines = engines
 
@@ -80,14 +80,27 @@ class WeightsStore:
             StateError: The variant has another file of that role.
             StorageFullError: The disk does not hold it.
         """
+        wish = Wish(engine, variant=name)
+        self.places(wish)
         with self.arriving() as arrival:
             arrival.copy(file)
-            return self.keep(self.recognise(arrival, file.name, Wish(engine, variant=name)))
+            return self.keep(self.recognise(arrival, file.name, wish))
+
+    def places(self, wish: Wish) -> tuple[Place, ...]:
+        """Where a file can belong, by what the user said alone.
+
+        Raises:
+            OptionError: Nowhere, or the name of the variant is none.
+        """
+        names = list(self.engines) if wish.engine is None else [wish.engine]
+        for name in names:
+            join_name(name, wish.variant)
+        return places({name: engine_class(name, self.engines) for name in names}, wish)
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:
         """Give a place to write a new file to; what was not kept is gone after the block."""
-        folder = self._folder / _ARRIVING / secrets.token_hex(8)
+        folder = self.folder / _ARRIVING / secrets.token_hex(8)
         with ExitStack() as stack:
             with self._index.locked():
                 self._sweep()
@@ -116,10 +129,8 @@ class WeightsStore:
         arrival.finish()
         if wish.sha256 is not None and wish.sha256.lower() != arrival.sha256:
             raise WeightsError(f"{label}: expected sha256 {wish.sha256.lower()[:80]}, found {arrival.sha256}.")
-        names = list(self.engines) if wish.engine is None else [wish.engine]
-        makers = {name: engine_class(name, self.engines) for name in names}
         contents = read_contents(arrival.path, label)
-        place = recognise(label, contents.table, makers, wish)
+        place = recognise(label, contents.table, self.places(wish))
         found = Found(arrival, label, join_name(place.engine, wish.variant), place.role, contents.table, source)
         arrival.take_companions(companion_paths(label, contents.companions, arrival.origin))
         self._known(found)
@@ -172,7 +183,7 @@ class WeightsStore:
 
     def path_of(self, entry: WeightsEntry) -> Path:
         """Where the file of an entry lies; it is not checked."""
-        return self._folder / entry.name / entry.role / entry.file_name
+        return self.folder / entry.name / entry.role / entry.file_name
 
     def verify(self, name: str | None = None) -> dict[WeightsEntry, str | None]:
         """Compare files with their sums, look into them again, and ask their engines again.
@@ -200,7 +211,7 @@ class WeightsStore:
             for entry in gone:
                 shutil.rmtree(self.path_of(entry).parent, ignore_errors=True)
             with suppress(OSError):  # other roles are left
-                (self._folder / name).rmdir()
+                (self.folder / name).rmdir()
         return gone
 
     def for_engine(self, name: str) -> InstalledWeights:
@@ -252,7 +263,7 @@ class WeightsStore:
 
     def _sweep(self) -> None:
         """Remove what processes that were killed had begun to add."""
-        for folder in (self._folder / _ARRIVING).glob("*"):
+        for folder in (self.folder / _ARRIVING).glob("*"):
             # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
             with suppress(BlockingIOError, FileNotFoundError), _flocked(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
