@@ -1,12 +1,13 @@
-"""The engines that there are, by name; a class is imported when it is first asked for."""
+"""The engines that there are, by the name that a job gives. Adding one is one line here and a folder of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from config import PipelineConfig
 from errors import OptionError
 from models.engines.contract import Engine, EngineMaker, EngineSettings
 from models.engines.weights.entry import add_command, join_name, split_name
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 ENGINES: Final[Mapping[str, str | EngineMaker]] = {
     "warp": "models.engines.warp.engine:WarpEngine",
 }
-"""Name -> "module:Class", or the class itself."""
+"""The class of each engine, or where it lies: `module:Class` is imported when it is first used."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ def engine_names(store: WeightsStore) -> tuple[str, ...]:
     )
 
 
-def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any]) -> Engine:
+def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_threads: int = 1) -> Engine:
     """Make an engine with its weights; none of them is read here.
 
     Args:
         name: An engine, or a variant that has files in the store.
         store: Where the weights lie.
         options: The engine's section of the settings.
+        num_threads: CPU threads that it may use outside of its listener and painter.
 
     Raises:
         OptionError: There is no such engine or variant; names those that there are.
@@ -97,7 +99,46 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any]) -> E
     names = engine_names(store)
     if name not in names:
         raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}.")
-    return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options))
+    return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options, num_threads))
+
+
+class EngineRoom:
+    """Makes the engines of one service, each once.
+
+    Args:
+        config: Its section `engines` holds their options, its data folder their weights.
+        num_threads: CPU threads that an engine may use outside of its listener and painter.
+        engines: What there is to choose from.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        num_threads: int = 1,
+        engines: Mapping[str, str | EngineMaker] = ENGINES,
+    ) -> None:
+        from models.engines.weights.store import WeightsStore  # which asks this module for the classes
+
+        self._config, self._num_threads = config, num_threads
+        self._store = WeightsStore(config.data_dir / "weights", engines)
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def names(self) -> Iterable[str]:
+        """What a job may name."""
+        return engine_names(self._store)
+
+    def engine(self, name: str) -> Engine:
+        """Return an engine, or a variant of one.
+
+        Raises:
+            OptionError: There is none of that name.
+            ConfigError: One of its options cannot be used.
+        """
+        if name not in self._engines:
+            options = self._config.engines.get(split_name(name)[0], {})
+            self._engines[name] = make_engine(name, self._store, options, self._num_threads)
+        return self._engines[name]
 
 
 def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
@@ -114,10 +155,9 @@ def _record(name: str, store: WeightsStore) -> EngineRecord:
         for role in maker.weights
         if not weights.has(role.name)
     )
-    title = str(getattr(maker, "title", engine))
     return EngineRecord(
         name=name,
-        title=f"{title} ({variant})" if variant else title,
+        title=f"{maker.title} ({variant})" if variant else maker.title,
         is_installed=not any(role.is_required for role in missing),
         missing=missing,
         licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from config import PipelineConfig
 from errors import OptionError
-from models.engines.registry import ENGINES, engine_class, engine_list, engine_names, make_engine
+from models.engines.registry import ENGINES, EngineRoom, engine_class, engine_list, engine_names, make_engine
 from models.engines.weights.store import WeightsStore
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
 from tests.unit.models.engines.weights.toy_engines import FreeEngine, ToyEngine
@@ -70,3 +71,24 @@ def test_the_registry_loads_no_engine(repo_root: Path) -> None:
     code = "import sys, models.engines.weights.store; print(*{m.partition('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}
+
+
+def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
+    config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
+    entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
+    room = EngineRoom(config, 3, TOYS)
+    assert tuple(room.names) == ("free", "toy", "toy:gan")
+    engine = room.engine("toy:gan")
+    assert isinstance(engine, ToyEngine)
+    assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)
+    assert engine.settings.weights.path("generator").name == entry.file_name
+    assert room.engine("toy:gan") is engine
+    with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found 'nonesuch'"):
+        room.engine("nonesuch")
+
+
+def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
+    records = engine_list(WeightsStore(tmp_path))
+    assert [each.name for each in records] == list(ENGINES)
+    assert records[0].is_installed, "the engine of a fresh service needs nothing"
+    assert all(each.title for each in records)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -109,7 +110,9 @@ def test_verify_asks_the_engine_again(store: WeightsStore, tmp_path: Path) -> No
 
 def _changed() -> EngineMaker:
     class Changed(TwinEngine):
-        weights = (WeightsRole("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),)
+        weights: ClassVar[tuple[WeightsRole, ...]] = (
+            WeightsRole("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
+        )
 
     return Changed
 

@@ -18,7 +18,6 @@ from models.engines.contract import (
     Listener,
     Machine,
     Painter,
-    Plan,
     Planned,
     TensorTable,
     WeightsRole,
@@ -39,10 +38,11 @@ def _no_onnx(table: TensorTable) -> str | None:
 class ToyEngine:
     """Works without its second file."""
 
-    title = "Toy faces"
+    title: ClassVar[str] = "Toy faces"
     name = "toy"
     version = "1"
     hears = "mel80"
+    wants_own_speech = False
     weights: ClassVar[tuple[WeightsRole, ...]] = (
         WeightsRole("generator", "Toy generator", "Personal and research use only.", _no_torch),
         WeightsRole("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
@@ -67,7 +67,7 @@ class ToyEngine:
     ) -> Planned:
         raise NotImplementedError
 
-    def cut(self, presenter: Any, plan: Plan, frames: Sequence[Planes]) -> Chunk:
+    def cut(self, presenter: Any, plan: Any, frames: Sequence[Planes]) -> Chunk:
         raise NotImplementedError
 
 
