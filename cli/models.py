@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -76,7 +77,8 @@ def list_models(
             files = [_entry_json(entry) for entry in entries]
             print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))
             return
-        _print_engines(engines)
+        given = {"--config": config, "--data-dir": data_dir}
+        _print_engines(engines, "".join(f" {key} {shlex.quote(str(value))}" for key, value in given.items() if value))
         _print_entries(entries)
 
 
@@ -170,7 +172,8 @@ def _agree(found: Found, yes: bool) -> None:
         raise UsageError("not_agreed", "Nothing was added.")
 
 
-def _print_engines(engines: tuple[EngineRecord, ...]) -> None:
+def _print_engines(engines: tuple[EngineRecord, ...], options: str) -> None:
+    """Show the engines, and commands for what they lack that end in `options`."""
     table = Table("engine", "title", "state", box=None)
     for engine in engines:
         table.add_row(engine.name, engine.title, "installed" if engine.is_installed else "weights missing")
@@ -178,7 +181,7 @@ def _print_engines(engines: tuple[EngineRecord, ...]) -> None:
     for engine in engines:
         for role in engine.missing:
             kind = "needs" if role.is_required else "can use"
-            print(f"{engine.name} {kind} {role.role} ({role.title}): {role.add_command}")
+            print(f"{engine.name} {kind} {role.role} ({role.title}): {role.add_command}{options}")
 
 
 def _print_entries(entries: tuple[WeightsEntry, ...]) -> None:

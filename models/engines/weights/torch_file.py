@@ -94,7 +94,7 @@ def read_torch(file: BinaryIO, num_bytes: int, *, is_zip: bool) -> Contents:
 
 def _fault(message: str) -> str:
     if found := _GLOBAL.search(message):
-        return f"expected tensors alone, found a pickle that asks for {found[1]}; it was not given it"
+        return f"expected tensors alone, found a pickle that asks for {found[1]}, which it was not given"
     if "can't allocate" in message:
         return "expected tensors that fit into the bytes of the file, found one that claims more memory"
     lines = [line.strip() for line in message.splitlines() if line.strip()]

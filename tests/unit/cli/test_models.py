@@ -46,7 +46,7 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     lines = [" ".join(line.split()) for line in listed.stdout.splitlines()]
     assert "free Free faces installed" in lines
     assert "toy Toy faces weights missing" in lines
-    command = "lipwright models add FILE_OR_URL --engine toy --role generator"
+    command = f"lipwright models add FILE_OR_URL --engine toy --role generator --data-dir {data_dir}"
     assert f"toy needs generator (Toy generator): {command}" in lines
 
     source = torch_file(tmp_path / "w.pth")
