@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from config import PipelineConfig
 from errors import OptionError
 from models.engines.contract import Engine, EngineMaker, EngineSettings
-from models.engines.weights.entry import add_command, join_name, split_name
+from models.engines.weights.entry import add_command, split_name
 
 if TYPE_CHECKING:
     from models.engines.weights.store import WeightsStore
@@ -148,16 +148,15 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
 
 def _record(name: str, store: WeightsStore) -> EngineRecord:
     maker = engine_class(name, store.engines)
-    engine, variant = split_name(name)
     weights = store.for_engine(name)
     missing = tuple(
-        MissingRole(role.name, role.title, role.is_required, add_command(join_name(engine, variant), role.name))
+        MissingRole(role.name, role.title, role.is_required, add_command(name, role.name))
         for role in maker.weights
         if not weights.has(role.name)
     )
     return EngineRecord(
         name=name,
-        title=f"{maker.title} ({variant})" if variant else maker.title,
+        title=maker.title,
         is_installed=not any(role.is_required for role in missing),
         missing=missing,
         licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),

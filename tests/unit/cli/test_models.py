@@ -56,7 +56,7 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert added.stdout == f"added w.pth as generator of toy:gan (sha256 {digest})\n"
     assert "terms: Personal and research use only." in added.stderr
     lines = [" ".join(line.split()) for line in _run(data_dir, "list").stdout.splitlines()]
-    assert "toy:gan Toy faces (gan) installed" in lines
+    assert "toy:gan Toy faces installed" in lines
     assert any(line.startswith(f"toy:gan generator w.pth torch 0.0 {digest[:16]}") for line in lines)
 
     assert _run(data_dir, "verify").stdout == "ok     toy:gan generator (w.pth)\n"

@@ -57,7 +57,7 @@ def test_the_list_says_what_is_missing(store: WeightsStore, tmp_path: Path) -> N
     assert [(each.role, each.is_required) for each in toy.missing] == [("generator", True), ("mixer", False)]
     assert toy.missing[0].add_command == "lipwright models add FILE_OR_URL --engine toy --role generator"
     assert toy.licences == ("Toy generator: Personal and research use only.", "Toy mixer: Apache-2.0.")
-    assert (gan.name, gan.title, gan.is_installed) == ("toy:gan", "Toy faces (gan)", True)
+    assert (gan.name, gan.title, gan.is_installed) == ("toy:gan", "Toy faces", True)
     assert [each.role for each in gan.missing] == ["mixer"]
     store.remove("toy:gan")
     assert [each.name for each in engine_list(store)] == ["free", "toy"]

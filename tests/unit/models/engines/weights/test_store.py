@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from errors import InputError, NotFoundError, OptionError, StateError, WeightsError
+from errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
 from models.engines.contract import EngineMaker, WeightsRole
 from models.engines.weights.arrival import Arrival
 from models.engines.weights.recognition import Wish
@@ -211,6 +212,13 @@ def test_files_that_are_none(store: WeightsStore, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(InputError, match="expected a file"):
             store.add(path)
+
+
+def test_a_file_that_the_disk_does_not_hold(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.safetensors")
+    os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
+    with pytest.raises(StorageFullError, match="w.safetensors: expected room for"):
+        store.add(source)
 
 
 def test_a_damaged_index_is_no_empty_one(store: WeightsStore, tmp_path: Path) -> None:
