@@ -18,7 +18,8 @@ from media.audio import extract_speech
 from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
 from models.engines.contract import OWN_SPEECH_FPS, EngineClass, FrameSpan, Listener, Machine
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.speech.level import measure_level
 from telemetry import metrics
 

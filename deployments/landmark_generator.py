@@ -20,7 +20,8 @@ from media.playback import source_index
 from media.probe import probe_video
 from media.stop import Stop
 from models.engines.contract import EngineClass, Planned
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder, is_analysed, note_analysed
 from models.presenter.presenter import Presenter

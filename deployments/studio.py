@@ -28,7 +28,8 @@ from media.stop import Stop
 from media.writer import SegmentWriter
 from models.engines.contract import Chunk, EngineClass, Plan
 from models.engines.patches import FacePatches
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.presenter.presenter import Presenter
 from storage.local.file_store import write_atomic
 from telemetry import metrics

@@ -15,7 +15,7 @@ from errors import ConfigError, OptionError
 from media.planes import Planes
 from models.engines.contract import Machine
 from models.engines.patches import FacePatches
-from models.engines.registry import EngineRoom
+from models.engines.room import EngineRoom
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
