@@ -57,11 +57,14 @@ def lower_face_outline(points68: NDArray[np.floating], outward: float) -> NDArra
 
     Args:
         points68: (N, 68, 2) pixels.
-        outward: Share of the way from the outline's middle by which each point is moved out.
+        outward: Distance by which each point is moved away from the outline's middle, of the outline's height.
 
     Returns:
         (N, 16, 2) float32 pixels.
     """
     outline = points68[:, list(LOWER_FACE)]
     middle = (outline.min(1, keepdims=True) + outline.max(1, keepdims=True)) / 2
-    return np.asarray(middle + (outline - middle) * (1 + outward), np.float32)
+    away = outline - middle
+    distance = outward * np.ptp(outline[..., 1], axis=1)[:, None, None]
+    away *= 1 + distance / np.linalg.norm(away, axis=2, keepdims=True).clip(1e-3)
+    return np.asarray(middle + away, np.float32)

@@ -85,7 +85,7 @@ def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
         return np.zeros_like(index)
     period = 2 * (num - 1)
     folded = np.abs(index) % period
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))
 
 
 def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,4 +114,7 @@ def _hz_to_mel(hz: float) -> float:
 
 def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     knee = _KNEE_HZ / _LINEAR_HZ
-    return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
+    hz: NDArray[np.float64] = np.where(
+        mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee))
+    )
+    return hz
