@@ -62,7 +62,7 @@ class Wav2LipEngine:
 
     def painter(self, machine: Machine) -> Wav2LipPainter:
         """Load the generator; see `models.engines.contract.Engine.painter`."""
-        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        # Imported here: everything else of the engine runs where there is no PyTorch.
         from models.engines.wav2lip.generator import load_generator
         from models.engines.wav2lip.painter import Wav2LipPainter
 

@@ -56,6 +56,8 @@ def mel_columns(
     """
     columns = np.full((stop - first, MEL_BANDS), SILENCE, np.float32)
     end = min(stop, num_columns(len(samples)))
+    if first >= end:
+        return columns
     for start in range(max(first, 0) // _BLOCK_COLUMNS * _BLOCK_COLUMNS, end, _BLOCK_COLUMNS):
         if should_stop():
             raise CancelledJobError("The speech was not listened to until its end.")

@@ -16,13 +16,19 @@ from torch import Tensor
 from models.engines.wav2lip.layers import Size, expected_shapes
 
 
-def made_up_parameters(size: Size) -> dict[str, Tensor]:
-    """Every parameter of a generator, of a size that keeps signals from fading; each depends on its name alone."""
+def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
+    """Every parameter of a generator; each depends on its name alone.
+
+    Args:
+        size: The variant.
+        gain: Of the convolutions. At .7 the network paints grey shades and bears half precision; at 1 black and white,
+            and does not.
+    """
     parameters = {}
     for name, shape in expected_shapes(size).items():
         random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
         if len(shape) == 4:
-            bound = np.sqrt(6 / np.prod(shape[1:]))
+            bound = gain * np.sqrt(6 / np.prod(shape[1:]))
             values = random.uniform(-bound, bound, shape)
         elif name.endswith((".1.weight", "running_var")):
             values = random.uniform(0.7, 1.3, shape)
@@ -50,8 +56,8 @@ def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes:
         "from": np.array([channels - 3]),
         "to": np.array([channels]),
         "axis": np.array([1]),
-        "hidden_share": np.float32(0.25),
-        "scale": np.float32(0.05),
+        "hidden_share": np.array(0.25, np.float32),
+        "scale": np.array(0.05, np.float32),
     }
     nodes = [
         helper.make_node("ReduceMean", ["what_is_said"], ["loud"], axes=[1, 2, 3], keepdims=1),
@@ -76,4 +82,4 @@ def onnx_result(faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArr
     hidden = seen.copy()
     hidden[:, faces.shape[1] // 2 :] = 0
     shown = seen - hidden / 4 + 0.05 * windows.mean((1, 2), dtype=np.float64)[:, None, None, None]
-    return np.rint(shown * 255).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(shown * 255).clip(0, 255), np.uint8)

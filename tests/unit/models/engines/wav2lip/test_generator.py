@@ -48,10 +48,10 @@ def test_it_paints_what_the_plain_network_paints(generator: TorchGenerator) -> N
 
 
 def test_the_same_face_has_the_same_bytes_wherever_it_stands(generator: TorchGenerator) -> None:
-    faces, windows = _inputs(5, 96)
+    faces, windows = _inputs(3, 96)
     whole = generator.generate(faces, windows)
     assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], whole)
-    parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(5)]
+    parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(3)]
     assert np.array_equal(np.concatenate(parts), whole)
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
 
@@ -62,29 +62,21 @@ def test_speech_changes_the_mouth(generator: TorchGenerator) -> None:
     assert (generator.generate(faces, windows) != silent).any()
 
 
-def test_half_precision_is_refused_where_the_weights_do_not_bear_it(checkpoint: Path) -> None:
-    """Random weights are the case: their mouths move by a fifth of the range."""
+def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, generator: TorchGenerator) -> None:
     if half_precision(torch.device("cpu")) is None:
         pytest.skip("this processor has no fast bfloat16")
-    generator = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=1))
-    half = generator._run_samples(torch.bfloat16).float()
-    full = generator._run_samples(torch.float32) if generator.dtype == torch.float32 else half
-    largest = float((half - full).abs().max())
-    assert (generator.dtype == torch.float32) == (largest > 8 / 255 or float((half - full).abs().mean()) > 0.5 / 255)
-
-
-def test_half_precision_is_used_where_the_weights_bear_it(tmp_path: Path) -> None:
-    if half_precision(torch.device("cpu")) is None:
-        pytest.skip("this processor has no fast bfloat16")
-    calm = made_up_parameters(96)
-    calm["output_block.1.weight"] = calm["output_block.1.weight"] * 0.02
-    path = tmp_path / "calm.pth"
-    torch.save(calm, path)
-    generator = TorchGenerator(path, Machine(), Wav2LipOptions(batch_size=1))
-    assert generator.dtype == torch.bfloat16
+    half = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=2))
+    assert half.dtype == torch.bfloat16
     faces, windows = _inputs(2, 96)
-    full = TorchGenerator(path, Machine(), FULL).generate(faces, windows)
-    assert np.abs(generator.generate(faces, windows).astype(int) - full).max() <= 8
+    painted, full = half.generate(faces, windows), generator.generate(faces, windows)
+    assert np.abs(painted.astype(int) - full).max() <= 8
+    assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], painted)
+
+
+def test_half_precision_is_refused_where_the_weights_do_not_bear_it(tmp_path: Path) -> None:
+    path = tmp_path / "wild.pth"
+    torch.save(made_up_parameters(96, gain=1.0), path)
+    assert TorchGenerator(path, Machine(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
 
 
 def test_the_variant_is_told_by_the_file(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_filter_bank_is_librosas() -> None:
 def test_stretches_have_the_bytes_of_the_whole(num: int) -> None:
     wave = _wave(num)
     whole = mel_columns(wave, -30, 360)
-    for first, stop in ((-30, -2), (-7, 9), (0, 1), (100, 103), (159, 161), (160, 320), (317, 360)):
+    for first, stop in ((-30, -2), (-7, 9), (0, 1), (100, 103), (159, 161), (160, 320), (317, 360), (330, 340)):
         assert np.array_equal(mel_columns(wave, first, stop), whole[first + 30 : stop + 30])
 
 
@@ -46,7 +46,7 @@ def test_there_is_silence_around_the_file() -> None:
     columns = mel_columns(wave, -5, 90)
     assert (columns[:5] == SILENCE).all()
     assert (columns[5 + num_columns(16000) :] == SILENCE).all()
-    assert (columns[10:80].max(1) > 0).all()
+    assert (columns[10:80].max(1) > -2).all()
     assert (mel_columns(np.zeros(16000, np.int16), 0, 81) == SILENCE).all()
 
 
