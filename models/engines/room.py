@@ -103,6 +103,20 @@ class EngineRoom:
         """What a job may name."""
         return engine_names(self._store)
 
+    def check(self, name: str) -> None:
+        """Refuse an engine that cannot do a job, before anything is promised.
+
+        Raises:
+            OptionError: There is none of that name, or it lacks weights; the message says how they are added.
+        """
+        names = engine_names(self._store)
+        if name not in names:
+            raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}")
+        lacking = [role for role in _record(name, self._store).missing if role.is_required]
+        if lacking:
+            what = ", ".join(role.title for role in lacking)
+            raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
+
     def engine(self, name: str) -> Engine:
         """Return an engine, or a variant of one.
 
