@@ -1,0 +1,55 @@
+"""What can be set of MuseTalk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from errors import ConfigError
+from models.engines.box.paste import PasteStyle
+
+
+class MuseTalkOptions(BaseModel):
+    """The engine's section of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["1.5", "1"] = Field("1.5", description="Which publication the U-Net is of; the file does not say.")
+    bbox_shift: float = Field(
+        0.0,
+        ge=-32,
+        le=32,
+        description="Moves the line below which is painted, in pixels of the 256; down opens mouths.",
+    )
+    paste: PasteStyle = Field("soft", description="A soft lower face, or the whole box as a rectangle.")
+    match_colour: bool = Field(True, description="Bring the painted face to the frame's brightness along the seam.")
+    precision: Literal["auto", "fp32", "half"] = Field(
+        "auto",
+        description="fp32; or half: fp16 on a GPU, bf16 on a CPU, if these weights allow it, an error if not; "
+        "auto: half on a GPU if they allow it, else fp32.",
+    )
+    batch_size: int = Field(
+        0, ge=0, le=64, description="Faces painted at a time; 0: 1 on a CPU, 8 on a GPU. Part of what fixes the bytes."
+    )
+    max_kept_latents: int = Field(
+        2048,
+        ge=0,
+        le=1_000_000,
+        description="Source frames whose latents a replica keeps: 32 kB each in fp32, 16 in half.",
+    )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> MuseTalkOptions:
+        """Check a section of the settings.
+
+        Raises:
+            ConfigError: An option is unknown or out of bounds.
+        """
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"musetalk: {place}: {first['msg']}, found {first['input']!r}.") from error
