@@ -34,11 +34,6 @@ class Architecture:
     picture_size: int = 256
     latent_scale: float = 0.18215
 
-    @property
-    def picture_to_latent(self) -> int:
-        """Pixels of a latent's side."""
-        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
-
 
 # musetalkV15/musetalk.json (that of version 1 is the same); what is not named there has the default of diffusers, which
 # did not change since. `attention_head_dim` is the number of heads: diffusers never mended that name.

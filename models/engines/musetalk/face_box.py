@@ -16,9 +16,9 @@ from models.trust import patch_share
 PICTURE_SIZE: Final = 256
 
 _NASION, _TIP = 27, 30  # of the 68
-# Version 1.5 adds 10 pixels below the chin, of whatever size the face is (musetalk/utils/blending.py's callers,
-# `extra_margin`). Its training crops are about the network's size, so here they are 10 of the 256 pixels of the picture:
-# the same share of a face in 4K as in a thumbnail.
+# Version 1.5 adds 10 pixels below the chin whatever the size of the face (scripts/inference.py, `extra_margin`). Its
+# training crops are about as large as the network's picture, so here they are 10 of the picture's 256: the same share
+# of a face in 4K as in a thumbnail.
 _CHIN_MARGIN: Final = {"1.5": 10.0, "1": 0.0}
 # The outline of the face lies on its edge, and a jaw that drops reaches beyond: each point is moved out by this share
 # of its way from the middle.
@@ -41,10 +41,11 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
     As musetalk/utils/preprocessing.py: as wide as the 68 points; point 29, on the bridge of the nose, stands in the
     middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third, so it is laid
     two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies a tenth of the way to the
-    chin lower, and the middle of the box with it).
+    chin lower, and the middle of the box with it). A box that begins above the frame is not cut off there, which
+    would move the middle: the frame's edge is repeated.
 
     Returns:
-        (N, 4) float32 x0, y0, x1, y1 in frame pixels, in the middle of the pixels as landmarks are.
+        (N, 4) float32 x0, y0, x1, y1 in frame pixels.
     """
     marks = ibug_points(points)  # (N, 68, 2)
     low, high = marks.min(1), marks.max(1)
@@ -56,7 +57,7 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
     middle, half = middle + shift, np.maximum(half - shift, _MIN_HALF)
     bottom = high[:, 1] + _CHIN_MARGIN[options.model] * pixel
     right = np.maximum(high[:, 0], low[:, 0] + 2 * _MIN_HALF)
-    return np.stack([low[:, 0], np.maximum(middle - half, 0), right, bottom], 1).astype(np.float32)
+    return np.stack([low[:, 0], middle - half, right, bottom], 1).astype(np.float32)
 
 
 def jaw_outline(points: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,11 @@ class FaceNetworks:
         self.architecture = architecture
         self.device = device
         self.dtype = dtype
-        # nn.Module's own method: diffusers' writes a line to the log about modules that it has none of here.
-        self._unet = nn.Module.to(unet, device, dtype, memory_format=torch.channels_last)
-        self._vae = nn.Module.to(vae, device, dtype, memory_format=torch.channels_last)
+        # nn.Module's own method: diffusers' writes a line to the log about modules that it has none of here. Any: torch
+        # does not declare memory_format.
+        move: Any = nn.Module.to
+        self._unet = move(unet, device, dtype, memory_format=torch.channels_last)
+        self._vae = move(vae, device, dtype, memory_format=torch.channels_last)
         self._timestep = torch.zeros(1, dtype=torch.long, device=device)
 
     def in_precision(self, dtype: torch.dtype) -> FaceNetworks:
@@ -84,7 +86,7 @@ class FaceNetworks:
         heard = (drive.to(self.device) + place_waves(*drive.shape[1:]).to(self.device)).to(self.dtype)
         seen = latents.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
-        pictures = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S), -1 to 1
+        pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
         return (pictures * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
 

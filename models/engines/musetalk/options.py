@@ -21,7 +21,7 @@ class MuseTalkOptions(BaseModel):
         0.0,
         ge=-32,
         le=32,
-        description="Moves the line below which is painted, in pixels of the 256; down opens mouths.",
+        description="Moves what is painted down, in pixels of the 256; mouths open wider.",
     )
     paste: PasteStyle = Field("soft", description="A soft lower face, or the whole box as a rectangle.")
     match_colour: bool = Field(True, description="Bring the painted face to the frame's brightness along the seam.")
@@ -37,7 +37,7 @@ class MuseTalkOptions(BaseModel):
         2048,
         ge=0,
         le=1_000_000,
-        description="Source frames whose latents a replica keeps: 32 kB each in fp32, 16 in half.",
+        description="Source frames whose latents stay in memory: 32 kB each, 16 in half.",
     )
 
     @classmethod

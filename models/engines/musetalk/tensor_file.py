@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from errors import WeightsError
 
-# Where published files keep their tensors: `state_dict` in training checkpoints, `model_state_dict` in OpenAI's Whisper.
+# Where files keep their tensors: training checkpoints in `state_dict`, OpenAI's Whisper in `model_state_dict`.
 _WRAPPERS: Final = ("state_dict", "model_state_dict")
 _ZIP = b"PK\x03\x04"
 _MAX_SAFETENSORS_HEADER = 100 * 1024 * 1024  # the bound of the format's own reader
