@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from errors import ConfigError
-from models.engines.musetalk.tensor_file import fill, read_tensors
+from models.engines.compute.checkpoints import read_checkpoint
+from models.engines.musetalk.network_weights import fill
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -90,7 +91,7 @@ def make_unet(architecture: Architecture, path: Path | None = None) -> UNet2DCon
     with torch.device("meta"):
         unet = _diffusers().UNet2DConditionModel(**architecture.unet)
     if path is not None:
-        fill(unet, read_tensors(path), path)
+        fill(unet, read_checkpoint(path), path)
     return unet.eval()
 
 
@@ -104,7 +105,7 @@ def make_vae(architecture: Architecture, path: Path | None = None) -> Autoencode
     with torch.device("meta"):
         vae = _diffusers().AutoencoderKL(**architecture.vae)
     if path is not None:
-        fill(vae, vae_tensors(read_tensors(path)), path)
+        fill(vae, vae_tensors(read_checkpoint(path)), path)
     return vae.eval()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Plan, Planned, WeightsRole
 from models.engines.musetalk.face_box import box_track
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.roles import ROLES
@@ -43,9 +43,9 @@ class MuseTalkEngine:
         ConfigError: An option cannot be used.
     """
 
+    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
     name = "musetalk"
     hears = "whisper-tiny"
-    weights = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         self.options = MuseTalkOptions.of(settings.options)
@@ -91,8 +91,10 @@ class MuseTalkEngine:
         plan = RowsPlan.of(features, span, source_index)
         return Planned(plan, None, measure_view(presenter, plan.source_index, gate))
 
-    def cut(self, presenter: Presenter, plan: RowsPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the regions of the boxes; see the contract."""
+        if not isinstance(plan, RowsPlan):
+            raise TypeError(f"Expected a RowsPlan, got {type(plan).__name__}.")
         path = presenter.folder_of(self) / _BOXES_FILE
         track = _load_track(path, path.stat().st_mtime_ns)
         return cut_boxes(track, presenter.info.colour, plan.with_drive(), frames)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from models.engines.compute.torch_device import repeatable
 from models.engines.musetalk.architecture import Architecture, make_unet, make_vae
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class FaceNetworks:
             copy.load_state_dict({name: tensor.to(dtype) for name, tensor in own.state_dict().items()}, assign=True)
         return FaceNetworks(unet, vae, self.architecture, self.device, dtype)
 
-    @torch.inference_mode()
+    @repeatable()
     def encode(self, pictures: Tensor) -> Tensor:
         """Compute what the U-Net sees of faces: their latents without the lower half, and those of the whole.
 
@@ -72,8 +73,12 @@ class FaceNetworks:
         latents = self._vae.encode(stacked).latent_dist.mode() * self.architecture.latent_scale
         return torch.cat(latents.chunk(2), 1)
 
-    @torch.inference_mode()
     def render(self, latents: Tensor, drive: Tensor) -> Tensor:
+        """Paint faces in whole levels: (B, S, S, 3) uint8 RGB; see `paint_exactly`."""
+        return (self.paint_exactly(latents, drive) * 255).round().byte()
+
+    @repeatable()
+    def paint_exactly(self, latents: Tensor, drive: Tensor) -> Tensor:
         """Paint faces.
 
         Args:
@@ -81,13 +86,13 @@ class FaceNetworks:
             drive: (B, N, C) float32 rows that are heard, their places not yet marked.
 
         Returns:
-            (B, S, S, 3) uint8 RGB.
+            (B, S, S, 3) float32 RGB, 0 to 1.
         """
         heard = (drive.to(self.device) + place_waves(*drive.shape[1:]).to(self.device)).to(self.dtype)
-        seen = latents.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        seen = latents.contiguous(memory_format=torch.channels_last)
         painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
         pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
-        return (pictures * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 def place_waves(num: int, width: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
+from models.engines.compute.torch_device import repeatable
 from models.engines.contract import FrameSpan
 from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
@@ -82,7 +83,7 @@ class WhisperListener:
         key = self._windows.key(sound)
         rows = self._windows.get(key)
         if rows is None:
-            with torch.inference_mode():
+            with repeatable():
                 states = self._encoder(log_mel(torch.from_numpy(sound).to(self._device))[None])[0]
             rows = states.float().cpu().numpy()
             self._windows.put(key, rows)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from errors import ConfigError
+from models.engines.compute.checkpoints import read_checkpoint
+from models.engines.compute.torch_device import open_device
 from models.engines.contract import EngineWeights, Machine
 from models.engines.musetalk.architecture import PUBLISHED, Architecture, make_unet, make_vae
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.listener import WhisperListener
+from models.engines.musetalk.network_weights import fill
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.painter import MuseTalkPainter
 from models.engines.musetalk.precision import in_fitting_precision
 from models.engines.musetalk.roles import UNET, VAE, WHISPER
-from models.engines.musetalk.tensor_file import fill, read_tensors
 from models.engines.musetalk.whisper_encoder import WHISPER_TINY, WhisperEncoder, WhisperShape, encoder_tensors
 
 
@@ -24,11 +25,11 @@ def load_listener(weights: EngineWeights, machine: Machine, shape: WhisperShape 
         WeightsError: The file is missing or another network's.
         ConfigError: The device was asked for and cannot be used.
     """
-    device = torch_device(machine)
+    device = open_device(machine)
     path = weights.path(WHISPER)
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)
-    fill(encoder, encoder_tensors(read_tensors(path)), path)
+    fill(encoder, encoder_tensors(read_checkpoint(path)), path)
     return WhisperListener(encoder.to(device))
 
 
@@ -39,26 +40,10 @@ def load_painter(
 
     Raises:
         WeightsError: A file is missing or another network's.
-        ConfigError: The device was asked for and cannot be used, or half precision was and differs.
+        ConfigError: The device was asked for and cannot be used.
     """
-    device = torch_device(machine)
+    device = open_device(machine)
     unet = make_unet(architecture, weights.path(UNET))
     vae = make_vae(architecture, weights.path(VAE))
     networks = in_fitting_precision(FaceNetworks(unet, vae, architecture, device), options.precision)
     return MuseTalkPainter(networks, options)
-
-
-def torch_device(machine: Machine) -> torch.device:
-    """Return the machine's device, with its bounds set.
-
-    Raises:
-        ConfigError: A GPU was asked for and there is none.
-    """
-    torch.set_num_threads(machine.num_threads)
-    if machine.device == "cpu":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("musetalk: expected a CUDA device, found none that PyTorch can use.")
-    device = torch.device("cuda", 0)
-    torch.cuda.set_per_process_memory_fraction(machine.gpu_share, device)
-    return device

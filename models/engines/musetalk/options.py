@@ -25,10 +25,8 @@ class MuseTalkOptions(BaseModel):
     )
     paste: PasteStyle = Field("soft", description="A soft lower face, or the whole box as a rectangle.")
     match_colour: bool = Field(True, description="Bring the painted face to the frame's brightness along the seam.")
-    precision: Literal["auto", "fp32", "half"] = Field(
-        "auto",
-        description="fp32; or half: fp16 on a GPU, bf16 on a CPU, if these weights allow it, an error if not; "
-        "auto: half on a GPU if they allow it, else fp32.",
+    precision: Literal["fp32", "auto"] = Field(
+        "auto", description="auto: fp16 on a GPU, bf16 on a CPU that has it, if these weights give the same pictures."
     )
     batch_size: int = Field(
         0, ge=0, le=64, description="Faces painted at a time; 0: 1 on a CPU, 8 on a GPU. Part of what fixes the bytes."

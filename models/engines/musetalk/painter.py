@@ -12,24 +12,26 @@ from torch import Tensor
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import box_rgb
+from models.engines.compute.batches import fixed_batches
+from models.engines.compute.device_feed import DeviceFeed
+from models.engines.contract import Chunk
 from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.options import MuseTalkOptions
 from models.face_chunk import FacePatches
 
-# Batches are always this large, the last one filled up with its last face: libraries choose their algorithm by the
-# shape, and a face would else be painted a little differently depending on what else is in its chunk. One face keeps a
-# CPU busy; a GPU needs several.
+# One face keeps a CPU busy for seconds; a GPU needs several. `models.engines.compute.batches` says why batches are
+# always this large.
 _BATCH: Final = {"cpu": 1, "cuda": 8}
 
 
 class MuseTalkPainter:
-    """Crops in, finished patches out.
+    """Satisfies `models.engines.contract.Painter`.
 
     The latents of a source frame depend on nothing but its picture, and a presenter's frames come again and again: in a
     source that is played to and fro, and in the next job. They are kept by the content of the picture, on the device,
     16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left when it
-    comes again. Encoding is 45 % of the work of a frame (measured on one core: 5 s of 11 s).
+    comes again. Encoding is about half of the work of a frame.
 
     Args:
         networks: On their device, in their precision.
@@ -40,44 +42,47 @@ class MuseTalkPainter:
         self._networks = networks
         self._options = options
         self._batch = options.batch_size or _BATCH[networks.device.type]
+        self._feed = DeviceFeed(networks.device)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
-        """Return one patch for every face of `chunk`; the same chunk gives the same bytes."""
+    def paint(self, chunk: Chunk) -> FacePatches:
+        """Return one patch for every face of a `BoxChunk`; the same chunk gives the same bytes."""
+        if not isinstance(chunk, BoxChunk):
+            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
         size = self._networks.architecture.picture_size
         faces = np.empty((chunk.num_faces, size, size, 3), np.uint8)
         if chunk.num_faces:
-            latents = self._crop_latents(chunk, size)
-            crops = torch.from_numpy(chunk.crop.astype(np.int64)).to(latents.device)
-            drive = torch.from_numpy(chunk.drive)
-            for start, stop, rows in self._batches(chunk.num_faces):
-                painted = self._networks.render(latents[crops[rows.to(crops.device)]], drive[rows])
-                faces[start:stop] = painted[: stop - start].cpu().numpy()
+            self._fill(faces, chunk, self._crop_latents(chunk, size))
         return paste(chunk, faces, self._options.paste, match_colour=self._options.match_colour)
 
+    def _fill(self, faces: NDArray[np.uint8], chunk: BoxChunk, latents: Tensor) -> None:
+        """Paint all faces of a chunk, given the latents of its K crops."""
+
+        def render(crop: Tensor, drive: Tensor) -> Tensor:
+            return self._networks.render(latents[crop], drive)
+
+        done = 0
+        batches = fixed_batches((chunk.crop.astype(np.int64), chunk.drive), self._batch)
+        for part in self._feed.run(batches, render):
+            faces[done : done + len(part)] = part
+            done += len(part)
+
     def _crop_latents(self, chunk: BoxChunk, size: int) -> Tensor:
-        """(K, 8, S / 8, S / 8) latents of the chunk's crops, those that were seen before from memory."""
+        """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""
         _, first = np.unique(chunk.crop, return_index=True)
         pictures = box_rgb(chunk, size, "lanczos")[first]  # (K, S, S, 3)
         keys = [self._latents.key(picture) for picture in pictures]
-        found = {key: self._latents.get(key) for key in keys}
-        missing = [i for i, key in enumerate(keys) if found[key] is None]
-        for number, latents in zip(missing, self._encode(pictures[missing]), strict=True):
-            found[keys[number]] = latents
-            self._latents.put(keys[number], latents)
-        return torch.stack([tensor for key in keys if (tensor := found[key]) is not None])
+        found = {key: latents for key in keys if (latents := self._latents.get(key)) is not None}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        if missing:
+            for i, latents in zip(missing, self._encode(pictures[missing]), strict=True):
+                found[keys[i]] = latents
+                self._latents.put(keys[i], latents)
+        return torch.stack([found[key] for key in keys])
 
     def _encode(self, pictures: NDArray[np.uint8]) -> list[Tensor]:
         encoded: list[Tensor] = []
-        for start, stop, rows in self._batches(len(pictures)):
-            latents = self._networks.encode(torch.from_numpy(pictures)[rows])
-            encoded.extend(part.clone() for part in latents[: stop - start])
+        for (batch,), num in fixed_batches((pictures,), self._batch):
+            # Copies: a view would keep the whole batch in memory.
+            encoded.extend(latents.clone() for latents in self._networks.encode(torch.from_numpy(batch))[:num])
         return encoded
-
-    def _batches(self, num: int) -> list[tuple[int, int, Tensor]]:
-        """First and last of each batch of `num` rows, and which rows fill it."""
-        starts = range(0, num, self._batch)
-        return [
-            (start, min(start + self._batch, num), torch.arange(start, start + self._batch).clamp(max=num - 1))
-            for start in starts
-        ]

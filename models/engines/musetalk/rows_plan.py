@@ -67,7 +67,7 @@ class RowsPlan:
 
     def drive(self) -> NDArray[np.float32]:
         """Return (T, 10 L, C) float32: the states of a row lie beside each other, the rows one after the other."""
-        gathered = self.rows[self.start[:, None] + np.arange(ROWS_PER_FRAME)]  # (T, 10, L, C)
+        gathered: NDArray[np.float32] = self.rows[self.start[:, None] + np.arange(ROWS_PER_FRAME)]  # (T, 10, L, C)
         return gathered.reshape(len(self), ROWS_PER_FRAME * self.rows.shape[1], self.rows.shape[2])
 
     def with_drive(self) -> BoxPlan:

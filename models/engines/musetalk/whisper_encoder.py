@@ -68,7 +68,8 @@ class _Attention(nn.Module):
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self._num_heads, -1)).transpose(1, 2)  # (B, H, N, width / H)
+        batch, rows, width = x.shape
+        return x.view(batch, rows, self._num_heads, width // self._num_heads).transpose(1, 2)  # (B, H, N, width / H)
 
 
 class _Layer(nn.Module):

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from errors import ConfigError, WeightsError
+from models.engines.compute.checkpoints import read_checkpoint
 from models.engines.contract import TensorTable
 from models.engines.musetalk.architecture import PUBLISHED, make_unet, make_vae, vae_tensors
+from models.engines.musetalk.network_weights import fill
 from models.engines.musetalk.roles import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
-from models.engines.musetalk.tensor_file import fill, read_tensors
 from models.engines.musetalk.whisper_encoder import WhisperEncoder
 from tests.unit.models.engines.musetalk.conftest import SMALL, Files, seeded
 
@@ -69,7 +70,7 @@ def test_whisper_base_is_refused() -> None:
 
 
 def test_a_vae_with_the_names_of_2022_is_read(small_files: Files) -> None:
-    stored = read_tensors(small_files.path("vae"))
+    stored = read_checkpoint(small_files.path("vae"))
     assert any(".attentions.0.query." in name for name in stored)
     vae = make_vae(SMALL, small_files.path("vae"))
     wanted = seeded(make_vae(SMALL))
@@ -89,10 +90,10 @@ def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path) -> None:
     ):
         path = tmp_path / "weights.pth"
         torch.save(stored, path)
-        assert torch.equal(read_tensors(path)["a"], tensor)
+        assert torch.equal(read_checkpoint(path)["a"], tensor)
     legacy = tmp_path / "legacy.pth"
     torch.save({"a": tensor}, legacy, _use_new_zipfile_serialization=False)
-    assert torch.equal(read_tensors(legacy)["a"], tensor)
+    assert torch.equal(read_checkpoint(legacy)["a"], tensor)
 
 
 class _Touch:
@@ -143,8 +144,8 @@ def _truncated_safetensors(path: Path) -> None:
 def test_other_files_are_refused_and_nothing_runs(tmp_path: Path, write: Callable[[Path], object]) -> None:
     path = tmp_path / "weights.pth"
     write(path)
-    with pytest.raises(WeightsError, match=r"in weights\.pth, found"):
-        read_tensors(path)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        read_checkpoint(path)
     assert not path.with_suffix(".ran").exists()
 
 
