@@ -44,6 +44,7 @@ class FaceNetworks:
         self._unet = move(unet, device, dtype, memory_format=torch.channels_last)
         self._vae = move(vae, device, dtype, memory_format=torch.channels_last)
         self._timestep = torch.zeros(1, dtype=torch.long, device=device)
+        self._waves = torch.empty(0, 0)
 
     def in_precision(self, dtype: torch.dtype) -> FaceNetworks:
         """Return copies of the networks in another precision."""
@@ -88,11 +89,17 @@ class FaceNetworks:
         Returns:
             (B, S, S, 3) float32 RGB, 0 to 1.
         """
-        heard = (drive.to(self.device) + place_waves(*drive.shape[1:]).to(self.device)).to(self.dtype)
+        heard = self._mark_places(drive.to(self.device)).to(self.dtype)
         seen = latents.contiguous(memory_format=torch.channels_last)
         painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
         pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
         return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _mark_places(self, drive: Tensor) -> Tensor:
+        """Add the waves, which stay on the device."""
+        if self._waves.shape != drive.shape[1:]:
+            self._waves = place_waves(*drive.shape[1:]).to(self.device)
+        return drive + self._waves
 
 
 def place_waves(num: int, width: int) -> Tensor:

@@ -46,4 +46,7 @@ def load_painter(
     unet = make_unet(architecture, weights.path(UNET))
     vae = make_vae(architecture, weights.path(VAE))
     networks = in_fitting_precision(FaceNetworks(unet, vae, architecture, device), options.precision)
+    del unet, vae
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # fp32 weights that were only compared with
     return MuseTalkPainter(networks, options)

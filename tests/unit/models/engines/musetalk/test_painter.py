@@ -16,6 +16,7 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
+from models.engines.box.picture import Interpolation, box_rgb
 from models.engines.compute.precision import PICTURE, half_precision
 from models.engines.contract import Machine
 from models.engines.musetalk.architecture import make_unet, make_vae
@@ -148,6 +149,25 @@ def test_latents_are_made_once_a_picture_and_kept_within_bounds(networks: FaceNe
     forgetful = MuseTalkPainter(counting, MuseTalkOptions(max_kept_latents=0))
     assert np.array_equal(forgetful.paint(chunk_of([0, 1, 0, 1])).y, first.y)
     assert len(forgetful._latents) == 0
+
+
+def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
+    class Watching(FaceNetworks):
+        seen: torch.Tensor
+
+        def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+            self.seen = pictures
+            return super().encode(pictures)
+
+    watching = Watching(networks._unet, networks._vae, SMALL, torch.device("cpu"))
+    painter = MuseTalkPainter(watching, MuseTalkOptions())
+    kinds: tuple[Interpolation, ...] = ("lanczos", "area")
+    for size, interpolation in zip((80, 115), kinds, strict=True):
+        chunk = chunk_of([0], make_track(np.array([[20.0, 2.0, 20.0 + size, 2.0 + size]])))
+        painter.paint(chunk)
+        wanted = {kind: box_rgb(chunk, 64, kind) for kind in kinds}
+        assert not np.array_equal(wanted["lanczos"], wanted["area"])
+        assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
 
 
 def test_frames_without_a_face_pass(networks: FaceNetworks) -> None:
