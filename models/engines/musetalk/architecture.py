@@ -6,17 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import ConfigError
 from models.engines.compute.checkpoints import read_checkpoint
 from models.engines.musetalk.network_weights import fill
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ _OLD_NAMES: Final = (
 )
 
 
-def make_unet(architecture: Architecture, path: Path | None = None) -> UNet2DConditionModel:
+def make_unet(architecture: Architecture, path: Path | None = None) -> nn.Module:
     """Make the U-Net: with the weights of a file, or without any on the meta device.
 
     Raises:
@@ -89,13 +86,13 @@ def make_unet(architecture: Architecture, path: Path | None = None) -> UNet2DCon
         ConfigError: diffusers is not installed.
     """
     with torch.device("meta"):
-        unet = _diffusers().UNet2DConditionModel(**architecture.unet)
+        unet: nn.Module = _diffusers().UNet2DConditionModel(**architecture.unet)
     if path is not None:
         fill(unet, read_checkpoint(path), path)
     return unet.eval()
 
 
-def make_vae(architecture: Architecture, path: Path | None = None) -> AutoencoderKL:
+def make_vae(architecture: Architecture, path: Path | None = None) -> nn.Module:
     """Make the VAE: with the weights of a file, or without any on the meta device.
 
     Raises:
@@ -103,7 +100,7 @@ def make_vae(architecture: Architecture, path: Path | None = None) -> Autoencode
         ConfigError: diffusers is not installed.
     """
     with torch.device("meta"):
-        vae = _diffusers().AutoencoderKL(**architecture.vae)
+        vae: nn.Module = _diffusers().AutoencoderKL(**architecture.vae)
     if path is not None:
         fill(vae, vae_tensors(read_checkpoint(path)), path)
     return vae.eval()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.engines.compute.torch_device import repeatable
 from models.engines.musetalk.architecture import Architecture, make_unet, make_vae
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 _WAVE_BASE = 10000.0  # Vaswani et al., "Attention is all you need", 2017, 3.5
 
@@ -20,8 +17,8 @@ class FaceNetworks:
     """U-Net and VAE.
 
     Args:
-        unet: With its weights.
-        vae: With its weights.
+        unet: With its weights, of `make_unet`.
+        vae: With its weights, of `make_vae`.
         architecture: Their sizes.
         device: Where they are to run.
         dtype: In what.
@@ -29,8 +26,8 @@ class FaceNetworks:
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
+        unet: nn.Module,
+        vae: nn.Module,
         architecture: Architecture,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -39,10 +36,10 @@ class FaceNetworks:
         self.device = device
         self.dtype = dtype
         # nn.Module's own method: diffusers' writes a line to the log about modules that it has none of here. Any: torch
-        # does not declare memory_format.
+        # does not declare memory_format, and the VAE is called by more than its forward.
         move: Any = nn.Module.to
-        self._unet = move(unet, device, dtype, memory_format=torch.channels_last)
-        self._vae = move(vae, device, dtype, memory_format=torch.channels_last)
+        self._unet: Any = move(unet, device, dtype, memory_format=torch.channels_last)
+        self._vae: Any = move(vae, device, dtype, memory_format=torch.channels_last)
         self._timestep = torch.zeros(1, dtype=torch.long, device=device)
         self._waves = torch.empty(0, 0)
 

@@ -25,8 +25,10 @@ class MuseTalkOptions(BaseModel):
     )
     paste: PasteStyle = Field("soft", description="A soft lower face, or the whole box as a rectangle.")
     match_colour: bool = Field(True, description="Bring the painted face to the frame's brightness along the seam.")
-    precision: Literal["fp32", "auto"] = Field(
-        "auto", description="auto: fp16 on a GPU, bf16 on a CPU that has it, if these weights give the same pictures."
+    precision: Literal["auto", "half", "fp32"] = Field(
+        "auto",
+        description="half: fp16 on a GPU, bf16 on a CPU that has it, if these weights then give the same pictures; "
+        "auto: the same on a GPU, fp32 on a CPU, where the trial takes half a minute.",
     )
     batch_size: int = Field(
         0, ge=0, le=64, description="Faces painted at a time; 0: 1 on a CPU, 8 on a GPU. Part of what fixes the bytes."

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from models.engines.compute.precision import Precision, choose_precision
+from models.engines.compute.precision import choose_precision
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME
 
 _NUM_STATES: Final = 5  # hidden states of Whisper tiny
 
 
-def in_fitting_precision(networks: FaceNetworks, wanted: Precision) -> FaceNetworks:
+def in_fitting_precision(networks: FaceNetworks, wanted: Literal["auto", "half", "fp32"]) -> FaceNetworks:
     """Return the networks in the precision that was asked for, if their weights allow it.
 
     A VAE of this kind is known to overflow fp16 with some weights, and the U-Net may be anybody's training: what a file
-    holds is tried. One face, as on a CPU it takes ten seconds.
+    holds is tried.
 
     Args:
         networks: In fp32.
-        wanted: See `models.engines.compute.precision`.
+        wanted: "fp32" tries nothing; "auto" tries fp16 on a GPU and nothing on a CPU: there the trial takes half a
+            minute, and bf16, with three bits less than fp16, seldom passes (networks of the published size with random
+            weights: 1.5 levels on average). "half" tries it all the same: it takes half the time and half the memory.
     """
+    if wanted == "fp32" or (wanted == "auto" and networks.device.type == "cpu"):
+        return networks
     tried = {torch.float32: networks}
 
     def paint(dtype: torch.dtype) -> Tensor:
@@ -32,7 +36,7 @@ def in_fitting_precision(networks: FaceNetworks, wanted: Precision) -> FaceNetwo
             tried[dtype] = networks.in_precision(dtype)
         return paint_sample(tried[dtype])
 
-    return tried[choose_precision(paint, wanted, networks.device)]
+    return tried[choose_precision(paint, "auto", networks.device)]
 
 
 def paint_sample(networks: FaceNetworks) -> Tensor:

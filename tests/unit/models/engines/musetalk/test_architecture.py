@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def test_published_networks_have_the_published_sizes() -> None:
     assert sum(tensor.numel() for tensor in unet.parameters()) == 849_947_844
     assert len(vae.state_dict()) == 248
     assert sum(tensor.numel() for tensor in vae.parameters()) == 83_653_863
-    assert vae.config.scaling_factor == PUBLISHED.latent_scale
+    assert cast(Any, vae).config.scaling_factor == PUBLISHED.latent_scale
 
 
 def test_published_networks_play_their_roles_and_no_other() -> None:

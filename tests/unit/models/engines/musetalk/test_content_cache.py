@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.engines.musetalk.content_cache import ContentCache
 
@@ -14,7 +17,13 @@ def test_a_key_is_content_shape_and_type() -> None:
     assert key == ContentCache.key(np.arange(24, dtype=np.uint8)[:12])
     strided = np.stack([array, array], 1)[:, 0]
     assert key == ContentCache.key(strided)
-    others = [array[::-1], array.reshape(3, 4), array.view(np.int8), array.view(np.uint16), array[:-1]]
+    others: list[NDArray[Any]] = [
+        array[::-1],
+        array.reshape(3, 4),
+        array.view(np.int8),
+        array.view(np.uint16),
+        array[:-1],
+    ]
     assert key not in {ContentCache.key(other) for other in others}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,14 +198,16 @@ def test_half_precision_is_used_only_where_it_differs_little(networks: FaceNetwo
     difference = (paint_sample(networks) - paint_sample(half)).abs()
     assert 0 < difference.mean() < 0.05
     is_small = bool(difference.mean() <= PICTURE.mean and difference.max() <= PICTURE.largest)
-    chosen = in_fitting_precision(networks, "auto")
+    assert in_fitting_precision(networks, "auto") is networks  # a CPU
+    chosen = in_fitting_precision(networks, "half")
     is_fast = half_precision(torch.device("cpu")) is not None
     assert chosen.dtype == (torch.bfloat16 if is_small and is_fast else torch.float32)
     assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
 
 
 def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> None:
-    unet, vae = make_unet(SMALL, small_files.path("unet")), make_vae(SMALL, small_files.path("vae"))
+    unet = make_unet(SMALL, small_files.path("unet"))
+    vae: Any = make_vae(SMALL, small_files.path("vae"))
     with torch.no_grad():  # large inside, ordinary outside
         vae.quant_conv.weight.mul_(1e6)
         vae.quant_conv.bias.mul_(1e6)
@@ -215,7 +218,7 @@ def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> Non
 
 
 def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetworks) -> None:
-    painter = load_painter(small_files, MuseTalkOptions(precision="fp32"), MACHINE, SMALL)
+    painter = load_painter(small_files, MuseTalkOptions(), MACHINE, SMALL)
     chunk = chunk_of([0])
     assert np.array_equal(painter.paint(chunk).y, MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk).y)
     assert load_listener(small_files, MACHINE, SMALL_WHISPER) is not None
