@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.points68 import FACE_OVAL, ibug_points
 from models.engines.musetalk.options import MuseTalkOptions
-from models.face_track import FaceTrack
-from models.trust import patch_share
+from models.track.face_track import FaceTrack
+from models.track.trust import patch_share
 
 PICTURE_SIZE: Final = 256
 

@@ -17,7 +17,7 @@ from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
 from models.engines.musetalk.whisper_encoder import WhisperEncoder
 from models.engines.musetalk.whisper_mel import WINDOW_SAMPLES, WINDOW_SECONDS, log_mel
-from models.speech_level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech, speech_gate
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech, speech_gate
 
 # Blocks of a job are shorter than a window: the latest ones are kept, 11.5 MB each.
 _KEPT_WINDOWS: Final = 4

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from errors import ConfigError
 from models.engines.box.paste import PasteStyle
 
 
@@ -39,17 +37,3 @@ class MuseTalkOptions(BaseModel):
         le=1_000_000,
         description="Source frames whose latents stay in memory: 32 kB each, 16 in half.",
     )
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> MuseTalkOptions:
-        """Check a section of the settings.
-
-        Raises:
-            ConfigError: An option is unknown or out of bounds.
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"musetalk: {place}: {first['msg']}, found {first['input']!r}.") from error

@@ -14,11 +14,10 @@ from models.engines.box.paste import paste
 from models.engines.box.picture import Interpolation, box_rgb
 from models.engines.compute.batches import fixed_batches
 from models.engines.compute.device_feed import DeviceFeed
-from models.engines.contract import Chunk
 from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.options import MuseTalkOptions
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 
 # One face keeps a CPU busy for seconds; a GPU needs several. `models.engines.compute.batches` says why batches are
 # always this large.
@@ -50,10 +49,8 @@ class MuseTalkPainter:
         self._feed = DeviceFeed(networks.device)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
-    def paint(self, chunk: Chunk) -> FacePatches:
-        """Return one patch for every face of a `BoxChunk`; the same chunk gives the same bytes."""
-        if not isinstance(chunk, BoxChunk):
-            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
+    def paint(self, chunk: BoxChunk) -> FacePatches:
+        """Return one patch for every face of `chunk`; the same chunk gives the same bytes."""
         size = self._networks.architecture.picture_size
         faces = np.empty((chunk.num_faces, size, size, 3), np.uint8)
         if chunk.num_faces:

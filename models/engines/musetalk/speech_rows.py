@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.speech_level import ROWS_PER_SECOND
+from models.speech.level import ROWS_PER_SECOND
 
 ROWS_PER_FRAME: Final = 10
 """Rows that drive one frame: those of five frames of 25 a second (musetalk/utils/audio_processor.py)."""

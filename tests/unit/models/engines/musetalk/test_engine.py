@@ -1,11 +1,10 @@
-"""From a presenter and what is heard to a chunk."""
+"""From a presenter and what is heard to patches."""
 
 from __future__ import annotations
 
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -13,32 +12,24 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from errors import CancelledJobError, ConfigError
-from media.probe import VideoInfo
-from models.engines.contract import EngineSettings, FrameSpan
+from config import MediaLimits
+from errors import ConfigError
+from media.audio import extract_speech
+from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine
 from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.face_box import face_boxes, jaw_outline
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.rows_plan import RowsPlan
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
-from models.face_track import FaceTrack
-from tests.unit.models.engines.musetalk.conftest import Files
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
+from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
 
+MAKER: EngineMaker = MuseTalkEngine  # mypy checks here that it is an engine
 NTSC = Fraction(30000, 1001)
 SPAN = FrameSpan(NTSC, 30, 12, 100)
-
-
-@dataclass(frozen=True)
-class StillPresenter:
-    """A presenter of one frame, in a folder."""
-
-    folder: Path
-    info: VideoInfo
-    track: FaceTrack
-
-    def folder_of(self, engine: MuseTalkEngine) -> Path:
-        return self.folder
 
 
 def engine_of(**options: Any) -> MuseTalkEngine:
@@ -51,8 +42,13 @@ def talker(sample_portrait: Path) -> Still:
 
 
 @pytest.fixture
-def presenter(tmp_path: Path, talker: Still) -> Any:
-    return StillPresenter(tmp_path, talker.info, talker.track)
+def presenter(tmp_path: Path, talker: Still) -> Presenter:
+    """Of one frame, analysed."""
+    found = Presenter(tmp_path, talker.info, talker.track)
+    engine = engine_of()
+    found.folder_of(engine).mkdir(parents=True)
+    engine.analyse(found, cast(Any, None), None, lambda: False)
+    return found
 
 
 def heard(span: FrameSpan = SPAN) -> SpeechRows:
@@ -101,7 +97,7 @@ def test_the_box_has_the_bridge_of_the_nose_in_its_middle(talker: Still) -> None
 def test_margin_and_shift_are_shares_of_the_box(talker: Still) -> None:
     points = talker.track.points
     old, new, shifted = (
-        face_boxes(scaled, MuseTalkOptions.of(options))
+        face_boxes(scaled, MuseTalkOptions.model_validate(options))
         for scaled, options in ((points, {"model": "1"}), (points, {}), (points, {"model": "1", "bbox_shift": 8}))
     )
     height = old[0, 3] - old[0, 1]
@@ -127,9 +123,8 @@ def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
         assert pointPolygonTest(hull, tuple(float(value) for value in points[0, outside, :2]), False) < 0
 
 
-def test_boxes_are_written_once_and_cut(presenter: Any, talker: Still) -> None:
+def test_boxes_are_written_once_and_cut(presenter: Presenter, talker: Still) -> None:
     engine = engine_of()
-    engine.analyse(presenter, cast(Any, None), None)
     plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
     chunk = engine.cut(presenter, plan, [talker.planes] * 4)
     assert chunk.num_frames == chunk.num_faces == 4
@@ -142,12 +137,6 @@ def test_boxes_are_written_once_and_cut(presenter: Any, talker: Still) -> None:
     assert pickle.loads(pickle.dumps(chunk)).num_faces == 4
 
 
-def test_cancelled_analysis_writes_nothing(presenter: Any) -> None:
-    with pytest.raises(CancelledJobError):
-        engine_of().analyse(presenter, cast(Any, None), None, lambda: True)
-    assert not list(presenter.folder.iterdir())
-
-
 def test_options_that_move_boxes_are_part_of_the_version() -> None:
     assert engine_of().version == engine_of(batch_size=4).version
     assert len({engine_of(**options).version for options in ({}, {"model": "1"}, {"bbox_shift": 3})}) == 3
@@ -157,7 +146,7 @@ def test_options_that_move_boxes_are_part_of_the_version() -> None:
     "options", [{"bbox_shift": 99}, {"model": "2"}, {"unknown": 1}, {"precision": "int8"}, {"paste": "hard"}]
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"musetalk: {next(iter(options))}: "):
+    with pytest.raises(ConfigError, match=rf"engines\.musetalk: [\s\S]*{next(iter(options))}"):
         engine_of(**options)
 
 
@@ -166,12 +155,51 @@ def test_what_runs_without_weights_does_not_import_torch(repo_root: Path) -> Non
     assert subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=False).returncode == 0
 
 
-def test_plan_measures_what_it_shows(presenter: Any) -> None:
-    import models.quality_measures
-
-    if not hasattr(models.quality_measures, "measure_view"):
-        pytest.skip("models.quality_measures has no measure_view yet")
-    planned = engine_of().plan(presenter, heard(), SPAN, np.zeros(12, np.int32), None)
-    assert len(planned.plan) == 12
+def test_plan_measures_what_it_shows(presenter: Presenter) -> None:
+    features = heard()
+    features.gate[:5] = 0
+    planned = engine_of().plan(presenter, features, SPAN, np.zeros(12, np.int32), None)
+    assert len(planned.plan) == planned.measures.num_frames == 12
     assert planned.state is None
-    assert planned.measures.num_frames == 12
+    assert planned.measures.num_passed.sum() == 12
+    # Features of more than the span: the frames are found in them.
+    later = engine_of().plan(presenter, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
+    assert isinstance(planned.plan, RowsPlan)
+    assert isinstance(later.plan, RowsPlan)
+    assert np.array_equal(later.plan.drive(), planned.plan.drive()[5:])
+
+
+def test_from_speech_to_patches(
+    presenter: Presenter, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
+) -> None:
+    """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
+    from models.engines.musetalk.loading import load_listener, load_painter
+
+    engine, speech = engine_of(), tmp_path / "speech.npy"
+    extract_speech(sample_speech, speech, MediaLimits())
+    listener = load_listener(small_files, Machine(), SMALL_WHISPER)
+    painter = load_painter(small_files, engine.options, Machine(), SMALL)
+
+    def paint(first: int, stop: int, chunk: slice) -> FacePatches:
+        span = FrameSpan(NTSC, first, stop - first, 40)
+        features = pickle.loads(pickle.dumps(listener.listen(speech, measure_level(speech), span)))
+        plan = engine.plan(presenter, features, span, np.zeros(span.num, np.int32), None).plan
+        assert isinstance(plan, RowsPlan)
+        part = plan.slice(chunk.start - first, chunk.stop - first)
+        cut = engine.cut(presenter, part, [talker.planes] * len(part))
+        return painter.paint(pickle.loads(pickle.dumps(cut)))
+
+    whole = paint(0, 30, slice(8, 12))
+    assert len(whole) == 4
+    assert not np.array_equal(whole.y[0], whole.y[3])  # another moment of the speech
+    for first, stop, chunk in ((0, 10, slice(8, 10)), (10, 30, slice(10, 12)), (11, 12, slice(11, 12))):
+        part = paint(first, stop, chunk)
+        rows = slice(chunk.start - 8, chunk.stop - 8)
+        assert np.array_equal(part.y, whole.y[rows])
+        assert np.array_equal(part.uv, whole.uv[rows])
+    x, y = whole.origins[0]
+    size = whole.y.shape[1]
+    changed = whole.y[0] != talker.planes.y[y : y + size, x : x + size]
+    middle = float(face_boxes(talker.track.points, engine.options)[0, [1, 3]].mean()) - y
+    assert 0.1 < changed.mean() < 0.5
+    assert np.flatnonzero(changed.any(1)).min() >= middle - 2  # the lower half alone

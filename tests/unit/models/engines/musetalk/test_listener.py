@@ -13,7 +13,7 @@ from models.engines.contract import FrameSpan
 from models.engines.musetalk.listener import WINDOW_ROWS, WhisperListener
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, first_rows
 from models.engines.musetalk.whisper_encoder import WhisperEncoder
-from models.speech_level import SpeechLevel, measure_level
+from models.speech.level import SpeechLevel, measure_level
 from tests.unit.models.engines.musetalk.test_whisper import speech_like
 
 NTSC = Fraction(30000, 1001)

@@ -229,7 +229,7 @@ def test_the_gpu_paints_what_the_cpu_paints(small_files: Files, networks: FaceNe
     chunk = chunk_of([0, 1, 2, 1, 0])
     wanted = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk)
     for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
-        options = MuseTalkOptions.of({"precision": precision})
+        options = MuseTalkOptions.model_validate({"precision": precision})
         painter = load_painter(small_files, options, Machine("cuda", 1), SMALL)
         found = painter.paint(chunk)
         assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
