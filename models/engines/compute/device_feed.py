@@ -104,6 +104,8 @@ class _Lanes:
         if [(pinned.shape, pinned.dtype) for pinned in slot.pinned] != [(s.shape, s.dtype) for s in sources]:
             slot.pinned = [torch.empty(source.shape, dtype=source.dtype, pin_memory=True) for source in sources]
             slot.device = [torch.empty_like(source, device=self._device) for source in sources]
+            # Fresh memory belongs to the current stream: what is still queued there may use it until then.
+            self._up.wait_stream(torch.cuda.current_stream(self._device))
         slot.uploaded.synchronize()  # the batch before has left this pinned memory
         for pinned, source in zip(slot.pinned, sources, strict=True):
             pinned.copy_(source)
