@@ -40,8 +40,8 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
 
     As musetalk/utils/preprocessing.py: as wide as the 68 points; point 29, on the bridge of the nose, stands in the
     middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third, so it is laid
-    two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies a tenth of the way to the
-    chin lower, and the middle of the box with it). A box that begins above the frame is not cut off there, which
+    two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies lower by 3 % of the way to
+    the chin, and the middle of the box with it). A box that begins above the frame is not cut off there, which
     would move the middle: the frame's edge is repeated.
 
     Returns:
