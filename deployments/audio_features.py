@@ -15,7 +15,7 @@ from deployments.runtime.replica import Room, Threads, assigned_device, assigned
 from deployments.runtime.shelf import Shelf
 from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
-from media.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
 from models.engines.contract import OWN_SPEECH_FPS, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES, EngineRoom

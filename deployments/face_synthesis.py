@@ -18,7 +18,7 @@ from deployments.runtime.replica import (
     stage_call,
 )
 from deployments.runtime.shelf import Shelf
-from media.frame_memory import keep_freed_buffers
+from media.decoding.frame_memory import keep_freed_buffers
 from media.stop import Stop
 from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches

@@ -14,8 +14,8 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
 from jobs.messages import BlockRequest, PresenterRef, SourceVideo
-from media.decoder import Decoders, written_whole
-from media.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.playback import source_index
 from media.probe import probe_video
 from media.stop import Stop

@@ -9,7 +9,7 @@ import pytest
 # One large block freed makes glibc take frames from its heap; the last frame, kept, then holds the freed ones below it.
 _SCRIPT = """
 import numpy as np
-from media.frame_memory import return_freed_frames
+from media.decoding.frame_memory import return_freed_frames
 
 def resident_mib():
     with open("/proc/self/statm") as file:
@@ -34,7 +34,7 @@ def test_freed_frames_leave_the_process() -> None:
 _BUFFER_SCRIPT = """
 import resource
 import numpy as np
-from media.frame_memory import keep_freed_buffers
+from media.decoding.frame_memory import keep_freed_buffers
 
 def make_and_drop():
     for _ in range(300):

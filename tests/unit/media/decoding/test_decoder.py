@@ -17,7 +17,7 @@ import pytest
 
 from config import DecoderConfig, MediaLimits
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
-from media.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders, written_whole
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
 from tests.unit.media import decoder_tasks
@@ -152,7 +152,7 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
     pid_file = tmp_path / "pid"
     code = (
         "from functools import partial; from pathlib import Path; from config import DecoderConfig;"
-        "from media.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
+        "from media.decoding.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
         f"work = partial(tasks.sleep, 60, Path({str(pid_file)!r}));"
         "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60)"
     )

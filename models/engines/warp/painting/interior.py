@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.seam import MouthCoords
+from models.engines.warp.painting.seam import MouthCoords
 
 BLUR = 0.009  # sigma in eye distances
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim

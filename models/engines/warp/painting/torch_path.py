@@ -1,4 +1,4 @@
-"""The engine in PyTorch: the same algorithm as `models.engines.warp.cpu`, all faces of a chunk at once, on any device.
+"""The engine in PyTorch: the same algorithm as `cpu`, all faces of a chunk at once, on any device.
 
 A chunk is uploaded once and comes back once; nothing in between waits for the device.
 """
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.engines.patches import FacePatches
-from models.engines.warp import fields
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
-from models.engines.warp.masks import TEXTURE, border_window
-from models.engines.warp.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
-from models.engines.warp.seam import (
+from models.engines.warp.painting import fields
+from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.masks import TEXTURE, border_window
+from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
+from models.engines.warp.painting.seam import (
     MouthAxes,
     behind_lip,
     darken,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.controls import (
+from models.engines.warp.painting.controls import (
     INNER_LOWER_ROWS,
     INNER_UPPER_ROWS,
     LOWER_ROWS,
@@ -17,7 +17,7 @@ from models.engines.warp.controls import (
     NUM_LANDMARKS,
     UPPER_ROWS,
 )
-from models.engines.warp.seam import MouthAxes, mouth_axes, part_jaws
+from models.engines.warp.painting.seam import MouthAxes, mouth_axes, part_jaws
 from models.geometry.thin_plate import GRID
 
 LAYERS = (UPPER_ROWS, LOWER_ROWS)

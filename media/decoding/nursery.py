@@ -1,4 +1,4 @@
-"""The process that decoders are forked from; `media.decoder.Decoders` starts it.
+"""The process that decoders are forked from; `media.decoding.decoder.Decoders` starts it.
 
 Starting an interpreter and importing FFmpeg takes a third of a second; forking a process that has done so takes
 milliseconds. This one opens no media itself, has one thread, and does three things: it forks a decoder for each
@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from media.channel import Channel
-from media.frame_memory import return_freed_frames
+from media.decoding.channel import Channel
+from media.decoding.frame_memory import return_freed_frames
 
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that was refused memory."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from errors import LipwrightError
-from media.channel import write_whole
+from media.decoding.channel import write_whole
 from media.planes import Planes
 
 

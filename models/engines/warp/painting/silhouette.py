@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.masks import TEXTURE, texture_window
+from models.engines.warp.painting.masks import TEXTURE, texture_window
 from models.face.surface import Window, surface
 
 _STEP_DEGREES = 3.0
@@ -26,7 +26,7 @@ def masks_by_yaw(
     """Cuts the masks of one talker for T heads.
 
     Args:
-        masks: (M, M, 2) textures, see `models.engines.warp.masks.draw_masks`.
+        masks: (M, M, 2) textures, see `models.engines.warp.painting.masks.draw_masks`.
         yaw_degrees: (T,) as measured; positive to the picture's right.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Operations on the planes of one face on the CPU: boxes, reading, mixing. Used by `models.engines.warp.cpu`."""
+"""Operations on the planes of one face on the CPU: boxes, reading, mixing. Used by `cpu`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.match import LUMA_FLOOR
+from models.engines.warp.painting.match import LUMA_FLOOR
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]

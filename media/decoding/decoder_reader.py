@@ -15,11 +15,11 @@ from typing import Final, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import CancelledJobError, LipwrightError
-from media.answers import failed
-from media.channel import Channel, memory_file
-from media.decoder import Decoder, Decoders, LostDecoderError, lost
-from media.frame_batch import frame_bytes, map_frames, write_frame
-from media.nursery import bound_cpu, check_memory
+from media.decoding.answers import failed
+from media.decoding.channel import Channel, memory_file
+from media.decoding.decoder import Decoder, Decoders, LostDecoderError, lost
+from media.decoding.frame_batch import frame_bytes, map_frames, write_frame
+from media.decoding.nursery import bound_cpu, check_memory
 from media.planes import Planes
 from media.probe import VideoInfo
 from media.reader import FrameReader

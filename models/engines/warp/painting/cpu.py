@@ -1,4 +1,4 @@
-"""The engine on the CPU: the same algorithm as `models.engines.warp.torch_path`, in OpenCV and NumPy, frame by frame.
+"""The engine on the CPU: the same algorithm as `torch_path`, in OpenCV and NumPy, frame by frame.
 
 Only the boxes are touched where the masks are above zero; a frame's data stays in the CPU's cache.
 """
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from models.engines.patches import FacePatches
-from models.engines.warp import fields
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.cpu_planes import (
+from models.engines.warp.painting import fields
+from models.engines.warp.painting.cpu_planes import (
     F32,
     U8,
     Box,
@@ -26,10 +26,10 @@ from models.engines.warp.cpu_planes import (
     recolour,
     within,
 )
-from models.engines.warp.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
-from models.engines.warp.masks import border_window
-from models.engines.warp.match import blur_matrices, match_colour, sharpening
-from models.engines.warp.seam import (
+from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.masks import border_window
+from models.engines.warp.painting.match import blur_matrices, match_colour, sharpening
+from models.engines.warp.painting.seam import (
     MouthAxes,
     MouthCoords,
     behind_lip,

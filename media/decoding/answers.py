@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from errors import LipwrightError
-from media.channel import Channel
-from media.nursery import bound_cpu, check_memory
+from media.decoding.channel import Channel
+from media.decoding.nursery import bound_cpu, check_memory
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import pytest
 
 from config import DecoderConfig, PipelineConfig
 from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError
-from media.decoder import Decoders
-from media.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.decoder import Decoders
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
@@ -40,7 +40,9 @@ def decoders() -> Iterator[Decoders]:
 
 def _children() -> list[psutil.Process]:
     """The decoders of this process's nurseries."""
-    nurseries = [child for child in psutil.Process().children() if "media.nursery" in " ".join(child.cmdline())]
+    nurseries = [
+        child for child in psutil.Process().children() if "media.decoding.nursery" in " ".join(child.cmdline())
+    ]
     return [decoder for nursery in nurseries for decoder in nursery.children()]
 
 

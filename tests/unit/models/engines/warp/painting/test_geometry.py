@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.engines.warp.masks import border_window, draw_masks
-from models.engines.warp.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.engines.warp.seam import (
+from models.engines.warp.painting.masks import border_window, draw_masks
+from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour
+from models.engines.warp.painting.seam import (
     hollow,
     inside_alpha,
     lower_layer_weight,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.match import sharpening
+from models.engines.warp.painting.match import sharpening
 
 
 def test_a_frames_own_lips_are_sharpened_more_than_an_exemplar() -> None:

@@ -22,15 +22,15 @@ from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
-from media.answers import Failed, answer
-from media.channel import Channel, Message
-from media.nursery import OUT_OF_MEMORY, Ended, Task
+from media.decoding.answers import Failed, answer
+from media.decoding.channel import Channel, Message
+from media.decoding.nursery import OUT_OF_MEMORY, Ended, Task
 from media.stop import Stop
 
 T = TypeVar("T")
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
-_START: Final = "import sys; from media.nursery import main; main(int(sys.argv[1]))"
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]))"
 _END_S: Final = 5.0
 
 
