@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class MuseTalkEngine:
     """
 
     title = "MuseTalk 1.5: the lower half of the face, painted at 256 x 256 by weights that you bring; wants a GPU"
-    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+    weights: tuple[WeightsRole, ...] = ROLES
     name = "musetalk"
     hears = "whisper-tiny"
     wants_own_speech = False

@@ -15,7 +15,7 @@ import pytest
 from config import MediaLimits
 from errors import ConfigError
 from media.audio import extract_speech
-from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.face_box import face_boxes, jaw_outline
 from models.engines.musetalk.options import MuseTalkOptions
@@ -27,7 +27,7 @@ from models.speech.level import measure_level
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
 
-MAKER: EngineMaker = MuseTalkEngine  # mypy checks here that it is an engine
+CLASS: EngineClass = MuseTalkEngine  # mypy checks here that it is an engine
 NTSC = Fraction(30000, 1001)
 SPAN = FrameSpan(NTSC, 30, 12, 100)
 
