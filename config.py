@@ -26,6 +26,11 @@ class MediaLimits(_Frozen):
     max_video_seconds: float = Field(3600.0, gt=0, description="Duration of the source video.")
     max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Duration of the speech.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Bytes of one uploaded file.")
+    max_gap_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
+    )
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
     open_timeout_s: float = Field(10.0, gt=0, description="Wall clock for opening and probing one file.")
 
