@@ -68,9 +68,7 @@ def stated_rate(stated: Sequence[Fraction]) -> Fraction:
     return next((_snap(rate) for rate in stated if 1 <= rate <= MAX_FPS), FALLBACK_FPS)
 
 
-def _nominal_rate(
-    pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[Fraction]
-) -> Fraction | None:
+def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
     """The rate that a stream keeps wherever it lost no frame; None if it has none, or lost many."""
     steps = np.diff(pts)
     lost = steps > _STEADY_STEPS * float(np.median(steps))
@@ -103,9 +101,7 @@ def _frozen_seconds(durations: NDArray[np.int64], time_base: Fraction) -> float:
     return float(seconds[seconds > 0].sum())
 
 
-def _kept_rate(
-    runs: Sequence[NDArray[np.int64]], time_base: Fraction, stated: Sequence[Fraction]
-) -> Fraction | None:
+def _kept_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
     """A rate that the frames of every run keep."""
     mean = _mean_rate(runs, time_base)
     candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import ffmpeg_errors, open_container
+from media.container import ffmpeg_errors, file_status, open_container
 from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
 
 _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
@@ -83,7 +83,7 @@ def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
         MediaError: No video stream, no frame, or an encrypted stream.
         MediaLimitError: More frames or seconds than allowed.
     """
-    status = path.stat()
+    status = file_status(path)
     return _read_table(path, status.st_size, status.st_mtime_ns, limits)
 
 
@@ -120,9 +120,7 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
 def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits) -> None:
     """Refuse frames that no camera takes, and a few frames that claim to be shown for hours."""
     if rate.fps > MAX_FPS:
-        raise MediaLimitError(
-            f"{path.name}: expected at most {MAX_FPS} frames a second, found {float(rate.fps):.0f}."
-        )
+        raise MediaLimitError(f"{path.name}: expected at most {MAX_FPS} frames a second, found {float(rate.fps):.0f}.")
     most = limits.max_gap_seconds + seconds - rate.frozen_seconds
     if rate.frozen_seconds > most:
         raise MediaLimitError(
@@ -158,4 +156,3 @@ def _read_packets(
     if not pts:
         raise MediaError(f"{path.name}: expected at least one video frame, found none.")
     return np.array(pts, np.int64), np.array(keys, np.int64), last[1]
-

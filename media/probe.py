@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -243,13 +243,13 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
     return ColourTags(int(frame.colorspace) or _BT709, is_full, primaries, transfer)
 
 
-def _first_block(packets: Iterator[Packet[Any]], path: Path) -> AudioFrame:
+def _first_block(packets: Iterator[Packet[AudioStream]], path: Path) -> AudioFrame:
     error: FFmpegError | None = None
     for packet in packets:
         try:
             for block in packet.decode():
                 if block.samples:
-                    return cast(AudioFrame, block)
+                    return block
         except FFmpegError as caught:
             error = caught  # a broken packet costs its own sound only
     with ffmpeg_errors(path, "sound that can be decoded"):

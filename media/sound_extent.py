@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -79,7 +79,7 @@ def origin_seconds(container: InputContainer) -> Fraction:
 
 def counted_packets(
     container: InputContainer, stream: AudioStream, path: Path, extent: SoundExtent
-) -> Iterator[Packet[Any]]:
+) -> Iterator[Packet[AudioStream]]:
     """The packets of a track; each is added to `extent` as it passes.
 
     Raises:
