@@ -35,11 +35,14 @@ class MediaLimits(_Frozen):
     )
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
     open_timeout_s: float = Field(
-        10.0, gt=0, description="Processor time for opening and probing one file, beside what its bytes take to read."
+        10.0,
+        gt=0,
+        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
+        " work by decoder.cpu_share of it in processor time.",
     )
 
-    def probe_cpu_seconds(self, num_bytes: int) -> float:
-        """Processor time for opening and probing a file of that size."""
+    def probe_seconds(self, num_bytes: int) -> float:
+        """Bound of opening and probing a file of that size."""
         return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 

@@ -50,7 +50,7 @@ class MediaProbe:
             limits = self._config.limits
 
             def look(probe: Callable[[Path, MediaLimits], T], file: Path) -> T:
-                cpu_seconds = limits.probe_cpu_seconds(file_status(file).st_size)
+                cpu_seconds = limits.probe_seconds(file_status(file).st_size) * self._config.decoder.cpu_share
                 work = partial(probe, file, limits)
                 return self._decoders.run(work, file=file, timeout_s=timeout_s, stop=stop, cpu_seconds=cpu_seconds)
 

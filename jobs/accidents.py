@@ -28,7 +28,7 @@ async def tried_again(work: Callable[[], Awaitable[T]], max_tries: int) -> T:
         try:
             return await work()
         except Exception as error:
-            cause = _first_cause(error)
+            cause = first_cause(error)
             if is_disk_full(cause):
                 raise StorageFullError("The disk was full before the work was done.") from error
             if isinstance(cause, LipwrightError):
@@ -40,7 +40,7 @@ async def tried_again(work: Callable[[], Awaitable[T]], max_tries: int) -> T:
     raise ValueError(f"Expected at least one try, got {max_tries = }.")
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
     """Return the first real error inside the groups that parallel segments raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

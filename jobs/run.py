@@ -10,6 +10,7 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import InputError, StorageFullError
+from jobs.accidents import first_cause
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
@@ -62,9 +63,12 @@ class JobRun:
         job, files = self._job, self._services.files
         try:
             await self._make()
-        except InputError as error:
+        except Exception as error:
+            cause = first_cause(error)
+            if not isinstance(cause, InputError):
+                raise
             audio = files.audio_path(job.id)
-            raise await asyncio.to_thread(files.blamed, error, audio, job.audio.sha256) from error
+            raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
 
     async def _make(self) -> None:
         job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
