@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-with contextlib.suppress(ImportError):  # not on this system
+try:
     import landlock
+except ImportError:  # not Linux
+    landlock = None
 try:
     import pyseccomp
 except (ImportError, OSError, RuntimeError):  # the package, or the library that it speaks to
@@ -62,26 +64,34 @@ def confine(reach: Reach) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_capabilities(libc)
-    if has_landlock():
-        _confine_files(reach)
+    # A layer that this kernel does not have is left out: `lipwright doctor` says so.
+    if landlock is not None:
+        with contextlib.suppress(landlock.LandlockError, OSError):
+            _confine_files(reach)
     if pyseccomp is not None:
-        _filter_calls()
+        with contextlib.suppress(OSError):
+            _filter_calls()
 
 
-def has_landlock() -> bool:
-    """Whether this kernel can confine a process to files."""
-    if "landlock" not in globals():
-        return False
+def lacking_layers() -> str:
+    """What this process, a decoder without files, could still do for want of a layer; empty when all are in force."""
+    status = Path("/proc/self/status").read_text()
+    lacking = []
+    if "NoNewPrivs:\t1" not in status:
+        lacking.append("no new privileges")
+    if os.access("/etc/passwd", os.R_OK) and _can_open("/etc/passwd"):
+        lacking.append("Landlock (files)")
+    if "Seccomp:\t2" not in status:
+        lacking.append("seccomp (calls)")
+    return ", ".join(lacking)
+
+
+def _can_open(path: str) -> bool:
     try:
-        return bool(landlock.landlock_abi_version() > 0)
-    except (landlock.LandlockError, OSError):
+        with open(path, "rb"):
+            return True
+    except OSError:
         return False
-
-
-def missing_layers() -> list[str]:
-    """What this machine lacks, in words."""
-    missing = [] if has_landlock() else ["Landlock (Linux 5.13 or later, switched on)"]
-    return missing if pyseccomp is not None else [*missing, "libseccomp (libseccomp.so.2)"]
 
 
 class _CapabilityHeader(ctypes.Structure):
