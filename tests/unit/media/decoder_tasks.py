@@ -91,7 +91,7 @@ def environment() -> str:
     return Path("/proc/self/environ").read_text()
 
 
-def name_in_status(name: str) -> str:
+def in_status(name: str) -> str:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{name}:"))
 
