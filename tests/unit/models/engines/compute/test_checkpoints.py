@@ -56,7 +56,7 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, is_zip: bo
 
 def test_a_plain_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     trace, path = tmp_path / "trace", tmp_path / "hostile.pkl"
-    path.write_bytes(pickle.dumps(_Hostile(trace)))
+    path.write_bytes(pickle.dumps(_Hostile(trace), protocol=2))
     with pytest.raises(WeightsError, match=r"hostile\.pkl"):
         read_checkpoint(path)
     assert not trace.exists()

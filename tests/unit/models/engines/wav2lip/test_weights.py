@@ -38,6 +38,11 @@ def test_others_are_told_apart_with_expected_and_found(change: dict[str, Any], w
     assert words in found
 
 
+def test_other_kinds_of_files_are_refused_before_they_are_loaded() -> None:
+    found = GENERATOR_ROLE.mismatch(TensorTable("safetensors", expected_shapes(96)))
+    assert found == "expected a torch checkpoint or an ONNX network, found a safetensors file"
+
+
 def test_another_network_is_no_generator() -> None:
     assert "expected a Wav2Lip generator" in (_mismatch({"conv1.weight": (64, 3, 7, 7)}) or "")
     assert _mismatch({}) is not None
