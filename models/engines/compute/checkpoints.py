@@ -1,12 +1,12 @@
-"""Reads the parameters of files that somebody else made: nothing in them is ever run."""
+"""Reads files with weights that somebody else made: nothing in them is ever run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from errors import WeightsError
-from models.engines.weights.file_kind import file_kind
+from models.engines.weights.file_kind import Kind, file_kind
 from models.engines.weights.state_dict import bare_names, find_state_dict
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FileFormat = Literal["torch", "safetensors", "onnx"]
 
-_FORMATS: Final[dict[str, FileFormat]] = {
+_FORMATS: Final[dict[Kind, FileFormat]] = {
     "torch zip": "torch",
     "torch pickle": "torch",
     "safetensors": "safetensors",
@@ -28,34 +28,30 @@ def file_format(path: Path) -> FileFormat:
     Raises:
         WeightsError: It is missing, or none of the known kinds.
     """
-    try:
-        with path.open("rb") as file:
-            return _FORMATS[file_kind(file, path.stat().st_size)]
-    except OSError as error:
-        raise WeightsError(f"{path.name}: expected a file that can be read: {error.strerror}.") from error
-    except WeightsError as error:
-        raise WeightsError(f"{path.name}: {error}.") from error
+    return _FORMATS[_kind(path)]
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the parameters of a torch checkpoint into memory.
+    """Read the parameters in a torch checkpoint or a safetensors file.
 
     Wrappers and the prefix `module.` are taken off as by `models.engines.weights`. Only tensors and plain containers
-    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run.
+    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Zip archives
+    and safetensors are mapped into memory, so that large networks are not held twice on their way to a device.
 
     Returns:
-        Parameters by name, on the CPU.
+        Parameters by name, on the CPU; not to be written to.
 
     Raises:
         WeightsError: The file is missing, damaged, or holds something else than parameters.
     """
     import torch
 
+    kind = _kind(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _load_safetensors(path) if kind == "safetensors" else _load_torch(path, kind)
     except Exception as error:  # a damaged or hostile file makes the unpickler raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path.name}: expected tensors alone, torch refuses it: {reason}") from error
+        raise WeightsError(f"{path.name}: expected tensors alone, they cannot be read: {reason}") from error
     try:
         entries = bare_names(find_state_dict(loaded))
     except WeightsError as error:
@@ -64,3 +60,26 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not found:
         raise WeightsError(f"{path.name}: expected tensors by name, found none among {len(entries)} entries.")
     return found
+
+
+def _kind(path: Path) -> Kind:
+    try:
+        with path.open("rb") as file:
+            return file_kind(file, path.stat().st_size)
+    except OSError as error:
+        raise WeightsError(f"{path.name}: expected a file that can be read: {error.strerror}.") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error}.") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    loaded: dict[str, Tensor] = load_file(path)
+    return loaded
+
+
+def _load_torch(path: Path, kind: Kind) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch zip")

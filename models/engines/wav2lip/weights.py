@@ -61,8 +61,6 @@ def generator_mismatch(table: TensorTable) -> str | None:
             return None
         found = f"inputs {', '.join(map(str, table.inputs)) or 'none'}, output {output}"
         return f"expected a Wav2Lip network with {_EXPECTED_ONNX}, found {found}"
-    if table.format != "torch":
-        return f"expected a torch checkpoint or an ONNX network, found a {table.format} file"
     return parameters_mismatch(table.tensors)
 
 
