@@ -35,7 +35,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the parameters in a torch checkpoint or a safetensors file.
 
     Wrappers and the prefix `module.` are taken off as by `models.engines.weights`. Only tensors and plain containers
-    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Zip archives
+    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Archives
     and safetensors are mapped into memory, so that large networks are not held twice on their way to a device.
 
     Returns:
