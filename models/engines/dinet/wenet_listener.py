@@ -1,0 +1,80 @@
+"""Hears speech as HeyGem's generator wants it: windows of the wenet encoder's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, WeightsError
+from models.engines.contract import FrameSpan, Machine
+from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.positional_network import PositionalNetwork
+from models.engines.dinet.tensor_shapes import Shape
+from models.engines.dinet.wenet_mel import NUM_BANDS
+from models.engines.dinet.wenet_rows import WINDOW_ROWS, ExactChunks, Piece, RowPlan, SharedContext
+from models.speech_level import SpeechLevel
+
+ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
+"""Mel frames and how many there are."""
+ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
+_MAX_PIECES = 4  # of 25 s, .6 MB each
+
+
+class WenetListener:
+    """Satisfies `contract.Listener`; `listen` gives `HeardSpeech` with windows of (T, 256, 20).
+
+    Args:
+        path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
+        machine: Where it runs.
+        exact_chunks: Cut the file and stretch the rows as HeyGem does; see `models.engines.dinet.wenet_rows`.
+
+    Raises:
+        WeightsError: The file is missing or is not such a network.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
+        self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
+        self._file = path.name
+        self._plan: Callable[[int, FrameSpan], RowPlan] = ExactChunks.of if exact_chunks else SharedContext.of
+        self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> HeardSpeech:
+        """Return the windows of the frames of `span`, see `contract.Listener`.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so.
+            WeightsError: The encoder gives another number of rows than wenet's does.
+        """
+        samples, file = open_measured(speech, level)
+        plan = self._plan(level.num_samples, span)
+        first = plan.first_rows(np.arange(span.first, span.stop))  # (T,)
+        rows = (first[:, None] + np.arange(WINDOW_ROWS)).clip(max=max(0, plan.num_rows - 1))  # (T, 20)
+        parts, start = [], plan.piece_of(int(rows.min()))
+        for index in range(start, plan.piece_of(int(rows.max())) + 1):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            parts.append(
+                self._pieces.get((file, plan, index), lambda index=index: self._run(plan.piece(samples, index)))
+            )
+        heard = np.concatenate(parts)
+        offset = plan.piece(samples, start).first if start else 0
+        windows = heard[rows - offset].transpose(0, 2, 1)  # (T, 256, 20)
+        return HeardSpeech(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+
+    def _run(self, piece: Piece) -> NDArray[np.float32]:
+        """(stop - first, 256) rows of a piece."""
+        (rows, *_) = self._network(piece.mel[None], np.array([len(piece.mel)]))
+        wanted = piece.offset + piece.stop - piece.first
+        if rows.shape[1] < wanted:
+            raise WeightsError(
+                f"{self._file}: expected {wanted} rows or more of {len(piece.mel)} mel frames, found {rows.shape[1]}."
+            )
+        return rows[0, piece.offset : wanted].copy()
