@@ -16,7 +16,7 @@ class SameBlock1d(nn.Module):
     def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(num_in, num_out, kernel, stride, kernel // 2)
-        self.norm = nn.BatchNorm1d(num_out)
+        self.norm: nn.Module = nn.BatchNorm1d(num_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, num_in, T) into (B, num_out, T / stride)."""
@@ -31,12 +31,13 @@ class ResBlock1d(nn.Module):
         self.conv1 = nn.Conv1d(num, num, 3, padding=1)
         self.conv2 = nn.Conv1d(num, num, 3, padding=1)
         self.norm1 = nn.BatchNorm1d(num)
-        self.norm2 = nn.BatchNorm1d(num)
+        self.norm2: nn.Module = nn.BatchNorm1d(num)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, num, T) into the same shape."""
         inner = self.conv1(F.relu(self.norm1(x)))
-        return x + self.conv2(F.relu(self.norm2(inner)))
+        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
+        return added
 
 
 class SameBlock2d(nn.Module):
@@ -45,7 +46,7 @@ class SameBlock2d(nn.Module):
     def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1, grow: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2)
-        self.norm = nn.BatchNorm2d(num_out)
+        self.norm: nn.Module = nn.BatchNorm2d(num_out)
         self.grow = grow
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,9 +64,10 @@ class ResBlock2d(nn.Module):
         self.conv1 = nn.Conv2d(num, num, 3, padding=1)
         self.conv2 = nn.Conv2d(num, num, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(num)
-        self.norm2 = nn.BatchNorm2d(num)
+        self.norm2: nn.Module = nn.BatchNorm2d(num)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, num, H, W) into the same shape."""
         inner = self.conv1(F.relu(self.norm1(x)))
-        return x + self.conv2(F.relu(self.norm2(inner)))
+        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
+        return added

@@ -37,7 +37,9 @@ class HeyGemGenerator:
         self._network = PositionalNetwork(path, machine, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
         fixed = {shape[0] for shape in (*self._network.inputs, self._network.outputs[0]) if shape and shape[0] > 0}
         if len(fixed) > 1:
-            raise WeightsError(f"{path.name}: expected one batch size in all inputs and outputs, found {sorted(fixed)}.")
+            raise WeightsError(
+                f"{path.name}: expected one batch size in all inputs and outputs, found {sorted(fixed)}."
+            )
         self.batch_size = fixed.pop() if fixed else batch_size
 
     def __call__(

@@ -57,9 +57,7 @@ class DINet(nn.Module):
             SameBlock1d(128, 128, stride=2),
             SameBlock1d(128, 128),
         )
-        self.appearance_conv_list = nn.ModuleList(
-            nn.Sequential(*(ResBlock2d(256) for _ in range(4))) for _ in range(2)
-        )
+        self.appearance_conv_list = nn.ModuleList(nn.Sequential(*(ResBlock2d(256) for _ in range(4))) for _ in range(2))
         self.adaAT = ChannelWarp(256, 256)
         self.out_conv = nn.Sequential(
             SameBlock2d(512, 128),

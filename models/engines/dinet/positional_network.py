@@ -1,4 +1,4 @@
-"""An ONNX network that a user exported: what it is called with is told by position, names differ from export to export."""
+"""An ONNX network that a user exported: inputs are told apart by position, as names differ from export to export."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Shape = tuple[int, ...]
-"""Sizes; -1 is a free one in a file, and one that may be anything in what is expected."""
+"""Sizes; -1 is a free one in a file, and one that may be anything in what is expected. Rank 0: unknown, or anything."""
 
 
 def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]) -> str | None:
@@ -14,7 +14,7 @@ def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]
     Args:
         what: "inputs" or "outputs".
         expected: Shapes in their order; a file may have more outputs, but no more inputs.
-        found: The file's; rank 0 is an unknown shape, which matches everything.
+        found: The file's.
 
     Returns:
         None, or what was expected and found in one line.
@@ -26,11 +26,12 @@ def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]
 
 
 def _fits(expected: Shape, found: Shape) -> bool:
-    if not found:
+    if not expected or not found:
         return True
     same = len(expected) == len(found)
     return same and all(-1 in (want, have) or want == have for want, have in zip(expected, found, strict=True))
 
 
 def _text(shapes: Sequence[Shape]) -> str:
-    return " ".join("[" + ",".join("any" if size < 0 else str(size) for size in shape) + "]" for shape in shapes) or "none"
+    texts = (",".join("any" if size < 0 else str(size) for size in shape) for shape in shapes)
+    return " ".join(f"[{text or '...'}]" for text in texts) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +16,13 @@ from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames,
 from models.engines.dinet.positional_network import PositionalNetwork
 from models.engines.dinet.tensor_shapes import Shape
 from models.engines.dinet.wenet_mel import NUM_BANDS
-from models.engines.dinet.wenet_rows import WINDOW_ROWS, ExactChunks, Piece, RowPlan, SharedContext
+from models.engines.dinet.wenet_rows import WINDOW_ROWS, ExactChunks, RowPlan, SharedContext
 from models.speech_level import SpeechLevel
 
 ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
 """Mel frames and how many there are."""
 ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
+_NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each
 
 
@@ -40,7 +42,7 @@ class WenetListener:
     def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
         self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
         self._file = path.name
-        self._plan: Callable[[int, FrameSpan], RowPlan] = ExactChunks.of if exact_chunks else SharedContext.of
+        self._is_exact = exact_chunks
         self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
 
     def listen(
@@ -54,27 +56,26 @@ class WenetListener:
             WeightsError: The encoder gives another number of rows than wenet's does.
         """
         samples, file = open_measured(speech, level)
-        plan = self._plan(level.num_samples, span)
+        rows_of = ExactChunks.of if self._is_exact else SharedContext.of
+        plan: RowPlan = rows_of(level.num_samples, span)
         first = plan.first_rows(np.arange(span.first, span.stop))  # (T,)
         rows = (first[:, None] + np.arange(WINDOW_ROWS)).clip(max=max(0, plan.num_rows - 1))  # (T, 20)
-        parts, start = [], plan.piece_of(int(rows.min()))
+        start, parts = plan.piece_of(int(rows.min())), []
         for index in range(start, plan.piece_of(int(rows.max())) + 1):
             if should_stop():
                 raise CancelledJobError("The speech was not listened to until its end.")
-            parts.append(
-                self._pieces.get((file, plan, index), lambda index=index: self._run(plan.piece(samples, index)))
-            )
+            make = partial(self._run, plan, samples, index)
+            parts.append(self._pieces.get((file, plan, index), make))
         heard = np.concatenate(parts)
-        offset = plan.piece(samples, start).first if start else 0
-        windows = heard[rows - offset].transpose(0, 2, 1)  # (T, 256, 20)
+        windows = heard[rows - plan.piece_start(start)].transpose(0, 2, 1)  # (T, 256, 20)
         return HeardSpeech(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
 
-    def _run(self, piece: Piece) -> NDArray[np.float32]:
+    def _run(self, plan: RowPlan, samples: NDArray[np.int16], index: int) -> NDArray[np.float32]:
         """(stop - first, 256) rows of a piece."""
+        piece = plan.piece(samples, index)
         (rows, *_) = self._network(piece.mel[None], np.array([len(piece.mel)]))
         wanted = piece.offset + piece.stop - piece.first
-        if rows.shape[1] < wanted:
-            raise WeightsError(
-                f"{self._file}: expected {wanted} rows or more of {len(piece.mel)} mel frames, found {rows.shape[1]}."
-            )
+        if rows.shape[1] < wanted or rows.shape[2] != _NUM_FEATURES:
+            expected = f"(1, {wanted} or more, {_NUM_FEATURES})"
+            raise WeightsError(f"{self._file}: expected {expected} of {len(piece.mel)} mel frames, got {rows.shape}.")
         return rows[0, piece.offset : wanted].copy()

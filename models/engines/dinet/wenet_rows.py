@@ -56,8 +56,10 @@ class Piece:
 class RowPlan(Protocol):
     """How the rows of one job come about."""
 
-    num_rows: int
-    """Rows there are."""
+    @property
+    def num_rows(self) -> int:
+        """Rows there are."""
+        ...
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first of the 20 rows that each of (T,) frames hears."""
@@ -65,6 +67,10 @@ class RowPlan(Protocol):
 
     def piece_of(self, row: int) -> int:
         """Return the piece that makes a row."""
+        ...
+
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a piece makes."""
         ...
 
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
@@ -100,6 +106,10 @@ class SharedContext:
     def piece_of(self, row: int) -> int:
         """Return the piece that makes a row."""
         return row // _PIECE_ROWS
+
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a piece makes."""
+        return index * _PIECE_ROWS
 
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
         """Return what the encoder is run on: a piece with its surroundings."""
@@ -140,6 +150,10 @@ class ExactChunks:
         """Return the chunk that makes a row."""
         return row // _chunk_rows(_CHUNK_SAMPLES)
 
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a chunk makes."""
+        return index * _chunk_rows(_CHUNK_SAMPLES)
+
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
         """Return what the encoder is run on: 35 s, or the rest."""
         start = index * _CHUNK_SAMPLES
@@ -147,7 +161,7 @@ class ExactChunks:
         filled = size + _SHORT_SAMPLES if size < _SHORT_SAMPLES else size
         sound = np.zeros(filled, np.float32)
         sound[:size] = cut_speech(samples, start - PADDING_SAMPLES, start - PADDING_SAMPLES + size)
-        first = index * _chunk_rows(_CHUNK_SAMPLES)
+        first = self.piece_start(index)
         return Piece(first, first + _chunk_rows(size), mel_of_chunk(sound), 0)
 
 

@@ -1,0 +1,137 @@
+"""DINet as an engine: the original network, or HeyGem's, whichever generator the user brought.
+
+One crop of the frame is masked where the mouth is and made anew from the speech. HeyGem's generator is shown the same
+crop unmasked, the original's five other frames of the presenter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from errors import ConfigError
+from media.frame_source import FrameSource
+from media.planes import Planes
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.box.box_track import BoxTrack
+from models.engines.box.cut import cut_boxes
+from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Plan, Planned, WeightsRole
+from models.engines.dinet.found_points import find_points
+from models.engines.dinet.heard_speech import HeardSpeech, Kept
+from models.engines.dinet.kinds import DinetKind, HeyGemKind, OriginalKind, lay_crops
+from models.engines.dinet.options import DinetOptions
+from models.engines.dinet.reference_frames import choose_references, read_references
+from models.engines.dinet.roles import ROLES, kind_of
+
+if TYPE_CHECKING:
+    from models.presenter.presenter import Presenter
+
+_CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
+_REFERENCES = "references"  # in a chunk's `extra`
+_MAX_PRESENTERS = 4  # whose crops stay open in one process
+
+
+class DinetEngine:
+    """Satisfies `contract.Engine`.
+
+    Args:
+        settings: The user's files and the options of `DinetOptions`.
+
+    Raises:
+        ConfigError: An option cannot be used.
+        WeightsError: The generator is missing.
+    """
+
+    name = "dinet"
+    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+
+    def __init__(self, settings: EngineSettings) -> None:
+        try:
+            options = DinetOptions.model_validate(dict(settings.options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"dinet.{where}: {first['msg']}, found {first['input']!r}.") from error
+        self._weights = settings.weights
+        is_heygem = kind_of(settings.weights.path("generator")) == "heygem"
+        self._kind: DinetKind = HeyGemKind(options) if is_heygem else OriginalKind(options)
+        finders = [role for role in ("landmarks", "detector") if settings.weights.has(role)]
+        # A detector alone changes nothing, see `found_points`.
+        self._finders = finders if "landmarks" in finders else []
+        self.hears = self._kind.hears
+        self.version = "-".join(["1", self._kind.version, *self._finders])
+        self._opened: Kept[tuple[BoxTrack, NDArray[np.uint8] | None]] = Kept(_MAX_PRESENTERS)
+
+    def listener(self, machine: Machine) -> Listener:
+        """Load the network that hears, see `contract.Engine`."""
+        return self._kind.listener(self._weights, machine)
+
+    def painter(self, machine: Machine) -> Painter:
+        """Load the generator, see `contract.Engine`."""
+        return self._kind.painter(self._weights, machine)
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Write where the crops lie, and the reference frames of a generator that takes them.
+
+        Args:
+            presenter: The tracked presenter.
+            frames: Reads its frames.
+            own_speech: Not used.
+            should_stop: Asked between frames.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+            WeightsError: A file of HeyGem's is not the network expected.
+        """
+        folder, colour = presenter.folder_of(self), presenter.info.colour
+        points = find_points(presenter.track, frames, colour, *self._load_finders(), should_stop)
+        crops = lay_crops(self._kind, points, presenter.track)
+        crops.save(folder / _CROPS_FILE)
+        if self._kind.takes_references:
+            chosen = choose_references(presenter.track)
+            np.save(folder / _REFERENCES_FILE, read_references(chosen, crops, frames, colour, self._kind.layout))
+
+    def plan(
+        self, presenter: Presenter, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Plan the frames of `span`: each by itself, there is no state."""
+        from models.quality_measures import measure_view
+
+        plan = cast(Plan, self.plan_frames(features, span, source_index))
+        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+
+    def plan_frames(self, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
+        """Return the plan of T frames: what `listen` heard, and the frames that are shown."""
+        return BoxPlan(span.first, np.asarray(source_index, np.int32), features.windows)
+
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+        """Cut the crops' regions out of full frames, see `contract.Engine`."""
+        crops, references = self._open(presenter.folder_of(self))
+        extra = {} if references is None else {_REFERENCES: references}
+        return cut_boxes(crops, presenter.info.colour, plan, frames, extra)
+
+    def _open(self, folder: Path) -> tuple[BoxTrack, NDArray[np.uint8] | None]:
+        crops, references = folder / _CROPS_FILE, folder / _REFERENCES_FILE
+        written = crops.stat()
+
+        def read() -> tuple[BoxTrack, NDArray[np.uint8] | None]:
+            return BoxTrack.load(crops), np.load(references) if self._kind.takes_references else None
+
+        return self._opened.get((str(folder), written.st_ino, written.st_mtime_ns), read)
+
+    def _load_finders(self) -> tuple[Any, Any]:
+        """HeyGem's detector and landmarks where the user brought them; a presenter is analysed once, on the CPU."""
+        from models.engines.dinet.face_detector import FaceDetector
+        from models.engines.dinet.face_landmarks98 import FaceLandmarks98
+
+        machine, path = Machine(), self._weights.path
+        detector = FaceDetector(path("detector"), machine) if "detector" in self._finders else None
+        return detector, FaceLandmarks98(path("landmarks"), machine) if "landmarks" in self._finders else None
