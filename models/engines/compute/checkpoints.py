@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FileFormat = Literal["torch", "safetensors", "onnx"]
 
-_WRAPPERS: Final = ("state_dict", "model")  # keys under which training scripts store the parameters
+_WRAPPERS: Final = ("state_dict", "model", "net_g")  # keys under which training scripts store the parameters
 _PARALLEL_PREFIX: Final = "module."  # torch.nn.DataParallel
 # First bytes: zip archives of torch, pickles of torch before 1.6; ONNX begins with field 1 (ir_version) of its message.
 _ZIP, _PICKLE, _ONNX = b"PK\x03\x04", b"\x80", b"\x08"
@@ -43,7 +43,7 @@ def file_format(path: Path) -> FileFormat:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the parameters of a torch checkpoint into memory.
 
-    Wrappers (`state_dict`, `model`) and the prefix `module.` are taken off. Only tensors and plain containers are
+    Wrappers (`state_dict`, `model`, `net_g`) and the prefix `module.` are taken off. Only tensors and plain containers are
     unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run.
 
     Returns:
