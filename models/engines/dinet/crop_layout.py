@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,15 @@ class CropLayout:
         """Height and width."""
         return self.height, self.width
 
+    @property
+    def masked(self) -> tuple[EllipsisType, slice, slice]:
+        """Index of what is black in (..., height, width)."""
+        return ..., slice(self.rows[0], self.rows[1] + 1), slice(self.columns[0], self.columns[1] + 1)
+
     def mask(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (N, 3, height, width) pictures with the mouth black."""
         masked = pictures.copy()
-        masked[..., self.rows[0] : self.rows[1] + 1, self.columns[0] : self.columns[1] + 1] = 0
+        masked[self.masked] = 0
         return masked
 
     def masked_box(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -68,6 +74,16 @@ class CropLayout:
         masked = self.masked_box(boxes)
         wide = middle + (face - middle) * _OUTWARD
         return np.asarray(wide.clip(masked[:, None, :2], masked[:, None, 2:]), np.float32)
+
+
+def to_planes(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn (N, H, W, 3) uint8 pictures into (N, 3, H, W) float32 in [0, 1]."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def to_levels(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round (N, 3, H, W) float32 in [0, 1] to (N, H, W, 3) uint8."""
+    return np.ascontiguousarray(np.rint(planes * np.float32(255)).clip(0, 255).transpose(0, 2, 3, 1), np.uint8)
 
 
 def corners(boxes: NDArray[np.floating]) -> NDArray[np.float32]:

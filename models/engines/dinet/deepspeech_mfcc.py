@@ -124,4 +124,5 @@ def _cosines() -> NDArray[np.float64]:
     cosines = np.cos(np.pi * at[:, None] * (2 * at + 1) / (2 * NUM_CEPSTRA)) * np.sqrt(2 / NUM_CEPSTRA)
     cosines[0] /= np.sqrt(2)
     lifter = 1 + _LIFTER / 2 * np.sin(np.pi * at / _LIFTER)
-    return cosines * lifter[:, None]
+    lifted: NDArray[np.float64] = cosines * lifter[:, None]
+    return lifted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.engines.compute.batches import fixed_batches
 from models.engines.compute.device_feed import DeviceFeed
@@ -17,11 +17,11 @@ from models.engines.compute.precision import Precision, choose_precision
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
 from models.engines.dinet.checkpoint import load_dinet
+from models.engines.dinet.crop_layout import CropLayout
 from models.engines.dinet.folding import fold_norms
 from models.engines.dinet.network import Reference
 
-_HEIGHT, _WIDTH = 416, 320
-_CHECK_SEED: Final = 7
+_SAMPLE_SEED: Final = 7
 
 
 class DinetGenerator:
@@ -30,6 +30,7 @@ class DinetGenerator:
     Args:
         path: The checkpoint.
         machine: Where it runs.
+        layout: Size of the crop, and where the masked one is black.
         batch_size: Frames at a time; batches are filled up, so a frame's bytes do not depend on its neighbours.
         precision: "auto" computes in half precision where the user's own weights give nearly the same picture so.
 
@@ -38,68 +39,75 @@ class DinetGenerator:
         ConfigError: CUDA was asked for and cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, batch_size: int = 1, precision: Precision = "auto") -> None:
-        self._device = open_device(machine)
+    def __init__(
+        self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1, precision: Precision = "auto"
+    ) -> None:
+        self._device, self._layout = open_device(machine), layout
         network = load_dinet(path)
         fold_norms(network)
-        self._network = network.to(self._device)
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._feed, self._batch_size = DeviceFeed(self._device), batch_size
-        self._dtype = torch.float32
-        self._dtype = choose_precision(self._try, precision, self._device)
+        self.dtype = torch.float32
+        """What it computes in."""
+        self.dtype = choose_precision(self._run_sample, precision, self._device)
         self._known: tuple[bytes, Reference] | None = None
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-        return self._dtype
-
-    def __call__(
-        self, source: NDArray[np.float32], references: NDArray[np.uint8], speech: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def generate(
+        self, crops: NDArray[np.uint8], references: NDArray[np.uint8], speech: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
         """Make N crops.
 
         Args:
-            source: (N, 3, 416, 320) float32 RGB in [0, 1], the mouth black.
+            crops: (N, 416, 320, 3) uint8 RGB, as they are.
             references: (5, 416, 320, 3) uint8 RGB, the presenter's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
 
         Returns:
-            (N, 3, 416, 320) float32 RGB in [0, 1].
+            (N, 416, 320, 3) uint8 RGB.
         """
-        if not len(source):
-            return np.empty((0, 3, _HEIGHT, _WIDTH), np.float32)
-        with repeatable(), self._casting(self._dtype):
+        painted, done = np.empty_like(crops), 0
+        with repeatable(), self._casting(self.dtype):
             known = self._know(references)
-            batches = fixed_batches((source, speech), self._batch_size)
-            made: Iterator[NDArray[np.generic]] = self._feed.run(
-                batches, lambda own, said: self._network.speak(self._laid_out(own), known, said).float()
-            )
-            return np.concatenate([np.asarray(part, np.float32) for part in made])
+            batches = fixed_batches((crops, speech), self._batch_size)
+            for part in self._feed.run(batches, lambda own, said: self._paint(own, known, said)):
+                painted[done : done + len(part)] = part
+                done += len(part)
+        return painted
 
     def _know(self, references: NDArray[np.uint8]) -> Reference:
         """What the network knows of a presenter's references; the last presenter's is kept."""
         key = references.tobytes()
         if self._known is None or self._known[0] != key:
-            stacked = references.transpose(0, 3, 1, 2).reshape(1, -1, *references.shape[1:3])  # (1, 15, H, W)
-            pictures = torch.from_numpy(stacked.astype(np.float32) / 255).to(self._device)
-            self._known = key, self._network.know(self._laid_out(pictures))
+            pictures = _planes(torch.from_numpy(references).to(self._device))
+            self._known = key, self._network.know(_stacked(pictures))
         return self._known[1]
 
-    def _laid_out(self, pictures: Tensor) -> Tensor:
-        return pictures.contiguous(memory_format=torch.channels_last)
+    def _paint(self, crops: Tensor, known: Reference, speech: Tensor) -> Tensor:
+        source = _planes(crops)
+        source[self._layout.masked] = 0
+        painted: Tensor = self._network.speak(source, known, speech).float()
+        levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
+        return levels.permute(0, 2, 3, 1).contiguous()
 
     def _casting(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
-    def _try(self, dtype: torch.dtype) -> Tensor:
+    def _run_sample(self, dtype: torch.dtype) -> Tensor:
         """A made-up face that says something, in a precision."""
-        made = np.random.default_rng(_CHECK_SEED)
+        made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
-        faces = torch.nn.functional.interpolate(coarse, (_HEIGHT, _WIDTH), mode="bilinear")
+        faces = F.interpolate(coarse, self._layout.size, mode="bilinear")
         speech = torch.from_numpy(made.normal(0, 3, (1, 29, 5)).astype(np.float32)).to(self._device)
         with repeatable(), self._casting(dtype):
-            painted: Tensor = self._network(faces[:1], faces[1:].reshape(1, 15, _HEIGHT, _WIDTH), speech)
-            return painted
+            painted: Tensor = self._network(faces[:1], _stacked(faces[1:]), speech)
+        return painted
+
+
+def _planes(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) float32 in [0, 1] of (N, H, W, 3) uint8, channels last in memory."""
+    return (pictures.float() / 255).permute(0, 3, 1, 2)
+
+
+def _stacked(pictures: Tensor) -> Tensor:
+    """(1, 15, H, W) of (5, 3, H, W), channels last in memory."""
+    return pictures.reshape(1, -1, *pictures.shape[2:]).contiguous(memory_format=torch.channels_last)

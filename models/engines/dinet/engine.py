@@ -26,14 +26,13 @@ from models.engines.dinet.found_points import find_points
 from models.engines.dinet.heard_speech import HeardSpeech, Kept
 from models.engines.dinet.kinds import DinetKind, HeyGemKind, OriginalKind, lay_crops
 from models.engines.dinet.options import DinetOptions
-from models.engines.dinet.reference_frames import choose_references, read_references
+from models.engines.dinet.reference_frames import REFERENCES, choose_references, read_references
 from models.engines.dinet.roles import ROLES, kind_of
 
 if TYPE_CHECKING:
     from models.presenter.presenter import Presenter
 
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
-_REFERENCES = "references"  # in a chunk's `extra`
 _MAX_PRESENTERS = 4  # whose crops stay open in one process
 
 
@@ -115,7 +114,7 @@ class DinetEngine:
     def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the crops' regions out of full frames, see `contract.Engine`."""
         crops, references = self._open(presenter.folder_of(self))
-        extra = {} if references is None else {_REFERENCES: references}
+        extra = {} if references is None else {REFERENCES: references}
         return cut_boxes(crops, presenter.info.colour, plan, frames, extra)
 
     def _open(self, folder: Path) -> tuple[BoxTrack, NDArray[np.uint8] | None]:

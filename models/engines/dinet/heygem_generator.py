@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
+from models.engines.compute.batches import fixed_batches
+from models.engines.compute.onnx_network import OnnxNetwork
 from models.engines.contract import Machine
-from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.tensor_shapes import Shape
+from models.engines.dinet.crop_layout import CropLayout, to_levels, to_planes
+from models.engines.dinet.tensor_shapes import Shape, shapes_mismatch
 
 SIZE: Final = 256
 """Side of the crop, `model_input_size` of the published checkpoint."""
 GENERATOR_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, SIZE, SIZE), (-1, 3, SIZE, SIZE), (-1, 256, 20))
-"""Crop with the mouth black, the same crop as it is, wenet window."""
+"""Crop with the mouth black, the same crop as it is, wenet window: RGB in [0, 1]; features, rows 40 ms apart."""
 GENERATOR_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 3, SIZE, SIZE),)
 
 
@@ -26,6 +28,7 @@ class HeyGemGenerator:
     Args:
         path: The .onnx file; its batch is free or fixed.
         machine: Where it runs.
+        layout: Where the masked crop is black.
         batch_size: Frames at a time where the file leaves that open.
 
     Raises:
@@ -33,31 +36,49 @@ class HeyGemGenerator:
         ConfigError: CUDA was asked for and is not active.
     """
 
-    def __init__(self, path: Path, machine: Machine, batch_size: int = 1) -> None:
-        self._network = PositionalNetwork(path, machine, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
-        fixed = {shape[0] for shape in (*self._network.inputs, self._network.outputs[0]) if shape and shape[0] > 0}
+    def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
+        self._network = OnnxNetwork(path, machine)
+        self._layout, self._is_on_cuda = layout, machine.device == "cuda"
+        inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
+        said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
+        said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
+        if said is not None:
+            raise WeightsError(f"{path.name}: {said}")
+        fixed = {shape[0] for shape in (*inputs, *outputs) if shape and shape[0] > 0}
         if len(fixed) > 1:
-            raise WeightsError(
-                f"{path.name}: expected one batch size in all inputs and outputs, found {sorted(fixed)}."
-            )
+            raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
         self.batch_size = fixed.pop() if fixed else batch_size
 
-    def __call__(
-        self, source: NDArray[np.float32], reference: NDArray[np.float32], speech: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def generate(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Make N crops.
 
         Args:
-            source: (N, 3, 256, 256) float32 RGB in [0, 1], the mouth black.
-            reference: (N, 3, 256, 256) float32 RGB in [0, 1], the same crop unmasked.
-            speech: (N, 256, 20) float32 wenet windows: features, rows 40 ms apart.
+            crops: (N, 256, 256, 3) uint8 RGB, as they are.
+            speech: (N, 256, 20) float32 wenet windows.
 
         Returns:
-            (N, 3, 256, 256) float32 RGB in [0, 1].
+            (N, 256, 256, 3) uint8 RGB.
         """
-        parts = []
-        for start in range(0, len(source), self.batch_size):
-            rows = np.arange(start, start + self.batch_size).clip(max=len(source) - 1)  # the last one fills up
-            (painted, *_) = self._network(source[rows], reference[rows], speech[rows])
-            parts.append(painted[: len(source) - start].clip(0, 1))
-        return np.concatenate(parts) if parts else np.empty((0, 3, SIZE, SIZE), np.float32)
+        painted, done = np.empty_like(crops), 0
+        for (batch, said), num in fixed_batches((crops, speech), self.batch_size):
+            painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, said)[:num]
+            done += num
+        return painted
+
+    def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        whole = to_planes(crops)
+        tensors = (self._layout.mask(whole), whole, speech)
+        return to_levels(self._network.run(dict(zip(self._network.input_names, tensors, strict=True))))
+
+    def _on_cuda(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        import torch
+
+        with torch.inference_mode():
+            whole = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float().div_(255).contiguous()
+            masked = whole.clone()
+            masked[self._layout.masked] = 0
+            tensors = (masked, whole, torch.from_numpy(speech).cuda())
+            feeds = dict(zip(self._network.input_names, tensors, strict=True))
+            painted = self._network.run_on_cuda(feeds, tuple(whole.shape))
+            levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)

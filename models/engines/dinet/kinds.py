@@ -74,7 +74,9 @@ class HeyGemKind:
         from models.engines.dinet.heygem_generator import HeyGemGenerator
         from models.engines.dinet.painters import HeyGemPainter
 
-        generator = HeyGemGenerator(weights.path("generator"), machine, _batch_size(self._options, machine))
+        generator = HeyGemGenerator(
+            weights.path("generator"), machine, self.layout, _batch_size(self._options, machine)
+        )
         return cast(Painter, HeyGemPainter(generator, self.layout, self._options.paste))
 
 
@@ -110,7 +112,7 @@ class OriginalKind:
         from models.engines.dinet.painters import DinetPainter
 
         size = _batch_size(self._options, machine)
-        generator = DinetGenerator(weights.path("generator"), machine, size, self._options.precision)
+        generator = DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
         return cast(Painter, DinetPainter(generator, self.layout, self._options.paste))
 
 

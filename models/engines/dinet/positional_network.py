@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.contract import Machine
 from models.engines.dinet.tensor_shapes import Shape, shapes_mismatch
+from models.onnx_session import make_session
 
 _DTYPES: Final = {
     "tensor(float)": np.float32,
@@ -22,7 +23,7 @@ _DTYPES: Final = {
 
 
 class PositionalNetwork:
-    """A loaded network whose shapes are those expected.
+    """A loaded network whose shapes are those expected; lengths may be int32 or int64, the rest half or full precision.
 
     Args:
         path: The .onnx file.
@@ -36,20 +37,16 @@ class PositionalNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
-        from models.onnx_session import make_session
-
         self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
-        found_in, found_out = self._session.get_inputs(), self._session.get_outputs()
-        self.inputs = tuple(_shape(item.shape) for item in found_in)
-        self.outputs = tuple(_shape(item.shape) for item in found_out)
-        said = shapes_mismatch("inputs", inputs, self.inputs) or shapes_mismatch("outputs", outputs, self.outputs)
+        found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
+        said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])
+        said = said or shapes_mismatch("outputs", outputs, [_shape(node.shape) for node in found_outputs])
         if said is not None:
             raise WeightsError(f"{path.name}: {said}")
-        unknown = [item.type for item in found_in if item.type not in _DTYPES]
-        if unknown:
-            raise WeightsError(f"{path.name}: expected inputs of {', '.join(_DTYPES)}, found {', '.join(unknown)}.")
-        self._names = [item.name for item in found_in]
-        self._dtypes = [_DTYPES[item.type] for item in found_in]
+        types = [node.type for node in found_inputs]
+        if not set(types) <= set(_DTYPES):
+            raise WeightsError(f"{path.name}: expected inputs of {', '.join(_DTYPES)}, found {', '.join(types)}.")
+        self._inputs = [(node.name, _DTYPES[node.type]) for node in found_inputs]
 
     def __call__(self, *arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Run it.
@@ -60,11 +57,10 @@ class PositionalNetwork:
         Returns:
             Its outputs as float32.
         """
-        feed = {
-            name: np.ascontiguousarray(array, dtype)
-            for name, array, dtype in zip(self._names, arrays, self._dtypes, strict=True)
+        feeds = {
+            name: np.ascontiguousarray(array, dtype) for (name, dtype), array in zip(self._inputs, arrays, strict=True)
         }
-        return [np.asarray(output, np.float32) for output in self._session.run(None, feed)]
+        return [np.asarray(output, np.float32) for output in self._session.run(None, feeds)]
 
 
 def _shape(shape: Sequence[Any] | None) -> Shape:

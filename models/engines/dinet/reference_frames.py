@@ -20,6 +20,8 @@ from models.engines.dinet.crop_layout import CropLayout
 from models.face_track import FaceTrack
 
 NUM_REFERENCES: Final = 5
+REFERENCES: Final = "references"
+"""Name of their crops among a chunk's `extra`: (5, 416, 320, 3) uint8 RGB."""
 
 
 def choose_references(track: FaceTrack) -> NDArray[np.int64]:

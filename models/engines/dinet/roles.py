@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from errors import WeightsError
+from models.engines.compute.checkpoints import file_format
 from models.engines.contract import TensorTable, WeightsRole
 from models.engines.dinet.deepspeech_listener import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS
 from models.engines.dinet.face_detector import DETECTOR_INPUTS, NUM_DETECTOR_OUTPUTS
@@ -25,7 +26,6 @@ DINET_TENSORS: Final[Mapping[str, Shape]] = {
     "adaAT.commn_linear.0.weight": (256, 256),
     "out_conv.4.weight": (3, 128, 7, 7),
 }
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # torch.save's two formats; an ONNX file begins with a protobuf field
 
 
 def generator_mismatch(table: TensorTable) -> str | None:
@@ -69,14 +69,12 @@ def kind_of(generator: Path) -> Kind:
     """Tell the two kinds of generator by how the file begins.
 
     Raises:
-        WeightsError: The file cannot be read.
+        WeightsError: The file cannot be read, or is of another format.
     """
-    try:
-        with generator.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise WeightsError(f"Expected the generator {generator.name}, it cannot be read: {error}") from error
-    return "original" if start == _ZIP or start[:1] == _PICKLE else "heygem"
+    found = file_format(generator)
+    if found == "safetensors":
+        raise WeightsError(f"Expected a torch checkpoint or an ONNX file in {generator.name}, found {found}.")
+    return "original" if found == "torch" else "heygem"
 
 
 def _onnx_mismatch(table: TensorTable, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,9 +74,7 @@ def export_deepspeech(path: Path) -> Path:
     ]
     values = {"w1": made.normal(0, 0.1, (494, 29)), "w2": made.normal(0, 0.3, (29, 1, 41)), "zero": np.float32(0)}
     inputs: list[tuple[str, Dims]] = [("input_node", (1, "T", 494)), ("input_lengths", (1,))]
-    return _write(
-        path, nodes, values, inputs, [("logits", ("T", 1, 29))], types={"input_lengths": TensorProto.INT32}
-    )
+    return _write(path, nodes, values, inputs, [("logits", ("T", 1, 29))], types={"input_lengths": TensorProto.INT32})
 
 
 def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float, float]]) -> Path:
@@ -137,7 +136,7 @@ def _shape(item: onnx.ValueInfoProto) -> tuple[int, ...]:
 def _write(
     path: Path,
     nodes: list[onnx.NodeProto],
-    values: dict[str, NDArray[np.generic] | np.generic],
+    values: Mapping[str, Any],
     inputs: Sequence[tuple[str, Dims]],
     outputs: Sequence[tuple[str, Dims]],
     types: dict[str, int] | None = None,
@@ -151,7 +150,7 @@ def _write(
         numpy_helper.from_array(np.asarray(value, np.int64 if value.dtype.kind == "i" else np.float32), name)
         for name, value in values.items()
     ]
-    graph = helper.make_graph(nodes, "small", *infos, initialisers)
+    graph = helper.make_graph(nodes, "small", infos[0], infos[1], initialisers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
