@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from models.engines.dinet.crop_boxes import Fit
 
 Paste = Literal["face", "mask", "rectangle"]
 """What of the generated crop is shown: the lower face with a soft edge, all that was black in the masked crop with a
 soft edge, or the crop as a hard rectangle, as the published scripts do."""
+
+
+def _ascending(edges: tuple[int, int]) -> tuple[int, int]:
+    if edges[0] >= edges[1]:
+        raise ValueError("Expected the first before the last")
+    return edges
+
+
 _Edge = Annotated[int, Field(ge=0, le=255)]
+_Edges = Annotated[tuple[_Edge, _Edge], AfterValidator(_ascending)]
 
 
 class DinetOptions(BaseModel):
@@ -37,5 +46,5 @@ class DinetOptions(BaseModel):
     precision: Literal["auto", "fp32"] = "auto"
     exact_chunks: bool = False
     fit: Fit = "resize"
-    mask_rows: tuple[_Edge, _Edge] = (86, 251)
-    mask_columns: tuple[_Edge, _Edge] = (37, 217)
+    mask_rows: _Edges = (86, 251)
+    mask_columns: _Edges = (37, 217)

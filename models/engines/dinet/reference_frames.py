@@ -23,6 +23,9 @@ NUM_REFERENCES: Final = 5
 REFERENCES: Final = "references"
 """Name of their crops among a chunk's `extra`: (5, 416, 320, 3) uint8 RGB."""
 
+# Heads turned by less are alike; otherwise the less turned half is.
+_ALIKE_DEGREES: Final = 5.0
+
 
 def choose_references(track: FaceTrack) -> NDArray[np.int64]:
     """Choose frames; the same track gives the same frames.
@@ -38,8 +41,8 @@ def choose_references(track: FaceTrack) -> NDArray[np.int64]:
         candidates = np.flatnonzero(track.present)
     pose = track.pose_degrees[candidates]
     turned = np.linalg.norm(pose - np.median(pose, 0), axis=1)
-    num_alike = max(NUM_REFERENCES, len(candidates) // 2)
-    alike = np.sort(candidates[np.argsort(turned, kind="stable")[:num_alike]])
+    enough = np.sort(turned)[min(NUM_REFERENCES, len(turned)) - 1]
+    alike = candidates[turned <= max(_ALIKE_DEGREES, float(np.median(turned)), float(enough))]
     shape = track.shape[alike]
     chosen = [int(np.argmin(shape[:, 0]))]  # the most closed
     distance = np.linalg.norm(shape - shape[chosen[0]], axis=1)

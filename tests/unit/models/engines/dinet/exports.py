@@ -85,10 +85,10 @@ def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float
         scores.append(np.zeros((side * side * 2, 1), np.float32))
         edges.append(np.zeros((side * side * 2, 4), np.float32))
         points.append(np.zeros((side * side * 2, 10), np.float32))
-    for x0, y0, x1, y1, score in boxes:
+    for i, (x0, y0, x1, y1, score) in enumerate(boxes):
         stride, side = 16, 40
         column, row = int((x0 + x1) / 2 / stride), int((y0 + y1) / 2 / stride)
-        anchor = (row * side + column) * 2
+        anchor = (row * side + column) * 2 + i % 2
         x, y = column * stride, row * stride
         scores[1][anchor] = score
         edges[1][anchor] = np.array([x - x0, y - y0, x1 - x, y1 - y]) / stride
