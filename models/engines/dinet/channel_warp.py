@@ -33,7 +33,14 @@ class ChannelWarp(nn.Module):
         self.translation = nn.Sequential(nn.Linear(num_params, 2 * num_channels), nn.Tanh())
 
     def forward(self, features: Tensor, params: Tensor) -> Tensor:
-        """(B or 1, C, H, W) features and (B, P) parameters -> (B, C, H, W)."""
+        """Warp (B or 1, C, H, W) features by (B, P) parameters, in full precision: (B, C, H, W) float32.
+
+        Places in half precision would be off by more than a pixel of the picture.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return self._warp(features.float(), params.float())
+
+    def _warp(self, features: Tensor, params: Tensor) -> Tensor:
         height, width = features.shape[-2:]
         grid = self._grid(params, height, width)  # (B * C, H, W, 2)
         mixed = mix_channels(features).expand(len(params), -1, -1, -1)

@@ -17,16 +17,12 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import FrameSpan, Machine
-from models.engines.dinet.deepspeech_mfcc import NUM_INPUTS, mean_and_deviation, network_inputs, num_rows_of
+from models.engines.dinet.deepspeech_mfcc import mean_and_deviation, network_inputs, num_rows_of
 from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.io_shapes import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.tensor_shapes import Shape
 from models.speech_level import SpeechLevel
 
-DEEPSPEECH_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_INPUTS), (1,))
-"""`input_node` and `input_lengths` of the published frozen graph."""
-DEEPSPEECH_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 1, 29),)
-"""`logits`: steps, batch, letters."""
 WINDOW_ROWS: Final = 5
 """Rows of letters, 40 ms apart, that a frame hears: its own and two to either side."""
 _LETTERS = 29

@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.dinet.io_shapes import NUM_DEEPSPEECH_INPUTS
+
 NUM_CEPSTRA: Final = 26
 CONTEXT_ROWS: Final = 9
-NUM_INPUTS: Final = NUM_CEPSTRA * (2 * CONTEXT_ROWS + 1)
-"""Numbers that the network sees of one step."""
 _FRAME, _HOP, _FFT, _PREEMPHASIS, _LIFTER = 400, 160, 512, 0.97, 22
 _ROW_HOP = 2 * _HOP
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -62,8 +62,8 @@ def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
         seen = np.minimum(at, CONTEXT_ROWS) + np.minimum(num - 1 - at, CONTEXT_ROWS) + 1
         total += float(seen @ rows.sum(1))
         squares += float(seen @ np.square(rows).sum(1))
-    mean = total / (num * NUM_INPUTS)
-    return mean, float(np.sqrt(max(0.0, squares / (num * NUM_INPUTS) - mean**2)))
+    mean = total / (num * NUM_DEEPSPEECH_INPUTS)
+    return mean, float(np.sqrt(max(0.0, squares / (num * NUM_DEEPSPEECH_INPUTS) - mean**2)))
 
 
 def network_inputs(
@@ -85,7 +85,7 @@ def network_inputs(
     before, after = left - (first - CONTEXT_ROWS), stop + CONTEXT_ROWS - right
     rows = np.pad(cepstra(samples, left, right), ((before, after), (0, 0)))
     steps = np.lib.stride_tricks.sliding_window_view(rows, 2 * CONTEXT_ROWS + 1, axis=0)  # (T, 26, 19)
-    flat = steps.transpose(0, 2, 1).reshape(stop - first, NUM_INPUTS)
+    flat = steps.transpose(0, 2, 1).reshape(stop - first, NUM_DEEPSPEECH_INPUTS)
     return ((flat - mean) / max(deviation, _EPSILON)).astype(np.float32)
 
 

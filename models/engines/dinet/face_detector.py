@@ -8,24 +8,18 @@ points; an anchor stands at its place times the stride, without half a step.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.contract import Machine
+from models.engines.dinet.io_shapes import DETECTOR_INPUTS, DETECTOR_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.tensor_shapes import Shape
 
 _SIZE, _STRIDES, _NUM_ANCHORS = 640, (8, 16, 32), 2
 _MIN_SCORE, _MAX_OVERLAP = 0.5, 0.35
 _NUMS = tuple((_SIZE // stride) ** 2 * _NUM_ANCHORS for stride in _STRIDES)
-
-DETECTOR_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, -1, -1),)
-"""The padded frame; published files leave its size open or fix it at 640."""
-NUM_DETECTOR_OUTPUTS: Final = 9
-"""Scores, boxes and points of three strides."""
 
 
 class FaceDetector:
@@ -41,7 +35,7 @@ class FaceDetector:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, ((),) * NUM_DETECTOR_OUTPUTS)
+        self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Find the faces of one frame.

@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
 from models.engines.contract import Machine
+from models.engines.dinet.io_shapes import LANDMARK_INPUTS, LANDMARK_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.tensor_shapes import Shape
 
 _SIZE = 112
 _WIDER = 0.1
-LANDMARK_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, _SIZE, _SIZE),)
-LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
-"""The second is what is read; its length is checked when it runs."""
 
 # WFLW's 98 points behind the 68 of iBUG, in iBUG's order; a pair stands for the middle between two.
 _OF_98: Final = (

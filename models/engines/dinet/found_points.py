@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from models.engines.box.points68 import ibug_points
 from models.engines.dinet.box_smoothing import runs_of, smooth_rows
 from models.engines.dinet.face_detector import FaceDetector, overlap
 from models.engines.dinet.face_landmarks98 import FaceLandmarks98
-from models.face_track import FaceTrack
+
+if TYPE_CHECKING:
+    from models.face_track import FaceTrack
 
 _Found = TypeVar("_Found")
 

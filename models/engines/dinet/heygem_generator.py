@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,8 @@ from models.engines.compute.batches import fixed_batches
 from models.engines.compute.onnx_network import OnnxNetwork
 from models.engines.contract import Machine
 from models.engines.dinet.crop_layout import CropLayout, to_levels, to_planes
-from models.engines.dinet.tensor_shapes import Shape, shapes_mismatch
-
-SIZE: Final = 256
-"""Side of the crop, `model_input_size` of the published checkpoint."""
-GENERATOR_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, SIZE, SIZE), (-1, 3, SIZE, SIZE), (-1, 256, 20))
-"""Crop with the mouth black, the same crop as it is, wenet window: RGB in [0, 1]; features, rows 40 ms apart."""
-GENERATOR_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 3, SIZE, SIZE),)
+from models.engines.dinet.io_shapes import GENERATOR_INPUTS, GENERATOR_OUTPUTS
+from models.engines.dinet.tensor_shapes import shapes_mismatch
 
 
 class HeyGemGenerator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from models.engines.dinet.box_smoothing import runs_of
 from models.engines.dinet.crop_boxes import dinet_boxes, heygem_boxes
 from models.engines.dinet.crop_layout import CropLayout
 from models.engines.dinet.options import DinetOptions
-from models.face_track import FaceTrack
 from models.trust import patch_share
+
+if TYPE_CHECKING:
+    from models.face_track import FaceTrack
 
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 

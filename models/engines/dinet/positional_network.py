@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.contract import Machine
 from models.engines.dinet.tensor_shapes import Shape, shapes_mismatch
-from models.onnx_session import make_session
 
 _DTYPES: Final = {
     "tensor(float)": np.float32,
@@ -37,6 +36,8 @@ class PositionalNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
+        from models.onnx_session import make_session
+
         self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
         found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
         said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])

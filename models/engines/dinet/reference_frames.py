@@ -6,7 +6,7 @@ once: from frames with a like pose, five whose mouths lie as far apart as possib
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from media.probe import ColourTags
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.picture import region_rgb
 from models.engines.dinet.crop_layout import CropLayout
-from models.face_track import FaceTrack
+
+if TYPE_CHECKING:
+    from models.face_track import FaceTrack
 
 NUM_REFERENCES: Final = 5
 REFERENCES: Final = "references"

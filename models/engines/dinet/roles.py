@@ -9,12 +9,19 @@ from typing import Final, Literal
 from errors import WeightsError
 from models.engines.compute.checkpoints import file_format
 from models.engines.contract import TensorTable, WeightsRole
-from models.engines.dinet.deepspeech_listener import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS
-from models.engines.dinet.face_detector import DETECTOR_INPUTS, NUM_DETECTOR_OUTPUTS
-from models.engines.dinet.face_landmarks98 import LANDMARK_INPUTS, LANDMARK_OUTPUTS
-from models.engines.dinet.heygem_generator import GENERATOR_INPUTS, GENERATOR_OUTPUTS
+from models.engines.dinet.io_shapes import (
+    DEEPSPEECH_INPUTS,
+    DEEPSPEECH_OUTPUTS,
+    DETECTOR_INPUTS,
+    DETECTOR_OUTPUTS,
+    ENCODER_INPUTS,
+    ENCODER_OUTPUTS,
+    GENERATOR_INPUTS,
+    GENERATOR_OUTPUTS,
+    LANDMARK_INPUTS,
+    LANDMARK_OUTPUTS,
+)
 from models.engines.dinet.tensor_shapes import Shape, shapes_mismatch
-from models.engines.dinet.wenet_listener import ENCODER_INPUTS, ENCODER_OUTPUTS
 
 Kind = Literal["heygem", "original"]
 
@@ -54,10 +61,7 @@ def speech_mismatch(table: TensorTable) -> str | None:
 
 def detector_mismatch(table: TensorTable) -> str | None:
     """Say None of SCRFD with points, else what was expected and found."""
-    found = _onnx_mismatch(table, DETECTOR_INPUTS, ())
-    if found is not None or len(table.outputs) == NUM_DETECTOR_OUTPUTS:
-        return found
-    return f"expected {NUM_DETECTOR_OUTPUTS} outputs, found {len(table.outputs)}."
+    return _onnx_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
 
 def landmarks_mismatch(table: TensorTable) -> str | None:

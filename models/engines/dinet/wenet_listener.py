@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +12,11 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import FrameSpan, Machine
 from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.io_shapes import ENCODER_INPUTS, ENCODER_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.tensor_shapes import Shape
-from models.engines.dinet.wenet_mel import NUM_BANDS
 from models.engines.dinet.wenet_rows import WINDOW_ROWS, ExactChunks, RowPlan, SharedContext
 from models.speech_level import SpeechLevel
 
-ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
-"""Mel frames and how many there are."""
-ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
 _NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.dinet.io_shapes import NUM_BANDS
 from models.speech_level import cut_speech
 
 PADDING_SAMPLES: Final = 6400
-NUM_BANDS: Final = 80
 MEL_HOP: Final = 160
 _FFT, _WINDOW, _PREEMPHASIS, _TINY_POWER, _REFERENCE_DB = 1024, 800, 0.97, 1e-5, 20
 

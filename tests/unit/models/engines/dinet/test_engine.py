@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from models.engines.dinet.network import DINet
 from models.engines.dinet.painters import DinetPainter
 from models.engines.dinet.reference_frames import REFERENCES
 from models.face_chunk import FacePatches
+from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (
@@ -226,6 +229,29 @@ def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) ->
     patch = engine.painter(Machine()).paint(chunk).patch(0)
     assert patch is not None
     assert (patch.planes.y != chunk.y[0]).sum() > 500
+
+
+def test_the_side_without_networks_loads_no_library_of_theirs() -> None:
+    code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime', 'librosa'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.needs_cuda
+def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path) -> None:
+    made = np.random.default_rng(2)
+    on_cuda = Machine("cuda")
+    crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)
+    layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
+    expected = HeyGemGenerator(files["heygem"], Machine(), layout, 2).generate(crops, windows)
+    found = HeyGemGenerator(files["heygem"], on_cuda, layout, 2).generate(crops, windows)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    small, references = crops[:, :104, :80].copy(), crops[:, -104:, -80:].copy()
+    cpu = DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32").generate(small, references, said(5, 29, 5))
+    cuda = DinetGenerator(files["original"], on_cuda, SMALL, 2, "fp32")
+    assert np.abs(cuda.generate(small, references, said(5, 29, 5)).astype(int) - cpu).max() <= 2
+    again = [cuda.generate(small[i : i + 1], references, said(5, 29, 5)[i : i + 1]) for i in range(5)]
+    assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
 
 
 def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
