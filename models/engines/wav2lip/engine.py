@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from errors import ConfigError
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Plan, Planned, WeightsRole
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.options import read_options
 from models.engines.wav2lip.face_box import track_boxes
 from models.engines.wav2lip.listener import MelBlock, MelListener
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
 from models.engines.wav2lip.windows import mel_windows, window_starts
+from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -42,19 +40,16 @@ class Wav2LipEngine:
         ConfigError: An option cannot be used.
     """
 
+    title = "Wav2Lip: the lower half of the face, painted at 96 x 96 or 256 x 256 by weights that you bring"
     weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
     name = "wav2lip"
     version = "1"
     hears = "mel80"
+    wants_own_speech = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
-        try:
-            self._options = Wav2LipOptions.model_validate(dict(settings.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"wav2lip.{option}: {first['msg']}, found {first['input']!r}.") from error
+        self._options = read_options(Wav2LipOptions, self.name, settings.options)
 
     def listener(self, machine: Machine) -> MelListener:
         """Return what hears; it holds no network and uses no GPU."""
@@ -62,7 +57,7 @@ class Wav2LipEngine:
 
     def painter(self, machine: Machine) -> Wav2LipPainter:
         """Load the generator; see `models.engines.contract.Engine.painter`."""
-        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        # Imported here: everything else of the engine runs where there is no PyTorch.
         from models.engines.wav2lip.generator import load_generator
         from models.engines.wav2lip.painter import Wav2LipPainter
 
@@ -79,16 +74,13 @@ class Wav2LipEngine:
         self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
-        from models.quality_measures import measure_view
-
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the regions around the boxes out of full frames."""
-        if not isinstance(plan, BoxPlan):
-            raise TypeError(f"Expected a BoxPlan, got {type(plan).__name__}.")
-        return cut_boxes(_boxes(presenter.folder_of(self) / _BOXES_FILE), presenter.info.colour, plan, frames)
+        boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
+        return cut_boxes(boxes, presenter.info.colour, plan, frames)
 
 
 def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
@@ -102,13 +94,3 @@ def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.i
     """
     windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
     return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-
-
-def _boxes(path: Path) -> BoxTrack:
-    return _load_boxes(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _load_boxes(path: Path, written: int) -> BoxTrack:
-    """Read boxes once for all chunks of a job; `written` tells a presenter that was analysed anew."""
-    return BoxTrack.load(path)
