@@ -11,6 +11,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from api.v1.views import webhook_view
 from config import PipelineConfig
 from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
 from deployments.runtime.stages import ServeStages
@@ -79,7 +80,9 @@ class Director:
             if avatar.status is AvatarStatus.ANALYSING:
                 self._in_background(self._analyse(avatar.key))
         housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
-        callbacks = Callbacks(config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner))
+        callbacks = Callbacks(
+            config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner), webhook_view
+        )
         self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
 
     async def check_health(self) -> None:

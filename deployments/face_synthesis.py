@@ -20,7 +20,7 @@ from deployments.runtime.replica import (
 from deployments.runtime.shelf import Shelf
 from media.frame_memory import keep_freed_buffers
 from media.stop import Stop
-from models.engines.contract import Chunk, EngineMaker, Machine, Painter
+from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES, EngineRoom
 
@@ -29,7 +29,7 @@ from models.engines.registry import ENGINES, EngineRoom
 class FaceSynthesis:
     """Holds the painters of engines and no state: (chunk) in, the same patches out on any replica."""
 
-    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's painter; others are loaded when a job first names them."""
         keep_freed_buffers()
         self._jobs = config.jobs

@@ -19,7 +19,7 @@ from media.decoder_reader import DecoderReader, FrameSettings
 from media.playback import source_index
 from media.probe import probe_video
 from media.stop import Stop
-from models.engines.contract import EngineMaker, Planned
+from models.engines.contract import EngineClass, Planned
 from models.engines.registry import ENGINES, EngineRoom
 from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder, is_analysed, note_analysed
@@ -34,7 +34,7 @@ from telemetry import metrics
 class LandmarkGenerator:
     """Holds the networks that find and follow faces; what continues between calls is passed in."""
 
-    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the networks."""
         num_threads, device = claim_threads(), assigned_device()
         self._config = config

@@ -26,7 +26,7 @@ from media.planes import Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
-from models.engines.contract import Chunk, EngineMaker, Plan
+from models.engines.contract import Chunk, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES, EngineRoom
 from models.presenter.presenter import Presenter
@@ -57,7 +57,7 @@ class Studio:
         self,
         config: PipelineConfig,
         face_synthesis: DeploymentHandle[Any],
-        engines: Mapping[str, str | EngineMaker] = ENGINES,
+        engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         return_freed_frames()

@@ -9,9 +9,9 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import OptionError, WeightsError
-from models.engines.contract import Engine, EngineMaker, EngineSettings, EngineWeights
+from models.engines.contract import Engine, EngineClass, EngineSettings, EngineWeights
 
-ENGINES: Final[Mapping[str, str | EngineMaker]] = {
+ENGINES: Final[Mapping[str, str | EngineClass]] = {
     "warp": "models.engines.warp.engine:WarpEngine",
 }
 """The class of each engine, or where it lies: `module:Class` is imported when it is first used."""
@@ -25,7 +25,7 @@ class _NoWeights:
         return False
 
 
-def engine_class(name: str, engines: Mapping[str, str | EngineMaker] = ENGINES) -> EngineMaker:
+def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> EngineClass:
     """Return the class of an engine.
 
     Raises:
@@ -37,8 +37,8 @@ def engine_class(name: str, engines: Mapping[str, str | EngineMaker] = ENGINES) 
     if not isinstance(found, str):
         return found
     module, _, attribute = found.partition(":")
-    maker: EngineMaker = getattr(import_module(module), attribute)
-    return maker
+    found_class: EngineClass = getattr(import_module(module), attribute)
+    return found_class
 
 
 class EngineRoom:
@@ -54,7 +54,7 @@ class EngineRoom:
         self,
         config: PipelineConfig,
         num_threads: int = 1,
-        engines: Mapping[str, str | EngineMaker] = ENGINES,
+        engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         self._config, self._num_threads, self._makers = config, num_threads, engines
         self._engines: dict[str, Engine] = {}

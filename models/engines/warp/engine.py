@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class WarpOptions(BaseModel):
 class WarpEngine:
     """Implements `models.engines.contract.Engine`. Its drive are target landmarks and exemplars of the source."""
 
-    title: Final = "Real mouths of the presenter, warped; no weights"
+    title = "Real mouths of the presenter, warped; no weights"
     weights: tuple[WeightsRole, ...] = ()
     name = "warp"
     version = "7"

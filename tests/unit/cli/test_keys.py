@@ -16,7 +16,7 @@ from storage.local.webhook_secrets import webhook_secret
 
 
 def _run(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "cli.py"), *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -8,25 +8,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.block_plan import plan_block
 from models.engines.warp.drive import Drive
-from models.presenter.avatar import Avatar
+from models.engines.warp.measures import measure_block
 from models.presenter.mouth_calibration import MouthCalibration
-from models.quality.measures import BlockMeasures, measure_block
+from models.quality.measures import BlockMeasures
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 from tests.unit.models.synthetic_presenter import ABSENT, EYES, NUM_FRAMES, make_presenter, mouth_shapes
 
 
 @pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
     presenter = make_presenter(tmp_path_factory.mktemp("presenter"), 0.14)
     # Sizes as tracked, taken as they are: what goes in is what is planned.
     built = presenter.build(tmp_path_factory.mktemp("avatar"))
     return replace(built, calibration=MouthCalibration(np.ones(8, np.float32), np.zeros(8, np.float32)))
 
 
-def plan(avatar: Avatar, mouth: MouthBlock, first: int, index: np.ndarray) -> Drive:
-    drive, _ = avatar.plan(mouth, index.astype(np.int32), first, None)
+def plan(avatar: WarpAvatar, mouth: MouthBlock, first: int, index: np.ndarray) -> Drive:
+    drive, _ = plan_block(avatar, mouth, index.astype(np.int32), first, None)
     return drive
 
 
@@ -34,7 +36,7 @@ def mouth_of(shape: np.ndarray, gate: np.ndarray) -> MouthBlock:
     return MouthBlock(shape.astype(np.float32), np.zeros(len(shape), np.float32), gate.astype(np.float32))
 
 
-def test_blocks_add_up_to_the_whole(avatar: Avatar) -> None:
+def test_blocks_add_up_to_the_whole(avatar: WarpAvatar) -> None:
     shape, gate = mouth_shapes(40, 0.1), (np.arange(40) >= 10) * 1.0
     index = np.arange(40)
     whole_mouth = mouth_of(shape, gate)
@@ -59,7 +61,7 @@ def test_blocks_add_up_to_the_whole(avatar: Avatar) -> None:
     assert len(pickle.dumps(total)) < 3000
 
 
-def test_speech_and_silence_are_told_apart(avatar: Avatar) -> None:
+def test_speech_and_silence_are_told_apart(avatar: WarpAvatar) -> None:
     shape, gate = np.zeros((40, 8)), (np.arange(40) >= 20) * 1.0
     shape[:10, 0] = 0.047  # open in silence: 0.1 in true size
     shape[20::2, 0] = 0.0235
@@ -73,7 +75,7 @@ def test_speech_and_silence_are_told_apart(avatar: Avatar) -> None:
     assert measures.jitter.num == 18, "silence is not counted as smooth speech"
 
 
-def test_frames_that_pass_are_counted_by_their_reason(avatar: Avatar) -> None:
+def test_frames_that_pass_are_counted_by_their_reason(avatar: WarpAvatar) -> None:
     index = np.concatenate([np.arange(NUM_FRAMES), [ABSENT[0]]])
     mouth = mouth_of(np.zeros((len(index), 8)), np.ones(len(index)))
     measures = measure_block(avatar, mouth, plan(avatar, mouth, 0, index))
@@ -86,7 +88,7 @@ def test_frames_that_pass_are_counted_by_their_reason(avatar: Avatar) -> None:
     assert np.abs(measures.extremes[:, 1:]).max() < 10
 
 
-def test_of_frames_without_a_face_nothing_else_is_known(avatar: Avatar) -> None:
+def test_of_frames_without_a_face_nothing_else_is_known(avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
     measures = measure_block(avatar, mouth, plan(avatar, mouth, 0, np.full(4, ABSENT[0])))
     assert (measures.speech.num, measures.eye_distance.num, measures.num_drawn) == (0, 0, 0)
@@ -96,7 +98,7 @@ def test_of_frames_without_a_face_nothing_else_is_known(avatar: Avatar) -> None:
     np.testing.assert_array_equal((measures + seen).extremes, seen.extremes)
 
 
-def test_the_source_is_described(avatar: Avatar) -> None:
+def test_the_source_is_described(avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
     measures: BlockMeasures = measure_block(avatar, mouth, plan(avatar, mouth, 0, np.arange(4)))
     source = measures.source

@@ -7,7 +7,7 @@ import threading
 
 from ray.exceptions import RayActorError
 
-from jobs.status import ReplicaWatch
+from deployments.runtime.replica_watch import ReplicaWatch
 from storage.records import ReplicaStatus
 
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
