@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from errors import ConfigError
 from media.frame_source import FrameSource
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Plan, Planned, WeightsRole
-from models.engines.dinet.found_points import find_points
-from models.engines.dinet.heard_speech import HeardSpeech, Kept
+from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
+from models.engines.dinet.finding.found_points import find_points
+from models.engines.dinet.hearing.heard_speech import HeardSpeech, Kept
 from models.engines.dinet.kinds import DinetKind, HeyGemKind, OriginalKind, lay_crops
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.reference_frames import REFERENCES, choose_references, read_references
 from models.engines.dinet.roles import ROLES, kind_of
+from models.engines.options import read_options
 
 if TYPE_CHECKING:
     from models.presenter.presenter import Presenter
@@ -47,17 +46,14 @@ class DinetEngine:
         WeightsError: The generator is missing.
     """
 
+    title = "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
     name = "dinet"
-    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+    wants_own_speech = False
+    weights: tuple[WeightsRole, ...] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
-        try:
-            options = DinetOptions.model_validate(dict(settings.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"dinet.{where}: {first['msg']}, found {first['input']!r}.") from error
-        self._weights = settings.weights
+        options = read_options(DinetOptions, self.name, settings.options)
+        self._weights, self._num_threads = settings.weights, settings.num_threads
         is_heygem = kind_of(settings.weights.path("generator")) == "heygem"
         self._kind: DinetKind = HeyGemKind(options) if is_heygem else OriginalKind(options)
         finders = [role for role in ("landmarks", "detector") if settings.weights.has(role)]
@@ -102,9 +98,9 @@ class DinetEngine:
         self, presenter: Presenter, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Plan the frames of `span`: each by itself, there is no state."""
-        from models.quality_measures import measure_view
+        from models.quality.measures import measure_view
 
-        plan = cast(Plan, self.plan_frames(features, span, source_index))
+        plan = self.plan_frames(features, span, source_index)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
     def plan_frames(self, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
@@ -128,9 +124,9 @@ class DinetEngine:
 
     def _load_finders(self) -> tuple[Any, Any]:
         """HeyGem's detector and landmarks where the user brought them; a presenter is analysed once, on the CPU."""
-        from models.engines.dinet.face_detector import FaceDetector
-        from models.engines.dinet.face_landmarks98 import FaceLandmarks98
+        from models.engines.dinet.finding.face_detector import FaceDetector
+        from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98
 
-        machine, path = Machine(), self._weights.path
+        machine, path = Machine(num_threads=self._num_threads), self._weights.path
         detector = FaceDetector(path("detector"), machine) if "detector" in self._finders else None
         return detector, FaceLandmarks98(path("landmarks"), machine) if "landmarks" in self._finders else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from models.engines.dinet.box_smoothing import runs_of
 from models.engines.dinet.crop_boxes import dinet_boxes, heygem_boxes
 from models.engines.dinet.crop_layout import CropLayout
 from models.engines.dinet.options import DinetOptions
-from models.trust import patch_share
+from models.track.trust import patch_share
 
 if TYPE_CHECKING:
-    from models.face_track import FaceTrack
+    from models.track.face_track import FaceTrack
 
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
@@ -67,7 +67,7 @@ class HeyGemKind:
 
     def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
         """Load wenet's encoder."""
-        from models.engines.dinet.wenet_listener import WenetListener
+        from models.engines.dinet.hearing.wenet_listener import WenetListener
 
         return WenetListener(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
 
@@ -79,7 +79,7 @@ class HeyGemKind:
         generator = HeyGemGenerator(
             weights.path("generator"), machine, self.layout, _batch_size(self._options, machine)
         )
-        return cast(Painter, HeyGemPainter(generator, self.layout, self._options.paste))
+        return HeyGemPainter(generator, self.layout, self._options.paste)
 
 
 class OriginalKind:
@@ -104,18 +104,18 @@ class OriginalKind:
 
     def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
         """Load DeepSpeech."""
-        from models.engines.dinet.deepspeech_listener import DeepSpeechListener
+        from models.engines.dinet.hearing.deepspeech_listener import DeepSpeechListener
 
         return DeepSpeechListener(weights.path("speech"), machine)
 
     def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
         """Load the generator."""
-        from models.engines.dinet.dinet_generator import DinetGenerator
+        from models.engines.dinet.original.generator import DinetGenerator
         from models.engines.dinet.painters import DinetPainter
 
         size = _batch_size(self._options, machine)
         generator = DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
-        return cast(Painter, DinetPainter(generator, self.layout, self._options.paste))
+        return DinetPainter(generator, self.layout, self._options.paste)
 
 
 def lay_crops(kind: DinetKind, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:

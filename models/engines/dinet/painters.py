@@ -15,10 +15,10 @@ from models.engines.dinet.crop_layout import CropLayout, corners
 from models.engines.dinet.heygem_generator import HeyGemGenerator
 from models.engines.dinet.options import Paste
 from models.engines.dinet.reference_frames import REFERENCES
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 
 if TYPE_CHECKING:
-    from models.engines.dinet.dinet_generator import DinetGenerator
+    from models.engines.dinet.original.generator import DinetGenerator
 
 
 class HeyGemPainter:

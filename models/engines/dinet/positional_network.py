@@ -36,7 +36,7 @@ class PositionalNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
-        from models.onnx_session import make_session
+        from models.weights.onnx_session import make_session
 
         self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
         found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()

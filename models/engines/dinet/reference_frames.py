@@ -19,7 +19,7 @@ from models.engines.box.picture import region_rgb
 from models.engines.dinet.crop_layout import CropLayout
 
 if TYPE_CHECKING:
-    from models.face_track import FaceTrack
+    from models.track.face_track import FaceTrack
 
 NUM_REFERENCES: Final = 5
 REFERENCES: Final = "references"

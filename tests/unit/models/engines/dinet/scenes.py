@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
 from models.engines.contract import EngineSettings, FrameSpan
 from models.engines.dinet.engine import DinetEngine
-from models.face_track import FaceTrack, finish_track
-from models.head_frame import HeadPose, mean_face
-from models.lip_model import LipModel
-from models.pass_reason import PassReason
-from models.speech_level import SpeechLevel, measure_level
+from models.geometry.head_frame import HeadPose, mean_face
+from models.mouth.lip_model import LipModel
+from models.presenter.presenter import Presenter
+from models.speech.level import SpeechLevel, measure_level
+from models.track.face_track import finish_track
+from models.track.pass_reason import PassReason
 
 SIDE, NUM_FRAMES, EYES = 192, 12, 60.0
 ABSENT = (6, 7)
@@ -39,21 +39,7 @@ class Frames:
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class StandIn:
-    """As much of a presenter as engines ask for."""
-
-    folder: Path
-    track: FaceTrack
-    info: VideoInfo
-
-    def folder_of(self, engine: DinetEngine) -> Path:
-        folder = self.folder / f"{engine.name}-{engine.version}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
-def make_presenter(folder: Path) -> Any:
+def make_presenter(folder: Path) -> Presenter:
     """A presenter of 12 frames whose mouth opens and whose head moves; two frames have no face."""
     time = np.arange(NUM_FRAMES)
     shapes = (0.5 * np.sin(time) ** 2)[:, None] * np.array([1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2]) * 0.1
@@ -66,7 +52,7 @@ def make_presenter(folder: Path) -> Any:
     info = VideoInfo(
         *(SIDE, SIDE, Fraction(25), NUM_FRAMES, NUM_FRAMES / 25, 0, False, False, COLOUR, "h264", "yuv420p", False)
     )
-    return StandIn(folder, track, info)
+    return Presenter(folder, info, track)
 
 
 class Files:

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from errors import ConfigError, WeightsError
 from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
 from models.engines.box.mask import soft_mask
-from models.engines.contract import Machine
+from models.engines.contract import Engine, Machine
 from models.engines.dinet.crop_layout import CropLayout
-from models.engines.dinet.dinet_generator import DinetGenerator
 from models.engines.dinet.engine import DinetEngine
-from models.engines.dinet.heard_speech import HeardSpeech
+from models.engines.dinet.hearing.heard_speech import HeardSpeech
 from models.engines.dinet.heygem_generator import HeyGemGenerator
-from models.engines.dinet.network import DINet
+from models.engines.dinet.original.generator import DinetGenerator
+from models.engines.dinet.original.network import DINet
 from models.engines.dinet.painters import DinetPainter
 from models.engines.dinet.reference_frames import REFERENCES
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
 from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.random_weights import fill
@@ -59,13 +61,16 @@ def heygem(files: dict[str, Path], **options: Any) -> DinetEngine:
     return make_engine(options, generator=files["heygem"], speech=files["wenet"])
 
 
-def analysed(engine: DinetEngine, folder: Path) -> Any:
+def analysed(engine: DinetEngine, folder: Path) -> Presenter:
     presenter = make_presenter(folder)
+    presenter.folder_of(engine).mkdir(parents=True, exist_ok=True)
     engine.analyse(presenter, Frames(), None, lambda: False)
     return presenter
 
 
-def chunk_of(engine: DinetEngine, presenter: Any, shown: NDArray[np.int32], windows: NDArray[np.float32]) -> BoxChunk:
+def chunk_of(
+    engine: DinetEngine, presenter: Presenter, shown: NDArray[np.int32], windows: NDArray[np.float32]
+) -> BoxChunk:
     features = HeardSpeech(windows, np.ones(len(shown), np.float32))
     (span,) = spans(len(shown), [len(shown)])
     plan = engine.plan_frames(features, span, shown)
@@ -165,13 +170,17 @@ def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path
 
 def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
-    for engine, shape in (
-        (heygem(files), (25, 256, 20)),
-        (make_engine(generator=files["original"], speech=files["deepspeech"]), (25, 29, 5)),
-    ):
+    presenter, shown = make_presenter(tmp_path), np.resize(ALL, 25)
+    original = make_engine(generator=files["original"], speech=files["deepspeech"])
+    engines: list[Engine] = [heygem(files), original]
+    for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
         (span,) = spans(25, [25])
         heard = engine.listener(Machine()).listen(path, level, span)
-        plan = engine.plan_frames(heard, span, np.zeros(25, np.int32))
+        plan, state, measures = engine.plan(presenter, heard, span, shown, None)
+        assert isinstance(plan, BoxPlan)
+        assert state is None
+        assert measures.num_frames == 25
+        assert int(measures.num_passed[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
         assert plan.drive.shape == shape
         assert plan.slice(3, 5).drive.tobytes() == heard.windows[3:5].tobytes()
         assert plan.slice(3, 5).first_frame == 3
@@ -255,9 +264,9 @@ def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path)
 
 
 def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"dinet\.past: .* found 'face'"):
+    with pytest.raises(ConfigError, match=r"engines\.dinet: (?s:.*)past"):
         heygem(files, past="face")
-    with pytest.raises(ConfigError, match=r"dinet\.mask_rows\.1: .* found 300"):
+    with pytest.raises(ConfigError, match=r"mask_rows\.1(?s:.*)input_value=300"):
         heygem(files, mask_rows=(86, 300))
     with pytest.raises(ConfigError, match="mask_rows"):
         heygem(files, mask_rows=(200, 100))

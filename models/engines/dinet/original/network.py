@@ -1,6 +1,6 @@
 """The original DINet: the frame with its mouth masked, five reference frames and speech -> the frame with a mouth.
 
-Structure and names of the parameters: MRzzm/DINet, models/DINet.py; see `models.engines.dinet.blocks`.
+Structure and names of the parameters: MRzzm/DINet, models/DINet.py; see `models.engines.dinet.original.blocks`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.engines.dinet.blocks import ResBlock1d, ResBlock2d, SameBlock1d, SameBlock2d
-from models.engines.dinet.channel_warp import ChannelWarp
+from models.engines.dinet.original.blocks import ResBlock1d, ResBlock2d, SameBlock1d, SameBlock2d
+from models.engines.dinet.original.channel_warp import ChannelWarp
 
 
 class Reference(NamedTuple):

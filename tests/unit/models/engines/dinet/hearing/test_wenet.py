@@ -11,10 +11,10 @@ from scipy.signal import lfilter
 
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
-from models.engines.dinet.wenet_listener import WenetListener
-from models.engines.dinet.wenet_mel import mel_of_chunk, mel_of_file
-from models.engines.dinet.wenet_rows import ExactChunks, SharedContext, num_rows_of
-from models.speech_level import SpeechLevel, open_speech
+from models.engines.dinet.hearing.wenet_listener import WenetListener
+from models.engines.dinet.hearing.wenet_mel import mel_of_chunk, mel_of_file
+from models.engines.dinet.hearing.wenet_rows import ExactChunks, SharedContext, num_rows_of
+from models.speech.level import SpeechLevel, open_speech
 from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from errors import MediaError
 from models.engines.contract import FrameSpan
-from models.speech_level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
 
 _V = TypeVar("_V")
 

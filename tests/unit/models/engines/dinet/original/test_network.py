@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.engines.dinet.channel_warp import ChannelWarp, mix_channels
-from models.engines.dinet.folding import fold_norms
-from models.engines.dinet.network import DINet
+from models.engines.dinet.original.channel_warp import ChannelWarp, mix_channels
+from models.engines.dinet.original.folding import fold_norms
+from models.engines.dinet.original.network import DINet
 from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.random_weights import fill
 

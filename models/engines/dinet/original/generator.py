@@ -16,10 +16,10 @@ from models.engines.compute.device_feed import DeviceFeed
 from models.engines.compute.precision import Precision, choose_precision
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
-from models.engines.dinet.checkpoint import load_dinet
 from models.engines.dinet.crop_layout import CropLayout
-from models.engines.dinet.folding import fold_norms
-from models.engines.dinet.network import Reference
+from models.engines.dinet.original.checkpoint import load_dinet
+from models.engines.dinet.original.folding import fold_norms
+from models.engines.dinet.original.network import Reference
 
 _SAMPLE_SEED: Final = 7
 

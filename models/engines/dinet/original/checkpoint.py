@@ -7,7 +7,7 @@ from typing import Final
 
 from errors import WeightsError
 from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.dinet.network import DINet
+from models.engines.dinet.original.network import DINet
 from models.engines.dinet.roles import DINET_TENSORS
 
 _COUNTER: Final = "num_batches_tracked"  # of no use once trained, and missing in some files

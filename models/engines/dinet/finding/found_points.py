@@ -14,11 +14,11 @@ from media.planes import to_rgb
 from media.probe import ColourTags
 from models.engines.box.points68 import ibug_points
 from models.engines.dinet.box_smoothing import runs_of, smooth_rows
-from models.engines.dinet.face_detector import FaceDetector, overlap
-from models.engines.dinet.face_landmarks98 import FaceLandmarks98
+from models.engines.dinet.finding.face_detector import FaceDetector, overlap
+from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98
 
 if TYPE_CHECKING:
-    from models.face_track import FaceTrack
+    from models.track.face_track import FaceTrack
 
 _Found = TypeVar("_Found")
 

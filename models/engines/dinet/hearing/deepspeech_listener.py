@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import FrameSpan, Machine
-from models.engines.dinet.deepspeech_mfcc import mean_and_deviation, network_inputs, num_rows_of
-from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.hearing.deepspeech_mfcc import mean_and_deviation, network_inputs, num_rows_of
+from models.engines.dinet.hearing.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
 from models.engines.dinet.io_shapes import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.speech_level import SpeechLevel
+from models.speech.level import SpeechLevel
 
 WINDOW_ROWS: Final = 5
 """Rows of letters, 40 ms apart, that a frame hears: its own and two to either side."""

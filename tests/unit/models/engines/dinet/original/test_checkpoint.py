@@ -12,8 +12,8 @@ from torch import Tensor
 
 from errors import WeightsError
 from models.engines.contract import TensorTable
-from models.engines.dinet.checkpoint import load_dinet
-from models.engines.dinet.network import DINet
+from models.engines.dinet.original.checkpoint import load_dinet
+from models.engines.dinet.original.network import DINet
 from models.engines.dinet.roles import (
     detector_mismatch,
     generator_mismatch,

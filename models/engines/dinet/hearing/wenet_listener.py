@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import FrameSpan, Machine
-from models.engines.dinet.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.hearing.heard_speech import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.hearing.wenet_rows import WINDOW_ROWS, ExactChunks, RowPlan, SharedContext
 from models.engines.dinet.io_shapes import ENCODER_INPUTS, ENCODER_OUTPUTS
 from models.engines.dinet.positional_network import PositionalNetwork
-from models.engines.dinet.wenet_rows import WINDOW_ROWS, ExactChunks, RowPlan, SharedContext
-from models.speech_level import SpeechLevel
+from models.speech.level import SpeechLevel
 
 _NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each
@@ -27,7 +27,7 @@ class WenetListener:
     Args:
         path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
         machine: Where it runs.
-        exact_chunks: Cut the file and stretch the rows as HeyGem does; see `models.engines.dinet.wenet_rows`.
+        exact_chunks: Cut the file and stretch the rows as HeyGem does; see `models.engines.dinet.hearing.wenet_rows`.
 
     Raises:
         WeightsError: The file is missing or is not such a network.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.engines.dinet.blocks import ResBlock1d, ResBlock2d, SameBlock1d, SameBlock2d
-from models.engines.dinet.network import DINet
+from models.engines.dinet.original.blocks import ResBlock1d, ResBlock2d, SameBlock1d, SameBlock2d
+from models.engines.dinet.original.network import DINet
 
 
 def fold_norms(network: DINet) -> int:

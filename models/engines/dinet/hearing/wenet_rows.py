@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.contract import FrameSpan
-from models.engines.dinet.wenet_mel import MEL_HOP, PADDING_SAMPLES, mel_of_chunk, mel_of_file
-from models.speech_level import cut_speech
+from models.engines.dinet.hearing.wenet_mel import MEL_HOP, PADDING_SAMPLES, mel_of_chunk, mel_of_file
+from models.speech.level import cut_speech
 
 WINDOW_ROWS: Final = 20
 """Rows that a frame hears: 0.8 s."""

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import Machine
-from models.engines.dinet.deepspeech_listener import DeepSpeechListener
-from models.engines.dinet.deepspeech_mfcc import cepstra, mean_and_deviation, network_inputs, num_rows_of
-from models.speech_level import open_speech
+from models.engines.dinet.hearing.deepspeech_listener import DeepSpeechListener
+from models.engines.dinet.hearing.deepspeech_mfcc import cepstra, mean_and_deviation, network_inputs, num_rows_of
+from models.speech.level import open_speech
 from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 

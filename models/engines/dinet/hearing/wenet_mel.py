@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.dinet.io_shapes import NUM_BANDS
-from models.speech_level import cut_speech
+from models.speech.level import cut_speech
 
 PADDING_SAMPLES: Final = 6400
 MEL_HOP: Final = 160
