@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_array
 from media.frame_source import FrameSource
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
@@ -21,7 +22,7 @@ from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
 from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
 from models.engines.dinet.finding.found_points import find_points
-from models.engines.dinet.hearing.heard_speech import HeardSpeech, Kept
+from models.engines.dinet.hearing.heard_speech import HeardSpeech
 from models.engines.dinet.kinds import DinetKind, HeyGemKind, OriginalKind, lay_crops
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.reference_frames import REFERENCES, choose_references, read_references
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from models.presenter.presenter import Presenter
 
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
-_MAX_PRESENTERS = 4  # whose crops stay open in one process
 
 
 class DinetEngine:
@@ -61,7 +61,6 @@ class DinetEngine:
         self._finders = finders if "landmarks" in finders else []
         self.hears = self._kind.hears
         self.version = "-".join(["1", self._kind.version, *self._finders])
-        self._opened: Kept[tuple[BoxTrack, NDArray[np.uint8] | None]] = Kept(_MAX_PRESENTERS)
 
     def listener(self, machine: Machine) -> Listener:
         """Load the network that hears, see `contract.Engine`."""
@@ -109,18 +108,13 @@ class DinetEngine:
 
     def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the crops' regions out of full frames, see `contract.Engine`."""
-        crops, references = self._open(presenter.folder_of(self))
+        crops, references = presenter.remember(self, lambda: self._open(presenter.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
         return cut_boxes(crops, presenter.info.colour, plan, frames, extra)
 
     def _open(self, folder: Path) -> tuple[BoxTrack, NDArray[np.uint8] | None]:
-        crops, references = folder / _CROPS_FILE, folder / _REFERENCES_FILE
-        written = crops.stat()
-
-        def read() -> tuple[BoxTrack, NDArray[np.uint8] | None]:
-            return BoxTrack.load(crops), np.load(references) if self._kind.takes_references else None
-
-        return self._opened.get((str(folder), written.st_ino, written.st_mtime_ns), read)
+        crops = BoxTrack.load(folder / _CROPS_FILE)
+        return crops, load_array(folder / _REFERENCES_FILE) if self._kind.takes_references else None
 
     def _load_finders(self) -> tuple[Any, Any]:
         """HeyGem's detector and landmarks where the user brought them; a presenter is analysed once, on the CPU."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -34,7 +35,8 @@ class HeardSpeech:
 class Kept(Generic[_V]):
     """The last few results of something slow that gives the same whenever it is asked.
 
-    Blocks of one job ask for overlapping pieces of one file; this is what saves computing them again.
+    Blocks of one job ask for the same pieces of one file; this saves computing them again. Any number of threads may
+    ask; two that ask for the same at once both make it.
 
     Args:
         max_kept: Results that are kept.
@@ -43,15 +45,20 @@ class Kept(Generic[_V]):
     def __init__(self, max_kept: int) -> None:
         self._max_kept = max_kept
         self._values: OrderedDict[Hashable, _V] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], _V]) -> _V:
         """Return the value of `key`, made where it is not there."""
-        if key not in self._values:
-            self._values[key] = make()
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        with self._lock:
+            self._values[key] = value
             while len(self._values) > self._max_kept:
                 self._values.popitem(last=False)
-        self._values.move_to_end(key)
-        return self._values[key]
+        return value
 
 
 def open_measured(speech: Path, level: SpeechLevel) -> tuple[NDArray[np.int16], Hashable]:
