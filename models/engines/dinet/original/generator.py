@@ -21,6 +21,8 @@ from models.engines.dinet.original.checkpoint import load_dinet
 from models.engines.dinet.original.folding import fold_norms
 from models.engines.dinet.original.network import Reference
 
+# What half precision costs is measured on a quarter of the published crop: the same layers, and seconds less to load.
+_SAMPLE_SIZE: Final = (208, 160)
 _SAMPLE_SEED: Final = 7
 
 
@@ -96,7 +98,7 @@ class DinetGenerator:
         """A made-up face that says something, in a precision."""
         made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
-        faces = F.interpolate(coarse, self._layout.size, mode="bilinear")
+        faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")
         speech = torch.from_numpy(made.normal(0, 3, (1, 29, 5)).astype(np.float32)).to(self._device)
         with repeatable(), self._casting(dtype):
             painted: Tensor = self._network(faces[:1], _stacked(faces[1:]), speech)

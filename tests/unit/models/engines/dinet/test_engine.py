@@ -231,6 +231,18 @@ def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
     assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
 
 
+def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path]) -> None:
+    made = np.random.default_rng(2)
+    crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
+    generator = DinetGenerator(files["original"], Machine(), SMALL, 1, "auto")
+    assert generator.dtype == torch.float32  # of random weights the result differs by far too much
+    full = generator.generate(crops, references, said(1, 29, 5)).astype(int)
+    half = DinetGenerator(files["original"], Machine(), SMALL, 1, "fp32")
+    half.dtype = torch.bfloat16
+    difference = np.abs(half.generate(crops, references, said(1, 29, 5)) - full)
+    assert 0 < difference.mean() < 25
+
+
 @pytest.mark.slow
 def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
