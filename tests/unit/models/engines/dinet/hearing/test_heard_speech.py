@@ -6,10 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from models.engines.contract import FrameSpan
+from models.engines.contract import FrameSpan, Listener, Machine
+from models.engines.dinet.hearing.deepspeech_listener import DeepSpeechListener
 from models.engines.dinet.hearing.heard_speech import Kept, gate_of_frames, open_measured
+from models.engines.dinet.hearing.wenet_listener import WenetListener
 from models.speech.level import measure_level, open_speech
+from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech
 
 
@@ -54,3 +58,19 @@ def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
         assert gate[(seconds < 0.4) | (seconds > 2.0)].max() == 0
         part = gate_of_frames(sound, level, FrameSpan(fps, 20, 15, total))
         np.testing.assert_array_equal(part, gate[20:35])
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 640, 3199, 16_001])
+def test_speech_may_be_as_short_as_one_sample(tmp_path: Path, num_samples: int) -> None:
+    path, level = make_speech(tmp_path, num_samples)
+    wenet, deepspeech = export_wenet(tmp_path / "wenet.onnx"), export_deepspeech(tmp_path / "deepspeech.onnx")
+    listeners: list[Listener] = [
+        WenetListener(wenet, Machine()),
+        WenetListener(wenet, Machine(), exact_chunks=True),
+        DeepSpeechListener(deepspeech, Machine()),
+    ]
+    for total in (1, 30):
+        for listener in listeners:
+            windows = listener.listen(path, level, FrameSpan(Fraction(30), 0, total, total)).windows
+            assert len(windows) == total
+            assert np.isfinite(windows).all()
