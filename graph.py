@@ -40,5 +40,5 @@ def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Ap
     landmark_generator = LandmarkGenerator.bind(config, engines)
     face_synthesis = FaceSynthesis.bind(config, engines)
     studio = Studio.bind(config, face_synthesis, engines)
-    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, tuple(engines))
+    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, engines)
     return Ingress.bind(config, director)

@@ -18,11 +18,12 @@ from deployments.runtime.replica import (
     stage_call,
 )
 from deployments.runtime.shelf import Shelf
-from media.frame_memory import keep_freed_buffers
+from media.decoding.frame_memory import keep_freed_buffers
 from media.stop import Stop
 from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 
 
 @serve.deployment

@@ -14,13 +14,14 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
 from jobs.messages import BlockRequest, PresenterRef, SourceVideo
-from media.decoder import Decoders, written_whole
-from media.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.playback import source_index
 from media.probe import probe_video
 from media.stop import Stop
 from models.engines.contract import EngineClass, Planned
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder, is_analysed, note_analysed
 from models.presenter.presenter import Presenter

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from ray.serve import metrics as serve_metrics
 
-from media.decoder import DecoderDeath
+from media.decoding.decoder import DecoderDeath
 
 # Upper ends of buckets, seconds: a call of a few frames, a segment, a long join, a job that waits for its turn.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,9 +222,9 @@ class Engine(Protocol):
     is small, runs on the CPU, and is loaded at its first use.
     """
 
-    title: str
+    title: ClassVar[str]
     """What it is, for people, in one line."""
-    weights: tuple[WeightsRole, ...]
+    weights: ClassVar[tuple[WeightsRole, ...]]
     """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
     name: str
     """What a job calls it."""

@@ -24,7 +24,7 @@ DEPLOYMENTS = {
     "Studio",
     "FaceSynthesis",
 }
-MAX_FILES = 25  # of one folder
+MAX_FILES = 20  # of one folder
 MAX_IMPORT_SECONDS = 20.0  # of process CPU; a cold numba cache alone costs more
 
 

@@ -14,6 +14,7 @@ from jobs.admission import AdmissionDesk
 from jobs.intake import Intake
 from jobs.messages import Probed
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.engines.room import EngineRoom
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
 from storage.sqlite.job_table import JobTable
@@ -60,7 +61,7 @@ class Bench:
         self.table = DyingTable(self.files.table_path)
         stages = WillingStages()
         desk = AdmissionDesk(CONFIG, self.table, self.files)
-        self.intake = Intake(stages, self.table, self.files, desk, ("warp",))
+        self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")

@@ -15,7 +15,7 @@ from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.seam import inside_alpha, mouth_axes, mouth_coords
+from models.engines.warp.painting.seam import inside_alpha, mouth_axes, mouth_coords
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.presenter.presenter import Presenter

@@ -9,7 +9,7 @@ import pytest
 
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
-from models.engines.warp.controls import CONTROL_IDS
+from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS

@@ -13,11 +13,11 @@ import pytest
 from errors import CancelledJobError
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.block_plan import ease, plan_block, plan_in_shots
-from models.engines.warp.controls import CONTROL_IDS
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import Drive, plan_drive
 from models.engines.warp.engine import WarpPainter
 from models.engines.warp.exemplar_bank import choose_frames
+from models.engines.warp.painting.controls import CONTROL_IDS
 from models.mouth.lip_model import lip_gaps
 from models.presenter.folder import is_tracked
 from models.presenter.mouth_calibration import MouthCalibration

@@ -15,14 +15,14 @@ from errors import ConfigError, OptionError
 from media.planes import Planes
 from models.engines.contract import Machine
 from models.engines.patches import FacePatches
-from models.engines.registry import EngineRoom
+from models.engines.room import EngineRoom
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import plan_drive
 from models.engines.warp.engine import WarpPainter
-from models.engines.warp.fields import pose_problem
-from models.engines.warp.torch_path import TorchRenderer
+from models.engines.warp.painting.fields import pose_problem
+from models.engines.warp.painting.torch_path import TorchRenderer
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
 
