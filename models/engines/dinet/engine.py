@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,23 +43,27 @@ class DinetEngine:
 
     Raises:
         ConfigError: An option cannot be used.
-        WeightsError: The generator is missing.
+        WeightsError: A file is not the one that was added. Files that are missing are asked for when they are loaded.
     """
 
-    title = "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
+    title: ClassVar[str] = (
+        "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
+    )
     name = "dinet"
     wants_own_speech = False
-    weights: tuple[WeightsRole, ...] = ROLES
+    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         options = read_options(DinetOptions, self.name, settings.options)
         self._weights, self._num_threads = settings.weights, settings.num_threads
-        is_heygem = kind_of(settings.weights.path("generator")) == "heygem"
-        self._kind: DinetKind = HeyGemKind(options) if is_heygem else OriginalKind(options)
-        finders = [role for role in ("landmarks", "detector") if settings.weights.has(role)]
+        has, path = settings.weights.has, settings.weights.path
+        is_original = has("generator") and kind_of(path("generator")) == "original"
+        self._kind: DinetKind = OriginalKind(options) if is_original else HeyGemKind(options)
+        finders = [role for role in ("landmarks", "detector") if has(role)]
         # A detector alone changes nothing, see `found_points`.
         self._finders = finders if "landmarks" in finders else []
-        self.hears = self._kind.hears
+        # Variants with speech networks of their own must not share a listener: the store names files by their sums.
+        self.hears = f"{self._kind.hears}:{path('speech').name}" if has("speech") else self._kind.hears
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
     def listener(self, machine: Machine) -> Listener:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import WeightsError
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
 from models.engines.contract import EngineSettings, FrameSpan
@@ -62,6 +63,8 @@ class Files:
         self._paths = paths
 
     def path(self, role: str) -> Path:
+        if role not in self._paths:
+            raise WeightsError(f"There is no {role}.")
         return self._paths[role]
 
     def has(self, role: str) -> bool:

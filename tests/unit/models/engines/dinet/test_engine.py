@@ -89,14 +89,15 @@ def faces(patches: FacePatches) -> list[bytes | None]:
 
 def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
     engine = heygem(files)
-    assert (engine.hears, engine.version) == ("wenet", "1-heygem-resize")
-    assert heygem(files, exact_chunks=True).hears == "wenet-exact"
+    assert (engine.hears, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
+    assert heygem(files, exact_chunks=True).hears == "wenet-exact:wenet.onnx"
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
-    assert (original.hears, original.version) == ("deepspeech", "1-original")
+    assert (original.hears, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
     with_own = make_engine(generator=files["heygem"], landmarks=files["wenet"], detector=files["wenet"])
     assert with_own.version == "1-heygem-resize-landmarks-detector"
     alone = make_engine(generator=files["heygem"], detector=files["wenet"])
     assert alone.version == "1-heygem-resize"
+    assert make_engine().version == "1-heygem-resize"  # nothing brought yet
 
 
 def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_path: Path) -> None:
@@ -284,6 +285,10 @@ def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
         heygem(files, mask_rows=(200, 100))
     with pytest.raises(WeightsError, match="missing.onnx"):
         make_engine(generator=tmp_path / "missing.onnx")
+    with pytest.raises(WeightsError, match="no generator"):
+        make_engine().painter(Machine())
+    with pytest.raises(WeightsError, match="no speech"):
+        make_engine().listener(Machine())
     wrong = make_engine(generator=files["wenet"], speech=files["deepspeech"])
     with pytest.raises(WeightsError, match="wenet.onnx"):
         wrong.painter(Machine())

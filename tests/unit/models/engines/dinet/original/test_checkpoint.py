@@ -21,6 +21,7 @@ from models.engines.dinet.roles import (
     landmarks_mismatch,
     speech_mismatch,
 )
+from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.dinet.exports import (
     export_deepspeech,
     export_detector,
@@ -60,6 +61,17 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
+
+
+def test_the_store_reads_files_as_the_roles_expect_them(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path = tmp_path / "clip_training_DINet_256mouth.pth"
+    torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
+    assert generator_mismatch(inspect_weights(path)) is None
+    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "dinet_v1.onnx"))) is None
+    assert speech_mismatch(inspect_weights(export_wenet(tmp_path / "wenet.onnx"))) is None
+    assert speech_mismatch(inspect_weights(export_deepspeech(tmp_path / "deepspeech.onnx"))) is None
+    assert detector_mismatch(inspect_weights(export_detector(tmp_path / "scrfd.onnx", []))) is None
+    assert landmarks_mismatch(inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2))))) is None
 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
