@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
+from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
 from models.engines.ultralight.heard import HeardRows, frame_rows, num_job_samples, wanted_ids
 from models.onnx_session import make_session
 from models.speech_level import SpeechLevel, cut_speech, open_speech
 
 SAMPLE_RATE: Final = 16_000
-NUM_FEATURES: Final = 1024
 _ROW_SAMPLES, _ROW_HOP = 400, 320
 _WINDOW_ROWS, _MARGIN_ROWS = 900, 50
 _VARIANCE_FLOOR: Final = 1e-7
@@ -70,7 +70,7 @@ class HubertListener:
         num_rows = num_hubert_rows(num_job_samples(len(samples), span, SAMPLE_RATE))
         ids = wanted_ids("hubert", span, num_rows)
         mean, deviation = normal_form(samples)
-        rows = np.zeros((len(ids), NUM_FEATURES), np.float32)
+        rows = np.zeros((len(ids), NUM_HUBERT_FEATURES), np.float32)
         for window in np.unique(ids // _WINDOW_ROWS):
             if should_stop():
                 raise CancelledJobError("The speech was not listened to until its end.")
@@ -89,9 +89,9 @@ class HubertListener:
         if last is not None and last[0] == key:
             return last[1]
         rows = self._network(wave)
-        if rows.shape != (num_rows, NUM_FEATURES):
+        if rows.shape != (num_rows, NUM_HUBERT_FEATURES):
             raise WeightsError(
-                f"Expected ({num_rows}, {NUM_FEATURES}) from HuBERT for {len(wave)} samples, got {rows.shape}."
+                f"Expected ({num_rows}, {NUM_HUBERT_FEATURES}) from HuBERT for {len(wave)} samples, got {rows.shape}."
             )
         with self._lock:
             self._last = (key, rows)
@@ -115,12 +115,14 @@ class OnnxHubert:
         ports = self._session.get_inputs()
         waves = [port for port in ports if port.type == "tensor(float)" and len(port.shape) == 2]
         masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)") and len(port.shape) == 2]
-        outputs = [port.name for port in self._session.get_outputs() if port.shape and port.shape[-1] == NUM_FEATURES]
+        outputs = [
+            port.name for port in self._session.get_outputs() if port.shape and port.shape[-1] == NUM_HUBERT_FEATURES
+        ]
         if len(waves) != 1 or len(waves) + len(masks) != len(ports) or not outputs:
             found = [(port.name, port.type, port.shape) for port in (*ports, *self._session.get_outputs())]
             raise WeightsError(
                 f"Expected in {path.name} a float (1, N) input, at most a mask beside it, and an output "
-                f"(1, T, {NUM_FEATURES}), found {found}."
+                f"(1, T, {NUM_HUBERT_FEATURES}), found {found}."
             )
         self._wave, self._masks, self._output = waves[0].name, masks, outputs[0]
 

@@ -16,19 +16,22 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
-from models.engines.ultralight.fbank import HOP_SAMPLES, NUM_BANDS, SAMPLE_RATE, WINDOW_SAMPLES, fbank
+from models.engines.ultralight.encoder_shapes import (
+    ATT_CACHE_SHAPE,
+    CHUNK_FRAMES,
+    CHUNK_SHAPE,
+    CNN_CACHE_SHAPE,
+    NUM_WENET_FEATURES,
+    OUTPUT_SHAPE,
+    fits,
+    input_role,
+)
+from models.engines.ultralight.fbank import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, fbank
 from models.engines.ultralight.heard import HeardRows, frame_rows, num_job_samples, wanted_ids
 from models.onnx_session import make_session
 from models.speech_level import SpeechLevel, cut_speech, open_speech
 
-CHUNK_FRAMES: Final = 67
-NUM_FEATURES: Final = 16 * 512
-OUTPUT_SHAPE: Final = (1, 16, 512)
-CHUNK_SHAPE: Final = (1, 1, CHUNK_FRAMES, NUM_BANDS)
-ATT_CACHE_SHAPE: Final = (3, 8, 16, 128)
-CNN_CACHE_SHAPE: Final = (3, 1, 512, 14)
 OFFSET: Final = 100
-_ROLES: Final = ["att_cache", "chunk", "cnn_cache", "offset"]
 _FRAMES_BEFORE: Final = 32
 _BLOCK_FRAMES: Final = 128  # the filter bank is computed in blocks that stand at fixed times of the file
 _CHUNKS_AT_A_TIME: Final = 100
@@ -59,12 +62,12 @@ class WenetListener:
         num_rows = -(-num_job_samples(len(samples), span, SAMPLE_RATE) // HOP_SAMPLES)
         ids = wanted_ids("wenet", span, num_rows)
         bank = _FilterBank(samples)
-        rows = np.empty((len(ids), NUM_FEATURES), np.float32)
+        rows = np.empty((len(ids), NUM_WENET_FEATURES), np.float32)
         for i, first in enumerate(ids):
             if i % _CHUNKS_AT_A_TIME == 0 and should_stop():
                 raise CancelledJobError("The speech was not listened to until its end.")
             start = int(first) - _FRAMES_BEFORE
-            rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_FEATURES)
+            rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_WENET_FEATURES)
         return HeardRows("wenet", frame_rows("wenet", span), ids, rows)
 
 
@@ -108,25 +111,6 @@ class OnnxWenet:
         if answer.shape != OUTPUT_SHAPE[1:]:
             raise WeightsError(f"Expected {OUTPUT_SHAPE[1:]} from the WeNet encoder, got {answer.shape}.")
         return np.asarray(answer, np.float32)
-
-
-def input_role(shape: tuple[Any, ...]) -> str | None:
-    """Tell an input of the encoder by its shape; None if it is none of the four."""
-    if len(shape) <= 1:
-        return "offset"
-    known = {"chunk": CHUNK_SHAPE, "att_cache": ATT_CACHE_SHAPE, "cnn_cache": CNN_CACHE_SHAPE}
-    return next((role for role, expected in known.items() if fits(shape, expected)), None)
-
-
-def fits(shape: Any, expected: tuple[int, ...]) -> bool:
-    """Whether a shape, of which some sides may be free (no positive number), has room for the expected one.
-
-    The last side must not be free: it tells the inputs apart.
-    """
-    if shape is None or len(shape) != len(expected) or shape[-1] != expected[-1]:
-        return False
-    free = [not isinstance(side, int) or side < 0 for side in shape]
-    return all(is_free or side == want for is_free, side, want in zip(free, shape, expected, strict=True))
 
 
 class _FilterBank:

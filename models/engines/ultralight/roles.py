@@ -1,0 +1,138 @@
+"""The files that the engine is brought, and how they are recognised."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.engines.contract import TensorTable, WeightsRole
+from models.engines.ultralight.encoder_shapes import (
+    ATT_CACHE_SHAPE,
+    CHUNK_SHAPE,
+    CNN_CACHE_SHAPE,
+    NUM_HUBERT_FEATURES,
+    OUTPUT_SHAPE,
+    WENET_ROLES,
+    fits,
+    input_role,
+)
+from models.engines.ultralight.variant import (
+    AUDIO_KEY,
+    SIDE,
+    WIDTH_KEY,
+    Variant,
+    variant_of_audio,
+    variant_of_tensors,
+)
+from models.engines.ultralight.wenet import (
+    ATT_CACHE_SHAPE,
+    CHUNK_SHAPE,
+    CNN_CACHE_SHAPE,
+    OUTPUT_SHAPE,
+    fits,
+    input_role,
+)
+
+_CODE_LICENCE: Final = (
+    "Trained by whoever brings it, for one person; the training code's README names Apache-2.0, "
+    "its repository holds no licence file."
+)
+
+
+def generator_variant(table: TensorTable) -> Variant | None:
+    """Tell which network a file holds; None if it is none of this family."""
+    if table.format != "onnx":
+        return variant_of_tensors(_published(table))
+    found = [variant_of_audio(shape) for shape in table.inputs if shape[1:] != (6, SIDE, SIDE)]
+    pictures = [shape for shape in table.inputs if len(shape) == 4 and shape[1:] == (6, SIDE, SIDE)]
+    return found[0] if len(found) == len(pictures) == 1 else None
+
+
+def generator_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not an Ultralight generator; None if it is one."""
+    variant = generator_variant(table)
+    if table.format == "onnx":
+        answers = [shape for shape in table.outputs if len(shape) == 4 and shape[1:] == (3, SIDE, SIDE)]
+        if variant is not None and answers:
+            return None
+        return (
+            f"expected inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or (B, 128 | 256, 16, 32) and an output "
+            f"(B, 3, {SIDE}, {SIDE}), found {list(table.inputs)} -> {list(table.outputs)}"
+        )
+    if variant is None:
+        heard, width = (table.tensors.get(key) for key in (AUDIO_KEY, WIDTH_KEY))
+        return (
+            f"expected {AUDIO_KEY} for 16 or 32 (HuBERT) or 128 or 256 channels (WeNet) and {WIDTH_KEY} "
+            f"(3, 32, 1, 1), found {heard} and {width}"
+        )
+    return _difference(_published(table), _expected(variant))
+
+
+def hubert_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not HuBERT large; None if it is."""
+    if table.format != "onnx":
+        return "expected an ONNX export of facebook/hubert-large-ls960-ft, found a file of weights alone"
+    is_wave = bool(table.inputs) and all(len(shape) == 2 and shape[1] < 0 for shape in table.inputs)
+    answers = [shape for shape in table.outputs if len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES]
+    if is_wave and len(table.inputs) <= 2 and answers:
+        return None
+    return (
+        f"expected an input (1, N) of any length, at most a mask beside it, and an output (1, T, {NUM_HUBERT_FEATURES}), "
+        f"found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+def wenet_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not the streaming WeNet encoder; None if it is."""
+    roles = sorted(input_role(shape) or "" for shape in table.inputs)
+    if roles == WENET_ROLES and any(fits(s, OUTPUT_SHAPE) for s in table.outputs):
+        return None
+    return (
+        f"expected an ONNX file with inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE}, {CNN_CACHE_SHAPE} and an output "
+        f"{OUTPUT_SHAPE}, found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
+    # Not at the top: that module imports torch, which those who only plan do without.
+    from models.engines.ultralight.network import published_name
+
+    return {published_name(name): shape for name, shape in table.tensors.items()}
+
+
+def _expected(variant: Variant) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    from models.engines.ultralight.network import UltralightNetwork
+
+    with torch.device("meta"):
+        network = UltralightNetwork(variant.hears, variant.num_frames, variant.width)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _difference(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str | None:
+    """The first parameter that differs, in one line; counters of batches are not needed."""
+    wanted = {name: shape for name, shape in expected.items() if not name.endswith("num_batches_tracked")}
+    for name, shape in wanted.items():
+        if found.get(name) != shape:
+            return f"expected {name} {shape}, found {found.get(name, 'none')}"
+    more = sorted(name for name in found if name not in expected)
+    return f"expected {len(wanted)} parameters, found {len(more)} more, as {more[0]}" if more else None
+
+
+ROLES: Final = (
+    WeightsRole("generator", "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
+    WeightsRole(
+        "hubert",
+        "HuBERT large (facebook/hubert-large-ls960-ft) as ONNX, for generators that hear it",
+        "Apache-2.0 (facebook/hubert-large-ls960-ft).",
+        hubert_mismatch,
+        is_required=False,
+    ),
+    WeightsRole(
+        "wenet",
+        "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators that hear it",
+        "Published without terms of its own; WeNet is Apache-2.0.",
+        wenet_mismatch,
+        is_required=False,
+    ),
+)
