@@ -23,14 +23,6 @@ from models.engines.ultralight.variant import (
     variant_of_audio,
     variant_of_tensors,
 )
-from models.engines.ultralight.wenet import (
-    ATT_CACHE_SHAPE,
-    CHUNK_SHAPE,
-    CNN_CACHE_SHAPE,
-    OUTPUT_SHAPE,
-    fits,
-    input_role,
-)
 
 _CODE_LICENCE: Final = (
     "Trained by whoever brings it, for one person; the training code's README names Apache-2.0, "
@@ -76,8 +68,8 @@ def hubert_mismatch(table: TensorTable) -> str | None:
     if is_wave and len(table.inputs) <= 2 and answers:
         return None
     return (
-        f"expected an input (1, N) of any length, at most a mask beside it, and an output (1, T, {NUM_HUBERT_FEATURES}), "
-        f"found {list(table.inputs)} -> {list(table.outputs)}"
+        f"expected an input (1, N) of any length, at most a mask beside it, and an output "
+        f"(1, T, {NUM_HUBERT_FEATURES}), found {list(table.inputs)} -> {list(table.outputs)}"
     )
 
 
