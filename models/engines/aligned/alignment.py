@@ -66,13 +66,14 @@ def square_corners(matrices: NDArray[np.floating], side: int) -> NDArray[np.floa
     """Return (N, 4, 2) corners in the frame, as edges (pixel i covers i to i + 1), of pictures of `side` pixels."""
     corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float64) - 0.5
     turn, move = matrices[:, :, :2].astype(np.float64), matrices[:, :, 2].astype(np.float64)
-    return np.linalg.solve(turn[:, None], (corners - move[:, None])[..., None])[..., 0] + 0.5
+    places = np.linalg.solve(turn[:, None], (corners - move[:, None])[..., None])[..., 0]
+    return np.asarray(places + 0.5, np.float64)
 
 
 def moved_to(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return a (2, 3) map from frame pixels as one from the pixels of a region whose first pixel is at `origin`."""
     turn = matrix[:, :2].astype(np.float64)
-    return np.concatenate([turn, matrix[:, 2:] + turn @ origin[:, None]], 1)
+    return np.concatenate([turn, matrix[:, 2:] + turn @ origin[:, None]], 1).astype(np.float64)
 
 
 def bounding_boxes(corners: NDArray[np.floating]) -> NDArray[np.float64]:

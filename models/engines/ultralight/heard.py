@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.engines.contract import FrameSpan
 from models.engines.ultralight.variant import Hears, Variant
+from models.speech_level import SpeechLevel, speech_gate
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""
@@ -49,12 +50,14 @@ class HeardRows:
         centres: (T,) int64 row at which each frame stands.
         ids: (R,) int64 ascending: which rows these are.
         rows: (R, K) float32, K = 1024 for HuBERT, 16 x 512 for WeNet.
+        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
     """
 
     hears: Hears
     centres: NDArray[np.int64]
     ids: NDArray[np.int64]
     rows: NDArray[np.float32]
+    gate: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -63,7 +66,7 @@ class HeardRows:
         """Return frames [start, stop) with copies of the rows that any window of theirs holds."""
         centres = self.centres[start:stop].copy()
         kept = np.isin(self.ids, window_ids(self.hears, centres, MAX_FRAMES))
-        return type(self)(self.hears, centres, self.ids[kept], self.rows[kept])
+        return type(self)(self.hears, centres, self.ids[kept], self.rows[kept], self.gate[start:stop].copy())
 
     def windows(self, variant: Variant) -> NDArray[np.float32]:
         """Lay out what the network hears.
@@ -104,6 +107,14 @@ def wanted_ids(hears: Hears, span: FrameSpan, num_rows: int) -> NDArray[np.int64
     """Return ascending all rows in [0, num_rows) that windows of the span can hold."""
     ids = np.unique(window_ids(hears, frame_rows(hears, span), MAX_FRAMES))
     return ids[(ids >= 0) & (ids < num_rows)]
+
+
+def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
+    """Return (T,) the gate of the row nearest to each frame; nobody speaks after the end of the file."""
+    rows = frame_rows("hubert", span)  # 20 ms apart as those of the gate
+    inside = rows.clip(0, level.num_rows - 1)
+    gate = speech_gate(samples, level, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
+    return np.where(rows == inside, gate, 0).astype(np.float32)
 
 
 def num_job_samples(num_samples: int, span: FrameSpan, sample_rate: int) -> int:

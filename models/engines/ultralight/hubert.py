@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
-from models.engines.ultralight.heard import HeardRows, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.onnx_session import make_session
 from models.speech_level import SpeechLevel, cut_speech, open_speech
 
@@ -79,7 +79,7 @@ class HubertListener:
             stop = min(num_rows, (int(window) + 1) * _WINDOW_ROWS + _MARGIN_ROWS)
             wave = cut_speech(samples, start * _ROW_HOP, (stop - 1) * _ROW_HOP + _ROW_SAMPLES)
             rows[here] = self._run((wave - mean) / deviation, stop - start)[ids[here] - start]
-        return HeardRows("hubert", frame_rows("hubert", span), ids, rows)
+        return HeardRows("hubert", frame_rows("hubert", span), ids, rows, frame_gate(samples, level, span))
 
     def _run(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
         """Rows of one window; the last one is kept, as the next block of a job begins in it."""

@@ -23,6 +23,13 @@ class UltralightOptions(BaseModel):
     )
     match_colour: bool = Field(True, description="Move a soft face's colour by what differs along its edge.")
 
+    batch_size: int = Field(
+        0, ge=0, le=64, description="Faces at a time; 0: 4 on a CPU, 16 on a GPU. Part of the bytes: alike everywhere."
+    )
+    precision: Literal["fp32", "auto"] = Field(
+        "auto", description="Full precision, or half where the generator's own results hardly differ."
+    )
+
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> UltralightOptions:
         """Check the engine's section of the settings.

@@ -27,7 +27,7 @@ from models.engines.ultralight.encoder_shapes import (
     input_role,
 )
 from models.engines.ultralight.fbank import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, fbank
-from models.engines.ultralight.heard import HeardRows, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.onnx_session import make_session
 from models.speech_level import SpeechLevel, cut_speech, open_speech
 
@@ -68,7 +68,7 @@ class WenetListener:
                 raise CancelledJobError("The speech was not listened to until its end.")
             start = int(first) - _FRAMES_BEFORE
             rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_WENET_FEATURES)
-        return HeardRows("wenet", frame_rows("wenet", span), ids, rows)
+        return HeardRows("wenet", frame_rows("wenet", span), ids, rows, frame_gate(samples, level, span))
 
 
 class OnnxWenet:
