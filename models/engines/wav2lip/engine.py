@@ -1,0 +1,114 @@
+"""Wav2Lip as an engine: what it hears, keeps, plans, cuts and paints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from errors import ConfigError
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.box.box_track import BoxTrack
+from models.engines.box.cut import cut_boxes
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Plan, Planned, WeightsRole
+from models.engines.wav2lip.face_box import track_boxes
+from models.engines.wav2lip.listener import MelBlock, MelListener
+from models.engines.wav2lip.options import Wav2LipOptions
+from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
+from models.engines.wav2lip.windows import mel_windows, window_starts
+
+if TYPE_CHECKING:
+    from media.frame_source import FrameSource
+    from media.planes import Planes
+    from models.engines.wav2lip.painter import Wav2LipPainter
+    from models.presenter.presenter import Presenter
+
+_BOXES_FILE: Final = "boxes.npz"
+
+
+class Wav2LipEngine:
+    """Satisfies `models.engines.contract.Engine`.
+
+    Args:
+        settings: The generator's file, and the section `wav2lip` of the settings.
+
+    Raises:
+        ConfigError: An option cannot be used.
+    """
+
+    weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
+    name = "wav2lip"
+    version = "1"
+    hears = "mel80"
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._weights = settings.weights
+        try:
+            self._options = Wav2LipOptions.model_validate(dict(settings.options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"wav2lip.{option}: {first['msg']}, found {first['input']!r}.") from error
+
+    def listener(self, machine: Machine) -> MelListener:
+        """Return what hears; it holds no network and uses no GPU."""
+        return MelListener()
+
+    def painter(self, machine: Machine) -> Wav2LipPainter:
+        """Load the generator; see `models.engines.contract.Engine.painter`."""
+        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        from models.engines.wav2lip.generator import load_generator
+        from models.engines.wav2lip.painter import Wav2LipPainter
+
+        return Wav2LipPainter(load_generator(self._weights.path(GENERATOR), machine, self._options), self._options)
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Write the boxes of a presenter; no frame is read for them."""
+        boxes = track_boxes(presenter.track, presenter.info.width, presenter.info.height)
+        boxes.save(presenter.folder_of(self) / _BOXES_FILE)
+
+    def plan(
+        self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Give each frame the mel window that the network hears for it."""
+        from models.quality_measures import measure_view
+
+        plan = plan_windows(features, span, source_index, self._options.mel_offset)
+        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+
+    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
+        """Cut the regions around the boxes out of full frames."""
+        if not isinstance(plan, BoxPlan):
+            raise TypeError(f"Expected a BoxPlan, got {type(plan).__name__}.")
+        return cut_boxes(_boxes(presenter.folder_of(self) / _BOXES_FILE), presenter.info.colour, plan, frames)
+
+
+def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
+    """Plan the frames of a span.
+
+    Args:
+        features: What was heard around them.
+        span: T output frames.
+        source_index: (T,) source frames.
+        mel_offset: See `models.engines.wav2lip.windows`.
+    """
+    windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
+    return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
+
+
+def _boxes(path: Path) -> BoxTrack:
+    return _load_boxes(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _load_boxes(path: Path, written: int) -> BoxTrack:
+    """Read boxes once for all chunks of a job; `written` tells a presenter that was analysed anew."""
+    return BoxTrack.load(path)

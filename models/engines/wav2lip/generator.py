@@ -1,0 +1,125 @@
+"""The generator behind one call, in PyTorch or in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import WeightsError
+from models.engines.compute.batches import advise_batch, fixed_batches, usual_batch
+from models.engines.compute.checkpoints import file_format
+from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.contract import Machine
+from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS
+from models.engines.wav2lip.options import Wav2LipOptions
+from models.engines.wav2lip.weights import onnx_layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Generator(Protocol):
+    """Paints mouths."""
+
+    size: int
+    """Side S of the pictures."""
+
+    def generate(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Paint N faces.
+
+        Args:
+            faces: (N, S, S, 3) uint8 BGR.
+            windows: (N, 80, 16) float32 mel windows.
+
+        Returns:
+            (N, S, S, 3) uint8 BGR.
+        """
+        ...
+
+
+def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Generator:
+    """Load a file of any of the known kinds.
+
+    Raises:
+        WeightsError: It is damaged, or not a Wav2Lip generator.
+        ConfigError: The device was asked for and cannot be used.
+    """
+    kind = file_format(path)
+    if kind == "onnx":
+        return OnnxGenerator(path, machine, options)
+    if kind != "torch":
+        raise WeightsError(f"Expected a torch checkpoint or an ONNX network in {path.name}, found {kind}.")
+    # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
+    from models.engines.wav2lip.torch_generator import TorchGenerator
+
+    return TorchGenerator(path, machine, options)
+
+
+class OnnxGenerator:
+    """A generator exported to ONNX, whatever its inputs are called.
+
+    Args:
+        path: The file.
+        machine: Where it runs.
+        options: Of which `batch_size` counts, where the file leaves it open; it computes in the file's precision.
+
+    Raises:
+        WeightsError: The file is damaged or not a Wav2Lip generator.
+        ConfigError: The device was asked for and cannot be used.
+    """
+
+    def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
+        self._network = OnnxNetwork(path, machine)
+        layout = onnx_layout(self._network.input_shapes, self._network.output_shape)
+        if layout is None:
+            found = f"{self._network.input_shapes} -> {self._network.output_shape}"
+            raise WeightsError(f"Expected a Wav2Lip network in {path.name}, found one with shapes {found}.")
+        self.size = layout.size
+        self._batch = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
+        self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
+        self._is_on_cuda = machine.device == "cuda"
+        if options.measure_batch and layout.batch < 0:
+            advise_batch(self._time, self._batch)
+
+    def generate(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Paint N faces; see `Generator.generate`."""
+        painted = np.empty_like(faces)
+        done = 0
+        for (batch, mel), num in fixed_batches((faces, windows), self._batch):
+            painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, mel)[:num]
+            done += num
+        return painted
+
+    def _on_cpu(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        seen = np.empty((len(faces), 6, self.size, self.size), np.float32)
+        seen[:, 3:] = faces.transpose(0, 3, 1, 2)
+        seen[:, 3:] /= 255
+        seen[:, :3] = seen[:, 3:]
+        seen[:, :3, self.size // 2 :] = 0
+        painted = self._network.run({self._mel: windows[:, None], self._face: seen})
+        return np.ascontiguousarray(to_levels(painted).transpose(0, 2, 3, 1))
+
+    def _on_cuda(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        import torch
+
+        from models.engines.wav2lip.torch_generator import face_input, face_levels
+
+        device = torch.device("cuda", 0)
+        with torch.inference_mode():
+            seen: Tensor = face_input(torch.from_numpy(faces).to(device)).contiguous()
+            feeds = {self._mel: torch.from_numpy(windows[:, None]).to(device), self._face: seen}
+            painted = self._network.run_on_cuda(feeds, (len(faces), 3, self.size, self.size))
+            levels: NDArray[np.uint8] = face_levels(painted).cpu().numpy()
+        return levels
+
+    def _time(self, batch: int) -> Any:
+        faces = np.zeros((batch, self.size, self.size, 3), np.uint8)
+        return self._on_cpu(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
+
+
+def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round values from 0 to 1 to 8 bits. The official script cuts off instead: half a level darker."""
+    return np.rint(painted * np.float32(255)).clip(0, 255).astype(np.uint8)

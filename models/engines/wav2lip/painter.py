@@ -1,0 +1,36 @@
+"""Paints chunks: the network's picture of each box, mixed back into the frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.paste import paste
+from models.engines.box.picture import box_rgb
+from models.engines.contract import Chunk
+from models.engines.wav2lip.generator import Generator
+from models.engines.wav2lip.options import Wav2LipOptions
+from models.face_chunk import FacePatches
+
+
+class Wav2LipPainter:
+    """Satisfies `models.engines.contract.Painter`.
+
+    Args:
+        generator: The network.
+        options: How its pictures are pasted.
+    """
+
+    def __init__(self, generator: Generator, options: Wav2LipOptions) -> None:
+        self._generator = generator
+        self._options = options
+
+    def paint(self, chunk: Chunk) -> FacePatches:
+        """Return one patch for every face of a `BoxChunk`; the same chunk gives the same bytes."""
+        if not isinstance(chunk, BoxChunk):
+            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
+        # The network was trained on what OpenCV reads: BGR, resized linearly.
+        faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
+        painted = self._generator.generate(faces, chunk.drive)
+        rgb = np.ascontiguousarray(painted[..., ::-1])
+        return paste(chunk, rgb, self._options.paste, match_colour=self._options.match_colour)
