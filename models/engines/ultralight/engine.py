@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,12 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Plan, Planned
+from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Plan, Planned, WeightsRole
 from models.engines.ultralight.face_box import box_track
 from models.engines.ultralight.heard import HeardRows
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.plan import CENTRES, IDS, ROWS, UltralightPlan
-from models.engines.ultralight.roles import ROLES
+from models.engines.ultralight.roles import GENERATOR, ROLES
 from models.engines.ultralight.variant import Hears
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class UltralightEngine:
 
     name = "ultralight"
     version = "1"
-    weights = ROLES
+    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
@@ -62,10 +62,12 @@ class UltralightEngine:
 
     def painter(self, machine: Machine) -> Painter:
         """Load the generator; see `contract.Engine.painter`."""
-        from models.engines.ultralight.painter import UltralightPainter, load_generator
+        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        from models.engines.ultralight.generator import load_generator
+        from models.engines.ultralight.painter import UltralightPainter
 
-        generator = load_generator(self._weights.path("generator"), machine, self._options, self._kind)
-        return cast(Painter, UltralightPainter(generator, self._options))
+        generator = load_generator(self._weights.path(GENERATOR), machine, self._options, self._kind)
+        return UltralightPainter(generator, self._options)
 
     def analyse(
         self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
@@ -82,8 +84,10 @@ class UltralightEngine:
         plan = UltralightPlan(span.first, source_index, features)
         return Planned(cast(Plan, plan), None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: UltralightPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the boxes' regions; see `contract.Engine.cut`."""
+        if not isinstance(plan, UltralightPlan):
+            raise TypeError(f"Expected an UltralightPlan, got {type(plan).__name__}.")
         heard = plan.heard
         nothing = np.empty((len(plan), 0), np.float32)
         boxes = BoxPlan(plan.first_frame, plan.source_index, nothing, {CENTRES: heard.centres})

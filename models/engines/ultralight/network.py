@@ -12,11 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from models.engines.ultralight.variant import Hears, Variant
+from models.engines.ultralight.variant import Hears, Variant, published_name
 
 _EXPANSION: Final = 2
-# Names of the checkpoints before and after the repository unwrapped two containers of one module each.
-_OLD_NAMES: Final = ((".maxpool_conv.0.", ".maxpool_conv."), ("inc.inconv.0.", "inc.inconv."))
 
 
 class UltralightNetwork(nn.Module):
@@ -74,13 +72,6 @@ class UltralightNetwork(nn.Module):
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Brings older checkpoints to the names that `UltralightNetwork` has."""
     return {published_name(name): tensor for name, tensor in state.items()}
-
-
-def published_name(name: str) -> str:
-    """The same for one name."""
-    for old, new in _OLD_NAMES:
-        name = name.replace(old, new)
-    return name
 
 
 class _InvertedResidual(nn.Module):

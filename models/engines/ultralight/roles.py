@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from models.engines.contract import TensorTable, WeightsRole
@@ -20,10 +21,12 @@ from models.engines.ultralight.variant import (
     SIDE,
     WIDTH_KEY,
     Variant,
+    published_name,
     variant_of_audio,
     variant_of_tensors,
 )
 
+GENERATOR: Final = "generator"
 _CODE_LICENCE: Final = (
     "Trained by whoever brings it, for one person; the training code's README names Apache-2.0, "
     "its repository holds no licence file."
@@ -50,13 +53,19 @@ def generator_mismatch(table: TensorTable) -> str | None:
             f"expected inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or (B, 128 | 256, 16, 32) and an output "
             f"(B, 3, {SIDE}, {SIDE}), found {list(table.inputs)} -> {list(table.outputs)}"
         )
+    return parameters_mismatch(_published(table))
+
+
+def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Say why parameters, under the names of today's checkpoints, are not those of a generator."""
+    variant = variant_of_tensors(shapes)
     if variant is None:
-        heard, width = (table.tensors.get(key) for key in (AUDIO_KEY, WIDTH_KEY))
+        heard, width = (shapes.get(key) for key in (AUDIO_KEY, WIDTH_KEY))
         return (
             f"expected {AUDIO_KEY} for 16 or 32 (HuBERT) or 128 or 256 channels (WeNet) and {WIDTH_KEY} "
             f"(3, 32, 1, 1), found {heard} and {width}"
         )
-    return _difference(_published(table), _expected(variant))
+    return _difference(shapes, _expected(variant))
 
 
 def hubert_mismatch(table: TensorTable) -> str | None:
@@ -85,13 +94,11 @@ def wenet_mismatch(table: TensorTable) -> str | None:
 
 
 def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
-    # Not at the top: that module imports torch, which those who only plan do without.
-    from models.engines.ultralight.network import published_name
-
     return {published_name(name): shape for name, shape in table.tensors.items()}
 
 
 def _expected(variant: Variant) -> dict[str, tuple[int, ...]]:
+    # Not at the top: those who only plan do without PyTorch.
     import torch
 
     from models.engines.ultralight.network import UltralightNetwork
@@ -101,7 +108,7 @@ def _expected(variant: Variant) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def _difference(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str | None:
+def _difference(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str | None:
     """The first parameter that differs, in one line; counters of batches are not needed."""
     wanted = {name: shape for name, shape in expected.items() if not name.endswith("num_batches_tracked")}
     for name, shape in wanted.items():
@@ -112,7 +119,7 @@ def _difference(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int
 
 
 ROLES: Final = (
-    WeightsRole("generator", "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
+    WeightsRole(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
     WeightsRole(
         "hubert",
         "HuBERT large (facebook/hubert-large-ls960-ft) as ONNX, for generators that hear it",

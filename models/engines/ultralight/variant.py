@@ -18,6 +18,8 @@ WIDTHS: Final = (32, 16)
 """Channels of the first layer: 32 as published, 16 where unet.py says "on a mobile device"."""
 AUDIO_KEY: Final = "audio_model.conv1.conv.0.weight"
 WIDTH_KEY: Final = "outc.conv.weight"
+# Names of the checkpoints before and after the repository unwrapped two containers of one module each.
+_OLD_NAMES: Final = ((".maxpool_conv.0.", ".maxpool_conv."), ("inc.inconv.0.", "inc.inconv."))
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ _BY_CHANNELS: Final[Mapping[int, tuple[Hears, int]]] = {
     128: ("wenet", 8),
     256: ("wenet", 16),
 }
+
+
+def published_name(name: str) -> str:
+    """Bring a parameter's name of an older checkpoint to that of today's."""
+    for old, new in _OLD_NAMES:
+        name = name.replace(old, new)
+    return name
 
 
 def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:

@@ -18,9 +18,13 @@ def random_network(hears: Hears = "hubert", num_frames: int = 8, width: int = 16
     torch.manual_seed(seed)
     network = UltralightNetwork(hears, num_frames, width)
     for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.uniform_(0.4, 1.0)  # type: ignore[union-attr, operator]
-            module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr, operator]
+            assert module.running_var is not None
+            assert module.running_mean is not None
+            module.running_var.uniform_(0.4, 1.0)
+            module.running_mean.uniform_(-0.1, 0.1)
     return network.eval()
 
 
@@ -29,8 +33,8 @@ def save_model(
     inputs: list[tuple[str, int, list[int | str]]],
     outputs: list[tuple[str, list[int | str]]],
     path: Path,
-    **weights: np.ndarray,
-) -> Path:  # type: ignore[type-arg]
+    **weights: NDArray[Any],
+) -> Path:
     """Write an ONNX file."""
     graph = helper.make_graph(
         nodes,
@@ -107,4 +111,4 @@ def save_generator(path: Path, batch: int | str = 1) -> Path:
     ]
     numbers = {"zero": [0], "three": [3], "six": [6], "one": [1]}
     arrays = {name: np.array(values, np.int64) for name, values in numbers.items()}
-    return save_model(nodes, inputs, [("y", [batch, 3, 160, 160])], path, half=np.float32([0.5]), **arrays)
+    return save_model(nodes, inputs, [("y", [batch, 3, 160, 160])], path, half=np.array([0.5], np.float32), **arrays)
