@@ -53,9 +53,9 @@ class UltralightEngine:
         """Load HuBERT or WeNet; see `contract.Engine.listener`."""
         path = self._weights.path(self._kind)
         if self._kind == "hubert":
-            from models.engines.ultralight.hubert import HubertListener, OnnxHubert
+            from models.engines.ultralight.hubert import HubertListener, load_hubert
 
-            return HubertListener(OnnxHubert(path, machine))
+            return HubertListener(load_hubert(path, machine))
         from models.engines.ultralight.wenet import OnnxWenet, WenetListener
 
         return WenetListener(OnnxWenet(path, machine))

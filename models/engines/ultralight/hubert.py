@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.compute.checkpoints import file_format
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
 from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
@@ -96,6 +97,24 @@ class HubertListener:
         with self._lock:
             self._last = (key, rows)
         return rows
+
+
+def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
+    """Load a HuBERT file of either kind.
+
+    Raises:
+        WeightsError: It is missing, damaged or not HuBERT large.
+        ConfigError: The device cannot be used.
+    """
+    kind = file_format(path)
+    if kind == "onnx":
+        return OnnxHubert(path, machine)
+    if kind != "torch":
+        raise WeightsError(f"Expected an ONNX export or a pytorch_model.bin of HuBERT in {path.name}, found {kind}.")
+    # Imported here: an ONNX network needs no PyTorch, and its import takes two seconds.
+    from models.engines.ultralight.hubert_network import TorchHubert
+
+    return TorchHubert(path, machine)
 
 
 class OnnxHubert:

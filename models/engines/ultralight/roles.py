@@ -16,6 +16,7 @@ from models.engines.ultralight.encoder_shapes import (
     fits,
     input_role,
 )
+from models.engines.ultralight.hubert_names import hubert_large_mismatch
 from models.engines.ultralight.variant import (
     AUDIO_KEY,
     SIDE,
@@ -70,8 +71,10 @@ def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 def hubert_mismatch(table: TensorTable) -> str | None:
     """Say why a file is not HuBERT large; None if it is."""
+    if table.format == "torch":
+        return hubert_large_mismatch(table.tensors)
     if table.format != "onnx":
-        return "expected an ONNX export of facebook/hubert-large-ls960-ft, found a file of weights alone"
+        return f"expected an ONNX export or pytorch_model.bin of HuBERT large, found a {table.format} file"
     is_wave = bool(table.inputs) and all(len(shape) == 2 and shape[1] < 0 for shape in table.inputs)
     answers = [shape for shape in table.outputs if len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES]
     if is_wave and len(table.inputs) <= 2 and answers:
@@ -122,7 +125,7 @@ ROLES: Final = (
     WeightsRole(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
     WeightsRole(
         "hubert",
-        "HuBERT large (facebook/hubert-large-ls960-ft) as ONNX, for generators that hear it",
+        "HuBERT large for generators that hear it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
         "Apache-2.0 (facebook/hubert-large-ls960-ft).",
         hubert_mismatch,
         is_required=False,

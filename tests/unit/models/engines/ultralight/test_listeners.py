@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
@@ -13,7 +14,15 @@ from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.fbank import fbank
 from models.engines.ultralight.heard import HeardRows
-from models.engines.ultralight.hubert import HubertListener, OnnxHubert, normal_form, num_hubert_rows
+from models.engines.ultralight.hubert import (
+    HubertListener,
+    OnnxHubert,
+    load_hubert,
+    normal_form,
+    num_hubert_rows,
+)
+from models.engines.ultralight.hubert_names import hubert_large_mismatch
+from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.variant import Variant
 from models.engines.ultralight.wenet import OnnxWenet, WenetListener
 from models.speech_level import SpeechLevel, measure_level
@@ -164,3 +173,35 @@ def test_a_network_of_another_rhythm_is_refused(speech: tuple[Path, SpeechLevel]
     listener = HubertListener(lambda wave: np.zeros((3, 1024), np.float32))
     with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
         listener.listen(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
+
+
+def test_hubert_is_that_of_the_paper() -> None:
+    """Names and shapes of transformers' `HubertModel`, of which 315,437,696 numbers are used."""
+    with torch.device("meta"):
+        network = HubertNetwork()
+    state = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert sum(tensor.numel() for tensor in network.parameters()) == 315_437_696
+    assert len(state) == 421
+    assert hubert_large_mismatch(state) is None
+    published = {
+        f"hubert.{name}".replace("weight_g", "parametrizations.weight.original0"): s for name, s in state.items()
+    }
+    assert hubert_large_mismatch(published) is None
+    del state["encoder.layers.23.attention.k_proj.weight"]
+    assert "expected HuBERT large with encoder.layers.23" in str(hubert_large_mismatch(state))
+
+
+def test_hubert_reads_a_checkpoint_that_recognises_words(tmp_path: Path) -> None:
+    size = HubertSize(num_layers=2, width=64, num_heads=4, num_inner=96, num_channels=32)
+    torch.manual_seed(0)
+    network = HubertNetwork(size).eval()
+    stored = {f"hubert.{name}": tensor for name, tensor in network.state_dict().items()}
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({**stored, "lm_head.weight": torch.zeros(32, 64), "hubert.masked_spec_embed": torch.zeros(64)}, path)
+    wave = torch.randn(1, 8000)
+    with torch.inference_mode():
+        rows = read_hubert(path, size)(wave)
+        assert rows.shape == (1, num_hubert_rows(8000), 64)
+        assert torch.equal(rows, network(wave))
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin: expected HuBERT large with feature_extractor"):
+        load_hubert(path, Machine())
