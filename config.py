@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -81,7 +81,6 @@ class RenderConfig(_Frozen):
         2, ge=1, description="Segments of one job in flight. With one Studio, 1: its reader then never seeks."
     )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
-    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
     reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads of one segment; part of its bytes.")
@@ -103,14 +102,29 @@ class JobConfig(_Frozen):
     max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
     timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to a call's bound for each of its frames.")
+    timeout_s_per_sound_second: float = Field(
+        1.0, gt=0, description="Added to the bound of a call that decodes sound, for each second of it."
+    )
     max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for room in a busy stage.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
     keep_finished_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs go, with their files.")
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that no job may use up.")
 
-    def call_timeout_s(self, num_frames: float) -> float:
+    def call_timeout_s(self, num_frames: int) -> float:
         """Bound of one call between deployments, and of the work that it does there, for so many frames."""
         return self.min_call_timeout_s + self.timeout_s_per_frame * num_frames
+
+    def sound_timeout_s(self, seconds: float) -> float:
+        """The same for a call that decodes so many seconds of sound."""
+        return self.min_call_timeout_s + self.timeout_s_per_sound_second * seconds
+
+
+class EngineMemoryConfig(_Frozen):
+    """How long the networks of engines stay in the memory of a replica."""
+
+    max_loaded: int = Field(3, ge=1, description="Engines that one replica holds; one more drops the idlest.")
+    max_idle_s: float = Field(900.0, gt=0, description="How long one stays that nobody uses; the default one always.")
+    load_timeout_s: float = Field(120.0, gt=0, description="Bound of loading one.")
 
 
 class PipelineConfig(_Frozen):
@@ -122,6 +136,10 @@ class PipelineConfig(_Frozen):
         description="Job table, uploads, avatars, results. Relative to the folder of this file and serve_config.yaml.",
     )
     engine: str = Field("warp", description="Engine of a job that names none.")
+    engines: dict[str, dict[str, Any]] = Field(
+        {}, description="Options of engines, by name; each engine checks its own."
+    )
+    memory: EngineMemoryConfig = EngineMemoryConfig()
     limits: MediaLimits = MediaLimits()
     decoder: DecoderConfig = DecoderConfig()
     network: NetworkConfig = NetworkConfig()

@@ -1,9 +1,12 @@
 """How Lipwright is wired.
 
-    HTTP ── Ingress ── Director ──┬── AudioFeatures        speech -> features, once a job
-            (HTTP API)   (jobs)   ├── LandmarkGenerator   frames -> track, once an avatar; features x track -> landmarks
+    HTTP ── Ingress ── Director ──┬── MediaProbe           what a file is, before anything is promised
+            (HTTP API)   (jobs)   ├── AudioFeatures        speech -> features, block by block
+                                  ├── LandmarkGenerator    frames -> track, once; features x track -> landmarks
                                   └── Studio x N ────────── FaceSynthesis x M   crops + landmarks -> faces (GPU)
                                       (decode, cut, paste back, encode one segment)
+
+What is heard, planned, cut and painted is up to the engine that a job names: `models.engines.contract`.
 
 How much of each (replicas, CPU and GPU fractions, queues) stands in serve_config.yaml and its twin for machines
 without a GPU, serve_config.cpu.yaml.
@@ -19,8 +22,10 @@ from deployments.director import Director
 from deployments.face_synthesis import FaceSynthesis
 from deployments.ingress import Ingress
 from deployments.landmark_generator import LandmarkGenerator
+from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
-from models.engine import ENGINES, EngineMaker
+from models.engines.contract import EngineMaker
+from models.engines.registry import ENGINES
 
 
 def build(config: PipelineConfig) -> Application:
@@ -28,11 +33,12 @@ def build(config: PipelineConfig) -> Application:
     return wire(config, ENGINES)
 
 
-def wire(config: PipelineConfig, engines: Mapping[str, EngineMaker]) -> Application:
-    """Return the service with these face engines, by the names that jobs give."""
-    audio_features = AudioFeatures.bind(config)
-    landmark_generator = LandmarkGenerator.bind(config)
+def wire(config: PipelineConfig, engines: Mapping[str, str | EngineMaker]) -> Application:
+    """Return the service with these engines, by the names that jobs give."""
+    media_probe = MediaProbe.bind(config)
+    audio_features = AudioFeatures.bind(config, engines)
+    landmark_generator = LandmarkGenerator.bind(config, engines)
     face_synthesis = FaceSynthesis.bind(config, engines)
-    studio = Studio.bind(config, face_synthesis)
-    director = Director.bind(config, audio_features, landmark_generator, studio, tuple(engines))
+    studio = Studio.bind(config, face_synthesis, engines)
+    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, tuple(engines))
     return Ingress.bind(config, director)

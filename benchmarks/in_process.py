@@ -15,23 +15,22 @@ import numpy as np
 from av.video.frame import PictureType
 
 from benchmarks.material import FPS
-from config import MediaLimits, RenderConfig
-from deployments.segments import plan_blocks
+from config import MediaLimits, PipelineConfig, RenderConfig
+from jobs.segments import plan_blocks
 from media.audio import extract_speech
 from media.joiner import join_segments
 from media.playback import source_index
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
-from models.avatar import Avatar
-from models.drive import Drive
-from models.engine import Engine, cut_faces, make_engine
-from models.face_choice import FaceChoice
-from models.face_tracker import FaceTracker
-from models.raw_landmarks import RawLandmarks
-from models.speech_features import SpeechFeatures
-from models.speech_level import measure_level
-from models.speech_to_mouth import SpeechToMouth
+from models.engines.contract import Engine, FrameSpan, Machine, Painter, Plan
+from models.engines.registry import EngineRoom
+from models.face.choice import FaceChoice
+from models.presenter.folder import analysis_folder
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
+from models.track.raw_landmarks import RawLandmarks
+from models.track.tracker import FaceTracker
 
 
 @dataclass
@@ -79,15 +78,17 @@ def _over_and_over(video: Path) -> Iterator[av.VideoFrame]:
 
 @dataclass(frozen=True)
 class CachedPresenter:
-    """An analysed presenter and its video."""
+    """A presenter that is analysed for an engine, and its video."""
 
-    avatar: Avatar
+    presenter: Presenter
+    engine: Engine
     video: Path
 
 
-def analyse(video: Path, folder: Path) -> tuple[CachedPresenter, float]:
-    """Track the face in `video` and write the avatar to `folder`; returns it and the CPU ms per source frame."""
+def analyse(video: Path, folder: Path, engine_name: str = "warp") -> tuple[CachedPresenter, float]:
+    """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame."""
     render, limits = RenderConfig(), MediaLimits()
+    engine = EngineRoom(PipelineConfig()).engine(engine_name)
     start = time.process_time()
     info = probe_video(video, limits)
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
@@ -97,31 +98,32 @@ def analyse(video: Path, folder: Path) -> tuple[CachedPresenter, float]:
             frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
             raw, state = tracker.track_chunk(frames, info.colour, choice, state)
             chunks.append(raw)
-        avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader, render.max_bank_frames)
-    return CachedPresenter(avatar, video), (time.process_time() - start) * 1000 / info.num_frames
+        presenter = Presenter.build(folder, info, RawLandmarks.concatenate(chunks), reader)
+        analysis_folder(folder, engine).mkdir(parents=True)
+        engine.analyse(presenter, presenter.frames(reader), None, lambda: False)
+    return CachedPresenter(presenter, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
-def render_staged(presenter: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> dict[str, float]:
+def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> dict[str, float]:
     """Render one job with a cached presenter on the CPU; returns CPU ms a frame by stage, without loading weights."""
-    render, clock, avatar = RenderConfig(), StageClock(), presenter.avatar
-    info = avatar.info
-    features, to_mouth = SpeechFeatures(num_threads=1, device="cpu"), SpeechToMouth(num_threads=1, device="cpu")
-    features.warm()
-    studio = _Studio(avatar, make_engine("warp"), clock)
+    render, clock, presenter, engine = RenderConfig(), StageClock(), cached.presenter, cached.engine
+    info = presenter.info
+    listener = engine.listener(Machine())
+    studio = _Studio(presenter, engine, engine.painter(Machine()), clock)
     speech, segments, state = folder / "speech.npy", list[Path](), None
     with clock.stage("features"):
         extract_speech(audio, speech, MediaLimits())
         level = measure_level(speech)
-    with FrameReader(presenter.video, info, render.reader_cache_bytes) as reader:
+    with FrameReader(cached.video, info, render.reader_cache_bytes) as reader:
         for block in plan_blocks(num_frames, info.fps, render):
+            span = FrameSpan(info.fps, block.start, block.stop - block.start, num_frames)
             with clock.stage("features"):
-                heard = features.extract(speech, level, float(block.start / info.fps), float(block.stop / info.fps))
+                heard = listener.listen(speech, level, span)
             with clock.stage("landmarks"):
-                mouth = to_mouth.predict(heard, info.fps, block.start, block.stop - block.start)
                 played = [source_index(i, info.num_frames, "pingpong") for i in range(block.start, block.stop)]
-                drive, state = avatar.plan(mouth, np.array(played, np.int32), block.start, state)
+                plan, state, _ = engine.plan(presenter, heard, span, np.array(played, np.int32), state)
             for segment in block.segments:
-                piece = drive.slice(segment.start - block.start, segment.stop - block.start)
+                piece = plan.slice(segment.start - block.start, segment.stop - block.start)
                 segments.append(folder / f"{segment.number}.mp4")
                 segments[-1].write_bytes(studio.render(reader, piece))
     with clock.stage("join"):
@@ -133,21 +135,22 @@ def render_staged(presenter: CachedPresenter, audio: Path, num_frames: int, fold
 class _Studio:
     """What the Studio and FaceSynthesis do with one segment, in one process."""
 
-    avatar: Avatar
+    presenter: Presenter
     engine: Engine
+    painter: Painter
     clock: StageClock
 
-    def render(self, reader: FrameReader, drive: Drive) -> bytes:
+    def render(self, reader: FrameReader, plan: Plan) -> bytes:
         render, stage = RenderConfig(), self.clock.stage
-        writer = SegmentWriter(self.avatar.info, render.crf, render.preset)
-        for start in range(0, len(drive), render.chunk_frames):
-            piece = drive.slice(start, min(start + render.chunk_frames, len(drive)))
+        writer = SegmentWriter(self.presenter.info, render.crf, render.preset)
+        for start in range(0, len(plan), render.chunk_frames):
+            piece = plan.slice(start, min(start + render.chunk_frames, len(plan)))
             with stage("decode"):
                 frames = list(reader.read(piece.source_index.tolist()))
             with stage("cut"):
-                faces = cut_faces(self.avatar, piece, frames)
+                chunk = self.engine.cut(self.presenter, piece, frames)
             with stage("synthesize"):
-                patches = self.engine.synthesize(faces)
+                patches = self.painter.paint(chunk)
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):
                     writer.write(frame, patches.patch(number))

@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.judge import Judge
 from benchmarks.quality_cases import TESTS, Case, make_cases
 from benchmarks.quality_table import markdown, table
-from client import Client, ClientError
+from cli.client import Client, ClientError
 
 RESULTS = Path(__file__).with_name("quality.json")
 _JUDGES_AT_A_TIME = 2
@@ -60,7 +60,7 @@ def main(
 
 def _render(cases: Sequence[Case]) -> dict[Path, Any]:
     """Has the service make every result; returns the quality report of each."""
-    from service import running_service
+    from launch.service import running_service
 
     reports: dict[Path, Any] = {}
     with running_service(data_dir=cases[0].result.parents[1] / "data") as url:

@@ -21,7 +21,7 @@ import typer
 from benchmarks.material import make_presenter, make_speech, num_frames_of
 from benchmarks.report import print_results
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
-from client import Client
+from cli.client import Client
 from config import RenderConfig
 
 SIZES = ((512, 512), (1920, 1080))
@@ -69,7 +69,7 @@ def _through_graph(
     presenters: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
     from benchmarks.in_process import floor_cpu_ms
-    from service import running_service
+    from launch.service import running_service
 
     start = time.monotonic()
     with running_service(data_dir=folder / "data") as url:

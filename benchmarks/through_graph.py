@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
-from client import Client
+from cli.client import Client
 
 _ANALYSIS_S = 600.0
 _IDLE_S = 10.0

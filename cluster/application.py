@@ -18,7 +18,7 @@ from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from config import PipelineConfig
-from deployments.director_client import DirectorClient
+from deployments.runtime.director_client import DirectorClient
 from errors import ConfigError, StageTimeoutError
 
 _ROOT = Path(__file__).resolve().parents[1]

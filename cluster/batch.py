@@ -22,9 +22,9 @@ import typer
 
 from cluster.application import RunningApplication, running_application
 from cluster.manifest import Pair, read_manifest
-from deployments.job_service import JobService
 from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
-from storage.file_store import FileStore
+from jobs.ports import JobService
+from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile, new_id
 
 _POLL_S = 10.0  # how long one question for news may stay open

@@ -1,85 +1,101 @@
-"""AudioFeatures: the caller's sound -> 16 kHz speech -> speech features."""
+"""AudioFeatures: the caller's sound -> 16 kHz speech -> what an engine hears in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from ray import serve
 
 from config import PipelineConfig
-from deployments import metrics
-from deployments.replica import Room, Threads, assigned_device, claim_threads, stage_call
+from deployments.runtime.replica import Room, Threads, assigned_device, assigned_gpu_share, claim_threads, stage_call
+from deployments.runtime.shelf import Shelf
+from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
 from media.decoder import Decoders, written_whole
-from media.probe import AudioInfo, probe_audio
 from media.stop import Stop
-from models.speech_features import FeatureBlock, SpeechFeatures
-from models.speech_level import SpeechLevel, measure_level
-
-
-class PreparedSpeech(NamedTuple):
-    """What is measured once for a whole sound file."""
-
-    info: AudioInfo
-    level: SpeechLevel
+from models.engines.contract import OWN_SPEECH_FPS, EngineMaker, FrameSpan, Listener, Machine
+from models.engines.registry import ENGINES, EngineRoom
+from models.speech.level import measure_level
+from telemetry import metrics
 
 
 @serve.deployment
 class AudioFeatures:
-    """Holds the speech encoder; one call is one block of speech."""
+    """Holds the listeners of engines; one call is one block of speech."""
 
-    def __init__(self, config: PipelineConfig) -> None:
-        """Load and warm the network and librosa, so that the first job does not pay for it."""
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+        """Load the default engine's listener, so that the first job does not pay for it."""
         self._config = config
         self._room = Room()
         self._threads = Threads("AudioFeatures")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._features = SpeechFeatures(num_threads=claim_threads(), device=assigned_device())
-        self._features.warm()
+        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share())
+        self._engines = EngineRoom(config, self._machine.num_threads, engines)
+        default = self._engines.engine(config.engine)
+        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears)
+        self._listeners.put(default.hears, default.listener(self._machine))
 
     @stage_call
-    async def prepare(self, audio: Path, speech: Path) -> PreparedSpeech:
+    async def prepare(self, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
         """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
+
+        Args:
+            audio: The sound as it came.
+            speech: Written whole or not at all.
+            claimed_seconds: What a probe said of its length: bounds the work.
 
         Raises:
             MediaError: `audio` holds no decodable sound.
             MediaLimitError: It is longer than allowed.
         """
-        jobs, limits = self._config.jobs, self._config.limits
+        limits = self._config.limits
+        timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
 
-        def decode(timeout_s: float, stop: Stop) -> PreparedSpeech:
+        def decode(stop: Stop) -> PreparedSpeech:
             with written_whole(speech) as part:
                 work = partial(extract_speech, audio, part, limits)
                 info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop)
-            return PreparedSpeech(info, measure_level(speech))
+            return PreparedSpeech(speech, info, measure_level(speech))
 
-        claimed = await self._threads.run(partial(self._claimed_seconds, audio), jobs.call_timeout_s(0))
-        timeout_s = jobs.call_timeout_s(min(claimed, limits.max_audio_seconds))
-        return await self._threads.run(partial(decode, timeout_s), timeout_s)
+        return await self._threads.run(decode, timeout_s)
 
     @stage_call
-    async def extract(
-        self, speech: Path, level: SpeechLevel, start_seconds: float, stop_seconds: float
-    ) -> FeatureBlock:
-        """Return the features of the half-open range [start_seconds, stop_seconds) of a prepared speech file."""
+    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
+        """Return what an engine hears in the frames of `span`.
 
-        def work(stop: Stop) -> FeatureBlock:
-            return self._features.extract(speech, level, start_seconds, stop_seconds, stop.is_set)
+        Raises:
+            OptionError: There is no engine of that name.
+            WeightsError: Its weights are missing or not those expected.
+        """
+        return await self._listen(engine, speech, span)
 
-        return await self._threads.run(work, self._config.jobs.call_timeout_s(stop_seconds - start_seconds))
+    @stage_call
+    async def listen_to_source(self, engine: str, speech: PreparedSpeech, num_seconds: int) -> Any | None:
+        """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
+        if not self._engines.engine(engine).wants_own_speech:
+            return None
+        num = min(num_seconds * OWN_SPEECH_FPS, int(speech.info.duration_seconds * OWN_SPEECH_FPS))
+        return await self._listen(engine, speech, FrameSpan(Fraction(OWN_SPEECH_FPS), 0, max(1, num), max(1, num)))
 
     async def ready(self) -> bool:
-        """True once the network is loaded."""
+        """True once the default listener is loaded."""
         return True
 
     async def check_health(self) -> None:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
+        self._listeners.sweep()
 
-    def _claimed_seconds(self, audio: Path, stop: Stop) -> float:
-        limits, timeout_s = self._config.limits, self._config.jobs.call_timeout_s(0)
-        work = partial(probe_audio, audio, limits)
-        return self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop).duration_seconds
+    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
+        engine = self._engines.engine(name)
+        async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
+
+            def work(stop: Stop) -> Any:
+                return listener.listen(speech.path, speech.level, span, stop.is_set)
+
+            return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))

@@ -12,21 +12,20 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments import metrics
-from deployments.admission import AdmissionDesk
-from deployments.callbacks import Callbacks
-from deployments.housekeeping import Housekeeping
-from deployments.intake import Intake
-from deployments.job_run import JobServices
-from deployments.log_context import install_log_context
-from deployments.presenters import Presenters
-from deployments.scheduler import JobScheduler
-from deployments.service_status import ReplicaWatch, running_replicas, service_status
-from deployments.stages import Stages
+from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
+from deployments.runtime.stages import ServeStages
 from errors import LipwrightError, StateError
-from models.engine import engine_names
-from storage.file_store import FileStore
-from storage.job_table import JobTable
+from jobs.admission import AdmissionDesk
+from jobs.housekeeping import Housekeeping
+from jobs.intake import Intake
+from jobs.presenters import Presenters
+from jobs.run import JobServices
+from jobs.scheduler import JobScheduler
+from jobs.status import service_status
+from jobs.webhooks import Callbacks
+from models.engines.registry import ENGINES
+from storage.local.file_store import FileStore
+from storage.local.webhook_secrets import webhook_secret
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -38,7 +37,9 @@ from storage.records import (
     ServiceStatus,
     SubmitRequest,
 )
-from storage.webhook_secrets import webhook_secret
+from storage.sqlite.job_table import JobTable
+from telemetry import metrics
+from telemetry.log_context import install_log_context
 
 logger = logging.getLogger("ray.serve")
 
@@ -47,15 +48,16 @@ _LOOK_PERIOD_S = 5.0
 
 @serve.deployment
 class Director:
-    """One replica. Implements `deployments.job_service.JobService`."""
+    """One replica. Implements `jobs.ports.JobService`."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,
         config: PipelineConfig,
+        media_probe: DeploymentHandle[Any],
         audio_features: DeploymentHandle[Any],
         landmark_generator: DeploymentHandle[Any],
         studio: DeploymentHandle[Any],
-        engines: tuple[str, ...] = engine_names(),
+        engines: tuple[str, ...] = tuple(ENGINES),
     ) -> None:
         """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
         install_log_context()
@@ -63,8 +65,8 @@ class Director:
         self._table = JobTable(self._files.table_path, self._announce)
         self._table.claim()
         self._changed: dict[str, asyncio.Event] = {}
-        self._limits = config.jobs
-        self._stages = Stages(config, audio_features, landmark_generator, studio)
+        self._limits, self._engine = config.jobs, config.engine
+        self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
         self._presenters = Presenters(config, self._stages, self._table, self._files)
         services = JobServices(config, self._stages, self._presenters, self._table, self._files)
         self._desk = AdmissionDesk(config, self._table, self._files)
@@ -196,7 +198,7 @@ class Director:
     async def _analyse(self, key: str) -> None:
         async with self._analysing:
             try:
-                await self._presenters.ensure(key, lambda share: None)
+                await self._presenters.ensure(key, self._engine, lambda share: None)
             except LipwrightError as error:
                 logger.warning("analysis of %s failed: %s", key, error)
 

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from api.app import make_app
 from config import PipelineConfig
-from deployments.api import make_app
-from deployments.director_client import DirectorClient
-from deployments.log_context import install_log_context
-from storage.file_store import FileStore
+from deployments.runtime.director_client import DirectorClient
+from storage.local.file_store import FileStore
+from telemetry.log_context import install_log_context
 
 
 @serve.deployment

@@ -4,53 +4,61 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments import metrics
-from deployments.calls import CallBounds, Sent, call_stage
-from deployments.landmark_generator import SourceVideo
-from deployments.log_context import Work, current_work
-from deployments.replica import Loaded, Room, Threads, claim_threads, stage_call
+from deployments.runtime.calls import CallBounds, Sent, call_stage
+from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
+from jobs.messages import PresenterRef, SourceVideo
 from media.decoder import Decoders, written_whole
 from media.decoder_reader import DecoderReader, FrameSettings
 from media.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.planes import Planes
-from media.probe import AudioInfo, VideoInfo, probe_audio, probe_video
+from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
-from models.avatar import Avatar
-from models.drive import Drive
-from models.face_chunk import FaceChunk, FacePatches
-from models.warp.cut import cut_faces
+from models.engines.contract import Chunk, EngineMaker, Plan
+from models.engines.patches import FacePatches
+from models.engines.registry import ENGINES, EngineRoom
+from models.presenter.presenter import Presenter
+from storage.local.file_store import write_atomic
+from telemetry import metrics
+from telemetry.log_context import Work, current_work
 
 T = TypeVar("T")
 
 _MAX_IDLE_READERS = 2
 
 
-class Probed(NamedTuple):
-    """What the probe found; None for what was not asked."""
+@dataclass(frozen=True)
+class _Shot:
+    """What one segment is made of: frames of a source, and an engine that cuts faces out of them."""
 
-    video: VideoInfo | None
-    audio: AudioInfo | None
+    reader: FrameSource
+    info: VideoInfo
+    engine: str
+    cut: Callable[[Plan, list[Planes]], Chunk]
 
 
 @serve.deployment
 class Studio:
-    """Renders segments. A call reads nothing but the avatar and the source, and returns encoded bytes."""
+    """Renders segments. A call reads nothing but the presenter and its source, and writes one encoded file."""
 
-    def __init__(self, config: PipelineConfig, face_synthesis: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        face_synthesis: DeploymentHandle[Any],
+        engines: Mapping[str, str | EngineMaker] = ENGINES,
+    ) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         return_freed_frames()
         self._config = config
@@ -61,73 +69,46 @@ class Studio:
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
-        self._avatars: Loaded[Path, Avatar] = Loaded(8)
+        self._presenters: Loaded[Path, Presenter] = Loaded(8)
+        self._engines = EngineRoom(config, self._num_threads, engines)
 
     @stage_call
-    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
-        """Check inputs before anything is promised.
-
-        Raises:
-            MediaError: One of them cannot be used.
-            MediaLimitError: One of them passes a limit.
-        """
-        timeout_s = self._config.jobs.call_timeout_s(0)
-
-        def work(stop: Stop) -> Probed:
-            decode = partial(self._decoders.run, timeout_s=timeout_s, stop=stop)
-            limits = self._config.limits
-            info = decode(partial(probe_video, video, limits), file=video) if video is not None else None
-            if info is not None and info.is_still:
-                info = replace(info, fps=Fraction(self._config.render.still_fps))
-            return Probed(info, decode(partial(probe_audio, audio, limits), file=audio) if audio is not None else None)
-
-        return await self._threads.run(work, timeout_s)
-
-    @stage_call
-    async def render(self, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
-        """Return one encoded segment: the frames of `drive`, with the faces of `engine`.
+    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+        """Render one segment, the frames of `plan` with the faces of `engine`, and return the bytes of its file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
         encoded, the next is decoded. Patches are pasted back in order.
+
+        Args:
+            presenter: Who speaks.
+            engine: Name of the engine.
+            plan: The engine's own.
+            out: The encoded segment, written whole or not at all.
+
+        Raises:
+            StorageFullError: The disk has no room for it.
         """
-        render = self._config.render
-        avatar = await self._run(
-            lambda stop: self._avatars.take(avatar_dir, lambda: Avatar.load(avatar_dir)), len(drive)
-        )
-        reader_key = (source.path, int(drive.source_index[0]))
-        reader = self._readers.take(reader_key, lambda: self._open(source, avatar))
-        window: deque[asyncio.Task[None]] = deque()
+        folder, source = presenter.folder, presenter.source
+        known = await self._run(lambda stop: self._presenters.take(folder, lambda: Presenter.load(folder)), len(plan))
+        key = (source.path, int(plan.source_index[0]))
+        reader = self._readers.take(key, lambda: self._open(source, known))
+        shot = _Shot(reader, source.info, engine, partial(self._engines.engine(engine).cut, known))
         try:
-            writer = SegmentWriter(source.info, render.crf, render.preset, num_threads=render.encoder_threads)
-            step = self._chunk_frames(source.info)
-            written: asyncio.Task[None] | None = None
-            for start in range(0, len(drive), step):
-                piece = drive.slice(start, min(start + step, len(drive)))
-                frames, faces = await self._run(partial(_decode_and_cut, reader, avatar, piece), len(piece))
-                patches = self._synthesize(engine, faces)
-                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
-                window.append(written)
-                if len(window) >= render.chunk_window:
-                    await window.popleft()
-            while window:
-                await window.popleft()
-            segment = await self._run(lambda stop: writer.finish(), len(drive))
+            segment = await self._encoded(shot, plan)
+            await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
             reader.close()
             raise
-        self._readers.put((source.path, _next_index(drive)), reader)
-        self._avatars.put(avatar_dir, avatar)
-        return segment
+        self._readers.put((source.path, _next_index(plan)), reader)
+        self._presenters.put(folder, known)
+        return len(segment)
 
     @stage_call
     async def join(
         self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
     ) -> None:
         """Join finished segments by packet copy and add the caller's sound."""
-        timeout_s = self._config.jobs.call_timeout_s(num_frames // 4)
+        timeout_s = self._config.jobs.call_timeout_s(num_frames)
 
         def work(stop: Stop) -> None:
             with written_whole(out) as part:
@@ -144,10 +125,34 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    def _open(self, source: SourceVideo, avatar: Avatar) -> FrameSource:
+    async def _encoded(self, shot: _Shot, plan: Plan) -> bytes:
+        """The frames of `plan`, decoded, with their faces, encoded."""
+        render, window = self._config.render, deque[asyncio.Task[None]]()
+        try:
+            writer = SegmentWriter(shot.info, render.crf, render.preset, num_threads=render.encoder_threads)
+            step = self._chunk_frames(shot.info)
+            written: asyncio.Task[None] | None = None
+            for start in range(0, len(plan), step):
+                piece = plan.slice(start, min(start + step, len(plan)))
+                frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
+                patches = self._synthesize(shot.engine, faces)
+                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
+                window.append(written)
+                if len(window) >= render.chunk_window:
+                    await window.popleft()
+            while window:
+                await window.popleft()
+            return await self._run(lambda stop: writer.finish(), len(plan))
+        except BaseException:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+            raise
+
+    def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
-        return avatar.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+        return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2
@@ -156,7 +161,7 @@ class Studio:
     async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
 
-    def _synthesize(self, engine: str, faces: FaceChunk) -> asyncio.Future[FacePatches]:
+    def _synthesize(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         bounds = CallBounds.of(self._config.jobs, self._config.render.chunk_frames)
 
         def start(work: Work) -> Sent:
@@ -190,13 +195,13 @@ class Studio:
         await self._run(encode, len(frames))
 
 
-def _decode_and_cut(reader: FrameSource, avatar: Avatar, drive: Drive, stop: Stop) -> tuple[list[Planes], FaceChunk]:
-    with stop.ending(reader.close):
-        frames = list(reader.read(drive.source_index.tolist()))
-    return frames, cut_faces(avatar, drive, frames)
+def _decode_and_cut(shot: _Shot, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
+    with stop.ending(shot.reader.close):
+        frames = list(shot.reader.read(plan.source_index.tolist()))
+    return frames, shot.cut(plan, frames)
 
 
-def _next_index(drive: Drive) -> int:
-    """Source frame that follows `drive`, going on in the direction in which it ends."""
-    last = drive.source_index[-2:].tolist()
+def _next_index(plan: Plan) -> int:
+    """Source frame that follows `plan`, going on in the direction in which it ends."""
+    last = plan.source_index[-2:].tolist()
     return int(last[-1] + (1 if last[-1] >= last[0] else -1))

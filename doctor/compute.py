@@ -93,8 +93,8 @@ def _seen(gpus: list[Gpu], wanted: float) -> Finding:
 
 
 def _run_network(device: str) -> NDArray[np.float32]:
-    from models.onnx_session import make_session
     from models.weights import weights_path
+    from models.weights.onnx_session import make_session
 
     session = make_session(weights_path(_NETWORK), num_threads=1, device="cuda" if device == "cuda" else "cpu")
     inputs: Any = session.get_inputs()

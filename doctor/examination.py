@@ -26,7 +26,7 @@ from doctor.resources import (
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.weights import check_weights
 from errors import ConfigError
-from storage.api_keys import ApiKeys
+from storage.local.api_keys import ApiKeys
 
 _SHM = Path("/dev/shm")
 

@@ -11,7 +11,7 @@ import yaml
 
 from config import PipelineConfig
 from errors import ConfigError
-from service import default_config_path, local_config, settings_of
+from launch.service import default_config_path, local_config, settings_of
 
 _SERVE_PORT: Final = 8000  # Ray Serve's own default
 _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an actor of Serve

@@ -14,16 +14,30 @@ from packaging.requirements import Requirement
 from doctor.finding import Finding, ok, problem, warning
 
 _MIN_PYTHON: Final = (3, 11)
+# CPython issue 106905, "AST constructor recursion depth mismatch": mended in 3.11.8 and 3.12.2.
+_RACING_PARSERS: Final = {(3, 11, patch) for patch in range(8)} | {(3, 12, 0), (3, 12, 1)}
 _ONNX_PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
 
 
-def check_python() -> Finding:
-    """The interpreter."""
+def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
+    """The interpreter.
+
+    Args:
+        version: Major, minor and patch.
+    """
     found = (
-        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+        f"{platform.python_implementation()} {'.'.join(map(str, version))} on {platform.system()} {platform.machine()}"
     )
-    if sys.version_info < _MIN_PYTHON:
+    if version < _MIN_PYTHON:
         return problem("Python", found, "3.11 or newer", "Make the environment anew: make setup PYTHON=python3.11.")
+    if version in _RACING_PARSERS:
+        return warning(
+            "Python",
+            found,
+            "3.11.8 or newer, 3.12.2 or newer, or 3.13",
+            "In this one, threads that parse at once fail (CPython issue 106905). Lipwright works around it in its own "
+            "processes; for others set PYTHONNODEBUGRANGES=1, or make the environment anew with a newer Python.",
+        )
     if platform.system() != "Linux":
         return warning("Python", found, "Linux", "Nobody runs Lipwright elsewhere; a container does.")
     return ok("Python", found)

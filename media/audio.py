@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
+from media.array_files import load_array
 from media.container import ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
@@ -208,7 +209,7 @@ def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDAr
     Returns:
         (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.
     """
-    samples = np.load(speech, mmap_mode="r")
+    samples = load_array(speech, "r")
     start, stop = round(start_seconds * SPEECH_SAMPLE_RATE), round(stop_seconds * SPEECH_SAMPLE_RATE)
     part = np.zeros(max(stop - start, 0), np.float32)
     first, last = max(start, 0), min(stop, len(samples))

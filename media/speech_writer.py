@@ -12,6 +12,8 @@ from typing import IO, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_array
+
 SPEECH_SAMPLE_RATE: Final = 16000
 """Samples per second of the speech copy."""
 # With one channel turned round, what both carry cancels out of their mean and stands in half their difference. In
@@ -82,7 +84,7 @@ class SpeechWriter:
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         if self._sums[chosen] ** 2 > _MAX_OFFSET_SHARE * self._powers[chosen] * self._num_samples:
-            _remove_offset(np.load(file.name, mmap_mode="r+"))
+            _remove_offset(load_array(Path(file.name), "r+"))
         os.replace(file.name, self._out)
 
 

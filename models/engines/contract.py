@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.planes import Planes
-    from models.face_chunk import FacePatches
+    from models.engines.patches import FacePatches
     from models.presenter.presenter import Presenter
-    from models.quality_measures import BlockMeasures
-    from models.speech_level import SpeechLevel
+    from models.quality.measures import BlockMeasures
+    from models.speech.level import SpeechLevel
 
 Device = Literal["cpu", "cuda"]
+
+OWN_SPEECH_FPS: Final = 50
+"""Frames a second of the speech that an analysis learns from: finer than any video's."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,10 @@ class Listener(Protocol):
 class Plan(Protocol):
     """T output frames, decided: small, as it travels in place of pictures."""
 
-    source_index: NDArray[np.int32]
-    """(T,) source frames that are shown."""
+    @property
+    def source_index(self) -> NDArray[np.int32]:
+        """(T,) source frames that are shown."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -137,8 +142,8 @@ class Planned(NamedTuple):
 class Painter(Protocol):
     """Makes faces: holds the network."""
 
-    def paint(self, chunk: Chunk) -> FacePatches:
-        """Return one finished patch for every face of `chunk`."""
+    def paint(self, chunk: Any) -> FacePatches:
+        """Return one finished patch for every face of a chunk of the same engine."""
         ...
 
 
@@ -202,15 +207,19 @@ class EngineSettings:
     Attributes:
         weights: What the user brought.
         options: The engine's section of the service's settings; its own pydantic model checks it.
+        num_threads: CPU threads for what it does outside of its listener and painter.
     """
 
     weights: EngineWeights
     options: Mapping[str, Any]
+    num_threads: int = 1
 
 
 class EngineMaker(Protocol):
     """The class of an engine, as the registry knows it."""
 
+    title: str
+    """What it is, for people, in one line."""
     weights: tuple[WeightsRole, ...]
     """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
 
@@ -224,7 +233,11 @@ class EngineMaker(Protocol):
 
 
 class Engine(Protocol):
-    """One way to make a face speak. Holds no network: `listener` and `painter` make what does."""
+    """One way to make a face speak.
+
+    Cheap to make: `listener` and `painter` make what holds the large networks. What `plan` and `cut` need beside them
+    is small, runs on the CPU, and is loaded at its first use.
+    """
 
     name: str
     """What a job calls it."""
@@ -232,6 +245,8 @@ class Engine(Protocol):
     """Of what `analyse` writes: another one, and presenters are analysed again."""
     hears: str
     """Kind of audio features: engines that hear the same share a listener."""
+    wants_own_speech: bool
+    """Whether `analyse` learns from the source's own sound."""
 
     def listener(self, machine: Machine) -> Listener:
         """Load the network that hears.
@@ -259,7 +274,8 @@ class Engine(Protocol):
         Args:
             presenter: The tracked presenter; the folder is there, and empty.
             frames: Reads its frames.
-            own_speech: What `listen` heard in the source's own sound from time 0; None if it has none.
+            own_speech: What `listen` heard at `OWN_SPEECH_FPS` in the source's own sound, from time 0; None if it has
+                none, or if `wants_own_speech` is false.
             should_stop: Asked between frames.
 
         Raises:
@@ -281,12 +297,12 @@ class Engine(Protocol):
         """
         ...
 
-    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> Chunk:
+    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[Planes]) -> Chunk:
         """Cut out of full frames what `Painter.paint` needs.
 
         Args:
             presenter: An analysed presenter.
-            plan: T output frames.
+            plan: T output frames, of this engine.
             frames: T source frames, read-only.
         """
         ...

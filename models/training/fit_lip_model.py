@@ -20,17 +20,17 @@ from scipy.optimize import linear_sum_assignment
 from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
-from models.face_choice import FaceChoice
-from models.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
-from models.face_track import stabilise
-from models.face_tracker import FaceTracker
-from models.head_frame import mean_face
-from models.mouth_shape import DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
+from models.face.choice import FaceChoice
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
+from models.geometry.head_frame import mean_face
+from models.mouth.shape import DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
+from models.track.face_track import stabilise
+from models.track.tracker import FaceTracker
 
 _RIDGE = 1e-3
 _CACHE_BYTES = 64 * 1024**2
 _REST_SHARE = 0.1
-# open_in + open_out = 2 (upper + lower), as `models.mouth_shape` defines them.
+# open_in + open_out = 2 (upper + lower), as `models.mouth.shape` defines them.
 _DEPENDENCE = np.array([1.0, 1.0, 0.0, -2.0, -2.0, 0.0, 0.0, 0.0])
 _OPEN_IN_TRUST = 0.1  # share of its variance with which open_in gives way when the channels contradict each other
 

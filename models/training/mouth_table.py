@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth_shape import NUM_CHANNELS
-from models.speech_level import ROWS_PER_SECOND
+from models.mouth.shape import NUM_CHANNELS
+from models.speech.level import ROWS_PER_SECOND
 
 Floats = NDArray[np.float64]
 Phone = tuple[str, float, float]  # symbol, start and end in seconds
@@ -21,7 +21,7 @@ Phone = tuple[str, float, float]  # symbol, start and end in seconds
 PAUSE: Final = "_"
 _LIPS_TOUCH: Final = "p"
 
-# Thousandths of the eye distance, offset from rest, in the order of `models.mouth_shape.CHANNELS`.
+# Thousandths of the eye distance, offset from rest, in the order of `models.mouth.shape.CHANNELS`.
 _TARGETS: Final = {
     "a": (125, 118, -15, 6, 112, 88, 0, -33),
     "ɑ": (125, 120, -30, 4, 115, 90, -2, -38),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth_shape import CHANNELS
+from models.mouth.shape import CHANNELS
 from models.training.speech_corpus import Utterance
 
 Floats = NDArray[np.float32]

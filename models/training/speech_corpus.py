@@ -1,7 +1,7 @@
 """Reads the corpora that teach the mouth: tracked talkers, and synthetic speech with the times of its phones.
 
 The folder holds `grid_s1` and `grid_talkers` (.flac: all clips in a row at 16 kHz; .npz: `audio_offset`,
-`frame_offset`, `measures` (frames, 8) of `models.mouth_shape` at 25 fps, `rest`, `names`, `talkers`) and `synth.flac`
+`frame_offset`, `measures` (frames, 8) of `models.mouth.shape` at 25 fps, `rest`, `names`, `talkers`) and `synth.flac`
 with `synth_units.json` (`audio_offset`, `names`, and `units`: symbol, start and end of each phone).
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from models.mouth_shape import CHANNELS, DEFAULT_SCALE
-from models.speech_level import ROWS_PER_SECOND
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE
+from models.speech.level import ROWS_PER_SECOND
 from models.training.mouth_table import PAUSE, Phone, shape_phones
 
 Floats = NDArray[np.float32]

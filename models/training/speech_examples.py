@@ -3,7 +3,7 @@
     python -m models.training.speech_examples CORPORA EXAMPLES
 
 CORPORA is the folder of `models.training.speech_corpus`; EXAMPLES the .npz file to write (about 600 MB). The features
-come from the shipped encoder by way of `models.speech_features`, so that training hears what the product hears. The
+come from the shipped encoder by way of `models.speech.features`, so that training hears what the product hears. The
 same corpora give the same file.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.mouth_shape import NUM_CHANNELS
-from models.speech_features import SpeechFeatures, measure_level
-from models.speech_level import ROWS_PER_SECOND
+from models.mouth.shape import NUM_CHANNELS
+from models.speech.features import SpeechFeatures, measure_level
+from models.speech.level import ROWS_PER_SECOND
 from models.training.speech_alignment import align
 from models.training.speech_augmentation import (
     NOISE_KINDS,

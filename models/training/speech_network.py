@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.mouth_shape import NUM_CHANNELS
+from models.mouth.shape import NUM_CHANNELS
 from models.training.whisper_encoder import WIDTH
 
 # Layers of Whisper's encoder that the features are made of.
 TAPS = (2, 3)
 NUM_FEATURES = len(TAPS) * WIDTH
-# Longest stretch that the encoder is given: the windows of `models.speech_features`.
+# Longest stretch that the encoder is given: the windows of `models.speech.features`.
 MAX_ROWS = 350
 # The mouth shape in units of its scale, and a logit that says whether the lips touch.
 NUM_OUTPUTS = NUM_CHANNELS + 1

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.mouth_shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
 from models.training.speech_alignment import fit_ridge
 from models.training.speech_corpus import read_talkers
 from models.training.speech_examples import Example, load_examples
@@ -41,7 +41,7 @@ _SHARES = {
 _TABLE_POOLS = ("table", "table_room")
 # A full correction of what is missing enlarges the errors as well.
 _GAIN_POWER = 0.5
-# What is missing in the movement of the corners `models.mouth_calibration` adds, by what the presenter shows.
+# What is missing in the movement of the corners `models.presenter.mouth_calibration` adds, by what the presenter shows.
 _CORNERS = [CHANNELS.index("width"), CHANNELS.index("corner_y")]
 _BATCH, _ROWS, _STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 24, 150, 500, 2e-3, 2e-2
 # Mouths open alike; what the corners do is a habit, and the tracker sees it on some faces only.

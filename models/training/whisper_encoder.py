@@ -69,7 +69,7 @@ class WhisperTaps(nn.Module):
         """Computes the features.
 
         Args:
-            mel: (B, T, 80) log-mel at 100 Hz as `models.speech_features` makes it, T even, at most 2 * max_rows.
+            mel: (B, T, 80) log-mel at 100 Hz as `models.speech.features` makes it, T even, at most 2 * max_rows.
 
         Returns:
             (B, T / 2, 512 * len(taps)).

@@ -16,12 +16,13 @@ import httpx
 import pytest
 import yaml
 
-from service import free_port
+from launch.service import free_port
 from tests.cluster.local_cluster import LocalCluster
-from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
+from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames
 
 UP_S, JOBS_S = 90.0, 150.0
 NUM_JOBS = 6
+NUM_DEATHS = 50 if IS_ENDURANCE else 2
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
@@ -109,7 +110,7 @@ class SegmentWatch:
                     self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 + 120 * NUM_DEATHS)
 def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_presenter: Path, sample_speech: Path) -> None:
     pair = Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
     first = running.caller.accepted(pair)
@@ -117,14 +118,17 @@ def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_presen
     quiet = running.caller.video(first)
     (director,) = running.cluster.nodes_with("Director")
     (other,) = {1, 2} - {director}
-
-    _lose_node(running, other, pair, quiet, "a node without the Director")
-    assert running.cluster.nodes_with("Director") == [director]
-
-    other = running.cluster.add_node('--resources={"worker": 1}')
-    _wait_for_workers(running, 2)
-    _lose_node(running, director, pair, quiet, "the Director's node")
-    assert running.cluster.nodes_with("Director") == [other]
+    for number in range(NUM_DEATHS):
+        if number % 2 == 0:
+            _lose_node(running, other, pair, quiet, f"{number + 1}: a node without the Director")
+            assert running.cluster.nodes_with("Director") == [director]
+        else:
+            _lose_node(running, director, pair, quiet, f"{number + 1}: the Director's node")
+            assert running.cluster.nodes_with("Director") == [other]
+            director = other
+        if number + 1 < NUM_DEATHS:
+            other = running.cluster.add_node('--resources={"worker": 1}')
+            _wait_for_workers(running, 2)
 
 
 def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str) -> None:

@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from config import PipelineConfig
 from graph import wire
-from models.engine import ENGINES, Engine, EngineSpec, FaceChunk, FacePatches
+from models.engines.registry import ENGINES, Engine, EngineSpec, FaceChunk, FacePatches
 
 
 class HangingEngine:

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import yaml
 
-from service import default_config_path, free_port
+from launch.service import default_config_path, free_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0

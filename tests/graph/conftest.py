@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service import running_service
+from launch.service import running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
 
 

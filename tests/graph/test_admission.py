@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.api_keys import ApiKeys
+from storage.local.api_keys import ApiKeys
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import KINDS, ServiceProcess
 from tests.graph.long_inputs import long_wav

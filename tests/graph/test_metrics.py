@@ -11,7 +11,7 @@ import httpx
 import pytest
 import ray
 
-from deployments.metrics import METRICS
+from telemetry.metrics import METRICS
 
 _WAIT_S = 60.0  # Ray's agents gather every ten seconds
 _SERIES = re.compile(r"^(ray_[a-z0-9_]+)(?:\{(.*)\})? ", re.MULTILINE)

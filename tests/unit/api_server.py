@@ -11,11 +11,10 @@ from typing import Any
 
 import uvicorn
 
+from api.app import make_app
 from config import MediaLimits, NetworkConfig, PipelineConfig
-from deployments.api import make_app
 from errors import CapacityError, LipwrightError, OptionError
-from storage.file_store import FileStore
-from storage.job_table import JobTable
+from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -32,6 +31,7 @@ from storage.records import (
     new_id,
     utc_now,
 )
+from storage.sqlite.job_table import JobTable
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from models.mouth_calibration import OwnSpeech
-from models.mouth_motion import Moments
-from models.quality_findings import OutputFacts, make_report
-from models.quality_measures import BlockMeasures, SourceFacts
-from models.source_sync import SourceSync
+from models.mouth.motion import Moments
+from models.presenter.mouth_calibration import OwnSpeech
+from models.presenter.source_sync import SourceSync
+from models.quality.findings import OutputFacts, make_report
+from models.quality.measures import BlockMeasures, SourceFacts
 
 
 def example_report() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.colour import rgb_to_yuv444
 from models.engines.box.mask import soft_mask
 from models.engines.box.picture import even_bounds
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 
 PasteStyle = Literal["soft", "rectangle"]
 """Whether the lower face is mixed in with a soft edge, or the whole box is written over the frame as others do."""

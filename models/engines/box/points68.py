@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.face_points import NUM_POINTS
+from models.geometry.face_points import NUM_POINTS
 
 # Order: Sagonas et al., 300 Faces in-the-Wild Challenge (2013); rows run from the picture's left to its right.
 IBUG_POINTS: Final = (
@@ -57,11 +57,15 @@ def lower_face_outline(points68: NDArray[np.floating], outward: float) -> NDArra
 
     Args:
         points68: (N, 68, 2) pixels.
-        outward: Share of the way from the outline's middle by which each point is moved out.
+        outward: Distance by which each point is moved away from the outline's middle, of the outline's height; to the
+            sides and down alone, as what lies above does not move.
 
     Returns:
         (N, 16, 2) float32 pixels.
     """
     outline = points68[:, list(LOWER_FACE)]
-    middle = (outline.min(1, keepdims=True) + outline.max(1, keepdims=True)) / 2
-    return np.asarray(middle + (outline - middle) * (1 + outward), np.float32)
+    away = outline - (outline.min(1, keepdims=True) + outline.max(1, keepdims=True)) / 2
+    distance = outward * np.ptp(outline[..., 1], axis=1)[:, None, None]
+    step = away * distance / np.linalg.norm(away, axis=2, keepdims=True).clip(1e-3)
+    step[..., 1] = np.maximum(step[..., 1], 0)
+    return np.asarray(outline + step, np.float32)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -16,7 +14,7 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Plan, Planned, WeightsRole
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.wav2lip.face_box import track_boxes
 from models.engines.wav2lip.listener import MelBlock, MelListener
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -42,10 +40,12 @@ class Wav2LipEngine:
         ConfigError: An option cannot be used.
     """
 
+    title = "Wav2Lip: the lower half of the face, painted at 96 x 96 or 256 x 256 by weights that you bring"
     weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
     name = "wav2lip"
     version = "1"
     hears = "mel80"
+    wants_own_speech = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
@@ -62,7 +62,7 @@ class Wav2LipEngine:
 
     def painter(self, machine: Machine) -> Wav2LipPainter:
         """Load the generator; see `models.engines.contract.Engine.painter`."""
-        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        # Imported here: everything else of the engine runs where there is no PyTorch.
         from models.engines.wav2lip.generator import load_generator
         from models.engines.wav2lip.painter import Wav2LipPainter
 
@@ -84,11 +84,10 @@ class Wav2LipEngine:
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the regions around the boxes out of full frames."""
-        if not isinstance(plan, BoxPlan):
-            raise TypeError(f"Expected a BoxPlan, got {type(plan).__name__}.")
-        return cut_boxes(_boxes(presenter.folder_of(self) / _BOXES_FILE), presenter.info.colour, plan, frames)
+        boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
+        return cut_boxes(boxes, presenter.info.colour, plan, frames)
 
 
 def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
@@ -102,13 +101,3 @@ def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.i
     """
     windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
     return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-
-
-def _boxes(path: Path) -> BoxTrack:
-    return _load_boxes(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _load_boxes(path: Path, written: int) -> BoxTrack:
-    """Read boxes once for all chunks of a job; `written` tells a presenter that was analysed anew."""
-    return BoxTrack.load(path)

@@ -80,7 +80,7 @@ class OnnxGenerator:
         self.size = layout.size
         self._batch = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
         self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
-        self._is_on_cuda = machine.device == "cuda"
+        self._paint = self._on_cuda if machine.device == "cuda" else self._on_cpu
         if options.measure_batch and layout.batch < 0:
             advise_batch(self._time, self._batch)
 
@@ -89,7 +89,7 @@ class OnnxGenerator:
         painted = np.empty_like(faces)
         done = 0
         for (batch, mel), num in fixed_batches((faces, windows), self._batch):
-            painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, mel)[:num]
+            painted[done : done + num] = self._paint(batch, mel)[:num]
             done += num
         return painted
 
@@ -117,9 +117,9 @@ class OnnxGenerator:
 
     def _time(self, batch: int) -> Any:
         faces = np.zeros((batch, self.size, self.size, 3), np.uint8)
-        return self._on_cpu(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
+        return self._paint(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
 
 
 def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values from 0 to 1 to 8 bits. The official script cuts off instead: half a level darker."""
-    return np.rint(painted * np.float32(255)).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(painted * np.float32(255)).clip(0, 255), np.uint8)

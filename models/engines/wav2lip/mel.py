@@ -56,6 +56,8 @@ def mel_columns(
     """
     columns = np.full((stop - first, MEL_BANDS), SILENCE, np.float32)
     end = min(stop, num_columns(len(samples)))
+    if first >= end:
+        return columns
     for start in range(max(first, 0) // _BLOCK_COLUMNS * _BLOCK_COLUMNS, end, _BLOCK_COLUMNS):
         if should_stop():
             raise CancelledJobError("The speech was not listened to until its end.")
@@ -85,7 +87,7 @@ def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
         return np.zeros_like(index)
     period = 2 * (num - 1)
     folded = np.abs(index) % period
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))
 
 
 def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,4 +116,7 @@ def _hz_to_mel(hz: float) -> float:
 
 def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     knee = _KNEE_HZ / _LINEAR_HZ
-    return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
+    hz: NDArray[np.float64] = np.where(
+        mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee))
+    )
+    return hz

@@ -7,7 +7,6 @@ import numpy as np
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import box_rgb
-from models.engines.contract import Chunk
 from models.engines.wav2lip.generator import Generator
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.face_chunk import FacePatches
@@ -25,10 +24,8 @@ class Wav2LipPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: Chunk) -> FacePatches:
-        """Return one patch for every face of a `BoxChunk`; the same chunk gives the same bytes."""
-        if not isinstance(chunk, BoxChunk):
-            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
+    def paint(self, chunk: BoxChunk) -> FacePatches:
+        """Return one patch for every face of a chunk; the same chunk gives the same bytes."""
         # The network was trained on what OpenCV reads: BGR, resized linearly.
         faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
         painted = self._generator.generate(faces, chunk.drive)

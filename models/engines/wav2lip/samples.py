@@ -10,7 +10,7 @@ from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS
 # BGR of what is drawn; the shares of a face box are those of `models.engines.wav2lip.face_box`.
 _SKINS = ((150, 180, 225), (90, 120, 170), (50, 70, 110), (190, 200, 235))
 _WALL, _EYE, _LIP = (120, 110, 100), (40, 35, 35), (90, 80, 170)
-_EYES_Y, _MOUTH_Y = 0.38, 0.77
+_EYES_Y, _MOUTH_Y = 0.31, 0.70
 
 
 def sample_faces(num: int, size: int) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ class TorchGenerator:
     def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
         self._device = open_device(machine)
         network = load_network(path)
-        self.size = network.size
+        self.size: int = network.size
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_size or usual_batch(machine.device)

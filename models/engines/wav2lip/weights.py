@@ -84,7 +84,7 @@ def parameters_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
 GENERATOR_ROLE: Final = WeightsRole(
     name=GENERATOR,
     title="Wav2Lip generator: wav2lip.pth, wav2lip_gan.pth, the 256 variant, or an ONNX export of one",
-    licence="Published weights (Rudrabha/Wav2Lip) were trained on LRS2: personal, research and non-commercial use only.",
+    licence="Published weights (Rudrabha/Wav2Lip) were trained on LRS2: personal, research, non-commercial use only.",
     mismatch=generator_mismatch,
 )
 

@@ -11,7 +11,7 @@ import pytest
 from cluster.batch import Batch, BatchLimits
 from cluster.manifest import Pair
 from errors import CapacityError, FaceNotFoundError, NotFoundError
-from storage.file_store import FileStore
+from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags
-from models.idle_motion import IdleMotion
+from models.presenter.idle_motion import IdleMotion
 from tests.unit.models.still import FPS, Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)

@@ -11,8 +11,8 @@ from config import MediaLimits
 from media.planes import Planes
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
-from models.face_choice import FaceChoice
-from models.face_track import FaceTrack, FaceTracker, RawLandmarks, finish_track
+from models.face.choice import FaceChoice
+from models.track.face_track import FaceTrack, FaceTracker, RawLandmarks, finish_track
 
 FPS = 25
 

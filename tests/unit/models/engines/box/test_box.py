@@ -38,7 +38,12 @@ def test_lower_face_outline_grows_outward() -> None:
     points = ibug_points(np.random.default_rng(1).uniform(0, 100, (2, 468, 3)))
     tight, wide = lower_face_outline(points, 0.0), lower_face_outline(points, 0.1)
     assert np.allclose(tight, points[:, list(LOWER_FACE)], atol=1e-4)
-    assert np.allclose(np.ptp(wide, axis=1), 1.1 * np.ptp(tight, axis=1), rtol=1e-4)
+    distance = np.linalg.norm(wide - tight, axis=2)
+    is_low = tight[..., 1] > (tight[..., 1].min(1) + tight[..., 1].max(1))[:, None] / 2
+    wanted = np.broadcast_to(0.1 * np.ptp(tight[..., 1], axis=1)[:, None], distance.shape)
+    assert np.allclose(distance[is_low], wanted[is_low], rtol=1e-3)
+    assert (wide[..., 1] >= tight[..., 1]).all()  # nothing moves up
+    assert (wide[..., 0].min(1) < tight[..., 0].min(1)).all() and (wide[..., 0].max(1) > tight[..., 0].max(1)).all()
 
 
 def test_track_holds_every_box_and_survives_the_disk(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Who may come in: API keys once there are any, and only this machine until then.
+
+Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection. That uvicorn
+believes an `X-Forwarded-For` header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here
+does: a request that was forwarded does not come from this machine. With Serve's HAProxy in front every peer is that
+HAProxy, on loopback, so nobody counts as being on this machine then.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.forms.uploads import drain
+from api.problem import answer_to
+from errors import ForbiddenError, UnauthorizedError
+from net.target import is_loopback
+from storage.local.api_keys import ApiKeys
+
+_OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
+_OPEN_FOLDERS = ("/static-offline-docs/",)
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_TOP_PRIORITY = 1
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is.
+
+    Args:
+        owner: Id of the API key; None where no key exists.
+        max_priority: Highest priority that the caller's jobs may have.
+    """
+
+    owner: str | None = None
+    max_priority: int = _TOP_PRIORITY
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that `KeyGate` let in."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+class KeyGate:
+    """ASGI middleware: lets those in who may use the API and says who they are.
+
+    Args:
+        app: What is behind the gate.
+        keys: The API keys. When there are none, only this machine is served.
+        allow_without_keys: Serve everybody as long as there are no keys.
+    """
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, allow_without_keys: bool) -> None:
+        self._app = app
+        self._keys = keys
+        self._allow_without_keys = allow_without_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or answer with a problem."""
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        try:
+            caller = Caller() if _is_open(scope) else self._admit(Headers(scope=scope), scope.get("client"))
+        except (UnauthorizedError, ForbiddenError) as error:
+            await drain(Request(scope, receive))
+            return await answer_to(error, scope["path"])(scope, receive, send)
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+    def _admit(self, headers: Headers, client: Any) -> Caller:
+        if self._keys.list():
+            key = self._keys.find(_presented(headers))
+            return Caller(key.id, key.max_priority)
+        if not (self._allow_without_keys or _is_from_here(headers, client)):
+            raise ForbiddenError(
+                "Without API keys only clients on the service's own machine are served, under localhost or its "
+                "loopback address. Make a key with `lipwright keys add NAME`, or set access.allow_without_keys."
+            )
+        return Caller()
+
+
+def _is_from_here(headers: Headers, client: Any) -> bool:
+    """Whether a program on this machine asks, and no page of a stranger in its browser.
+
+    A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
+    (DNS rebinding: the name is in `Host`).
+    """
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        return False
+    if not client or not is_loopback(str(client[0])) or any(name in headers for name in _FORWARDED):
+        return False
+    names = [_host(f"//{host}") for host in headers.getlist("host")]
+    return all(is_loopback(name) for name in (*names, *map(_host, headers.getlist("origin"))))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _presented(headers: Headers) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    presented = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+    if not presented:
+        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
+    return presented
+
+
+def _is_open(scope: Scope) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+    return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)

@@ -1,0 +1,1 @@
+"""What arrives in a request: uploads, URLs and form fields, checked while they come."""

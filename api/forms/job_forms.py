@@ -1,0 +1,151 @@
+"""From a request's body to a checked form, with the files cleaned up when the request comes to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import Context
+from functools import cache
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from api.access import caller_of
+from api.forms.form_parts import FormShape, Parts
+from api.forms.uploads import FRAMING_BYTES, drain, receive_form
+from api.forms.url_inputs import UrlInputs
+from api.problem import describe
+from api.v1.views import is_file
+from config import PipelineConfig
+from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError
+from jobs.ports import JobService
+from net.guard import Guard
+from storage.local.file_store import FileStore
+from storage.records import Admission, AdmitRequest
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""Request header: a job that is sent again with the same key is the same job."""
+_MAX_KEY_CHARS = 200
+
+_Form = TypeVar("_Form", bound=BaseModel)
+
+
+class FormDesk:
+    """Receives forms for a service that may be full."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._files = files
+        self._max_file_bytes = config.limits.max_upload_bytes
+        self._urls = UrlInputs(Guard(config.network), files)
+        self._returning: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
+        """Keep a place for the body of `request` before it is read; the place is given back when the block fails.
+
+        Args:
+            request: What is asked.
+            kind: The form that its body is.
+            key: The idempotency key of a job.
+
+        Raises:
+            CapacityError: The service is full.
+            StorageFullError: The disk would not hold it.
+            InProgressError: Another body with the same idempotency key is on its way.
+            OptionError: The idempotency key cannot be used.
+        """
+        try:
+            place = await self._service.admit(self._question(request, kind, key))
+        except LipwrightError:
+            await drain(request)
+            raise
+        try:
+            yield place
+        except BaseException:
+            # Not in this request, nor in its context: a client that is gone cancels it, and Serve with it whatever was
+            # sent for it. Its place must not stay.
+            returning = asyncio.get_running_loop().create_task(self._give_back(place), context=Context())
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            raise
+
+    @asynccontextmanager
+    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[_Form]:
+        """The form of `request`; its uploads are removed when the block fails, whatever the reason.
+
+        Raises:
+            InputError: The body cannot be used.
+            MediaLimitError: It is larger than `place` allows.
+            StageTimeoutError: It is not here in the time that `place` allows.
+        """
+        parts: Parts | None = None
+        max_bytes = min(self._max_file_bytes, place.max_bytes)
+        try:
+            async with _in_time(place.timeout_s):
+                parts = await receive_form(request, shape_of(kind), self._files, max_bytes, self._urls.check)
+            if parts.urls:
+                await self._fetch(request, parts, place)
+            yield _validated(kind, {**parts.files, **parts.texts})
+        except BaseException as error:
+            for upload in parts.files.values() if parts else ():
+                self._files.delete_upload(upload.key)
+            if isinstance(error, LipwrightError) and parts is None:
+                await drain(request)
+            raise
+
+    async def _fetch(self, request: Request, parts: Parts, place: Admission) -> None:
+        """Fetch what the form names by URL, in a place that is wide enough for it."""
+        max_bytes = len(parts.urls) * self._max_file_bytes
+        question = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
+        wide = await self._service.widen(question, place.id)
+        async with _in_time(wide.timeout_s):
+            await self._urls.fetch_into(parts, min(self._max_file_bytes, wide.max_bytes // len(parts.urls)))
+
+    def _question(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
+        declared = request.headers.get("content-length", "")
+        if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
+            raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
+        max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
+        num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
+        if num_bytes is not None and num_bytes > max_bytes:
+            raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
+        return AdmitRequest(
+            owner=caller_of(request).owner,
+            num_bytes=num_bytes,
+            max_bytes=max_bytes,
+            idempotency_key=key,
+        )
+
+    async def _give_back(self, place: Admission) -> None:
+        with contextlib.suppress(LipwrightError):  # a place that cannot be given back runs out by itself
+            await self._service.release(place.id)
+
+
+@asynccontextmanager
+async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, LipwrightError):
+            raise
+        raise StageTimeoutError(f"The upload was not here within the {timeout_s:.0f} s that its size allows.") from None
+
+
+@cache
+def shape_of(kind: type[BaseModel]) -> FormShape:
+    """Which fields of the form are files and which are text: what its OpenAPI schema says."""
+    properties = kind.model_json_schema()["properties"]
+    files = {name for name, schema in properties.items() if is_file(schema)}
+    return FormShape(files=frozenset(files), texts=frozenset(properties) - files)
+
+
+def _validated(kind: type[_Form], fields: dict[str, Any]) -> _Form:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise OptionError(describe(error.errors())) from error

@@ -1,0 +1,258 @@
+"""Bodies of forms: files go from the socket to the disk in pieces, under a byte limit, and are hashed once.
+
+Nothing is spooled, and memory is bounded by one batch of pieces. When anything goes wrong the files are removed.
+In place of a file a form may hold its URL, as text in the file's own field or in a field `{name}_url`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from api.forms.form_parts import FormShape, Parts
+from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError
+from storage.local.file_store import FileStore, UploadWriter, clean_label
+from telemetry import metrics
+
+_BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
+_MAX_TEXT_BYTES = 4096
+_MAX_JSON_BYTES = 65536
+_STALL_S = 60.0
+_DRAIN_BYTES = 16 << 20
+_DRAIN_S = 3.0
+
+FRAMING_BYTES = 65536
+"""Boundaries, part headers and text fields beside the files."""
+CheckUrl = Callable[[str, str], object]
+"""Gets the field and the URL that stands for its file; raises when it will not be fetched."""
+
+
+@dataclass
+class _Part:
+    """The part that is being read."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    header_name: bytearray = field(default_factory=bytearray)
+    header_value: bytearray = field(default_factory=bytearray)
+    name: str = ""
+    file_name: str | None = None
+    writer: UploadWriter | None = None
+    text: bytearray = field(default_factory=bytearray)
+    num_bytes: int = 0
+
+
+async def receive_form(
+    request: Request,
+    shape: FormShape,
+    files: FileStore,
+    max_file_bytes: int,
+    check_url: CheckUrl,
+) -> Parts:
+    """Read the body of `request`; its files lie in `files` afterwards and belong to the caller.
+
+    Empty text fields and file fields without a chosen file count as absent. A URL is put to `check_url` as soon as it
+    is read, before the files that follow it.
+
+    Raises:
+        OptionError: A field is unknown or comes twice.
+        MediaLimitError: A file has more than `max_file_bytes`.
+        MediaError: A file is empty.
+        InputError: The body is neither multipart nor JSON, or is broken.
+        StageTimeoutError: The client sent nothing for a minute.
+        ClientDisconnect: The client is gone.
+    """
+    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    if media_type == b"application/json":
+        return await _read_json(request, shape, check_url)
+    if media_type != b"multipart/form-data" or b"boundary" not in options:
+        found = media_type.decode("latin-1") or "no content type"
+        raise InputError(f"Expected a body of multipart/form-data or application/json, got {found}.")
+    form = _FormReader(shape, files, max_file_bytes, check_url)
+    try:
+        parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
+        stream = request.stream()
+        while (chunk := await _next_chunk(stream)) is not None:
+            parser.write(chunk)
+            if form.num_pending_bytes >= _BATCH_BYTES:
+                await asyncio.to_thread(form.flush)
+        return await asyncio.to_thread(form.finish)
+    except FormParserError as error:
+        form.discard()
+        raise InputError(f"The multipart body is broken: {error}") from error
+    except BaseException:
+        form.discard()
+        raise
+    finally:
+        metrics.bytes_uploaded(form.num_file_bytes)
+
+
+async def drain(request: Request) -> None:
+    """Read on for a moment after a refusal: a client that is still sending would miss the answer on a reset line."""
+    if "expect" in request.headers:
+        return  # it waits for a word from us and has sent nothing
+    left = _DRAIN_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: read to its end already
+        async with asyncio.timeout(_DRAIN_S):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+async def _next_chunk(stream: Any) -> bytes | None:
+    try:
+        async with asyncio.timeout(_STALL_S):
+            chunk: bytes | None = await anext(stream, None)
+            return chunk
+    except TimeoutError:
+        raise StageTimeoutError(f"The upload stalled: nothing came for {_STALL_S:.0f} s.") from None
+
+
+async def _read_json(request: Request, shape: FormShape, check_url: CheckUrl) -> Parts:
+    """The form as one JSON object: files by their URLs, numbers as if they were text."""
+    body = bytearray()
+    stream = request.stream()
+    while (chunk := await _next_chunk(stream)) is not None:
+        body += chunk
+        if len(body) > _MAX_JSON_BYTES:
+            raise InputError(f"Expected at most {_MAX_JSON_BYTES} bytes of JSON.")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError("Expected JSON, got something else.") from error
+    if not isinstance(fields, dict):
+        raise InputError("Expected a JSON object, got another value.")
+    parts = Parts()
+    for name, value in fields.items():
+        shape.check_name(name)
+        if value is None:
+            continue
+        if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
+            raise OptionError(f"{name}: expected text of at most {_MAX_TEXT_BYTES} bytes or a number.")
+        parts.add_text(name, str(value), shape)
+    for name, url in parts.urls.items():
+        check_url(name, url)
+    return parts
+
+
+class _FormReader:
+    """Takes the parser's callbacks; does all of its writing in `flush` and `finish`, which belong in a thread."""
+
+    def __init__(self, shape: FormShape, files: FileStore, max_file_bytes: int, check_url: CheckUrl) -> None:
+        self._shape = shape
+        self._files = files
+        self._max_file_bytes = max_file_bytes
+        self._check_url = check_url
+        self._part = _Part()
+        self._writers: dict[str, UploadWriter] = {}
+        self._parts = Parts()
+        self._seen: set[str] = set()
+        self._pending: list[tuple[UploadWriter, memoryview]] = []
+        self._is_complete = False
+        self.num_pending_bytes = 0
+        self.num_file_bytes = 0
+
+    def callbacks(self) -> dict[str, Any]:
+        """The callbacks of `MultipartParser`."""
+        return {
+            "on_part_begin": self._begin_part,
+            "on_header_field": lambda piece, start, end: self._part.header_name.extend(piece[start:end]),
+            "on_header_value": lambda piece, start, end: self._part.header_value.extend(piece[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open_part,
+            "on_part_data": self._take,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def flush(self) -> None:
+        """Write what is pending. Blocks on the disk."""
+        pending, self._pending, self.num_pending_bytes = self._pending, [], 0
+        for writer, piece in pending:
+            writer.write(piece)
+
+    def finish(self) -> Parts:
+        """Write the rest and return all parts. Blocks on the disk."""
+        if not self._is_complete:
+            raise InputError("The multipart body ended before its last boundary.")
+        self.flush()
+        self._parts.files = {name: writer.finish() for name, writer in self._writers.items()}
+        return self._parts
+
+    def discard(self) -> None:
+        """Remove every file of this form."""
+        if self._part.writer is not None:
+            self._part.writer.discard()
+        for writer in self._writers.values():
+            writer.discard()
+
+    def _begin_part(self) -> None:
+        self._part = _Part()
+
+    def _end_header(self) -> None:
+        part = self._part
+        part.headers[part.header_name.decode("latin-1").lower()] = part.header_value.decode("utf-8", "replace")
+        part.header_name, part.header_value = bytearray(), bytearray()
+
+    def _open_part(self) -> None:
+        part = self._part
+        _, options = parse_options_header(part.headers.get("content-disposition", "").encode())
+        part.name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._check_name(part.name)
+        if b"filename" in options:
+            part.file_name = clean_label(options[b"filename"].decode("utf-8", "replace"))
+            if part.name not in self._shape.files:
+                raise OptionError(f"{part.name}: expected text, got a file.")
+            part.writer = self._files.new_upload(part.file_name)
+
+    def _check_name(self, name: str) -> None:
+        self._shape.check_name(name)
+        if name in self._seen:
+            raise OptionError(f"{name}: expected once, got it twice.")
+        self._seen.add(name)
+
+    def _take(self, piece: bytes, start: int, end: int) -> None:
+        part = self._part
+        part.num_bytes += end - start
+        if part.writer is None:
+            if part.num_bytes > _MAX_TEXT_BYTES:
+                raise OptionError(f"{part.name}: expected at most {_MAX_TEXT_BYTES} bytes of text.")
+            part.text.extend(piece[start:end])
+            return
+        if part.num_bytes > self._max_file_bytes:
+            raise MediaLimitError(f"{part.name}: {part.file_name} has more than {self._max_file_bytes} bytes.")
+        self._pending.append((part.writer, memoryview(piece)[start:end]))
+        self.num_pending_bytes += end - start
+        self.num_file_bytes += end - start
+
+    def _end_part(self) -> None:
+        part = self._part
+        if part.writer is not None:
+            if part.num_bytes == 0:
+                part.writer.discard()
+                if part.file_name:
+                    raise MediaError(f"{part.name}: {part.file_name} is empty.")
+            else:
+                self._writers[part.name] = part.writer
+                self._check_one(part.name)
+            return
+        name = self._parts.add_text(part.name, part.text.decode("utf-8", "replace"), self._shape)
+        if url := self._parts.urls.get(name):
+            self._check_url(name, url)
+            self._check_one(name)
+
+    def _check_one(self, name: str) -> None:
+        if name in self._writers and name in self._parts.urls:
+            raise OptionError(f"{name}: expected a file or one URL, got more than one of them.")
+
+    def _end(self) -> None:
+        self._is_complete = True

@@ -1,0 +1,143 @@
+"""Errors as HTTP answers: RFC 9457 problem details, for our errors, for the framework's, and for defects."""
+
+from __future__ import annotations
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UnauthorizedError
+from telemetry.metrics import request_refused
+
+logger = logging.getLogger("ray.serve")
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """Why a request was refused or failed (RFC 9457)."""
+
+    type: str = Field(description="A name for the kind of problem; the same for every problem of that code.")
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status code.")
+    detail: str = Field(description="What happened this time; names the file, the expected and the found.")
+    instance: str = Field(description="Path of the request.")
+    code: str = Field(description="Stable name of the problem: what clients match on.")
+    retryable: bool = Field(description="Whether the same request can succeed later.")
+
+
+class ProblemResponse(JSONResponse):
+    """A `Problem` with its own media type."""
+
+    media_type = PROBLEM_MEDIA_TYPE
+
+
+def problem_of(error: LipwrightError, instance: str) -> Problem:
+    """The problem details of an error raised on purpose."""
+    return _problem(error.status_code, error.code, str(error), instance, error.retryable)
+
+
+def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
+    """The whole answer to a request that `error` ended."""
+    headers = {}
+    if isinstance(error, CapacityError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(problem_of(error, instance), headers)
+
+
+def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` for these status codes."""
+    content = {PROBLEM_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in status_codes}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+    app.add_exception_handler(LipwrightError, _on_lipwright_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_middleware(UnexpectedErrors)
+
+
+class UnexpectedErrors:
+    """Answers a defect with a 500 problem that tells nothing of the inside, and logs it with its traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            logger.exception("%s %r failed", scope["method"], scope["path"])  # decoded: may hold line breaks
+            detail = "The service failed while it answered this request; its log says why."
+            await _response(_problem(500, LipwrightError.code, detail, scope["path"], False))(scope, receive, send)
+
+
+async def _on_lipwright_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, LipwrightError)
+    if error.status_code >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    return answer_to(error, request.url.path)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    code = NotFoundError.code if status is HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "_")
+    detail = f"There is no {request.method} {request.url.path} here." if status in (404, 405) else str(error.detail)
+    return _response(_problem(status, code, detail, request.url.path, False), dict(error.headers or {}))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)
+    return _response(problem_of(OptionError(describe(error.errors())), request.url.path))
+
+
+def describe(pydantic_errors: Any) -> str:
+    """Pydantic's list of errors as one line: `limit: Input should be ...; status: ...`."""
+    lines = []
+    for item in pydantic_errors:
+        place = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
+        lines.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
+    return "; ".join(lines)
+
+
+def _problem(status: int, code: str, detail: str, instance: str, retryable: bool) -> Problem:
+    return Problem(
+        type=f"urn:lipwright:problem:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        instance=instance,
+        code=code,
+        retryable=retryable,
+    )
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> ProblemResponse:
+    request_refused(problem.code)
+    return ProblemResponse(problem.model_dump(), problem.status, headers)

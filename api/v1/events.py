@@ -1,0 +1,45 @@
+"""A job's changes as server-sent events (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from api.problem import problem_of
+from api.v1.views import JobView
+from errors import LipwrightError
+from jobs.ports import JobService
+from storage.records import JobRecord
+
+PING_S = 10.0
+_RECONNECT_MS = 2000
+
+
+async def job_events(
+    service: JobService, job: JobRecord, seen: int, root_path: str, ping_s: float = PING_S
+) -> AsyncIterator[str]:
+    """Event text for every version of `job` after `seen`, up to the final one.
+
+    A place in the queue moves without the job changing: it is told with the next ping. An error of the service ends
+    the stream with `event: problem`; a client that comes again goes on where it was. A `seen` that the job has not
+    reached yet is not from this job, and counts as nothing seen.
+    """
+    seen = seen if seen <= job.version else 0
+    yield f"retry: {_RECONNECT_MS}\n\n"
+    position: int | None = None
+    try:
+        while True:
+            if job.version > seen or job.queue_position != position:
+                yield _event("job", JobView.of(job, root_path).model_dump_json(), job.version)
+                seen, position = job.version, job.queue_position
+            else:
+                yield ": ping\n\n"
+            if job.status.is_final:
+                return
+            job = await service.wait_job(job.id, seen, ping_s)
+    except LipwrightError as error:
+        yield _event("problem", problem_of(error, f"{root_path}/v1/jobs/{job.id}/events").model_dump_json())
+
+
+def _event(name: str, json_text: str, number: int | None = None) -> str:
+    identity = "" if number is None else f"id: {number}\n"
+    return f"{identity}event: {name}\ndata: {json_text}\n\n"

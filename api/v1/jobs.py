@@ -1,0 +1,186 @@
+"""The routes under /v1/jobs."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import FileResponse, JSONResponse, StreamingResponse
+
+from api.access import caller_of
+from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
+from api.forms.uploads import drain
+from api.problem import problem_responses
+from api.v1.events import job_events
+from api.v1.views import JobForm, JobList, JobView, form_body
+from config import PipelineConfig
+from errors import ForbiddenError, NotFoundError, StateError
+from jobs.ports import JobService
+from net.guard import Guard
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class JobRoutes:
+    """Handlers over a `JobService` and the files that it shares."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._files = files
+        self._default_engine = config.engine
+        self._desk = FormDesk(service, files, config)
+        self._guard = Guard(config.network)
+
+    def router(self) -> APIRouter:
+        """The routes with what OpenAPI says of them."""
+        router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+        router.add_api_route(
+            "",
+            self.submit,
+            methods=["POST"],
+            status_code=202,
+            response_model=JobView,
+            summary="Submit a job",
+            openapi_extra=form_body(JobForm),
+            responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
+        )
+        router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422))
+        router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404))
+        router.add_api_route(
+            "/{job_id}", self.cancel, methods=["DELETE"], summary="Cancel a job", responses=problem_responses(404)
+        )
+        router.add_api_route(
+            "/{job_id}/events",
+            self.events,
+            summary="Follow a job",
+            response_class=StreamingResponse,
+            responses={
+                200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
+                204: {"description": "The job is finished and the client knows it."},
+                **problem_responses(404),
+            },
+        )
+        video: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"video/mp4": {}}},
+            206: {"description": "The range that was asked for."},
+        }
+        router.add_api_route(
+            "/{job_id}/video",
+            self.video,
+            summary="Get the video",
+            response_class=FileResponse,
+            responses={**video, **problem_responses(404, 409, 416)},
+        )
+        router.add_api_route("/{job_id}/video", self.video, methods=["HEAD"], include_in_schema=False)
+        return router
+
+    async def submit(self, request: Request) -> Response:
+        """Send a presenter (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
+
+        The answer comes when both files were received and opened; the work goes on in the background. With a header
+        `Idempotency-Key`, sending the same again gives the same job.
+        """
+        caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
+        async with self._desk.admit(request, JobForm, key) as place:
+            if place.job is not None:
+                await drain(request)
+                return _accepted(place.job, request, {"Idempotency-Replayed": "true"})
+            async with self._desk.receive(request, JobForm, place) as form:
+                if form.priority > caller.max_priority:
+                    raise ForbiddenError(
+                        f"priority: expected at most {caller.max_priority} with this API key, found {form.priority}."
+                    )
+                if form.callback_url is not None:
+                    self._guard.check(form.callback_url)
+                job = await self._service.submit(
+                    SubmitRequest(
+                        job_id=new_id(),
+                        admission_id=place.id,
+                        audio=form.audio,
+                        video=form.video,
+                        avatar_id=form.avatar_id,
+                        face_image=form.face_image,
+                        options=JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop),
+                        owner=caller.owner,
+                        idempotency_key=key,
+                        callback_url=form.callback_url,
+                        priority=form.priority,
+                    )
+                )
+        return _accepted(job, request, {})
+
+    async def list_jobs(
+        self,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
+        status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
+    ) -> JobList:
+        """The newest jobs first."""
+        owner = caller_of(request).owner
+        return JobList(jobs=[_view(job, request) for job in await self._service.list_jobs(limit, status, owner)])
+
+    async def get_job(self, job_id: str, request: Request) -> JobView:
+        """The job as it is now."""
+        return _view(await self._service.get_job(job_id, caller_of(request).owner), request)
+
+    async def cancel(self, job_id: str, request: Request) -> JobView:
+        """Cancel the job. Cancelling twice, or a finished job, changes nothing."""
+        return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
+
+    async def events(
+        self,
+        job_id: str,
+        request: Request,
+        last_event_id: Annotated[str | None, Header(description="Version that the client has seen.")] = None,
+    ) -> Response:
+        """Server-sent events: `event: job` with the job as JSON, its version as id.
+
+        A comment comes every ten seconds, and the stream ends after a final status.
+        """
+        seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 12 else 0
+        job = await self._service.get_job(job_id, caller_of(request).owner)
+        if job.status.is_final and job.version == seen:
+            return Response(status_code=204)  # tells an EventSource not to come again
+        stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
+        return StreamingResponse(
+            stream, media_type="text/event-stream", headers={**_NO_STORE, "X-Accel-Buffering": "no"}
+        )
+
+    async def video(
+        self,
+        job_id: str,
+        request: Request,
+        download: Annotated[bool, Query(description="Offer to save the file instead of showing it.")] = False,
+    ) -> FileResponse:
+        """The finished video, whole or in ranges."""
+        job = await self._service.get_job(job_id, caller_of(request).owner)
+        if job.status is not JobStatus.SUCCEEDED:
+            raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
+        path = self._files.result_path(job.id)
+        if not path.is_file():
+            raise NotFoundError(f"The video of job {job.id} was removed.")
+        return FileResponse(
+            path,
+            media_type="video/mp4",
+            filename=_video_name(job),
+            content_disposition_type="attachment" if download else "inline",
+            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+
+def _view(job: JobRecord, request: Request) -> JobView:
+    return JobView.of(job, request.scope.get("root_path", ""))
+
+
+def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
+    view = _view(job, request)
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
+
+
+def _video_name(job: JobRecord) -> str:
+    """A name to save the video under: that of the speech, as far as the client gave one."""
+    stem = PurePath(job.audio.label).stem
+    return f"{stem or 'lipwright-' + job.id[:8]}.mp4"

@@ -1,0 +1,175 @@
+"""What the HTTP API says and hears: views of jobs and avatars, and the forms that make them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from models.quality.report import QualityReport
+from storage.records import (
+    AvatarInfo,
+    AvatarRecord,
+    AvatarStatus,
+    CallbackRecord,
+    ErrorRecord,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    LoopMode,
+    Stage,
+    UploadedFile,
+)
+
+_FACE = (
+    "Which face of the source speaks: `largest`, an index by size (`0` is the largest), `point:x,y` "
+    "or `box:x0,y0,x1,y1` in pixels of the upright frame. By a picture of the person: `face_image`."
+)
+# In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
+_FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
+
+
+class JobForm(BaseModel):
+    """Multipart body of a new job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    audio: _FilePart = Field(description="The speech: any audio file, or a video whose sound is taken.")
+    video: _FilePart | None = Field(
+        None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
+    )
+    avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
+    engine: str | None = Field(
+        None, max_length=64, description="The engine that makes the faces; the default is the service's."
+    )
+    face: str = Field(default="largest", max_length=128, description=_FACE)
+    face_image: _FilePart | None = Field(
+        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+    )
+    loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
+    priority: int = Field(0, ge=-1, le=1, description="Jobs of 1 start before those of 0, and these before -1.")
+    callback_url: str | None = Field(
+        None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
+    )
+
+    @model_validator(mode="after")
+    def _one_presenter(self) -> Self:
+        if (self.video is None) == (self.avatar_id is None):
+            found = "neither" if self.video is None else "both"
+            raise ValueError(f"expected either a video file or an avatar_id, found {found}")
+        if self.face_image is not None and self.avatar_id is not None:
+            raise ValueError("expected a face_image with a video only: the face of an avatar is chosen already")
+        return self
+
+
+class AvatarForm(BaseModel):
+    """Multipart body of a new avatar."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    video: _FilePart = Field(description="The presenter: a video or a still portrait.")
+    face: str = Field(default="largest", max_length=128, description=_FACE)
+    face_image: _FilePart | None = Field(
+        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+    )
+
+
+class JobLinks(BaseModel):
+    """Where to go from a job. Paths on this server."""
+
+    self: str = Field(description="The job.")
+    events: str = Field(description="Server-sent events: one for every change of the job.")
+    video: str | None = Field(description="The finished video; null until the job has succeeded.")
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: str
+    status: JobStatus = Field(description="`succeeded`, `failed` and `cancelled` are final.")
+    stage: Stage = Field(description="What is being done for the job.")
+    progress: float = Field(ge=0, le=1, description="Share of the whole work that is done; never falls.")
+    num_frames_done: int = Field(description="Frames of the result that are finished.")
+    num_frames: int | None = Field(description="Frames of the result; null until the speech was measured.")
+    queue_position: int | None = Field(description="How many jobs start before this one; null unless queued.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    options: JobOptions = Field(description="The options that the job was accepted with.")
+    error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
+    report: QualityReport | None = Field(description="Quality of the result; null until all of it is planned.")
+    callback: CallbackRecord | None = Field(description="How its webhook fares; null until the job has ended.")
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: JobRecord, root_path: str) -> JobView:
+        """The view of `job` for clients that reach this service under `root_path`."""
+        here = f"{root_path}/v1/jobs/{job.id}"
+        video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
+        shared = {name: getattr(job, name) for name in cls.model_fields if name != "links"}
+        return cls(**shared, links=JobLinks(self=here, events=f"{here}/events", video=video))
+
+
+class JobList(BaseModel):
+    """The newest jobs first."""
+
+    jobs: list[JobView]
+
+
+class AvatarView(BaseModel):
+    """A presenter that is analysed once and can speak many times."""
+
+    id: str
+    status: AvatarStatus = Field(description="Jobs may name the avatar while it is still `analysing`.")
+    label: str = Field(description="Name of the file that was sent.")
+    face: str = Field(description="Which face of the source speaks.")
+    info: AvatarInfo | None = Field(description="What the analysis found; null until `ready`.")
+    error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
+    created_at: datetime
+    last_used_at: datetime
+
+    @classmethod
+    def of(cls, avatar: AvatarRecord) -> AvatarView:
+        """The view of `avatar`."""
+        return cls(**{name: getattr(avatar, name) for name in cls.model_fields})
+
+
+class AvatarList(BaseModel):
+    """The newest avatars first."""
+
+    avatars: list[AvatarView]
+
+
+class Health(BaseModel):
+    """A sign of life."""
+
+    status: str = Field(default="ok", description="Always `ok`; anything else is a problem.")
+
+
+def form_body(form: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with URLs in place of the files."""
+    schema = form.model_json_schema()
+    fields: dict[str, Any] = schema["properties"]
+    files = {name: field for name, field in fields.items() if is_file(field)}
+    urls = {f"{name}_url": _url_field(name) for name in files}
+    either = [
+        {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
+        for name in schema.pop("required", ())
+    ]
+    multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
+    by_url = {name: {"type": "string", "format": "uri"} if name in files else field for name, field in fields.items()}
+    content = {
+        "multipart/form-data": {"schema": multipart},
+        "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def is_file(field: dict[str, Any]) -> bool:
+    """Whether a field of a form's JSON schema is a file part."""
+    return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
+
+
+def _url_field(name: str) -> dict[str, str]:
+    return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}

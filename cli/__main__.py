@@ -1,0 +1,5 @@
+"""`python -m cli`: the `lipwright` command without its installation."""
+
+from cli.main import app
+
+app()

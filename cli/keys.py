@@ -1,0 +1,71 @@
+"""`lipwright keys`: make, list and revoke API keys, and show the secrets of webhooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.terminal import console, one_line_errors
+from errors import NotFoundError
+from storage.local.api_keys import ApiKeys
+from storage.local.webhook_secrets import webhook_secret
+
+app = typer.Typer(no_args_is_help=True, help="API keys: as soon as there is one, every request needs one.")
+
+_DataDir = Annotated[
+    Path | None, typer.Option(help="The service's data folder; without it, that of the config for this machine.")
+]
+_KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows.")]
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; for people.")],
+    max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority that its jobs may have.")] = 0,
+    data_dir: _DataDir = None,
+) -> None:
+    """Make a key and print it. It is shown this once."""
+    with one_line_errors():
+        _, key = ApiKeys(_data_folder(data_dir)).add(name[:120], max_priority)
+        print(key)
+
+
+@app.command("list")
+def list_keys(data_dir: _DataDir = None) -> None:
+    """Show all keys, without their secrets."""
+    with one_line_errors():
+        table = Table("id", "name", "max priority", "created", box=None)
+        for key in ApiKeys(_data_folder(data_dir)).list():
+            table.add_row(key.id, key.name, str(key.max_priority), f"{key.created_at:%Y-%m-%dT%H:%M:%S}")
+        console().print(table)
+
+
+@app.command()
+def revoke(key_id: _KeyId, data_dir: _DataDir = None) -> None:
+    """Forget a key. The next request with it is refused; its jobs run on."""
+    with one_line_errors():
+        print(f"revoked {ApiKeys(_data_folder(data_dir)).revoke(key_id).id}")
+
+
+@app.command("webhook-secret")
+def show_webhook_secret(
+    key_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A key's id; without it, for jobs submitted without a key.")
+    ] = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Print the secret that the webhooks of a key's jobs are signed with; receivers verify with it."""
+    with one_line_errors():
+        root = _data_folder(data_dir)
+        if key_id is not None and key_id not in {key.id for key in ApiKeys(root).list()}:
+            raise NotFoundError(f"There is no API key {key_id!r}.")
+        print(webhook_secret(root, key_id))
+
+
+def _data_folder(data_dir: Path | None) -> Path:
+    from launch.service import default_config_path, local_config, settings_of
+
+    return settings_of(local_config(default_config_path(), "127.0.0.1", 0, data_dir)).data_dir

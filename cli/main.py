@@ -1,0 +1,228 @@
+"""The `lipwright` command: speak, serve, jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from cli.client import Client, ClientError
+from cli.doctor import ObjectStoreMemory, doctor
+from cli.keys import app as keys_app
+from cli.report import print_report
+from cli.terminal import UsageError, console, one_line_errors
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
+jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(keys_app, name="keys")
+app.command()(doctor)
+
+_DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+_Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
+
+
+@app.command()
+def speak(
+    video: Annotated[str, typer.Option(help="The presenter: a video or a still portrait, as a file or a URL.")],
+    audio: Annotated[str, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")],
+    out: Annotated[Path, typer.Option(help="The video to write.")],
+    engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
+    face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
+    face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
+    loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
+    server: Annotated[
+        str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of a service started here.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
+) -> None:
+    """Make the face in VIDEO speak AUDIO."""
+    with one_line_errors():
+        inputs = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
+        files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
+        _check_paths(files, out)
+        urls = {f"{name}_url": value for name, value in inputs.items() if name not in files}
+        options = {"face": face, "loop": loop, **urls} | ({"engine": engine} if engine else {})
+        with _server(server, data_dir) as base_url:
+            job = _run_job(Client(base_url), files, out, options)
+        line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
+        print(json.dumps(job, indent=2) if as_json else line, flush=True)
+        if report and not as_json:
+            _print_report(job)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
+    object_store_memory: ObjectStoreMemory = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="TCP port of the metrics for Prometheus; 0 takes a free one.")
+    ] = 0,
+    allow_without_keys: Annotated[
+        bool, typer.Option("--allow-without-keys", help="Serve other machines though there is no API key.")
+    ] = False,
+) -> None:
+    """Run the service here until Ctrl-C."""
+    from launch.service import NodeOptions, running_service
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    node = NodeOptions(object_store_memory, metrics_port or None)
+    running = running_service(host, port, data_dir, config, False, node, allow_without_keys)
+    with one_line_errors(), running as url:
+        metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
+        print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
+        threading.Event().wait()
+
+
+@jobs_app.command("list")
+def list_jobs(
+    server: _Server = _DEFAULT_SERVER,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+) -> None:
+    """Show the newest jobs."""
+    with one_line_errors():
+        query = {"limit": str(limit)} | ({"status": status} if status else {})
+        table = Table(Column("id", min_width=32), "status", "stage", "done", "frames", "created", box=None)
+        for job in Client(server).request("GET", "/v1/jobs", params=query).json()["jobs"]:
+            frames = f"{job['num_frames_done']}/{job['num_frames'] or '?'}"
+            table.add_row(
+                job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
+            )
+        console().print(table)
+
+
+@jobs_app.command("show")
+def show_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Show one job as JSON."""
+    with one_line_errors():
+        print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
+
+
+@jobs_app.command("report")
+def report_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Show the quality report of one job."""
+    with one_line_errors():
+        _print_report(Client(server).request("GET", f"/v1/jobs/{job_id}").json())
+
+
+@jobs_app.command("cancel")
+def cancel_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+    """Cancel a job."""
+    with one_line_errors():
+        print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
+
+
+@jobs_app.command("download")
+def download_job(
+    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: _Server = _DEFAULT_SERVER
+) -> None:
+    """Save the video of a finished job."""
+    with one_line_errors():
+        print(f"{out}: {Client(server).download(job_id, out)} bytes")
+
+
+class _StageBars:
+    """One bar for each stage that a job goes through: rendering counts frames, the others only run."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._task = TaskID(0)
+
+    def show(self, job: dict[str, Any]) -> None:
+        """Follow `job` to its present stage and progress."""
+        if job["stage"] != self._stage:
+            if self._stage:
+                frames = f"{job['num_frames']} frames" if self._stage == "rendering" else ""
+                self._bar.update(self._task, total=1, completed=1, frames=frames)
+                self._bar.stop_task(self._task)
+            if job["status"] not in ("queued", "running"):
+                return
+            self._stage = job["stage"]
+            self._task = self._bar.add_task(self._stage, total=None, frames="")
+        if self._stage == "rendering" and job["num_frames"]:
+            done, total = job["num_frames_done"], job["num_frames"]
+            self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
+
+
+def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[str, str]) -> dict[str, Any]:
+    """Submit, follow and download one job; Ctrl-C cancels it."""
+    job = client.submit(files, options)
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]}"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            stages = _StageBars(bar)
+            for seen in client.follow(job["id"]):
+                job = seen
+                stages.show(job)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ClientError, httpx.HTTPError):
+            client.request("DELETE", f"/v1/jobs/{job['id']}")
+        raise
+    if job["status"] != "succeeded":
+        error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
+        raise ClientError(error["code"], error["message"])
+    return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
+
+
+def _print_report(job: dict[str, Any]) -> None:
+    report = job.get("report")
+    if report is None:
+        raise ClientError("not_found", f"Job {job['id']} has no quality report (stage: {job['stage']}).")
+    print_report(report, console())
+
+
+@contextlib.contextmanager
+def _server(url: str | None, data_dir: Path | None) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    from launch.service import running_service
+
+    with Console(stderr=True).status("Starting the service ..."):
+        running = contextlib.ExitStack()
+        base_url = running.enter_context(running_service(data_dir=data_dir))
+    with running:
+        yield base_url
+
+
+def _check_paths(files: dict[str, Path], out: Path) -> None:
+    for name, path in files.items():
+        option = f"--{name.replace('_', '-')}"
+        if not path.is_file():
+            raise UsageError("input_invalid", f"{option}: there is no file {path}.")
+        if path.resolve() == out.resolve():
+            raise UsageError("input_invalid", f"--out: {out} is the {option} file.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError("input_invalid", f"--out: {out} is not a file in an existing folder.")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""What all deployments share: calls between them, what their errors mean, their threads."""

@@ -1,0 +1,148 @@
+"""The stages behind the Director as `jobs.ports.Stages`: each request with its bound, ready to be awaited."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from config import PipelineConfig
+from deployments.runtime.calls import CallBounds, Sent, call_stage
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
+from models.engines.contract import Plan, Planned
+from models.face.choice import FaceChoice
+from models.track.state import TrackState
+from telemetry.log_context import Work
+
+_READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)
+
+
+@dataclass(frozen=True)
+class ServeStages:
+    """Implements `jobs.ports.Stages` with the handles of the deployments."""
+
+    config: PipelineConfig
+    media_probe: DeploymentHandle[Any]
+    audio_features: DeploymentHandle[Any]
+    landmark_generator: DeploymentHandle[Any]
+    studio: DeploymentHandle[Any]
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        """See `MediaProbe.probe`."""
+        probed: Probed = await self._call(
+            "MediaProbe.probe", work, 0, lambda work: self.media_probe.probe.remote(work, video, audio)
+        )
+        return probed
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        """See `AudioFeatures.prepare`."""
+
+        def start(work: Work) -> Sent:
+            return self.audio_features.prepare.remote(work, audio, speech, claimed_seconds)
+
+        jobs = self.config.jobs
+        bounds = CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s)
+        prepared: PreparedSpeech = await call_stage("AudioFeatures.prepare", work, start, bounds)
+        return prepared
+
+    async def track(
+        self,
+        work: Work,
+        source: SourceVideo,
+        choice: FaceChoice,
+        start: int,
+        stop: int,
+        state: TrackState | None,
+        out: Path,
+    ) -> TrackState:
+        """See `LandmarkGenerator.track`."""
+        new_state: TrackState = await self._call(
+            "LandmarkGenerator.track",
+            work,
+            stop - start,
+            lambda work: self.landmark_generator.track.remote(work, source, choice, start, stop, state, out),
+        )
+        return new_state
+
+    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+        """See `LandmarkGenerator.reference`."""
+        choice: FaceChoice = await self._call(
+            "LandmarkGenerator.reference", work, 1, lambda work: self.landmark_generator.reference.remote(work, picture)
+        )
+        return choice
+
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+        """See `LandmarkGenerator.build_presenter`."""
+        talks: bool = await self._call(
+            "LandmarkGenerator.build_presenter",
+            work,
+            presenter.source.info.num_frames,
+            lambda work: self.landmark_generator.build_presenter.remote(work, presenter, tracks),
+        )
+        return talks
+
+    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
+        """See `LandmarkGenerator.is_analysed`."""
+        known: bool = await self._call(
+            "LandmarkGenerator.is_analysed",
+            work,
+            0,
+            lambda work: self.landmark_generator.is_analysed.remote(work, engine, presenter),
+        )
+        return known
+
+    async def analyse(
+        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
+    ) -> None:
+        """Chain AudioFeatures.listen_to_source -> LandmarkGenerator.analyse; the features do not pass through here."""
+        num_seconds = math.ceil(self.config.render.block_seconds * 2)
+
+        def start(work: Work) -> Sent:
+            analyse = self.landmark_generator.analyse
+            if own_speech is None:
+                return analyse.remote(work, None, engine, presenter)
+            features = self.audio_features.listen_to_source.remote(work, engine, own_speech, num_seconds)
+            return features, analyse.remote(work, features, engine, presenter)
+
+        await self._call("LandmarkGenerator.analyse", work, presenter.source.info.num_frames, start)
+
+    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+        """Chain AudioFeatures.listen -> LandmarkGenerator.plan; the features do not pass through here."""
+
+        def start(work: Work) -> Sent:
+            features = self.audio_features.listen.remote(work, request.engine, speech, request.span)
+            return features, self.landmark_generator.plan.remote(work, features, request, state)
+
+        planned: Planned = await self._call("LandmarkGenerator.plan", work, request.span.num, start)
+        return planned
+
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+        """See `Studio.render`."""
+        num_bytes: int = await self._call(
+            "Studio.render", work, len(plan), lambda work: self.studio.render.remote(work, presenter, engine, plan, out)
+        )
+        return num_bytes
+
+    async def join(
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        """See `Studio.join`."""
+        await self._call(
+            "Studio.join",
+            work,
+            num_frames,
+            lambda work: self.studio.join.remote(work, segments, audio, out, source, num_frames),
+        )
+
+    async def ready(self) -> bool:
+        """True when each stage answers."""
+        for handle in (self.media_probe, self.audio_features, self.landmark_generator, self.studio):
+            await call_stage("ready", Work(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
+        return True
+
+    async def _call(self, stage: str, work: Work, num_frames: int, start: Callable[[Work], Sent]) -> Any:
+        return await call_stage(stage, work, start, CallBounds.of(self.config.jobs, num_frames))

@@ -1,0 +1,47 @@
+"""Work of the Director itself that meets a defect: it is tried again, within a bound, before anybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from errors import LipwrightError, StorageFullError
+from storage.local.file_store import is_disk_full
+
+T = TypeVar("T")
+
+logger = logging.getLogger("ray.serve")
+
+_PAUSE_S = 0.5
+
+
+async def tried_again(work: Callable[[], Awaitable[T]], max_tries: int) -> T:
+    """Return what `work()` returns, which takes up where an earlier try ended.
+
+    Raises:
+        StorageFullError: The disk was full.
+        LipwrightError: A verdict of `work`, or `internal`: each of `max_tries` tries met a defect.
+    """
+    for left in reversed(range(max_tries)):
+        try:
+            return await work()
+        except Exception as error:
+            cause = _first_cause(error)
+            if is_disk_full(cause):
+                raise StorageFullError("The disk was full before the work was done.") from error
+            if isinstance(cause, LipwrightError):
+                raise cause from None
+            logger.exception("a try met a defect, %d are left", left, exc_info=error)
+            if not left:
+                raise LipwrightError(f"internal error: {type(cause).__name__}: {cause}") from error
+        await asyncio.sleep(_PAUSE_S)
+    raise ValueError(f"Expected at least one try, got {max_tries = }.")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the first real error inside the groups that parallel segments raise."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

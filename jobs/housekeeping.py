@@ -1,0 +1,70 @@
+"""Housekeeping: what is finished and old goes, with its files; what nobody owns goes, too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from config import JobConfig
+from errors import LipwrightError, NotFoundError
+from jobs.presenters import Presenters
+from storage.local.file_store import FileStore
+from storage.records import JobRecord, JobStatus, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry import metrics
+
+logger = logging.getLogger("ray.serve")
+
+_MAX_PERIOD_S = 60.0
+_JOBS_AT_ONCE = 100
+_ORPHAN_AGE_S = 3600.0
+
+
+class Housekeeping:
+    """Sweeps the table and the files of one data folder; lives in the Director."""
+
+    def __init__(self, limits: JobConfig, table: JobTable, files: FileStore, presenters: Presenters) -> None:
+        self._limits = limits
+        self._table = table
+        self._files = files
+        self._presenters = presenters
+
+    async def run(self) -> None:
+        """Sweep now and then for ever."""
+        period_s = min(_MAX_PERIOD_S, self._limits.keep_finished_s / 4)
+        while True:
+            try:
+                await asyncio.to_thread(self.sweep)
+                self._presenters.sweep()
+                self._presenters.sweep_orphans(_ORPHAN_AGE_S)
+                metrics.set_free_disk(self._files.free_bytes())
+            except (OSError, LipwrightError) as error:
+                logger.warning("sweeping failed and is tried again: %s", error)
+            await asyncio.sleep(period_s)
+
+    def sweep(self) -> None:
+        """Remove finished jobs past their time, and files that belong to nothing. Blocks on the disk."""
+        self._sweep_finished()
+        self._files.sweep_uploads(_ORPHAN_AGE_S)
+        for job_id in self._files.job_ids(_ORPHAN_AGE_S):
+            job = self._find(job_id)
+            if job is None or job.status is JobStatus.CANCELLED:
+                self._files.delete_job(job_id)
+            elif job.status.is_final and self._files.has_segments(job_id):
+                self._files.delete_segments(job_id)
+
+    def _sweep_finished(self) -> None:
+        before = utc_now() - timedelta(seconds=self._limits.keep_finished_s)
+        while jobs := self._table.finished_jobs(before, _JOBS_AT_ONCE):
+            for job in jobs:
+                # The files go first: a row without files is swept again, files without a row have to be searched for.
+                self._files.delete_job(job.id)
+                self._table.delete_job(job.id)
+            logger.info("%d finished jobs were removed after %.0f s", len(jobs), self._limits.keep_finished_s)
+
+    def _find(self, job_id: str) -> JobRecord | None:
+        try:
+            return self._table.get_job(job_id)
+        except NotFoundError:
+            return None

@@ -1,0 +1,71 @@
+"""What travels between the Director and the stages. All picklable; bulk data goes by file or by the object store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from media.playback import Loop
+from media.probe import AudioInfo, VideoInfo
+from models.engines.contract import FrameSpan
+from models.speech.level import SpeechLevel
+
+
+class Probed(NamedTuple):
+    """What the probe found; None for what was not asked."""
+
+    video: VideoInfo | None
+    audio: AudioInfo | None
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """A face source: where it lies and what the probe found."""
+
+    path: Path
+    info: VideoInfo
+
+
+class PreparedSpeech(NamedTuple):
+    """A sound file as engines hear it, and what is measured once for the whole of it.
+
+    Attributes:
+        path: .npy of 16 kHz mono int16.
+        info: The sound as it came.
+        level: How loud it is.
+    """
+
+    path: Path
+    info: AudioInfo
+    level: SpeechLevel
+
+
+@dataclass(frozen=True)
+class PresenterRef:
+    """A presenter as stages find it: what it is made of, and where it is kept.
+
+    Attributes:
+        folder: Of `models.presenter.presenter.Presenter`.
+        source: The video, or the still.
+    """
+
+    folder: Path
+    source: SourceVideo
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    """Which output frames to plan.
+
+    Attributes:
+        presenter: Who speaks.
+        engine: Name of the engine.
+        span: The output frames.
+        loop: What to do where the source is shorter than the speech.
+    """
+
+    presenter: PresenterRef
+    engine: str
+    span: FrameSpan
+    loop: Loop

@@ -1,0 +1,145 @@
+"""The two sides of the Director: what the HTTP API asks of it, and what it asks of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
+from models.engines.contract import Plan, Planned
+from models.face.choice import FaceChoice
+from models.track.state import TrackState
+from storage.records import (
+    Admission,
+    AdmitRequest,
+    AvatarRecord,
+    AvatarRequest,
+    JobRecord,
+    JobStatus,
+    ServiceStatus,
+    SubmitRequest,
+)
+from telemetry.log_context import Work
+
+
+class JobService(Protocol):
+    """Jobs and avatars. Every method raises `errors.LipwrightError` subclasses and nothing else on purpose.
+
+    `owner` is the id of the caller's API key. It sees its own jobs and avatars; None, where no keys are used, sees all.
+    """
+
+    async def admit(self, request: AdmitRequest) -> Admission:
+        """Keep a place for one body before it is read, or say why there is none."""
+        ...
+
+    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+        """Grant a place more bytes and time, or say why there are none."""
+        ...
+
+    async def release(self, admission_id: str) -> None:
+        """Give back a place whose body came to nothing."""
+
+    async def submit(self, request: SubmitRequest) -> JobRecord:
+        """Check the inputs and accept the job for good; sent again, it gives the same job."""
+        ...
+
+    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
+        """One job, or NotFoundError."""
+        ...
+
+    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
+        """The newest jobs first."""
+        ...
+
+    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        """The job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
+        ...
+
+    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
+        """Cancel an unfinished job; a finished one comes back as it is."""
+        ...
+
+    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
+        """Keep a presenter and begin its analysis."""
+        ...
+
+    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
+        """One avatar, or NotFoundError."""
+        ...
+
+    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
+        """The avatars that callers asked to keep, the newest first."""
+        ...
+
+    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
+        """Forget an avatar; StateError while an unfinished job needs it."""
+
+    async def status(self) -> ServiceStatus:
+        """What waits, what runs, and how long a new job would wait."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether every stage answers."""
+        ...
+
+
+class Stages(Protocol):
+    """The work of a job; each call is bounded, and repeated where it was lost. Raises `LipwrightError` subclasses."""
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        """Say what files are, before anything is promised."""
+        ...
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        """Decode `audio` to the file `speech`, and measure it."""
+        ...
+
+    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+        """Return the choice of the person whom a picture shows."""
+        ...
+
+    async def track(
+        self,
+        work: Work,
+        source: SourceVideo,
+        choice: FaceChoice,
+        start: int,
+        stop: int,
+        state: TrackState | None,
+        out: Path,
+    ) -> TrackState:
+        """Write the landmarks of source frames [start, stop) to `out`, and return what the next call goes on from."""
+        ...
+
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+        """Make a presenter of what `track` wrote, and return whether it talks."""
+        ...
+
+    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
+        """Return whether an engine has all that it keeps of a presenter."""
+        ...
+
+    async def analyse(
+        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
+    ) -> None:
+        """Have an engine write what it keeps of a presenter."""
+        ...
+
+    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+        """Return what the output frames of one block show."""
+        ...
+
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+        """Write one encoded segment to `out`, and return its bytes."""
+        ...
+
+    async def join(
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        """Write the whole video to `out`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether each stage answers."""
+        ...

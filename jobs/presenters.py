@@ -1,0 +1,169 @@
+"""The presenters (avatars): each source is analysed once, however many jobs ask for it at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from config import PipelineConfig
+from errors import LipwrightError
+from jobs.accidents import tried_again
+from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
+from jobs.ports import Stages
+from media.probe import VideoInfo
+from models.face.choice import FaceChoice, is_reference
+from models.presenter.folder import is_tracked
+from models.track.state import TrackState
+from storage.local.file_store import FileStore
+from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+
+logger = logging.getLogger("ray.serve")
+
+Progress = Callable[[float], None]
+
+
+class _Wanted(NamedTuple):
+    """What is analysed: a presenter for an engine."""
+
+    key: str
+    engine: str
+
+
+class Presenters:
+    """Analyses sources and keeps the cache of analysed ones bounded."""
+
+    def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
+        """Take up nothing by itself: an analysis starts when somebody asks for it."""
+        self._config, self._stages, self._table, self._files = config, stages, table, files
+        self._analyses: dict[_Wanted, asyncio.Task[None]] = {}
+        self._waiters: dict[_Wanted, int] = {}
+        self._progress: dict[_Wanted, list[Progress]] = {}
+        self._tracking: dict[str, asyncio.Lock] = {}
+
+    async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
+        """Return avatar `key`, analysed for `engine`; what is missing is done first if nobody does it already.
+
+        An analysis is shared: it goes on while anybody waits for it and is cancelled with its last waiter. The track
+        is made once for all engines.
+
+        Raises:
+            FaceNotFoundError: The source holds no face of that choice.
+            LipwrightError: Whatever else ended the analysis.
+        """
+        self._table.touch_avatar(key)
+        presenter = await self._find(key)
+        if await self._is_ready(key, engine, presenter):
+            return presenter
+        wanted = _Wanted(key, engine)
+        if wanted not in self._analyses:
+            self._analyses[wanted] = asyncio.create_task(self._analyse(wanted, presenter))
+        task = self._analyses[wanted]
+        self._waiters[wanted] = self._waiters.get(wanted, 0) + 1
+        self._progress.setdefault(wanted, []).append(on_progress)
+        try:
+            await asyncio.shield(task)
+        finally:
+            self._progress[wanted].remove(on_progress)
+            self._waiters[wanted] -= 1
+            if self._waiters[wanted] == 0:
+                task.cancel()
+                for store in (self._analyses, self._waiters, self._progress):
+                    store.pop(wanted, None)
+        return presenter
+
+    async def _find(self, key: str) -> PresenterRef:
+        path = self._files.avatar_source_path(key)
+        probed = await self._stages.probe(Work(key), path, None)
+        assert probed.video is not None
+        return PresenterRef(self._files.avatar_dir(key), SourceVideo(path, probed.video))
+
+    async def _is_ready(self, key: str, engine: str, presenter: PresenterRef) -> bool:
+        record = self._table.find_avatar(key)
+        is_tracked_here = record is not None and record.status is AvatarStatus.READY and is_tracked(presenter.folder)
+        return is_tracked_here and await self._stages.is_analysed(Work(key), engine, presenter)
+
+    async def _analyse(self, wanted: _Wanted, presenter: PresenterRef) -> None:
+        key = wanted.key
+        try:
+            await tried_again(lambda: self._make(wanted, presenter), self._config.jobs.max_attempts)
+        except LipwrightError as error:
+            self._table.update_avatar(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(error))
+            raise
+        self.sweep()
+
+    async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
+        """Track the source if nobody has, then analyse it for the engine."""
+        key, work = wanted.key, Work(wanted.key)
+        async with self._tracking.setdefault(key, asyncio.Lock()):
+            record = self._table.find_avatar(key)
+            assert record is not None, "the avatar of a job is kept while the job needs it"
+            if not (record.status is AvatarStatus.READY and is_tracked(presenter.folder)):
+                record = self._table.update_avatar(key, status=AvatarStatus.ANALYSING, error=None)
+                talks = await self._track(record, wanted, presenter)
+                self._table.update_avatar(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))
+        if not await self._stages.is_analysed(work, wanted.engine, presenter):
+            await self._stages.analyse(work, wanted.engine, presenter, await self._own_speech(work, presenter))
+
+    async def _own_speech(self, work: Work, presenter: PresenterRef) -> PreparedSpeech | None:
+        source = presenter.source
+        if not source.info.has_audio:
+            return None
+        speech = presenter.folder / "speech.npy"
+        return await self._stages.prepare_speech(work, source.path, speech, source.info.duration_seconds)
+
+    async def _track(self, record: AvatarRecord, wanted: _Wanted, presenter: PresenterRef) -> bool:
+        """Follow the face through the source and make the presenter of it; return whether it talks."""
+        work, source = Work(record.key), presenter.source
+        choice = await self._choice(record)
+        num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
+        tracks: list[Path] = []
+        state: TrackState | None = None
+        for start in range(0, num_frames, step):
+            stop = min(start + step, num_frames)
+            tracks.append(self._files.track_path(record.key, start))
+            state = await self._stages.track(work, source, choice, start, stop, state, tracks[-1])
+            for report in list(self._progress.get(wanted, ())):
+                report(0.9 * stop / num_frames)
+        talks = await self._stages.build_presenter(work, presenter, tracks)
+        self._files.delete_tracks(record.key)
+        return talks
+
+    async def _choice(self, record: AvatarRecord) -> FaceChoice:
+        if is_reference(record.face):
+            return await self._stages.reference(Work(record.key), self._files.avatar_face_path(record.key))
+        return FaceChoice.parse(record.face)
+
+    def sweep(self) -> None:
+        """Forget cached presenters beyond the bound, the least recently used first."""
+        for record in self._table.surplus_avatars(self._config.jobs.max_cached_avatars):
+            if self._is_analysed_now(record.key):
+                continue
+            self._table.delete_avatar(record.key)
+            self._files.delete_avatar(record.key)
+            logger.info("presenter %s dropped from the cache", record.id)
+
+    def sweep_orphans(self, min_age_s: float) -> None:
+        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted."""
+        for key in self._files.avatar_keys(min_age_s):
+            if not self._is_analysed_now(key) and self._table.find_avatar(key) is None:
+                self._files.delete_avatar(key)
+
+    def _is_analysed_now(self, key: str) -> bool:
+        return any(wanted.key == key for wanted in self._analyses)
+
+
+def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:
+    return AvatarInfo(
+        width=info.width,
+        height=info.height,
+        fps=str(info.fps),
+        num_frames=info.num_frames,
+        duration_seconds=info.duration_seconds,
+        is_still=info.is_still,
+        talks=talks,
+    )

@@ -1,0 +1,174 @@
+"""One job from its accepted row to its video: listen, analyse, generate, render, join."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from config import PipelineConfig
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef
+from jobs.ports import Stages
+from jobs.presenters import Presenters
+from jobs.segments import Block, Segment, plan_blocks
+from media.audio import num_output_frames
+from models.engines.contract import FrameSpan, Plan, Planned
+from models.quality.findings import OutputFacts, make_report
+from models.quality.measures import BlockMeasures
+from storage.local.file_store import FileStore
+from storage.records import JobRecord, SegmentRecord, SegmentStatus, Stage
+from storage.sqlite.job_table import JobTable
+from telemetry import metrics
+from telemetry.log_context import Work
+
+# Shares of the progress bar: where each stage begins.
+_BEGIN = {Stage.LISTENING: 0.0, Stage.ANALYSING: 0.02, Stage.RENDERING: 0.25, Stage.JOINING: 0.98}
+
+
+@dataclass(frozen=True)
+class JobServices:
+    """What a run works with; the same for all jobs."""
+
+    config: PipelineConfig
+    stages: Stages
+    presenters: Presenters
+    table: JobTable
+    files: FileStore
+
+
+class JobRun:
+    """The work of one job. Everything that it finishes is recorded, so that another run takes up where this ends."""
+
+    def __init__(self, services: JobServices, job: JobRecord) -> None:
+        """Plan nothing yet: `run` does the work and may be cancelled anywhere."""
+        self._services = services
+        self._job = job
+        self._work = Work(job.id)
+        self._num_frames = 0
+        self._num_done = 0
+
+    async def run(self) -> None:
+        """Make the video; returns when it lies in its place.
+
+        Raises:
+            LipwrightError: Why the job cannot be done.
+        """
+        job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
+        if job.report is not None and files.result_path(job.id).is_file():
+            return  # an earlier run put the whole file there, and ended before it could say so
+        files.job_dir(job.id)
+        self._enter(Stage.LISTENING)
+        audio = files.audio_path(job.id)
+        speech = await stages.prepare_speech(work, audio, files.speech_path(job.id), job.audio_seconds)
+
+        self._enter(Stage.ANALYSING)
+        presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
+        source = presenter.source
+
+        self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
+        self._enter(Stage.RENDERING, num_frames=self._num_frames)
+        blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
+        measures = await self._render(blocks, presenter, speech)
+        output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
+        report = make_report(output, measures)
+
+        self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
+        paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
+        await stages.join(work, paths, audio, files.result_path(job.id), source, self._num_frames)
+
+    async def _render(self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech) -> BlockMeasures:
+        """Render every segment that is not there yet, `segment_window` at a time.
+
+        Returns:
+            The measures of all blocks: also of those whose segments an earlier run rendered, as they are planned
+            again for what follows.
+        """
+        measures: BlockMeasures | None = None
+        finished = self._finished_segments(blocks)
+        self._report(sum(segment.stop - segment.start for segment in finished.values()))
+        window = asyncio.Semaphore(self._services.config.render.segment_window)
+        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, presenter, speech)) as plans:
+            async for block, planned in plans:
+                measures = planned.measures if measures is None else measures + planned.measures
+                for segment in block.segments:
+                    if segment.number in finished:
+                        continue
+                    await window.acquire()
+                    piece = planned.plan.slice(segment.start - block.start, segment.stop - block.start)
+                    group.create_task(self._render_segment(segment, presenter, piece, window))
+        assert measures is not None, "a job has a frame"
+        return measures
+
+    async def _plans(
+        self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech
+    ) -> AsyncGenerator[tuple[Block, Planned]]:
+        """Yield each block with its plan; the next block is planned while this one is rendered."""
+        fps, options = presenter.source.info.fps, self._job.options
+
+        def begin(number: int, state: Any) -> asyncio.Task[Planned]:
+            block = blocks[number]
+            span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
+            request = BlockRequest(presenter, options.engine, span, options.loop)
+            return asyncio.create_task(self._services.stages.plan(self._work, speech, request, state))
+
+        ahead = begin(0, None)
+        try:
+            for number, block in enumerate(blocks):
+                planned = await ahead
+                if number + 1 < len(blocks):
+                    ahead = begin(number + 1, planned.state)
+                yield block, planned
+        finally:
+            ahead.cancel()
+
+    async def _render_segment(
+        self, segment: Segment, presenter: PresenterRef, plan: Plan, window: asyncio.Semaphore
+    ) -> None:
+        services, job = self._services, self._job
+        try:
+            work = self._work._replace(segment=segment.number)
+            out = services.files.segment_path(job.id, segment.number)
+            num_bytes = await services.stages.render(work, presenter, job.options.engine, plan, out)
+        finally:
+            window.release()
+        services.table.record_segment(
+            SegmentRecord(
+                job_id=job.id,
+                number=segment.number,
+                start=segment.start,
+                stop=segment.stop,
+                status=SegmentStatus.DONE,
+                num_bytes=num_bytes,
+            )
+        )
+        metrics.frames_rendered(segment.stop - segment.start)
+        self._report(segment.stop - segment.start, attempts=0)
+
+    def _finished_segments(self, blocks: list[Block]) -> dict[int, SegmentRecord]:
+        """Segments of an earlier run that still fit the plan and whose files are whole."""
+        planned = {segment.number: segment for block in blocks for segment in block.segments}
+        finished: dict[int, SegmentRecord] = {}
+        for record in self._services.table.finished_segments(self._job.id):
+            plan = planned.get(record.number)
+            path = self._services.files.segment_path(self._job.id, record.number)
+            fits = plan is not None and (plan.start, plan.stop) == (record.start, record.stop)
+            if fits and path.is_file() and path.stat().st_size == record.num_bytes:
+                finished[record.number] = record
+        return finished
+
+    def _enter(self, stage: Stage, **fields: object) -> None:
+        self._services.table.update_job(self._job.id, stage=stage, progress=_BEGIN[stage], **fields)
+
+    def _report_analysis(self, share: float) -> None:
+        begin, end = _BEGIN[Stage.ANALYSING], _BEGIN[Stage.RENDERING]
+        self._services.table.update_job(self._job.id, progress=begin + (end - begin) * share)
+
+    def _report(self, num_frames: int, **fields: object) -> None:
+        """Note that so many more frames are there."""
+        self._num_done += num_frames
+        begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
+        share = self._num_done / max(1, self._num_frames)
+        progress = begin + (end - begin) * share
+        self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, **fields)

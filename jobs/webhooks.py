@@ -1,0 +1,105 @@
+"""Webhooks: a finished job's `callback_url` is told, signed, again and again until it takes the news or time is up.
+
+What is due stands in the job table, so it goes on after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from api.v1.views import JobView
+from config import NetworkConfig
+from errors import LipwrightError, NotFoundError, StorageFullError, UrlRefusedError
+from net.webhook import deliver, retry_delay_s
+from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry import metrics
+from telemetry.log_context import Work, working_on
+
+logger = logging.getLogger("ray.serve")
+
+_MAX_UNDER_WAY = 8
+_PERIOD_S = 2.0
+_FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
+
+
+class Callbacks:
+    """Delivers the webhooks of one table; lives in the Director."""
+
+    def __init__(self, network: NetworkConfig, table: JobTable, secret_of: Callable[[str | None], str]) -> None:
+        """`secret_of` gives the signing secret of a job's owner."""
+        self._network = network
+        self._table = table
+        self._secret_of = secret_of
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Deliver for ever what is due."""
+        while True:
+            for callback in self._table.pending_callbacks(_MAX_UNDER_WAY * 2):
+                is_due = callback.next_at <= utc_now() and callback.job_id not in self._under_way
+                if is_due and len(self._under_way) < _MAX_UNDER_WAY:
+                    self._under_way[callback.job_id] = asyncio.create_task(self._try(callback))
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _try(self, callback: CallbackRecord) -> None:
+        with working_on(Work(callback.job_id)):
+            try:
+                await self._deliver_and_record(callback)
+            except NotFoundError:
+                return  # swept meanwhile, and its webhook with it
+            except StorageFullError:
+                logger.warning("webhook: the try cannot be written down, so another one follows")
+                await asyncio.sleep(_FULL_PAUSE_S)
+            finally:
+                self._under_way.pop(callback.job_id, None)
+
+    async def _deliver_and_record(self, callback: CallbackRecord) -> None:
+        job = self._table.get_job(callback.job_id)
+        try:
+            await self._deliver(job)
+        except LipwrightError as error:
+            self._record_failure(callback, error)
+        except Exception as error:  # what is not recorded would be tried again at once
+            logger.exception("webhook: a try failed by a defect")
+            self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
+        else:
+            metrics.callback_tried("delivered")
+            self._record(callback, CallbackStatus.DELIVERED, None)
+
+    async def _deliver(self, job: JobRecord) -> None:
+        assert job.callback_url is not None
+        event = {
+            "type": f"job.{job.status.value}",
+            "timestamp": (job.finished_at or utc_now()).isoformat(),
+            "data": JobView.of(job, "").model_dump(mode="json"),
+        }
+        payload = json.dumps(event, ensure_ascii=False).encode()
+        # The event's id is that of the job: a receiver that hears it twice knows it by that.
+        await deliver(job.callback_url, self._secret_of(job.owner), job.id, payload, self._network)
+
+    def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
+        is_refused = isinstance(error, UrlRefusedError)
+        is_last = callback.attempts + 1 >= self._network.max_callback_attempts
+        metrics.callback_tried("refused" if is_refused else "given_up" if is_last else "retried")
+        status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
+        self._record(callback, status, error)
+
+    def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
+        attempts = callback.attempts + 1
+        if error is not None:
+            logger.warning("webhook: try %d failed: %s", attempts, error)
+        wait = timedelta(seconds=retry_delay_s(attempts))
+        self._table.put_callback(
+            CallbackRecord(
+                job_id=callback.job_id,
+                status=status,
+                attempts=attempts,
+                next_at=utc_now() + wait,
+                error=None if error is None else str(error),
+            )
+        )

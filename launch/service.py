@@ -1,0 +1,232 @@
+"""The whole service on this machine: its own Ray, the graph, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from config import PipelineConfig
+from errors import ConfigError, StageTimeoutError
+from net.target import is_loopback
+from storage.local.api_keys import ApiKeys
+
+_ROOT = Path(__file__).resolve().parents[1]
+_RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported from a user's machine
+    # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
+    # for the room that it takes.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # Tracebacks without carets: to place them Python parses the line, and `media.array_files` says how that can end.
+    "PYTHONNODEBUGRANGES": "1",
+}
+# Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics among
+# them; on, as it is on Linux, all of them listen on every address.
+_RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_READY_S = 300.0
+_POLL_S = 0.2
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the NVIDIA driver shows a GPU here (also inside containers and WSL)."""
+    if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
+        return True
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def default_config_path() -> Path:
+    """The Serve config for this machine: the one with a GPU share, or its twin for CPUs."""
+    return _ROOT / ("serve_config.yaml" if has_nvidia_gpu() else "serve_config.cpu.yaml")
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def local_config(path: Path, host: str, port: int, data_dir: Path | None) -> dict[str, Any]:
+    """The Serve config in `path`, turned to this host, port and data folder.
+
+    Raises:
+        ConfigError: the file is missing or is no Serve config.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+        arguments = config["applications"][0].setdefault("args", {})
+        config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: expected a Serve config with an application, got {error!r}.") from error
+    if data_dir is not None:
+        arguments["data_dir"] = str(data_dir.absolute())
+    config["proxy_location"] = "HeadOnly"
+    return dict(config)
+
+
+def settings_of(config: dict[str, Any]) -> PipelineConfig:
+    """The pipeline's settings in a Serve config.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+    try:
+        return PipelineConfig.model_validate(config["applications"][0].get("args", {}))
+    except ValidationError as error:
+        raise ConfigError(f"The args of the Serve config: {error}") from error
+
+
+def check_access(host: str, settings: PipelineConfig) -> None:
+    """Refuse to listen where strangers come by while everybody would be served.
+
+    Raises:
+        ConfigError: `host` is not loopback, there is no API key, and `access.allow_without_keys` is not set.
+    """
+    # Serve's HAProxy listens on every address, whatever the host is.
+    is_private = is_loopback(host) and os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1"
+    if is_private or settings.access.allow_without_keys or ApiKeys(settings.data_dir).list():
+        return
+    raise ConfigError(
+        f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
+        "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
+    )
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """What the Ray node of the service is started with; None leaves it to Ray.
+
+    Attributes:
+        object_store_bytes: Shared memory for what travels between stages, at least 75 MiB; Ray takes 30 % of the
+            memory. What does not fit is written to Ray's folder under /tmp.
+        metrics_port: TCP port at which Prometheus finds the metrics; Ray takes a free one.
+    """
+
+    object_store_bytes: int | None = None
+    metrics_port: int | None = None
+
+
+@contextmanager
+def running_service(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    data_dir: Path | None = None,
+    config_path: Path | None = None,
+    is_quiet: bool = True,
+    node: NodeOptions = NodeOptions(),
+    allow_without_keys: bool = False,
+) -> Iterator[str]:
+    """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
+
+    Args:
+        host: Address to listen on.
+        port: 0 takes a free one.
+        data_dir: Where jobs and files lie; None leaves it to the config.
+        config_path: A Serve config; None chooses by whether there is a GPU.
+        is_quiet: Keep Ray's own log lines off the terminal.
+        node: What the Ray node is started with.
+        allow_without_keys: Serve other machines though no API key exists.
+
+    Raises:
+        ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
+        StageTimeoutError: The stages did not come up within five minutes.
+    """
+    config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
+    if allow_without_keys:
+        arguments = config["applications"][0]["args"]
+        arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
+    check_access(host, settings_of(config))
+    # What is set already stays as it is.
+    os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
+    import ray  # seconds to import: the other commands do without
+    import ray.serve
+
+    try:
+        ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=False,
+            object_store_memory=node.object_store_bytes,
+            _metrics_export_port=node.metrics_port,
+            log_to_driver=not is_quiet,
+            logging_level=logging.ERROR if is_quiet else logging.INFO,
+            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+        )
+        if is_quiet:
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
+        _deploy(config)
+        url = f"http://{_reachable(host)}:{config['http_options']['port']}"
+        _wait_until_ready(url, config["applications"][0]["name"])
+        yield url
+    finally:
+        if ray.is_initialized():
+            # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
+            ray.shutdown()
+
+
+def _deploy(config: dict[str, Any]) -> None:
+    """Start Serve and deploy `config`, as `serve run` does with a file."""
+    from ray.serve._private.api import serve_start
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        schema = ServeDeploySchema.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(f"Expected a Serve config, got: {error}") from error
+    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+    client.deploy_apps(schema, _blocking=False)
+
+
+def _wait_until_ready(url: str, app_name: str) -> None:
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        app = serve.status().applications.get(app_name)
+        if app is not None and app.status is ApplicationStatus.DEPLOY_FAILED:
+            raise ConfigError(f"The service cannot start: {_last_line(app.message)}")
+        if app is not None and app.status is ApplicationStatus.RUNNING and _answers(f"{url}/readyz"):
+            return
+        time.sleep(_POLL_S)
+    raise StageTimeoutError(f"The service was not ready within {_READY_S:.0f} s.")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "") else host
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))

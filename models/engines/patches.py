@@ -1,0 +1,38 @@
+"""Finished faces on their way back: plain NumPy, so that an object store passes it on without copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Patch, Planes
+
+
+@dataclass(frozen=True)
+class FacePatches:
+    """Finished regions for T frames; outside the masks every pixel is that of the frame.
+
+    Attributes:
+        row: (T,) int32 which of the N patches belongs to the frame, -1 for none.
+        origins: (N, 2) int32 x, y in the frame.
+        y: (N, R, R) uint8.
+        uv: (N, 2, R / 2, R / 2) uint8.
+    """
+
+    row: NDArray[np.int32]
+    origins: NDArray[np.int32]
+    y: NDArray[np.uint8]
+    uv: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def patch(self, index: int) -> Patch | None:
+        """Returns the patch of frame `index`, or None for a frame without a face."""
+        row = int(self.row[index])
+        if row < 0:
+            return None
+        x, y = (int(value) for value in self.origins[row])
+        return Patch(x, y, Planes(self.y[row], self.uv[row, 0], self.uv[row, 1]))

@@ -1,0 +1,123 @@
+"""What the warp engine keeps of a presenter: real mouths, and how this mouth differs from the average speaker's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError
+from media.frame_source import FrameSource
+from media.probe import VideoInfo
+from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
+from models.engines.warp.masks import draw_masks
+from models.engines.warp.shot_exemplars import forbidden_between_shots
+from models.mouth.lip_model import LipModel
+from models.presenter.face_region import FaceRegion
+from models.presenter.mouth_calibration import MouthCalibration
+from models.presenter.presenter import Presenter
+from models.track.face_track import FaceTrack
+
+_TRACK_FILE, _CALIBRATION_FILE = "seen_track.npz", "calibration.npz"
+
+
+@dataclass(frozen=True)
+class WarpAvatar:
+    """One presenter as this engine knows it.
+
+    Attributes:
+        info: The source.
+        track: The face in every source frame; of a source that talks, with lips as far apart as its pictures show.
+        region: The square that is rewritten in every source frame.
+        bank: Mouth exemplars; None for a source that does not talk.
+        calibration: How this presenter's mouth differs from the average speaker's.
+    """
+
+    info: VideoInfo
+    track: FaceTrack
+    region: FaceRegion
+    bank: ExemplarBank | None
+    calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
+
+    @property
+    def talks(self) -> bool:
+        """True if the source shows a talking mouth, whose pictures are then used."""
+        return self.bank is not None
+
+    @cached_property
+    def masks(self) -> NDArray[np.uint8]:
+        """(160, 160, 2) uint8 mask textures of a face seen from the front, see `models.engines.warp.masks`."""
+        return draw_masks(self.track.rest)
+
+    @cached_property
+    def pose_degrees(self) -> NDArray[np.float32]:
+        """(N, 3) head pose of the source frames."""
+        return self.track.pose_degrees
+
+    @cached_property
+    def lip_model(self) -> LipModel:
+        """The shipped lip model."""
+        return LipModel.load()
+
+    @cached_property
+    def forbidden_in_shot(self) -> NDArray[np.bool_] | None:
+        """(S, B) bool, see `shot_exemplars`; None for a source of one shot or without exemplars."""
+        if self.bank is None or self.track.shot[-1] == 0:
+            return None
+        return forbidden_between_shots(self.bank, self.track)
+
+    @classmethod
+    def analyse(
+        cls,
+        presenter: Presenter,
+        folder: Path,
+        frames: FrameSource,
+        max_bank_frames: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> WarpAvatar:
+        """Collects the exemplars of a presenter into `folder`.
+
+        Args:
+            presenter: The tracked presenter.
+            folder: Made if missing.
+            frames: Reads its frames.
+            max_bank_frames: Bound of the exemplars.
+            should_stop: Asked between frames.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in (_TRACK_FILE, _CALIBRATION_FILE):
+            (folder / stale).unlink(missing_ok=True)
+        track, region = presenter.track, FaceRegion.of(presenter.track)
+        if not presenter.talks:
+            return cls(presenter.info, track, region, None)
+        builder = BankBuilder(folder, track, region, max_bank_frames)
+        for planes in frames.read(builder.frames.tolist()):
+            if should_stop():
+                raise CancelledJobError("The analysis of the presenter was cancelled.")
+            builder.add(planes)
+        track = builder.finish()
+        track.save(folder / _TRACK_FILE)
+        return cls(presenter.info, track, region, ExemplarBank.load(folder))
+
+    @classmethod
+    def load(cls, presenter: Presenter, folder: Path) -> WarpAvatar:
+        """Opens the folder that `analyse` wrote."""
+        path = folder / _CALIBRATION_FILE
+        calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
+        if not presenter.talks:
+            track = presenter.track
+            return cls(presenter.info, track, FaceRegion.of(track), None, calibration)
+        track = FaceTrack.load(folder / _TRACK_FILE)
+        return cls(presenter.info, track, FaceRegion.of(track), ExemplarBank.load(folder), calibration)
+
+
+def save_calibration(calibration: MouthCalibration, folder: Path) -> None:
+    """Adds a calibration to a folder that `WarpAvatar.analyse` wrote; `WarpAvatar.load` finds it."""
+    calibration.save(folder / _CALIBRATION_FILE)

@@ -1,0 +1,206 @@
+"""Cuts what the engine needs out of decoded frames and out of the bank: small pieces, ready to travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, cut
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.controls import CONTROL_IDS, anchor_points
+from models.engines.warp.drive import Drive
+from models.engines.warp.exemplar_bank import USUAL_BITE
+from models.engines.warp.interior import usual_teeth
+from models.engines.warp.masks import texture_positions
+from models.engines.warp.silhouette import masks_by_yaw
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.track.trust import patch_share
+
+_CHEEKS = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
+_LOWER_LIP = (16, 15, 315, 85, 17)
+_SKIN_RADIUS = 2  # pixels
+_SEAM_POINTS = (13, 14)
+# Where teeth are looked for: the middle of the mouth, at these shares of the gap from above. They are the lightest of
+# what stands there, and what is much darker than skin is none.
+_FRONT_UPPER, _FRONT_LOWER = list(INNER_UPPER[2:-2]), list(INNER_LOWER[2:-2])
+_TEETH_SHARES = np.array([0.2, 0.3, 0.4, 0.5, 0.6])
+_TEETH_QUANTILE, _MIN_TEETH_LIGHT = 0.8, 0.7
+
+
+class _Crops:
+    """The pool of crops of one chunk; each is kept once."""
+
+    def __init__(self, avatar: WarpAvatar) -> None:
+        size = avatar.region.size
+        self._avatar = avatar
+        self._rows: dict[tuple[str, int], int] = {}
+        self.frames: list[int] = []
+        self.y: list[NDArray[np.uint8]] = []
+        self.uv: list[NDArray[np.uint8]] = []
+        self._size = size
+
+    def add_frame(self, frame: int, planes: Planes) -> int:
+        """Returns the row of a source frame's own region."""
+        key = ("frame", frame)
+        if key not in self._rows:
+            x, y = (int(value) for value in self._avatar.region.origins[frame])
+            crop = cut(planes, x, y, self._size)
+            self._append(key, frame, crop.y, np.stack([crop.u, crop.v]))
+        return self._rows[key]
+
+    def add_exemplar(self, row: int) -> int:
+        """Returns the row of an exemplar of the bank, or -1 for -1."""
+        if row < 0:
+            return -1
+        key = ("bank", row)
+        if key not in self._rows:
+            bank = self._avatar.bank
+            assert bank is not None
+            self._append(key, int(bank.frames[row]), *bank.planes(row))
+        return self._rows[key]
+
+    def _append(self, key: tuple[str, int], frame: int, y: NDArray[np.uint8], uv: NDArray[np.uint8]) -> None:
+        self._rows[key] = len(self.frames)
+        self.frames.append(frame)
+        self.y.append(y)
+        self.uv.append(uv)
+
+
+def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> FaceChunk:
+    """Cuts the faces of T output frames.
+
+    Args:
+        avatar: The presenter.
+        drive: T rows.
+        frames: The T source frames `drive.source_index`, decoded.
+
+    Returns:
+        The chunk; frames that pass untouched have row -1 in it.
+    """
+    if len(frames) != len(drive):
+        raise ValueError(f"Expected {len(drive)} frames, got {len(frames)}.")
+    opacity = patch_share(avatar.track.trust[drive.source_index])
+    present = opacity > 0
+    kept = np.flatnonzero(present)
+    source = drive.source_index[kept]
+    crops = _Crops(avatar)
+    base = [crops.add_frame(int(frame), frames[int(i)]) for i, frame in zip(kept, source, strict=True)]
+    shown = [crops.add_exemplar(int(row)) for row in drive.exemplar[kept]]
+    fade = [crops.add_exemplar(int(row)) for row in drive.fade[kept]]
+    exemplar = [own if row < 0 else row for own, row in zip(base, shown, strict=True)]
+    origins = avatar.region.origins[source]
+    anchors = anchor_points(float(avatar.region.centre[2]))
+    masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
+    size, half = avatar.region.size, avatar.region.size // 2
+    skin = _colour(avatar, source, base, crops, _CHEEKS)
+    return FaceChunk(
+        row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
+        origins=origins,
+        crops_y=np.stack(crops.y) if crops.y else np.empty((0, size, size), np.uint8),
+        crops_uv=np.stack(crops.uv) if crops.uv else np.empty((0, 2, half, half), np.uint8),
+        crop_points=_source_points(avatar, np.array(crops.frames, np.int64), anchors),
+        base=np.array(base, np.int32),
+        exemplar=np.array(exemplar, np.int32),
+        fade=np.array(fade, np.int32),
+        fade_weight=drive.fade_weight[kept],
+        target_points=_target_points(avatar, source, drive.target_head[kept], anchors),
+        interior=drive.interior[kept],
+        own_teeth=drive.own_teeth[kept],
+        bite=_bite(avatar, drive.exemplar[kept]),
+        eye_distance=avatar.track.scale[source].astype(np.float32),
+        seam=_seam(avatar, source),
+        skin=skin,
+        lip=_colour(avatar, source, base, crops, _LOWER_LIP),
+        teeth=_teeth(avatar, source, base, crops, skin, drive.own_teeth[kept] > 0),
+        masks=masks,
+        mask=mask,
+        mask_points=_mask_points(avatar, anchors),
+        opacity=opacity[kept],
+    )
+
+
+def _place(avatar: WarpAvatar, frames: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(T, P, 2) region pixels of (P, 3) head-frame points that are the same in every frame."""
+    spread = np.broadcast_to(head, (len(frames), *head.shape))
+    placed = avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
+    return np.asarray(placed, np.float32)
+
+
+def _source_points(
+    avatar: WarpAvatar, frames: NDArray[np.integer], anchors: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    marks = avatar.track.points[frames][:, list(CONTROL_IDS), :2]
+    marks = marks - avatar.region.origins[frames][:, None].astype(np.float32)
+    return np.concatenate([marks, _place(avatar, frames, anchors)], 1)
+
+
+def _target_points(
+    avatar: WarpAvatar, source: NDArray[np.integer], head: NDArray[np.float32], anchors: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    marks = avatar.track.place(source, head) - avatar.region.origins[source][:, None].astype(np.float32)
+    return np.concatenate([marks, _place(avatar, source, anchors)], 1)
+
+
+def _mask_points(avatar: WarpAvatar, anchors: NDArray[np.float64]) -> NDArray[np.float32]:
+    rest = np.concatenate([avatar.track.rest[list(CONTROL_IDS)], anchors])
+    return texture_positions(rest).astype(np.float32)
+
+
+def _bite(avatar: WarpAvatar, exemplar: NDArray[np.int32]) -> NDArray[np.float32]:
+    bank = avatar.bank
+    return (
+        np.full(len(exemplar), USUAL_BITE, np.float32)
+        if bank is None
+        else np.where(exemplar < 0, USUAL_BITE, bank.bite[exemplar]).astype(np.float32)
+    )
+
+
+def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32]:
+    middle = avatar.track.rest[list(_SEAM_POINTS)].mean(0, keepdims=True)
+    return _place(avatar, source, middle)[:, 0]
+
+
+def _colour(
+    avatar: WarpAvatar, source: NDArray[np.integer], base: list[int], crops: _Crops, ids: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """(N, 3) median Y, U, V around landmarks of the frames themselves."""
+    points = avatar.track.points[source][:, list(ids), :2] - avatar.region.origins[source][:, None]
+    edge = avatar.region.size - 1 - _SKIN_RADIUS
+    places = np.rint(points).astype(int).clip(_SKIN_RADIUS, edge)
+    colour = np.empty((len(source), 3), np.float32)
+    step = np.arange(-_SKIN_RADIUS, _SKIN_RADIUS + 1)
+    for i, row in enumerate(base):
+        columns, lines = places[i, :, 0], places[i, :, 1]
+        patches = crops.y[row][lines[:, None, None] + step[:, None], columns[:, None, None] + step]
+        colour[i, 0] = np.median(patches.mean((1, 2)))
+        colour[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
+    return colour
+
+
+def _teeth(
+    avatar: WarpAvatar,
+    source: NDArray[np.integer],
+    base: list[int],
+    crops: _Crops,
+    skin: NDArray[np.float32],
+    shows_own: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
+    colour = usual_teeth(skin)
+    seen = np.flatnonzero(shows_own)
+    marks = avatar.track.points[source[seen], :, :2] - avatar.region.origins[source[seen], None]
+    upper, lower = (marks[:, ids, None] for ids in (_FRONT_UPPER, _FRONT_LOWER))
+    places = upper + _TEETH_SHARES[:, None] * (lower - upper)  # (S, 7, 5, 2)
+    places = np.rint(places).astype(int).clip(0, avatar.region.size - 1)
+    for i, place in zip(seen, places, strict=True):
+        columns, lines = place.reshape(-1, 2).T
+        luma = crops.y[base[i]][lines, columns]
+        light = float(np.quantile(luma, _TEETH_QUANTILE))
+        if light > _MIN_TEETH_LIGHT * skin[i, 0]:
+            is_tooth = luma >= np.median(luma)
+            chroma = crops.uv[base[i]][:, lines[is_tooth] // 2, columns[is_tooth] // 2]
+            colour[i] = light, *chroma.mean(1)
+    return colour

@@ -1,0 +1,201 @@
+"""The drive: for every output frame where the face's points shall be, and which real mouth to show there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.controls import CONTROL_IDS
+from models.engines.warp.exemplar_bank import ExemplarBank
+from models.engines.warp.exemplar_path import ExemplarPath, PathState, Wanted, choose
+from models.geometry.face_points import MOVED
+from models.mouth.lip_model import set_gaps, true_gaps
+from models.mouth.motion import REFERENCE_FPS
+from models.mouth.shape import CHANNELS, TRACKED_GAIN
+
+# Opening, in eye distances, that the warp can add to an exemplar before its own interior looks stretched ...
+_STRETCH, _STRETCH_RANGE = 0.05, 0.04
+# ... and that a source without open mouths can show before it needs a drawn interior.
+_CLOSED, _CLOSED_RANGE = 0.008, 0.02
+_TEETH_RANGE = 0.001  # none: teeth that hold still and teeth that are warped shall not be seen through each other
+_LIP_COVERS = 0.16  # of the opening that is added to closed lips ...
+_CORNERS_OUT = 0.13  # ... and how far their corners go out by it: near them, lips drawn apart look shut
+# ... and how much less they sink by it: predicted ones follow the jaw by .3 of the opening, those of six talkers by
+# .12. Over sunken corners a mouth seems to open upwards.
+_CORNERS_UP = 0.2
+# Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference. Of a lip
+# only the inner edge is tracked badly, and the gap between those is set by itself: the rest goes with the outer edges.
+_OVERDRIVE = 0.65 * (1 / TRACKED_GAIN - 1)
+_OVERDRIVE[[CHANNELS.index(lip) for lip in ("upper", "lower")]] = _OVERDRIVE[CHANNELS.index("open_out")]
+# Lips that are drawn together over a more open picture still look a quarter of the way too far apart (543 frames of six
+# talkers: asked for -.025 eye distances, an independent landmark network sees -.013 without this and -.019 with it).
+_OVERCLOSE = 0.25
+_OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Output frames [first_frame, first_frame + T). Small: it travels in place of pictures.
+
+    Attributes:
+        first_frame: Output frame of row 0.
+        source_index: (T,) int32 source frame that is shown.
+        target_head: (T, L, 3) float32 landmarks `controls.CONTROL_IDS` where they shall be, in the head frame.
+        exemplar: (T,) int32 bank row whose mouth is shown, -1 for the source frame's own.
+        fade: (T,) int32 bank row that is mixed in, -1 for none.
+        fade_weight: (T,) float32 its share.
+        interior: (T,) float32 share of the drawn mouth interior, 0 to 1.
+        own_teeth: (T,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+    """
+
+    first_frame: int
+    source_index: NDArray[np.int32]
+    target_head: NDArray[np.float32]
+    exemplar: NDArray[np.int32]
+    fade: NDArray[np.int32]
+    fade_weight: NDArray[np.float32]
+    interior: NDArray[np.float32]
+    own_teeth: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def slice(self, start: int, stop: int) -> Drive:
+        """Returns rows [start, stop), as copies, so that a slice does not keep or send the whole."""
+        arrays = {
+            field.name: getattr(self, field.name)[start:stop].copy()
+            for field in fields(self)
+            if field.name != "first_frame"
+        }
+        return Drive(first_frame=self.first_frame + start, **arrays)
+
+    def where(self, rows: NDArray[np.bool_], other: Drive) -> Drive:
+        """Returns this drive in the (T,) `rows`, and `other` elsewhere."""
+        arrays = {}
+        for field in fields(self):
+            if field.name != "first_frame":
+                mine, theirs = getattr(self, field.name), getattr(other, field.name)
+                arrays[field.name] = np.where(rows.reshape(-1, *[1] * (mine.ndim - 1)), mine, theirs)
+        return Drive(first_frame=self.first_frame, **arrays)
+
+
+def plan_drive(
+    avatar: WarpAvatar,
+    shape: NDArray[np.float32],
+    source_index: NDArray[np.int32],
+    state: PathState | None,
+    *,
+    first_frame: int = 0,
+    forbidden: NDArray[np.bool_] | None = None,
+    uses_bank: bool = True,
+) -> tuple[Drive, PathState | None]:
+    """Plans T output frames.
+
+    Args:
+        avatar: The presenter.
+        shape: (T, 8) float32 mouth shapes, offsets from the presenter's rest.
+        source_index: (T,) source frames in [0, N).
+        state: From the block before, or None.
+        first_frame: Output frame of row 0.
+        forbidden: (T, B) bool exemplars that may not be used, or None.
+        uses_bank: False to show a talking source as one that does not talk.
+
+    Returns:
+        The drive, and the state to continue from (None for a source without exemplars).
+    """
+    source_index = np.asarray(source_index, np.int32)
+    shape = np.asarray(shape, np.float32)
+    bank = avatar.bank if uses_bank else None
+    if bank is not None:
+        path, state = choose(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
+        posed = _pose_exemplars(avatar, shape, bank.shape[path.exemplar])
+    else:
+        none = np.full(len(shape), -1, np.int32)
+        path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
+        posed = _pose_own_lips(avatar, shape, avatar.track.shape[source_index, 0])
+    control = list(CONTROL_IDS)
+    moves = np.isin(control, MOVED)
+    still = avatar.track.head_points[source_index][:, control]
+    target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
+    own = np.asarray((posed.shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
+    drive = Drive(
+        first_frame,
+        source_index,
+        target.astype(np.float32),
+        path.exemplar,
+        path.fade,
+        path.fade_weight,
+        posed.interior.astype(np.float32),
+        own,
+    )
+    return drive, state
+
+
+class _Posed(NamedTuple):
+    """T faces as they are drawn."""
+
+    face: NDArray[np.float32]  # (T, 468, 3) head frame
+    shown: NDArray[np.float32]  # (T,) opening of the picture that is warped
+    interior: NDArray[np.float32]  # (T,) share of the drawn interior
+
+
+def _pose_exemplars(avatar: WarpAvatar, shape: NDArray[np.float32], seen: NDArray[np.float32]) -> _Posed:
+    """Warps exemplars of (T, 8) shapes `seen` to (T, 8) shapes."""
+    drawn = shape + _OVERDRIVE * (shape - seen)
+    drawn[:, 0] = shape[:, 0]
+    face = avatar.lip_model.deform(avatar.track.rest, drawn)
+    set_gaps(face, _warped_gaps(avatar.track.rest, shape, seen))
+    shown = seen[:, 0]
+    # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
+    stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
+    return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
+
+
+def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], shown: NDArray[np.float32]) -> _Posed:
+    """Warps frames whose own lips are `shown` (T,) open to (T, 8) shapes."""
+    face = avatar.lip_model.deform(avatar.track.rest, _part_closed_lips(shape, shown))
+    interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
+    # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
+    changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
+    return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
+
+
+def _warped_gaps(
+    rest: NDArray[np.float32], shape: NDArray[np.float32], seen: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(T,) heights between the lips at which exemplars of (T, 8) shape `seen` look like `shape`."""
+    wanted, own = true_gaps(rest, shape), true_gaps(rest, seen)
+    closed = true_gaps(rest, np.zeros_like(shape[:1]))
+    return np.asarray(np.maximum(wanted + _OVERCLOSE * np.minimum(wanted - own, 0), closed), np.float32)
+
+
+def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 8) shapes that look as `shape` when they are drawn with lips that are `shown` open, closed as a rule.
+
+    Lips that part turn outwards: they cover a little more of the opening than a picture of closed ones can, and stay
+    apart up to their corners, which keep their height.
+    """
+    added = np.maximum(shape[:, 0] - shown, 0)
+    turned = shape.copy()
+    turned[:, CHANNELS.index("open_in")] -= _LIP_COVERS * added
+    turned[:, CHANNELS.index("lower")] -= _LIP_COVERS * added / 2  # the mean of its two edges
+    turned[:, CHANNELS.index("width")] += _CORNERS_OUT * added
+    turned[:, CHANNELS.index("corner_y")] += _CORNERS_UP * added
+    return turned
+
+
+def _wanted(
+    avatar: WarpAvatar,
+    bank: ExemplarBank,
+    shape: NDArray[np.float32],
+    source_index: NDArray[np.int32],
+    forbidden: NDArray[np.bool_] | None,
+) -> Wanted:
+    # Frames that the bank does not hold are lit like the nearest that it holds.
+    luma = bank.luma[bank.nearest_row(source_index)]
+    rate = float(avatar.info.fps) / REFERENCE_FPS
+    return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)

@@ -1,0 +1,160 @@
+"""The warp engine: the presenter's own mouths, warped to the target landmarks. It needs nobody's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from errors import ConfigError
+from media.frame_source import FrameSource
+from media.planes import Planes
+from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.options import read_options
+from models.engines.patches import FacePatches
+from models.engines.warp.avatar import WarpAvatar, save_calibration
+from models.engines.warp.block_plan import plan_block
+from models.engines.warp.chunk import FaceChunk, faded
+from models.engines.warp.cpu import render_on_cpu
+from models.engines.warp.cut import cut_faces
+from models.engines.warp.drive import Drive
+from models.engines.warp.exemplar_path import PathState
+from models.engines.warp.measures import measure_block
+from models.presenter.mouth_calibration import MouthCalibration, calibrate_on_sound
+from models.presenter.presenter import Presenter
+from models.speech.features import FeatureBlock, SpeechFeatures
+from models.speech.level import SpeechLevel
+from models.speech.speech_to_mouth import SpeechToMouth
+
+if TYPE_CHECKING:
+    from models.engines.warp.torch_path import TorchRenderer
+
+
+class WarpOptions(BaseModel):
+    """What can be set of this engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one presenter.")
+
+
+class WarpEngine:
+    """Implements `models.engines.contract.Engine`. Its drive are target landmarks and exemplars of the source."""
+
+    title: Final = "Real mouths of the presenter, warped; no weights"
+    weights: tuple[WeightsRole, ...] = ()
+    name = "warp"
+    version = "7"
+    hears = "whisper-base"
+    wants_own_speech = True
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._options = read_options(WarpOptions, self.name, settings.options)
+        self._num_threads = settings.num_threads
+
+    @cached_property
+    def _speech_to_mouth(self) -> SpeechToMouth:
+        return SpeechToMouth(num_threads=self._num_threads)
+
+    def listener(self, machine: Machine) -> WarpListener:
+        """Loads the speech encoder."""
+        return WarpListener(machine)
+
+    def painter(self, machine: Machine) -> WarpPainter:
+        """Makes the renderer for the device."""
+        return WarpPainter(machine.device)
+
+    def analyse(
+        self,
+        presenter: Presenter,
+        frames: FrameSource,
+        own_speech: FeatureBlock | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Collects exemplars, and learns the presenter's range from its own speech."""
+        folder = presenter.folder_of(self)
+        avatar = WarpAvatar.analyse(presenter, folder, frames, self._options.max_bank_frames, should_stop)
+        save_calibration(self._calibration(avatar, own_speech), folder)
+
+    def plan(
+        self,
+        presenter: Presenter,
+        features: FeatureBlock,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: PathState | None,
+    ) -> Planned:
+        """Predicts the mouth and chooses where the face's points shall be, and which real mouth is shown."""
+        avatar = self._avatar(presenter)
+        mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
+        drive, state = plan_block(avatar, mouth, source_index, span.first, state)
+        return Planned(drive, state, measure_block(avatar, mouth, drive))
+
+    def cut(self, presenter: Presenter, plan: Drive, frames: Sequence[Planes]) -> FaceChunk:
+        """Cuts the regions of the frames and the exemplars that are shown in them."""
+        return cut_faces(self._avatar(presenter), plan, frames)
+
+    def _avatar(self, presenter: Presenter) -> WarpAvatar:
+        return presenter.remember(self, lambda: WarpAvatar.load(presenter, presenter.folder_of(self)))
+
+    def _calibration(self, avatar: WarpAvatar, own_speech: FeatureBlock | None) -> MouthCalibration:
+        if own_speech is None:
+            return MouthCalibration.of_talker() if avatar.talks else MouthCalibration.default()
+        rate = Fraction(OWN_SPEECH_FPS)
+        num_rows = round(own_speech.stop_seconds * rate)
+        sound = self._speech_to_mouth.predict(own_speech, rate, 0, num_rows)
+        return calibrate_on_sound(avatar.track, avatar.talks, avatar.info.fps, sound)
+
+
+class WarpListener:
+    """The speech encoder. Implements `contract.Listener`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
+        self._features.warm()
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> FeatureBlock:
+        """Returns the features of the stretch of `span`, with the surroundings that the network needs."""
+        return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
+
+
+class WarpPainter:
+    """Warps and paints. Implements `contract.Painter`.
+
+    On the CPU it uses OpenCV, which is several times faster there than PyTorch; on a GPU PyTorch.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: A CUDA device was asked for and there is none.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        if device not in ("cpu", "cuda"):
+            raise ConfigError(f"Expected device cpu or cuda, got {device!r}.")
+        self._renderer = None if device == "cpu" else _torch_renderer(device)
+
+    def paint(self, chunk: FaceChunk) -> FacePatches:
+        """Returns one patch for every face of `chunk`; the same chunk gives the same bytes."""
+        patches = render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
+        return faded(patches, chunk)
+
+
+def _torch_renderer(device: str) -> TorchRenderer:
+    # Imported here: PyTorch takes two seconds, and every replica of a machine without a GPU would pay them.
+    import torch
+
+    from models.engines.warp.torch_path import TorchRenderer
+
+    if not torch.cuda.is_available():
+        raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")
+    return TorchRenderer(torch.device(device))

@@ -1,0 +1,229 @@
+"""The exemplar bank: what the presenter's mouth looks like in the frames of the source.
+
+For every kept frame: the mouth's shape, the head's pose, the light, a thumbnail, and the region itself at native
+resolution, in a memory-mapped file, so that loading a bank costs nothing and reading one exemplar costs one page run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.array_files import load_array, load_arrays
+from media.planes import Planes, cut
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.mouth.lip_gap import measure_gap, opening_of
+from models.mouth.lip_model import set_gaps, true_gaps
+from models.mouth.shape import TRACKED_GAIN
+from models.presenter.face_region import FaceRegion
+from models.track.face_track import FaceTrack
+
+THUMB = 32  # pixels a side
+_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
+_MOUTH_MIDDLE = (61, 291, 13, 14)
+_RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
+USUAL_BITE = 0.55
+_BITE_SPREAD, _BITE_PRIOR = 0.4, 0.5
+_BITE_SHARES = np.linspace(0.3, 1.0, 15)
+_BITE_FRAMES = 5  # over which the median is taken: jaws do not jump
+_INDEX_FILE, _PATCHES_FILE = "bank.npz", "bank_patches.npy"
+
+
+@dataclass(frozen=True)
+class ExemplarBank:
+    """B exemplars.
+
+    Attributes:
+        frames: (B,) int32 source frames, ascending.
+        shape: (B, 8) float32 mouth shapes; their `open_in` is what the picture shows (`models.mouth.lip_gap`).
+        pose: (B, 3) float32 degrees.
+        luma: (B,) float32 mean Y around the mouth.
+        sharpness: (B,) float32 Laplacian variance of the thumbnail.
+        inside: (B,) float32 luma between the lips over `luma`: low is dark, high is teeth; 1 for a closed mouth.
+        bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
+        thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
+        patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
+        region_size: R.
+    """
+
+    frames: NDArray[np.int32]
+    shape: NDArray[np.float32]
+    pose: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    bite: NDArray[np.float32]
+    thumbs: NDArray[np.float32]
+    patches: NDArray[np.uint8]
+    region_size: int
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def planes(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Returns the (R, R) luma and (2, R / 2, R / 2) chroma of one exemplar, views of the file."""
+        size, half = self.region_size, self.region_size // 2
+        flat = self.patches[row]
+        return flat[: size * size].reshape(size, size), flat[size * size :].reshape(2, half, half)
+
+    def nearest_row(self, frame: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Returns for (T,) source frames the row of the exemplar that is nearest in time."""
+        after = np.searchsorted(self.frames, frame).clip(0, len(self.frames) - 1)
+        before = (after - 1).clip(0)
+        is_before = np.abs(self.frames[before] - frame) < np.abs(self.frames[after] - frame)
+        return np.asarray(np.where(is_before, before, after))
+
+    @classmethod
+    def load(cls, folder: Path) -> ExemplarBank:
+        """Opens the bank that `BankBuilder` wrote; the patches stay on disk."""
+        arrays = load_arrays(folder / _INDEX_FILE)
+        size = int(arrays.pop("region_size"))
+        return cls(**arrays, patches=load_array(folder / _PATCHES_FILE, "r"), region_size=size)
+
+
+class BankBuilder:
+    """Writes a bank frame by frame.
+
+    Args:
+        folder: Where its files go.
+        track: The presenter's track.
+        region: Its region.
+        max_frames: Bound of B.
+    """
+
+    def __init__(self, folder: Path, track: FaceTrack, region: FaceRegion, max_frames: int) -> None:
+        self._folder, self._track, self._region = folder, track, region
+        self.frames = choose_frames(track.present, max_frames)
+        size = region.size
+        self._patches = np.lib.format.open_memmap(
+            folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
+        )
+        self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
+        self._luma, self._sharpness, self._inside, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(4)
+        )
+        self._gaps = np.zeros((len(self.frames), 2), np.float32)
+        self._next = 0
+
+    def add(self, planes: Planes) -> None:
+        """Takes the picture of the next frame of `frames`."""
+        row, frame = self._next, int(self.frames[self._next])
+        x, y = (int(value) for value in self._region.origins[frame])
+        region = cut(planes, x, y, self._region.size)
+        self._patches[row] = np.concatenate([plane.ravel() for plane in region])
+        head = self._track.points[frame] - np.array([x, y, 0], np.float32)
+        points = head[:, :2]
+        self._gaps[row] = measure_gap(region, head, self._track.pixel_aspect)
+        thumb = self._thumb(region.y, frame)
+        self._luma[row] = thumb.mean()
+        self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
+        self._inside[row] = _inside_luma(region.y, points) / max(float(self._luma[row]), 1.0)
+        self._bite[row] = bite_line(region.y, points)
+        centred = thumb - thumb.mean()
+        self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
+        self._next += 1
+
+    def finish(self) -> FaceTrack:
+        """Writes what is left; the bank can then be loaded.
+
+        Returns:
+            The track, its mouths and their landmarks as open as the pictures show them.
+        """
+        if self._next != len(self.frames):
+            raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
+        self._patches.flush()
+        track = self._with_seen_openings()
+        with (self._folder / _INDEX_FILE).open("wb") as file:
+            np.savez(
+                file,
+                frames=self.frames,
+                shape=track.shape[self.frames],
+                pose=track.pose_degrees[self.frames],
+                luma=self._luma,
+                sharpness=self._sharpness,
+                inside=self._inside,
+                bite=_steady(self._bite, self.frames),
+                thumbs=self._thumbs,
+                region_size=self._region.size,
+            )
+        return track
+
+    def _with_seen_openings(self) -> FaceTrack:
+        """The track with openings as seen, in the sizes of the tracker, and with its lips where they are."""
+        track, shape = self._track, self._track.shape.copy()
+        mesh = shape[:, 0].copy()
+        opening = opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames], TRACKED_GAIN[0])
+        if np.ptp(mesh[self.frames]) > 0:  # frames that the bank does not hold
+            shape[:, 0] = TRACKED_GAIN[0] * np.polyval(np.polyfit(mesh[self.frames], opening, 1), mesh)
+        shape[self.frames, 0] = TRACKED_GAIN[0] * opening
+        head = track.head_points.copy()
+        set_gaps(head, true_gaps(track.rest, shape))
+        points = track.pose(np.arange(len(head))).to_image(head).astype(np.float32)
+        return replace(track, shape=shape, head_points=head, points=points)
+
+    def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
+        """The mouth in a head-fixed window, (32, 32)."""
+        middle = self._track.rest[list(_MOUTH_MIDDLE)].mean(0)
+        corners = middle + np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)]) * [_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT, 0]
+        placed = self._track.place(np.array([frame]), corners[None])[0] - self._region.origins[frame]
+        window = cv2.getAffineTransform(
+            placed.astype(np.float32), np.array([(0, 0), (THUMB, 0), (0, THUMB)], np.float32)
+        )
+        shrink = max(1, round(self._region.size / 96))  # warpAffine does not average: shrink before
+        small = cv2.resize(luma, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+        window[:, :2] *= shrink
+        picture = cv2.warpAffine(small, window, (THUMB, THUMB), borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(picture, np.float32)
+
+
+def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int32]:
+    """Returns the frames to keep: those with a face, or evenly spread runs of them where there are too many."""
+    frames = np.flatnonzero(present).astype(np.int32)
+    if len(frames) <= max_frames:
+        return frames
+    run = min(_RUN_FRAMES, max_frames)
+    num_runs = max_frames // run
+    starts = np.linspace(0, len(frames) - run, num_runs).astype(int)
+    return frames[(starts[:, None] + np.arange(run)).ravel()]
+
+
+def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Where the jaws meet between the inner lips: the darkest line, near the usual place where nothing tells.
+
+    Args:
+        luma: The picture.
+        points: (468, 2) landmarks in its pixels.
+
+    Returns:
+        Share of the gap from above, .3 to 1.
+    """
+    upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
+    places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)
+    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    profile = cv2.remap(luma, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).mean(0)
+    light = (profile - profile.min()) / (np.ptp(profile) + 4)
+    unusual = _BITE_PRIOR * ((_BITE_SHARES - USUAL_BITE) / _BITE_SPREAD) ** 2
+    return float(_BITE_SHARES[(light + unusual).argmin()])
+
+
+def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Medians over neighbouring frames of the source."""
+    half = _BITE_FRAMES // 2
+    near = (np.arange(len(values))[:, None] + np.arange(-half, half + 1)).clip(0, len(values) - 1)
+    is_near = np.abs(frames[near] - frames[:, None]) <= half
+    return np.asarray(np.nanmedian(np.where(is_near, values[near], np.nan), axis=1), np.float32)
+
+
+def _inside_luma(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Mean Y between the inner lips; the mean of a closed mouth's surroundings where there is no opening."""
+    outline = points[[*INNER_UPPER, *INNER_LOWER[::-1]]]
+    low = np.floor(outline.min(0)).astype(int).clip(0, luma.shape[0] - 2)
+    high = (np.ceil(outline.max(0)).astype(int) + 1).clip(low + 1, luma.shape[0])
+    box = np.ascontiguousarray(luma[low[1] : high[1], low[0] : high[0]])
+    mask = np.zeros_like(box)
+    cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
+    return float(cv2.mean(box, mask)[0])

@@ -1,0 +1,225 @@
+"""Which exemplar to show in each output frame: the cheapest path through the bank.
+
+A Viterbi search in the manner of unit selection (Bregler, Covell and Slaney, "Video Rewrite", SIGGRAPH 1997; Hunt
+and Black, ICASSP 1996): each frame wants an exemplar of the target's shape, pose and light, and going on to the
+exemplar's own next frame costs nothing, while jumping costs by how different that looks. Only the K best candidates
+of each frame compete. The result depends on the arguments alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.exemplar_bank import ExemplarBank
+from models.mouth.shape import DEFAULT_SCALE
+
+_CANDIDATES = 36
+# open_in, open_out, width, upper, lower, jaw, protrude, corner_y. Lips that are less high than wanted are stretched and
+# look swollen: their height counts beside the gap.
+_CHANNEL_WEIGHTS = np.array([3.0, 2.0, 1.6, 1.2, 1.2, 0.8, 0.5, 1.0], np.float32)
+_MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall not amplify its noise
+_POSE, _POSE_DEGREES = 0.25, 6.0
+_LIGHT, _LIGHT_LEVELS = 0.3, 12.0
+_STRETCHED = 3.0  # against exemplars less open than wanted: what stands between their lips would be stretched
+_SHARPNESS = 0.15
+_INSIDE = 0.35  # against exemplars whose mouth is murky or toothy for its shape
+_INSIDE_SCALE = 0.15
+_FLIP = 0.5  # against neighbours of which one shows teeth and the other the dark
+_JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
+_VELOCITY = 0.5
+_FADE_FRAMES = 2  # on either side of a jump, at 25 a second
+_BATCH = 64  # frames whose candidates' thumbnails are compared at a time
+_NEVER = np.float32(1e6)
+
+
+@dataclass(frozen=True)
+class PathState:
+    """What the next block continues from.
+
+    Attributes:
+        exemplar: Bank row of the last frame, -1 for none.
+        shape: (8,) float32 its target shape.
+    """
+
+    exemplar: int
+    shape: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """T output frames: what the exemplars should be like.
+
+    Attributes:
+        shape: (T, 8) float32 mouth shapes.
+        pose: (T, 3) float32 degrees.
+        luma: (T,) float32 mean Y around the mouth.
+        forbidden: (T, B) bool exemplars that may not be used, or None.
+        rate: Frame rate as a multiple of 25 a second, for which the costs are made: what costs by the frame counts by
+            time, so that a path jumps as often at any rate.
+    """
+
+    shape: NDArray[np.float32]
+    pose: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    forbidden: NDArray[np.bool_] | None = None
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class ExemplarPath:
+    """The choice for T frames.
+
+    Attributes:
+        exemplar: (T,) int32 bank rows.
+        fade: (T,) int32 bank rows that are mixed in around jumps, -1 for none.
+        fade_weight: (T,) float32 their share, below 0.5.
+    """
+
+    exemplar: NDArray[np.int32]
+    fade: NDArray[np.int32]
+    fade_weight: NDArray[np.float32]
+
+
+def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple[ExemplarPath, PathState]:
+    """Finds the cheapest path.
+
+    Args:
+        bank: B exemplars.
+        wanted: T >= 1 frames.
+        state: From the block before, or None.
+
+    Returns:
+        The path, and the state to continue from.
+    """
+    scale = np.maximum(bank.shape.std(0), _MIN_SCALE * DEFAULT_SCALE)
+    root = np.sqrt(_CHANNEL_WEIGHTS / _CHANNEL_WEIGHTS.sum()) / scale
+    have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
+    rows, cost = _candidates(_unary_costs(bank, wanted, have, want) / np.float32(wanted.rate))
+    last = None if state is None else (state.exemplar, state.shape * root)
+    path = _search(_Steps(bank, have, wanted.rate), rows, cost, want, last)
+    exemplar = path.astype(np.int32)
+    before = -1 if state is None else state.exemplar
+    fade, weight = _fades(bank, exemplar, before, wanted)
+    return ExemplarPath(exemplar, fade, weight), PathState(int(exemplar[-1]), wanted.shape[-1].copy())
+
+
+def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(len(a), len(b)) squared distances."""
+    return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T), np.float32)
+
+
+def _unary_costs(
+    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(T, B) costs of showing an exemplar in a frame."""
+    # One matrix product: shape, pose and light are all squared distances.
+    pose, light = np.sqrt(_POSE) / _POSE_DEGREES, np.sqrt(_LIGHT) / _LIGHT_LEVELS
+    ours = np.column_stack([have, bank.pose * pose, bank.luma * light]).astype(np.float32)
+    theirs = np.column_stack([want, wanted.pose * pose, wanted.luma * light]).astype(np.float32)
+    middle = ours.mean(0)
+    blunt = np.maximum(0, np.log((np.median(bank.sharpness) + 1) / (bank.sharpness + 1)))
+    features = np.column_stack([np.ones(len(bank)), have, have[:, 0] ** 2])
+    usual = features @ np.linalg.lstsq(features, bank.inside, rcond=1e-3)[0]
+    odd = np.minimum(((bank.inside - usual) / _INSIDE_SCALE) ** 2, 4.0)
+    cost = _squared(theirs - middle, ours - middle) + (_SHARPNESS * blunt + _INSIDE * odd).astype(np.float32)
+    cost += np.float32(_STRETCHED) * np.maximum(want[:, :1] - have[:, 0], 0) ** 2
+    return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
+
+
+def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The K cheapest exemplars of each frame: (T, K) rows ascending, and their costs."""
+    count = min(_CANDIDATES, cost.shape[1])
+    rows = np.sort(np.argpartition(cost, count - 1, axis=1)[:, :count], axis=1)
+    return rows, np.take_along_axis(cost, rows, 1)
+
+
+class _Steps:
+    """What it costs to go from one exemplar to another.
+
+    Args:
+        bank: B exemplars.
+        have: (B, 8) their shapes, scaled to costs.
+        rate: See `Wanted`.
+    """
+
+    def __init__(self, bank: ExemplarBank, have: NDArray[np.float32], rate: float) -> None:
+        self._bank, self._have, self._rate = bank, have, rate
+        self._next = _next_row(bank)
+
+    def costs(
+        self, source: NDArray[np.intp], target: NDArray[np.intp], motion: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
+        bank, following = self._bank, self._next[source]
+        likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
+        cost = _JUMP + _UNLIKE * (1 - likeness)
+        change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _INSIDE_SCALE
+        cost = cost + _FLIP * np.minimum(change**2, 4.0)
+        cost = np.where(target[:, None] == source[:, :, None], _HOLD / self._rate, cost)
+        goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]
+        cost = np.where(goes_on, 0, cost)
+        start, end = self._have[source] + motion[:, None], self._have[target]
+        gap = (start**2).sum(-1)[:, :, None] + (end**2).sum(-1)[:, None] - 2 * (start @ end.swapaxes(1, 2))
+        return np.asarray(cost + _VELOCITY / self._rate * gap, np.float32)
+
+
+def _search(
+    steps: _Steps,
+    rows: NDArray[np.intp],
+    cost: NDArray[np.float32],
+    want: NDArray[np.float32],
+    before: tuple[int, NDArray[np.float32]] | None,
+) -> NDArray[np.intp]:
+    """(T,) rows of the cheapest path through the candidates."""
+    total = cost[0]
+    if before is not None and before[0] >= 0:
+        first = steps.costs(np.array([[before[0]]]), rows[:1], (want[0] - before[1])[None])
+        total = total + first[0, 0]
+    best = np.zeros(rows.shape, np.intp)
+    columns = np.arange(rows.shape[1])
+    for start in range(1, len(rows), _BATCH):
+        stop = min(start + _BATCH, len(rows))
+        motion = np.diff(want[start - 1 : stop], axis=0)
+        between = steps.costs(rows[start - 1 : stop - 1], rows[start:stop], motion)
+        for t in range(start, stop):
+            ways = total[:, None] + between[t - start]
+            best[t] = ways.argmin(0)
+            total = ways[best[t], columns] + cost[t]
+    path = np.empty(len(rows), np.intp)
+    place = int(total.argmin())
+    for t in range(len(rows) - 1, -1, -1):
+        path[t] = rows[t, place]
+        place = int(best[t, place])
+    return path
+
+
+def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
+    """(B,) row of the next source frame; its own where the bank does not hold that."""
+    rows = np.arange(len(bank))
+    goes_on = np.append(np.diff(bank.frames) == 1, False)
+    return np.where(goes_on, rows + 1, rows)
+
+
+def _fades(
+    bank: ExemplarBank, path: NDArray[np.int32], before: int, wanted: Wanted
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Around each jump the two runs are carried on over each other for a few frames and mixed."""
+    fade, weight = np.full(len(path), -1, np.int32), np.zeros(len(path), np.float32)
+    whole = np.concatenate([[before], path])
+    reach = max(1, round(_FADE_FRAMES * wanted.rate))
+    jumps = np.flatnonzero((whole[1:] != whole[:-1]) & (whole[1:] != whole[:-1] + 1) & (whole[:-1] >= 0))
+    for jump in jumps:
+        for step in range(-reach, reach):
+            t = jump + step
+            row = int(whole[jump + 1] + step if step < 0 else whole[jump] + 1 + step)
+            share = 0.5 * (1 - abs(step + 0.5) / reach)
+            if not (0 <= t < len(path) and 0 <= row < len(bank)) or share <= weight[t]:
+                continue
+            home = int(whole[jump + 1] if step < 0 else whole[jump])
+            is_same_run = bank.frames[row] - bank.frames[home] == row - home
+            if is_same_run and (wanted.forbidden is None or not wanted.forbidden[t, row]):
+                fade[t], weight[t] = row, share
+    return fade, weight

@@ -1,0 +1,1 @@
+"""Faces in one picture: found, measured, told apart, seen to be covered."""

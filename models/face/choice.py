@@ -1,0 +1,108 @@
+"""Which of several faces is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import OptionError
+from models.face.detection import FaceBox
+
+_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
+_REFERENCE = "like:"
+_FORMS = {
+    "index": re.compile(r"(?:index:)?\s*(\d+)\s*"),
+    "point": re.compile("point:" + ",".join([_NUMBER] * 2)),
+    "box": re.compile("box:" + ",".join([_NUMBER] * 4)),
+}
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """One face out of the first frame in which a face is found.
+
+    `largest` is the default. `index` counts from 0 in the order of size, largest first, so index 0 is `largest`.
+    `point` (x, y) and `box` (x0, y0, x1, y1) are pixels of the upright picture: the face that covers the point
+    (the nearest centre where several do), or the one that overlaps the box most. `like` is the person of a reference
+    picture, wherever in the source they come; its numbers are the look of that face (`models.face.look`).
+    """
+
+    kind: Literal["largest", "index", "point", "box", "like"] = "largest"
+    numbers: tuple[float, ...] = ()
+
+    @classmethod
+    def like(cls, look: NDArray[np.floating]) -> FaceChoice:
+        """The person whose face has this look."""
+        return cls("like", tuple(np.asarray(look, np.float64).tolist()))
+
+    @classmethod
+    def parse(cls, text: str) -> FaceChoice:
+        """Reads "largest", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
+
+        Raises:
+            OptionError: The text is none of these, or the box is empty.
+        """
+        text = text.strip().lower()
+        if text in ("", "largest"):
+            return cls()
+        for kind, form in _FORMS.items():
+            if match := form.fullmatch(text):
+                numbers = tuple(float(number) for number in match.groups())
+                if kind == "box" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+                    raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}.")
+                return cls(kind, numbers)  # type: ignore[arg-type]
+        raise OptionError(f"Expected a face as 'largest', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', got {text!r}.")
+
+    def __str__(self) -> str:
+        """The text that `parse` reads back; for `like`, words."""
+        if self.kind == "like":
+            return "the person of the reference picture"
+        return self.kind + ":" * bool(self.numbers) + ",".join(f"{number:g}" for number in self.numbers)
+
+    def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
+        """Returns the chosen face, or None where it is not among `faces` (any order).
+
+        Boxes do not say whom they show: `like` is for `models.face.person` to decide.
+        """
+        if self.kind == "like":
+            return None
+        by_size = sorted(faces, key=lambda face: -face.size)
+        if self.kind == "point":
+            x, y = self.numbers
+            hits = [face for face in by_size if face.contains(x, y)]
+            return min(hits, key=lambda face: (face.center_x - x) ** 2 + (face.center_y - y) ** 2, default=None)
+        if self.kind == "box":
+            x0, y0, x1, y1 = self.numbers
+            overlaps = [(face.overlap(x0, y0, x1, y1), face) for face in by_size]
+            share, best = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
+            return best if share > 0.0 else None
+        index = int(self.numbers[0]) if self.kind == "index" else 0
+        return by_size[index] if index < len(by_size) else None
+
+
+def recorded_face(face: str, picture_sha256: str | None) -> str:
+    """How records name a choice: the caller's words, or the content of the reference picture that was sent instead.
+
+    Args:
+        face: What `FaceChoice.parse` reads.
+        picture_sha256: Content hash of the reference picture, if there is one.
+
+    Raises:
+        OptionError: The words mean nothing, or there are both words and a picture.
+    """
+    choice = FaceChoice.parse(face)
+    if picture_sha256 is None:
+        return face
+    if choice != FaceChoice():
+        raise OptionError(f"face: expected none beside a face_image, found {face!r}.")
+    return _REFERENCE + picture_sha256
+
+
+def is_reference(recorded: str) -> bool:
+    """Whether a recorded choice stands for a reference picture, which lies elsewhere."""
+    return recorded.startswith(_REFERENCE)

@@ -1,0 +1,165 @@
+"""Finds faces in a picture or in a part of it: MediaPipe's short-range BlazeFace.
+
+Network: `face_detection_short_range.onnx` (Apache-2.0, Google; Bazarevsky et al., "BlazeFace", 2019). Anchors and
+decoding as MediaPipe's `face_detection_short_range` graph defines them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, to_rgb
+from media.probe import ColourTags
+from models.weights import weights_path
+from models.weights.onnx_session import Device, make_session
+
+# The network finds faces down to about this part of the longer side of what it is shown.
+MIN_FACE_SHARE: Final = 0.15
+
+_INPUT_SIDE = 128
+_STRIDES = ((8, 2), (16, 6))  # pixels per cell, anchors per cell
+_MIN_LOGIT = 0.0  # a score of one half
+_NMS_OVERLAP = 0.3
+
+
+class Window(NamedTuple):
+    """A part of a frame in luma pixels, inside the frame; all four even."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class FaceBox:
+    """A face from the brows to the chin, in frame pixels (pixel centres at whole numbers)."""
+
+    center_x: float
+    center_y: float
+    width: float
+    height: float
+    angle: float  # radians of the line through the eyes, clockwise in the picture
+    score: float  # 0..1
+
+    @property
+    def size(self) -> float:
+        """The longer side in pixels."""
+        return max(self.width, self.height)
+
+    def contains(self, x: float, y: float) -> bool:
+        """Whether the box covers a pixel."""
+        return abs(x - self.center_x) <= self.width / 2 and abs(y - self.center_y) <= self.height / 2
+
+    def overlap(self, x0: float, y0: float, x1: float, y1: float) -> float:
+        """Intersection over union with another box, 0..1."""
+        left, top = self.center_x - self.width / 2, self.center_y - self.height / 2
+        shared_width = max(0.0, min(left + self.width, x1) - max(left, x0))
+        shared = shared_width * max(0.0, min(top + self.height, y1) - max(top, y0))
+        return shared / (self.width * self.height + (x1 - x0) * (y1 - y0) - shared)
+
+    def overlap_box(self, other: FaceBox) -> float:
+        """Intersection over union with another face, 0..1."""
+        half_width, half_height = other.width / 2, other.height / 2
+        return self.overlap(
+            other.center_x - half_width,
+            other.center_y - half_height,
+            other.center_x + half_width,
+            other.center_y + half_height,
+        )
+
+
+class FaceDetector:
+    """The detection network."""
+
+    def __init__(self, num_threads: int, device: Device) -> None:
+        self._session = make_session(
+            weights_path("face_detection_short_range.onnx"), num_threads=num_threads, device=device
+        )
+        self._anchors = _anchors()
+
+    def __call__(self, frame: Planes, colour: ColourTags, window: Window | None = None) -> list[FaceBox]:
+        """Returns the faces in `window` (the whole frame where None), best score first.
+
+        Faces under about 15 % of the window's longer side are missed.
+        """
+        height, width = frame.y.shape
+        window = window or Window(0, 0, width, height)
+        picture, scale, (left, top) = _letterbox(frame, colour, window)
+        outputs = self._session.run(["regressors", "classificators"], {"input": picture[None]})
+        regressors, logits = outputs[0][0], outputs[1][0, :, 0]  # (896, 16), (896,)
+        kept = logits >= _MIN_LOGIT
+        values = regressors[kept].reshape(-1, 8, 2).astype(np.float64) / _INPUT_SIDE  # centre, size, six key points
+        values[:, [0, *range(2, 8)]] += self._anchors[kept, None]
+        scores = 1.0 / (1.0 + np.exp(-logits[kept].astype(np.float64)))
+        values, scores = _weighted_nms(values, scores)
+        pixels = values * (_INPUT_SIDE / scale)
+        pixels[:, [0, *range(2, 8)]] += np.array([window.x - left / scale, window.y - top / scale]) - 0.5
+        return [_face(face, float(score)) for face, score in zip(pixels, scores, strict=True)]
+
+
+def _face(values: NDArray[np.float64], score: float) -> FaceBox:
+    (center_x, center_y), (width, height) = values[0], values[1]
+    across = values[3] - values[2]  # from the eye on the picture's left to the other
+    return FaceBox(
+        float(center_x), float(center_y), float(width), float(height), float(np.arctan2(across[1], across[0])), score
+    )
+
+
+def _anchors() -> NDArray[np.float64]:
+    """(896, 2) centres of the anchors, 0..1 over the input."""
+    grids = []
+    for stride, num_anchors in _STRIDES:
+        axis = (np.arange(_INPUT_SIDE // stride) + 0.5) * stride / _INPUT_SIDE
+        y, x = np.meshgrid(axis, axis, indexing="ij")
+        grids.append(np.repeat(np.stack([x, y], -1).reshape(-1, 2), num_anchors, 0))
+    return np.concatenate(grids)
+
+
+def _letterbox(frame: Planes, colour: ColourTags, window: Window) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
+    """Shrinks the window into the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
+
+    The planes are shrunk before they become RGB, so that a large frame costs little.
+    """
+    scale = _INPUT_SIDE / max(window.width, window.height)
+    half_width, half_height = (max(1, round(side * scale / 2)) for side in (window.width, window.height))
+    x, y, width, height = window
+    small = Planes(
+        _shrink(frame.y[y : y + height, x : x + width], 2 * half_width, 2 * half_height),
+        _shrink(frame.u[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2], half_width, half_height),
+        _shrink(frame.v[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2], half_width, half_height),
+    )
+    left, top = _INPUT_SIDE // 2 - half_width, _INPUT_SIDE // 2 - half_height
+    picture = np.full((_INPUT_SIDE, _INPUT_SIDE, 3), -1.0, np.float32)
+    picture[top : top + 2 * half_height, left : left + 2 * half_width] = to_rgb(small, colour) / np.float32(127.5) - 1
+    return picture, scale, (left, top)
+
+
+def _shrink(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _weighted_nms(
+    values: NDArray[np.float64], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Merges overlapping candidates into their mean weighted by score (BlazeFace, section 4)."""
+    corners = np.concatenate([values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2], 1)  # (K, 4)
+    areas = values[:, 1].prod(1)
+    order = np.argsort(-scores, kind="stable")
+    merged, kept = [], []
+    while len(order):
+        best = order[0]
+        low, high = np.maximum(corners[best, :2], corners[order, :2]), np.minimum(corners[best, 2:], corners[order, 2:])
+        shared = np.maximum(high - low, 0.0).prod(1)
+        near = shared / (areas[best] + areas[order] - shared) > _NMS_OVERLAP
+        near[0] = True
+        group = order[near]
+        merged.append(np.average(values[group], axis=0, weights=scores[group]))
+        kept.append(scores[best])
+        order = order[~near]
+    return np.array(merged).reshape(-1, 8, 2), np.array(kept)

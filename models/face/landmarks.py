@@ -1,0 +1,148 @@
+"""Finds the 468 points of a face mesh in a turned square of a picture.
+
+Network: `face_landmark_468.onnx` (Apache-2.0, Google; Kartynnik et al., "Real-time facial surface geometry from
+monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, to_rgb
+from media.probe import ColourTags
+from models.face.detection import FaceBox
+from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, NUM_POINTS
+from models.weights import weights_path
+from models.weights.onnx_session import Device, make_session
+
+# Presence logit above which there is a face in the region: a probability of one half, as in MediaPipe's graph.
+MIN_PRESENCE: Final = 0.0
+
+_INPUT_SIDE = 192
+_REGION_SHARE = 1.5  # side of the region per side of the face
+_CHROMA_SIDE = _INPUT_SIDE // 2
+# Dark pictures are brightened: in a tenth of the light the points then stray less by a quarter (five talkers, sensor
+# noise added). The level, 0 to 255, is that of all but the brightest tenth of what is in the middle of the region.
+_USUAL_LEVEL, _LEVEL_QUANTILE, _MAX_BRIGHTENED = 120.0, 0.9, 6.0
+_MIDDLE = slice(24, 168, 6)
+
+
+class LandmarkRegion(NamedTuple):
+    """A turned square of a frame, in pixels (pixel centres at whole numbers)."""
+
+    center_x: float
+    center_y: float
+    side: float
+    angle: float  # radians clockwise in the picture: the direction of the square's upper edge
+
+    @classmethod
+    def of_box(cls, box: FaceBox) -> LandmarkRegion:
+        """The region in which to look for the points of a detected face."""
+        return cls(box.center_x, box.center_y, _REGION_SHARE * box.size, box.angle)
+
+    @classmethod
+    def of_points(cls, points: NDArray[np.floating]) -> LandmarkRegion:
+        """The region around (468, 3) known points, with level eyes."""
+        flat = np.asarray(points[:, :2], np.float64)
+        across = flat[EYE_RIGHT] - flat[EYE_LEFT]
+        angle = float(np.arctan2(across[1], across[0]))
+        turn = _turn(angle)
+        level = flat @ turn  # image -> axes of the square
+        low, high = level.min(0), level.max(0)
+        center = turn @ ((low + high) / 2)
+        return cls(float(center[0]), float(center[1]), _REGION_SHARE * float((high - low).max()), angle)
+
+    def mix(self, other: LandmarkRegion, share: float) -> LandmarkRegion:
+        """Goes `share` (0..1) of the way to another region."""
+        turned = (other.angle - self.angle + np.pi) % (2 * np.pi) - np.pi
+        target = other._replace(angle=self.angle + float(turned))
+        return LandmarkRegion(*(a + share * (b - a) for a, b in zip(self, target, strict=True)))
+
+
+class FaceLandmarker:
+    """The landmark network."""
+
+    def __init__(self, num_threads: int, device: Device) -> None:
+        self._session = make_session(weights_path("face_landmark_468.onnx"), num_threads=num_threads, device=device)
+
+    def __call__(self, frame: Planes, colour: ColourTags, region: LandmarkRegion) -> tuple[NDArray[np.float32], float]:
+        """Finds the points of the face in `region`.
+
+        Returns:
+            (468, 3) float32 frame pixels (x right, y down, z away from the camera, on the scale of x), and the
+            presence logit; above `MIN_PRESENCE` there is a face.
+        """
+        picture = to_rgb(cut_region(frame, region), colour)  # (192, 192, 3) RGB
+        light = np.minimum(picture[None] * (_brightening(picture) / np.float32(255)), np.float32(1))
+        values, presence = self._session.run(["conv2d_21", "conv2d_31"], {"input_1": light})
+        points = values.reshape(NUM_POINTS, 3).astype(np.float64)
+        points[:, :2] -= _INPUT_SIDE / 2
+        points *= region.side / _INPUT_SIDE
+        points[:, :2] = points[:, :2] @ _turn(region.angle).T + [region.center_x, region.center_y]
+        return points.astype(np.float32), float(presence.item())
+
+
+def _brightening(picture: NDArray[np.uint8]) -> np.float32:
+    """Factor, 1 or more, that brings a dark (192, 192, 3) picture to the light that the network knows."""
+    level = float(np.quantile(picture[_MIDDLE, _MIDDLE].mean(-1), _LEVEL_QUANTILE))
+    return np.float32(np.clip(_USUAL_LEVEL / max(level, 1.0), 1.0, _MAX_BRIGHTENED))
+
+
+def cut_region(frame: Planes, region: LandmarkRegion) -> Planes:
+    """Cuts a region out of the planes, turned upright and scaled to 192 x 192 luma pixels.
+
+    Only the region is touched, whatever the size of the frame. A region much larger than the result is averaged
+    down first, so that fine detail does not alias; outside the frame the edge repeats.
+    """
+    scale = region.side / _INPUT_SIDE
+    factor = max(1, round(scale))
+    x, y, chroma_x, chroma_y = region.center_x, region.center_y, region.center_x / 2 - 0.25, region.center_y / 2 - 0.25
+    return Planes(
+        _sample(frame.y, (x, y), scale, region.angle, _INPUT_SIDE, factor),
+        _sample(frame.u, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),
+        _sample(frame.v, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),
+    )
+
+
+def _sample(
+    plane: NDArray[np.uint8], center: tuple[float, float], scale: float, angle: float, side: int, factor: int
+) -> NDArray[np.uint8]:
+    """Samples a turned square: (side, side), `scale` plane pixels per result pixel, averaged down by `factor` first."""
+    origin = np.zeros(2)
+    if factor > 1:
+        plane, origin = _average_around(plane, center, scale * side, factor)
+    # Pixel centres lie at whole numbers, the averaged plane's first one at (factor - 1) / 2.
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = _turn(angle) * (scale / factor)
+    middle = (np.array(center) - origin - (factor - 1) / 2) / factor
+    matrix[:, 2] = middle - matrix[:, :2] @ [(side - 1) / 2, (side - 1) / 2]
+    return np.asarray(
+        cv2.warpAffine(
+            plane, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        ),
+        np.uint8,
+    )
+
+
+def _average_around(
+    plane: NDArray[np.uint8], center: tuple[float, float], side: float, factor: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Averages blocks of factor x factor over what a turned square can touch: (small plane, origin in the plane)."""
+    height, width = plane.shape
+    reach = side * 0.7072 + 2 * factor
+    x0, y0 = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(center, (width, height), strict=True))
+    x1, y1 = (int(np.clip(c + reach, 0, size)) for c, size in zip(center, (width, height), strict=True))
+    columns, rows = max(1, (x1 - x0) // factor), max(1, (y1 - y0) // factor)
+    block = plane[y0 : y0 + rows * factor, x0 : x0 + columns * factor]
+    small = cv2.resize(block, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), np.array([x0, y0], np.float64)
+
+
+def _turn(angle: float) -> NDArray[np.float64]:
+    """(2, 2) matrix that carries axes of the region to axes of the frame."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, -sine], [sine, cosine]])

@@ -1,0 +1,86 @@
+"""Pictures of a face as seen from the front: sampled on grids that lie on the surface of the mean face.
+
+Points of the grid stay on the same skin when the head turns, as far as that skin is to be seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geometry.head_frame import HeadPose, mean_face
+
+_SMOOTHNESS = 0.04  # eye distances: the mesh has edges that skin has not
+
+
+class Window(NamedTuple):
+    """A rectangle of the head frame, eye distances, in so many columns and rows of points."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Points on the mean face.
+
+    Attributes:
+        points: (rows, columns, 3) in the head frame.
+        normals: (rows, columns, 3) of length 1, outwards.
+        step: Distance of neighbours along x.
+    """
+
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    step: float
+
+    def facing(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(T, rows, columns) cosine between the surface and the way to the camera, of (T, 3, 3) head rotations."""
+        return np.asarray(-np.einsum("tk,rck->trc", rotation[:, 2], self.normals))
+
+    def sample(self, plane: NDArray[np.uint8], pose: HeadPose, shrink: int = 1) -> NDArray[np.float32]:
+        """(rows, columns) the plane of one picture at the points; `shrink` is 2 for chroma of half size."""
+        place = pose.to_image(self.points.reshape(1, -1, 3))[0, :, :2].reshape(*self.points.shape[:2], 2)
+        place = (place + 0.5) / shrink - 0.5
+        height, width = plane.shape
+        # Several pixels to a step are averaged, or fine detail would alias.
+        factor = min(max(1, round(float(pose.scale[0]) * self.step / shrink)), width, height)
+        low = np.floor(place.min((0, 1))).astype(int).clip(0, [width - factor, height - factor])
+        high = (np.ceil(place.max((0, 1))).astype(int) + factor).clip(low + factor, [width, height])
+        block = plane[low[1] : high[1], low[0] : high[0]]
+        columns, rows = block.shape[1] // factor, block.shape[0] // factor
+        small = cv2.resize(block[: rows * factor, : columns * factor], (columns, rows), interpolation=cv2.INTER_AREA)
+        at = ((place - low - (factor - 1) / 2) / factor).astype(np.float32)
+        return np.asarray(
+            cv2.remap(
+                small.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            ),
+            np.float32,
+        )
+
+
+@cache
+def surface(window: Window) -> Surface:
+    """Returns the surface in a window, row by row from the upper left."""
+    from scipy.interpolate import griddata  # a second to import: only where a face is looked at
+
+    face = mean_face()
+    x, y = np.meshgrid(
+        np.linspace(window.left, window.right, window.columns), np.linspace(window.top, window.bottom, window.rows)
+    )
+    inside = griddata(face[:, :2], face[:, 2], (x, y), "linear")
+    beside = griddata(face[:, :2], face[:, 2], (x, y), "nearest")
+    step = (window.right - window.left) / (window.columns - 1)
+    depth = cv2.GaussianBlur(np.where(np.isnan(inside), beside, inside), (0, 0), _SMOOTHNESS / step)
+    slope_y, slope_x = np.gradient(depth, y[:, 0], x[0])
+    normals = np.stack([-slope_x, -slope_y, np.ones_like(depth)], -1)
+    return Surface(np.stack([x, y, depth], -1), normals / np.linalg.norm(normals, axis=-1, keepdims=True), step)

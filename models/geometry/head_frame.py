@@ -1,0 +1,103 @@
+"""The head frame: landmarks without head pose, position and size.
+
+A similarity fit (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+PAMI 1991) carries the rigid points of each frame onto the mean face. Head frame: x to the picture's right, y up,
+z towards the camera, origin between the outer eye corners, whose distance is 1 on the mean face.
+Image frame: x right, y down, z away from the camera, in pixels, as the landmark network gives it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.array_files import load_array
+from models.geometry.face_points import NUM_POINTS, RIGID
+from models.weights import weights_path
+
+# The turn by 180 degrees between the axes of the head frame and those of the image.
+_IMAGE_AXES = np.diag([1.0, -1.0, -1.0])
+
+
+class HeadPose(NamedTuple):
+    """Placement of the head frame in T images: `image = scale * head @ rotation.T + translation`.
+
+    Lengths are in pixels as high as the image's and as wide as high; where the image's are `pixel_aspect` times as wide
+    as high, its x is divided by that.
+    """
+
+    scale: NDArray[np.float64]  # (T,) pixels per eye distance
+    rotation: NDArray[np.float64]  # (T, 3, 3), proper, the change of axes included
+    translation: NDArray[np.float64]  # (T, 3) pixels: where the head frame's origin lies
+    pixel_aspect: float = 1.0
+
+    def to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Carries (T, P, 3) head-frame points into the T images, (T, P, 3) pixels."""
+        turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
+        return (self.scale[:, None, None] * turned + self.translation[:, None]) / self._stretch
+
+    def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Carries (T, P, 3) image points into the head frame."""
+        centred = np.asarray(image, np.float64) * self._stretch - self.translation[:, None]
+        return centred @ self.rotation / self.scale[:, None, None]
+
+    @property
+    def _stretch(self) -> NDArray[np.float64]:
+        return stretch_of(self.pixel_aspect)
+
+
+def stretch_of(pixel_aspect: float) -> NDArray[np.float64]:
+    """(3,) factors that make pixels `pixel_aspect` times as wide as high square."""
+    return np.array([pixel_aspect, 1.0, 1.0])
+
+
+@cache
+def mean_face() -> NDArray[np.float64]:
+    """The (468, 3) mean closed-mouth face in the head frame, read-only.
+
+    Made from talkers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
+    """
+    face: NDArray[np.float64] = load_array(weights_path("mean_face_468.npy")).astype(np.float64)
+    face.flags.writeable = False
+    return face
+
+
+def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> HeadPose:
+    """Fits each frame's rigid points to the mean face.
+
+    Args:
+        points: (T, 468, 3) landmarks in image pixels.
+        pixel_aspect: Width of a pixel over its height.
+
+    Returns:
+        The pose that minimises the squared distance to the mean face, measured in the head frame.
+    """
+    if points.ndim != 3 or points.shape[1:] != (NUM_POINTS, 3):
+        raise ValueError(f"Expected (T, {NUM_POINTS}, 3) points, got {points.shape = }.")
+    rigid = list(RIGID)
+    source, target = points[:, rigid] * stretch_of(pixel_aspect), mean_face()[rigid]
+    source_mean, target_mean = source.mean(1), target.mean(0)
+    a, b = source - source_mean[:, None], target - target_mean
+    u, singular, vt = np.linalg.svd(a.swapaxes(1, 2) @ b)  # (T, 3, 3)
+    signs = np.ones((len(points), 3))
+    signs[:, 2] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * signs[:, None]) @ vt
+    scale = (a**2).sum((1, 2)) / (singular * signs).sum(1)
+    translation = source_mean - scale[:, None] * (target_mean @ rotation.swapaxes(1, 2))
+    return HeadPose(scale, rotation, translation, pixel_aspect)
+
+
+def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Returns (T, 3) yaw, pitch, roll in degrees of (T, 3, 3) head rotations; zero looks into the camera.
+
+    Yaw is positive when the nose points to the picture's right, pitch when it points up, roll when the head is
+    turned clockwise as seen in the picture.
+    """
+    from scipy.spatial.transform import Rotation  # a second to import: only where a pose is asked for
+
+    angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
+    signed: NDArray[np.float32] = (angles * [-1.0, -1.0, 1.0]).astype(np.float32)
+    return signed

@@ -1,0 +1,1 @@
+"""The mouth in numbers: its shape, its lips in the mesh and in the picture, its motion."""

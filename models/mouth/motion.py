@@ -1,0 +1,95 @@
+"""Figures of a mouth that moves: how far it opens, and how smoothly its lips go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
+from models.mouth.lip_model import LipModel
+from models.mouth.shape import CHANNELS, TRACKED_GAIN
+
+REFERENCE_FPS: Final = 25.0
+_OPEN_IN = CHANNELS.index("open_in")
+_LIPS = sorted({*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER})
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of some numbers: small whatever their count, and added to those of other numbers."""
+
+    num: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> Moments:
+        """The sums of any array."""
+        exact = values.astype(np.float64)
+        return cls(exact.size, float(exact.sum()), float((exact**2).sum()))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.num + other.num, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float | None:
+        """None of no numbers."""
+        return self.total / self.num if self.num else None
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation; None of no numbers."""
+        if not self.num:
+            return None
+        return float(max(0.0, self.squares / self.num - (self.total / self.num) ** 2) ** 0.5)
+
+    @property
+    def rms(self) -> float | None:
+        """Root of the mean square; None of no numbers."""
+        return float((self.squares / self.num) ** 0.5) if self.num else None
+
+
+def lip_opening(shape: NDArray[np.float32], is_tracked_size: bool) -> NDArray[np.float32]:
+    """Gap between the inner lips beyond the closed mouth, in eye distances as an eye sees it, (T,).
+
+    Args:
+        shape: (T, 8) mouth shapes.
+        is_tracked_size: Whether they are in the sizes of the tracker (`mouth_shape.TRACKED_GAIN`), not in true ones.
+    """
+    return shape[:, _OPEN_IN] / (TRACKED_GAIN[_OPEN_IN] if is_tracked_size else 1.0)
+
+
+def lip_jitter(
+    shape: NDArray[np.float32], counts: NDArray[np.bool_], fps: Fraction, shot: NDArray[np.int32] | None = None
+) -> Moments:
+    """Second differences of the lip points; their `rms` is the jitter.
+
+    Args:
+        shape: (T, 8) mouth shapes of consecutive frames.
+        counts: (T,) frames that count; a second difference counts if all its three frames do.
+        fps: Frame rate. The differences are scaled to those of the same motion at 25 fps.
+        shot: (T,) number of each frame's shot; differences across a cut do not count. None: all are one.
+
+    Returns:
+        Of (T - 2,) or fewer numbers in eye distances: each the root mean square over the 40 lip points.
+    """
+    inside = counts[:-2] & counts[1:-1] & counts[2:]
+    if shot is not None:
+        inside &= shot[:-2] == shot[2:]
+    steps = np.diff(shape.astype(np.float64), 2, axis=0)[inside] * (float(fps) / REFERENCE_FPS) ** 2
+    squares = ((steps @ _lip_gram()) * steps).sum(1)
+    return Moments.of(np.sqrt(np.maximum(squares, 0.0)))
+
+
+@cache
+def _lip_gram() -> NDArray[np.float64]:
+    """(8, 8) such that `d @ gram @ d` is the mean squared way of the lip points for a change of shape `d`."""
+    rows = [MOVED.index(point) for point in _LIPS]
+    ways = LipModel.load().weights[:, rows].astype(np.float64)  # (8, 40, 3)
+    gram: NDArray[np.float64] = np.einsum("apx,bpx->ab", ways, ways) / len(rows)
+    return gram

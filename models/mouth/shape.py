@@ -1,0 +1,81 @@
+"""The mouth shape: eight numbers that say what the mouth does, the same for every part of Lipwright.
+
+They are measured in the head frame (`models.geometry.head_frame`; unit: outer-eye-corner distance, y up, z towards the
+camera) and used as offsets from the talker's closed mouth, "rest".
+
+| channel  | definition                                                               |
+|----------|--------------------------------------------------------------------------|
+| open_in  | gap between the inner lips                                               |
+| open_out | height of the mouth with lips                                            |
+| width    | distance of the mouth corners, along x                                   |
+| upper    | height of the upper lip                                                  |
+| lower    | depth of the lower lip                                                   |
+| jaw      | depth of the chin                                                        |
+| protrude | how far the middle of the lips stands before the corners (weak: mesh z)  |
+| corner_y | height of the mouth corners                                              |
+
+The channels are linear in the points, and `open_in + open_out = 2 * (upper + lower)`: seven are independent.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geometry.face_points import NUM_POINTS
+
+CHANNELS = ("open_in", "open_out", "width", "upper", "lower", "jaw", "protrude", "corner_y")
+NUM_CHANNELS = len(CHANNELS)
+
+# Standard deviation of each channel in real speech: 699 sentences of talker s1 of the GRID corpus.
+DEFAULT_SCALE = np.array([0.052, 0.048, 0.0225, 0.0136, 0.043, 0.036, 0.0047, 0.0156], np.float32)
+DEFAULT_SCALE.flags.writeable = False
+
+# What `models.face.landmarks` shows of the motion that DEFAULT_SCALE and the speech network speak of: ratio of the
+# standard deviations, tracked by true, over seven sentences of talker s1. The mesh of 468 points follows the inner lips
+# by half only. Multiply a predicted shape by it to compare it with a tracked one.
+TRACKED_GAIN = np.array([0.47, 0.82, 0.69, 0.55, 0.77, 0.89, 1.0, 1.0], np.float32)
+TRACKED_GAIN.flags.writeable = False
+
+_X, _Y, _Z = 0, 1, 2
+_UPPER_INNER, _UPPER_OUTER = (82, 13, 312), (37, 0, 267)
+_LOWER_INNER, _LOWER_OUTER = (87, 14, 317), (84, 17, 314)
+# Each channel is the sum of (sign x mean over the points of one axis).
+_TERMS: tuple[tuple[tuple[int, int, tuple[int, ...]], ...], ...] = (
+    ((1, _Y, _UPPER_INNER), (-1, _Y, _LOWER_INNER)),
+    ((1, _Y, _UPPER_OUTER), (-1, _Y, _LOWER_OUTER)),
+    ((1, _X, (291,)), (-1, _X, (61,))),
+    ((1, _Y, _UPPER_OUTER + _UPPER_INNER),),
+    ((-1, _Y, _LOWER_OUTER + _LOWER_INNER),),
+    ((-1, _Y, (148, 152, 377)),),
+    ((1, _Z, (0, 17, 13, 14)), (-1, _Z, (61, 291))),
+    ((1, _Y, (61, 291)),),
+)
+
+
+@cache
+def measure_matrix() -> NDArray[np.float64]:
+    """The (8, 468, 3) coefficients of the channels: `measure(head) = sum(coefficients * head)`, read-only."""
+    matrix = np.zeros((NUM_CHANNELS, NUM_POINTS, 3))
+    for channel, terms in enumerate(_TERMS):
+        for sign, axis, points in terms:
+            matrix[channel, list(points), axis] += sign / len(points)
+    matrix.flags.writeable = False
+    return matrix
+
+
+def measure(head_points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Measures the mouth.
+
+    Args:
+        head_points: (T, 468, 3) points in the head frame.
+
+    Returns:
+        (T, 8) float32 channels in eye distances; subtract the rest's to get a mouth shape.
+    """
+    if head_points.ndim != 3 or head_points.shape[1:] != (NUM_POINTS, 3):
+        raise ValueError(f"Expected (T, {NUM_POINTS}, 3) points, got {head_points.shape = }.")
+    matrix = measure_matrix().reshape(NUM_CHANNELS, -1)
+    return (head_points.reshape(len(head_points), -1).astype(np.float64) @ matrix.T).astype(np.float32)

@@ -1,0 +1,198 @@
+"""Moves the head in a still picture: a field of displacements with depth.
+
+The face turns with the depth of its landmarks, hair and outline with the depth of the neck's joint, which is where they
+stay in place when the head turns. Neck and shoulders follow less, the background less and less with the distance, and
+the border of the picture not at all, so that nothing tears and nothing is left empty.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes
+from models.geometry import thin_plate
+from models.presenter.idle_motion import PIVOT, IdleMotion
+from models.track.face_track import FaceTrack
+
+_CELLS_PER_EYE_DISTANCE: Final = 16
+_MIN_CELL: Final = 4  # pixels
+
+# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it.
+_HEAD_MIDDLE, _HEAD_HALF_WIDTH, _HEAD_HALF_HEIGHT = -0.05, 1.35, 1.65
+_FADE: Final = 2.0
+_NUM_OUTLINE: Final = 48
+
+# Shoulders: where they begin and end below the eyes, how wide they are, how much of the head's shift they follow.
+_SHOULDER_TOP, _SHOULDER_BOTTOM = (-1.3, -2.2), (-3.5, -6.5)
+_SHOULDER_SIDE: Final = (2.2, 3.8)
+_SHOULDER_SHIFT: Final = 0.4
+_BORDER: Final = 0.35  # eye distances from the picture's border in which the motion fades, or up to the face
+_MIN_FACING: Final = -0.3  # cosine of a head turned so far that its depth is not told from its width
+_BAND: Final = 4  # rows of cells that are rendered at once
+_NOTHING: Final = 0.015  # less weight than this, a fifteenth of a pixel in a portrait of 512 pixels, is none
+
+
+class HeadWarp:
+    """Renders the frames of an idle motion.
+
+    Args:
+        track: The face in the still; its first frame counts.
+        motion: The plan.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+    """
+
+    def __init__(self, track: FaceTrack, motion: IdleMotion, width: int, height: int) -> None:
+        self._scale, self._rotation = float(track.scale[0]), track.rotation[0]
+        self._motion = motion
+        self._turns, self._head_shift = motion.turns() - np.eye(3), motion.head_shift()
+        self._cell = cell = max(_MIN_CELL, round(self._scale / _CELLS_PER_EYE_DISTANCE) // 2 * 2)
+        columns, rows = ((np.arange(-(-size // cell)) + 0.5) * cell - 0.5 for size in (width, height))
+        places = np.stack(np.meshgrid(columns, rows), -1)  # (gh, gw, 2) pixels
+        surface = _surface(track, places)  # (gh, gw, 3) head frame
+        fade = _fade_at_borders(track, places, width, height)
+        head, shoulders = _head_weight(surface) * fade, _shoulder_weight(surface) * fade
+        shoulders *= 1 - head
+        moves = head + shoulders > _NOTHING
+        part = _bounds(moves, 1), _bounds(moves, 0)
+        y0, x0 = (cells.start * cell for cells in part)
+        y1, x1 = (min(cells.stop * cell, size) for cells, size in zip(part, (height, width), strict=True))
+        self.box = x0, y0, x1, y1
+        self._bands = [_band(moves[part], row, cell) for row in range(0, moves[part].shape[0], _BAND)]
+        self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
+        self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
+        self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
+
+    def render(self, picture: Planes, frame: int) -> Planes:
+        """Returns the picture as it looks in one frame of the plan.
+
+        Args:
+            picture: The still, its eyes as they shall be.
+            frame: In the half-open range [0, N).
+
+        Returns:
+            New planes. Pixels that do not move are bit-equal to the still's.
+        """
+        back = -self._at_target(self._displacement(frame))  # (gh, gw, 2) from a pixel to what it shows
+        places = {step: self._places(back, step) for step in (1, 2)}
+        return Planes(*(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True)))
+
+    def _displacement(self, frame: int) -> NDArray[np.float32]:
+        """(gh, gw, 2) pixels that each place of the still moves."""
+        turned = self._lever @ (self._rotation[:2] @ self._turns[frame]).T
+        chest = _SHOULDER_SHIFT * self._motion.shift[frame] - np.array([0, self._motion.breath[frame]])
+        shifted = self._head * self._head_shift[frame] + self._shoulders * chest
+        return np.asarray(self._scale * (turned + shifted), np.float32)
+
+    def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The displacement of what is seen at each place after the motion: one step of a fixed-point iteration."""
+        rows, columns = np.indices(displacement.shape[:2], np.float32)
+        from_x, from_y = columns - displacement[..., 0] / self._cell, rows - displacement[..., 1] / self._cell
+        seen = cv2.remap(displacement, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(seen, np.float32)
+
+    def _places(self, back: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+        """(h, w, 2) where the pixels of the box are taken from, in a plane with one pixel for `step` of luma."""
+        rows, columns = (count * self._cell // step for count in back.shape[:2])
+        spread = cv2.resize(back / np.float32(step), (columns, rows), interpolation=cv2.INTER_LINEAR)
+        height, width = self._pixels[step].shape[:2]
+        return np.asarray(spread[:height, :width] + self._pixels[step], np.float32)
+
+    def _moved(self, plane: NDArray[np.uint8], places: NDArray[np.float32], step: int) -> NDArray[np.uint8]:
+        moved = plane.copy()
+        x0, y0, x1, y1 = (side // step for side in self.box)
+        target = moved[y0:y1, x0:x1]
+        # Between pixels, linear sampling of luma would take a quarter of the sharpness; chroma has none to lose.
+        kind = cv2.INTER_CUBIC if step == 1 else cv2.INTER_LINEAR
+        for band in self._bands:
+            part = tuple(slice(side.start // step, side.stop // step) for side in band)
+            # x and y stand in one map; that the second may be missing is not in OpenCV's types.
+            cv2.remap(  # type: ignore[call-overload]
+                plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
+            )
+        return moved
+
+
+def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(gh, gw, 3) head-frame points that are seen at (gh, gw, 2) pixels."""
+    scale, rotation, origin = float(track.scale[0]), track.rotation[0], track.translation[0]
+    angle = np.linspace(0, 2 * np.pi, _NUM_OUTLINE, endpoint=False)
+    outline = np.stack([_HEAD_HALF_WIDTH * np.cos(angle), _HEAD_MIDDLE + _HEAD_HALF_HEIGHT * np.sin(angle)], -1)
+    outline = np.pad(outline, ((0, 0), (0, 1)), constant_values=PIVOT[2])
+    known = np.concatenate([track.head_points[0].astype(np.float64), outline])
+    # Pixels per side of the square that the spline counts as 1.
+    side = 4 * scale
+    seen = (scale * known @ rotation.T)[:, :2] / side  # (P, 2) around the head frame's origin
+    height = (known[:, 2] - PIVOT[2])[None, :, None]
+    weights = thin_plate.fit(np, seen[None], height, [np.arange(len(known))]).astype(np.float32)
+    flat = ((places.reshape(-1, 2) - origin[:2]) / side).astype(np.float32)
+    above = thin_plate.evaluate(np, seen[None].astype(np.float32), weights, flat)
+    above = above.reshape(places.shape[:2]).clip(0).astype(np.float64)
+    level = _point_at(places - origin[:2], np.zeros(places.shape[:2]), rotation, scale)
+    inside = _ellipse_radius(level) < 1
+    return _point_at(places - origin[:2], np.where(inside, above, 0), rotation, scale)
+
+
+def _point_at(
+    places: NDArray[np.float64], above: NDArray[np.float64], rotation: NDArray[np.float64], scale: float
+) -> NDArray[np.float64]:
+    """(gh, gw, 3) head-frame points at pixels around the head's origin, `above` the plane through the pivot."""
+    depth = scale * (PIVOT[2] + above) - places @ rotation[:2, 2]
+    depth = depth / min(rotation[2, 2], _MIN_FACING)
+    points: NDArray[np.float64] = np.concatenate([places, depth[..., None]], -1) @ rotation / scale
+    return points
+
+
+def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance from the head's middle; 1 on the ellipse around it."""
+    return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
+
+
+def _head_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 - _ease(_ellipse_radius(head), 1, _FADE)
+
+
+def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
+    below = _ease(-head[..., 1], -_SHOULDER_TOP[0], -_SHOULDER_TOP[1])
+    end = _ease(-head[..., 1], -_SHOULDER_BOTTOM[0], -_SHOULDER_BOTTOM[1])
+    return below * (1 - end) * (1 - _ease(abs(head[..., 0]), *_SHOULDER_SIDE))
+
+
+def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """(gh, gw) 0 at the picture's border, 1 in its inside and wherever the face is."""
+    face = track.points[0, :, :2].astype(np.float64)
+    fade = np.ones(places.shape[:2])
+    for axis, size in enumerate((width, height)):
+        for free, distance in (
+            (face[:, axis].min(), places[..., axis]),
+            (size - 1 - face[:, axis].max(), size - 1 - places[..., axis]),
+        ):
+            fade *= _ease(distance, 0, float(np.clip(free, 1, _BORDER * track.scale[0])))
+    return fade
+
+
+def _ease(value: NDArray[np.float64], start: float, stop: float) -> NDArray[np.float64]:
+    share = ((value - start) / (stop - start)).clip(0, 1)
+    return np.asarray(share * share * (3 - 2 * share))
+
+
+def _bounds(moves: NDArray[np.bool_], over: int) -> slice:
+    """The rows (`over` 1) or columns (0) from the first to the last with a cell that moves; all if none does."""
+    cells = np.flatnonzero(moves.any(over)) if moves.any() else np.arange(moves.shape[1 - over])
+    return slice(int(cells[0]), int(cells[-1]) + 1)
+
+
+def _band(moves: NDArray[np.bool_], row: int, cell: int) -> tuple[slice, slice]:
+    """The pixels, rows and columns of the box, that move in the `_BAND` rows of cells from `row` on."""
+    columns = _bounds(moves[row : row + _BAND], 0)
+    return slice(row * cell, (row + _BAND) * cell), slice(columns.start * cell, columns.stop * cell)
+
+
+def _pixel_grid(box: tuple[int, ...]) -> NDArray[np.float32]:
+    """(h, w, 2) coordinates of the pixels of a box."""
+    x0, y0, x1, y1 = box
+    return np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)

@@ -1,0 +1,116 @@
+"""A presenter: one tracked source in a folder (`models.presenter.folder`), made once, shown by every job and engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.frame_source import FrameSource
+from media.probe import ColourTags, VideoInfo
+from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, Keeper, analysis_folder
+from models.presenter.idle_motion import IdleMotion
+from models.presenter.moving_still import MovingStill
+from models.presenter.own_track import opens, own_track
+from models.track.face_track import FaceTrack
+from models.track.raw_landmarks import RawLandmarks
+
+T = TypeVar("T")
+
+_TRACK_FILE, _MOTION_FILE = "track.npz", "motion.npz"
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """One tracked source.
+
+    Attributes:
+        folder: Where it lies.
+        info: The source; of a still, the source of N frames that its idle motion makes of it.
+        track: The face in every source frame.
+        motion: How a still moves; None for a video.
+    """
+
+    folder: Path
+    info: VideoInfo
+    track: FaceTrack
+    motion: IdleMotion | None = None
+    _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def talks(self) -> bool:
+        """Whether the source shows a mouth that opens and closes."""
+        return not self.track.is_rest_closed_by_model and opens(self.track)
+
+    @cached_property
+    def pose_degrees(self) -> NDArray[np.float32]:
+        """(N, 3) head pose of the source frames."""
+        return self.track.pose_degrees
+
+    def frames(self, reader: FrameSource) -> FrameSource:
+        """Returns what reads the presenter's frames, given what reads its source: a still moves while it is read."""
+        return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
+
+    def folder_of(self, engine: Keeper) -> Path:
+        """Returns the folder of what an engine keeps of this presenter."""
+        return analysis_folder(self.folder, engine)
+
+    def remember(self, engine: Keeper, load: Callable[[], T]) -> T:
+        """Returns what `load` gave the first time, for as long as this presenter is held in memory."""
+        if engine.name not in self._remembered:
+            self._remembered[engine.name] = load()
+        return cast(T, self._remembered[engine.name])
+
+    @classmethod
+    def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Presenter:
+        """Makes a presenter of a tracked source and writes the folder; the file that makes it whole is written last.
+
+        Args:
+            folder: Made if missing.
+            info: The source.
+            raw: Landmarks of all its frames.
+            reader: Reads the source a second time, for a few frames.
+
+        Raises:
+            FaceNotFoundError: The face is in no frame.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in (INFO_FILE, _MOTION_FILE):
+            (folder / stale).unlink(missing_ok=True)
+        track, motion = own_track(raw, reader, info), None
+        if info.is_still:
+            (still,) = reader.read([0])
+            motion = IdleMotion.plan(still, track, float(info.fps))
+            motion.save(folder / _MOTION_FILE)
+            track = motion.move(track)
+            info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
+        track.save(folder / _TRACK_FILE)
+        text = json.dumps({"version": PRESENTER_VERSION, "info": _info_to_json(info)}, indent=1)
+        partial = folder / f"{INFO_FILE}.part"
+        partial.write_text(text)
+        partial.replace(folder / INFO_FILE)
+        return cls(folder, info, track, motion)
+
+    @classmethod
+    def load(cls, folder: Path) -> Presenter:
+        """Opens the folder that `build` wrote."""
+        info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
+        motion = IdleMotion.load(folder / _MOTION_FILE) if info.is_still else None
+        return cls(folder, info, FaceTrack.load(folder / _TRACK_FILE), motion)
+
+
+def _info_to_json(info: VideoInfo) -> dict[str, Any]:
+    fields = asdict(info)
+    return {name: str(value) if isinstance(value, Fraction) else value for name, value in fields.items()}
+
+
+def _info_from_json(fields: dict[str, Any]) -> VideoInfo:
+    fractions = {name: Fraction(fields[name]) for name in ("fps", "sample_aspect_ratio")}
+    return VideoInfo(**{**fields, **fractions, "colour": ColourTags(**fields["colour"])})

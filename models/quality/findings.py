@@ -1,0 +1,216 @@
+"""Makes the quality report of a job out of its sums, and says in words what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from models.quality.measures import BlockMeasures, SourceFacts
+from models.quality.report import (
+    Calibration,
+    ExemplarReport,
+    FaceReport,
+    MouthReport,
+    OutputReport,
+    QualityReport,
+    SourceReport,
+)
+from models.track.pass_reason import PassReason
+
+_PASS_WORDS: Final = {
+    PassReason.NO_FACE: "without a face",
+    PassReason.OTHER_PERSON: "without surely the person meant",
+    PassReason.TURNED_AWAY: "with the head turned away",
+    PassReason.COVERED: "with something in front of the mouth",
+    PassReason.TOO_SMALL: "with too small a face",
+}
+_MEASURED_BY: Final = {
+    "output": "counting the frames that are joined and the samples that are decoded",
+    "source": "the analysis of the source: the tracked mouth against the mouth predicted from the source's own sound",
+    "mouth": "the plan of the result: the lips' target positions, before they are drawn",
+    "face": "the face tracker, in the source frames that the result shows",
+    "exemplars": "the plan of the result",
+}
+# ITU-R BT.1359-1: viewers notice sound that is 45 ms early (125 ms late).
+_NOTICED_MS: Final = 45.0
+# A mouth is about 0.6 eye distances wide.
+_TINY_PX, _SMALL_PX, _MOUTH_WIDTH = 32.0, 64.0, 0.6
+_TURNED_DEGREES: Final = 30.0
+_OPEN_SHARE: Final = 0.05
+_JITTER_RATIO: Final = (0.5, 1.5)  # a predicted mouth is a little smoother than a tracked one: 0.7 to 0.9
+_DRAWN_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """What is known of the result itself: frames, their rate, and seconds of the speech that was sent."""
+
+    num_frames: int
+    fps: Fraction
+    audio_seconds: float
+
+
+def make_report(output: OutputFacts, measures: BlockMeasures) -> QualityReport:
+    """Puts together the report of one job.
+
+    Args:
+        output: The result.
+        measures: Sums over all its frames.
+    """
+    numbers = QualityReport(
+        output=_output(output),
+        source=_source(measures.source),
+        mouth=_mouth(measures),
+        face=_face(measures),
+        exemplars=_exemplars(measures),
+        summary=[],
+        warnings=[],
+        measured_by=_MEASURED_BY,
+    )
+    return numbers.model_copy(update={"summary": list(_summary(numbers)), "warnings": list(_warnings(numbers))})
+
+
+def _output(output: OutputFacts) -> OutputReport:
+    seconds = float(output.num_frames / output.fps)
+    return OutputReport(
+        num_frames=output.num_frames,
+        fps=str(output.fps),
+        duration_seconds=round(seconds, 3),
+        audio_seconds=round(output.audio_seconds, 3),
+        # Sound behind the last frame is cut when the file is joined.
+        audio_minus_video_ms=round(1000 * (min(output.audio_seconds, seconds) - seconds), 1),
+    )
+
+
+def _source(source: SourceFacts) -> SourceReport:
+    own = source.own_speech
+    offset = own.sync.offset_seconds if own is not None else None
+    average: Calibration = "average talker" if source.talks else "closed mouth"
+    return SourceReport(
+        talks=source.talks,
+        shows_closed_mouth=source.shows_closed_mouth,
+        has_sound=source.has_sound,
+        audio_offset_ms=None if offset is None else round(1000 * offset, 1),
+        audio_offset_confidence=round(own.sync.confidence, 2) if own is not None else None,
+        audio_offset_correlation=round(own.sync.correlation, 2) if own is not None else None,
+        own_speech_seconds=round(own.sync.speech_seconds, 2) if own is not None else 0.0,
+        calibration="own speech" if source.is_fitted else average,
+        own_opening_std=_rounded(own.opening_std) if own is not None else None,
+        own_jitter=_rounded(own.jitter) if own is not None else None,
+    )
+
+
+def _mouth(measures: BlockMeasures) -> MouthReport:
+    jitter = measures.jitter.rms
+    own_speech = measures.source.own_speech
+    own = own_speech.jitter if own_speech is not None else None
+    num_silent = measures.silence.num
+    return MouthReport(
+        num_speech_frames=measures.speech.num,
+        num_silent_frames=num_silent,
+        opening_std_speech=_rounded(measures.speech.std),
+        opening_std_silence=_rounded(measures.silence.std),
+        open_share_silence=_rounded(measures.num_open_in_silence / num_silent) if num_silent else None,
+        jitter=_rounded(jitter),
+        jitter_ratio=round(jitter / own, 2) if jitter is not None and own else None,
+    )
+
+
+def _face(measures: BlockMeasures) -> FaceReport:
+    mean = measures.eye_distance.mean
+    size: Literal["tiny", "small", "good"] | None = None
+    ranges: list[tuple[float, float] | None] = [None, None, None]
+    if mean is not None:
+        size = "tiny" if mean < _TINY_PX else "small" if mean < _SMALL_PX else "good"
+        lowest, highest = measures.extremes.round(1).tolist()
+        ranges = [(low, high) for low, high in zip(lowest[1:], highest[1:], strict=True)]
+    passed = {reason.name.lower(): int(measures.num_passed[reason]) for reason in _PASS_WORDS}
+    return FaceReport(
+        num_frames_rewritten=int(measures.num_passed[PassReason.SHOWN]),
+        num_frames_passed={name: num for name, num in passed.items() if num},
+        eye_distance_px=None if mean is None else round(mean, 1),
+        eye_distance_px_min=None if mean is None else round(float(measures.extremes[0, 0]), 1),
+        size=size,
+        yaw_degrees=ranges[0],
+        pitch_degrees=ranges[1],
+        roll_degrees=ranges[2],
+    )
+
+
+def _exemplars(measures: BlockMeasures) -> ExemplarReport:
+    num_shown = int(measures.num_passed[PassReason.SHOWN])
+    return ExemplarReport(
+        num_kept=measures.source.num_exemplars,
+        num_used=int(measures.used.sum()),
+        drawn_interior_share=_rounded(measures.num_drawn / num_shown) if num_shown else None,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _summary(report: QualityReport) -> Iterator[str]:
+    output, source, mouth = report.output, report.source, report.mouth
+    early_ms = abs(round(output.audio_minus_video_ms))
+    end = f"{early_ms} ms before the picture" if early_ms else "with the picture"
+    rate = f"{float(Fraction(output.fps)):.4g} fps"
+    yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; the sound ends {end}."
+    if not source.talks:
+        yield "The source shows no talking mouth: the mouth's inside is drawn."
+    elif source.calibration == "own speech":
+        yield f"The mouth moves as far as in the source's own speech ({source.own_speech_seconds:.1f} s compared)."
+    else:
+        why = "tells too little" if source.has_sound else "has no sound"
+        yield f"The source talks but {why}: the mouth moves like that of an average talker."
+    if source.audio_offset_ms is not None and abs(source.audio_offset_ms) < _NOTICED_MS:
+        yield f"The source's sound is in time with its picture ({source.audio_offset_ms:+.0f} ms)."
+    if mouth.num_speech_frames and mouth.num_silent_frames:
+        share = mouth.num_silent_frames / (mouth.num_speech_frames + mouth.num_silent_frames)
+        opened = mouth.open_share_silence or 0.0
+        yield f"{share:.0%} of the frames are silent; in {opened:.0%} of these the mouth is open."
+    elif mouth.num_speech_frames:
+        yield "There is speech in every frame."
+    if mouth.jitter_ratio is not None:
+        yield f"The lips move {mouth.jitter_ratio:.2f} times as abruptly as in the source's own speech."
+
+
+def _warnings(report: QualityReport) -> Iterator[str]:
+    yield from _source_warnings(report.source)
+    for reason, words in _PASS_WORDS.items():
+        if num := report.face.num_frames_passed.get(reason.name.lower(), 0):
+            yield f"{num} {'frame' if num == 1 else 'frames'} {words} passed through untouched."
+    yield from _face_warnings(report.face)
+    mouth, drawn = report.mouth, report.exemplars.drawn_interior_share
+    if not mouth.num_speech_frames and mouth.num_silent_frames:
+        yield "No speech was found in the audio: the mouth stays closed."
+    if mouth.open_share_silence is not None and mouth.open_share_silence > _OPEN_SHARE:
+        yield f"The mouth is open in {mouth.open_share_silence:.0%} of the silent frames."
+    if mouth.jitter_ratio is not None and not _JITTER_RATIO[0] <= mouth.jitter_ratio <= _JITTER_RATIO[1]:
+        how = "more abruptly" if mouth.jitter_ratio > 1 else "more smoothly"
+        yield f"The lips move {how} than in the source's own speech (jitter x {mouth.jitter_ratio:.2f})."
+    if report.source.talks and drawn is not None and drawn > _DRAWN_SHARE:
+        yield f"The mouth's inside is drawn in {drawn:.0%} of the frames: the source seldom opens its mouth so far."
+
+
+def _source_warnings(source: SourceReport) -> Iterator[str]:
+    offset = source.audio_offset_ms
+    if offset is not None and abs(offset) >= _NOTICED_MS:
+        what = "corrected" if source.calibration == "own speech" else "not used"
+        yield f"The source's sound is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
+    if source.talks and source.has_sound and offset is None:
+        yield "Whether the source's sound is in time with its picture is not known; taken as it is."
+    if not source.shows_closed_mouth:
+        yield "No closed mouth in the source: its closed lips are a guess."
+
+
+def _face_warnings(face: FaceReport) -> Iterator[str]:
+    if face.eye_distance_px is not None and face.size == "tiny":
+        width = face.eye_distance_px * _MOUTH_WIDTH
+        yield f"The face is tiny: {face.eye_distance_px:.0f} pixels between the eyes, a mouth about {width:.0f} wide."
+    for angles, words in ((face.yaw_degrees, "to the side"), (face.pitch_degrees, "up or down")):
+        most = max(map(abs, angles), default=0.0) if angles else 0.0
+        if most > _TURNED_DEGREES:
+            yield f"The head turns up to {most:.0f} degrees {words}."

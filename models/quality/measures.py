@@ -1,0 +1,122 @@
+"""What is measured of a job while its mouth is planned: sums over one block of frames, added up over all blocks.
+
+The figures are of the planned mouth and of the tracked face, not of the encoded pixels: they cost nothing, and a job of
+hours holds no more than the sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.mouth.motion import Moments
+from models.presenter.mouth_calibration import OwnSpeech
+from models.presenter.presenter import Presenter
+from models.track.pass_reason import PassReason
+
+OPEN_MOUTH: Final = 0.025  # eye distances between the inner lips; speech opens them by .05 on average
+NUM_REASONS = max(PassReason) + 1
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What the analysis knows of a source.
+
+    Attributes:
+        talks: Whether it shows a talking mouth.
+        has_sound: Whether it has a sound track.
+        shows_closed_mouth: Whether the mouth is closed anywhere; otherwise its rest is a guess.
+        num_exemplars: Mouths kept as exemplars.
+        is_fitted: Whether the predicted mouth was fitted to the source's own speech.
+        own_speech: What was measured on that speech; None if it has no sound.
+    """
+
+    talks: bool
+    has_sound: bool
+    shows_closed_mouth: bool
+    num_exemplars: int
+    is_fitted: bool
+    own_speech: OwnSpeech | None
+
+
+@dataclass(frozen=True)
+class BlockMeasures:
+    """Sums over some output frames; `+` gives those of both.
+
+    Attributes:
+        source: What is known of the source; the same for all frames of a job.
+        num_frames: Output frames.
+        num_passed: Frames by `PassReason` value; entry 0 counts the frames whose mouth is rewritten.
+        speech: Openings of the planned mouth in speech, in frames where it is fully driven.
+        silence: The same in silence.
+        num_open_in_silence: How many of those exceed `OPEN_MOUTH`.
+        jitter: `mouth_motion.lip_jitter` of the planned mouth in speech, without differences across block borders.
+        eye_distance: Pixels between the outer eye corners, in frames with the face.
+        extremes: (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite of none.
+        num_drawn: Frames with a drawn mouth interior.
+        used: (B,) exemplars that are shown.
+    """
+
+    source: SourceFacts
+    num_frames: int
+    num_passed: NDArray[np.int64]
+    speech: Moments
+    silence: Moments
+    num_open_in_silence: int
+    jitter: Moments
+    eye_distance: Moments
+    extremes: NDArray[np.float64]
+    num_drawn: int
+    used: NDArray[np.bool_]
+
+    def __add__(self, other: BlockMeasures) -> BlockMeasures:
+        pairs = zip(self.extremes, other.extremes, (np.minimum, np.maximum), strict=True)
+        return BlockMeasures(
+            source=self.source,
+            num_frames=self.num_frames + other.num_frames,
+            num_passed=self.num_passed + other.num_passed,
+            speech=self.speech + other.speech,
+            silence=self.silence + other.silence,
+            num_open_in_silence=self.num_open_in_silence + other.num_open_in_silence,
+            jitter=self.jitter + other.jitter,
+            eye_distance=self.eye_distance + other.eye_distance,
+            extremes=np.stack([outer(mine, its) for mine, its, outer in pairs]),
+            num_drawn=self.num_drawn + other.num_drawn,
+            used=self.used | other.used,
+        )
+
+
+def measure_view(
+    presenter: Presenter, source_index: NDArray[np.int32], gate: NDArray[np.float32] | None = None
+) -> BlockMeasures:
+    """Measures what every engine shows: which frames pass, how large the face is and where it looks.
+
+    Args:
+        presenter: The presenter.
+        source_index: (T,) source frames that are shown.
+        gate: (T,) 1 in speech, 0 in silence, if the engine knows; its frames are counted, the mouth is not known.
+    """
+    track = presenter.track
+    passed = track.passed[source_index]
+    shown = passed == PassReason.SHOWN
+    scale = track.scale[source_index][shown]
+    view = np.column_stack([scale, presenter.pose_degrees[source_index][shown]])  # (S, 4)
+    nothing = Moments.of(np.zeros(0))
+    return BlockMeasures(
+        source=SourceFacts(
+            presenter.talks, presenter.info.has_audio, not track.is_rest_closed_by_model, 0, False, None
+        ),
+        num_frames=len(source_index),
+        num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
+        speech=nothing,
+        silence=nothing,
+        num_open_in_silence=0,
+        jitter=nothing,
+        eye_distance=Moments.of(scale),
+        extremes=np.stack([view.min(0, initial=np.inf), view.max(0, initial=-np.inf)]),
+        num_drawn=0,
+        used=np.zeros(0, np.bool_),
+    )

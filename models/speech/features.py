@@ -1,0 +1,170 @@
+"""Speech -> features: a log-mel spectrum and the first layers of Whisper's encoder, one row every 20 ms.
+
+Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. The encoder looks at
+all of its input at once, so it runs on windows that stand at fixed times of the file, each 5 seconds with 1 second of
+surroundings: the rows of a block equal those of a run over the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, floor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError
+from media.audio import SPEECH_SAMPLE_RATE
+from models.speech.level import (
+    MEL_HOP_SAMPLES,
+    ROWS_PER_SECOND,
+    SpeechLevel,
+    cut_speech,
+    measure_level,
+    open_speech,
+    speech_gate,
+)
+from models.weights import weights_path
+from models.weights.onnx_session import make_session
+
+__all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
+
+# The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
+_CONTEXT_ROWS = 17
+# Rows that a window gives, and rows before and after them that it looks at too.
+_WINDOW_ROWS, _MARGIN_ROWS = 250, 50
+# Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
+# decimal logarithm, at most 8 below the loudest, plus 4, / 4. There the loudest is sought in the sound; here it is what
+# speech of the level that `SpeechLevel.gain` makes reaches, so that no row depends on sounds far from it.
+_WINDOW_SAMPLES, NUM_BANDS = 400, 80
+_LOUDEST, _RANGE, _TINY_POWER = 1.5, 8.0, 1e-10
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """The features of one stretch of speech, with the context that `SpeechToMouth` needs.
+
+    Attributes:
+        start_seconds: Start of the stretch.
+        stop_seconds: Its end (half-open).
+        first_row: Number of row 0 of the arrays in the whole file; rows stand 20 ms apart.
+        features: (N, F) float32, F as the network gives.
+        gate: (N,) float32: 1 in speech, 0 in silence, between them while fading.
+    """
+
+    start_seconds: float
+    stop_seconds: float
+    first_row: int
+    features: NDArray[np.float32]
+    gate: NDArray[np.float32]
+
+
+class SpeechFeatures:
+    """The log-mel front end and the speech encoder.
+
+    Args:
+        num_threads: CPU threads of the network.
+        device: "cpu" or "cuda".
+
+    Raises:
+        WeightsError: The network's file is missing or not the one expected.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
+        self._network = make_session(weights_path("speech_encoder.onnx"), num_threads=num_threads, device=device)
+
+    def warm(self) -> None:
+        """Imports librosa and runs everything once: a second or two, more where Python has not compiled it yet."""
+        self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
+
+    def extract(
+        self,
+        speech: Path,
+        level: SpeechLevel,
+        start_seconds: float,
+        stop_seconds: float,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> FeatureBlock:
+        """Computes the features of [start_seconds, stop_seconds).
+
+        Args:
+            speech: .npy file of 16 kHz mono int16.
+            level: What `measure_level` said of this file.
+            start_seconds: Start of the stretch, 0 or later.
+            stop_seconds: Its end. Past the end of the file its last row holds on.
+            should_stop: Asked every 5 seconds of speech.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so.
+            ValueError: The stretch is empty or starts before 0.
+        """
+        if not 0 <= start_seconds < stop_seconds:
+            raise ValueError(f"Expected 0 <= start < stop, got {start_seconds = }, {stop_seconds = }.")
+        samples = open_speech(speech)
+        if len(samples) != level.num_samples:
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        last_row = level.num_rows - 1
+        first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS)
+        stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS, last_row) + 1
+        features = self._run(samples, level, first, stop, should_stop)
+        return FeatureBlock(start_seconds, stop_seconds, first, features, speech_gate(samples, level, first, stop))
+
+    def _run(
+        self,
+        samples: NDArray[np.int16],
+        level: SpeechLevel,
+        first: int,
+        stop: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> NDArray[np.float32]:
+        """Rows [first, stop) as (stop - first, F)."""
+        parts = []
+        for start in range(first // _WINDOW_ROWS * _WINDOW_ROWS, stop, _WINDOW_ROWS):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            left, right = max(0, start - _MARGIN_ROWS), min(level.num_rows, start + _WINDOW_ROWS + _MARGIN_ROWS)
+            mel = log_mel(samples, level.gain, 2 * left, 2 * right)
+            window: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]
+            parts.append(window[max(start, first) - left : min(start + _WINDOW_ROWS, stop) - left])
+        return np.concatenate(parts)
+
+
+def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> NDArray[np.float32]:
+    """Computes mel frames [first, stop) of a file.
+
+    Args:
+        samples: (N,) int16, the whole file.
+        gain: Factor of the samples (`SpeechLevel.gain`).
+        first: First frame, 10 ms a frame.
+        stop: Frame after the last.
+
+    Returns:
+        (stop - first, 80) float32.
+    """
+    import librosa  # costs seconds, and one process of the graph needs it
+
+    half = _WINDOW_SAMPLES // 2
+    spectrum = librosa.stft(
+        cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain),
+        n_fft=_WINDOW_SAMPLES,
+        hop_length=MEL_HOP_SAMPLES,
+        center=False,
+    )  # (201, stop - first) complex64
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))
+    levels = np.maximum(np.log10(np.maximum(power, _TINY_POWER)), _LOUDEST - _RANGE)
+    return np.ascontiguousarray((levels.T + 4) / 4, np.float32)
+
+
+@cache
+def _mel_bank() -> NDArray[np.float32]:
+    """(80, 201) weights of the spectrum's bins."""
+    import librosa
+
+    bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)
+    return bank

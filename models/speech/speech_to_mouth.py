@@ -1,0 +1,114 @@
+"""Speech features -> the mouth shape of each video frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.mouth.shape import DEFAULT_SCALE, NUM_CHANNELS
+from models.speech.features import FeatureBlock
+from models.speech.level import ROWS_PER_SECOND
+from models.weights import weights_path
+from models.weights.onnx_session import make_session
+
+# Of a frame time computed in another way than here; a hundredth of a frame at 100 fps.
+_TOLERANCE_SECONDS = 1e-4
+
+
+@dataclass(frozen=True)
+class MouthBlock:
+    """The mouth in T frames.
+
+    Attributes:
+        shape: (T, 8) float32 `models.mouth.shape` channels: offset from rest in eye distances, 0 in silence.
+        contact: (T,) float32 probability that the lips touch.
+        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
+    """
+
+    shape: NDArray[np.float32]
+    contact: NDArray[np.float32]
+    gate: NDArray[np.float32]
+
+
+class SpeechToMouth:
+    """The speech-to-mouth network (models/weights/README.md: training, figures, limits).
+
+    Args:
+        num_threads: CPU threads of the network.
+        device: "cpu" or "cuda".
+
+    Raises:
+        WeightsError: The network's file is missing or not the one expected.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
+        self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device=device)
+
+    def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:
+        """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i stands at i / fps seconds.
+
+        Args:
+            features: Features of a stretch that holds the times of all the frames.
+            fps: Frame rate, for example Fraction(30000, 1001).
+            first_frame: Frame number from the start of the speech.
+            num_frames: 1 or more.
+
+        Raises:
+            ValueError: There is no frame, or a frame lies outside the stretch.
+        """
+        times = _frame_times(features, fps, first_frame, num_frames)
+        mouth: NDArray[np.float32] = self._network.run(None, {"features": features.features[None]})[0][0]  # (N, 9)
+        gate = features.gate[:, None]
+        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE * gate
+        # Lips at rest touch, whatever the network makes of the noise in a pause.
+        contact = gate * _sigmoid(mouth[:, NUM_CHANNELS:]) + (1 - gate)
+        frames = _interpolate(np.hstack([shape, contact, gate]), times * ROWS_PER_SECOND - features.first_row)
+        return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1])
+
+
+def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:
+    """Seconds of each frame, (T,), checked against the stretch."""
+    if num_frames < 1:
+        raise ValueError(f"Expected at least one frame, got {num_frames = }.")
+    numbers = np.arange(first_frame, first_frame + num_frames, dtype=np.int64)
+    times: NDArray[np.float64] = numbers * fps.denominator / fps.numerator
+    start, stop = features.start_seconds - _TOLERANCE_SECONDS, features.stop_seconds + _TOLERANCE_SECONDS
+    if times[0] < start or times[-1] > stop:
+        stretch = f"[{features.start_seconds}, {features.stop_seconds})"
+        raise ValueError(f"Expected frames in {stretch} s, got {times[0]} to {times[-1]} s.")
+    return times
+
+
+def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values of (N, C) rows at fractional row numbers (T,); the outermost rows hold on.
+
+    The kernel takes out some of what frames of 25 a second cannot show, keeps lips shut that meet for two rows, and
+    leaves no kinks in frames of 60 a second.
+    """
+    positions = positions.clip(0, len(rows) - 1)
+    row = np.floor(positions).astype(np.int64)
+    u = (positions - row).astype(np.float32)
+    kernel = np.stack([_mitchell(u + 1), _mitchell(u), _mitchell(1 - u), _mitchell(2 - u)])  # (4, T)
+    near = rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]  # (4, T, C)
+    between: NDArray[np.float32] = (kernel[..., None] * near).sum(0)
+    return between
+
+
+def _mitchell(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A cubic of Mitchell and Netravali, "Reconstruction filters in computer graphics", 1988, at distances from 0 to 2.
+
+    B is 2/3 and C 1/6, half way between the B-spline and their own choice.
+    """
+    near = (15 * distance**3 - 27 * distance**2 + 14) / 18
+    far = (-5 * distance**3 + 27 * distance**2 - 48 * distance + 28) / 18
+    return np.where(distance < 1, near, far)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    probability: NDArray[np.float32] = 1 / (1 + np.exp(-logits.clip(-30, 30)))
+    return probability

@@ -1,0 +1,1 @@
+"""One face over a whole source: followed, judged, smoothed."""

@@ -1,0 +1,187 @@
+"""One face over a whole source: smoothed landmarks, head pose and mouth shape; where it is shown, why not elsewhere.
+
+`FaceTrack.passed` is (N,) uint8, one `models.track.pass_reason.PassReason` for every source frame; 0 (`SHOWN`) is a
+frame whose mouth is rewritten. `FaceTrack.trust` is (N,) float32, 0 where a frame passes through, 1 where the mouth is
+fully driven, with ramps between; `FaceTrack.shot` is (N,) int32, the number of the shot that a frame belongs to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import FaceNotFoundError
+from media.array_files import load_arrays
+from models.face.finder import what_was_searched
+from models.geometry.face_points import NUM_POINTS
+from models.geometry.head_frame import HeadPose, fit_head_pose
+from models.geometry.head_frame import pose_degrees as degrees
+from models.mouth.lip_model import LipModel, part_lips
+from models.mouth.shape import measure
+from models.track.pass_reason import PassReason
+from models.track.raw_landmarks import RawLandmarks
+from models.track.smoothing import fill_gaps, runs, smooth, smooth_pose, window_frames
+from models.track.state import TrackState
+from models.track.tracker import FaceTracker
+from models.track.trust import trust_of
+
+_REST_SHARE = 0.1
+_MIN_REST_FRAMES = 3
+_OPEN_MOUTH = 0.025  # eye distances between the inner lips, beyond closed lips, that count as an open mouth
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """The face of one presenter in N frames.
+
+    Image frame: pixels, x right, y down, z away from the camera. Head frame: see `models.geometry.head_frame`.
+    `image = scale * head @ rotation.T + translation`, the change of axes is inside `rotation`; see
+    `models.geometry.head_frame.HeadPose` for pixels that are not square.
+    Frames without the face hold interpolated values.
+    """
+
+    points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
+    present: NDArray[np.bool_]  # (N,) the mouth is to be seen: `passed` is `SHOWN`
+    scale: NDArray[np.float64]  # (N,) pixels per eye distance
+    rotation: NDArray[np.float64]  # (N, 3, 3)
+    translation: NDArray[np.float64]  # (N, 3) pixels
+    head_points: NDArray[np.float32]  # (N, 468, 3) head frame
+    rest: NDArray[np.float32]  # (468, 3) head frame, this talker's closed mouth
+    shape: NDArray[np.float32]  # (N, 8) measure(head_points) - measure(rest)
+    is_rest_closed_by_model: bool  # the source shows no closed mouth: `rest` is a guess
+    passed: NDArray[np.uint8]  # (N,) PassReason; 0 = shown
+    trust: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
+    shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots
+    pixel_aspect: float = 1.0  # width of a pixel over its height
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.present)
+
+    @property
+    def pose_degrees(self) -> NDArray[np.float32]:
+        """(N, 3) yaw, pitch and roll; see `models.geometry.head_frame.pose_degrees`."""
+        return degrees(self.rotation)
+
+    def pose(self, frame: NDArray[np.integer]) -> HeadPose:
+        """Returns the head pose in (T,) source frames."""
+        return HeadPose(self.scale[frame], self.rotation[frame], self.translation[frame], self.pixel_aspect)
+
+    def place(self, frame: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Projects head-frame points into source frames.
+
+        Args:
+            frame: (T,) source frame indices in [0, N).
+            head: (T, P, 3) points in the head frame, one set per entry of `frame`.
+
+        Returns:
+            (T, P, 2) float32 image pixels.
+        """
+        return self.pose(frame).to_image(head)[..., :2].astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Writes the track as an uncompressed .npz."""
+        with path.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> FaceTrack:
+        """Reads what `save` wrote."""
+        arrays = load_arrays(path)
+        flag, aspect = bool(arrays.pop("is_rest_closed_by_model")), float(arrays.pop("pixel_aspect"))
+        return cls(**arrays, is_rest_closed_by_model=flag, pixel_aspect=aspect)
+
+
+def finish_track(
+    points: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    *,
+    shot: NDArray[np.int32] | None = None,
+    passed: NDArray[np.uint8] | None = None,
+    fps: float = 25.0,
+    pixel_aspect: float = 1.0,
+) -> FaceTrack:
+    """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
+
+    Args:
+        points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
+        present: (N,) whether the points are known.
+        shot: (N,) number of the shot that each frame belongs to; None: all are one.
+        passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
+        fps: Frames a second.
+        pixel_aspect: Width of a pixel over its height.
+
+    Raises:
+        FaceNotFoundError: The face is in no frame.
+    """
+    if points.shape != (len(present), NUM_POINTS, 3):
+        raise ValueError(f"Expected (N, {NUM_POINTS}, 3) points and (N,) present, got {points.shape}, {present.shape}.")
+    if not present.any():
+        raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
+    shot = np.zeros(len(present), np.int32) if shot is None else shot
+    if passed is None:
+        passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
+    shown = passed == PassReason.SHOWN
+    head, pose = stabilise(points, present, shot, fps, pixel_aspect)
+    rest, is_closed_by_model = resting_face(head[shown])
+    return FaceTrack(
+        points=pose.to_image(head).astype(np.float32),
+        present=shown,
+        scale=pose.scale,
+        rotation=pose.rotation,
+        translation=pose.translation,
+        head_points=head.astype(np.float32),
+        rest=rest,
+        shape=measure(head) - measure(rest[None]),
+        is_rest_closed_by_model=is_closed_by_model,
+        passed=passed,
+        trust=trust_of(passed, shot, fps),
+        shot=shot,
+        pixel_aspect=pixel_aspect,
+    )
+
+
+def stabilise(
+    points: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    shot: NDArray[np.int32] | None = None,
+    fps: float = 25.0,
+    pixel_aspect: float = 1.0,
+) -> tuple[NDArray[np.float64], HeadPose]:
+    """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
+
+    Nothing is smoothed over gaps, nor from one shot of (N,) `shot` into the next; None: all are one.
+    """
+    filled = fill_gaps(points, present)
+    pose = fit_head_pose(filled, pixel_aspect)
+    stretches = runs(present, pose, shot)
+    window = window_frames(fps)
+    return smooth(pose.to_head(filled), stretches, window), smooth_pose(pose, stretches, window)
+
+
+def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:
+    """Returns a talker's closed-mouth face and whether the lip model had to close it.
+
+    Args:
+        head: (T, 468, 3) head-frame points of all frames with the face, T > 0.
+
+    Returns:
+        (468, 3) float32 mean of the most closed tenth of the frames, its lips not crossing, and a flag: the mouth
+        is open in all frames, so that the shape of the closed mouth is a guess.
+    """
+    opening = measure(head)[:, 0]
+    num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * _REST_SHARE)))
+    rest = head[np.argsort(opening, kind="stable")[:num_closed]].mean(0).astype(np.float32)
+    lips = LipModel.load()
+    is_open = float(measure(rest[None])[0, 0]) > lips.closed_open_in + _OPEN_MOUTH
+    if is_open:
+        rest = lips.close(rest)
+    part_lips(rest[None])
+    return rest, is_open
+
+
+__all__ = ["FaceTrack", "FaceTracker", "RawLandmarks", "TrackState", "finish_track"]

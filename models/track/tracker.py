@@ -1,0 +1,227 @@
+"""Follows one person's face through the frames of a source, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import FaceNotFoundError
+from media.planes import Planes
+from media.probe import ColourTags
+from models.face.choice import FaceChoice
+from models.face.detection import Window
+from models.face.finder import FaceFinder, FoundFace, box_of_points
+from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
+from models.face.look import SAME_PERSON, look_of
+from models.face.person import STILL_SAME, Person
+from models.geometry.head_frame import fit_head_pose, pose_degrees
+from models.track.pass_reason import PassReason
+from models.track.raw_landmarks import RawLandmarks
+from models.track.state import TrackState, row_of, see, taken_up
+from models.weights.onnx_session import Device
+
+_FOLLOW: Final = 0.5  # share of the way that the region goes to the newest points: less jitter than all of it
+_MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames has slipped off the face
+
+# A lost face is looked for near its place at once, then every third frame; everywhere at once after a cut, then every
+# tenth frame.
+_SEARCH_EVERY: Final = 3
+_SEARCH_ALL_EVERY: Final = 10
+_FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
+_LONG_LOST: Final = 12  # frames after which nearness says nothing about who it is
+
+_NEAR: Final = 1.5  # a lost face is looked for within this many face sizes of where it was
+_MAX_SIZE_CHANGE: Final = 1.6
+
+# In an unbroken run the look is checked every so often: faces can melt into each other, or one can hide another.
+CHECK_EVERY: Final = 6
+_MAX_CHECK_YAW: Final = 32.0  # degrees; looks of heads turned farther say little
+
+
+class FaceTracker:
+    """Finds the chosen face, then takes each frame's region from the points of the frame before.
+
+    Args:
+        num_threads: CPU threads of one network call.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, num_threads: int, device: Device) -> None:
+        self._finder = FaceFinder(num_threads, device)
+
+    def find(self, frame: Planes, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
+        """Returns the chosen face of one frame, or None where there is none."""
+        return self._finder.find(frame, colour, choice)[0]
+
+    def reference(self, frame: Planes, colour: ColourTags) -> FaceChoice:
+        """Makes the choice of the person whom a reference picture shows.
+
+        Raises:
+            FaceNotFoundError: The picture does not show exactly one face.
+        """
+        faces = self._finder.find_all(frame, colour)
+        if len(faces) != 1:
+            raise FaceNotFoundError(f"Expected one face in the reference picture, found {_list_faces(faces)}.")
+        return FaceChoice.like(look_of(frame, faces[0].points))
+
+    def track_chunk(
+        self, frames: Iterable[Planes], colour: ColourTags, choice: FaceChoice, state: TrackState | None
+    ) -> tuple[RawLandmarks, TrackState]:
+        """Finds the points of one face in consecutive frames.
+
+        Chunks give the same as one long run. At a hard cut, and when the face was lost, it is looked for anew, and
+        taken up again only where the look of the face says that it is the same person.
+
+        Args:
+            frames: At least one frame, in order.
+            colour: Colour description of the frames.
+            choice: Which face, where there are several.
+            state: What the chunk before returned; None at the first frame of the source.
+
+        Raises:
+            FaceNotFoundError: The first frames show faces, but not the chosen one.
+        """
+        current = state or TrackState(None, None, _known(choice))
+        is_start = state is None
+        rows = []
+        for frame in frames:
+            current = self._step(frame, colour, choice, see(frame, current), is_start)
+            rows.append(row_of(frame, current))
+        if not rows:
+            raise ValueError("Expected at least one frame, got none.")
+        return RawLandmarks.of_rows(rows), current
+
+    def _step(
+        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+    ) -> TrackState:
+        if state.region is not None:
+            points, presence = self._finder.landmarks(frame, colour, state.region)
+            fresh = LandmarkRegion.of_points(points)
+            growth = fresh.side / state.region.side
+            if presence > MIN_PRESENCE and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
+                region = state.region.mix(fresh, _FOLLOW)
+                followed = replace(state, region=region, points=points, presence=presence)
+                return self._checked(frame, colour, replace(followed, num_frames=state.num_frames + 1), points)
+            state = replace(state, region=None, num_frames=0, reason=PassReason.NO_FACE)
+        if state.points is None:
+            return self._first_search(frame, colour, choice, state, is_start)
+        return self._search_again(frame, colour, state, state.points)
+
+    def _checked(self, frame: Planes, colour: ColourTags, state: TrackState, points: NDArray[np.float32]) -> TrackState:
+        """Compares the look of a followed face with its person now and then; searches anew where it is not theirs."""
+        assert state.person is not None
+        if state.num_frames % CHECK_EVERY:
+            return state
+        if _is_turned(points):
+            return state
+        look = look_of(frame, points)
+        if state.person.likeness(look) >= STILL_SAME:
+            return replace(state, person=state.person.learn(look))
+        lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=PassReason.OTHER_PERSON)
+        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
+
+    def _first_search(
+        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+    ) -> TrackState:
+        waited = replace(state, num_frames=state.num_frames + 1)
+        if state.num_frames % _FIRST_SEARCH_EVERY:
+            return waited
+        if state.person is not None:
+            return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
+        face, seen = self._finder.find(frame, colour, choice)
+        if face is not None:
+            others = [look_of(frame, other.points) for other in seen if other is not face]
+            return taken_up(waited, face, Person.of(look_of(frame, face.points), others))
+        if seen and is_start:
+            raise FaceNotFoundError(f"Expected the face {str(choice)!r}, found {_list_faces(seen)}.")
+        return waited
+
+    def _search_again(
+        self, frame: Planes, colour: ColourTags, state: TrackState, lost: NDArray[np.float32]
+    ) -> TrackState:
+        assert state.person is not None
+        waited = replace(state, num_frames=state.num_frames + 1)
+        if state.num_frames % _SEARCH_EVERY == 0 and not state.is_after_cut:
+            face = self._near(frame, colour, lost)
+            if face is not None and _may_be(frame, face, state):
+                return taken_up(waited, face, state.person)
+        everywhere = state.num_frames % _SEARCH_ALL_EVERY == (0 if state.is_after_cut else _SEARCH_ALL_EVERY - 1)
+        if not everywhere:
+            return waited
+        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
+
+    def _recognise(self, frame: Planes, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
+        """Takes up the person's face if it is surely among the faces of a frame."""
+        looks = [look_of(frame, face.points) for face in faces]
+        able, is_sure = person.recognise(looks)
+        if not is_sure:  # twins, to these eyes: the one at the old place, if one is there
+            able = [i for i in able if waited.points is not None and _is_there(faces[i], waited.points)]
+        if len(able) == 1:
+            return taken_up(waited, faces[able[0]], person.learn(looks[able[0]]))
+        reason = _reason_for(faces)
+        best = max((person.likeness(look) for look in looks), default=-1.0)
+        return replace(waited, reason=reason, likeness=best)
+
+    def _near(self, frame: Planes, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
+        """The face most like the lost one around where that was, or None."""
+        box = box_of_points(lost, 1.0)
+        height, width = frame.y.shape
+        reach = (_NEAR + 0.5) * box.size
+        x0, y0 = (int(max(0.0, c - reach)) // 2 * 2 for c in (box.center_x, box.center_y))
+        x1 = int(min(width, box.center_x + reach)) // 2 * 2
+        y1 = int(min(height, box.center_y + reach)) // 2 * 2
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            return None
+        faces = self._finder.find_in(frame, colour, Window(x0, y0, x1 - x0, y1 - y0))
+        alike = [(_distance(face, lost), face) for face in faces if _is_like(face, lost)]
+        distance, best = min(alike, key=lambda pair: pair[0], default=(0.0, None))
+        return best if distance <= _NEAR else None
+
+
+def _known(choice: FaceChoice) -> Person | None:
+    return Person.of(np.array(choice.numbers)) if choice.kind == "like" else None
+
+
+def _is_turned(points: NDArray[np.float32]) -> bool:
+    """Whether a head is turned too far for its look to say who it is."""
+    return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
+
+
+def _reason_for(faces: list[FoundFace]) -> PassReason:
+    """Why nobody among the faces of a frame is recognised."""
+    if not faces:
+        return PassReason.NO_FACE
+    return PassReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else PassReason.OTHER_PERSON
+
+
+def _may_be(frame: Planes, face: FoundFace, state: TrackState) -> bool:
+    """Whether a face near the place where one was lost can be the same."""
+    assert state.person is not None
+    limit = STILL_SAME if state.num_frames < _LONG_LOST else SAME_PERSON
+    return state.person.likeness(look_of(frame, face.points)) >= limit
+
+
+def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
+    """Distance of two faces in sizes of the lost one."""
+    box = box_of_points(lost, 1.0)
+    return float(np.hypot(face.box.center_x - box.center_x, face.box.center_y - box.center_y)) / box.size
+
+
+def _is_like(face: FoundFace, lost: NDArray[np.float32]) -> bool:
+    change_of_size = face.box.size / box_of_points(lost, 1.0).size
+    return 1 / _MAX_SIZE_CHANGE < change_of_size < _MAX_SIZE_CHANGE
+
+
+def _is_there(face: FoundFace, lost: NDArray[np.float32]) -> bool:
+    """Whether a face is where the lost one was, and as large."""
+    return _is_like(face, lost) and _distance(face, lost) < 1.0
+
+
+def _list_faces(faces: list[FoundFace]) -> str:
+    boxes = enumerate(face.box for face in faces)
+    places = [f"{i}: {box.size:.0f} pixels at ({box.center_x:.0f}, {box.center_y:.0f})" for i, box in boxes]
+    return f"{len(faces)} face{'s' * (len(faces) != 1)}" + (f" ({'; '.join(places)})" if places else "")

@@ -1,0 +1,1 @@
+"""Files, API keys and secrets in a folder of this machine."""

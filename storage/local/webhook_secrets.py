@@ -1,0 +1,43 @@
+"""The secrets that webhooks are signed with: one for each owner, all from one file of the data folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from storage.local.file_store import write_atomic
+from storage.records import new_id
+
+_FILE = "webhook_secret"
+_NUM_BYTES = 32
+
+
+def webhook_secret(root: Path, owner: str | None) -> str:
+    """The `whsec_...` that the receivers of `owner` verify with; always the same for one data folder.
+
+    Args:
+        root: The data folder.
+        owner: Id of an API key, or None for jobs that were submitted without one.
+    """
+    label = b"lipwright webhook\0" + (owner or "").encode()
+    derived = hmac.new(_master(root), label, hashlib.sha256).digest()
+    return f"whsec_{base64.b64encode(derived).decode()}"
+
+
+def _master(root: Path) -> bytes:
+    """The secret behind all others, made at first need; the first of several processes wins."""
+    path = root / _FILE
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        made = write_atomic(root / f".{_FILE}.{new_id()}", secrets.token_bytes(_NUM_BYTES), mode=0o600)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    return path.read_bytes()

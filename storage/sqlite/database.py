@@ -1,0 +1,112 @@
+"""The SQLite file behind the tables: transactions, and the fence between two Directors.
+
+A change is on the disk when its transaction returns (WAL with synchronous=FULL), so that it survives a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from errors import StateError, StorageFullError
+from storage.sqlite.schema import migrate
+
+
+class Database:
+    """One connection, safe to use from several threads of one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._generation: int | None = None
+        migrate(self._connection)
+
+    def close(self) -> None:
+        """Close the file; nothing can be read or written afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def claim(self) -> int:
+        """Become the only writer: whoever claimed the file before can change nothing any more.
+
+        Returns:
+            The number of this claim, counted from 1.
+        """
+        with self._lock:
+            self._generation = None
+            with self.transaction():
+                self.execute("UPDATE writer SET generation = generation + 1")
+                (row,) = self.query("SELECT generation FROM writer")
+            self._generation = int(row["generation"])
+        return self._generation
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; inside another transaction, a part of it.
+
+        Raises:
+            StateError: Another process has claimed the file since this one did.
+            StorageFullError: The disk is full.
+        """
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._check_claim()
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise StorageFullError("The disk of the job table is full.") from error
+                raise
+
+    def query(self, statement: str, *arguments: object) -> list[sqlite3.Row]:
+        """All rows of a SELECT."""
+        with self._lock:
+            return self._connection.execute(statement, arguments).fetchall()
+
+    def execute(self, statement: str, *arguments: object) -> int:
+        """Run one statement inside a transaction and return how many rows it changed."""
+        return self._connection.execute(statement, arguments).rowcount
+
+    def insert(self, table: str, row: dict[str, object], replace: bool = False) -> None:
+        """Add a row inside a transaction; `replace` puts it in the place of the one with its key."""
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        places = ", ".join("?" * len(row))
+        self.execute(f"{verb} INTO {table} ({', '.join(row)}) VALUES ({places})", *row.values())
+
+    def update(self, table: str, key_column: str, key: str, row: dict[str, object]) -> None:
+        """Change a row inside a transaction."""
+        places = ", ".join(f"{column} = ?" for column in row)
+        self.execute(f"UPDATE {table} SET {places} WHERE {key_column} = ?", *row.values(), key)
+
+    def check_claim(self) -> None:
+        """See `transaction`.
+
+        Raises:
+            StateError: Another process has claimed the file since this one did.
+        """
+        with self._lock:
+            self._check_claim()
+
+    def _check_claim(self) -> None:
+        if self._generation is None:
+            return
+        (row,) = self.query("SELECT generation FROM writer")
+        if row["generation"] != self._generation:
+            raise StateError(
+                f"The job table: expected to be its writer number {self._generation}, found {row['generation']}; "
+                "another Director has taken over."
+            )

@@ -1,0 +1,92 @@
+"""Which job and segment a log line belongs to: held in a context variable, written into every record of Serve's logger.
+
+A replica works on several requests at once. Each is a task of its own, so what `working_on` sets is seen by that
+request alone, by the tasks that it starts, and by `asyncio.to_thread`.
+
+The fields are called `job` and `segment`: Ray takes `job_id` for its own jobs and strips it from Serve's logs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+_SERVE_LOGGER = "ray.serve"
+
+
+class Work(NamedTuple):
+    """What a request is done for.
+
+    Attributes:
+        job_id: The job, or the avatar that is analysed.
+        segment: Number of the segment, where the request is about one.
+        attempt: Number of the try, from 1; later ones run alone in their replica (`deployments.runtime.replica.Room`).
+    """
+
+    job_id: str
+    segment: int | None = None
+    attempt: int = 1
+
+
+_work: ContextVar[Work | None] = ContextVar("lipwright_work", default=None)
+
+
+def current_work() -> Work:
+    """What the present request is done for."""
+    work = _work.get()
+    assert work is not None, "a stage was called outside `working_on`"
+    return work
+
+
+@contextmanager
+def working_on(work: Work | None) -> Iterator[None]:
+    """Mark what is logged inside the block, also by tasks and threads that it starts; None marks nothing."""
+    token = _work.set(work)
+    try:
+        yield
+    finally:
+        _work.reset(token)
+
+
+def install_log_context() -> None:
+    """Have every record of this process' Serve logger carry the work at hand. Call it in a replica's constructor.
+
+    The fields are set by a filter of the logger, which outlives the handlers that Serve makes anew when its logging
+    settings change. Serve's JSON files print every field of a record; its lines for a terminal print none, so their
+    formatter is wrapped. Calling this again changes nothing.
+    """
+    logger = logging.getLogger(_SERVE_LOGGER)
+    if not any(isinstance(known, _WorkFilter) for known in logger.filters):
+        logger.addFilter(_WorkFilter())
+    for handler in logger.handlers:
+        is_terminal = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+        if is_terminal and not isinstance(handler.formatter, _WithWork):
+            handler.setFormatter(_WithWork(handler.formatter or logging.Formatter()))
+
+
+class _WorkFilter(logging.Filter):
+    """Lets every record pass and marks it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        work = _work.get()
+        if work is not None:
+            record.job = work.job_id
+            if work.segment is not None:
+                record.segment = work.segment
+        return True
+
+
+class _WithWork(logging.Formatter):
+    """The line of another formatter, followed by the job and the segment."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self._inner.format(record)
+        fields: dict[str, Any] = {name: getattr(record, name, None) for name in ("job", "segment")}
+        return " ".join([line, *(f"{name}={value}" for name, value in fields.items() if value is not None)])

@@ -1,0 +1,135 @@
+"""Who is let in: with keys, without keys, through proxies, and from a stranger's page in a local browser."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from api.access import KeyGate, caller_of
+from storage.local.api_keys import ApiKeys
+
+HERE = ("127.0.0.1", 5000)
+ELSEWHERE = ("203.0.113.7", 5000)
+
+
+def _call(
+    root: Path,
+    path: str = "/v1/jobs",
+    client: Any = HERE,
+    allow: bool = False,
+    method: str = "GET",
+    base_url: str = "http://127.0.0.1:8000",
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """One request as the Ingress gets it from Ray Serve's proxy: `client` is what stands in the ASGI scope."""
+
+    async def who(request: Request) -> JSONResponse:
+        caller = caller_of(request)
+        return JSONResponse({"owner": caller.owner, "max_priority": caller.max_priority})
+
+    inner = Starlette(routes=[Route("/{path:path}", who, methods=["GET", "POST"])])
+    gate = KeyGate(inner, ApiKeys(root), allow)
+    app = Starlette(routes=[Mount("/lip", gate)]) if path.startswith("/lip/") else gate
+
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(app, client=client)
+        async with httpx.AsyncClient(transport=transport, base_url=base_url) as http:
+            return await http.request(method, path, headers=headers)
+
+    return asyncio.run(call())
+
+
+def _refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    return str(answer.json()["detail"])
+
+
+def test_with_keys_everybody_needs_one(tmp_path: Path) -> None:
+    made, key = ApiKeys(tmp_path).add("a studio")
+    for client in (HERE, ELSEWHERE, None):
+        answer = _call(tmp_path, client=client, allow=True)
+        assert "Bearer" in _refused(answer, 401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        for headers in ({"authorization": f"Bearer {key}"}, {"authorization": f"bearer  {key}"}, {"x-api-key": key}):
+            assert _call(tmp_path, client=client, headers=headers).json() == {"owner": made.id, "max_priority": 0}
+    for headers in (
+        {"authorization": f"Basic {key}"},
+        {"authorization": "Bearer"},
+        {"x-api-key": key[:-1]},
+        {"x-api-key": "lw__"},
+    ):
+        _refused(_call(tmp_path, headers=headers), 401, "unauthorized")
+
+
+def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path)
+    keys.add("another")
+    made, key = keys.add("a studio")
+    assert _call(tmp_path, headers={"x-api-key": key}).status_code == 200
+    keys.revoke(made.id)
+    _refused(_call(tmp_path, headers={"x-api-key": key}), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/static-offline-docs/x.js", "/"])
+def test_signs_of_life_and_the_description_stay_open(tmp_path: Path, path: str) -> None:
+    assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
+    ApiKeys(tmp_path).add("a studio")
+    assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/status", "/v2", "/healthz/", "/lip/v1/jobs"])
+def test_all_else_is_closed(tmp_path: Path, path: str) -> None:
+    _refused(_call(tmp_path, path, client=ELSEWHERE), 403, "forbidden")
+    ApiKeys(tmp_path).add("a studio")
+    _refused(_call(tmp_path, path), 401, "unauthorized")
+
+
+def test_behind_a_prefix_the_same_is_open(tmp_path: Path) -> None:
+    assert _call(tmp_path, "/lip/healthz", client=ELSEWHERE).status_code == 200
+
+
+@pytest.mark.parametrize("client", [HERE, ["127.0.0.1", 1], ("::1", 1), ("::ffff:127.0.0.1", 1), ("127.8.9.1", 1)])
+def test_without_keys_this_machine_is_served(tmp_path: Path, client: Any) -> None:
+    assert _call(tmp_path, client=client).json() == {"owner": None, "max_priority": 1}
+    for base_url in ("http://localhost:8000", "http://[::1]:8000"):
+        assert _call(tmp_path, client=client, base_url=base_url).status_code == 200
+    assert _call(tmp_path, client=client, headers={"origin": "http://localhost:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("client", "headers"),
+    [
+        (ELSEWHERE, {}),
+        (("10.0.0.1", 1), {}),
+        (None, {}),
+        (("localhost.example", 1), {}),
+        (HERE, {"x-forwarded-for": "203.0.113.7"}),
+        (HERE, {"x-forwarded-for": "127.0.0.1"}),
+        (HERE, {"forwarded": "for=127.0.0.1"}),
+        (ELSEWHERE, {"x-forwarded-for": "127.0.0.1"}),
+        (HERE, {"host": "rebound.example:8000"}),
+        (HERE, {"host": "["}),
+        (HERE, {"origin": "https://page.example"}),
+        (HERE, {"origin": "null"}),
+    ],
+)
+def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[str, str]) -> None:
+    detail = _refused(_call(tmp_path, client=client, method="POST", headers=headers), 403, "forbidden")
+    assert "lipwright keys add" in detail
+    assert "allow_without_keys" in detail
+    assert _call(tmp_path, client=client, allow=True, headers=headers).json() == {"owner": None, "max_priority": 1}
+
+
+def test_behind_haproxy_nobody_counts_as_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    _refused(_call(tmp_path), 403, "forbidden")
+    assert _call(tmp_path, allow=True).status_code == 200

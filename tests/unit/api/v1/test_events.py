@@ -1,0 +1,141 @@
+"""Server-sent events: one for every change, resumed where the client was, ended after a final status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.v1.events import job_events
+from storage.records import JobOptions, JobStatus, SubmitRequest, new_id
+from tests.unit.api_server import MemoryService, serving
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+        yield client
+
+
+def _request(service: MemoryService) -> SubmitRequest:
+    writer = service.files.new_upload("a.wav")
+    writer.write(b"sound")
+    return SubmitRequest(job_id=new_id(), audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
+    blocks = [block for block in text.split("\n\n") if "event: " in block]
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+
+
+def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryService) -> None:
+    job = asyncio.run(service.submit(_request(service)))
+    with http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = ""
+        for piece in answer.iter_text():
+            if not text:
+                service.finish(job.id)
+            text += piece
+    events = _parse(text)
+    assert {event["event"] for event in events} == {"job"}
+    assert [json.loads(event["data"])["status"] for event in events][0] == "queued"
+    last = json.loads(events[-1]["data"])
+    assert (last["status"], last["links"]["video"]) == ("succeeded", f"/v1/jobs/{job.id}/video")
+    assert int(events[-1]["id"]) == service.table.get_job(job.id).version
+
+
+def test_events_resume_after_the_last_seen(http: httpx.Client, service: MemoryService) -> None:
+    job = asyncio.run(service.submit(_request(service)))
+    done = service.finish(job.id)
+    path = f"/v1/jobs/{job.id}/events"
+    (event,) = _parse(http.get(path, headers={"last-event-id": str(done.version - 1)}).text)
+    assert event["id"] == str(done.version)
+    assert http.get(path, headers={"last-event-id": str(done.version)}).status_code == 204
+    assert len(_parse(http.get(path, headers={"last-event-id": "rubbish"}).text)) == 1
+    assert http.get(f"/v1/jobs/{'0' * 32}/events").status_code == 404
+
+
+@pytest.mark.parametrize("bogus", ["99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"])
+def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService, bogus: str) -> None:
+    """Also one from the future: its sender would wait for ever for a version that the job never gets."""
+    job = asyncio.run(service.submit(_request(service)))
+    headers = {b"last-event-id": bogus.encode("latin-1")}
+    with http.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
+        text = ""
+        for piece in answer.iter_text():
+            if "queued" in piece:
+                service.finish(job.id)
+            text += piece
+    assert [json.loads(event["data"])["status"] for event in _parse(text)][:: len(_parse(text)) - 1] == [
+        "queued",
+        "succeeded",
+    ]
+    again = http.get(f"/v1/jobs/{job.id}/events", headers=headers)
+    assert [json.loads(event["data"])["status"] for event in _parse(again.text)] == ["succeeded"]
+
+
+def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
+    """As an EventSource does: with the id of the last event, until it is told to stay away."""
+    job = asyncio.run(service.submit(_request(service)))
+    path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
+    for _ in range(10):
+        with http.stream("GET", path, headers={"last-event-id": seen} if seen else None) as answer:
+            if answer.status_code == 204:
+                break
+            text = ""
+            for piece in answer.iter_text():
+                text += piece
+                if _parse(text):
+                    break  # the line breaks after the first event
+        (event, *_) = _parse(text)
+        seen = event["id"]
+        statuses.append(json.loads(event["data"])["status"])
+        if len(statuses) == 1:
+            service.finish(job.id)
+    else:
+        pytest.fail("the stream never ended")
+    assert statuses == ["queued", "succeeded"]
+
+
+def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
+    async def follow() -> list[str]:
+        first = await service.submit(_request(service))
+        second = await service.submit(_request(service))
+        stream = job_events(service, second, 0, "", ping_s=0.05)
+        pieces = [await anext(stream) for _ in range(3)]
+        await service.cancel_job(first.id, None)
+        pieces += [await anext(stream)]
+        service.table.update_job(second.id, status=JobStatus.CANCELLED)
+        return pieces + [piece async for piece in stream]
+
+    retry, event, ping, moved, *rest = asyncio.run(follow())
+    service.table.close()
+    assert retry.startswith("retry: ")
+    assert ping == ": ping\n\n"
+    positions = [json.loads(_parse(text)[0]["data"])["queue_position"] for text in (event, moved)]
+    assert positions == [1, 0]
+    assert len(_parse("".join(rest))) == 1
+
+
+def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryService) -> None:
+    async def follow() -> list[str]:
+        job = await service.submit(_request(service))
+        stream = job_events(service, job, 0, "", ping_s=0.05)
+        pieces = [await anext(stream) for _ in range(2)]
+        service.table.delete_job(job.id)
+        return pieces + [piece async for piece in stream]
+
+    (event,) = _parse(asyncio.run(follow())[-1])
+    service.table.close()
+    assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")

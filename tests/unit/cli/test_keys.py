@@ -1,0 +1,79 @@
+"""`lipwright keys` as a process of its own, and the refusal to listen where strangers come by."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import AccessConfig, PipelineConfig
+from errors import ConfigError
+from launch.service import check_access, default_config_path, local_config, settings_of
+from storage.local.api_keys import ApiKeys
+from storage.local.webhook_secrets import webhook_secret
+
+
+def _run(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(repo_root / "cli.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
+    done = _run(repo_root, "keys", *arguments, "--data-dir", str(data_dir))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> None:
+    key = _keys(repo_root, tmp_path, "add", "a studio", "--max-priority", "1")
+    made = ApiKeys(tmp_path).find(key)
+    assert (made.name, made.max_priority) == ("a studio", 1)
+    listed = _keys(repo_root, tmp_path, "list")
+    assert made.id in listed and "a studio" in listed
+    assert key.removeprefix(f"lw_{made.id}_") not in listed
+    assert _keys(repo_root, tmp_path, "webhook-secret", made.id) == webhook_secret(tmp_path, made.id)
+    assert _keys(repo_root, tmp_path, "webhook-secret") == webhook_secret(tmp_path, None)
+    assert made.id in _keys(repo_root, tmp_path, "revoke", made.id)
+    assert ApiKeys(tmp_path).list() == []
+    for command in ("revoke", "webhook-secret"):
+        gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
+        assert gone.returncode == 1
+        assert gone.stderr.strip() == f"error: not_found: There is no API key {made.id!r}."
+
+
+def test_serve_refuses_strangers_without_keys(repo_root: Path, tmp_path: Path) -> None:
+    done = _run(repo_root, "serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: config_invalid: --host 0.0.0.0: ")
+    assert "lipwright keys add" in done.stderr and "--allow-without-keys" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.168.1.5", "box.example"])
+def test_what_opens_a_host_to_others(tmp_path: Path, host: str) -> None:
+    settings = PipelineConfig(data_dir=tmp_path)
+    with pytest.raises(ConfigError):
+        check_access(host, settings)
+    check_access(host, settings.model_copy(update={"access": AccessConfig(allow_without_keys=True)}))
+    ApiKeys(tmp_path).add("a studio")
+    check_access(host, settings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.1.2.3"])
+def test_loopback_needs_nothing(tmp_path: Path, host: str) -> None:
+    check_access(host, PipelineConfig(data_dir=tmp_path))
+
+
+def test_haproxy_listens_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(ConfigError):
+        check_access("127.0.0.1", PipelineConfig(data_dir=tmp_path))
+
+
+def test_the_data_folder_is_that_of_the_config(tmp_path: Path) -> None:
+    config = local_config(default_config_path(), "127.0.0.1", 0, None)
+    assert settings_of(config).data_dir == PipelineConfig().data_dir
+    config["applications"][0]["args"]["jobs"] = {"max_queued_jobs": 0}
+    with pytest.raises(ConfigError, match="max_queued_jobs"):
+        settings_of(config)

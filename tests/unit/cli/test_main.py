@@ -1,0 +1,211 @@
+"""The `lipwright` command as a process of its own, against the API on a real socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import NetworkConfig
+from errors import FaceNotFoundError
+from storage.local.api_keys import ApiKeys
+from storage.records import JobStatus
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.net import web
+from tests.unit.quality_report import example_report
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path / "data")
+
+
+@pytest.fixture
+def server(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    paths = {"video": "v.mp4", "audio": "a.wav", "out": "out.mp4"}
+    return [text for name, file in paths.items() for text in (f"--{name}", str(tmp_path / file))]
+
+
+def _run(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(repo_root / "cli.py"), *arguments]
+    env = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+
+
+def _error_line(done: subprocess.CompletedProcess[str]) -> str:
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.stderr.rstrip().endswith(line)
+    assert "Traceback" not in done.stderr
+    return line
+
+
+def test_speak_writes_the_result(
+    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    done = _run(repo_root, "speak", *inputs, "--server", server, "--loop", "hold", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+    result = json.loads(done.stdout)
+    assert (result["status"], result["num_frames"], result["num_bytes"]) == ("succeeded", 50, len(VIDEO_BYTES))
+    assert service.requests[0].options.loop == "hold"
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_speak_sends_a_reference_picture(
+    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome, picture = "video", tmp_path / "who.jpg"
+    missing = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    assert "--face-image: there is no file" in _error_line(missing)
+    picture.write_bytes(b"picture")
+    done = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    assert done.returncode == 0, done.stderr
+    sent = service.requests[0].face_image
+    assert sent is not None
+    assert service.files.upload_path(sent.key).read_bytes() == b"picture"
+
+
+def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
+    service.outcome = "video"
+    out = str(tmp_path / "out.mp4")
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    loopback = NetworkConfig(allowed_networks=("127.0.0.1/32",))
+    with web.serving(lambda path, send: send(web.answer(path.encode()))) as films, serving(service, loopback) as server:
+        for audio in (films.url("/a.wav"), str(tmp_path / "a.wav")):
+            inputs = ("--video", films.url("/v.mp4"), "--audio", audio, "--out", out, "--server", server)
+            done = _run(repo_root, "speak", *inputs)
+            assert done.returncode == 0, done.stderr
+        refused = _run(repo_root, "speak", *inputs, "--face-image", "http://10.0.0.1/who.jpg")
+    assert _error_line(refused).startswith("error: url_refused: face_image: http://10.0.0.1/who.jpg: expected")
+    for request, sound in zip(service.requests, (b"/a.wav", b"sound"), strict=True):
+        assert request.video is not None
+        assert (request.video.sha256, request.video.label) == (hashlib.sha256(b"/v.mp4").hexdigest(), "v.mp4")
+        assert (request.audio.sha256, request.audio.label) == (hashlib.sha256(sound).hexdigest(), "a.wav")
+
+
+def test_the_key_of_the_environment_is_sent(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    _, key = ApiKeys(service.files.root).add("me")
+    without = _run(repo_root, "speak", *inputs, "--server", server)
+    assert _error_line(without).startswith("error: unauthorized: Expected an API key")
+    done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)
+    assert done.returncode == 0, done.stderr
+
+
+def test_speak_prints_the_quality_report(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome, service.report = "video", example_report()
+    plain = _run(repo_root, "speak", *inputs, "--server", server)
+    assert len(plain.stdout.splitlines()) == 1, "only when it is asked for"
+    done = _run(repo_root, "speak", *inputs, "--server", server, "--report")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == plain.stdout.strip()
+    assert "source sound offset +120 ms confidence 0.93; positive is late sound" in lines
+    assert "exemplars 40 of 400 real mouths of the source that are shown" in lines
+    assert "passed through 3 frames no face" in lines
+    assert "The source's sound is 120 ms late; corrected." in lines
+    assert "3 frames without a face passed through untouched." in lines
+    as_json = _run(repo_root, "speak", *inputs, "--server", server, "--report", "--json")
+    job = json.loads(as_json.stdout)
+    assert job["report"]["warnings"] == service.report["warnings"]
+    again = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    assert again.stdout.splitlines() == done.stdout.splitlines()[1:]
+
+
+def test_a_job_without_a_report_says_so(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    job = json.loads(_run(repo_root, "speak", *inputs, "--server", server, "--json").stdout)
+    done = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "not_found")
+
+
+def test_speak_fails_in_one_line(
+    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = FaceNotFoundError("v.mp4: expected a face,\nfound none.")
+    done = _run(repo_root, "speak", *inputs, "--server", server)
+    assert done.returncode == 1
+    assert _error_line(done) == "error: face_not_found: v.mp4: expected a face, found none."
+    assert not (tmp_path / "out.mp4").exists()
+    refused = _run(repo_root, "speak", *inputs, "--server", server, "--engine", "nonesuch")
+    assert (refused.returncode, _error_line(refused).split(": ")[1]) == (1, "option_invalid")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--video", "missing.mp4"), ("--audio", "missing.wav"), ("--out", "no/such/folder/out.mp4")],
+)
+def test_speak_refuses_unusable_paths(repo_root: Path, inputs: list[str], option: str, value: str) -> None:
+    inputs[inputs.index(option) + 1] = value
+    done = _run(repo_root, "speak", *inputs)
+    assert done.returncode == 2
+    assert option in _error_line(done)
+
+
+def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:
+    done = _run(repo_root, "speak", *inputs, "--server", "http://127.0.0.1:9")
+    assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "connection_failed")
+
+
+def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
+    command = [sys.executable, str(repo_root / "cli.py"), "speak", *inputs, "--server", server]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not service.requests and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(running.pid, signal.SIGINT)
+        _, stderr = running.communicate(timeout=20)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert stderr.rstrip().splitlines()[-1] == "error: interrupted: Stopped."
+    assert [job.status for job in service.table.list_jobs(9)] == [JobStatus.CANCELLED]
+
+
+def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
+    service.outcome = "video"
+    job = json.loads(_run(repo_root, "speak", *inputs, "--server", server, "--json").stdout)
+    assert job["id"] in _run(repo_root, "jobs", "list", "--server", server).stdout
+    assert json.loads(_run(repo_root, "jobs", "show", job["id"], "--server", server).stdout)["id"] == job["id"]
+    assert _run(repo_root, "jobs", "cancel", job["id"], "--server", server).stdout == "succeeded\n"
+    copy = tmp_path / "copy.mp4"
+    assert _run(repo_root, "jobs", "download", job["id"], "--out", str(copy), "--server", server).returncode == 0
+    assert copy.read_bytes() == VIDEO_BYTES
+    missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", server)
+    assert (missing.returncode, _error_line(missing).split(": ")[1]) == (1, "not_found")
+
+
+def test_a_full_service_is_asked_again_with_the_same_key(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+) -> None:
+    service.outcome = "video"
+    service.num_refusals = 2
+    done = _run(repo_root, "speak", *inputs, "--server", server)
+    assert done.returncode == 0, done.stderr
+    keys = [request.idempotency_key for request in service.asked]
+    assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]

@@ -1,0 +1,193 @@
+"""Calls between stages: bounded, retried where a replica died, and with the stage's own error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, ObjectLostError, ObjectReconstructionFailedError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from deployments.runtime.calls import CallBounds, call_stage
+from errors import CapacityError, LipwrightError, MediaError, ReplicaLostError, StageTimeoutError
+from telemetry.log_context import Work
+
+
+class Response:
+    """What a handle returns: awaitable and cancellable."""
+
+    def __init__(self, outcome: Callable[[], Any] | None) -> None:
+        """`outcome` returns or raises; None never ends."""
+        self._outcome = outcome
+        self.cancelled = False
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait as a request does."""
+        if self._outcome is None:
+            yield from asyncio.sleep(60).__await__()
+        yield from asyncio.sleep(0).__await__()
+        assert self._outcome is not None
+        return self._outcome()
+
+    def cancel(self) -> None:
+        """Note the cancellation."""
+        self.cancelled = True
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def outcome() -> Any:
+        raise error
+
+    return outcome
+
+
+WORK = Work("job")
+
+
+def bounds(max_attempts: int = 3, work_s: float = 5.0, max_wait_s: float = 5.0) -> CallBounds:
+    return CallBounds(work_s, max_attempts, max_wait_s)
+
+
+def call(outcomes: list[Callable[[], Any] | None], limits: CallBounds) -> tuple[Any, list[Response], list[int]]:
+    """The result, the requests that were sent, and the number of the try that each was told."""
+    sent: list[Response] = []
+    tries: list[int] = []
+
+    def start(work: Work) -> Any:
+        sent.append(Response(outcomes[min(len(sent), len(outcomes) - 1)]))
+        tries.append(work.attempt)
+        return sent[-1]
+
+    return asyncio.run(call_stage("Stage", WORK, start, limits)), sent, tries
+
+
+def wrapped(cause: Exception) -> Callable[[], Any]:
+    return raising(RayTaskError("render", "traceback", cause).as_instanceof_cause())
+
+
+def test_a_dead_replica_costs_one_more_try_alone() -> None:
+    result, _, tries = call([raising(ActorDiedError()), lambda: 7], bounds())
+    assert result == 7
+    assert tries == [1, 2]
+
+
+def test_tries_are_bounded() -> None:
+    with pytest.raises(ReplicaLostError, match="Stage.*3 tries"):
+        call([raising(ActorDiedError())], bounds(3))
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        raising(ObjectLostError("00" * 28, None, "")),
+        # An argument of the stage that lay on a node that died.
+        wrapped(ObjectReconstructionFailedError("00" * 28, None, "")),
+        # An earlier stage of the chain, as Serve tells it in another process: without the cause.
+        raising(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
+        wrapped(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
+    ],
+)
+def test_a_lost_object_is_a_lost_try(lost: Callable[[], Any]) -> None:
+    result, sent, _ = call([lost, lambda: 7], bounds())
+    assert (result, len(sent)) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        raising(BackPressureError(num_queued_requests=1, max_queued_requests=1)),
+        wrapped(CapacityError("One call runs alone in this replica.", 1.0)),
+    ],
+)
+def test_a_full_stage_slows_down_and_does_not_fail(full: Callable[[], Any]) -> None:
+    result, _, tries = call([full, full, full, full, lambda: "done"], bounds(1, 0.1, 20.0))
+    assert result == "done"
+    assert tries == [1] * 5, "waiting is no failure"
+
+
+def test_waiting_for_room_is_bounded() -> None:
+    full = raising(BackPressureError(num_queued_requests=1, max_queued_requests=1))
+    with pytest.raises(StageTimeoutError, match="full stage"):
+        call([full], bounds(1, 0.1, 0.2))
+
+
+def test_work_that_is_late_twice_fails() -> None:
+    late = wrapped(StageTimeoutError("FaceSynthesis: expected the work done in 8 s, found no end"))
+    result, _, tries = call([late, lambda: 7], bounds())
+    assert (result, tries) == (7, [1, 2])
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis") as failed:
+        call([late], bounds(6))
+    # The stage that called it is not asked again, which would double the tries.
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+        call([wrapped(failed.value), lambda: 7], bounds(6))
+
+
+def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
+    sent: list[Response] = []
+
+    def start(work: Work) -> Any:
+        sent.append(Response(None))
+        return sent[-1]
+
+    with pytest.raises(StageTimeoutError, match="Stage"):
+        asyncio.run(call_stage("Stage", WORK, start, bounds(1, 0.1, 0.1)))
+    assert sent[0].cancelled
+
+
+def test_cancelling_the_caller_cancels_the_request() -> None:
+    sent: list[Response] = []
+
+    def start(work: Work) -> Any:
+        sent.append(Response(None))
+        return sent[-1]
+
+    async def cancel_soon() -> None:
+        task = asyncio.create_task(call_stage("Stage", WORK, start, bounds(3, 30.0)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_soon())
+    assert sent[0].cancelled
+
+
+def test_a_chain_is_cancelled_as_a_whole() -> None:
+    first, last = Response(None), Response(None)
+
+    async def cancel_soon() -> None:
+        chain: Any = (first, last)
+        task = asyncio.create_task(call_stage("Stage", WORK, lambda work: chain, bounds(3, 30.0)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_soon())
+    assert first.cancelled and last.cancelled
+
+
+def test_a_chain_gives_the_result_of_its_last_request() -> None:
+    chain: Any = (Response(None), Response(lambda: 7))
+    assert asyncio.run(call_stage("Stage", WORK, lambda work: chain, bounds())) == 7
+
+
+def test_the_error_of_the_stage_arrives_as_itself() -> None:
+    cause = MediaError("clip.mp4: expected a video stream, found none")
+    with pytest.raises(MediaError, match=r"clip\.mp4") as caught:
+        call([wrapped(cause)], bounds())
+    assert type(caught.value) is MediaError
+
+
+def test_a_defect_is_a_lost_try_and_names_itself_in_the_end() -> None:
+    defect = wrapped(ZeroDivisionError("float division by zero"))
+    result, _, tries = call([defect, wrapped(SystemError("AST constructor")), lambda: 7], bounds())
+    assert (result, tries) == (7, [1, 2, 3]), "tried again, alone"
+    with pytest.raises(LipwrightError, match=r"Stage, tried 3 times: ZeroDivisionError: float") as failed:
+        call([defect], bounds(3))
+    assert failed.value.code == "internal"
+    # The stage that called it is not asked again, which would double the tries.
+    with pytest.raises(LipwrightError, match="ZeroDivisionError"):
+        call([wrapped(failed.value), lambda: 7], bounds(6))

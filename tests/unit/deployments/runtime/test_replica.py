@@ -1,0 +1,257 @@
+"""Blocking work in a replica: bounded, over when its request is over, and missed when it does not come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from config import DecoderConfig
+from deployments.runtime.replica import Loaded, Threads
+from errors import StageTimeoutError
+from media.decoder import Decoders
+from media.stop import Stop
+
+
+@pytest.fixture
+def hung() -> Iterator[threading.Event]:
+    """What work waits for that hangs; set when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_results_errors_and_the_requests_context_pass_through() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        name.set("request 7")
+        assert await threads.run(lambda stop: name.get(), 5) == "request 7"
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda stop: 1 / 0, 5)
+        threads.check()
+
+    asyncio.run(run())
+
+
+def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event) -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        used = {await threads.run(lambda stop: threading.get_ident(), 5) for _ in range(20)}
+        assert len(used) == 1
+        with pytest.raises(StageTimeoutError):
+            await threads.run(lambda stop: hung.wait(), 0.1)
+        assert await threads.run(lambda stop: threading.get_ident(), 5) not in used
+
+    asyncio.run(run())
+
+
+def test_work_waits_for_its_turn() -> None:
+    at_work, most = 0, 0
+
+    def work(stop: Stop) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.05)
+        at_work -= 1
+
+    async def run(threads: Threads) -> int:
+        nonlocal most
+        most = 0
+        await asyncio.gather(*(threads.run(work, 5) for _ in range(4)))
+        return most
+
+    assert asyncio.run(run(Threads("FaceSynthesis", max_at_once=1))) == 1
+    assert asyncio.run(run(Threads("FaceSynthesis"))) > 1
+
+
+def test_whoever_waits_for_a_turn_gets_it_when_the_work_before_passed_its_bound() -> None:
+    released = threading.Event()
+
+    async def run() -> int:
+        threads = Threads("FaceSynthesis", max_at_once=1)
+        hung = asyncio.create_task(threads.run(lambda stop: released.wait(20), 0.1))
+        await asyncio.sleep(0)
+        answer = await threads.run(lambda stop: 7, 5)
+        with pytest.raises(StageTimeoutError):
+            await hung
+        return answer
+
+    try:
+        assert asyncio.run(run()) == 7
+    finally:
+        released.set()
+
+
+def test_nothing_of_finished_work_is_held() -> None:
+    class Frames:
+        pass
+
+    async def run() -> weakref.ref[Frames]:
+        frames = Frames()
+        await Threads("Studio").run(partial(lambda frames, stop: None, frames), 5)
+        return weakref.ref(frames)
+
+    held = asyncio.run(run())
+    gc.collect()
+    assert held() is None
+
+
+def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
+    class Frames:
+        """Large."""
+
+    held: list[weakref.ref[Frames]] = []
+
+    def work(stop: Stop) -> None:
+        frames = Frames()
+        held.append(weakref.ref(frames))
+        raise ValueError("too large")
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="too large") as caught:
+            asyncio.run(Threads("Studio").run(work, 5))
+        assert held[0]() is None
+        assert caught.traceback[-1].name == "work", "where it was raised is still told"
+    finally:
+        gc.enable()
+
+
+def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
+    threads = Threads("Studio")
+    steps: list[float] = []
+
+    def work(stop: Stop) -> None:
+        while not stop.is_set():
+            steps.append(time.monotonic())
+            time.sleep(0.01)
+        time.sleep(0.2)
+        steps.append(-1)
+
+    async def cancel_in_the_middle() -> None:
+        task = asyncio.create_task(threads.run(work, 60))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(steps) > 2 and steps[-1] == -1
+        threads.check()
+
+    asyncio.run(cancel_in_the_middle())
+
+
+def test_a_cancelled_decode_is_over_at_once() -> None:
+    threads = Threads("Studio")
+
+    async def cancel_in_the_middle() -> None:
+        with Decoders(DecoderConfig()) as decoders:
+            decode = partial(decoders.run, partial(time.sleep, 60), file=Path("x.mp4"), timeout_s=60)
+            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda stop: decode(stop=stop), 60))
+            await asyncio.sleep(0.5)
+            start = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - start < 0.5
+        threads.check()
+
+    asyncio.run(cancel_in_the_middle())
+
+
+def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        start = time.monotonic()
+        with pytest.raises(StageTimeoutError, match="Studio"):
+            await threads.run(lambda stop: hung.wait(), 0.2)
+        assert time.monotonic() - start < 3
+        with pytest.raises(StageTimeoutError, match="1 not"):
+            threads.check()
+        assert await threads.run(lambda stop: "others go on", 5) == "others go on"
+        hung.set()
+        await asyncio.sleep(0.1)
+        threads.check()  # it came back after all
+
+    asyncio.run(run())
+
+
+def test_work_that_ends_when_told_to_is_not_missed() -> None:
+    threads = Threads("Studio")
+
+    async def run() -> None:
+        def work(stop: Stop) -> None:
+            while not stop.is_set():
+                time.sleep(0.01)
+
+        with pytest.raises(StageTimeoutError):
+            await threads.run(work, 0.2)
+        threads.check()
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis", max_unwind_s=0.3)
+
+    async def run() -> None:
+        task = asyncio.create_task(threads.run(lambda stop: hung.wait(), 60))
+        await asyncio.sleep(0.1)
+        threads.check()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+        with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+            threads.check()
+
+    asyncio.run(run())
+
+
+def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
+    code = (
+        "import asyncio, time; from deployments.runtime.replica import Threads\n"
+        "async def main():\n"
+        "    try: await Threads('x').run(lambda stop: time.sleep(60), .1)\n"
+        "    except TimeoutError: print('bound passed')\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "bound passed\n"
+
+
+def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
+    stop = Stop()
+    ended: list[str] = []
+    with stop.ending(lambda: ended.append("before")):
+        pass
+    with stop.ending(lambda: ended.append("during")):
+        stop.set()
+    with stop.ending(lambda: ended.append("after")):
+        assert ended == ["during", "after"]
+
+
+def test_what_is_dropped_is_closed_once() -> None:
+    closed: list[str] = []
+    store: Loaded[str, str] = Loaded(2, closed.append)
+    for name in ("a", "b", "c"):
+        store.put(name, name.upper())
+    assert closed == ["A"]
+    assert store.take("b", lambda: "new") == "B"
+    assert store.take("b", lambda: "new") == "new"
+    store.put("c", "again")
+    assert closed == ["A", "C"]

@@ -1,0 +1,169 @@
+"""Admission: places kept for bodies on their way, and who gets none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from config import JobConfig, PipelineConfig
+from errors import CapacityError, InProgressError, StorageFullError
+from jobs.admission import AdmissionDesk
+from storage.local.file_store import FileStore
+from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.sqlite.job_table import JobTable
+
+MIB = 1024**2
+
+
+class Place:
+    """A desk over a real table and folder, with a clock that the test moves."""
+
+    def __init__(self, root: Path, **limits: object) -> None:
+        base = {"max_running_jobs": 1, "max_queued_jobs": 4, "max_queued_bytes": 100 * MIB, "min_free_bytes": 0}
+        jobs = JobConfig.model_validate({**base, **limits})
+        self.files = FileStore(root)
+        self.table = JobTable(self.files.table_path)
+        self.now = 0.0
+        self.desk = AdmissionDesk(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
+
+    def add(self, status: JobStatus = JobStatus.QUEUED, **fields: object) -> JobRecord:
+        audio = UploadedFile(key=new_id(), sha256="00", num_bytes=MIB, label="a.wav")
+        base = {"id": new_id(), "options": JobOptions(engine="warp"), "audio": audio, "avatar_key": "0" * 32}
+        job = JobRecord.model_validate({**base, "audio_seconds": 10.0, "created_at": utc_now(), **fields})
+        self.table.insert_job(job)
+        return job if status is JobStatus.QUEUED else self.table.update_job(job.id, status=status)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.table.close()
+
+
+def asking(num_bytes: int | None = MIB, **fields: object) -> AdmitRequest:
+    return AdmitRequest.model_validate({"num_bytes": num_bytes, "max_bytes": 50 * MIB, **fields})
+
+
+def test_the_queue_counts_bodies_on_their_way(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    for _ in range(2):
+        place.add()
+    kept = [place.desk.admit(asking()) for _ in range(2)]
+    assert len({one.id for one in kept}) == 2
+    with pytest.raises(CapacityError, match="fewer than 4 waiting jobs, found 4"):
+        place.desk.admit(asking())
+    place.desk.release(kept[0].id)
+    place.desk.release(kept[0].id)
+    place.desk.admit(asking())
+    with pytest.raises(CapacityError):
+        place.desk.admit(asking())
+
+
+def test_free_hands_make_room(place: Place) -> None:
+    for _ in range(4):
+        place.add()
+    place.desk.admit(asking())  # one of the five starts at once
+    with pytest.raises(CapacityError):
+        place.desk.admit(asking())
+
+
+def test_a_place_that_nobody_uses_is_free_again(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    kept = [place.desk.admit(asking()) for _ in range(4)]
+    place.now = kept[0].timeout_s + 1
+    assert place.desk.holds(kept[0].id), "a body that came in time is still being probed"
+    place.now += 1000
+    assert not place.desk.holds(kept[0].id)
+    place.desk.admit(asking())
+
+
+def test_retry_after_is_when_a_running_job_ends(place: Place) -> None:
+    now = utc_now()
+    done = place.add(audio_seconds=60.0)
+    place.table.update_job(done.id, status=JobStatus.RUNNING, started_at=now - timedelta(seconds=20))
+    place.table.update_job(done.id, status=JobStatus.SUCCEEDED, finished_at=now)  # three seconds a second
+    place.add(JobStatus.RUNNING, audio_seconds=90.0, progress=0.5)
+    for _ in range(4):
+        place.add()
+    with pytest.raises(CapacityError) as caught:
+        place.desk.admit(asking())
+    assert caught.value.retry_after_s == pytest.approx(45 / 3)
+
+
+def test_bytes_are_bounded_and_granted(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    assert place.desk.admit(asking(90 * MIB)).max_bytes == 90 * MIB
+    rest = place.desk.admit(asking(None))
+    assert rest.max_bytes == 10 * MIB // 4, "who does not say how much gets a share of what is left"
+    with pytest.raises(CapacityError, match="uploads"):
+        place.desk.admit(asking(8 * MIB))
+    place.desk.release(rest.id)
+    assert place.desk.admit(asking(8 * MIB)).max_bytes == 8 * MIB
+    assert place.desk.state().num_bytes == 98 * MIB
+    assert place.desk.admit(asking(0)).max_bytes == 1, "an empty body is refused for what it is, later"
+
+
+def test_one_key_has_a_share_of_the_queue(place: Place) -> None:
+    place.add(JobStatus.RUNNING, owner="a")
+    place.add(owner="a")
+    place.desk.admit(asking(owner="a"))
+    with pytest.raises(CapacityError, match="fewer than 2 waiting jobs of one API key, found 2"):
+        place.desk.admit(asking(owner="a"))
+    place.desk.admit(asking(owner="b"))
+
+
+def test_an_idempotency_key_names_its_job(place: Place) -> None:
+    first = place.desk.admit(asking(owner="a", idempotency_key="k"))
+    assert first.job is None
+    with pytest.raises(InProgressError, match="being received"):
+        place.desk.admit(asking(owner="a", idempotency_key="k"))
+    place.desk.admit(asking(owner="b", idempotency_key="k"))
+    place.desk.release(first.id)
+    job = place.add(owner="a", idempotency_key="k")
+    again = place.desk.admit(asking(owner="a", idempotency_key="k"))
+    assert again.job is not None and again.job.id == job.id
+    assert place.desk.state().num_arriving == 1, "no place is kept for a job that is there"
+
+
+def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
+    free = FileStore(tmp_path).free_bytes()
+    place = Place(tmp_path, min_free_bytes=free // 2)
+    place.desk.check_disk(free // 4)
+    promised = place.add(disk_bytes=free // 2)
+    with pytest.raises(StorageFullError, match="beside what is promised"):
+        place.desk.check_disk(free // 4)
+    with pytest.raises(StorageFullError):
+        place.desk.admit(asking())
+    place.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
+    place.desk.admit(asking())
+    place.table.close()
+
+
+def test_a_body_that_names_urls_gets_a_wider_place(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    for _ in range(3):
+        place.add()
+    kept = place.desk.admit(asking(1000))
+    wide = place.desk.widen(asking(None), kept.id)
+    assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own place"
+    assert place.desk.state().num_arriving == 1
+    with pytest.raises(CapacityError):
+        place.desk.widen(asking(100 * MIB), kept.id)
+    assert place.desk.state().num_bytes == 3 * MIB + wide.max_bytes, "a place that cannot be widened stays as it is"
+
+
+def test_avatars_under_analysis_wait_too(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    now = utc_now()
+    for number in range(3):
+        record = {"key": f"{number}" * 32, "id": new_id(), "pinned": True, "owner": "a", "source_sha256": "00"}
+        place.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+    with pytest.raises(CapacityError, match="of one API key, found 3"):
+        place.desk.admit(asking(owner="a"))
+    place.desk.admit(asking(owner="b"))
+    with pytest.raises(CapacityError, match="found 4"):
+        place.desk.admit(asking(owner="c"))

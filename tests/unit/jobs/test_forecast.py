@@ -1,0 +1,58 @@
+"""What finished jobs say about the next one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+import pytest
+
+from jobs.forecast import forecast, measured_rate, result_bytes
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+
+
+def job(status: JobStatus, seconds: float, progress: float = 0.0, span: tuple[float, float] | None = None) -> JobRecord:
+    started, finished = (START + timedelta(seconds=at) for at in span) if span else (None, None)
+    return JobRecord(
+        id=new_id(),
+        status=status,
+        audio=AUDIO,
+        options=JobOptions(engine="warp"),
+        avatar_key="0" * 32,
+        audio_seconds=seconds,
+        progress=progress,
+        created_at=START,
+        started_at=started,
+        finished_at=finished,
+    )
+
+
+def test_the_rate_counts_the_time_in_which_any_job_ran() -> None:
+    done = JobStatus.SUCCEEDED
+    side_by_side = [job(done, 20, span=(0, 10)), job(done, 20, span=(5, 15)), job(done, 10, span=(100, 105))]
+    assert measured_rate(side_by_side) == pytest.approx(50 / 20)
+    assert measured_rate([]) is None
+
+
+def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
+    finished = [job(JobStatus.SUCCEEDED, 20, span=(0, 10))]  # two seconds a second
+    unfinished = [
+        job(JobStatus.RUNNING, 40, progress=0.5),
+        job(JobStatus.RUNNING, 100, progress=0.9),
+        job(JobStatus.QUEUED, 30),
+    ]
+    expected = forecast(unfinished, finished, max_running=2)
+    assert (expected.seconds_per_second, expected.is_measured) == (2.0, True)
+    assert expected.next_start_s == pytest.approx(10), "the one with 10 s left ends after 10 s of both: 20 s of work"
+    assert expected.wait_s == pytest.approx(10 + 15)
+    assert forecast(unfinished, finished, max_running=3).next_start_s == 0
+    assert not forecast([], [], 2).is_measured
+
+
+def test_a_longer_or_larger_result_needs_more_disk() -> None:
+    minute = result_bytes(1920, 1080, Fraction(25), 60)
+    assert minute == pytest.approx(2 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 56_000 * 60)
+    assert result_bytes(1920, 1080, Fraction(25), 120) == pytest.approx(2 * minute)

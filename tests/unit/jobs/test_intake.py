@@ -1,0 +1,117 @@
+"""Intake over a real table and folder: what is sent again after a crash, or by another way, is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import JobConfig, PipelineConfig
+from deployments.runtime.stages import Stages
+from deployments.studio import Probed
+from jobs.admission import AdmissionDesk
+from jobs.intake import Intake
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from storage.local.file_store import FileStore
+from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+
+VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
+CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
+NO_HANDLE: Any = None
+
+
+class WillingStages(Stages):
+    """Takes every file that is there."""
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        assert all(path.is_file() for path in (video, audio) if path is not None)
+        return Probed(VIDEO if video else None, AUDIO if audio else None)
+
+
+class DyingTable(JobTable):
+    """The Director that has it dies once, before a row is there."""
+
+    is_dying = True
+
+    def _die(self) -> None:
+        if self.is_dying:
+            self.is_dying = False
+            raise SystemExit
+
+    def insert_job(self, job: JobRecord) -> JobRecord:
+        self._die()
+        return super().insert_job(job)
+
+    def put_avatar(self, avatar: AvatarRecord) -> AvatarRecord:
+        record = super().put_avatar(avatar)
+        if record.pinned:
+            self._die()
+        return record
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = DyingTable(self.files.table_path)
+        stages = WillingStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE)
+        desk = AdmissionDesk(CONFIG, self.table, self.files)
+        self.intake = Intake(stages, self.table, self.files, desk, ("warp",))
+
+    def upload(self, content: bytes) -> UploadedFile:
+        writer = self.files.new_upload("f")
+        writer.write(content)
+        return writer.finish()
+
+    def request(self, idempotency_key: str | None = None) -> SubmitRequest:
+        return SubmitRequest(
+            job_id=new_id(),
+            audio=self.upload(b"sound"),
+            video=self.upload(b"film"),
+            face_image=self.upload(b"picture"),
+            options=JobOptions(engine="warp"),
+            idempotency_key=idempotency_key,
+        )
+
+    def uploads(self) -> list[Path]:
+        return list((self.files.root / "uploads").iterdir())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+    request = bench.request()
+    with pytest.raises(SystemExit):
+        asyncio.run(bench.intake.job(request))
+    job = asyncio.run(bench.intake.job(request))
+    assert job.id == request.job_id
+    assert bench.files.audio_path(job.id).read_bytes() == b"sound"
+    assert bench.files.avatar_face_path(job.avatar_key).read_bytes() == b"picture"
+    assert bench.uploads() == []
+
+
+def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+    request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
+    with pytest.raises(SystemExit):
+        asyncio.run(bench.intake.avatar(request))
+    avatar = asyncio.run(bench.intake.avatar(request))
+    assert bench.table.list_avatars() == [avatar]
+    assert bench.files.avatar_source_path(avatar.key).read_bytes() == b"film"
+
+
+def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
+    bench.table.is_dying = False
+    first, second = (asyncio.run(bench.intake.job(bench.request("a key"))) for _ in range(2))
+    assert first.id == second.id
+    assert bench.uploads() == []

@@ -1,0 +1,209 @@
+"""The run of one job over stages in memory: its report counts every block, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config import PipelineConfig, RenderConfig
+from deployments.audio_features import PreparedSpeech
+from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
+from deployments.runtime.stages import Stages
+from deployments.studio import Probed
+from errors import StageTimeoutError
+from jobs.presenters import Presenters
+from jobs.run import JobRun, JobServices
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.engines.warp.drive import Drive
+from models.engines.warp.exemplar_path import PathState
+from models.mouth.motion import Moments
+from models.quality.measures import BlockMeasures, SourceFacts
+from models.quality.report import QualityReport
+from models.speech.level import SpeechLevel
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+
+SECONDS = 6.99
+VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+AUDIO = AudioInfo(16000, 1, SECONDS, "pcm_s16le")
+NO_HANDLE: Any = None
+CONFIG = PipelineConfig(render=RenderConfig(block_seconds=2, segment_seconds=0.5, first_segment_seconds=0.5))
+
+
+def measures_of(first: int, stop: int) -> BlockMeasures:
+    """As if frame i had an opening of i / 1000, and every tenth frame no face."""
+    frames = np.arange(first, stop)
+    passed = np.array([(frames % 10 > 0).sum(), (frames % 10 == 0).sum(), 0, 0, 0, 0])
+    return BlockMeasures(
+        source=SourceFacts(True, True, True, 10, False, None),
+        num_frames=len(frames),
+        num_passed=passed,
+        speech=Moments.of(frames / 1000),
+        silence=Moments(),
+        num_open_in_silence=0,
+        jitter=Moments(),
+        eye_distance=Moments.of(np.full(len(frames), 80.0)),
+        extremes=np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]]),
+        num_drawn=0,
+        used=np.arange(10) == first // 50,
+    )
+
+
+@dataclass(frozen=True)
+class MemoryStages(Stages):
+    """Answers at once; `make_segment` says what is rendered from a frame on."""
+
+    make_segment: Callable[[int], bytes]
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        return Probed(None, AUDIO)
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
+        return PreparedSpeech(AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
+
+    async def generate(
+        self, work: Work, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
+    ) -> GeneratedBlock:
+        num, stop = request.num_frames, request.first_frame + request.num_frames
+        arrays = {field.name: np.zeros(num, np.float32) for field in fields(Drive) if field.name != "first_frame"}
+        drive = Drive(first_frame=request.first_frame, **arrays)  # type: ignore[arg-type]
+        return GeneratedBlock(drive, None, measures_of(request.first_frame, stop))
+
+    async def render(self, work: Work, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
+        return self.make_segment(drive.first_frame)
+
+    async def join(
+        self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        assert num_frames == 175
+        await asyncio.to_thread(out.write_bytes, b"whole")
+
+
+class KnownPresenter(Presenters):
+    """One source that was analysed before."""
+
+    async def ensure(self, key: str, on_progress: Callable[[float], None]) -> SourceVideo:
+        return SourceVideo(Path("source"), VIDEO)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[JobTable]:
+    table = JobTable(tmp_path / "jobs.sqlite3")
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def job(table: JobTable) -> JobRecord:
+    record = JobRecord(
+        id=new_id(),
+        options=JobOptions(engine="warp"),
+        audio=UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav"),
+        avatar_key=avatar_key("00", "largest", "1"),
+        status=JobStatus.RUNNING,
+        created_at=utc_now(),
+    )
+    return table.insert_job(record)
+
+
+def run(job: JobRecord, table: JobTable, folder: Path, render: Callable[[int], bytes]) -> dict[str, Any]:
+    """Run the job and return its report."""
+    files, stages = FileStore(folder / "data"), MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, render)
+    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
+    asyncio.run(JobRun(services, job).run())
+    report = table.get_job(job.id).report
+    assert report is not None
+    return report
+
+
+def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    report = QualityReport.model_validate(run(job, table, tmp_path, lambda first: b"segment"))
+    frames = np.arange(175)
+    assert (report.output.num_frames, report.output.fps, report.output.duration_seconds) == (175, "25", 7.0)
+    assert report.output.audio_minus_video_ms == pytest.approx(-10)
+    assert report.mouth.num_speech_frames == 175
+    assert report.mouth.opening_std_speech == pytest.approx(frames.std() / 1000, abs=1e-4)
+    assert (report.face.num_frames_rewritten, report.face.num_frames_passed) == (157, {"no_face": 18})
+    assert report.face.yaw_degrees == (-150, 175)
+    assert report.exemplars.num_used == 4
+    assert "18 frames without a face passed through untouched." in report.warnings
+
+
+def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    def breaks(first: int) -> bytes:
+        if first >= 110:
+            raise StageTimeoutError("too late")
+        return b"first run"
+
+    with pytest.raises(ExceptionGroup):
+        run(job, table, tmp_path, breaks)
+    assert table.get_job(job.id).report is None
+    made: list[int] = []
+
+    def goes_on(first: int) -> bytes:
+        made.append(first)
+        return b"second run"
+
+    def fails(first: int) -> bytes:
+        raise StageTimeoutError("too late")
+
+    table.update_job(job.id, attempts=3)
+    with pytest.raises(ExceptionGroup):
+        run(job, table, tmp_path, fails)
+    assert table.get_job(job.id).attempts == 3, "what was made before is no progress"
+    resumed = run(job, table, tmp_path, goes_on)
+    assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
+    assert min(made) >= 86, "finished segments are not made again, but the one beside that which broke may be"
+    other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
+    assert resumed == run(other, table, tmp_path, goes_on)
+
+
+def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
+    job: JobRecord, table: JobTable, tmp_path: Path
+) -> None:
+    run(job, table, tmp_path, lambda first: b"segment")
+
+    def never(first: int) -> bytes:
+        raise AssertionError("a segment was made again")
+
+    run(table.get_job(job.id), table, tmp_path, never)
+
+
+class SlowFiles(FileStore):
+    """A disk that takes its time; says when it was asked to write."""
+
+    asked = threading.Event()
+
+    def write_segment(self, job_id: str, number: int, payload: bytes) -> Path:
+        self.asked.set()
+        time.sleep(0.3)
+        return super().write_segment(job_id, number, payload)
+
+
+def test_nothing_is_written_after_a_cancelled_run(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    files = SlowFiles(tmp_path / "data")
+    stages = MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, lambda first: b"segment")
+    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
+
+    async def cancel_while_writing() -> None:
+        task = asyncio.create_task(JobRun(services, job).run())
+        await asyncio.to_thread(files.asked.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        files.delete_job(job.id)
+
+    asyncio.run(cancel_while_writing())
+    assert files.asked.is_set()
+    assert files.job_ids() == []

@@ -1,0 +1,129 @@
+"""The scheduler over stages in memory: how jobs end on a full disk, and when another Director has taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import PipelineConfig
+from deployments.runtime.stages import Stages
+from deployments.studio import Probed
+from errors import MediaError, StateError, StorageFullError
+from jobs.presenters import Presenters
+from jobs.run import JobServices
+from jobs.scheduler import JobScheduler
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+
+CONFIG = PipelineConfig()
+NO_HANDLE: Any = None
+
+
+@dataclass(frozen=True)
+class DeafStages(Stages):
+    """Every job fails at its first step, once `go` is set."""
+
+    go: asyncio.Event
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        await self.go.wait()
+        raise MediaError("a.wav: expected sound, found none.")
+
+
+class FillingTable(JobTable):
+    """A table on a disk that is full at times."""
+
+    is_full = False
+
+    def update_job(self, job_id: str, **fields: object) -> JobRecord:
+        if self.is_full:
+            raise StorageFullError("The disk of the job table is full.")
+        return super().update_job(job_id, **fields)
+
+
+class Bench:
+    """A scheduler over a real table and folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = FillingTable(self.files.table_path)
+        self.table.claim()
+        self.stages = DeafStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, asyncio.Event())
+        presenters = Presenters(CONFIG, self.stages, self.table, self.files)
+        self.scheduler = JobScheduler(JobServices(CONFIG, self.stages, presenters, self.table, self.files))
+
+    def add(self, report: dict[str, Any] | None = None) -> JobRecord:
+        audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+        job = JobRecord(
+            id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
+        )
+        self.files.write_segment(job.id, 0, b"segment")
+        return self.table.insert_job(job.model_copy(update={"report": report}))
+
+    async def run_out(self) -> list[BaseException | object]:
+        """Let the running jobs end; gives what their tasks came to."""
+        self.stages.go.set()
+        return await asyncio.gather(*self.scheduler._running.values(), return_exceptions=True)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
+    job = bench.add()
+
+    async def lose_the_table() -> list[BaseException | object]:
+        bench.scheduler.start_waiting()
+        await asyncio.sleep(0)
+        JobTable(bench.files.table_path).claim()
+        return await bench.run_out()
+
+    (outcome,) = asyncio.run(lose_the_table())
+    assert isinstance(outcome, StateError)
+    assert bench.files.segment_path(job.id, 0).is_file(), "the new Director works with it"
+    assert bench.table.get_job(job.id).status is JobStatus.RUNNING
+
+
+def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
+    job = bench.add()
+
+    async def start_twice() -> None:
+        bench.table.is_full = True
+        bench.scheduler.start_waiting()
+        assert bench.table.get_job(job.id).status is JobStatus.QUEUED
+        bench.table.is_full = False
+        bench.scheduler.take_up()
+        await bench.run_out()
+
+    asyncio.run(start_twice())
+    error = bench.table.get_job(job.id).error
+    assert error is not None and error.code == MediaError.code
+
+
+def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) -> None:
+    job = bench.add(report={})
+    bench.files.result_path(job.id).write_bytes(b"whole")
+
+    async def end_twice() -> None:
+        bench.scheduler.start_waiting()
+        bench.table.is_full = True
+        await bench.run_out()
+        assert bench.table.get_job(job.id).status is JobStatus.RUNNING
+        assert not bench.files.has_segments(job.id), "they make room"
+        bench.table.is_full = False
+        bench.scheduler.take_up()
+        await bench.run_out()
+
+    asyncio.run(end_twice())
+    assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED

@@ -1,0 +1,78 @@
+"""Arrays are read by many threads at once, also where Python's parser does not bear it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media.array_files import load_array, load_arrays
+
+NUM_READS = 3000
+
+
+class Cycle:
+    """Garbage whose end runs Python code, where the interpreter changes threads: in the middle of parsing, too."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        for _ in range(50):
+            pass
+
+
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(5)
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("restless_threads")
+def test_threads_at_other_depths_read_at_once(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.arange(12).reshape(3, 4))
+    np.savez(tmp_path / "two.npz", left=np.arange(3), right=np.ones((2, 2), np.float32))
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        for _ in range(NUM_READS):
+            Cycle()
+            try:
+                assert load_array(tmp_path / "one.npy").sum() == 66
+                assert set(load_arrays(tmp_path / "two.npz")) == {"left", "right"}
+            except BaseException as error:
+                failures.append(error)
+
+    # Threads at one depth do not show the fault: it is a depth that does not fit.
+    threads = [threading.Thread(target=_deeper, args=(7 * number, read)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert not failures, failures[0]
+
+
+def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("no array")
+    for read in (load_array, load_arrays):
+        with pytest.raises(ValueError):
+            read(tmp_path / "text.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError):
+        load_array(tmp_path / "objects.npy")
+
+
+def _deeper(levels: int, work: Callable[[], None]) -> None:
+    if levels:
+        _deeper(levels - 1, work)
+    else:
+        work()

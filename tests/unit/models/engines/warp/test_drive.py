@@ -1,0 +1,99 @@
+"""What the drive makes of mouth shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.controls import CONTROL_IDS
+from models.engines.warp.drive import plan_drive
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, OUTER_UPPER
+from models.mouth.shape import CHANNELS
+from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes
+
+_UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
+
+
+def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T,) between the middles of the inner lips, eye distances."""
+    return np.asarray(head[:, _UPPER, 1] - head[:, _LOWER, 1])
+
+
+def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = mouth_shapes(NUM_FRAMES, 0.1)
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    asked = _gaps(avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)])
+    is_open = shape[:, 0] > 0.5 * shape[:, 0].max()
+    share = _gaps(drive.target_head)[is_open] / asked[is_open]
+    assert 0.7 < share.min() < share.max() < 0.93
+    assert drive.interior[is_open].min() == 1
+
+
+def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = mouth_shapes(NUM_FRAMES, 0.1)
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
+    asked = avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)]
+    wider = np.diff(drive.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
+    is_open = shape[:, 0] > 0.09
+    assert (wider[is_open] > 0.008).all()
+    higher = (drive.target_head - asked)[is_open][:, [left, right], 1]
+    assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
+
+
+def test_an_exemplar_that_fits_is_not_moved(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    index = avatar.bank.frames[6:16]
+    drive, _ = plan_drive(avatar, avatar.bank.shape[6:16], index, None)
+    assert (drive.exemplar == np.arange(6, 16)).all()
+    own = avatar.track.head_points[index][:, list(CONTROL_IDS)]
+    assert np.abs(_gaps(drive.target_head) - _gaps(own)).max() < 0.004
+
+
+def test_an_exemplar_that_is_too_open_is_closed_further_than_asked_and_no_further_than_shut(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    bank = avatar.bank
+    assert bank is not None
+    widest = int(bank.shape[:, 0].argmax())
+    only = np.ones((1, len(bank)), np.bool_)
+    only[0, widest] = False
+    shut = np.zeros((1, 8), np.float32)
+    gaps = {}
+    for share in (1.0, 0.6, 0.0):
+        shape, index = bank.shape[[widest]] * share, bank.frames[[widest]]
+        gaps[share] = float(_gaps(plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head)[0])
+    rest = float(_gaps(avatar.lip_model.deform(avatar.track.rest, shut)[:, list(CONTROL_IDS)])[0])
+    assert gaps[0.6] - rest < 0.97 * 0.6 * (gaps[1.0] - rest)
+    assert abs(gaps[0.0] - rest) < 0.004
+
+
+def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    seen, index = avatar.bank.shape[6:7], avatar.bank.frames[6:7]
+    higher = seen.copy()
+    higher[:, CHANNELS.index("upper")] += 0.02
+    higher[:, CHANNELS.index("open_out")] += 0.04  # with the same gap
+    only = np.arange(len(avatar.bank))[None] != 6
+    outer = [
+        plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
+        for shape in (seen, higher)
+    ]
+    asked = [avatar.lip_model.deform(avatar.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
+    assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
+
+
+def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
+    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
+    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    shown = avatar.bank.shape[drive.exemplar, 0]
+    assert (shape[:, 0] - shown).max() > 0.1
+    assert (drive.interior[shown > 0.05] == 0).all()
+    assert (drive.own_teeth == 0).all()

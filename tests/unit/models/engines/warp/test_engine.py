@@ -1,0 +1,209 @@
+"""The warp engine on a drawn presenter: two back ends, one picture; outside the mask nothing changes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from errors import ConfigError, OptionError
+from media.planes import Planes
+from models.engines.registry import FaceChunk, FacePatches, cut_faces, make_engine
+from models.engines.warp.drive import plan_drive
+from models.engines.warp.fields import pose_problem
+from models.engines.warp.torch_path import TorchRenderer
+from models.presenter.avatar import Avatar
+from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, Presenter, make_presenter, mouth_shapes
+
+
+@pytest.fixture(scope="module", params=["talker", "silent"])
+def presenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Presenter:
+    opening = {"talker": 0.14, "silent": 0.0}[request.param]
+    return make_presenter(tmp_path_factory.mktemp("presenter"), opening)
+
+
+@pytest.fixture(scope="module")
+def avatar(presenter: Presenter, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    return presenter.build(tmp_path_factory.mktemp("avatar"))
+
+
+def _chunk(presenter: Presenter, avatar: Avatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    shape = np.roll(mouth_shapes(NUM_FRAMES, opening), 3, axis=0)
+    drive, _ = plan_drive(avatar, shape, index, None)
+    piece = drive.slice(start, stop)
+    with presenter.reader() as reader:
+        frames = list(reader.read(piece.source_index.tolist()))
+    return cut_faces(avatar, piece, frames)
+
+
+def _difference(a: FacePatches, b: FacePatches) -> np.ndarray:
+    pairs = ((a.y, b.y), (a.uv, b.uv))
+    return np.concatenate([np.abs(x.astype(int) - y.astype(int)).ravel() for x, y in pairs])
+
+
+def _assert_like(a: FacePatches, b: FacePatches) -> None:
+    difference = _difference(a, b)
+    assert difference.mean() < 0.1
+    assert np.percentile(difference, 99.9) < 3
+
+
+def _smile(folder: Path, opening: float) -> tuple[Presenter, Avatar, int]:
+    """A presenter of whom only a frame that is about that open is known, and that frame."""
+    presenter = make_presenter(folder, 0.2)
+    frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
+    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
+    avatar = replace(presenter, raw=raw).build(folder / "avatar")
+    fully = avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
+    return presenter, replace(avatar, track=replace(avatar.track, trust=fully)), frame
+
+
+def test_both_back_ends_paint_the_same_picture(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12)
+    cpu = make_engine("warp").synthesize(chunk)
+    _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk).fade(chunk))
+    assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
+
+
+def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.14)
+    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
+    assert drive.own_teeth.min() == 1
+    assert drive.interior.max() == 1
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    cpu = make_engine("warp").synthesize(chunk)
+    _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk).fade(chunk))
+    assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
+
+
+def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.05)
+    shape = mouth_shapes(12, 0.3)
+    drive, _ = plan_drive(avatar, shape, np.full(12, frame, np.int32), None)
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    own = pose_problem(chunk).own_teeth
+    assert drive.own_teeth.min() == 1
+    assert (own[shape[:, 0] < 0.05] == 1).all()
+    assert (own[shape[:, 0] > 0.25] == 0).all()
+    wide = int(shape[:, 0].argmax())
+    drawn = make_engine("warp").synthesize(chunk).y[wide]
+    plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
+    lips = make_engine("warp").synthesize(plain).y[wide]
+    assert np.abs(drawn.astype(int) - lips).mean() < 2
+
+
+def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    assert (pose_problem(chunk).own_teeth == 1).all()
+
+
+def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
+    presenter, avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
+    with presenter.reader() as reader:
+        (dark,) = reader.read([frame])
+    usual = cut_faces(avatar, drive, [dark]).teeth
+    points = avatar.track.points[frame, [13, 14, 78, 308], :2]
+    left, top = np.floor(points.min(0)).astype(int)
+    right, bottom = np.ceil(points.max(0)).astype(int)
+    y, u, v = (plane.copy() for plane in dark)
+    y[top:bottom, left:right] = 230
+    u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
+    v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
+    seen = cut_faces(avatar, drive, [Planes(y, u, v)]).teeth
+    assert seen[0] == pytest.approx([230, 124, 133], abs=3)
+    assert np.abs(usual[0] - seen[0]).max() > 20
+
+
+@pytest.mark.needs_cuda
+def test_cuda_paints_the_same_picture(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12)
+    _assert_like(make_engine("warp").synthesize(chunk), make_engine("warp", device="cuda").synthesize(chunk))
+
+
+def test_outside_the_mask_the_frame_is_untouched(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12)
+    patches = make_engine("warp").synthesize(chunk)
+    same = patches.y == chunk.crops_y[chunk.base]
+    size = chunk.region_size
+    band = slice(0, size // 32)
+    for edge in (same[:, band], same[:, -band.stop :], same[:, :, band], same[:, :, -band.stop :]):
+        assert edge.all()
+    corner = size // 6
+    assert same[:, :corner, :corner].all()
+    assert not same.all()
+
+
+def test_masked_out_chunks_come_back_bit_equal(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12)
+    blank = FaceChunk(**{**vars(chunk), "masks": np.zeros_like(chunk.masks)})
+    for patches in (make_engine("warp").synthesize(blank), TorchRenderer(torch.device("cpu")).render(blank)):
+        assert (patches.y == chunk.crops_y[chunk.base]).all()
+        assert (patches.uv == chunk.crops_uv[chunk.base]).all()
+
+
+def test_the_mouth_opens(presenter: Presenter, avatar: Avatar) -> None:
+    """The opening is the only dark thing in the pictures."""
+    closed = make_engine("warp").synthesize(_chunk(presenter, avatar, 0.0, 0, 12)).y
+    opened = make_engine("warp").synthesize(_chunk(presenter, avatar, 0.14, 0, 12)).y
+    assert (closed < 90).sum() < 20
+    assert (opened < 90).sum() > 120
+
+
+def test_frames_without_a_face_pass_untouched(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12, 14, 22)
+    patches = make_engine("warp").synthesize(chunk)
+    assert len(patches) == chunk.num_frames == 8
+    for number in range(8):
+        assert (patches.patch(number) is None) == (14 + number in ABSENT)
+    patch = patches.patch(0)
+    assert patch is not None
+    assert patch.x % 2 == patch.y % 2 == 0
+    assert patch.planes.y.shape == (chunk.region_size, chunk.region_size)
+
+
+def test_a_chunk_without_any_face_is_no_error(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = _chunk(presenter, avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
+    for patches in (make_engine("warp").synthesize(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
+        assert patches.patch(0) is None
+
+
+def test_cutting_a_chunk_differently_changes_nothing(presenter: Presenter, avatar: Avatar) -> None:
+    engine = make_engine("warp")
+    whole = engine.synthesize(_chunk(presenter, avatar, 0.12, 4, 12))
+    parts = [engine.synthesize(_chunk(presenter, avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
+    assert (whole.y == np.concatenate([part.y for part in parts])).all()
+    assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
+
+
+def test_chunks_and_patches_travel(presenter: Presenter, avatar: Avatar) -> None:
+    chunk = pickle.loads(pickle.dumps(_chunk(presenter, avatar, 0.12)))
+    patches = make_engine("warp").synthesize(chunk)
+    again = pickle.loads(pickle.dumps(patches))
+    assert (again.y == patches.y).all()
+
+
+def test_a_face_at_the_edge_of_the_picture(presenter: Presenter, avatar: Avatar) -> None:
+    index = np.arange(4, dtype=np.int32)
+    drive, _ = plan_drive(avatar, mouth_shapes(10, 0.1)[6:], index, None)
+    small = Planes(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
+    patches = make_engine("warp").synthesize(cut_faces(avatar, drive, [small] * 4))
+    assert patches.patch(3) is not None
+
+
+def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="expected one of warp"):
+        make_engine("no such engine")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="found none"):
+            make_engine("warp", device="cuda")

@@ -1,0 +1,167 @@
+"""The path through the exemplar bank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.engines.warp.exemplar_bank import ExemplarBank
+from models.engines.warp.exemplar_path import Wanted, choose
+from models.mouth.shape import DEFAULT_SCALE
+
+
+def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
+    """A bank whose mouths wander smoothly, so that neighbours look alike."""
+    rng = np.random.default_rng(1)
+    time = np.arange(num)
+    waves = np.stack([np.sin(1 + time / period) for period in (3, 4, 5, 6, 7, 8, 9, 10)], 1)
+    basis = rng.normal(size=(8, 1024))
+    thumbs = waves @ basis
+    thumbs -= thumbs.mean(1, keepdims=True)
+    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    frames = time + (0 if gap_at is None else 1) * (time >= (gap_at or 0)) * 100
+    return ExemplarBank(
+        frames=frames.astype(np.int32),
+        shape=(waves * DEFAULT_SCALE).astype(np.float32),
+        pose=np.zeros((num, 3), np.float32),
+        luma=np.full(num, 120, np.float32),
+        sharpness=np.full(num, 100, np.float32),
+        inside=np.ones(num, np.float32),
+        bite=np.full(num, 0.5, np.float32),
+        thumbs=thumbs.astype(np.float32),
+        patches=np.zeros((num, 6), np.uint8),
+        region_size=2,
+    )
+
+
+def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> Wanted:
+    luma = np.full(len(shape), 120, np.float32)
+    return Wanted(shape, np.zeros((len(shape), 3), np.float32), luma, forbidden, rate)
+
+
+def test_a_run_of_the_source_is_found_again() -> None:
+    bank = _bank(200)
+    path, _ = choose(bank, _wanted(bank.shape[50:90]), None)
+    assert path.exemplar.tolist() == list(range(50, 90))
+    assert (path.fade == -1).all()
+
+
+def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
+    bank = _bank(200)
+    target = bank.shape[50:90]
+    forbidden = np.zeros((40, 200), bool)
+    forbidden[:, 45:95] = True
+    path, _ = choose(bank, _wanted(target, forbidden), None)
+    assert not forbidden[np.arange(40), path.exemplar].any()
+    assert not forbidden[np.flatnonzero(path.fade >= 0), path.fade[path.fade >= 0]].any()
+    error = np.abs(bank.shape[path.exemplar, 0] - target[:, 0]).mean()
+    shuffled = np.abs(np.roll(bank.shape[:, 0], 77)[50:90] - target[:, 0]).mean()
+    assert error < 0.5 * shuffled
+
+
+def test_jumps_cross_fade_over_neighbouring_frames() -> None:
+    bank = _bank(200)
+    target = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
+    path, _ = choose(bank, _wanted(target), None)
+    jumps = np.flatnonzero(np.diff(path.exemplar) != 1)
+    assert len(jumps) >= 1
+    assert (path.fade[jumps] >= 0).all()
+    assert (path.fade[jumps + 1] >= 0).all()
+    assert path.fade_weight.max() < 0.5
+    assert (path.fade_weight[path.fade < 0] == 0).all()
+
+
+def test_blocks_continue_each_other() -> None:
+    bank = _bank(200)
+    whole, _ = choose(bank, _wanted(bank.shape[30:110]), None)
+    first, state = choose(bank, _wanted(bank.shape[30:70]), None)
+    second, _ = choose(bank, _wanted(bank.shape[70:110]), state)
+    assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
+
+
+def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
+    """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
+    half = _bank(100)
+    rows = np.tile(np.arange(100), 2)
+    bank = ExemplarBank(
+        frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
+        shape=half.shape[rows],
+        pose=half.pose[rows],
+        luma=half.luma[rows],
+        sharpness=half.sharpness[rows],
+        inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
+        bite=half.bite[rows],
+        thumbs=half.thumbs[rows],
+        patches=half.patches[rows],
+        region_size=2,
+    )
+    forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
+    path, _ = choose(bank, _wanted(bank.shape[20:80], forbidden), None)
+    flips = np.abs(np.diff(bank.inside[path.exemplar])) > 0.3
+    assert flips.sum() <= 4
+
+
+def test_a_gap_between_kept_frames_is_a_jump() -> None:
+    bank = _bank(60, gap_at=30)
+    path, _ = choose(bank, _wanted(bank.shape[20:40]), None)
+    # Rows 29 and 30 are neighbours in the bank and 101 frames apart in the source: no run leads across for free.
+    stays = path.exemplar.tolist() == list(range(20, 40))
+    assert bank.frames[30] - bank.frames[29] == 101
+    assert not stays or path.fade[9] == -1
+
+
+@pytest.mark.parametrize("num", [1, 2, 5])
+def test_small_banks_work(num: int) -> None:
+    bank = _bank(num)
+    path, state = choose(bank, _wanted(_bank(20).shape), None)
+    assert path.exemplar.min() >= 0
+    assert path.exemplar.max() < num
+    assert state.exemplar == path.exemplar[-1]
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    bank = _bank(300)
+    target = _bank(100).shape[::-1].copy()
+    first, _ = choose(bank, _wanted(target), None)
+    again, _ = choose(bank, _wanted(target), None)
+    assert (first.exemplar == again.exemplar).all()
+
+
+def test_a_mouth_is_rather_closed_than_stretched() -> None:
+    bank = _bank(4)
+    bank.shape[:] = 0
+    bank.shape[:, 0] = [0.0, 0.02, 0.06, 0.10]
+    bank.thumbs[:] = bank.thumbs[0]
+    target = np.zeros((1, 8), np.float32)
+    target[0, 0] = 0.037  # nearer to the second than to the third
+    path, _ = choose(bank, _wanted(target), None)
+    assert path.exemplar.tolist() == [2]
+
+
+def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() -> None:
+    bank = _bank(40)
+    open_in, open_out, lower = 0, 1, 4
+    target = np.zeros((3, 8), np.float32)
+    target[:, [open_in, open_out, lower]] = 0.045, 0.05, 0.0475
+    bank.shape[:] = target[0]
+    bank.shape[:20, open_out] -= 0.02
+    bank.shape[:20, lower] -= 0.01
+    bank.shape[20:, open_in] += 0.016
+    path, _ = choose(bank, _wanted(target), None)
+    assert (path.exemplar >= 20).all()
+
+
+def test_a_path_jumps_no_more_often_and_fades_as_long_at_twice_the_frame_rate() -> None:
+    bank = _bank(200)
+    rng = np.random.default_rng(4)
+    motion = np.repeat(rng.normal(0, 0.7, (20, 8)), 6, 0) * DEFAULT_SCALE
+    slow = bank.shape[:120] + motion.astype(np.float32)
+    jumps, faded = [], []
+    for rate in (1.0, 2.0):
+        path, _ = choose(bank, _wanted(slow, rate=rate), None)
+        jumps.append((np.diff(path.exemplar) != 1).sum())
+        cut = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
+        faded.append((choose(bank, _wanted(cut, rate=rate), None)[0].fade >= 0).sum())
+    assert jumps[1] < 0.8 * jumps[0]
+    assert faded[1] == 2 * faded[0] > 0

@@ -1,0 +1,34 @@
+"""A generator's file, and what the published one gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import REPO_ROOT
+from tests.unit.models.engines.wav2lip.networks import made_up_parameters
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the variant for 96 x 96, as training scripts write them."""
+    path = tmp_path_factory.mktemp("wav2lip") / "wav2lip.pth"
+    parameters = {f"module.{name}": tensor for name, tensor in made_up_parameters(96).items()}
+    torch.save({"state_dict": parameters, "optimizer": None, "global_step": 1, "global_epoch": 1}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], Any]:
+    """Loads inputs and outputs of the published network; tests that want them are skipped without them."""
+    folder = REPO_ROOT.parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(
+            f"needs files that do not ship with the repository (../shared/reference, looked in {folder.parent})"
+        )
+    return lambda name: np.load(folder / name, allow_pickle=False)

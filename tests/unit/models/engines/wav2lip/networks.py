@@ -1,0 +1,85 @@
+"""Generators with weights that nobody trained: files as users bring them, the same in every run."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from models.engines.wav2lip.layers import Size, expected_shapes
+
+
+def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
+    """Every parameter of a generator; each depends on its name alone.
+
+    Args:
+        size: The variant.
+        gain: Of the convolutions. At .7 the network paints grey shades and bears half precision; at 1 black and white,
+            and does not.
+    """
+    parameters = {}
+    for name, shape in expected_shapes(size).items():
+        random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        if len(shape) == 4:
+            bound = gain * np.sqrt(6 / np.prod(shape[1:]))
+            values = random.uniform(-bound, bound, shape)
+        elif name.endswith((".1.weight", "running_var")):
+            values = random.uniform(0.7, 1.3, shape)
+        else:
+            values = random.uniform(-0.2, 0.2, shape)
+        parameters[name] = torch.from_numpy(values.astype(np.float32))
+    return parameters
+
+
+def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes: Any) -> Path:
+    """Save a small network with a generator's inputs and output: brighter faces for louder speech.
+
+    Args:
+        path: Where.
+        size: Side of the pictures.
+        batch: A number, or the name of a free dimension.
+        changes: `face_first` (order of the inputs), `mel_bands`, `channels`, `height`.
+    """
+    bands, channels = changes.get("mel_bands", 80), changes.get("channels", 6)
+    height = changes.get("height", size)
+    mel = helper.make_tensor_value_info("what_is_said", TensorProto.FLOAT, [batch, 1, bands, 16])
+    face = helper.make_tensor_value_info("who", TensorProto.FLOAT, [batch, channels, height, size])
+    out = helper.make_tensor_value_info("shown", TensorProto.FLOAT, [batch, 3, height, size])
+    constants: dict[str, NDArray[Any]] = {
+        "from": np.array([channels - 3]),
+        "to": np.array([channels]),
+        "axis": np.array([1]),
+        "hidden_share": np.array(0.25, np.float32),
+        "scale": np.array(0.05, np.float32),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["what_is_said"], ["loud"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Mul", ["loud", "scale"], ["glow"]),
+        helper.make_node("Slice", ["who", "from", "to", "axis"], ["seen"]),
+        helper.make_node("Slice", ["who", "zero", "from", "axis"], ["hidden"]),
+        helper.make_node("Mul", ["hidden", "hidden_share"], ["some"]),
+        helper.make_node("Sub", ["seen", "some"], ["mixed"]),
+        helper.make_node("Add", ["mixed", "glow"], ["shown"]),
+    ]
+    constants["zero"] = np.array([0])
+    inputs = [face, mel] if changes.get("face_first") else [mel, face]
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "generator", inputs, [out], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def onnx_result(faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What the network of `save_onnx` makes of (N, S, S, 3) uint8 BGR and (N, 80, 16)."""
+    seen = faces.astype(np.float64) / 255
+    hidden = seen.copy()
+    hidden[:, faces.shape[1] // 2 :] = 0
+    shown = seen - hidden / 4 + 0.05 * windows.mean((1, 2), dtype=np.float64)[:, None, None, None]
+    return np.asarray(np.rint(shown * 255).clip(0, 255), np.uint8)

@@ -1,0 +1,83 @@
+"""A presenter whose head moves and whose mouth opens: as much of one as an engine asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes, from_rgb
+from media.probe import ColourTags, VideoInfo
+from models.face_track import FaceTrack, finish_track
+from models.head_frame import HeadPose
+from models.lip_model import LipModel
+from models.weights import weights_path
+
+COLOUR = ColourTags(1, False, 1, 1)
+WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
+
+
+@dataclass(frozen=True)
+class StoredPresenter:
+    """The part of `models.presenter.presenter.Presenter` that engines of this kind use."""
+
+    folder: Path
+    info: VideoInfo
+    track: FaceTrack
+    remembered: dict[str, Any] = field(default_factory=dict)
+
+    def folder_of(self, engine: Any) -> Path:
+        """Where the engine's files lie."""
+        return self.folder
+
+    def remember(self, engine: Any, load: Callable[[], Any]) -> Any:
+        """What `load` gave the first time."""
+        return self.remembered.setdefault(engine.name, load())
+
+
+def talking_track(
+    middle: tuple[float, float] = (WIDTH / 2, HEIGHT * 0.4), eyes: float = 60.0, absent: tuple[int, ...] = ()
+) -> FaceTrack:
+    """N frames of the mean face: its head drifts to the right, its mouth opens wide twice."""
+    time = np.arange(NUM_FRAMES)
+    shapes = np.zeros((NUM_FRAMES, 8), np.float32)
+    shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
+    mean = np.load(weights_path("mean_face_468.npy"))
+    head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
+    place = np.stack([middle[0] + 0.4 * time, middle[1] + 0 * time, 0 * time], 1)
+    rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
+    points = HeadPose(np.full(NUM_FRAMES, eyes), rotation, place).to_image(head)
+    return finish_track(points, ~np.isin(time, absent))
+
+
+def make_presenter(folder: Path, track: FaceTrack) -> StoredPresenter:
+    """A video of 25 frames a second."""
+    info = VideoInfo(
+        width=WIDTH,
+        height=HEIGHT,
+        fps=Fraction(25),
+        num_frames=NUM_FRAMES,
+        duration_seconds=NUM_FRAMES / 25,
+        rotation=0,
+        is_still=False,
+        is_variable_rate=False,
+        colour=COLOUR,
+        codec="h264",
+        pixel_format="yuv420p",
+        has_audio=False,
+    )
+    return StoredPresenter(folder, info, track)
+
+
+def frame(index: int) -> Planes:
+    """A source frame: colours that change slowly over it and from frame to frame."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    rgb: NDArray[np.float64] = 128 + 50 * np.stack(
+        [np.sin((x + 5 * index) / (20 + 7 * c)) * np.cos(y / 30 + c) for c in range(3)], -1
+    )
+    return from_rgb(rgb.astype(np.uint8), COLOUR)

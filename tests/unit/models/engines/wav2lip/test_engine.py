@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models.quality_measures
+from errors import ConfigError, WeightsError
+from media.planes import Planes
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.contract import EngineSettings, FrameSpan, Machine
+from models.engines.wav2lip.engine import Wav2LipEngine, plan_windows
+from models.face_chunk import FacePatches
+from models.speech_level import measure_level
+from tests.unit.models.engines.wav2lip.networks import save_onnx
+from tests.unit.models.engines.wav2lip.presenters import (
+    NUM_FRAMES,
+    StoredPresenter,
+    frame,
+    make_presenter,
+    talking_track,
+)
+
+SPAN = FrameSpan(Fraction(25), 0, 20, 20)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    files: dict[str, Path]
+
+    def path(self, role: str) -> Path:
+        if role not in self.files:
+            raise WeightsError(f"There is no file for {role}.")
+        return self.files[role]
+
+    def has(self, role: str) -> bool:
+        return role in self.files
+
+
+def _engine(tmp_path: Path, **options: Any) -> Wav2LipEngine:
+    path = tmp_path / "generator.onnx"
+    return Wav2LipEngine(EngineSettings(_Weights({"generator": save_onnx(path, size=32)}), options))
+
+
+@pytest.fixture
+def presenter(tmp_path: Path) -> StoredPresenter:
+    """Analysed; without a face in frames 8 to 10."""
+    found = make_presenter(tmp_path, talking_track(absent=(8, 9, 10)))
+    _engine(tmp_path).analyse(found, None, None, lambda: False)  # type: ignore[arg-type]
+    return found
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """A tone that comes and goes."""
+    time = np.arange(12_800) / 16000
+    path = tmp_path / "speech.npy"
+    np.save(path, (9000 * np.sin(2 * np.pi * 220 * time) * np.sin(10 * time) ** 2).astype(np.int16))
+    return path
+
+
+def _chunk(engine: Wav2LipEngine, presenter: StoredPresenter, speech: Path, frames: list[int]) -> BoxChunk:
+    source = np.arange(SPAN.num, dtype=np.int32) % NUM_FRAMES
+    heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
+    plan = plan_windows(heard, SPAN, source, 0)
+    part = plan.slice(frames[0], frames[-1] + 1)
+    return engine.cut(presenter, part, [frame(int(i)) for i in part.source_index])  # type: ignore[arg-type]
+
+
+def _patched(patches: FacePatches, i: int) -> Planes | None:
+    patch = patches.patch(i)
+    return None if patch is None else patch.planes
+
+
+def test_from_speech_to_patches(tmp_path: Path, presenter: StoredPresenter, speech: Path) -> None:
+    engine = _engine(tmp_path)
+    chunk = pickle.loads(pickle.dumps(_chunk(engine, presenter, speech, list(range(4, 12)))))
+    assert chunk.row.tolist() == [0, 1, 2, 3, -1, -1, -1, 4]
+    patches = engine.painter(Machine()).paint(chunk)
+    assert len(patches) == 8
+    assert patches.patch(4) is None
+    own, done = chunk.region(0), _patched(patches, 0)
+    assert done is not None
+    changed = done.y != own.y
+    assert 0.02 < changed.mean() < 0.5
+    rows = np.flatnonzero(changed.any(1))
+    middle = (chunk.boxes[0, 1] + chunk.boxes[0, 3]) / 2
+    assert rows.min() >= middle - 1  # the lower half alone
+    # Beside the gap the picture fades: the same change, fainter.
+    faint = _patched(patches, 3)
+    assert faint is not None
+    assert chunk.opacity[3] < 1
+    full, part = (np.abs(a.astype(int) - b).max() for a, b in ((done.y, own.y), (faint.y, chunk.region(3).y)))
+    assert 0 < part < full
+
+
+def test_chunks_of_any_division_have_the_same_bytes(tmp_path: Path, presenter: StoredPresenter, speech: Path) -> None:
+    engine = _engine(tmp_path)
+    painter = engine.painter(Machine())
+    whole = painter.paint(_chunk(engine, presenter, speech, list(range(0, 8))))
+    for first, last in ((0, 2), (3, 7)):
+        part = painter.paint(_chunk(engine, presenter, speech, list(range(first, last + 1))))
+        for i in range(first, last + 1):
+            a, b = _patched(whole, i), _patched(part, i - first)
+            assert a is not None and b is not None
+            assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, presenter: StoredPresenter, speech: Path) -> None:
+    engine = _engine(tmp_path, match_colour=False)  # the made-up network's speech is brightness
+    heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
+    plan = plan_windows(heard, SPAN, np.repeat(np.arange(10, dtype=np.int32), 2), 0).slice(0, 4)
+    chunk = engine.cut(presenter, plan, [frame(0), frame(0), frame(1), frame(1)])  # type: ignore[arg-type]
+    assert (chunk.num_faces, len(chunk.y)) == (4, 2)
+    patches = engine.painter(Machine()).paint(chunk)
+    first, second = _patched(patches, 0), _patched(patches, 1)
+    assert first is not None and second is not None
+    assert not np.array_equal(first.y, second.y)  # another moment of the speech
+
+
+def test_the_rectangle_is_the_whole_box(tmp_path: Path, presenter: StoredPresenter, speech: Path) -> None:
+    engine = _engine(tmp_path, paste="rectangle")
+    chunk = _chunk(engine, presenter, speech, [0, 1])
+    done = _patched(engine.painter(Machine()).paint(chunk), 0)
+    assert done is not None
+    x0, y0, x1, y1 = chunk.boxes[0]
+    lower = np.s_[int((y0 + y1) / 2) + 3 : int(y1) - 1, int(x0) + 1 : int(x1) - 1]
+    assert (done.y[lower] != chunk.region(0).y[lower]).mean() > 0.9
+
+
+@pytest.mark.skipif(not hasattr(models.quality_measures, "measure_view"), reason="views are not measured yet")
+def test_a_block_is_planned_and_measured(tmp_path: Path, presenter: StoredPresenter, speech: Path) -> None:
+    engine = _engine(tmp_path, mel_offset=-1)
+    heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
+    source = np.arange(SPAN.num, dtype=np.int32)
+    planned = engine.plan(presenter, heard, SPAN, source, None)  # type: ignore[arg-type]
+    assert planned.state is None
+    assert len(planned.plan) == SPAN.num
+    assert planned.measures.num_frames == SPAN.num
+    assert planned.plan.drive.tobytes() == plan_windows(heard, SPAN, source, -1).drive.tobytes()  # type: ignore[attr-defined]
+
+
+def test_the_offset_moves_what_is_heard(tmp_path: Path, speech: Path) -> None:
+    heard = _engine(tmp_path).listener(Machine()).listen(speech, measure_level(speech), SPAN)
+    none = np.zeros(SPAN.num, np.int32)
+    stock, training = (plan_windows(heard, SPAN, none, offset).drive for offset in (0, -1))
+    assert np.array_equal(training[6::5], stock[5:-1:5])  # every fifth window starts at a whole column
+
+
+@pytest.mark.parametrize("options", [{"mel_offset": 9}, {"paste": "poisson"}, {"batch_size": -1}, {"speed": 1}])
+def test_options_are_checked(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"wav2lip.{next(iter(options))}"):
+        _engine(tmp_path, **options)
+
+
+def test_without_weights_nothing_is_painted() -> None:
+    engine = Wav2LipEngine(EngineSettings(_Weights({}), {}))
+    assert [role.name for role in engine.weights] == ["generator"]
+    with pytest.raises(WeightsError, match="generator"):
+        engine.painter(Machine())
+
+
+def test_the_cpu_side_does_not_import_torch() -> None:
+    code = "import models.engines.wav2lip.engine, sys; print({'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "set()", done.stderr

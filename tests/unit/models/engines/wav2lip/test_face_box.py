@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+
+from models.engines.box.points68 import FACE_OVAL
+from models.engines.wav2lip.face_box import track_boxes
+from tests.unit.models.engines.wav2lip.presenters import HEIGHT, NUM_FRAMES, WIDTH, talking_track
+
+MOUTH = [61, 291, 0, 17, 13, 14]
+
+
+def test_the_box_moves_with_the_head_and_not_with_the_chin() -> None:
+    track = talking_track()
+    boxes = track_boxes(track, WIDTH, HEIGHT)
+    placed = boxes.boxes + np.tile(boxes.origins, 2)
+    assert np.ptp(track.points[:, 152, 1]) > 8  # the chin goes up and down
+    assert np.ptp(placed[:, 1]) < 1 and np.ptp(placed[:, 3]) < 1
+    steps = np.diff(placed[:, 0])
+    assert np.abs(steps - 0.4).max() < 0.2  # pixels: the head's own speed
+
+
+def test_the_box_holds_the_face_as_a_detector_would() -> None:
+    track = talking_track()
+    boxes = track_boxes(track, WIDTH, HEIGHT)
+    placed = boxes.boxes + np.tile(boxes.origins, 2)
+    oval = track.points[:, list(FACE_OVAL), :2].mean(0)
+    middle = placed.mean(0)
+    height = middle[3] - middle[1]
+    assert np.abs(middle[:3] - [*oval.min(0), oval[:, 0].max()]).max() < 1
+    assert 0.02 * height < middle[3] - oval[:, 1].max() < 0.08 * height
+    mouth = (track.points[:, MOUTH, 1].mean() - middle[1]) / height
+    assert 0.6 < mouth < 0.8  # in the half that is painted
+
+
+def test_the_outline_holds_the_jaw_however_far_it_is_open() -> None:
+    track = talking_track()
+    boxes = track_boxes(track, WIDTH, HEIGHT)
+    outline = boxes.outline + boxes.origins[:, None]
+    lowest = outline[..., 1].max(1)
+    assert (lowest > track.points[:, 152, 1]).all()
+    assert np.ptp(lowest) > 2  # it follows an open mouth
+    usual = track.points[:, 152, 1].mean()
+    assert (lowest > usual).all()  # and gives a closed one the room to open
+
+
+def test_boxes_end_with_the_frame() -> None:
+    boxes = track_boxes(talking_track(middle=(20, 60)), WIDTH, HEIGHT)
+    placed = boxes.boxes + np.tile(boxes.origins, 2)
+    assert (placed[:, 0] == 0).all()
+    assert (placed[:, 2] > 40).all()
+    outside = track_boxes(talking_track(middle=(-400, 60)), WIDTH, HEIGHT)
+    assert (outside.boxes[:, 2] > outside.boxes[:, 0]).all()
+
+
+def test_frames_without_the_face_pass() -> None:
+    boxes = track_boxes(talking_track(absent=(8, 9, 10)), WIDTH, HEIGHT)
+    assert (boxes.opacity[8:11] == 0).all()
+    assert 0 < boxes.opacity[7] < 1
+    assert boxes.opacity[0] == 1
+    assert boxes.num_frames == NUM_FRAMES

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from errors import ConfigError, WeightsError
+from models.engines.compute.precision import half_precision
+from models.engines.contract import Machine
+from models.engines.wav2lip.generator import OnnxGenerator, load_generator
+from models.engines.wav2lip.network import Wav2LipNetwork
+from models.engines.wav2lip.options import Wav2LipOptions
+from models.engines.wav2lip.samples import sample_faces, sample_windows
+from models.engines.wav2lip.torch_generator import TorchGenerator, load_network
+from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
+
+FULL = Wav2LipOptions(precision="fp32", batch_size=2)
+
+
+def _inputs(num: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    return sample_faces(num, size), sample_windows(num)
+
+
+@pytest.fixture(scope="module")
+def generator(checkpoint: Path) -> TorchGenerator:
+    """In full precision, two faces a batch."""
+    found = load_generator(checkpoint, Machine(), FULL)
+    assert isinstance(found, TorchGenerator)
+    return found
+
+
+def test_it_paints_what_the_plain_network_paints(generator: TorchGenerator) -> None:
+    faces, windows = _inputs(3, 96)
+    network = Wav2LipNetwork(96).eval()
+    network.load_state_dict(made_up_parameters(96), strict=False)
+    hidden = faces.copy()
+    hidden[:, 48:] = 0
+    seen = torch.from_numpy(np.concatenate([hidden, faces], 3)).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        plain = network(torch.from_numpy(windows)[:, None], seen).permute(0, 2, 3, 1).numpy() * 255
+    painted = generator.generate(faces, windows)
+    assert np.abs(painted - plain).max() <= 0.51
+    assert plain.std() > 5  # it is a picture, not one colour
+
+
+def test_the_same_face_has_the_same_bytes_wherever_it_stands(generator: TorchGenerator) -> None:
+    faces, windows = _inputs(3, 96)
+    whole = generator.generate(faces, windows)
+    assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], whole)
+    parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(3)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
+
+
+def test_speech_changes_the_mouth(generator: TorchGenerator) -> None:
+    faces, windows = _inputs(1, 96)
+    silent = generator.generate(faces, np.full_like(windows, -4))
+    assert (generator.generate(faces, windows) != silent).any()
+
+
+def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, generator: TorchGenerator) -> None:
+    if half_precision(torch.device("cpu")) is None:
+        pytest.skip("this processor has no fast bfloat16")
+    half = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=2))
+    assert half.dtype == torch.bfloat16
+    faces, windows = _inputs(2, 96)
+    painted, full = half.generate(faces, windows), generator.generate(faces, windows)
+    assert np.abs(painted.astype(int) - full).max() <= 8
+    assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], painted)
+
+
+def test_half_precision_is_refused_where_the_weights_do_not_bear_it(tmp_path: Path) -> None:
+    path = tmp_path / "wild.pth"
+    torch.save(made_up_parameters(96, gain=1.0), path)
+    assert TorchGenerator(path, Machine(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
+
+
+def test_the_variant_is_told_by_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "w256.pth"
+    parameters = made_up_parameters(256)
+    torch.save(parameters, path)
+    assert load_network(path).size == 256
+    parameters.pop("face_decoder_blocks.7.0.conv_block.0.weight")
+    torch.save(parameters, path)
+    with pytest.raises(
+        WeightsError, match=r"w256\.pth: expected a Wav2Lip generator for 256 x 256 with .*, found none"
+    ):
+        load_network(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(WeightsError, match=r"resnet\.pth: expected a Wav2Lip generator"):
+        load_generator(path, Machine(), FULL)
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(WeightsError, match="found safetensors"):
+        load_generator(path, Machine(), FULL)
+
+
+@pytest.mark.parametrize("changes", [{}, {"face_first": True}, {"batch": 1}, {"batch": 1, "face_first": True}])
+def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), Machine(), FULL)
+    assert isinstance(generator, OnnxGenerator)
+    assert generator.size == 16
+    faces, windows = _inputs(3, 16)
+    painted = generator.generate(faces, windows)
+    assert np.abs(painted.astype(int) - onnx_result(faces, windows)).max() <= 1
+    assert np.array_equal(generator.generate(faces[1:2], windows[1:2]), painted[1:2])
+
+
+@pytest.mark.parametrize("changes", [{"mel_bands": 64}, {"channels": 4}, {"height": 32}])
+def test_other_exports_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=r"Expected a Wav2Lip network in g\.onnx"):
+        load_generator(save_onnx(tmp_path / "g.onnx", **changes), Machine(), FULL)
+
+
+def test_a_truncated_export_is_refused(tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "g.onnx")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WeightsError, match=r"g\.onnx"):
+        load_generator(path, Machine(), FULL)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    for path in (checkpoint, save_onnx(tmp_path / "g.onnx")):
+        with pytest.raises(ConfigError):
+            load_generator(path, Machine("cuda"), FULL)
+
+
+def test_batches_are_measured_on_demand(tmp_path: Path, checkpoint: Path) -> None:
+    options = Wav2LipOptions(precision="fp32", measure_batch=True, batch_size=1)
+    assert TorchGenerator(checkpoint, Machine(), options).batch_size == 1
+    assert load_generator(save_onnx(tmp_path / "g.onnx"), Machine(), options).size == 16
+
+
+@pytest.mark.needs_cuda
+def test_a_gpu_paints_what_the_cpu_paints(checkpoint: Path, generator: TorchGenerator) -> None:
+    faces, windows = _inputs(7, 96)
+    expected = generator.generate(faces, windows).astype(int)
+    on_gpu = TorchGenerator(checkpoint, Machine("cuda"), FULL)
+    painted = on_gpu.generate(faces, windows)
+    assert np.abs(painted - expected).max() <= 1
+    assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], painted)
+
+
+@pytest.mark.needs_cuda
+def test_an_export_paints_on_a_gpu(tmp_path: Path) -> None:
+    faces, windows = _inputs(3, 16)
+    generator = load_generator(save_onnx(tmp_path / "g.onnx"), Machine("cuda"), FULL)
+    assert np.abs(generator.generate(faces, windows).astype(int) - onnx_result(faces, windows)).max() <= 1

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.engines.contract import TensorTable
+from models.engines.wav2lip.layers import Size, expected_shapes
+from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_layout
+
+MEL, FACE, OUT = (-1, 1, 80, 16), (-1, 6, 96, 96), (-1, 3, 96, 96)
+
+
+def _mismatch(tensors: dict[str, tuple[int, ...]]) -> str | None:
+    return GENERATOR_ROLE.mismatch(TensorTable("torch", tensors))
+
+
+@pytest.mark.parametrize("size", [96, 256])
+def test_published_checkpoints_fit(size: Size) -> None:
+    shapes = expected_shapes(size)
+    assert _mismatch(shapes) is None
+    assert _mismatch({**shapes, "output_block.0.conv_block.1.num_batches_tracked": ()}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"output_block.1.bias": None}, "96 x 96 with output_block.1.bias (3,), found none"),
+        ({"output_block.1.bias": None, "x.bias": (3,)}, "found x.bias instead"),
+        ({"output_block.1.weight": (3, 32, 3, 3)}, "output_block.1.weight (3, 32, 1, 1), found (3, 32, 3, 3)"),
+        ({"face_decoder_blocks.9.0.weight": (1,)}, "found 1 more, as face_decoder_blocks.9.0.weight"),
+    ],
+)
+def test_others_are_told_apart_with_expected_and_found(change: dict[str, Any], words: str) -> None:
+    shapes = {**expected_shapes(96), **change}
+    found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
+    assert found is not None
+    assert words in found
+
+
+def test_another_network_is_no_generator() -> None:
+    assert "expected a Wav2Lip generator" in (_mismatch({"conv1.weight": (64, 3, 7, 7)}) or "")
+    assert _mismatch({}) is not None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ((MEL, FACE), OUT),
+        ((FACE, MEL), OUT),
+        (((1, 1, 80, 16), (1, 6, 256, 256)), (1, 3, 256, 256)),
+        ((MEL, (-1, 6, 288, 288)), (-1, -1, -1, -1)),
+    ],
+)
+def test_exports_fit_by_their_shapes(inputs: Any, output: Any) -> None:
+    assert GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))) is None
+    layout = onnx_layout(inputs, output)
+    assert layout is not None
+    assert inputs[layout.mel][1:] == (1, 80, 16)
+    assert inputs[layout.face][1:] == (6, layout.size, layout.size)
+    assert layout.batch == inputs[0][0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ((), ()),
+        ((FACE,), OUT),
+        ((MEL, FACE, (1,)), OUT),
+        ((MEL, (-1, 3, 96, 96)), OUT),
+        (((-1, 1, 80, 20), FACE), OUT),
+        ((MEL, (-1, 6, -1, -1)), OUT),
+        ((MEL, (-1, 6, 96, 128)), OUT),
+        ((MEL, FACE), (-1, 1, 96, 96)),
+        ((MEL, FACE), (-1, 3, 48, 48)),
+        (((2, 1, 80, 16), FACE), OUT),
+    ],
+)
+def test_other_exports_are_refused_with_expected_and_found(inputs: Any, output: Any) -> None:
+    found = GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,)))
+    assert found is not None
+    assert "(B, 6, S, S)" in found
+    assert all(str(shape) in found for shape in inputs)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from errors import OptionError
+from models.face.choice import FaceChoice, is_reference, recorded_face
+from models.face.detection import FaceBox
+from storage.records import avatar_key
+
+SMALL, LARGE, MIDDLE = (
+    FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))
+)
+FACES = [SMALL, LARGE, MIDDLE]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("largest", LARGE),
+        ("", LARGE),
+        ("index:0", LARGE),
+        ("1", MIDDLE),
+        ("index:2", SMALL),
+        ("3", None),
+        ("point:22,48", SMALL),
+        ("point: 199.5, 50", MIDDLE),
+        ("point:150,50", None),
+        ("box:180,30,220,70", MIDDLE),
+        ("box:0,0,120,100", LARGE),
+        ("box:0,80,10,90", None),
+    ],
+)
+def test_picks(text: str, expected: FaceBox | None) -> None:
+    assert FaceChoice.parse(text).pick(FACES) is expected
+    assert FaceChoice.parse(str(FaceChoice.parse(text))) == FaceChoice.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+)
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="Expected a face"):
+        FaceChoice.parse(text)
+
+
+def test_no_faces_no_choice() -> None:
+    assert all(FaceChoice.parse(text).pick([]) is None for text in ("largest", "0", "point:1,1", "box:0,0,9,9"))
+
+
+def test_records_name_a_reference_picture_by_its_content() -> None:
+    pictures = ["a" * 64, "b" * 64]
+    named = [recorded_face("largest", picture) for picture in pictures]
+    keys = {avatar_key("0" * 64, face, "1") for face in [*named, "largest"]}
+    assert len(keys) == 3  # each is analysed for itself
+    assert all(is_reference(face) for face in named)
+    assert recorded_face("index:1", None) == "index:1"
+    assert not is_reference("index:1")
+
+
+def test_a_reference_is_not_to_be_had_by_words_nor_beside_words() -> None:
+    with pytest.raises(OptionError, match="Expected a face"):
+        recorded_face("like:" + "a" * 64, None)
+    with pytest.raises(OptionError, match="none beside a face_image, found '2'"):
+        recorded_face("2", "a" * 64)
+
+
+def test_boxes_do_not_say_whom_they_show() -> None:
+    choice = FaceChoice.like(np.array([0.6, 0.8]))
+    assert choice.pick(FACES) is None
+    assert "reference picture" in str(choice)

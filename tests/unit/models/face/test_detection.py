@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from media.planes import from_rgb
+from media.probe import ColourTags
+from models.face.detection import FaceBox, FaceDetector, Window
+
+if TYPE_CHECKING:
+    from tests.unit.models.conftest import Scene
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return FaceDetector(num_threads=1, device="cpu")
+
+
+def test_box_follows_the_face(detector: FaceDetector, scene: Scene, colour: ColourTags) -> None:
+    (one,) = detector(scene.frame(640, 480, (240.0, 250.0, 0.7)), colour)
+    (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), colour)
+    assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
+    assert one.score > 0.7
+    assert abs(one.angle) < 0.2
+
+
+def test_window_shifts_back_to_the_frame(detector: FaceDetector, scene: Scene, colour: ColourTags) -> None:
+    frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
+    (whole,) = detector(frame, colour)
+    (part,) = detector(frame, colour, Window(480, 240, 480, 480))
+    assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
+    assert detector(frame, colour, Window(0, 0, 300, 300)) == []
+
+
+def test_noise_shows_no_face(detector: FaceDetector, colour: ColourTags) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    assert detector(from_rgb(noise, colour), colour) == []
+
+
+def test_overlap() -> None:
+    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
+    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
+    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3)
+    assert box.overlap(16, 5, 20, 15) == 0.0
+    assert box.contains(14.9, 5.1)
+    assert not box.contains(15.1, 10.0)

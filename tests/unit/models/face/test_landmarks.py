@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.planes import Planes, from_rgb
+from media.probe import ColourTags
+from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, cut_region
+from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
+
+if TYPE_CHECKING:
+    from tests.unit.models.conftest import Scene
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> FaceLandmarker:
+    return FaceLandmarker(num_threads=1, device="cpu")
+
+
+def settle(
+    landmarker: FaceLandmarker, frame: Planes, colour: ColourTags, region: LandmarkRegion
+) -> tuple[NDArray[np.float32], float]:
+    for _ in range(4):
+        points, presence = landmarker(frame, colour, region)
+        region = LandmarkRegion.of_points(points)
+    return points, presence
+
+
+@pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
+def test_points_move_with_the_picture(
+    landmarker: FaceLandmarker,
+    scene: Scene,
+    portrait: NDArray[np.uint8],
+    colour: ColourTags,
+    zoom: float,
+    degrees: float,
+) -> None:
+    height, width = portrait.shape[:2]
+    start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
+    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, start)
+    matrix = scene.matrix(700.0, 700.0, zoom, degrees)
+    frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), colour)
+    moved = expected[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    x, y = moved.mean(0).tolist()
+    region = LandmarkRegion(x, y, 0.6 * width * zoom, float(np.deg2rad(-degrees)))
+    points, presence = settle(landmarker, frame, colour, region)
+    eyes = np.linalg.norm(moved[EYE_LEFT] - moved[EYE_RIGHT])
+    assert presence > MIN_PRESENCE
+    assert np.abs(points[:, :2] - moved).mean() / eyes < 0.012
+
+
+def test_points_stay_in_the_dark(landmarker: FaceLandmarker, portrait: NDArray[np.uint8], colour: ColourTags) -> None:
+    height, width = portrait.shape[:2]
+    start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
+    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, start)
+    rng = np.random.default_rng(0)
+    strayed = []
+    for _ in range(4):
+        dark = (portrait * 0.08 + rng.normal(0, 2, portrait.shape)).clip(0, 255).astype(np.uint8)
+        points, presence = landmarker(from_rgb(dark, colour), colour, LandmarkRegion.of_points(expected))
+        assert presence > MIN_PRESENCE
+        strayed.append(np.linalg.norm((points - expected)[:, :2], axis=1).mean())
+    eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
+    assert np.mean(strayed) / eyes < 0.016
+
+
+def test_no_face_no_presence(landmarker: FaceLandmarker, colour: ColourTags) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)
+    assert landmarker(from_rgb(noise, colour), colour, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
+
+
+@pytest.mark.parametrize("side", [96.0, 192.0, 400.0, 1000.0])
+def test_region_samples_where_it_says(side: float) -> None:
+    """A ramp has the same value at the region's centre at any scale, and its slope across."""
+    ramp = np.broadcast_to(np.linspace(20, 220, 1200), (1200, 1200))
+    frame = Planes(np.rint(ramp).astype(np.uint8), *(np.full((600, 600), 128, np.uint8),) * 2)
+    y = cut_region(frame, LandmarkRegion(600.0, 600.0, side, 0.0)).y.astype(float)
+    assert y.shape == (192, 192)
+    assert y[:, 95:97].mean() == pytest.approx(20 + 200 * 600 / 1199, abs=0.6)
+    assert y[:, -1].mean() - y[:, 0].mean() == pytest.approx(200 * side * (191 / 192) / 1199, abs=1.2)
+
+
+def test_large_regions_do_not_alias() -> None:
+    stripes = np.zeros((1200, 1200), np.uint8)
+    stripes[:, ::2] = 255
+    frame = Planes(stripes, *(np.full((600, 600), 128, np.uint8),) * 2)
+    y = cut_region(frame, LandmarkRegion(600.0, 600.0, 1000.0, 0.2)).y
+    assert y.std() < 30  # without averaging about 90
+
+
+def test_mix_takes_the_short_way_round() -> None:
+    mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
+    assert mixed[:3] == pytest.approx((2, 1, 15))
+    assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01)

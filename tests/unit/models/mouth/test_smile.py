@@ -1,0 +1,52 @@
+"""A broad smile gives up a part of itself; other faces keep theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.engines.warp.controls import CONTROL_IDS
+from models.geometry.head_frame import mean_face
+from models.mouth.lip_model import LipModel
+from models.mouth.shape import CHANNELS
+from models.mouth.smile import smile_release
+from models.presenter.avatar import Avatar
+from models.speech.speech_to_mouth import MouthBlock
+from tests.unit.models.still import make_still
+
+_WIDTH, _CORNER_Y = CHANNELS.index("width"), CHANNELS.index("corner_y")
+_CORNERS = (61, 291)
+
+
+def _face(width: float, corner_y: float) -> np.ndarray:
+    shape = np.zeros((1, 8), np.float32)
+    shape[0, [_WIDTH, _CORNER_Y]] = width, corner_y
+    return np.asarray(LipModel.load().deform(mean_face(), shape)[0])
+
+
+def test_a_broad_smile_goes_back_by_a_part() -> None:
+    release = smile_release(_face(0.2, 0.15))
+    assert -0.06 < release[_WIDTH] < -0.02
+    assert -0.05 < release[_CORNER_Y] < -0.015
+    others = np.delete(release, [_WIDTH, _CORNER_Y])
+    assert (others == 0).all()
+
+
+@pytest.mark.parametrize(("width", "corner_y"), [(0, 0), (0.04, 0.02), (0.2, 0), (0, 0.15), (-0.2, -0.15)])
+def test_no_other_face_changes(width: float, corner_y: float) -> None:
+    assert (smile_release(_face(width, corner_y)) == 0).all()
+
+
+def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path: Path) -> None:
+    still = make_still(sample_portrait)
+    with still.reader() as reader:
+        avatar = Avatar.build(tmp_path, still.info, still.raw, reader, 10)
+    mouth = MouthBlock(np.zeros((4, 8), np.float32), np.zeros(4, np.float32), np.ones(4, np.float32))
+    drive, _ = avatar.plan(mouth, np.arange(4, dtype=np.int32), 0, None)
+    left, right = (list(CONTROL_IDS).index(corner) for corner in _CORNERS)
+    width = (drive.target_head[:, right] - drive.target_head[:, left])[:, 0]
+    rest = avatar.track.rest[_CORNERS[1], 0] - avatar.track.rest[_CORNERS[0], 0]
+    assert (width < rest - 0.03).all()
+    assert (drive.target_head[:, [left, right], 1] < avatar.track.rest[list(_CORNERS), 1] - 0.02).all()

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.geometry.head_frame import HeadPose, mean_face
+from models.mouth.lip_model import LipModel
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, TRACKED_GAIN
+from models.presenter.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
+from models.presenter.source_sync import SourceSync
+from models.speech.speech_to_mouth import MouthBlock
+from models.track.face_track import FaceTrack, finish_track
+
+OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
+WIDTH, CORNER, JAW = CHANNELS.index("width"), CHANNELS.index("corner_y"), CHANNELS.index("jaw")
+
+
+def _speech(num_frames: int = 200) -> NDArray[np.float32]:
+    return (np.random.default_rng(3).normal(0, 1, (num_frames, 8)) * DEFAULT_SCALE).astype(np.float32)
+
+
+def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.ones(len(shape), np.bool_)
+
+
+@pytest.mark.parametrize("liveliness", [0.6, 1.0, 1.6])
+def test_opening_follows_the_talker(liveliness: float) -> None:
+    predicted = _speech()
+    gain = (
+        calibrate(predicted, predicted * TRACKED_GAIN * liveliness, _always(predicted), Fraction(25)).gain
+        / TRACKED_GAIN
+    )
+    assert gain[OPENING] == pytest.approx(liveliness, rel=0.08)  # eight seconds: little is left of the prior
+
+
+def test_a_talker_seen_for_a_moment_stays_near_the_average() -> None:
+    predicted = _speech(200)
+    gains = [
+        calibrate(part, part * TRACKED_GAIN * 1.6, _always(part), Fraction(25)).gain[0] / TRACKED_GAIN[0]
+        for part in (predicted[:15], predicted[:40], predicted)
+    ]
+    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6
+    assert gains[0] < 1.45
+
+
+def test_speech_that_hardly_opens_the_mouth_tells_little() -> None:
+    predicted = _speech(40)
+    faint = predicted * 0.4
+    gains = [
+        calibrate(shape, shape * TRACKED_GAIN * 1.6, _always(shape), Fraction(25)).gain[0]
+        for shape in (faint, predicted)
+    ]
+    assert TRACKED_GAIN[0] < gains[0] < 0.93 * gains[1]
+
+
+def test_lips_and_jaw_follow_the_opening_as_far_as_the_tracker_sees_them_go() -> None:
+    opening = np.abs(_speech()[:, :1]) * 1.5
+    predicted = (opening * [1, 0.95, 0, 0.2, 0.9, 0.6, 0, 0]).astype(np.float32)
+    tracked = predicted * TRACKED_GAIN
+    tracked[:, JAW] *= 0.5  # a chin that hardly moves
+    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    corrected = calibration.apply(predicted, np.zeros(len(predicted), np.float32))
+    assert np.polyfit(tracked[:, JAW], corrected[:, JAW], 1)[0] == pytest.approx(1, abs=0.12)
+    assert np.polyfit(tracked[:, 0], corrected[:, 0], 1)[0] == pytest.approx(1, abs=0.05)
+    assert corrected[:, WIDTH] == pytest.approx(0)
+
+
+def test_wild_ratios_are_bounded() -> None:
+    predicted = _speech()
+    gain = calibrate(predicted, predicted * 20, _always(predicted), Fraction(25)).gain / TRACKED_GAIN
+    assert gain[0] == pytest.approx(2, rel=1e-3)
+
+
+def test_a_held_smile_is_taken_over_while_speaking_only() -> None:
+    predicted = _speech()
+    tracked = predicted * TRACKED_GAIN
+    tracked[:, WIDTH] += 0.05
+    tracked[:, CORNER] += 0.03
+    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    assert calibration.bias[WIDTH] == pytest.approx(0.6 * 0.05, abs=0.003)
+    assert calibration.bias[CORNER] == pytest.approx(0.6 * 0.03, abs=0.002)
+    assert (calibration.bias[OPENING] == 0).all()
+    rest = calibration.apply(np.zeros((2, 8), np.float32), np.array([0, 1], np.float32))
+    assert (rest[0] == 0).all()
+    assert rest[1] == pytest.approx(calibration.bias)
+
+
+def test_frames_without_speech_do_not_count() -> None:
+    predicted = _speech()
+    tracked = predicted * TRACKED_GAIN
+    spoken = _always(predicted)
+    spoken[100:] = False
+    tracked[100:] = np.nan
+    calibration = calibrate(predicted, tracked, spoken, Fraction(25))
+    assert calibration.gain[0] == pytest.approx(TRACKED_GAIN[0], rel=1e-3)
+
+
+def test_a_talker_whose_sound_says_nothing_gets_average_speech_in_tracked_sizes() -> None:
+    predicted, average = _speech(), MouthCalibration.of_talker()
+    mute = calibrate(predicted, np.zeros_like(predicted), _always(predicted), Fraction(25))
+    silent = calibrate(predicted, predicted, np.zeros(len(predicted), np.bool_), Fraction(25))
+    for calibration in (mute, silent):
+        assert (calibration.gain == average.gain).all()
+        assert (calibration.bias == 0).all()
+    assert average.gain == pytest.approx(MouthCalibration.default().gain * TRACKED_GAIN)
+
+
+def test_closed_lips_are_opened_to_true_sizes() -> None:
+    opening = MouthCalibration.default().gain[OPENING]
+    assert np.ptp(opening) == 0
+    assert 0.9 < opening[0] <= 1.0
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        calibrate(_speech(10), _speech(11), np.ones(10, np.bool_), Fraction(25))
+
+
+def _sound(num_rows: int) -> MouthBlock:
+    """Syllables in rows of 20 ms: all channels move with one opening of changing size."""
+    rng = np.random.default_rng(11)
+    syllables = np.interp(np.arange(num_rows), np.arange(0, num_rows + 9, 8), rng.uniform(0, 3, num_rows // 8 + 2))
+    shape = syllables[:, None] * DEFAULT_SCALE * [1, 0.95, -0.5, 0.1, 0.9, 0.8, 0, -0.3]
+    return MouthBlock(shape.astype(np.float32), np.zeros(num_rows, np.float32), np.ones(num_rows, np.float32))
+
+
+def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
+    """100 frames at 25 fps of a face whose mouth does what is heard `lag_rows` later."""
+    rows = np.arange(100) * 2 + lag_rows
+    shape = sound.shape[rows.clip(0, len(sound.shape) - 1)] * TRACKED_GAIN
+    shape[:, CORNER] += smile * (rows < 150)
+    head = LipModel.load().deform(mean_face().astype(np.float32), shape)
+    place = np.tile([100.0, 80.0, 0.0], (100, 1))
+    rotation = np.tile(np.diag([1.0, -1.0, -1.0]), (100, 1, 1))
+    return finish_track(HeadPose(np.full(100, 90.0), rotation, place).to_image(head), np.ones(100, np.bool_))
+
+
+@pytest.mark.parametrize("lag_rows", [-14, 0, 9])
+def test_the_offset_is_measured_and_taken_out(lag_rows: int) -> None:
+    sound = _sound(200)
+    # Speech in the first half only: a sound that is compared at the wrong time takes in the wrong frames.
+    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 100).astype(np.float32))
+    calibration = calibrate_on_sound(_talker(sound, lag_rows), True, Fraction(25), sound)
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds is not None
+    assert own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.01)
+    in_time = calibrate_on_sound(_talker(sound, 0), True, Fraction(25), sound)
+    assert calibration.is_fitted
+    assert calibration.gain == pytest.approx(in_time.gain, rel=0.12)
+    assert own.opening_std == pytest.approx(sound.shape[:100, 0].std(), rel=0.2)
+    assert own.jitter is not None and own.jitter > 0
+
+
+def test_frames_are_taken_with_the_sound_that_belongs_to_them() -> None:
+    sound = _sound(200)
+    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 150).astype(np.float32))
+    # The corners are held high in speech and nowhere else: compared nine frames too late, speech is taken for silence.
+    late = calibrate_on_sound(_talker(sound, 18, smile=0.05), True, Fraction(25), sound)
+    in_time = calibrate_on_sound(_talker(sound, 0, smile=0.05), True, Fraction(25), sound)
+    assert late.bias[CORNER] == pytest.approx(in_time.bias[CORNER], abs=0.001)
+
+
+def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
+    sound = _sound(200)
+    calibration = calibrate_on_sound(_talker(sound, 6), False, Fraction(25), sound)
+    assert not calibration.is_fitted
+    assert (calibration.gain == MouthCalibration.default().gain).all()
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds == pytest.approx(0.12, abs=0.01)
+    assert own.jitter is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        None,
+        OwnSpeech(SourceSync(0.12, 0.9, 0.7, 12.0), 0.04, 0.008),
+        OwnSpeech(SourceSync(None, 0.1, 0.2, 0.5), None, None),
+    ],
+)
+def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -> None:
+    saved = MouthCalibration(
+        np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own, np.full(8, 2, np.float32)
+    )
+    saved.save(tmp_path / "calibration.npz")
+    loaded = MouthCalibration.load(tmp_path / "calibration.npz")
+    assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
+    assert (loaded.follow == saved.follow).all()
+    assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
+    assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]

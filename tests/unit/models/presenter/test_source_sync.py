@@ -1,0 +1,143 @@
+"""The offset of a source's sound, measured on the sample presenter with its own sound moved."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.audio import extract_speech
+from media.probe import probe_video
+from media.reader import FrameReader
+from models.face.choice import FaceChoice
+from models.presenter.source_sync import SourceSync, measure_sync, sample_rows
+from models.speech.features import SpeechFeatures, measure_level
+from models.speech.level import ROWS_PER_SECOND
+from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
+from models.track.face_track import FaceTrack, FaceTracker, finish_track
+
+RATE = 16000
+FPS = Fraction(25)
+
+
+class Ear:
+    """Predicts mouths from samples."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "speech.npy"
+        self._features, self._mouth = SpeechFeatures(), SpeechToMouth()
+
+    def hear(self, samples: NDArray[np.int16]) -> MouthBlock:
+        np.save(self._path, samples)
+        seconds = len(samples) / RATE
+        block = self._features.extract(self._path, measure_level(self._path), 0.0, seconds)
+        return self._mouth.predict(block, Fraction(ROWS_PER_SECOND), 0, int(seconds * ROWS_PER_SECOND))
+
+
+@pytest.fixture(scope="module")
+def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
+    return Ear(tmp_path_factory.mktemp("ear"))
+
+
+@pytest.fixture(scope="module")
+def track(sample_presenter: Path) -> FaceTrack:
+    info = probe_video(sample_presenter, MediaLimits())
+    with FrameReader(sample_presenter, info, 2**24) as reader:
+        frames = reader.read(range(info.num_frames))
+        raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
+    return finish_track(raw.points, raw.present)
+
+
+@pytest.fixture(scope="module")
+def sound(sample_presenter: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+    path = tmp_path_factory.mktemp("sound") / "own.npy"
+    extract_speech(sample_presenter, path, MediaLimits())
+    samples: NDArray[np.int16] = np.load(path)
+    return samples
+
+
+def moved(samples: NDArray[np.int16], num_frames: float) -> NDArray[np.int16]:
+    """The sound, later by a number of frames at 25 fps, as long as before."""
+    num = round(abs(num_frames) / 25 * RATE)
+    gap = np.zeros(num, np.int16)
+    return np.concatenate([gap, samples[: len(samples) - num]] if num_frames >= 0 else [samples[num:], gap])
+
+
+def sync_of(track: FaceTrack, mouth: MouthBlock, present: NDArray[np.bool_] | None = None) -> SourceSync:
+    return measure_sync(track.shape, track.present if present is None else present, FPS, mouth.shape, mouth.gate)
+
+
+@pytest.mark.parametrize("num_frames", [-8, -5.5, -3, -0.6, 0, 1.4, 3.3, 6, 8])
+def test_a_moved_sound_is_found(track: FaceTrack, sound: NDArray[np.int16], ear: Ear, num_frames: float) -> None:
+    sync = sync_of(track, ear.hear(moved(sound, num_frames)))
+    assert sync.offset_seconds is not None, sync
+    assert sync.offset_seconds * 25 == pytest.approx(num_frames, abs=0.5)
+    assert sync.confidence >= 0.6
+    assert sync.speech_seconds > 3
+
+
+def test_shifts_differ_by_less_than_a_third_of_a_frame(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+    offsets = [sync_of(track, ear.hear(moved(sound, num))).offset_seconds for num in (-2.5, 0, 0.5, 4.25)]
+    assert np.diff(np.array(offsets, np.float64) * 25) == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
+
+
+def test_another_sound_says_nothing(
+    track: FaceTrack, sound: NDArray[np.int16], ear: Ear, samples: Path, tmp_path: Path
+) -> None:
+    extract_speech(samples / "speech_short.wav", tmp_path / "other.npy", MediaLimits())
+    other = np.tile(np.load(tmp_path / "other.npy"), 4)[: len(sound)]
+    noise = np.random.default_rng(2).normal(0, 2000, len(sound)).astype(np.int16)
+    for wrong in (other, sound[::-1].copy(), noise, moved(sound, 40)):
+        assert sync_of(track, ear.hear(wrong)).offset_seconds is None
+
+
+def test_silence_and_a_word_are_too_little(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+    silence = sync_of(track, ear.hear(np.zeros_like(sound)))
+    assert silence == SourceSync(None, 0.0, 0.0, 0.0)
+    word = sync_of(track, ear.hear(sound[:RATE]))
+    assert word.offset_seconds is None
+    assert 0 < word.speech_seconds < 1.5
+
+
+def test_frames_without_the_face_do_not_count(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+    present = track.present.copy()
+    present[30:45] = False
+    shape = track.shape.copy()
+    shape[30:45] = 5.0
+    mouth = ear.hear(moved(sound, 3))
+    sync = measure_sync(shape, present, FPS, mouth.shape, mouth.gate)
+    assert sync.offset_seconds is not None
+    assert sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
+
+
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(50), Fraction(15)])
+def test_the_offset_is_in_seconds_at_any_rate(
+    track: FaceTrack, sound: NDArray[np.int16], ear: Ear, fps: Fraction
+) -> None:
+    times = np.arange(int(3.9 * fps)) / float(fps) * 25
+    shape = np.stack([np.interp(times, np.arange(len(track.shape)), c) for c in track.shape.T], 1).astype(np.float32)
+    mouth = ear.hear(moved(sound, -4))
+    sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
+    assert sync.offset_seconds is not None
+    assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
+
+
+def test_a_still_mouth_says_nothing(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+    mouth = ear.hear(sound)
+    sync = measure_sync(np.zeros_like(track.shape), track.present, FPS, mouth.shape, mouth.gate)
+    assert sync.offset_seconds is None
+
+
+def test_rows_are_sampled_between_and_held_outside() -> None:
+    rows = np.arange(10, dtype=np.float32)
+    np.testing.assert_allclose(sample_rows(rows, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
+    assert sample_rows(np.tile(rows[:, None], 8), np.array([0.1])).shape == (1, 8)
+
+
+def test_lengths_must_agree(track: FaceTrack) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        measure_sync(track.shape, track.present[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))

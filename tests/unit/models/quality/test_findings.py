@@ -1,0 +1,160 @@
+"""The report: numbers out of sums, and the sentences that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from models.mouth.motion import Moments
+from models.presenter.mouth_calibration import OwnSpeech
+from models.presenter.source_sync import SourceSync
+from models.quality.findings import OutputFacts, make_report
+from models.quality.measures import BlockMeasures, SourceFacts
+from models.quality.report import QualityReport
+from models.track.pass_reason import PassReason
+
+OUTPUT = OutputFacts(100, Fraction(25), 3.99)
+OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
+SOURCE = SourceFacts(True, True, True, 500, True, OWN)
+
+
+def moments(num: int, mean: float, std: float) -> Moments:
+    return Moments(num, num * mean, num * (mean**2 + std**2))
+
+
+def passed(**frames: int) -> np.ndarray:
+    counts = np.zeros(len(PassReason), np.int64)
+    for name, num in frames.items():
+        counts[PassReason[name]] = num
+    return counts
+
+
+GOOD = BlockMeasures(
+    source=SOURCE,
+    num_frames=100,
+    num_passed=passed(SHOWN=100),
+    speech=moments(80, 0.06, 0.05),
+    silence=moments(20, 0.0, 0.001),
+    num_open_in_silence=0,
+    jitter=moments(70, 0.009, 0.002),
+    eye_distance=moments(100, 90, 2),
+    extremes=np.array([[85, -5, -8, -2], [95, 12, 3, 2.0]]),
+    num_drawn=5,
+    used=np.arange(500) < 60,
+)
+
+
+def report(measures: BlockMeasures = GOOD, output: OutputFacts = OUTPUT) -> QualityReport:
+    return make_report(output, measures)
+
+
+def of_source(**changes: object) -> QualityReport:
+    return report(replace(GOOD, source=replace(SOURCE, **changes)))  # type: ignore[arg-type]
+
+
+def of_offset(seconds: float | None) -> QualityReport:
+    return of_source(own_speech=replace(OWN, sync=replace(OWN.sync, offset_seconds=seconds)))
+
+
+def test_a_good_job_has_numbers_and_no_warnings() -> None:
+    good = report()
+    assert good.warnings == []
+    assert (good.output.duration_seconds, good.output.audio_minus_video_ms) == (4.0, -10.0)
+    assert (good.mouth.opening_std_speech, good.mouth.opening_std_silence) == (0.05, 0.001)
+    assert good.mouth.open_share_silence == 0
+    assert good.mouth.jitter_ratio == pytest.approx(0.92)
+    assert (good.source.audio_offset_ms, good.source.audio_offset_confidence) == (4.0, 0.9)
+    assert (good.source.calibration, good.source.own_speech_seconds) == ("own speech", 10.0)
+    assert (good.face.size, good.face.eye_distance_px, good.face.eye_distance_px_min) == ("good", 90, 85)
+    assert (good.face.yaw_degrees, good.face.pitch_degrees) == ((-5, 12), (-8, 3))
+    assert (good.exemplars.num_kept, good.exemplars.num_used, good.exemplars.drawn_interior_share) == (500, 60, 0.05)
+    assert set(good.measured_by) == {"output", "source", "mouth", "face", "exemplars"}
+    assert any("in time" in line for line in good.summary)
+    assert QualityReport.model_validate_json(good.model_dump_json()) == good
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.12, "120 ms late; corrected"), (-0.2, "200 ms early; corrected"), (None, "not known"), (0.03, None)],
+)
+def test_an_offset_of_the_source_is_told(seconds: float | None, words: str | None) -> None:
+    found = of_offset(seconds)
+    assert len(found.warnings) == (words is not None)
+    assert words is None or words in found.warnings[0]
+    assert any("in time" in line for line in found.summary) == (words is None)
+
+
+def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
+    late = replace(OWN, sync=replace(OWN.sync, offset_seconds=0.12))
+    (line,) = of_source(talks=False, is_fitted=False, own_speech=late).warnings
+    assert line == "The source's sound is 120 ms late; not used."
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        (passed(SHOWN=88, NO_FACE=12), "12 frames without a face passed through untouched."),
+        (passed(SHOWN=99, COVERED=1), "1 frame with something in front of the mouth passed through untouched."),
+        (passed(SHOWN=90, TURNED_AWAY=10), "10 frames with the head turned away passed through untouched."),
+    ],
+)
+def test_passed_frames_are_told_by_their_reason(counts: np.ndarray, line: str) -> None:
+    found = report(replace(GOOD, num_passed=counts))
+    assert found.warnings == [line]
+    assert sum(found.face.num_frames_passed.values()) + found.face.num_frames_rewritten == 100
+
+
+def test_every_reason_has_its_words() -> None:
+    counts = np.ones(len(PassReason), np.int64)
+    assert len(report(replace(GOOD, num_passed=counts, num_drawn=0)).warnings) == len(PassReason) - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
+        ({"jitter": moments(70, 0.02, 0.0)}, "more abruptly"),
+        ({"num_drawn": 60}, "drawn in 60% of the frames"),
+        ({"speech": Moments(), "jitter": Moments()}, "No speech was found"),
+        ({"eye_distance": moments(100, 20, 1)}, "tiny: 20 pixels between the eyes, a mouth about 12 wide"),
+        ({"extremes": np.array([[85, -44, -8, -2], [95, 12, 3, 2.0]])}, "up to 44 degrees to the side"),
+        ({"source": replace(SOURCE, shows_closed_mouth=False)}, "No closed mouth in the source"),
+    ],
+)
+def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -> None:
+    (line,) = report(replace(GOOD, **changes)).warnings  # type: ignore[arg-type]
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "calibration", "words"),
+    [
+        ({"is_fitted": False}, "average talker", "tells too little"),
+        ({"is_fitted": False, "has_sound": False, "own_speech": None}, "average talker", "has no sound"),
+        ({"talks": False, "is_fitted": False, "own_speech": None}, "closed mouth", "no talking mouth"),
+    ],
+)
+def test_the_origin_of_the_movement_is_told(changes: dict[str, object], calibration: str, words: str) -> None:
+    found = of_source(**changes)
+    assert found.source.calibration == calibration
+    assert any(words in line for line in found.summary)
+
+
+def test_a_job_without_a_single_face_has_a_report() -> None:
+    nobody = replace(
+        GOOD,
+        num_passed=passed(NO_FACE=100),
+        speech=Moments(),
+        silence=Moments(),
+        jitter=Moments(),
+        eye_distance=Moments(),
+        extremes=np.array([[np.inf] * 4, [-np.inf] * 4]),
+        num_drawn=0,
+    )
+    found = report(nobody)
+    assert (found.face.size, found.face.yaw_degrees, found.mouth.jitter) == (None, None, None)
+    assert found.warnings == ["100 frames without a face passed through untouched."]
+    assert "Infinity" not in found.model_dump_json()

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.mouth.motion import lip_jitter
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE
+from models.speech.features import FeatureBlock, SpeechFeatures, measure_level
+from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
+
+RATE = 16000
+NTSC = Fraction(30000, 1001)
+OPEN = CHANNELS.index("open_in")
+
+
+@pytest.fixture(scope="module")
+def features() -> SpeechFeatures:
+    return SpeechFeatures(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def mouth() -> SpeechToMouth:
+    return SpeechToMouth(num_threads=1, device="cpu")
+
+
+@pytest.fixture
+def voice(sample_speech: Path) -> NDArray[np.int16]:
+    with wave.open(str(sample_speech), "rb") as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def _extract(
+    folder: Path,
+    samples: NDArray[np.int16],
+    features: SpeechFeatures,
+    stretches: list[tuple[float, float]] | None = None,
+) -> list[FeatureBlock]:
+    path = folder / "speech.npy"
+    np.save(path, samples)
+    level = measure_level(path)
+    return [features.extract(path, level, *s) for s in stretches or [(0.0, len(samples) / RATE)]]
+
+
+def _predict(folder: Path, samples: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth) -> MouthBlock:
+    (block,) = _extract(folder, samples, features)
+    return mouth.predict(block, Fraction(25), 0, max(1, len(samples) * 25 // RATE))
+
+
+def test_mouth_moves_with_speech_and_rests_in_the_pause(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    silence = np.zeros(2 * RATE, np.int16)
+    shapes = _predict(tmp_path, np.concatenate([silence, voice, silence]), features, mouth)
+    spoken = shapes.shape[50:-50]
+    ratio = spoken.std(0) / DEFAULT_SCALE
+    assert (ratio > 0.3).all()
+    assert (ratio < 2).all()
+    assert (shapes.shape[:35] == 0).all()
+    assert (shapes.shape[-35:] == 0).all()
+    assert (shapes.contact[:35] == 1).all()
+    assert 0.02 < (shapes.contact[50:-50] > 0.5).mean() < 0.6
+    # Lips that touch are not open.
+    closed = spoken[shapes.contact[50:-50] > 0.8, OPEN]
+    assert closed.mean() < 0.4 * spoken[:, OPEN].mean()
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(60)])
+def test_blocks_equal_the_whole_file(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth, fps: Fraction
+) -> None:
+    num_frames = int(len(voice) * fps / RATE)
+    cuts = [0, 1, num_frames // 3, num_frames // 2 + 1, num_frames]
+    ranges = list(zip(cuts, cuts[1:], strict=False))
+    stretches = [(float(a / fps), float(b / fps)) for a, b in ranges]
+    (whole,) = _extract(tmp_path, voice, features)
+    expected = mouth.predict(whole, fps, 0, num_frames)
+    for (a, b), block in zip(ranges, _extract(tmp_path, voice, features, stretches), strict=True):
+        part = mouth.predict(block, fps, a, b - a)
+        assert np.abs(part.shape - expected.shape[a:b]).max() < 1e-4
+        assert np.abs(part.contact - expected.contact[a:b]).max() < 1e-4
+        assert np.abs(part.gate - expected.gate[a:b]).max() < 1e-5
+
+
+def test_frames_stand_at_their_times(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, voice, features)
+    dense = mouth.predict(block, Fraction(1000), 0, 3000).shape
+    frames = mouth.predict(block, NTSC, 30, 40).shape
+    times = np.arange(30, 70) * 1001 / 30000 * 1000
+    expected = np.stack([np.interp(times, np.arange(3000), channel) for channel in dense.T], 1)
+    assert np.abs(frames - expected).max() < 1e-4
+    peak = mouth.predict(block, Fraction(50), 0, 150).shape[:, OPEN].argmax()
+    assert abs(dense[:, OPEN].argmax() / 20 - peak) < 0.75  # the peak between rows
+
+
+def test_high_frame_rates_show_no_kinks_between_rows(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, voice, features)
+    jitter = []
+    for fps in (25, 50, 120):
+        shape = mouth.predict(block, Fraction(fps), 0, 4 * fps).shape
+        jitter.append(lip_jitter(shape, np.ones(len(shape), bool), Fraction(fps)).rms or 0.0)
+    # With straight lines from row to row 1.44 and 1.8.
+    assert jitter[1] < 1.36 * jitter[0]
+    assert jitter[2] < 1.6 * jitter[0]
+
+
+@pytest.mark.parametrize("level_db", [-20, -40, -60, -80])
+def test_noise_does_not_speak(tmp_path: Path, features: SpeechFeatures, mouth: SpeechToMouth, level_db: float) -> None:
+    noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (level_db / 20), 3 * RATE).astype(np.int16)
+    assert np.abs(_predict(tmp_path, noise, features, mouth).shape).max() < 0.01
+
+
+@pytest.mark.parametrize("partials", [(50, 100, 150, 200), (220, 277, 330, 440, 554, 660, 880)])
+def test_hum_and_chords_do_not_speak(
+    tmp_path: Path, features: SpeechFeatures, mouth: SpeechToMouth, partials: tuple[int, ...]
+) -> None:
+    time = np.arange(4 * RATE) / RATE
+    beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
+    beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
+    sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
+    opening = _predict(tmp_path, sound.astype(np.int16), features, mouth).shape[:, OPEN]
+    assert np.abs(opening.mean()) < 0.002
+    assert opening.std() < 0.004
+
+
+def test_clipped_speech_still_moves_the_mouth_alike(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    clean = _predict(tmp_path, voice, features, mouth).shape[:, OPEN]
+    hard = np.clip(voice.astype(np.int32) * 3, -32768, 32767).astype(np.int16)
+    clipped = _predict(tmp_path, hard, features, mouth).shape[:, OPEN]
+    assert np.corrcoef(clean, clipped)[0, 1] > 0.75
+
+
+@pytest.mark.parametrize("num_samples", [1, 320, 900])
+def test_very_short_sound_makes_a_frame(
+    tmp_path: Path, features: SpeechFeatures, mouth: SpeechToMouth, num_samples: int
+) -> None:
+    shapes = _predict(tmp_path, np.full(num_samples, 9000, np.int16), features, mouth)
+    assert shapes.shape.shape == (1, 8)
+    assert np.isfinite(shapes.shape).all()
+
+
+def test_last_row_holds_past_the_end(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, voice[:RATE], features, [(0.5, 1.2)])
+    shapes = mouth.predict(block, Fraction(25), 13, 17).shape
+    assert (shapes[13:] == shapes[-1]).all()
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 5), (24, 40), (30, 0)])
+def test_frames_outside_the_stretch_are_refused(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth, first: int, count: int
+) -> None:
+    (block,) = _extract(tmp_path, voice, features, [(1.0, 2.0)])
+    with pytest.raises(ValueError, match="frame"):
+        mouth.predict(block, Fraction(25), first, count)

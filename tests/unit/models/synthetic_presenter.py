@@ -1,0 +1,90 @@
+"""A presenter made of arithmetic: landmarks from the lip model, pictures from noise, one real video file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.planes import Planes, from_rgb
+from media.probe import ColourTags, VideoInfo, probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+from models.engines.warp.seam import inside_alpha, mouth_axes, mouth_coords
+from models.geometry.head_frame import HeadPose, mean_face
+from models.mouth.lip_model import LipModel
+from models.presenter.avatar import Avatar
+from models.track.raw_landmarks import RawLandmarks
+
+SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
+ABSENT = (17, 18)  # frames without the face
+_TAGS = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
+_INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+_INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """A video file and what the tracker would say of it."""
+
+    path: Path
+    info: VideoInfo
+    raw: RawLandmarks
+
+    def reader(self) -> FrameReader:
+        """Opens the video."""
+        return FrameReader(self.path, self.info, 2**24)
+
+    def build(self, folder: Path, max_bank_frames: int = 100) -> Avatar:
+        """Analyses it."""
+        with self.reader() as reader:
+            return Avatar.build(folder, self.info, self.raw, reader, max_bank_frames)
+
+
+def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
+    """(T, 8) a mouth that opens and closes a few times."""
+    wave = np.sin(np.arange(num_frames) * 0.5) ** 2
+    wave[:6] = 0
+    return np.asarray(wave[:, None] * opening * [1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2], np.float32)
+
+
+def make_presenter(folder: Path, opening: float) -> Presenter:
+    """Draws and encodes a presenter whose mouth opens by up to `opening` eye distances."""
+    head = LipModel.load().deform(mean_face().astype(np.float32), mouth_shapes(NUM_FRAMES, opening))
+    time = np.arange(NUM_FRAMES)
+    place = np.stack([SIDE / 2 + 3 * np.sin(time / 7), SIDE * 0.35 + 2 * np.cos(time / 9), 0 * time], 1)
+    rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
+    points = HeadPose(np.full(NUM_FRAMES, EYES), rotation, place).to_image(head).astype(np.float32)
+    present = ~np.isin(time, ABSENT)
+    path = folder / "presenter.mp4"
+    rng = np.random.default_rng(5)
+    noise = np.asarray(cv2.GaussianBlur(rng.normal(0, 1, (2 * SIDE, 2 * SIDE)), (0, 0), 2.0), np.float32)
+    noise *= 14 / noise.std()
+    frames = [_draw(noise, points[t, :, :2], place[t]) for t in time]
+    first = folder / "first.png"
+    cv2.imwrite(str(first), np.full((SIDE, SIDE, 3), 128, np.uint8))
+    _encode(frames, path, first)
+    return Presenter(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
+
+
+def _draw(noise: NDArray[np.float32], points: NDArray[np.float32], place: NDArray[np.float64]) -> Planes:
+    """Skin that moves with the head, and a dark opening between the lips."""
+    left, top = (int(round(value)) for value in SIDE - place[:2])
+    skin = noise[top : top + SIDE, left : left + SIDE]
+    axes = mouth_axes(points[None, list(_INNER_UPPER)], points[None, list(_INNER_LOWER)])
+    pixels = np.arange(SIDE, dtype=np.float32)
+    inside = inside_alpha(mouth_coords(np, axes, pixels[None, None], pixels[None, :, None]))[0]
+    luma = (160 + skin) * (1 - 0.8 * inside)
+    rgb = luma[..., None] * [1.0, 0.8, 0.7]
+    return from_rgb(rgb.clip(0, 255).astype(np.uint8), _TAGS)
+
+
+def _encode(frames: list[Planes], path: Path, picture: Path) -> None:
+    writer = SegmentWriter(probe_video(picture, MediaLimits()), 10, "ultrafast")
+    for frame in frames:
+        writer.write(frame)
+    path.write_bytes(writer.finish())

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from config import MediaLimits
+from errors import FaceNotFoundError
+from media.probe import probe_video
+from media.reader import FrameReader
+from models.face.choice import FaceChoice
+from models.geometry.head_frame import HeadPose, mean_face
+from models.mouth.lip_model import LipModel
+from models.mouth.shape import measure
+from models.presenter.face_region import FaceRegion
+from models.track.face_track import FaceTrack, FaceTracker, finish_track
+from models.training.fit_lip_model import consistent_shape
+
+NOISE = 0.4  # pixels
+OPEN = np.array([[0.1, 0.12, -0.01, 0.01, 0.1, 0.07, 0.0, -0.01]]) @ consistent_shape()
+
+
+def talk(
+    num_frames: int, opening: NDArray[np.float64] | None = None, fps: float = 25.0
+) -> tuple[NDArray[np.float64], HeadPose]:
+    """(N, 468, 3) image points of the mean face that opens its mouth while the head sways, and the true pose."""
+    time = np.arange(num_frames) / fps
+    sway = np.stack([0.1 * np.sin(3 * time), 0.2 * np.sin(2 * time), 0.05 * np.cos(time)], 1)
+    rotation = Rotation.from_rotvec(sway).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    pose = HeadPose(100 + 5 * np.sin(time), rotation, np.stack([200 + 20 * time, 150 + 0 * time, 0 * time], 1))
+    if opening is None:
+        opening = np.maximum(np.sin(9 * time), 0)
+    head = LipModel.load().deform(mean_face(), opening[:, None] * OPEN)
+    return pose.to_image(head), pose
+
+
+def noisy(points: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (points + np.random.default_rng(0).normal(0, NOISE, points.shape)).astype(np.float32)
+
+
+def test_finds_pose_and_mouth_of_a_swaying_talker() -> None:
+    points, pose = talk(100)
+    track = finish_track(noisy(points), np.ones(100, bool))
+    assert np.abs(track.scale / pose.scale - 1).max() < 0.02
+    assert np.abs(track.pose_degrees - finish_track(points, np.ones(100, bool)).pose_degrees).max() < 1.0
+    assert np.corrcoef(track.shape[:, 0], np.maximum(np.sin(9 * np.arange(100) / 25), 0))[0, 1] > 0.98
+    assert np.allclose(track.shape, measure(track.head_points) - measure(track.rest[None]), atol=1e-5)
+    assert np.abs(track.rest - mean_face()).mean() < 0.01
+    assert not track.is_rest_closed_by_model
+
+
+def test_smoothing_takes_noise_not_motion() -> None:
+    points, _ = talk(100)
+    track = finish_track(noisy(points), np.ones(100, bool))
+    upper = np.r_[0:10, 60:70, 190:200]
+    left_over = np.abs(track.points[:, upper] - points[:, upper]).mean()
+    assert left_over < 0.75 * np.abs(noisy(points)[:, upper] - points[:, upper]).mean()
+
+
+@pytest.mark.parametrize("fps", [50.0, 60.0])
+def test_smoothing_lasts_as_long_at_any_frame_rate(fps: float) -> None:
+    points, _ = talk(200, fps=fps)
+    upper = np.r_[0:10, 60:70, 190:200]
+    errors = []
+    for rate in (25.0, fps):
+        track = finish_track(noisy(points), np.ones(200, bool), fps=rate)
+        errors.append(np.abs(track.points[:, upper] - points[:, upper]).mean())
+    assert errors[1] < 0.85 * errors[0]
+
+
+def test_short_stretches_are_smoothed_with_what_fits() -> None:
+    points, _ = talk(200, fps=60.0)
+    shot = np.repeat(np.arange(25), 8).astype(np.int32)  # a cut every eighth frame; the window has eleven
+    track = finish_track(noisy(points), np.ones(200, bool), shot=shot, fps=60.0)
+    assert np.abs(track.points - points).mean() < 0.9 * np.abs(noisy(points) - points).mean()
+
+
+def test_placed_head_points_are_the_track() -> None:
+    track = finish_track(noisy(talk(20)[0]), np.ones(20, bool))
+    frames = np.array([3, 19, 3])
+    assert np.allclose(track.place(frames, track.head_points[frames]), track.points[frames, :, :2], atol=1e-2)
+
+
+def test_gaps_hold_no_face_and_do_not_leak() -> None:
+    points, _ = talk(40)
+    present = np.ones(40, bool)
+    present[[0, 12, 13, 14, 39]] = False
+    spoilt = noisy(points)
+    spoilt[~present] = 1e5
+    track = finish_track(spoilt, present)
+    assert np.array_equal(track.present, present)
+    assert np.abs(track.points[..., :2] - points[..., :2]).max() < 20
+    assert np.allclose(track.points[0], track.points[1], atol=2)
+
+
+def test_a_cut_is_not_smoothed_over() -> None:
+    points, _ = talk(40)
+    points[20:, :, 0] += 80
+    track = finish_track(points, np.ones(40, bool))
+    assert np.abs(track.points[..., :2] - points[..., :2]).max() < 1.5
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 4])
+def test_few_frames(num_frames: int) -> None:
+    points, _ = talk(num_frames, np.zeros(num_frames))
+    track = finish_track(points.astype(np.float32), np.ones(num_frames, bool))
+    assert track.num_frames == num_frames
+    assert np.allclose(track.points, points, atol=0.05)
+    assert not track.is_rest_closed_by_model
+
+
+def test_a_mouth_that_never_closes_is_closed_by_the_model() -> None:
+    track = finish_track(talk(10, np.ones(10))[0], np.ones(10, bool))
+    assert track.is_rest_closed_by_model
+    assert measure(track.rest[None])[0, 0] < 0.03
+    assert track.shape[:, 0].min() > 0.07
+
+
+def test_an_upside_down_face_keeps_its_pose() -> None:
+    points, _ = talk(12)
+    turned = (points * [-1, -1, 1] + [900, 900, 0]).astype(np.float32)
+    track = finish_track(turned, np.ones(12, bool))
+    assert np.allclose(track.points, turned, atol=1.5)
+
+
+def test_saved_and_loaded_the_same(tmp_path: Path) -> None:
+    track = finish_track(noisy(talk(6)[0]), np.ones(6, bool))
+    track.save(tmp_path / "track.npz")
+    loaded = FaceTrack.load(tmp_path / "track.npz")
+    assert loaded.is_rest_closed_by_model == track.is_rest_closed_by_model
+    for name in ("points", "present", "scale", "rotation", "translation", "head_points", "rest", "shape"):
+        stored, made = getattr(loaded, name), getattr(track, name)
+        assert np.array_equal(stored, made)
+        assert stored.dtype == made.dtype
+
+
+def test_no_face_says_what_was_searched() -> None:
+    with pytest.raises(FaceNotFoundError, match=r"7 frames searched .* at least 5 %"):
+        finish_track(np.zeros((7, 468, 3), np.float32), np.zeros(7, bool))
+
+
+def test_a_real_talker_opens_and_closes(shared_clips: Path) -> None:
+    clip = shared_clips / "grid_talker2.mp4"
+    info = probe_video(clip, MediaLimits())
+    tracker = FaceTracker(num_threads=1, device="cpu")
+    with FrameReader(clip, info, 64 * 1024**2) as reader:
+        raw, _ = tracker.track_chunk(reader.read(range(info.num_frames)), info.colour, FaceChoice(), None)
+    track = finish_track(raw.points, raw.present)
+    assert track.present.all()
+    assert not track.is_rest_closed_by_model
+    assert track.shape[:, 0].std() > 0.03
+    model = LipModel.load().deform(track.rest, track.shape)
+    lips = [0, 13, 14, 17, 37, 84, 267, 314]
+    assert np.abs(model[:, lips, 1] - track.head_points[:, lips, 1]).mean() < 0.01
+
+
+@pytest.mark.parametrize("aspect", [64 / 45, 0.7])
+def test_pixels_that_are_not_square_change_where_a_face_lies_not_what_it_is(aspect: float, tmp_path: Path) -> None:
+    points = talk(20)[0]
+    squeezed = points / [aspect, 1, 1]
+    square, track = (
+        finish_track(seen, np.ones(20, bool), pixel_aspect=a) for seen, a in ((points, 1.0), (squeezed, aspect))
+    )
+    assert np.abs(track.shape - square.shape).max() < 1e-5
+    assert np.abs(track.pose_degrees - square.pose_degrees).max() < 1e-3
+    assert track.scale == pytest.approx(square.scale)
+    assert np.abs(track.points - square.points / [aspect, 1, 1]).max() < 1e-3
+    assert FaceRegion.of(track).size >= FaceRegion.of(square).size
+    track.save(tmp_path / "track.npz")
+    again = FaceTrack.load(tmp_path / "track.npz")
+    frames = np.arange(20)
+    assert np.abs(again.place(frames, square.head_points) - squeezed[..., :2]).max() < 2

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from media.planes import Planes
+from models.track.state import TrackState, see
+
+RNG = np.random.default_rng(3)
+
+
+def scenery() -> Planes:
+    """(180, 320) soft blots."""
+    luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
+    luma = (110 + 45 * luma / luma.std()).clip(16, 235)
+    return Planes(luma.astype(np.uint8), *(np.full((90, 160), 128, np.uint8) for _ in range(2)))
+
+
+HERE, THERE = scenery(), scenery()
+
+
+def seen(planes: Planes, shift: int = 0, gain: float = 1.0, noise: float = 2.0) -> Planes:
+    luma = np.roll(planes.y, (shift // 2, shift), (0, 1)).astype(float) * gain
+    return planes._replace(y=(luma + RNG.normal(0, noise, luma.shape)).clip(0, 255).astype(np.uint8))
+
+
+def cuts(frames: list[Planes]) -> list[int]:
+    """Frames at which whatever was followed is given up."""
+    state, found = TrackState(None, None, None), []
+    for number, frame in enumerate(frames):
+        state = see(frame, state)
+        if state.jump:
+            found.append(number)
+    return found
+
+
+def test_hard_cuts_and_flashes_end_what_was_followed() -> None:
+    here, there = [seen(HERE) for _ in range(12)], [seen(THERE) for _ in range(12)]
+    assert cuts([*here, *there, *here]) == [12, 24]
+    assert cuts([*here, *there[:1], *here]) == [12, 13]  # there and back
+    assert cuts([*here, *there[:3], *here]) == [12, 15]
+
+
+@pytest.mark.parametrize(("reach", "gain", "noise"), [(8, 0.06, 6.0), (24, 1.0, 2.0)])
+def test_a_camera_that_shakes_makes_no_cuts(reach: int, gain: float, noise: float) -> None:
+    shaken = [seen(HERE, int(RNG.integers(-reach, reach)), gain, noise) for _ in range(40)]
+    assert max(cuts(shaken), default=0) <= 3  # its first steps look like cuts

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import FaceNotFoundError
+from media.planes import Planes
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
+from models.face.choice import FaceChoice
+from models.face.finder import box_of_points
+from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
+from models.track.pass_reason import PassReason
+from models.track.raw_landmarks import RawLandmarks
+from models.track.shots import shots_of
+from models.track.tracker import FaceTracker
+
+if TYPE_CHECKING:
+    from tests.unit.models.conftest import Scene
+
+LARGEST = FaceChoice()
+
+
+@pytest.fixture(scope="module")
+def tracker() -> FaceTracker:
+    return FaceTracker(num_threads=1, device="cpu")
+
+
+def moving(scene: Scene, num_frames: int) -> list[Planes]:
+    """The portrait, three pixels to the right with each frame."""
+    return [scene.frame(480, 360, (200.0 + 3 * i, 180.0, 0.5)) for i in range(num_frames)]
+
+
+def test_follows_a_moving_face(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    raw, _ = tracker.track_chunk(moving(scene, 12), colour, LARGEST, None)
+    assert raw.points.shape == (12, 468, 3)
+    assert raw.present.all()
+    eyes = np.linalg.norm(raw.points[0, EYE_LEFT] - raw.points[0, EYE_RIGHT])
+    path = raw.points[..., :2].mean(1)
+    expected = path[0] + np.arange(12)[:, None] * [3.0, 0.0]
+    assert np.abs(path - expected).max() / eyes < 0.025
+
+
+def test_chunks_give_the_same_as_one_run(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    frames = moving(scene, 9)
+    frames[4:6] = [scene.frame(480, 360)] * 2
+    whole, _ = tracker.track_chunk(frames, colour, LARGEST, None)
+    chunks, state = [], None
+    for start in (0, 2, 5, 8):
+        chunk, state = tracker.track_chunk(frames[start : {0: 2, 2: 5, 5: 8, 8: 9}[start]], colour, LARGEST, state)
+        state = pickle.loads(pickle.dumps(state))
+        chunks.append(chunk)
+    joined = RawLandmarks.concatenate(chunks)
+    assert np.array_equal(joined.points, whole.points)
+    assert np.array_equal(joined.present, whole.present)
+    assert len(pickle.dumps(state)) < 14_000
+
+
+def test_absence_is_told_and_ends(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
+    raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, colour, LARGEST, None)
+    assert raw.present[:2].all()
+    assert not raw.present[2:7].any()
+    assert raw.present[-1]
+    assert all(np.array_equal(points, raw.points[1]) for points in raw.points[2:7])
+
+
+def test_a_face_that_comes_late_is_found(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
+    first, state = tracker.track_chunk([empty] * 3, colour, LARGEST, None)
+    assert not first.present.any()
+    assert not first.points.any()
+    later, _ = tracker.track_chunk([shown] * 4, colour, LARGEST, state)
+    assert later.present[-1]
+
+
+def test_never_takes_another_face_for_a_lost_one(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    left, right = (130.0, 180.0, 0.42), (500.0, 180.0, 0.45)
+    both, only_right = scene.frame(640, 360, left, right), scene.frame(640, 360, right)
+    choice = FaceChoice.parse("index:1")
+    raw, state = tracker.track_chunk([both] * 2 + [only_right] * 45, colour, choice, None)
+    assert box_of_points(raw.points[0], 1.0).contains(130, 180)
+    assert not raw.present[2:].any()
+    again, _ = tracker.track_chunk([both] * 12, colour, choice, state)
+    assert again.present[-1]
+    assert box_of_points(again.points[-1], 1.0).contains(130, 180)
+
+
+def test_a_choice_that_is_not_there_is_an_error_that_lists_the_faces(
+    tracker: FaceTracker, scene: Scene, colour: ColourTags
+) -> None:
+    frame = scene.frame(480, 360, (240.0, 180.0, 0.5))
+    with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
+        tracker.track_chunk([frame], colour, FaceChoice.parse("3"), None)
+    with pytest.raises(ValueError, match="at least one frame"):
+        tracker.track_chunk([], colour, LARGEST, None)
+
+
+def test_the_person_of_a_reference_picture_is_followed(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    choice = tracker.reference(scene.frame(480, 360, (240.0, 180.0, 0.7)), colour)
+    assert FaceChoice.like(np.array(choice.numbers)) == choice
+    assert pickle.loads(pickle.dumps(choice)) == choice
+    empty, shown = scene.frame(640, 360), scene.frame(640, 360, (420.0, 180.0, 0.45))
+    raw, _ = tracker.track_chunk([empty] * 3 + [shown] * 4, colour, choice, None)
+    assert not raw.present[:3].any()
+    assert raw.present[3:].all()
+    assert box_of_points(raw.points[-1], 1.0).contains(420, 180)
+
+
+def test_a_reference_picture_shows_one_face(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+    for places in ((), ((120.0, 180.0, 0.4), (360.0, 180.0, 0.4))):
+        with pytest.raises(FaceNotFoundError, match=f"one face in the reference picture, found {len(places)} face"):
+            tracker.reference(scene.frame(480, 360, *places), colour)
+
+
+def test_after_a_cut_the_same_person_is_found_wherever_they_are(
+    tracker: FaceTracker, scene: Scene, colour: ColourTags
+) -> None:
+    before, after = scene.frame(640, 360, (150.0, 180.0, 0.5)), scene.frame(640, 360, (480.0, 170.0, 0.35))
+    raw, _ = tracker.track_chunk([before] * 4 + [after] * 4, colour, LARGEST, None)
+    assert raw.present.all()
+    assert box_of_points(raw.points[4], 1.0).contains(480, 170)
+    assert raw.scenes is not None
+    assert shots_of(raw.scenes).tolist() == [0] * 4 + [1] * 4
+
+
+@pytest.fixture(scope="module")
+def talkers(shared_clips: Path) -> list[list[Planes]]:
+    """Twelve frames of each of two talkers, and the last of the first once more."""
+    frames = []
+    for number in (1, 5):
+        clip = shared_clips / f"grid_talker{number}.mp4"
+        info = probe_video(clip, MediaLimits())
+        with FrameReader(clip, info, 2**24) as reader:
+            frames.append([Planes(*(plane.copy() for plane in planes)) for planes in reader.read(range(12))])
+    return frames
+
+
+def beside(left: list[Planes], right: list[Planes]) -> list[Planes]:
+    pairs = zip(left, right, strict=True)
+    return [Planes(*(np.concatenate(planes, 1) for planes in zip(*pair, strict=True))) for pair in pairs]
+
+
+def test_a_cut_to_somebody_else_passes_and_the_cut_back_does_not(
+    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+) -> None:
+    one, other = talkers
+    raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], colour, LARGEST, None)
+    assert raw.reasons is not None
+    assert raw.reasons.tolist() == [PassReason.SHOWN] * 8 + [PassReason.OTHER_PERSON] * 8 + [PassReason.SHOWN] * 4
+
+
+def test_two_people_who_change_places_at_a_cut_are_not_confused(
+    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+) -> None:
+    one, other = talkers
+    frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
+    raw, _ = tracker.track_chunk(frames, colour, FaceChoice.parse("point:170,150"), None)
+    assert raw.present.all()
+    assert (raw.points[:6, :, 0].mean(1) < 360).all()
+    assert (raw.points[6:, :, 0].mean(1) > 360).all()
+
+
+def test_a_reference_picture_picks_its_person_out_of_two(
+    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+) -> None:
+    one, other = talkers
+    for person, is_left in ((one, True), (other, False)):
+        choice = tracker.reference(person[11], colour)
+        raw, _ = tracker.track_chunk(beside(one[:2], other[:2]), colour, choice, None)
+        assert raw.present.all()
+        assert (raw.points[:, :, 0].mean() < 360) == is_left
+    absent, _ = tracker.track_chunk(other[:6], colour, tracker.reference(one[11], colour), None)
+    assert not absent.present.any()
+
+
+def test_a_face_that_melts_into_another_is_let_go(
+    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+) -> None:
+    one, other = talkers
+    a, b = one[0], other[0]
+    blends = [
+        Planes(*(np.rint(p * (1 - share) + q * share).astype(np.uint8) for p, q in zip(a, b, strict=True)))
+        for share in np.linspace(0, 1, 20)
+    ]
+    raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, colour, LARGEST, None)
+    assert raw.present[:8].all()
+    assert not raw.present[-4:].any()

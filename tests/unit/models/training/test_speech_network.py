@@ -1,0 +1,116 @@
+"""The torch definitions, the exporter and the shipped files are one thing."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+pytest.importorskip("onnx")
+
+from models.training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_state
+from models.training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
+from models.training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
+from models.weights import weights_path
+from models.weights.onnx_session import make_session
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[WhisperTaps, MouthEnsemble]:
+    encoder, mouth = WhisperTaps(TAPS, MAX_ROWS).eval(), MouthEnsemble().eval()
+    encoder.load_state_dict(read_state(weights_path(ENCODER_NAME), encoder))
+    mouth.load_state_dict(read_state(weights_path(MOUTH_NAME), mouth))
+    return encoder, mouth
+
+
+@pytest.mark.parametrize("num_frames", [2, 90, 2 * MAX_ROWS])
+def test_shipped_files_compute_what_the_definition_says(
+    shipped: tuple[WhisperTaps, MouthEnsemble], num_frames: int
+) -> None:
+    mel = np.random.default_rng(2).normal(0, 0.4, (1, num_frames, 80)).astype(np.float32)
+    with torch.no_grad():
+        features = shipped[0](torch.from_numpy(mel))
+        expected = shipped[1](features).numpy()
+    first = make_session(weights_path(ENCODER_NAME), num_threads=1, device="cpu")
+    second = make_session(weights_path(MOUTH_NAME), num_threads=1, device="cpu")
+    found = second.run(None, {"features": first.run(None, {"mel": mel})[0]})[0]
+    assert features.shape == (1, num_frames // 2, NUM_FEATURES)
+    assert found.shape == (1, num_frames // 2, 9)
+    assert np.abs(found - expected).max() < 1e-3
+
+
+def _write_ctranslate2(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    with path.open("wb") as file:
+        file.write(struct.pack("<IH", 6, 12) + b"WhisperSpec\0" + struct.pack("<II", 3, len(arrays)))
+        for name, array in arrays.items():
+            file.write(struct.pack("<H", len(name) + 1) + name.encode() + b"\0" + struct.pack("<B", array.ndim))
+            code = {"float16": 4, "int16": 2}[array.dtype.name]
+            file.write(struct.pack(f"<{array.ndim}IBI", *array.shape, code, array.nbytes) + array.tobytes())
+
+
+def _as_ctranslate2(encoder: WhisperTaps) -> dict[str, NDArray[np.generic]]:
+    """The encoder's parameters under the names that CTranslate2 gives them."""
+    renamed = {"attention_norm": "self_attention/layer_norm", "qkv": "self_attention/linear_0"}
+    renamed |= {"out": "self_attention/linear_1", "mlp_norm": "ffn/layer_norm"}
+    renamed |= {"grow": "ffn/linear_0", "shrink": "ffn/linear_1"}
+    arrays: dict[str, NDArray[np.generic]] = {"encoder/num_heads": np.array(NUM_HEADS, np.int16)}
+    for name, value in encoder.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "positions":
+            longer = np.zeros((1500 - len(value), WIDTH), np.float16)
+            arrays["encoder/position_encodings/encodings"] = np.concatenate([value.numpy().astype(np.float16), longer])
+            continue
+        kind = parts[-1]
+        if "norm" in name:
+            kind = {"weight": "gamma", "bias": "beta"}[kind]
+        place = f"layer_{parts[1]}/{renamed[parts[2]]}" if parts[0] == "layers" else parts[0]
+        arrays[f"encoder/{place}/{kind}"] = value.numpy().astype(np.float16)
+    return arrays
+
+
+def test_export_writes_the_shipped_weights_again(tmp_path: Path, shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+    _write_ctranslate2(tmp_path / "model.bin", _as_ctranslate2(shipped[0]))
+    torch.save(shipped[1].state_dict(), tmp_path / "trained.pt")
+    with pytest.warns(DeprecationWarning):  # torch prefers its newer exporter, which renames parameters
+        main(["encoder", str(tmp_path / "model.bin"), str(tmp_path)])
+        main(["mouth", str(tmp_path / "trained.pt"), str(tmp_path)])
+    for name, network in zip((ENCODER_NAME, MOUTH_NAME), shipped, strict=True):
+        state = read_state(tmp_path / name, network)
+        assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        read_state(weights_path(MOUTH_NAME), WhisperTaps(TAPS, MAX_ROWS))
+    _write_ctranslate2(tmp_path / "model.bin", {"decoder/embeddings": np.zeros((3, 2), np.float16)})
+    with pytest.raises(ValueError, match="Whisper"):
+        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
+    (tmp_path / "model.bin").write_bytes(struct.pack("<I", 3))
+    with pytest.raises(ValueError, match="version"):
+        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
+
+
+def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+    mel = torch.randn(1, 60, 80, generator=torch.Generator().manual_seed(1)) * 0.4
+    before = WhisperTaps((TAPS[0] - 1, TAPS[0]), MAX_ROWS)
+    before.load_state_dict({k: shipped[0].state_dict()[k] for k in before.state_dict()})
+    with torch.no_grad():
+        both = before(mel)
+        layer = before.layers[TAPS[0] - 1](both[..., :WIDTH])
+        assert torch.equal(layer, both[..., WIDTH:])
+        assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
+
+
+def test_the_first_head_is_kept_with_its_gain() -> None:
+    torch.manual_seed(4)
+    trained, gain = MouthTcn(num_heads=2).eval(), torch.linspace(0.5, 2, 8)
+    features = torch.randn(1, 40, NUM_FEATURES)
+    with torch.no_grad():
+        both, first = trained(features), trained.with_first_head(gain).eval()(features)
+    assert first.shape == (1, 40, 9)
+    assert torch.allclose(first[..., :8], both[..., :8] * gain, atol=1e-5)
+    assert torch.allclose(first[..., 8], both[..., 8], atol=1e-5)

@@ -1,0 +1,177 @@
+"""The corpora, what is made of them, and what a network learns from that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from models.mouth.shape import CHANNELS, NUM_CHANNELS
+from models.speech.features import SpeechFeatures
+from models.training.mouth_table import shape_phones
+from models.training.speech_alignment import align
+from models.training.speech_augmentation import (
+    NOISE_KINDS,
+    add_noise,
+    add_room,
+    change_microphone,
+    change_voice,
+    make_noise,
+)
+from models.training.speech_corpus import Utterance, read_synthetic, read_talkers
+from models.training.speech_examples import Example, ExampleMaker, load_examples, save_examples
+from models.training.speech_network import NUM_FEATURES
+from models.training.train_speech import predict, talker_trust, train
+
+RATE = 16000
+OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")
+
+
+def _voice(num_samples: int, seed: int = 0) -> NDArray[np.float32]:
+    """A buzz that comes and goes."""
+    time = np.arange(num_samples) / RATE
+    buzz = sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 20))
+    return (0.1 * buzz * (np.sin(2 * np.pi * 2 * time + seed) > 0)).astype(np.float32)
+
+
+def _write_corpora(folder: Path) -> None:
+    frames = np.arange(75)
+    for name, talkers in (("grid_s1", ["s1", "s1"]), ("grid_talkers", ["s8", "s9"])):
+        reach = [1, 1] if name == "grid_s1" else [1, 2]
+        opening = np.concatenate([0.1 * k * np.maximum(0, np.sin(frames / 3)) + 0.004 for k in reach])
+        measures = np.repeat(opening[:, None], NUM_CHANNELS, 1).astype(np.float32)
+        soundfile.write(folder / f"{name}.flac", np.concatenate([_voice(3 * RATE), _voice(3 * RATE)]), RATE)
+        np.savez(
+            folder / f"{name}.npz",
+            audio_offset=[0, 3 * RATE, 6 * RATE],
+            frame_offset=[0, 75, 150],
+            measures=measures,
+            rest=measures[:, 0] < 0.01,
+            talkers=np.array(talkers),
+        )
+    units = [["_", 0.0, 0.3], ["p", 0.3, 0.45], ["a", 0.45, 0.8], ["_", 0.8, 1.0]]
+    names = ["espeak_ja_voice_0", "voice_0"]
+    soundfile.write(folder / "synth.flac", np.concatenate([_voice(RATE, 1), _voice(RATE)]), RATE)
+    (folder / "synth_units.json").write_text(
+        json.dumps({"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]})
+    )
+
+
+def test_tracks_are_offsets_in_units_of_the_talker(tmp_path: Path) -> None:
+    _write_corpora(tmp_path)
+    clips, scales = read_talkers(tmp_path)
+    assert [clip.name for clip in clips] == ["s1", "s1", "s8", "s9"]
+    assert scales["s9"] == pytest.approx(2 * scales["s8"], rel=1e-3)
+    for clip in clips:
+        assert clip.track[:, :8].std(0) == pytest.approx(np.ones(8), rel=1e-3)
+        assert np.quantile(clip.track[:, OPEN], 0.05) == pytest.approx(0, abs=1e-3)
+        assert clip.track[0, 8] == 1
+        assert clip.track[clip.track[:, OPEN].argmax(), 8] == 0
+    faster = clips[0].at_rows(60, 1.25)
+    assert (
+        np.abs(faster[:, OPEN] - np.interp(np.arange(60) * 0.625, np.arange(75), clips[0].track[:, OPEN])).max() < 1e-5
+    )
+
+
+def test_synthetic_speech_has_the_mouths_of_its_phones(tmp_path: Path) -> None:
+    _write_corpora(tmp_path)
+    (utterance,) = read_synthetic(tmp_path)  # Japanese is mislabelled
+    assert utterance.name == "voice_0"
+    assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
+    assert utterance.track.shape == (50, 9)
+    assert utterance.track[18:22, OPEN].max() < 0.2 < 1 < utterance.track[30:36, OPEN].min()
+    assert utterance.track[5:12, 8].all()
+    assert utterance.track[18:22, 8].all()
+    assert not utterance.track[28:38, 8].any()
+
+
+def test_rounded_vowels_are_narrow_and_lips_close_between_vowels() -> None:
+    shape, touch = shape_phones([("i", 0.0, 0.3), ("p", 0.3, 0.4), ("u", 0.4, 0.8)], 40)
+    assert shape[25:35, WIDTH].max() < -0.04 < -0.015 < shape[3:10, WIDTH].min()
+    assert shape[17, OPEN] < 0.015
+    assert touch[15:20].all()
+    assert touch.sum() == 6
+
+
+def _moving_clips(lag: int) -> tuple[Utterance, NDArray[np.float32]]:
+    rng = np.random.default_rng(lag + 50)
+    motion = np.convolve(rng.normal(size=300), np.hanning(9), "valid")[:200]
+    track = np.repeat(motion[:, None], 9, 1).astype(np.float32)
+    features = np.outer(np.roll(motion, lag), np.linspace(-1, 1, 12)) + rng.normal(0, 0.05, (200, 12))
+    name = "many" if lag == 0 else f"other{lag}"
+    return Utterance(name, np.zeros(4 * RATE, np.float32), track, 50), features.astype(np.float32)
+
+
+def test_clips_are_shifted_to_their_sound_and_strangers_left_out() -> None:
+    clips = [_moving_clips(lag) for lag in (0, 0, 0, 3, -12)]
+    stranger = _moving_clips(5)[0], _moving_clips(7)[1]
+    aligned = align(*map(list, zip(*clips, stranger, strict=True)))
+    assert [clip.name for clip in aligned] == [clip.name for clip, _ in clips]
+    assert [clip.first_row for clip in aligned] == pytest.approx([0, 0, 0, -3, 12], abs=0.3)
+
+
+def test_changes_keep_the_times_of_speech() -> None:
+    rng, voice = np.random.default_rng(3), _voice(3 * RATE)
+    loud = np.convolve(np.abs(voice), np.ones(400) / 400, "same") > 0.02
+    for change in (change_microphone, add_room, add_noise):
+        changed = change(voice, rng)
+        assert changed.shape == voice.shape
+        level = np.convolve(np.abs(changed), np.ones(400) / 400, "same")
+        assert level[loud].mean() > 1.3 * level[~loud].mean()
+        assert np.abs(changed - voice).max() > 1e-3
+    other, factor = change_voice(voice, rng)
+    assert len(other) == pytest.approx(len(voice) / factor, abs=2)
+
+
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_noise_has_unit_power(kind: str) -> None:
+    noise = make_noise(RATE, kind, np.random.default_rng(1))  # type: ignore[arg-type]
+    assert noise.shape == (RATE,)
+    assert noise.std() == pytest.approx(1, rel=1e-3)
+
+
+def test_examples_carry_the_mouth_of_their_own_sound(tmp_path: Path) -> None:
+    _write_corpora(tmp_path)
+    maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), tmp_path)
+    examples = [*maker.talkers(read_talkers(tmp_path)[0]), *maker.table(read_synthetic(tmp_path))]
+    assert {e.pool for e in examples} == {"clean", "tape", "voice", "room", "table", "table_room"}
+    assert {e.features.shape[1] for e in examples} == {NUM_FEATURES}
+    assert all(len(e.features) == len(e.mouth) > 30 for e in examples)
+    save_examples(tmp_path / "examples.npz", examples)
+    again = load_examples(tmp_path / "examples.npz")
+    assert [(e.pool, e.name) for e in again] == [(e.pool, e.name) for e in examples]
+    assert all((a.features == b.features).all() for a, b in zip(again, examples, strict=True))
+
+
+def _example(pool: str, name: str, rng: np.random.Generator) -> Example:
+    """Features that say everything of a mouth that moves smoothly."""
+    mixing = np.random.default_rng(5).normal(size=(8, NUM_FEATURES))
+    motion = np.stack([np.convolve(rng.normal(size=208), np.hanning(9), "valid") for _ in range(8)], 1) / 2
+    mouth = np.hstack([motion, motion[:, :1] < 0]).astype(np.float32)
+    return Example(pool, name, (motion @ mixing).astype(np.float16), mouth)
+
+
+def test_a_badly_tracked_channel_counts_for_little() -> None:
+    rng = np.random.default_rng(6)
+    examples = [_example("clean", name, rng) for name in ("many", "many", "many", "many", "well", "badly")]
+    examples[-1].mouth[:, WIDTH] = _example("clean", "another", rng).mouth[:, WIDTH]
+    trust = talker_trust(examples)
+    assert trust["badly"][WIDTH] < 0.2
+    assert trust["badly"][OPEN] == pytest.approx(1, abs=0.2)
+    assert trust["well"] == pytest.approx(trust["many"], rel=0.2)
+
+
+def test_a_network_learns_what_the_features_say() -> None:
+    rng = np.random.default_rng(0)
+    pools = ("clean", "tape", "voice", "room", "table", "table_room")
+    examples = [_example(pool, f"talker{index % 2}", rng) for pool in pools for index in range(4)]
+    rest = Example("negative", "hum", np.full((150, NUM_FEATURES), 30, np.float16), np.zeros((150, 9), np.float32))
+    network = train([*examples, rest], seed=1, num_steps=30)
+    unseen = _example("clean", "another", rng)
+    found = predict(network, unseen)
+    assert np.corrcoef(found[:, OPEN], unseen.mouth[:, OPEN])[0, 1] > 0.8
+    assert np.abs(predict(network, rest)[:, :8]).mean() < 0.5

@@ -1,0 +1,99 @@
+"""API keys and webhook secrets: hashed, private, the same for every process, gone when revoked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from errors import ConfigError, NotFoundError, UnauthorizedError
+from storage.local.api_keys import ApiKeys
+from storage.local.webhook_secrets import webhook_secret
+
+
+def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path)
+    assert keys.list() == []
+    made, key = keys.add("a studio", max_priority=1)
+    other, _ = keys.add("another")
+    assert key.startswith(f"lw_{made.id}_")
+    assert (keys.find(key), made.max_priority, other.max_priority) == (made, 1, 0)
+    assert [each.name for each in keys.list()] == ["a studio", "another"]
+    assert keys.revoke(made.id) == made
+    with pytest.raises(UnauthorizedError):
+        keys.find(key)
+    with pytest.raises(NotFoundError, match="no API key"):
+        keys.revoke(made.id)
+    assert keys.list() == [other]
+
+
+def test_the_file_is_private_and_holds_no_secret(tmp_path: Path) -> None:
+    made, key = ApiKeys(tmp_path).add("a studio")
+    path = tmp_path / "api_keys.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    secret = key.removeprefix(f"lw_{made.id}_")
+    assert secret not in path.read_text()
+    assert made.hash == hashlib.sha256(secret.encode()).hexdigest()
+    assert len(base64.urlsafe_b64decode(secret)) * 8 >= 160
+
+
+def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> None:
+    """Several add at the same time, and none is lost; a reader that was there before knows them all."""
+    reader = ApiKeys(tmp_path)
+    assert reader.list() == []
+    code = "import sys, pathlib; from storage.local.api_keys import ApiKeys\n" + (
+        "for _ in range(5): print(ApiKeys(pathlib.Path(sys.argv[1])).add('x')[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    adding = [subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    made = [line for process in adding for line in process.communicate(timeout=60)[0].split()]
+    assert len(made) == len(reader.list()) == 15
+    assert {reader.find(key).id for key in made} == {key.id for key in reader.list()}
+
+
+def test_near_misses_are_refused(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path)
+    made, key = keys.add("a studio")
+    other, _ = keys.add("another")
+    for wrong in (
+        "",
+        key[:-1],
+        key + "x",
+        key.upper(),
+        key.replace(made.id, other.id),
+        f"lw_{made.id}_",
+        "ü" * 40,
+        key + "\n",
+    ):
+        with pytest.raises(UnauthorizedError):
+            keys.find(wrong)
+
+
+def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path)
+    _, key = keys.add("a studio")
+    (tmp_path / "api_keys.json").write_text('{"keys": [{"id": ')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="lipwright keys"):
+            keys.list()
+    with pytest.raises(ConfigError):
+        keys.find(key)
+    with pytest.raises(ConfigError):
+        keys.add("would lose the others")
+
+
+def test_webhook_secrets_are_stable_private_and_apart(tmp_path: Path) -> None:
+    made = {owner: webhook_secret(tmp_path, owner) for owner in (None, "a" * 12, "b" * 12)}
+    assert made == {owner: webhook_secret(tmp_path, owner) for owner in made}
+    assert len(set(made.values())) == 3
+    for secret in made.values():
+        assert secret.startswith("whsec_")
+        assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64  # the specification's bounds
+    (master,) = tmp_path.iterdir()
+    assert stat.S_IMODE(master.stat().st_mode) == 0o600
+    assert webhook_secret(tmp_path / "elsewhere", None) != made[None]

@@ -1,0 +1,269 @@
+"""The job table on a real file: order, versions, endings, restarts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from errors import ConfigError, NotFoundError, StateError, StorageFullError
+from storage.records import (
+    AvatarInfo,
+    AvatarRecord,
+    AvatarStatus,
+    CallbackStatus,
+    ErrorRecord,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    SegmentRecord,
+    SegmentStatus,
+    Stage,
+    UploadedFile,
+    avatar_key,
+    new_id,
+    utc_now,
+)
+from storage.sqlite.job_table import JobTable
+from storage.sqlite.rows import to_row
+from storage.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
+
+AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[JobTable]:
+    table = JobTable(tmp_path / "jobs.sqlite3")
+    yield table
+    table.close()
+
+
+def _job(**fields: object) -> JobRecord:
+    base = {"id": new_id(), "options": JobOptions(engine="warp"), "audio": AUDIO, "avatar_key": "0" * 32}
+    return JobRecord.model_validate({**base, "created_at": utc_now(), **fields})
+
+
+def _avatar(key: str, **fields: object) -> AvatarRecord:
+    now = utc_now()
+    base = {"key": key, "id": new_id(), "source_sha256": "00", "created_at": now, "last_used_at": now}
+    return AvatarRecord.model_validate({**base, **fields})
+
+
+def test_job_comes_back_as_it_was(tmp_path: Path) -> None:
+    error = ErrorRecord(code="internal", message="{not json", retryable=True)
+    options = JobOptions(engine="warp", face="{", loop="hold")
+    report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
+    texts = {"owner": "{x", "idempotency_key": "{"}
+    job = _job(video=AUDIO, error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
+    first = JobTable(tmp_path / "t")
+    first.insert_job(job)
+    first.close()
+    again = JobTable(tmp_path / "t")
+    assert again.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    assert again.find_job("{x", "{") is not None
+    again.close()
+
+
+def test_queue_order_and_positions(table: JobTable) -> None:
+    slow, fast, late = (table.insert_job(_job(priority=priority)) for priority in (0, 5, 0))
+    assert [job.id for job in table.queued_jobs()] == [fast.id, slow.id, late.id]
+    assert [table.get_job(job.id).queue_position for job in (fast, slow, late)] == [0, 1, 2]
+    running = table.update_job(fast.id, status=JobStatus.RUNNING)
+    assert running.queue_position is None and running.started_at is not None
+    assert table.get_job(late.id).queue_position == 1
+    assert [job.id for job in table.unfinished_jobs()] == [slow.id, fast.id, late.id]
+    assert [job.id for job in table.list_jobs(2)] == [late.id, fast.id]
+    assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
+
+
+def test_owners_take_turns(table: JobTable) -> None:
+    flood = [table.insert_job(_job(owner="a")) for _ in range(5)]
+    single = table.insert_job(_job(owner="b"))
+    nobody = table.insert_job(_job())
+    order = [job.id for job in table.queued_jobs()]
+    assert order == [flood[0].id, single.id, nobody.id, *(job.id for job in flood[1:])]
+    table.update_job(flood[0].id, status=JobStatus.RUNNING)
+    table.update_job(flood[1].id, status=JobStatus.RUNNING)
+    assert [job.id for job in table.queued_jobs()][:2] == [single.id, nobody.id], "running jobs count as turns"
+    urgent = table.insert_job(_job(owner="a", priority=1))
+    assert table.get_job(urgent.id).queue_position == 0, "priority comes before turns"
+
+
+def test_of_equal_turns_that_of_whoever_waited_longest_comes_first(table: JobTable) -> None:
+    first, second, third = (table.insert_job(_job(owner="a")) for _ in range(3))
+    table.update_job(first.id, status=JobStatus.RUNNING)
+    single = table.insert_job(_job(owner="b"))
+    assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id]
+    table.update_job(first.id, status=JobStatus.SUCCEEDED)
+    assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id], "a has just had its turn"
+    table.update_job(single.id, status=JobStatus.RUNNING)
+    table.update_job(single.id, status=JobStatus.SUCCEEDED)
+    table.insert_job(_job(owner="b"))
+    assert table.queued_jobs()[0].id == second.id, "b has had the last one"
+
+
+def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
+    mine, other = table.insert_job(_job(owner="a")), table.insert_job(_job(owner="b"))
+    assert table.get_job(mine.id, "a") == table.get_job(mine.id)
+    with pytest.raises(NotFoundError):
+        table.get_job(other.id, "a")
+    assert [job.id for job in table.list_jobs(9, None, "a")] == [mine.id]
+    assert len(table.list_jobs(9, JobStatus.QUEUED)) == 2
+    avatar = table.put_avatar(_avatar("1" * 32, owner="b", pinned=True))
+    assert table.list_avatars(owner="a") == []
+    with pytest.raises(NotFoundError):
+        table.get_avatar(avatar.id, "a")
+
+
+def test_whoever_claimed_last_is_the_only_writer(tmp_path: Path) -> None:
+    old, new = JobTable(tmp_path / "t"), JobTable(tmp_path / "t")
+    old.claim()
+    job = old.insert_job(_job())
+    new.claim()
+    with pytest.raises(StateError, match="another Director"):
+        old.update_job(job.id, status=JobStatus.RUNNING)
+    with pytest.raises(StateError):
+        old.check_claim()
+    new.check_claim()
+    assert new.update_job(job.id, status=JobStatus.RUNNING).status is JobStatus.RUNNING
+    assert old.get_job(job.id).status is JobStatus.RUNNING, "reading is free"
+    old.close()
+    new.close()
+
+
+def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
+    job = table.insert_job(_job(callback_url="https://example.org/hook"))
+    table.insert_job(_job())
+    assert table.pending_callbacks(9) == []
+    table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    (due,) = table.pending_callbacks(9)
+    assert table.finished_jobs(utc_now(), 9) == [], "a job whose webhook is due is not swept"
+    assert due == table.get_job(job.id).callback and due.job_id == job.id
+    table.put_callback(due.model_copy(update={"status": CallbackStatus.DELIVERED, "attempts": 1}))
+    assert table.pending_callbacks(9) == []
+    assert [swept.id for swept in table.finished_jobs(utc_now(), 9)] == [job.id]
+    table.delete_job(job.id)
+    assert table.find_callback(job.id) is None
+    table.put_callback(due)
+    assert table.find_callback(job.id) is None, "nothing comes back for a job that was swept"
+
+
+def test_finished_jobs_by_age(table: JobTable) -> None:
+    first, second, _ = (table.insert_job(_job()) for _ in range(3))
+    for job in (second, first):
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    assert [job.id for job in table.finished_jobs(utc_now(), 9)] == [second.id, first.id]
+    assert [job.id for job in table.last_succeeded(1)] == [first.id]
+    ended = table.get_job(second.id).finished_at
+    assert ended is not None and table.finished_jobs(ended, 9) == []
+
+
+def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
+    table = JobTable(tmp_path / "t")
+    table._database._connection.execute("PRAGMA max_page_count = 12")  # a quota in the place of a disk
+    with pytest.raises(StorageFullError):
+        for _ in range(200):
+            table.insert_job(_job())
+    assert table.count_jobs(JobStatus.QUEUED) == len(table.queued_jobs())
+    table.close()
+
+
+def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    changed = table.update_job(job.id, stage=Stage.RENDERING, num_frames=100, progress=0.5)
+    assert (changed.version, changed.stage, changed.num_frames) == (job.version + 1, Stage.RENDERING, 100)
+    with pytest.raises(ValidationError):
+        table.update_job(job.id, colour="blue")
+    with pytest.raises(ValidationError):
+        table.update_job(job.id, progress=1.5)
+    assert table.get_job(job.id) == changed
+    with pytest.raises(NotFoundError):
+        table.update_job(new_id(), progress=0.5)
+
+
+def test_first_ending_stays(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    cancelled = table.update_job(job.id, status=JobStatus.CANCELLED)
+    assert cancelled.finished_at is not None
+    assert table.update_job(job.id, status=JobStatus.SUCCEEDED, progress=1.0) == cancelled
+    assert table.unfinished_jobs() == []
+
+
+def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
+    job = table.insert_job(_job(owner="a", idempotency_key="k"))
+    table.insert_job(_job(owner="b", idempotency_key="k"))
+    with pytest.raises(StateError):
+        table.insert_job(_job(owner="a", idempotency_key="k"))
+    found = table.find_job("a", "k")
+    assert found is not None and found.id == job.id
+    assert table.find_job(None, "k") is None
+
+
+def test_segments(table: JobTable) -> None:
+    job = table.insert_job(_job())
+    for number in (1, 0, 2):
+        table.record_segment(SegmentRecord(job_id=job.id, number=number, start=number * 9, stop=number * 9 + 9))
+    done = SegmentRecord(job_id=job.id, number=1, start=9, stop=18, status=SegmentStatus.DONE, num_bytes=7, attempts=2)
+    table.record_segment(done)
+    assert [segment.number for segment in table.segments(job.id)] == [0, 1, 2]
+    assert table.finished_segments(job.id) == [done]
+    table.delete_job(job.id)
+    assert table.segments(job.id) == []
+
+
+def test_avatars(table: JobTable) -> None:
+    key = avatar_key("00", "largest", "1")
+    avatar = table.put_avatar(_avatar(key, face="{", label="v.mp4"))
+    assert table.get_avatar(avatar.id) == table.find_avatar(key) == avatar
+    assert table.put_avatar(_avatar(key)).id == avatar.id, "a key keeps its id"
+    info = AvatarInfo(width=64, height=48, fps="25", num_frames=9, duration_seconds=0.36, is_still=False, talks=True)
+    ready = table.update_avatar(key, status=AvatarStatus.READY, info=info, pinned=True)
+    assert table.list_avatars() == [ready] and ready.info == info
+    table.touch_avatar(key)
+    assert table.get_avatar(avatar.id).last_used_at > ready.last_used_at
+    table.delete_avatar(key)
+    with pytest.raises(NotFoundError):
+        table.get_avatar(avatar.id)
+
+
+def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
+    keys = [avatar_key(str(number), "largest", "1") for number in range(5)]
+    for number, key in enumerate(keys):
+        table.put_avatar(_avatar(key, pinned=number == 0))
+    job = table.insert_job(_job(avatar_key=keys[1]))
+    table.touch_avatar(keys[2])
+    assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4], keys[3]]
+    assert table.surplus_avatars(3) == []
+    table.update_job(job.id, status=JobStatus.FAILED)
+    assert keys[1] in [avatar.key for avatar in table.surplus_avatars(1)]
+
+
+def test_newer_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    JobTable(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 1}"):
+        JobTable(path)
+
+
+def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path, job = tmp_path / "t", _job(progress=0.25)
+    row = to_row(job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes"})
+    with sqlite3.connect(path) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        places = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+    connection.close()
+    table = JobTable(path)
+    assert table.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    changed = table.update_job(job.id, report={"warnings": []})
+    assert changed.report == {"warnings": []}
+    assert table.update_job(job.id, progress=0.5).report == {"warnings": []}, "the report stays"
+    table.close()

@@ -1,0 +1,103 @@
+"""Job and segment in the log lines of Serve's own handlers and formatters."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from ray._common.formatters import JSONFormatter
+from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
+
+from telemetry.log_context import Work, install_log_context, working_on
+
+logger = logging.getLogger("ray.serve")
+
+
+class Logs:
+    """What the logger wrote: for a terminal, and as JSON the way Serve's files have it."""
+
+    def __init__(self) -> None:
+        self.terminal, self.file = io.StringIO(), io.StringIO()
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    """Serve's logger with handlers like those of a replica, as it was before afterwards."""
+    before = logger.handlers[:], logger.filters[:], logger.level, logger.propagate
+    logs = Logs()
+    terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
+    terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
+    logger.handlers, logger.filters, logger.propagate = [terminal, file], [], False
+    logger.setLevel(logging.INFO)
+    install_log_context()
+    yield logs
+    logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
+    logger.setLevel(before[2])
+
+
+class _Buffered(logging.Handler):
+    """Stands where Serve has a memory handler over a rotating file."""
+
+    def __init__(self, file: io.StringIO) -> None:
+        super().__init__()
+        self._file = file
+        self.setFormatter(JSONFormatter())
+        self.addFilter(ServeLogAttributeRemovalFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._file.write(self.format(record) + "\n")
+
+
+def test_fields_of_the_work_at_hand(logs: Logs) -> None:
+    with working_on(Work("4f00", 3)):
+        logger.info("rendering %d frames", 9)
+    logger.info("idle")
+    first, second = logs.records
+    assert (first["message"], first["job"], first["segment"]) == ("rendering 9 frames", "4f00", 3)
+    assert "job" not in second
+    lines = logs.terminal.getvalue().splitlines()
+    assert lines[0].endswith("-- rendering 9 frames job=4f00 segment=3")
+    assert lines[1].endswith("-- idle")
+
+
+def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
+    async def request(work: Work) -> None:
+        with working_on(work):
+            await asyncio.sleep(0)
+            await asyncio.to_thread(logger.info, "of %s", work.job_id)
+            await asyncio.create_task(child(work))
+
+    async def child(work: Work) -> None:
+        logger.info("of %s", work.job_id)
+
+    async def both() -> None:
+        await asyncio.gather(request(Work("a")), request(Work("b", 1)))
+
+    asyncio.run(both())
+    assert len(logs.records) == 4
+    assert all(record["message"] == f"of {record['job']}" for record in logs.records)
+    assert [record.get("segment") for record in logs.records if record["job"] == "a"] == [None, None]
+
+
+def test_installed_twice_marks_once(logs: Logs) -> None:
+    install_log_context()
+    with working_on(Work("4f00")):
+        logger.info("once")
+    assert logs.terminal.getvalue().count("job=4f00") == 1
+    assert len(logger.filters) == 1
+
+
+def test_the_fields_survive_new_handlers(logs: Logs) -> None:
+    file = io.StringIO()
+    logger.handlers = [_Buffered(file)]  # as Serve does when its logging settings change
+    with working_on(Work("4f00")):
+        logger.info("still marked")
+    assert json.loads(file.getvalue())["job"] == "4f00"

@@ -1,0 +1,55 @@
+"""The metrics without Ray: records are harmless, and names, units and outcomes are what the dashboard relies on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from deployments.runtime.fates import fate_of
+from errors import MediaError, StageTimeoutError
+from telemetry import metrics
+
+
+def test_records_outside_ray_go_nowhere() -> None:
+    metrics.set_queue(1, 2, 3)
+    metrics.job_started(-0.5)
+    metrics.job_finished("failed", "media_invalid")
+    metrics.request_refused("over_capacity")
+    metrics.frames_rendered(0)  # Ray itself refuses to count zero
+    metrics.frames_rendered(25)
+    metrics.callback_tried("delivered")
+    metrics.bytes_uploaded(10)
+    metrics.url_fetched(10, "ok")
+    metrics.decoder_died("memory")
+    metrics.set_free_disk(10)
+
+
+def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
+    assert all(re.fullmatch(r"lipwright_[a-z_]+", name) for name in metrics.METRICS)
+    assert {"ray_lipwright_queued_jobs", "ray_lipwright_rendered_frames_total"} <= metrics.exported_names()
+    assert "ray_lipwright_stage_call_seconds_bucket" in metrics.exported_names()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (asyncio.CancelledError(), "cancelled"),
+        (TimeoutError(), "timeout"),
+        (StageTimeoutError("a stage was late"), "timeout"),
+        (StageTimeoutError("a stage behind was late twice", True), "error"),
+        (BackPressureError(num_queued_requests=1, max_queued_requests=1), "full"),
+        (ActorDiedError(), "lost"),
+        (RayServeException("an upstream actor died"), "lost"),
+        (RayTaskError("render", "traceback", SystemError("AST constructor")).as_instanceof_cause(), "lost"),
+        (MediaError("broken"), "error"),
+        (RayTaskError("render", "traceback", MediaError("broken")).as_instanceof_cause(), "error"),
+    ],
+)
+def test_what_a_call_that_raised_is_counted_as(error: BaseException, outcome: str) -> None:
+    assert fate_of(error).value == outcome
+    with pytest.raises(type(error)), metrics.timed_call("Studio.render"):
+        raise error
