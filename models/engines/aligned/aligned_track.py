@@ -18,8 +18,8 @@ from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
 from models.engines.box.points68 import ibug_points, lower_face_outline
-from models.face_track import FaceTrack
-from models.trust import patch_share
+from models.track.face_track import FaceTrack
+from models.track.trust import patch_share
 
 MATRIX: Final = "matrix"
 """Name of a chunk's array (N, 2, 3) float64 from region pixels to those of the upright picture."""

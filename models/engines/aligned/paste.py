@@ -14,7 +14,7 @@ from models.engines.box.colour import rgb_to_yuv444
 from models.engines.box.mask import soft_mask
 from models.engines.box.paste import FacePlane, mix_plane, spread_over
 from models.engines.box.picture import even_bounds
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 
 # How far from its edge a picture is mixed in fully, as share of its side: facefusion, face_masker.py
 # (`create_static_box_mask`), has 76 of 512 pixels with its default blur of .3.

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from errors import ConfigError
 from models.engines.aligned.aligned_track import AlignedTrack
 from models.engines.aligned.alignment import FFHQ_512
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Plan, Planned, WeightsRole
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.edtalk.options import EdTalkOptions
 from models.engines.edtalk.role import GENERATOR, GENERATOR_ROLE, SIDE
+from models.engines.options import read_options
 from models.engines.wav2lip.listener import MelBlock, MelListener
 from models.engines.wav2lip.windows import mel_windows, window_starts
+from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -40,19 +40,16 @@ class EdTalkEngine:
         ConfigError: An option cannot be used.
     """
 
+    title = "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
     weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
     name = "edtalk"
     version = "1"
     hears = "mel80"
+    wants_own_speech = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
-        try:
-            self._options = EdTalkOptions.model_validate(dict(settings.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"edtalk.{option}: {first['msg']}, found {first['input']!r}.") from error
+        self._options = read_options(EdTalkOptions, self.name, settings.options)
 
     def listener(self, machine: Machine) -> MelListener:
         """Return what hears; it holds no network and uses no GPU."""
@@ -77,16 +74,12 @@ class EdTalkEngine:
         self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
-        from models.quality_measures import measure_view
-
         starts = window_starts(span, self._options.mel_offset)
         windows = mel_windows(features.mel, features.first_column, starts)
         plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-        return Planned(cast(Plan, plan), None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""
-        if not isinstance(plan, BoxPlan):
-            raise TypeError(f"Expected a BoxPlan, got {type(plan).__name__}.")
         track: AlignedTrack = presenter.remember(self, lambda: AlignedTrack.load(presenter.folder_of(self)))
         return track.cut(presenter.info.colour, plan, frames)

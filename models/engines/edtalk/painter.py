@@ -9,11 +9,10 @@ from models.engines.aligned.aligned_track import MATRIX
 from models.engines.aligned.paste import paste_lower_face, paste_square
 from models.engines.aligned.warp import aligned_rgb
 from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import Chunk
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.options import EdTalkOptions
 from models.engines.edtalk.role import SIDE
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 
 
 class EdTalkPainter:
@@ -28,10 +27,8 @@ class EdTalkPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: Chunk) -> FacePatches:
-        """Return one patch for every face of a `BoxChunk` of this engine; the same chunk gives the same bytes."""
-        if not isinstance(chunk, BoxChunk):
-            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
+    def paint(self, chunk: BoxChunk) -> FacePatches:
+        """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         patches = FacePatches(chunk.row, chunk.origins, chunk.y[chunk.crop], chunk.uv[chunk.crop])
         seen: dict[int, NDArray[np.uint8]] = {}
         for face in range(chunk.num_faces):

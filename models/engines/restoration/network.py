@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.contract import Machine
 from models.engines.restoration.role import PICTURE, is_picture
-from models.onnx_session import make_session
+from models.weights.onnx_session import make_session
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 

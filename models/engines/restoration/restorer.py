@@ -16,8 +16,8 @@ from models.engines.aligned.paste import paste_lower_face
 from models.engines.aligned.warp import aligned_rgb
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
-from models.face_chunk import FacePatches
-from models.face_track import FaceTrack
+from models.engines.patches import FacePatches
+from models.track.face_track import FaceTrack
 
 SIDE: Final = 512
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Plan, Planned, WeightsRole
+from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
+from models.engines.options import read_options
 from models.engines.ultralight.face_box import box_track
 from models.engines.ultralight.heard import HeardRows
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.plan import CENTRES, IDS, ROWS, UltralightPlan
 from models.engines.ultralight.roles import GENERATOR, ROLES
 from models.engines.ultralight.variant import Hears
+from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -39,13 +41,15 @@ class UltralightEngine:
         ConfigError: An option cannot be used, or it is not clear what the generator hears.
     """
 
+    title = "Ultralight: a small network that was trained for the one person it shows, which you bring"
     name = "ultralight"
     version = "1"
+    wants_own_speech = False
     weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
-        self._options = UltralightOptions.read(settings.options)
+        self._options = read_options(UltralightOptions, self.name, settings.options)
         self._kind = self._what_hears()
         self.hears = f"ultralight-{self._kind}"
 
@@ -79,15 +83,11 @@ class UltralightEngine:
         self, presenter: Presenter, features: HeardRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Join source frames and sound; see `contract.Engine.plan`."""
-        from models.quality_measures import measure_view
-
         plan = UltralightPlan(span.first, source_index, features)
-        return Planned(cast(Plan, plan), None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: Plan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: UltralightPlan, frames: Sequence[Planes]) -> BoxChunk:
         """Cut the boxes' regions; see `contract.Engine.cut`."""
-        if not isinstance(plan, UltralightPlan):
-            raise TypeError(f"Expected an UltralightPlan, got {type(plan).__name__}.")
         heard = plan.heard
         nothing = np.empty((len(plan), 0), np.float32)
         boxes = BoxPlan(plan.first_frame, plan.source_index, nothing, {CENTRES: heard.centres})

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.points68 import ibug_points, lower_face_outline
 from models.engines.ultralight.variant import SIDE
-from models.face_track import FaceTrack
-from models.trust import patch_share
+from models.track.face_track import FaceTrack
+from models.track.trust import patch_share
 
 CROP: Final = 168
 BORDER: Final = 4

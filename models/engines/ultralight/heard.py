@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.engines.contract import FrameSpan
 from models.engines.ultralight.variant import Hears, Variant
-from models.speech_level import SpeechLevel, speech_gate
+from models.speech.level import SpeechLevel, speech_gate
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""

@@ -25,8 +25,8 @@ from models.engines.compute.checkpoints import file_format
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
 from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
-from models.onnx_session import make_session
-from models.speech_level import SpeechLevel, cut_speech, open_speech
+from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.weights.onnx_session import make_session
 
 SAMPLE_RATE: Final = 16_000
 _ROW_SAMPLES, _ROW_HOP = 400, 320

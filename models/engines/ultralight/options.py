@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class UltralightOptions(BaseModel):
@@ -29,19 +26,3 @@ class UltralightOptions(BaseModel):
     precision: Literal["fp32", "auto"] = Field(
         "auto", description="Full precision, or half where the generator's own results hardly differ."
     )
-
-    @classmethod
-    def read(cls, options: Mapping[str, Any]) -> UltralightOptions:
-        """Check the engine's section of the settings.
-
-        Raises:
-            ConfigError: An option that does not exist or a value that it cannot have.
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(
-                f"Engine ultralight, option {place!r}: {first['msg']}, got {first['input']!r}."
-            ) from error

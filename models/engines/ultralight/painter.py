@@ -5,12 +5,11 @@ from __future__ import annotations
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import box_rgb
-from models.engines.contract import Chunk
+from models.engines.patches import FacePatches
 from models.engines.ultralight.generator import Generator
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.plan import heard_by_faces
 from models.engines.ultralight.variant import SIDE
-from models.face_chunk import FacePatches
 
 
 class UltralightPainter:
@@ -25,10 +24,8 @@ class UltralightPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: Chunk) -> FacePatches:
-        """Return one patch for every face of a `BoxChunk` of this engine; the same chunk gives the same bytes."""
-        if not isinstance(chunk, BoxChunk):
-            raise TypeError(f"Expected a BoxChunk, got {type(chunk).__name__}.")
+    def paint(self, chunk: BoxChunk) -> FacePatches:
+        """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         shown = box_rgb(chunk, SIDE, "area", "bgr")
         variant = self._generator.variant
         faces = self._generator.generate(shown, heard_by_faces(chunk, variant.hears).windows(variant))

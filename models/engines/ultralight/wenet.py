@@ -28,8 +28,8 @@ from models.engines.ultralight.encoder_shapes import (
 )
 from models.engines.ultralight.fbank import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, fbank
 from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
-from models.onnx_session import make_session
-from models.speech_level import SpeechLevel, cut_speech, open_speech
+from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.weights.onnx_session import make_session
 
 OFFSET: Final = 100
 _FRAMES_BEFORE: Final = 32

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
-from models.face_track import FaceTrack, finish_track
-from models.head_frame import HeadPose, mean_face
+from models.geometry.head_frame import HeadPose, mean_face
+from models.track.face_track import FaceTrack, finish_track
 
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
 ABSENT = 5  # the frame without a face

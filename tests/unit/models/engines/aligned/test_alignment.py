@@ -21,7 +21,7 @@ from models.engines.aligned.alignment import (
 from models.engines.aligned.paste import paste_lower_face, paste_square, square_mask
 from models.engines.aligned.warp import aligned_rgb, draw_back, enlarged, scale_of
 from models.engines.box.box_plan import BoxPlan
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 from tests.unit.models.engines.aligned.face_scene import ABSENT, COLOUR, NUM_FRAMES, SIDE, make_frames, make_track
 
 

@@ -17,7 +17,7 @@ from models.engines.contract import EngineSettings, Machine, TensorTable
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.role import GENERATOR_ROLE
-from models.face_chunk import FacePatches
+from models.engines.patches import FacePatches
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
@@ -143,7 +143,7 @@ def test_role_knows_its_file() -> None:
 
 
 def test_options_are_checked(weights: Path) -> None:
-    with pytest.raises(ConfigError, match=r"edtalk\.weight: .*found 3"):
+    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*weight.*3"):
         make_engine(weights, weight=3)
-    with pytest.raises(ConfigError, match=r"edtalk\.colour"):
+    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
         make_engine(weights, colour=1)

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from errors import WeightsError
 from media.planes import Planes, cut
 from models.engines.contract import Machine, TensorTable
+from models.engines.patches import FacePatches
 from models.engines.restoration.network import OnnxRestoration
 from models.engines.restoration.restorer import SIDE, FaceRestorer, Surroundings
 from models.engines.restoration.role import RESTORATION_ROLE
-from models.face_chunk import FacePatches
-from models.face_region import FaceRegion
-from models.face_track import FaceTrack
+from models.presenter.face_region import FaceRegion
+from models.track.face_track import FaceTrack
 from tests.unit.models.engines.aligned.face_scene import ABSENT, COLOUR, make_frames, make_track
 
 SOURCE = [3, ABSENT, 9, 9]

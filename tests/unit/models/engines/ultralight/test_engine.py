@@ -17,6 +17,7 @@ from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.patches import FacePatches
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.face_box import crop_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.generator import OnnxGenerator, load_generator
@@ -26,7 +27,6 @@ from models.engines.ultralight.plan import UltralightPlan
 from models.engines.ultralight.roles import ROLES
 from models.engines.ultralight.torch_generator import TorchGenerator, load_network, picture_input
 from models.engines.ultralight.variant import Hears, Variant
-from models.face_chunk import FacePatches
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
@@ -140,7 +140,7 @@ def test_rectangle_reaches_the_borders_of_the_160(
 def test_the_crop_is_theirs_on_the_mean_face_of_their_landmarks() -> None:
     """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
     from models.engines.box.points68 import ibug_points
-    from models.head_frame import mean_face
+    from models.geometry.head_frame import mean_face
 
     points = ibug_points(mean_face()[None] * [100, -100, 100])
     x0, y0, x1, y1 = crop_boxes(points)[0]
@@ -207,7 +207,7 @@ def test_what_hears_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="'hears'"):
         hears()
     assert hears(hears="hubert") == "ultralight-hubert"
-    with pytest.raises(ConfigError, match="paste"):
+    with pytest.raises(ConfigError, match="(?s)ultralight.*paste"):
         hears(paste="hard")
 
 
@@ -217,7 +217,7 @@ def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: Hears) -> No
     engine = UltralightEngine(EngineSettings(Brought({"generator": path, kind: path}), {}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
-    from models.speech_level import measure_level
+    from models.speech.level import measure_level
 
     span = FrameSpan(Fraction(25), 5, 3, 25)
     heard = engine.listener(Machine()).listen(speech, measure_level(speech), span)

@@ -25,7 +25,7 @@ from models.engines.ultralight.hubert_names import hubert_large_mismatch
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.variant import Variant
 from models.engines.ultralight.wenet import OnnxWenet, WenetListener
-from models.speech_level import SpeechLevel, measure_level
+from models.speech.level import SpeechLevel, measure_level
 from tests.unit.models.engines.ultralight.small_networks import save_generator, save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
