@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from models.engines.contract import Machine
-from models.onnx_session import make_session
+from models.weights.onnx_session import make_session
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from errors import ConfigError
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
 from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.options import read_options
 from models.engines.wav2lip.face_box import track_boxes
 from models.engines.wav2lip.listener import MelBlock, MelListener
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
 from models.engines.wav2lip.windows import mel_windows, window_starts
+from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -49,12 +49,7 @@ class Wav2LipEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
-        try:
-            self._options = Wav2LipOptions.model_validate(dict(settings.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"wav2lip.{option}: {first['msg']}, found {first['input']!r}.") from error
+        self._options = read_options(Wav2LipOptions, self.name, settings.options)
 
     def listener(self, machine: Machine) -> MelListener:
         """Return what hears; it holds no network and uses no GPU."""
@@ -79,8 +74,6 @@ class Wav2LipEngine:
         self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
-        from models.quality_measures import measure_view
-
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 

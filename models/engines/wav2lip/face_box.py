@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.points68 import FACE_OVAL, ibug_points, lower_face_outline
-from models.face_track import FaceTrack
-from models.trust import patch_share
+from models.track.face_track import FaceTrack
+from models.track.trust import patch_share
 
 _PAD_BELOW: Final = 0.05  # of the box's height
 _MIN_SIDE: Final = 8.0  # pixels of a box inside the frame; faces that are farther out are not shown anyway

@@ -13,7 +13,7 @@ from errors import MediaError
 from models.engines.contract import FrameSpan
 from models.engines.wav2lip.mel import mel_columns
 from models.engines.wav2lip.windows import columns_needed
-from models.speech_level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
 
 
 @dataclass(frozen=True)

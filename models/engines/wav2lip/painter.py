@@ -7,9 +7,9 @@ import numpy as np
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import box_rgb
+from models.engines.patches import FacePatches
 from models.engines.wav2lip.generator import Generator
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.face_chunk import FacePatches
 
 
 class Wav2LipPainter:

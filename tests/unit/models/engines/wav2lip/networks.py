@@ -57,11 +57,13 @@ def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes:
         "to": np.array([channels]),
         "axis": np.array([1]),
         "hidden_share": np.array(0.25, np.float32),
-        "scale": np.array(0.05, np.float32),
+        "scale": np.array(0.2, np.float32),
+        "silence": np.array(-4, np.float32),
     }
     nodes = [
         helper.make_node("ReduceMean", ["what_is_said"], ["loud"], axes=[1, 2, 3], keepdims=1),
-        helper.make_node("Mul", ["loud", "scale"], ["glow"]),
+        helper.make_node("Sub", ["loud", "silence"], ["louder"]),
+        helper.make_node("Mul", ["louder", "scale"], ["glow"]),
         helper.make_node("Slice", ["who", "from", "to", "axis"], ["seen"]),
         helper.make_node("Slice", ["who", "zero", "from", "axis"], ["hidden"]),
         helper.make_node("Mul", ["hidden", "hidden_share"], ["some"]),
@@ -81,5 +83,5 @@ def onnx_result(faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArr
     seen = faces.astype(np.float64) / 255
     hidden = seen.copy()
     hidden[:, faces.shape[1] // 2 :] = 0
-    shown = seen - hidden / 4 + 0.05 * windows.mean((1, 2), dtype=np.float64)[:, None, None, None]
+    shown = seen - hidden / 4 + 0.2 * (windows.mean((1, 2), dtype=np.float64) + 4)[:, None, None, None]
     return np.asarray(np.rint(shown * 255).clip(0, 255), np.uint8)

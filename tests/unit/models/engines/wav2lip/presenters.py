@@ -1,43 +1,23 @@
-"""A presenter whose head moves and whose mouth opens: as much of one as an engine asks for."""
+"""A presenter whose head moves and whose mouth opens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
-from models.face_track import FaceTrack, finish_track
-from models.head_frame import HeadPose
-from models.lip_model import LipModel
+from models.geometry.head_frame import HeadPose
+from models.mouth.lip_model import LipModel
+from models.presenter.presenter import Presenter
+from models.track.face_track import FaceTrack, finish_track
 from models.weights import weights_path
 
 COLOUR = ColourTags(1, False, 1, 1)
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
-
-
-@dataclass(frozen=True)
-class StoredPresenter:
-    """The part of `models.presenter.presenter.Presenter` that engines of this kind use."""
-
-    folder: Path
-    info: VideoInfo
-    track: FaceTrack
-    remembered: dict[str, Any] = field(default_factory=dict)
-
-    def folder_of(self, engine: Any) -> Path:
-        """Where the engine's files lie."""
-        return self.folder
-
-    def remember(self, engine: Any, load: Callable[[], Any]) -> Any:
-        """What `load` gave the first time."""
-        return self.remembered.setdefault(engine.name, load())
 
 
 def talking_track(
@@ -55,7 +35,7 @@ def talking_track(
     return finish_track(points, ~np.isin(time, absent))
 
 
-def make_presenter(folder: Path, track: FaceTrack) -> StoredPresenter:
+def make_presenter(folder: Path, track: FaceTrack) -> Presenter:
     """A video of 25 frames a second."""
     info = VideoInfo(
         width=WIDTH,
@@ -71,7 +51,7 @@ def make_presenter(folder: Path, track: FaceTrack) -> StoredPresenter:
         pixel_format="yuv420p",
         has_audio=False,
     )
-    return StoredPresenter(folder, info, track)
+    return Presenter(folder, info, track)
 
 
 def frame(index: int) -> Planes:

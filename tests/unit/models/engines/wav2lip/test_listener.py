@@ -10,7 +10,7 @@ from errors import CancelledJobError, MediaError
 from models.engines.contract import FrameSpan
 from models.engines.wav2lip.engine import plan_windows
 from models.engines.wav2lip.listener import MelListener
-from models.speech_level import measure_level
+from models.speech.level import measure_level
 
 FPS = Fraction(30000, 1001)
 TOTAL = 100  # 3.3 seconds; the speech ends before

@@ -1,0 +1,61 @@
+"""The whole way of the official script for a box that stands still: frames -> faces -> frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.engines.box.paste import spread_over
+from models.engines.box.picture import resize_box
+
+CELL = 32  # pixels
+
+
+def _frames(num: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """(N, H, W, 3) BGR: the pictures of shared/reference, bilinear between random colours, in whole numbers."""
+    random = np.random.RandomState(seed)
+    y, x = np.arange(height), np.arange(width)
+    down, right = (y % CELL)[:, None, None], (x % CELL)[None, :, None]
+    frames = []
+    for _ in range(num):
+        colours = random.randint(0, 256, (height // CELL + 2, width // CELL + 2, 3)).astype(np.int64)
+        upper, lower = colours[y // CELL], colours[y // CELL + 1]
+        above = upper[:, x // CELL] * (CELL - right) + upper[:, x // CELL + 1] * right
+        below = lower[:, x // CELL] * (CELL - right) + lower[:, x // CELL + 1] * right
+        frames.append((above * (CELL - down) + below * down) // CELL**2)
+    return np.stack(frames).astype(np.uint8)
+
+
+@pytest.fixture
+def stored(reference: Callable[[str], Any]) -> Any:
+    """Frames, box, faces and what was pasted."""
+    return reference("datapath_synth.npz")
+
+
+def _box(stored: Any) -> NDArray[np.float32]:
+    y0, y1, x0, x1 = stored["box_y1y2x1x2"]
+    return np.array([x0, y0, x1, y1], np.float32)
+
+
+def test_faces_are_cut_as_by_the_official_script(stored: Any) -> None:
+    frames = _frames(4, *stored["frame_hw"], int(stored["frame_seed"]))
+    faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
+    assert np.array_equal(faces, stored["face_u8"])
+    moved = _box(stored) + np.float32(0.001)  # the way of boxes between pixels
+    faces = np.stack([resize_box(frame, moved, (96, 96), "linear") for frame in frames])
+    assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
+
+
+def test_faces_are_pasted_as_by_the_official_script(stored: Any) -> None:
+    box = _box(stored)
+    x0, y0, x1, y1 = (int(value) for value in box)
+    for painted, official in zip(stored["pred"], stored["pasted_box"], strict=True):
+        face = (painted.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
+        planes = [spread_over(np.ascontiguousarray(face[..., c]), box, (x0, y0, x1, y1)) for c in range(3)]
+        pasted = cv2.merge(planes)
+        assert np.abs(pasted.astype(int) - official).max() <= 1
