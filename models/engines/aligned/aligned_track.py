@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.cut import cut_boxes
 from models.engines.box.points68 import ibug_points, lower_face_outline
-from models.track.face_track import FaceTrack
 from models.track.trust import patch_share
+
+if TYPE_CHECKING:
+    from models.track.face_track import FaceTrack
 
 MATRIX: Final = "matrix"
 """Name of a chunk's array (N, 2, 3) float64 from region pixels to those of the upright picture."""

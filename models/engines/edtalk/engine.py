@@ -18,7 +18,6 @@ from models.engines.edtalk.role import GENERATOR, GENERATOR_ROLE, SIDE
 from models.engines.options import read_options
 from models.engines.wav2lip.listener import MelBlock, MelListener
 from models.engines.wav2lip.windows import mel_windows, window_starts
-from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -74,6 +73,8 @@ class EdTalkEngine:
         self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
+        from models.quality.measures import measure_view
+
         starts = window_starts(span, self._options.mel_offset)
         windows = mel_windows(features.mel, features.first_column, starts)
         plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)

@@ -10,10 +10,22 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from models.engines.contract import Machine
+from models.engines.restoration.options import RestorationOptions
+from models.engines.restoration.restorer import FaceRestorer
 from models.engines.restoration.role import PICTURE, is_picture
 from models.weights.onnx_session import make_session
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+def load_restorer(path: Path, machine: Machine, options: RestorationOptions) -> FaceRestorer:
+    """Load what sharpens faces.
+
+    Raises:
+        WeightsError: The file is missing or no restoration network.
+        ConfigError: The device cannot be used.
+    """
+    return FaceRestorer(OnnxRestoration(path, machine, options.fidelity), options.strength)
 
 
 class OnnxRestoration:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from models.engines.aligned.warp import aligned_rgb
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.patches import FacePatches
-from models.track.face_track import FaceTrack
+
+if TYPE_CHECKING:
+    from models.track.face_track import FaceTrack
 
 SIDE: Final = 512
 

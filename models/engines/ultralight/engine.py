@@ -21,7 +21,6 @@ from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.plan import CENTRES, IDS, ROWS, UltralightPlan
 from models.engines.ultralight.roles import GENERATOR, ROLES
 from models.engines.ultralight.variant import Hears
-from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -83,6 +82,8 @@ class UltralightEngine:
         self, presenter: Presenter, features: HeardRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Join source frames and sound; see `contract.Engine.plan`."""
+        from models.quality.measures import measure_view
+
         plan = UltralightPlan(span.first, source_index, features)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 

@@ -7,7 +7,7 @@ was.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.points68 import ibug_points, lower_face_outline
 from models.engines.ultralight.variant import SIDE
-from models.track.face_track import FaceTrack
 from models.track.trust import patch_share
+
+if TYPE_CHECKING:
+    from models.track.face_track import FaceTrack
 
 CROP: Final = 168
 BORDER: Final = 4

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.batches import fixed_batches, usual_batch
+from models.engines.compute.batches import fixed_batches
 from models.engines.compute.checkpoints import file_format
 from models.engines.compute.onnx_network import OnnxNetwork
 from models.engines.contract import Machine
@@ -92,7 +92,7 @@ class OnnxGenerator:
             )
         self.variant = variant
         self._picture, (self._sound,) = pictures[0], sounds
-        self._batch_size = fixed.pop() if fixed else options.batch_size or usual_batch(machine.device)
+        self._batch_size = fixed.pop() if fixed else options.batch_for(machine.device)
 
     def generate(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from errors import WeightsError
 from models.engines.compute.batch_norm import fold_batch_norm
-from models.engines.compute.batches import fixed_batches, usual_batch
+from models.engines.compute.batches import fixed_batches
 from models.engines.compute.checkpoints import read_checkpoint
 from models.engines.compute.device_feed import DeviceFeed
 from models.engines.compute.precision import choose_precision
@@ -49,7 +49,7 @@ class TorchGenerator:
         self.variant = network.variant
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batch_size = options.batch_size or usual_batch(machine.device)
+        self.batch_size = options.batch_for(machine.device)
         self._feed = DeviceFeed(self._device)
         with repeatable():
             self.dtype = choose_precision(self._run_samples, options.precision, self._device)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
+from models.engines.contract import Engine
 from models.geometry.head_frame import HeadPose, mean_face
+from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack, finish_track
 
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
@@ -42,27 +44,7 @@ def make_frames(seed: int = 0) -> list[Planes]:
     return [from_rgb(np.asarray(picture, np.float32).astype(np.uint8), COLOUR) for picture in stretched]
 
 
-@dataclass
-class ScenePresenter:
-    """What an engine asks of `models.presenter.presenter.Presenter`."""
-
-    folder: Path
-    track: FaceTrack
-    info: VideoInfo
-    _remembered: dict[str, Any] = field(default_factory=dict)
-
-    def folder_of(self, engine: Any) -> Path:
-        """A folder that is there."""
-        folder = self.folder / str(engine.name)
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def remember(self, engine: Any, load: Callable[[], Any]) -> Any:
-        """The first answer of `load`."""
-        return self._remembered.setdefault(engine.name, load())
-
-
-def make_presenter(folder: Path) -> ScenePresenter:
+def make_presenter(folder: Path) -> Presenter:
     """The presenter of `make_track` and `make_frames`."""
     info = VideoInfo(
         width=SIDE,
@@ -78,7 +60,7 @@ def make_presenter(folder: Path) -> ScenePresenter:
         pixel_format="yuv420p",
         has_audio=False,
     )
-    return ScenePresenter(folder, make_track(), info)
+    return Presenter(folder, info, make_track())
 
 
 @dataclass(frozen=True)
@@ -94,6 +76,23 @@ class Brought:
     def has(self, role: str) -> bool:
         """Whether there is one."""
         return role in self.files
+
+
+def analyse(engine: Engine, presenter: Presenter) -> None:
+    """Let an engine write what it keeps of a presenter, in a folder that is there."""
+    presenter.folder_of(engine).mkdir(parents=True, exist_ok=True)
+    engine.analyse(presenter, NoFrames(), None, lambda: False)
+
+
+class NoFrames:
+    """Engines that need no picture to analyse a presenter."""
+
+    def read(self, indices: Any) -> Iterator[Planes]:
+        """Nothing."""
+        raise AssertionError("these engines read no frames")
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def pasted(frame: Planes, patch: Any) -> NDArray[np.uint8]:

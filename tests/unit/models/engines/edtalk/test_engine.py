@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
-from models.engines.contract import EngineSettings, Machine, TensorTable
+from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.role import GENERATOR_ROLE
 from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
-    ScenePresenter,
+    analyse,
     make_frames,
     make_presenter,
     pasted,
@@ -37,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def presenter(tmp_path_factory: pytest.TempPathFactory) -> ScenePresenter:
+def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
     return make_presenter(tmp_path_factory.mktemp("presenter"))
 
 
@@ -50,9 +53,9 @@ def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
     return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
 
 
-def cut(engine: EdTalkEngine, presenter: ScenePresenter, plan: BoxPlan, frames: list[Planes]) -> BoxChunk:
-    engine.analyse(presenter, None, None, lambda: False)  # type: ignore[arg-type]
-    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])  # type: ignore[arg-type]
+def cut(engine: EdTalkEngine, presenter: Presenter, plan: BoxPlan, frames: list[Planes]) -> BoxChunk:
+    analyse(engine, presenter)
+    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
 
 
 def make_plan() -> BoxPlan:
@@ -74,7 +77,7 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 
 @pytest.mark.parametrize("paste", ["soft", "square"])
 def test_paints_the_face_and_nothing_else(
-    weights: Path, presenter: ScenePresenter, frames: list[Planes], paste: str
+    weights: Path, presenter: Presenter, frames: list[Planes], paste: str
 ) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
     chunk = cut(engine, presenter, make_plan(), frames)
@@ -95,7 +98,7 @@ def test_paints_the_face_and_nothing_else(
         assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
 
 
-def test_same_bytes_however_frames_are_divided(weights: Path, presenter: ScenePresenter, frames: list[Planes]) -> None:
+def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
     engine, plan = make_engine(weights), make_plan()
     painter = engine.painter(Machine())
     whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
@@ -109,7 +112,7 @@ def test_same_bytes_however_frames_are_divided(weights: Path, presenter: ScenePr
         assert np.array_equal(whole[t], parts[t])
 
 
-def test_weight_reaches_the_network(weights: Path, presenter: ScenePresenter, frames: list[Planes]) -> None:
+def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
     plan = make_plan().slice(3, 4)
     red = []
     for weight in (0.0, 1.0):
@@ -147,3 +150,20 @@ def test_options_are_checked(weights: Path) -> None:
         make_engine(weights, weight=3)
     with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
         make_engine(weights, colour=1)
+
+
+def test_from_sound_to_faces_as_the_graph_does_it(
+    weights: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+) -> None:
+    maker: EngineMaker = EdTalkEngine
+    engine = maker(EngineSettings(Brought({"generator": weights}), {"mel_offset": -1}))
+    speech = tmp_path / "speech.npy"
+    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
+    span = FrameSpan(Fraction(25), 0, 12, 12)
+    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    analyse(engine, presenter)
+    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
+    assert planned.measures.num_frames == 12
+    part = planned.plan.slice(7, 9)
+    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()

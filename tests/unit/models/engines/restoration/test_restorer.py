@@ -13,7 +13,8 @@ from errors import WeightsError
 from media.planes import Planes, cut
 from models.engines.contract import Machine, TensorTable
 from models.engines.patches import FacePatches
-from models.engines.restoration.network import OnnxRestoration
+from models.engines.restoration.network import OnnxRestoration, load_restorer
+from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import SIDE, FaceRestorer, Surroundings
 from models.engines.restoration.role import RESTORATION_ROLE
 from models.presenter.face_region import FaceRegion
@@ -126,7 +127,7 @@ def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: li
 
 
 def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Planes], tmp_path: Path) -> None:
-    restorer = FaceRestorer(OnnxRestoration(save_network(tmp_path / "gfpgan.onnx"), Machine()), 0.8)
+    restorer = load_restorer(save_network(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
     cutter = Surroundings(track, COLOUR)
 
     def restored(source: list[int]) -> FacePatches:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.patches import FacePatches
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.face_box import crop_boxes, inner_boxes, network_pictures
@@ -27,10 +27,12 @@ from models.engines.ultralight.plan import UltralightPlan
 from models.engines.ultralight.roles import ROLES
 from models.engines.ultralight.torch_generator import TorchGenerator, load_network, picture_input
 from models.engines.ultralight.variant import Hears, Variant
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
-    ScenePresenter,
+    analyse,
     make_frames,
     make_presenter,
     pasted,
@@ -54,7 +56,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def presenter(tmp_path_factory: pytest.TempPathFactory) -> ScenePresenter:
+def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
     return make_presenter(tmp_path_factory.mktemp("presenter"))
 
 
@@ -77,9 +79,9 @@ def make_plan(source: list[int], hears: Hears = "hubert") -> UltralightPlan:
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
-def cut(engine: UltralightEngine, presenter: ScenePresenter, plan: UltralightPlan, frames: list[Planes]) -> BoxChunk:
-    engine.analyse(presenter, None, None, lambda: False)  # type: ignore[arg-type]
-    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])  # type: ignore[arg-type]
+def cut(engine: UltralightEngine, presenter: Presenter, plan: UltralightPlan, frames: list[Planes]) -> BoxChunk:
+    analyse(engine, presenter)
+    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[NDArray[np.uint8]]:
@@ -89,9 +91,7 @@ def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
-def test_paints_the_lower_face_and_nothing_else(
-    checkpoint: Path, presenter: ScenePresenter, frames: list[Planes]
-) -> None:
+def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
     engine = make_engine(checkpoint)
     chunk = cut(engine, presenter, make_plan(SOURCE), frames)
     patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
@@ -107,9 +107,7 @@ def test_paints_the_lower_face_and_nothing_else(
             assert changed.sum() > 1000
 
 
-def test_same_bytes_however_frames_are_divided(
-    checkpoint: Path, presenter: ScenePresenter, frames: list[Planes]
-) -> None:
+def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
     engine = make_engine(checkpoint)
     painter, plan = engine.painter(Machine()), make_plan(SOURCE)
     whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
@@ -124,9 +122,7 @@ def test_same_bytes_however_frames_are_divided(
     assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
 
 
-def test_rectangle_reaches_the_borders_of_the_160(
-    checkpoint: Path, presenter: ScenePresenter, frames: list[Planes]
-) -> None:
+def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
     patches = engine.painter(Machine()).paint(cut(engine, presenter, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
@@ -217,8 +213,6 @@ def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: Hears) -> No
     engine = UltralightEngine(EngineSettings(Brought({"generator": path, kind: path}), {}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
-    from models.speech.level import measure_level
-
     span = FrameSpan(Fraction(25), 5, 3, 25)
     heard = engine.listener(Machine()).listen(speech, measure_level(speech), span)
     assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
@@ -281,6 +275,26 @@ def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
     assert part.heard.rows.nbytes < 450_000  # as windows it would be 4 MB
     with pytest.raises(ValueError, match="Expected sound for 2 frames"):
         UltralightPlan(0, np.zeros(2, np.int32), plan.heard)
+
+
+def test_from_sound_to_faces_as_the_graph_does_it(
+    checkpoint: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+) -> None:
+    files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
+    maker: EngineMaker = UltralightEngine
+    engine = maker(EngineSettings(files, {"precision": "fp32"}))
+    speech = tmp_path / "speech.npy"
+    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
+    span = FrameSpan(Fraction(25), 0, 12, 12)
+    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    analyse(engine, presenter)
+    source = np.arange(12, dtype=np.int32)
+    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, source, None)
+    assert planned.measures.num_frames == 12
+    part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
+    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    assert len(patches) == 2
+    assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 
 
 @pytest.mark.needs_cuda
