@@ -25,12 +25,14 @@ def input_role(shape: tuple[Any, ...]) -> str | None:
     return next((role for role, expected in known.items() if fits(shape, expected)), None)
 
 
-def fits(shape: Any, expected: tuple[int, ...]) -> bool:
+def fits(shape: Any, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
     """Whether a shape, of which some sides may be free (no positive number), has room for the expected one.
 
-    The last side must not be free: it tells the inputs apart.
+    The last side of an input must not be free: it tells the inputs apart.
     """
-    if shape is None or len(shape) != len(expected) or shape[-1] != expected[-1]:
+    if shape is None or len(shape) != len(expected):
         return False
     free = [not isinstance(side, int) or side < 0 for side in shape]
+    if free[-1] and not is_output:
+        return False
     return all(is_free or side == want for is_free, side, want in zip(free, shape, expected, strict=True))

@@ -88,7 +88,7 @@ def hubert_mismatch(table: TensorTable) -> str | None:
 def wenet_mismatch(table: TensorTable) -> str | None:
     """Say why a file is not the streaming WeNet encoder; None if it is."""
     roles = sorted(input_role(shape) or "" for shape in table.inputs)
-    if roles == WENET_ROLES and any(fits(s, OUTPUT_SHAPE) for s in table.outputs):
+    if roles == WENET_ROLES and any(fits(s, OUTPUT_SHAPE, is_output=True) for s in table.outputs):
         return None
     return (
         f"expected an ONNX file with inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE}, {CNN_CACHE_SHAPE} and an output "

@@ -87,7 +87,7 @@ class OnnxWenet:
         self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
         ports = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
         roles = {name: input_role(shape) for name, shape in ports.items()}
-        outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE)]
+        outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE, is_output=True)]
         if (
             sorted(role or "" for role in roles.values()) != ["att_cache", "chunk", "cnn_cache", "offset"]
             or not outputs

@@ -245,6 +245,14 @@ def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Pat
                 assert mismatch is None or "found" in mismatch
 
 
+def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_apart() -> None:
+    inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
+    mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
+    assert mismatch(TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
+    assert mismatch(TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
+    assert mismatch(TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
+
+
 def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
     good = table(checkpoint)
     (generator, *_) = ROLES
