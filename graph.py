@@ -24,7 +24,7 @@ from deployments.ingress import Ingress
 from deployments.landmark_generator import LandmarkGenerator
 from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
-from models.engines.contract import EngineMaker
+from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 
 
@@ -33,12 +33,12 @@ def build(config: PipelineConfig) -> Application:
     return wire(config, ENGINES)
 
 
-def wire(config: PipelineConfig, engines: Mapping[str, str | EngineMaker]) -> Application:
+def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Application:
     """Return the service with these engines, by the names that jobs give."""
     media_probe = MediaProbe.bind(config)
     audio_features = AudioFeatures.bind(config, engines)
     landmark_generator = LandmarkGenerator.bind(config, engines)
     face_synthesis = FaceSynthesis.bind(config, engines)
     studio = Studio.bind(config, face_synthesis, engines)
-    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, tuple(engines))
+    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, engines)
     return Ingress.bind(config, director)

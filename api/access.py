@@ -8,7 +8,6 @@ HAProxy, on loopback, so nobody counts as being on this machine then.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.forms.uploads import drain
 from api.problem import answer_to
 from errors import ForbiddenError, UnauthorizedError
+from net.access_rule import AccessRule, is_private
 from net.target import is_loopback
 from storage.local.api_keys import ApiKeys
 
@@ -75,10 +75,11 @@ class KeyGate:
         await self._app(scope, receive, send)
 
     def _admit(self, headers: Headers, client: Any) -> Caller:
-        if self._keys.list():
+        rule = AccessRule(bool(self._keys.list()), self._allow_without_keys)
+        if rule.has_keys:
             key = self._keys.find(_presented(headers))
             return Caller(key.id, key.max_priority)
-        if not (self._allow_without_keys or _is_from_here(headers, client)):
+        if not rule.serves_without_key(_is_from_here(headers, client)):
             raise ForbiddenError(
                 "Without API keys only clients on the service's own machine are served, under localhost or its "
                 "loopback address. Make a key with `lipwright keys add NAME`, or set access.allow_without_keys."
@@ -92,9 +93,7 @@ def _is_from_here(headers: Headers, client: Any) -> bool:
     A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
     (DNS rebinding: the name is in `Host`).
     """
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
-        return False
-    if not client or not is_loopback(str(client[0])) or any(name in headers for name in _FORWARDED):
+    if not client or not is_private(str(client[0])) or any(name in headers for name in _FORWARDED):
         return False
     names = [_host(f"//{host}") for host in headers.getlist("host")]
     return all(is_loopback(name) for name in (*names, *map(_host, headers.getlist("origin"))))

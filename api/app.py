@@ -10,6 +10,7 @@ from api import problem
 from api.access import KeyGate
 from api.problem import problem_responses
 from api.v1.avatars import AvatarRoutes
+from api.v1.engines import EngineRoutes
 from api.v1.jobs import JobRoutes
 from api.v1.views import Health
 from config import PipelineConfig
@@ -49,6 +50,10 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
 
     responses = problem_responses(401, 403, 503)
     app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
-    for routes in (JobRoutes(service, files, config), AvatarRoutes(service, files, config)):
+    for routes in (
+        JobRoutes(service, files, config),
+        AvatarRoutes(service, files, config),
+        EngineRoutes(files, config),
+    ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
     return app

@@ -24,7 +24,7 @@ from media.probe import probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.engines.contract import Engine, FrameSpan, Machine, Painter, Plan
-from models.engines.registry import EngineRoom
+from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder
 from models.presenter.presenter import Presenter

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.terminal import console, one_line_errors
 from errors import NotFoundError
+from launch.serve_config import read_serve_config
 from storage.local.api_keys import ApiKeys
 from storage.local.webhook_secrets import webhook_secret
 
@@ -66,6 +67,4 @@ def show_webhook_secret(
 
 
 def _data_folder(data_dir: Path | None) -> Path:
-    from launch.service import default_config_path, local_config, settings_of
-
-    return settings_of(local_config(default_config_path(), "127.0.0.1", 0, data_dir)).data_dir
+    return data_dir.absolute() if data_dir is not None else read_serve_config().pipeline.data_dir

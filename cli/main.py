@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from cli.client import Client, ClientError
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.keys import app as keys_app
+from cli.models import app as models_app
 from cli.report import print_report
 from cli.terminal import UsageError, console, one_line_errors
 
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 app.command()(doctor)
 
 _DEFAULT_SERVER = "http://127.0.0.1:8000"

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
-import yaml
 from pydantic import ValidationError
 from ray import serve
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
@@ -20,8 +18,8 @@ from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from errors import ConfigError, StageTimeoutError
+from launch.serve_config import ServeConfig, default_config_path, read_serve_config
 
-_ROOT = Path(__file__).resolve().parents[1]
 _START_S = 300.0  # weights are loaded on machines that may have to be started first
 _LOOK_S = 0.2
 
@@ -37,34 +35,6 @@ class RunningApplication:
 
     director: DirectorClient
     pipeline: PipelineConfig
-
-
-@dataclass(frozen=True)
-class ServeConfig:
-    """A Serve config with one application.
-
-    Attributes:
-        content: The whole file.
-        name: The application's name on the cluster.
-    """
-
-    content: dict[str, Any]
-    name: str
-
-
-def read_serve_config(path: Path) -> ServeConfig:
-    """Read and check a Serve config.
-
-    Raises:
-        ConfigError: The file cannot be used.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        (application,) = ServeDeploySchema.model_validate(content).applications
-        PipelineConfig.model_validate(application.args)
-    except (OSError, yaml.YAMLError, ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a Serve config with one application, found: {error}") from error
-    return ServeConfig(content, application.name)
 
 
 @contextmanager
@@ -85,7 +55,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         raise ConfigError("expected a running Ray cluster (`ray start --head`), found none") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
-        config = read_serve_config(serve_config or _config_for_cluster())
+        config = checked_by_serve(read_serve_config(serve_config or _config_for_cluster()))
         dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
         with _deployed(config, dashboard):
             _wait_until_running(config.name)
@@ -95,9 +65,21 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         ray.shutdown()
 
 
+def checked_by_serve(config: ServeConfig) -> ServeConfig:
+    """Return the config if Serve knows all its options.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    try:
+        ServeDeploySchema.model_validate(config.content)
+    except ValidationError as error:
+        raise ConfigError(f"{config.path}: expected a Serve config, found: {error}") from error
+    return config
+
+
 def _config_for_cluster() -> Path:
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    return _ROOT / ("serve_config.yaml" if has_gpu else "serve_config.cpu.yaml")
+    return default_config_path(ray.cluster_resources().get("GPU", 0) > 0)
 
 
 @contextmanager

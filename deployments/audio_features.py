@@ -15,10 +15,11 @@ from deployments.runtime.replica import Room, Threads, assigned_device, assigned
 from deployments.runtime.shelf import Shelf
 from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
-from media.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
-from models.engines.contract import OWN_SPEECH_FPS, EngineMaker, FrameSpan, Listener, Machine
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.contract import OWN_SPEECH_FPS, EngineClass, FrameSpan, Listener, Machine
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.speech.level import measure_level
 from telemetry import metrics
 
@@ -27,7 +28,7 @@ from telemetry import metrics
 class AudioFeatures:
     """Holds the listeners of engines; one call is one block of speech."""
 
-    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's listener, so that the first job does not pay for it."""
         self._config = config
         self._room = Room()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from api.v1.views import webhook_view
 from config import PipelineConfig
 from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
 from deployments.runtime.stages import ServeStages
@@ -23,7 +24,9 @@ from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.status import service_status
 from jobs.webhooks import Callbacks
+from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from storage.local.file_store import FileStore
 from storage.local.webhook_secrets import webhook_secret
 from storage.records import (
@@ -57,7 +60,7 @@ class Director:
         audio_features: DeploymentHandle[Any],
         landmark_generator: DeploymentHandle[Any],
         studio: DeploymentHandle[Any],
-        engines: tuple[str, ...] = tuple(ENGINES),
+        engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
         install_log_context()
@@ -70,7 +73,9 @@ class Director:
         self._presenters = Presenters(config, self._stages, self._table, self._files)
         services = JobServices(config, self._stages, self._presenters, self._table, self._files)
         self._desk = AdmissionDesk(config, self._table, self._files)
-        self._intake = Intake(self._stages, self._table, self._files, self._desk, engines)
+        self._intake = Intake(
+            self._stages, self._table, self._files, self._desk, EngineRoom(config, engines=engines).check
+        )
         self._scheduler = JobScheduler(services)
         self._replicas = ReplicaWatch(running_replicas)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +84,9 @@ class Director:
             if avatar.status is AvatarStatus.ANALYSING:
                 self._in_background(self._analyse(avatar.key))
         housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
-        callbacks = Callbacks(config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner))
+        callbacks = Callbacks(
+            config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner), webhook_view
+        )
         self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
 
     async def check_health(self) -> None:

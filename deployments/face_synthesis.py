@@ -18,18 +18,19 @@ from deployments.runtime.replica import (
     stage_call,
 )
 from deployments.runtime.shelf import Shelf
-from media.frame_memory import keep_freed_buffers
+from media.decoding.frame_memory import keep_freed_buffers
 from media.stop import Stop
-from models.engines.contract import Chunk, EngineMaker, Machine, Painter
+from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 
 
 @serve.deployment
 class FaceSynthesis:
     """Holds the painters of engines and no state: (chunk) in, the same patches out on any replica."""
 
-    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's painter; others are loaded when a job first names them."""
         keep_freed_buffers()
         self._jobs = config.jobs

@@ -14,13 +14,14 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
 from jobs.messages import BlockRequest, PresenterRef, SourceVideo
-from media.decoder import Decoders, written_whole
-from media.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.playback import source_index
 from media.probe import probe_video
 from media.stop import Stop
-from models.engines.contract import EngineMaker, Planned
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.contract import EngineClass, Planned
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder, is_analysed, note_analysed
 from models.presenter.presenter import Presenter
@@ -34,7 +35,7 @@ from telemetry import metrics
 class LandmarkGenerator:
     """Holds the networks that find and follow faces; what continues between calls is passed in."""
 
-    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineMaker] = ENGINES) -> None:
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the networks."""
         num_threads, device = claim_threads(), assigned_device()
         self._config = config

@@ -12,7 +12,7 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Probed
-from media.decoder import Decoders
+from media.decoding.decoder import Decoders
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
 from telemetry import metrics

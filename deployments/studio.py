@@ -17,18 +17,19 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
 from jobs.messages import PresenterRef, SourceVideo
-from media.decoder import Decoders, written_whole
-from media.decoder_reader import DecoderReader, FrameSettings
-from media.frame_memory import return_freed_frames
+from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.planes import Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
-from models.engines.contract import Chunk, EngineMaker, Plan
+from models.engines.contract import Chunk, EngineClass, Plan
 from models.engines.patches import FacePatches
-from models.engines.registry import ENGINES, EngineRoom
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
 from models.presenter.presenter import Presenter
 from storage.local.file_store import write_atomic
 from telemetry import metrics
@@ -57,7 +58,7 @@ class Studio:
         self,
         config: PipelineConfig,
         face_synthesis: DeploymentHandle[Any],
-        engines: Mapping[str, str | EngineMaker] = ENGINES,
+        engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         return_freed_frames()

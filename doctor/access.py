@@ -13,7 +13,7 @@ import httpx
 
 from config import AccessConfig
 from doctor.finding import Finding, ok, problem, warning
-from net.target import is_loopback
+from net.access_rule import AccessRule, is_private
 
 _ANSWER_S: Final = 3.0
 _EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -44,12 +44,13 @@ def check_port(host: str, port: int) -> Finding:
 def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> Finding:
     """Other machines are served with API keys only, unless the config says otherwise."""
     name = "API keys"
-    if is_loopback(host):
+    rule = AccessRule(bool(keys), access.allow_without_keys)
+    if is_private(host):
         who = f"callers need one of {len(keys)}" if keys else "none exists and none is needed"
         return ok(name, f"{host} is reached from this machine only; {who}")
-    if keys:
+    if rule.has_keys:
         return ok(name, f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)}")
-    if access.allow_without_keys:
+    if rule.may_listen(host):
         mend = "Make a key (lipwright keys add NAME), or see that only friends reach this port."
         return warning(name, f"everybody who reaches {host or '0.0.0.0'} may use it", "an API key", mend)
     mend = "Make a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from config import PipelineConfig
 from errors import ConfigError
-from launch.service import default_config_path, local_config, settings_of
+from launch.serve_config import read_serve_config
 
 _SERVE_PORT: Final = 8000  # Ray Serve's own default
 _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an actor of Serve
@@ -59,24 +57,23 @@ def make_plan(question: Question) -> Plan:
     Raises:
         ConfigError: It cannot be used.
     """
-    path = question.config or default_config_path()
-    config = local_config(path, question.host or "", question.port or 0, question.data_dir)
-    written = yaml.safe_load(path.read_text(encoding="utf-8")).get("http_options", {})
-    pipeline = settings_of(config)
+    config = read_serve_config(question.config)
+    host = question.host or config.http_options.get("host", "127.0.0.1")
+    pipeline = config.on_this_machine(host, question.port or 0, question.data_dir).pipeline
     try:
-        deployments = [(_num_replicas(each), each) for each in config["applications"][0].get("deployments", [])]
+        deployments = [(_num_replicas(each), each) for each in config.deployments]
         return Plan(
-            config_path=path,
+            config_path=config.path,
             pipeline=pipeline,
-            host=question.host or written.get("host", "127.0.0.1"),
-            port=question.port or int(written.get("port", _SERVE_PORT)),
+            host=host,
+            port=question.port or int(config.http_options.get("port", _SERVE_PORT)),
             num_cpus=sum(number * _share(each, "num_cpus") for number, each in deployments),
             num_gpus=sum(number * _share(each, "num_gpus") for number, each in deployments),
             in_flight_bytes=_in_flight_bytes(pipeline, deployments),
             object_store_bytes=question.object_store_bytes,
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: expected a Serve config of Lipwright, found: {error}") from error
+        raise ConfigError(f"{config.path}: expected a Serve config of Lipwright, found: {error}") from error
 
 
 def _num_replicas(deployment: dict[str, Any]) -> int:

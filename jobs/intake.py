@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-from errors import InputError, OptionError, StateError
+from errors import InputError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.forecast import result_bytes
 from jobs.ports import Stages
@@ -33,10 +33,16 @@ class Intake:
     """Checks and stores what callers send. What it is asked for twice, after a crash in the middle, it does once."""
 
     def __init__(
-        self, stages: Stages, table: JobTable, files: FileStore, desk: AdmissionDesk, engines: tuple[str, ...]
+        self,
+        stages: Stages,
+        table: JobTable,
+        files: FileStore,
+        desk: AdmissionDesk,
+        check_engine: Callable[[str], None],
     ) -> None:
+        """`check_engine` raises OptionError of an engine that cannot do a job."""
         self._stages, self._table, self._files, self._desk = stages, table, files, desk
-        self._engines = engines
+        self._check_engine = check_engine
 
     async def job(self, request: SubmitRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row.
@@ -46,8 +52,7 @@ class Intake:
             NotFoundError: There is no such avatar.
             StorageFullError: The disk would not hold the result.
         """
-        if request.options.engine not in self._engines:
-            raise OptionError(f"engine: expected one of {', '.join(self._engines)}, found {request.options.engine!r}")
+        self._check_engine(request.options.engine)
         face = recorded_face(request.options.face, _sha256(request.face_image))
         audio = self._files.find_upload(request.audio.key, self._files.audio_path(request.job_id))
         video = self._source_path(request.video, face, request.owner) if request.video is not None else None

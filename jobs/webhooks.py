@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
-from api.v1.views import JobView
 from config import NetworkConfig
 from errors import LipwrightError, NotFoundError, StorageFullError, UrlRefusedError
 from net.webhook import deliver, retry_delay_s
@@ -30,9 +30,22 @@ _FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
 class Callbacks:
     """Delivers the webhooks of one table; lives in the Director."""
 
-    def __init__(self, network: NetworkConfig, table: JobTable, secret_of: Callable[[str | None], str]) -> None:
-        """`secret_of` gives the signing secret of a job's owner."""
-        self._network = network
+    def __init__(
+        self,
+        network: NetworkConfig,
+        table: JobTable,
+        secret_of: Callable[[str | None], str],
+        view_of: Callable[[JobRecord], Mapping[str, Any]],
+    ) -> None:
+        """Have the table looked at by `run`.
+
+        Args:
+            network: Where webhooks may go.
+            table: Holds what is due.
+            secret_of: Gives the signing secret of a job's owner.
+            view_of: Gives what the API says of a job: the webhook says the same.
+        """
+        self._network, self._view_of = network, view_of
         self._table = table
         self._secret_of = secret_of
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -76,7 +89,7 @@ class Callbacks:
         event = {
             "type": f"job.{job.status.value}",
             "timestamp": (job.finished_at or utc_now()).isoformat(),
-            "data": JobView.of(job, "").model_dump(mode="json"),
+            "data": self._view_of(job),
         }
         payload = json.dumps(event, ensure_ascii=False).encode()
         # The event's id is that of the job: a receiver that hears it twice knows it by that.

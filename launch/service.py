@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
-from net.target import is_loopback
+from launch.serve_config import read_serve_config
+from net.access_rule import AccessRule
 from storage.local.api_keys import ApiKeys
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -42,22 +41,6 @@ _READY_S = 300.0
 _POLL_S = 0.2
 
 
-def has_nvidia_gpu() -> bool:
-    """Whether the NVIDIA driver shows a GPU here (also inside containers and WSL)."""
-    if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
-        return True
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return listed.returncode == 0 and "GPU" in listed.stdout
-
-
-def default_config_path() -> Path:
-    """The Serve config for this machine: the one with a GPU share, or its twin for CPUs."""
-    return _ROOT / ("serve_config.yaml" if has_nvidia_gpu() else "serve_config.cpu.yaml")
-
-
 def free_port() -> int:
     """A TCP port on loopback that nobody uses at the moment."""
     with socket.socket() as probe:
@@ -65,50 +48,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def local_config(path: Path, host: str, port: int, data_dir: Path | None) -> dict[str, Any]:
-    """The Serve config in `path`, turned to this host, port and data folder.
-
-    Raises:
-        ConfigError: the file is missing or is no Serve config.
-    """
-    try:
-        config = yaml.safe_load(path.read_text())
-        arguments = config["applications"][0].setdefault("args", {})
-        config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: expected a Serve config with an application, got {error!r}.") from error
-    if data_dir is not None:
-        arguments["data_dir"] = str(data_dir.absolute())
-    config["proxy_location"] = "HeadOnly"
-    return dict(config)
-
-
-def settings_of(config: dict[str, Any]) -> PipelineConfig:
-    """The pipeline's settings in a Serve config.
-
-    Raises:
-        ConfigError: One of them cannot be used.
-    """
-    try:
-        return PipelineConfig.model_validate(config["applications"][0].get("args", {}))
-    except ValidationError as error:
-        raise ConfigError(f"The args of the Serve config: {error}") from error
-
-
 def check_access(host: str, settings: PipelineConfig) -> None:
     """Refuse to listen where strangers come by while everybody would be served.
 
     Raises:
-        ConfigError: `host` is not loopback, there is no API key, and `access.allow_without_keys` is not set.
+        ConfigError: `net.access_rule.AccessRule` forbids it.
     """
-    # Serve's HAProxy listens on every address, whatever the host is.
-    is_private = is_loopback(host) and os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1"
-    if is_private or settings.access.allow_without_keys or ApiKeys(settings.data_dir).list():
-        return
-    raise ConfigError(
-        f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
-        "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
-    )
+    rule = AccessRule(bool(ApiKeys(settings.data_dir).list()), settings.access.allow_without_keys)
+    if not rule.may_listen(host):
+        raise ConfigError(
+            f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
+            "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
+        )
 
 
 @dataclass(frozen=True)
@@ -150,11 +101,8 @@ def running_service(
         ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
         StageTimeoutError: The stages did not come up within five minutes.
     """
-    config = local_config(config_path or default_config_path(), host, port or free_port(), data_dir)
-    if allow_without_keys:
-        arguments = config["applications"][0]["args"]
-        arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
-    check_access(host, settings_of(config))
+    config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
+    check_access(host, config.pipeline)
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
     import ray  # seconds to import: the other commands do without
@@ -173,9 +121,9 @@ def running_service(
         )
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        _deploy(config)
-        url = f"http://{_reachable(host)}:{config['http_options']['port']}"
-        _wait_until_ready(url, config["applications"][0]["name"])
+        _deploy(config.content)
+        url = f"http://{_reachable(host)}:{config.http_options['port']}"
+        _wait_until_ready(url, config.name)
         yield url
     finally:
         if ray.is_initialized():

@@ -9,7 +9,7 @@ goes nowhere and costs a microsecond, so code under test calls these functions a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +18,7 @@ from typing import Any, Final, Literal
 
 from ray.serve import metrics as serve_metrics
 
-from deployments.runtime.fates import fate_of
-from media.decoder import DecoderDeath
+from media.decoding.decoder import DecoderDeath
 
 # Upper ends of buckets, seconds: a call of a few frames, a segment, a long join, a job that waits for its turn.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -93,7 +92,7 @@ _REFUSALS = _Counter("lipwright_refusals", "Requests answered with a problem, by
 _FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
 _STAGE_CALLS = _Histogram(
     "lipwright_stage_call_seconds",
-    "One try of a call to a stage, from sending it to its end, by how it ended: ok or a `fates.Fate`.",
+    "One try of a call to a stage, from sending it to its end, by how it ended: ok or a fate.",
     ("stage", "outcome"),
 )
 _CALLBACKS = _Counter("lipwright_callbacks", "Tries of webhooks, by how they ended.", ("outcome",))
@@ -146,14 +145,19 @@ def frames_rendered(num_frames: int) -> None:
 
 
 @contextmanager
-def timed_call(stage: str) -> Iterator[None]:
-    """Record one try of a call to `stage`: how long the block takes, and how it ends."""
+def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterator[None]:
+    """Record one try of a call to `stage`: how long the block takes, and how it ends.
+
+    Args:
+        stage: Name of the stage.
+        outcome_of: Label of a try that raised this.
+    """
     start = monotonic()
     outcome = "ok"
     try:
         yield
     except BaseException as error:
-        outcome = fate_of(error).value
+        outcome = outcome_of(error)
         raise
     finally:
         _STAGE_CALLS.observe(monotonic() - start, stage, outcome)

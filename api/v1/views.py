@@ -173,3 +173,8 @@ def is_file(field: dict[str, Any]) -> bool:
 
 def _url_field(name: str) -> dict[str, str]:
     return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}
+
+
+def webhook_view(job: JobRecord) -> dict[str, Any]:
+    """What a webhook says of a job: its view, with links that begin at the service's root."""
+    return JobView.of(job, "").model_dump(mode="json")

@@ -105,7 +105,7 @@ async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s
     requests = sent if isinstance(sent, tuple) else (sent,)
     response = requests[-1]
     assert isinstance(response, Awaitable)
-    with metrics.timed_call(stage):
+    with metrics.timed_call(stage, lambda error: fate_of(error).value):
         try:
             return await asyncio.wait_for(response, timeout_s)
         except asyncio.CancelledError:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,23 +215,6 @@ class EngineSettings:
     num_threads: int = 1
 
 
-class EngineMaker(Protocol):
-    """The class of an engine, as the registry knows it."""
-
-    title: str
-    """What it is, for people, in one line."""
-    weights: tuple[WeightsRole, ...]
-    """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
-
-    def __call__(self, settings: EngineSettings) -> Engine:
-        """Make the engine.
-
-        Raises:
-            ConfigError: An option cannot be used.
-        """
-        ...
-
-
 class Engine(Protocol):
     """One way to make a face speak.
 
@@ -239,6 +222,10 @@ class Engine(Protocol):
     is small, runs on the CPU, and is loaded at its first use.
     """
 
+    title: ClassVar[str]
+    """What it is, for people, in one line."""
+    weights: ClassVar[tuple[WeightsRole, ...]]
+    """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
     name: str
     """What a job calls it."""
     version: str
@@ -247,6 +234,14 @@ class Engine(Protocol):
     """Kind of audio features: engines that hear the same share a listener."""
     wants_own_speech: bool
     """Whether `analyse` learns from the source's own sound."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Make the engine.
+
+        Raises:
+            ConfigError: An option cannot be used.
+        """
+        ...
 
     def listener(self, machine: Machine) -> Listener:
         """Load the network that hears.
@@ -306,3 +301,7 @@ class Engine(Protocol):
             frames: T source frames, read-only.
         """
         ...
+
+
+EngineClass = type[Engine]
+"""What the registry knows of an engine."""

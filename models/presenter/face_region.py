@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
 from models.track.face_track import FaceTrack
 
-# The region's side in eye distances: it holds the jaw mask of `models.engines.warp.masks` with a little air.
+# The region's side in eye distances: it holds the jaw mask of `models.engines.warp.painting.masks` with a little air.
 REGION_EYE_DISTANCES = 1.62
 _STEP = 32  # the side is a multiple of this, so that the 32 x 32 field grid has whole cells
 _NOSE_BASE, _CHIN = 2, 152

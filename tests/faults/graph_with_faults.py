@@ -10,50 +10,51 @@ from ray.serve import Application
 
 from config import PipelineConfig
 from graph import wire
-from models.engines.registry import ENGINES, Engine, EngineSpec, FaceChunk, FacePatches
+from models.engines.contract import Machine
+from models.engines.patches import FacePatches
+from models.engines.registry import ENGINES
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.engine import WarpEngine, WarpPainter
 
 
-class HangingEngine:
+class HangingPainter(WarpPainter):
     """Never comes back, as a driver that waits for a lost GPU does."""
 
-    spec = EngineSpec(name="hangs", drive="landmarks", crop="region", colour="yuv420")
-
-    def synthesize(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk) -> FacePatches:
         time.sleep(3600)
         raise AssertionError("an hour has passed")
 
 
-class CrashingEngine:
+class CrashingPainter(WarpPainter):
     """Takes its process with it, as a fault in native code does."""
 
-    spec = EngineSpec(name="crashes", drive="landmarks", crop="region", colour="yuv420")
-
-    def synthesize(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk) -> FacePatches:
         ctypes.string_at(0)
         raise AssertionError("a dead process went on")
 
 
-class RaisingEngine:
+class RaisingPainter(WarpPainter):
     """Raises what no engine should."""
 
-    spec = EngineSpec(name="raises", drive="landmarks", crop="region", colour="yuv420")
-
-    def synthesize(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk) -> FacePatches:
         raise ZeroDivisionError("float division by zero")
 
 
-def _hangs(device: str, num_threads: int) -> Engine:
-    return HangingEngine()
+class HangingEngine(WarpEngine):
+    def painter(self, machine: Machine) -> WarpPainter:
+        return HangingPainter()
 
 
-def _crashes(device: str, num_threads: int) -> Engine:
-    return CrashingEngine()
+class CrashingEngine(WarpEngine):
+    def painter(self, machine: Machine) -> WarpPainter:
+        return CrashingPainter()
 
 
-def _raises(device: str, num_threads: int) -> Engine:
-    return RaisingEngine()
+class RaisingEngine(WarpEngine):
+    def painter(self, machine: Machine) -> WarpPainter:
+        return RaisingPainter()
 
 
 def build(config: PipelineConfig) -> Application:
     """The real graph; jobs may name the failing engines beside the real ones."""
-    return wire(config, {**ENGINES, "hangs": _hangs, "crashes": _crashes, "raises": _raises})
+    return wire(config, {**ENGINES, "hangs": HangingEngine, "crashes": CrashingEngine, "raises": RaisingEngine})

@@ -16,7 +16,7 @@ from tests.faults.service_process import ServiceProcess
 DECODERS = "decoders of "
 """How names of decoders and what they are forked from begin; the replica that they work for follows."""
 _PERIOD_S = 0.5
-_NURSERY = "media.nursery"
+_NURSERY = "media.decoding.nursery"
 
 
 @dataclass(frozen=True)

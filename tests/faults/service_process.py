@@ -16,7 +16,8 @@ import httpx
 import psutil
 import yaml
 
-from launch.service import default_config_path, free_port
+from launch.serve_config import read_serve_config
+from launch.service import free_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0
@@ -25,7 +26,7 @@ KINDS = ("Ingress", "Director", "AudioFeatures", "LandmarkGenerator", "Studio", 
 
 def config_with(folder: Path, **arguments: dict[str, Any]) -> Path:
     """This machine's Serve config with some sections of its `args:` changed, as a new file in `folder`."""
-    config = yaml.safe_load(default_config_path().read_text(encoding="utf-8"))
+    config = yaml.safe_load(read_serve_config().path.read_text(encoding="utf-8"))
     known = config["applications"][0]["args"]
     for section, fields in arguments.items():
         known[section] = {**known.get(section, {}), **fields}

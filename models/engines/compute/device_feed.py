@@ -104,6 +104,8 @@ class _Lanes:
         if [(pinned.shape, pinned.dtype) for pinned in slot.pinned] != [(s.shape, s.dtype) for s in sources]:
             slot.pinned = [torch.empty(source.shape, dtype=source.dtype, pin_memory=True) for source in sources]
             slot.device = [torch.empty_like(source, device=self._device) for source in sources]
+            # Memory that is handed out anew may still be read by what the computing stream has queued.
+            self._up.wait_stream(torch.cuda.current_stream(self._device))
         slot.uploaded.synchronize()  # the batch before has left this pinned memory
         for pinned, source in zip(slot.pinned, sources, strict=True):
             pinned.copy_(source)

@@ -14,7 +14,7 @@ from errors import CancelledJobError
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
-from models.engines.warp.masks import draw_masks
+from models.engines.warp.painting.masks import draw_masks
 from models.engines.warp.shot_exemplars import forbidden_between_shots
 from models.mouth.lip_model import LipModel
 from models.presenter.face_region import FaceRegion
@@ -50,7 +50,7 @@ class WarpAvatar:
 
     @cached_property
     def masks(self) -> NDArray[np.uint8]:
-        """(160, 160, 2) uint8 mask textures of a face seen from the front, see `models.engines.warp.masks`."""
+        """(160, 160, 2) uint8 mask textures of a face seen from the front, see `models.engines.warp.painting.masks`."""
         return draw_masks(self.track.rest)
 
     @cached_property

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from media.planes import Planes, cut
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.controls import CONTROL_IDS, anchor_points
 from models.engines.warp.drive import Drive
 from models.engines.warp.exemplar_bank import USUAL_BITE
-from models.engines.warp.interior import usual_teeth
-from models.engines.warp.masks import texture_positions
-from models.engines.warp.silhouette import masks_by_yaw
+from models.engines.warp.painting.controls import CONTROL_IDS, anchor_points
+from models.engines.warp.painting.interior import usual_teeth
+from models.engines.warp.painting.masks import texture_positions
+from models.engines.warp.painting.silhouette import masks_by_yaw
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.track.trust import patch_share
 

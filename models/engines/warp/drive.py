@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.controls import CONTROL_IDS
 from models.engines.warp.exemplar_bank import ExemplarBank
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, Wanted, choose
+from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.face_points import MOVED
 from models.mouth.lip_model import set_gaps, true_gaps
 from models.mouth.motion import REFERENCE_FPS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,11 @@ from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.block_plan import plan_block
 from models.engines.warp.chunk import FaceChunk, faded
-from models.engines.warp.cpu import render_on_cpu
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import Drive
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.measures import measure_block
+from models.engines.warp.painting.cpu import render_on_cpu
 from models.presenter.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.presenter.presenter import Presenter
 from models.speech.features import FeatureBlock, SpeechFeatures
@@ -33,7 +33,7 @@ from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import SpeechToMouth
 
 if TYPE_CHECKING:
-    from models.engines.warp.torch_path import TorchRenderer
+    from models.engines.warp.painting.torch_path import TorchRenderer
 
 
 class WarpOptions(BaseModel):
@@ -47,8 +47,8 @@ class WarpOptions(BaseModel):
 class WarpEngine:
     """Implements `models.engines.contract.Engine`. Its drive are target landmarks and exemplars of the source."""
 
-    title: Final = "Real mouths of the presenter, warped; no weights"
-    weights: tuple[WeightsRole, ...] = ()
+    title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
+    weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
     version = "7"
     hears = "whisper-base"
@@ -153,7 +153,7 @@ def _torch_renderer(device: str) -> TorchRenderer:
     # Imported here: PyTorch takes two seconds, and every replica of a machine without a GPU would pay them.
     import torch
 
-    from models.engines.warp.torch_path import TorchRenderer
+    from models.engines.warp.painting.torch_path import TorchRenderer
 
     if not torch.cuda.is_available():
         raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")

@@ -10,13 +10,14 @@ import pytest
 
 from config import AccessConfig, PipelineConfig
 from errors import ConfigError
-from launch.service import check_access, default_config_path, local_config, settings_of
+from launch.serve_config import read_serve_config
+from launch.service import check_access
 from storage.local.api_keys import ApiKeys
 from storage.local.webhook_secrets import webhook_secret
 
 
 def _run(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "cli.py"), *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -72,8 +73,10 @@ def test_haproxy_listens_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_data_folder_is_that_of_the_config(tmp_path: Path) -> None:
-    config = local_config(default_config_path(), "127.0.0.1", 0, None)
-    assert settings_of(config).data_dir == PipelineConfig().data_dir
-    config["applications"][0]["args"]["jobs"] = {"max_queued_jobs": 0}
+    config = read_serve_config()
+    assert config.pipeline.data_dir == PipelineConfig().data_dir
+    assert config.on_this_machine("127.0.0.1", 0, tmp_path).pipeline.data_dir == tmp_path
+    path = tmp_path / "config.yaml"
+    path.write_text("applications: [{args: {jobs: {max_queued_jobs: 0}}}]")
     with pytest.raises(ConfigError, match="max_queued_jobs"):
-        settings_of(config)
+        read_serve_config(path)

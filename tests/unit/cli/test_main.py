@@ -43,7 +43,7 @@ def inputs(tmp_path: Path) -> list[str]:
 
 
 def _run(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "cli.py"), *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     env = os.environ | environment
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
 
@@ -171,7 +171,7 @@ def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:
 
 
 def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
-    command = [sys.executable, str(repo_root / "cli.py"), "speak", *inputs, "--server", server]
+    command = [sys.executable, "-m", "cli", "speak", *inputs, "--server", server]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 30

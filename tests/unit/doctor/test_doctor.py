@@ -16,7 +16,7 @@ MAX_SECONDS = 15.0
 
 
 def _doctor(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo_root / "cli.py"), "doctor", *arguments]
+    command = [sys.executable, "-m", "cli", "doctor", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "LIPWRIGHT_OBJECT_STORE_BYTES"}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
@@ -63,7 +63,7 @@ def test_a_config_that_cannot_be_read_is_a_problem_of_its_own(repo_root: Path, t
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small /dev/shm in a namespace of its own")
 def test_a_small_dev_shm_is_slower_and_never_stuck(repo_root: Path, tmp_path: Path) -> None:
-    doctor = f"{sys.executable} {repo_root / 'cli.py'} doctor --json --data-dir {tmp_path}"
+    doctor = f"{sys.executable} -m cli doctor --json --data-dir {tmp_path}"
     script = f"mount -t tmpfs -o size=64m tmpfs /dev/shm || exit 77; {doctor} --object-store-memory 1073741824"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False

@@ -8,20 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from config import PipelineConfig
-from deployments.runtime.stages import Stages
 from jobs.housekeeping import Housekeeping
 from jobs.presenters import Presenters
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, new_id, utc_now
 from storage.sqlite.job_table import JobTable
+from tests.unit.jobs.no_stages import NoStages
 
 CONFIG = PipelineConfig()
-NO_HANDLE: Any = None
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
         os.utime(files.avatar_dir(key), (time.time() - 7200,) * 2)
     now = utc_now()
     table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    stages = Stages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE)
+    stages = NoStages()
     presenters = Presenters(CONFIG, stages, table, files)
 
     async def look_once() -> None:

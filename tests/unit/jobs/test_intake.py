@@ -6,28 +6,27 @@ import asyncio
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from deployments.runtime.stages import Stages
-from deployments.studio import Probed
 from jobs.admission import AdmissionDesk
 from jobs.intake import Intake
+from jobs.messages import Probed
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.engines.room import EngineRoom
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
 from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
+from tests.unit.jobs.no_stages import NoStages
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
-NO_HANDLE: Any = None
 
 
-class WillingStages(Stages):
+class WillingStages(NoStages):
     """Takes every file that is there."""
 
     async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
@@ -60,9 +59,9 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(self.files.table_path)
-        stages = WillingStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE)
+        stages = WillingStages()
         desk = AdmissionDesk(CONFIG, self.table, self.files)
-        self.intake = Intake(stages, self.table, self.files, desk, ("warp",))
+        self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")

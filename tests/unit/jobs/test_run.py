@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,13 @@ import numpy as np
 import pytest
 
 from config import PipelineConfig, RenderConfig
-from deployments.audio_features import PreparedSpeech
-from deployments.landmark_generator import BlockRequest, GeneratedBlock, SourceVideo
-from deployments.runtime.stages import Stages
-from deployments.studio import Probed
 from errors import StageTimeoutError
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.engines.contract import Plan, Planned
 from models.engines.warp.drive import Drive
-from models.engines.warp.exemplar_path import PathState
 from models.mouth.motion import Moments
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
@@ -33,11 +28,11 @@ from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
+from tests.unit.jobs.no_stages import NoStages
 
 SECONDS = 6.99
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, SECONDS, "pcm_s16le")
-NO_HANDLE: Any = None
 CONFIG = PipelineConfig(render=RenderConfig(block_seconds=2, segment_seconds=0.5, first_segment_seconds=0.5))
 
 
@@ -60,28 +55,25 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
     )
 
 
-@dataclass(frozen=True)
-class MemoryStages(Stages):
+class MemoryStages(NoStages):
     """Answers at once; `make_segment` says what is rendered from a frame on."""
 
-    make_segment: Callable[[int], bytes]
+    def __init__(self, make_segment: Callable[[int], bytes]) -> None:
+        self._make_segment = make_segment
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
-        return Probed(None, AUDIO)
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, duration_seconds: float) -> PreparedSpeech:
-        return PreparedSpeech(AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
+    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+        span = request.span
+        assert (span.fps, span.total) == (Fraction(25), 175)
+        arrays = {field.name: np.zeros(span.num, np.int32) for field in fields(Drive) if field.name != "first_frame"}
+        drive = Drive(first_frame=span.first, **arrays)  # type: ignore[arg-type]
+        return Planned(drive, None, measures_of(span.first, span.stop))
 
-    async def generate(
-        self, work: Work, speech: Path, prepared: PreparedSpeech, request: BlockRequest, state: PathState | None
-    ) -> GeneratedBlock:
-        num, stop = request.num_frames, request.first_frame + request.num_frames
-        arrays = {field.name: np.zeros(num, np.float32) for field in fields(Drive) if field.name != "first_frame"}
-        drive = Drive(first_frame=request.first_frame, **arrays)  # type: ignore[arg-type]
-        return GeneratedBlock(drive, None, measures_of(request.first_frame, stop))
-
-    async def render(self, work: Work, avatar_dir: Path, source: SourceVideo, drive: Drive, engine: str) -> bytes:
-        return self.make_segment(drive.first_frame)
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+        assert isinstance(plan, Drive)
+        return await asyncio.to_thread(out.write_bytes, self._make_segment(plan.first_frame))
 
     async def join(
         self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int
@@ -93,8 +85,8 @@ class MemoryStages(Stages):
 class KnownPresenter(Presenters):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, on_progress: Callable[[float], None]) -> SourceVideo:
-        return SourceVideo(Path("source"), VIDEO)
+    async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+        return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
 
 
 @pytest.fixture
@@ -119,7 +111,7 @@ def job(table: JobTable) -> JobRecord:
 
 def run(job: JobRecord, table: JobTable, folder: Path, render: Callable[[int], bytes]) -> dict[str, Any]:
     """Run the job and return its report."""
-    files, stages = FileStore(folder / "data"), MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, render)
+    files, stages = FileStore(folder / "data"), MemoryStages(render)
     services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
     asyncio.run(JobRun(services, job).run())
     report = table.get_job(job.id).report
@@ -178,32 +170,3 @@ def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
         raise AssertionError("a segment was made again")
 
     run(table.get_job(job.id), table, tmp_path, never)
-
-
-class SlowFiles(FileStore):
-    """A disk that takes its time; says when it was asked to write."""
-
-    asked = threading.Event()
-
-    def write_segment(self, job_id: str, number: int, payload: bytes) -> Path:
-        self.asked.set()
-        time.sleep(0.3)
-        return super().write_segment(job_id, number, payload)
-
-
-def test_nothing_is_written_after_a_cancelled_run(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    files = SlowFiles(tmp_path / "data")
-    stages = MemoryStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, lambda first: b"segment")
-    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
-
-    async def cancel_while_writing() -> None:
-        task = asyncio.create_task(JobRun(services, job).run())
-        await asyncio.to_thread(files.asked.wait, 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        files.delete_job(job.id)
-
-    asyncio.run(cancel_while_writing())
-    assert files.asked.is_set()
-    assert files.job_ids() == []

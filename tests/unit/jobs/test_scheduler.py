@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config import PipelineConfig
-from deployments.runtime.stages import Stages
-from deployments.studio import Probed
+from config import JobConfig, PipelineConfig
 from errors import MediaError, StateError, StorageFullError
+from jobs.messages import PreparedSpeech
 from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -21,19 +19,24 @@ from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
+from tests.unit.jobs.no_stages import NoStages
 
-CONFIG = PipelineConfig()
-NO_HANDLE: Any = None
+CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
 
-@dataclass(frozen=True)
-class DeafStages(Stages):
-    """Every job fails at its first step, once `go` is set."""
+class DeafStages(NoStages):
+    """Every job fails at its first step, once `go` is set; with an accident as often as `num_accidents` says."""
 
-    go: asyncio.Event
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.num_accidents = 0
+        self.num_asked = 0
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
         await self.go.wait()
+        self.num_asked += 1
+        if self.num_asked <= self.num_accidents:
+            raise SystemError("AST constructor recursion depth mismatch")
         raise MediaError("a.wav: expected sound, found none.")
 
 
@@ -55,7 +58,7 @@ class Bench:
         self.files = FileStore(root)
         self.table = FillingTable(self.files.table_path)
         self.table.claim()
-        self.stages = DeafStages(CONFIG, NO_HANDLE, NO_HANDLE, NO_HANDLE, asyncio.Event())
+        self.stages = DeafStages()
         presenters = Presenters(CONFIG, self.stages, self.table, self.files)
         self.scheduler = JobScheduler(JobServices(CONFIG, self.stages, presenters, self.table, self.files))
 
@@ -64,7 +67,8 @@ class Bench:
         job = JobRecord(
             id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
         )
-        self.files.write_segment(job.id, 0, b"segment")
+        self.files.job_dir(job.id)
+        self.files.segment_path(job.id, 0).write_bytes(b"segment")
         return self.table.insert_job(job.model_copy(update={"report": report}))
 
     async def run_out(self) -> list[BaseException | object]:
@@ -127,3 +131,18 @@ def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) 
 
     asyncio.run(end_twice())
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(("num_accidents", "code"), [(2, "media_invalid"), (99, "internal")])
+def test_an_accident_ends_a_job_only_after_all_tries(bench: Bench, num_accidents: int, code: str) -> None:
+    bench.stages.num_accidents = num_accidents
+    job = bench.add()
+
+    async def run() -> None:
+        bench.scheduler.start_waiting()
+        await bench.run_out()
+
+    asyncio.run(run())
+    error = bench.table.get_job(job.id).error
+    assert error is not None and error.code == code
+    assert bench.stages.num_asked == min(num_accidents + 1, CONFIG.jobs.max_attempts)

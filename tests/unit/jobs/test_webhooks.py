@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from api.v1.views import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
 from jobs.webhooks import Callbacks
@@ -43,7 +44,7 @@ def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> Non
         table.update_job(job.id, status=JobStatus.CANCELLED)
         table.is_full = True
         network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
-        callbacks = Callbacks(network, table, lambda owner: webhook_secret(tmp_path, owner))
+        callbacks = Callbacks(network, table, lambda owner: webhook_secret(tmp_path, owner), webhook_view)
 
         async def look_three_times() -> None:
             with suppress(TimeoutError):

@@ -14,10 +14,11 @@ from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
-from models.engines.warp.seam import inside_alpha, mouth_axes, mouth_coords
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.painting.seam import inside_alpha, mouth_axes, mouth_coords
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
-from models.presenter.avatar import Avatar
+from models.presenter.presenter import Presenter
 from models.track.raw_landmarks import RawLandmarks
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
@@ -28,7 +29,7 @@ _INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
 
 @dataclass(frozen=True)
-class Presenter:
+class FilmedPresenter:
     """A video file and what the tracker would say of it."""
 
     path: Path
@@ -39,10 +40,16 @@ class Presenter:
         """Opens the video."""
         return FrameReader(self.path, self.info, 2**24)
 
-    def build(self, folder: Path, max_bank_frames: int = 100) -> Avatar:
-        """Analyses it."""
+    def presenter(self, folder: Path) -> Presenter:
+        """Makes the presenter of it."""
         with self.reader() as reader:
-            return Avatar.build(folder, self.info, self.raw, reader, max_bank_frames)
+            return Presenter.build(folder, self.info, self.raw, reader)
+
+    def build(self, folder: Path, max_bank_frames: int = 100) -> WarpAvatar:
+        """Analyses it for the warp engine; that folder lies in `folder / "warp"`."""
+        presenter = self.presenter(folder)
+        with self.reader() as reader:
+            return WarpAvatar.analyse(presenter, folder / "warp", presenter.frames(reader), max_bank_frames)
 
 
 def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
@@ -52,7 +59,7 @@ def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
     return np.asarray(wave[:, None] * opening * [1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2], np.float32)
 
 
-def make_presenter(folder: Path, opening: float) -> Presenter:
+def make_presenter(folder: Path, opening: float) -> FilmedPresenter:
     """Draws and encodes a presenter whose mouth opens by up to `opening` eye distances."""
     head = LipModel.load().deform(mean_face().astype(np.float32), mouth_shapes(NUM_FRAMES, opening))
     time = np.arange(NUM_FRAMES)
@@ -68,7 +75,7 @@ def make_presenter(folder: Path, opening: float) -> Presenter:
     first = folder / "first.png"
     cv2.imwrite(str(first), np.full((SIDE, SIDE, 3), 128, np.uint8))
     _encode(frames, path, first)
-    return Presenter(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
+    return FilmedPresenter(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
 
 
 def _draw(noise: NDArray[np.float32], points: NDArray[np.float32], place: NDArray[np.float64]) -> Planes:

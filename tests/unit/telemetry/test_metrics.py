@@ -51,5 +51,5 @@ def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
 )
 def test_what_a_call_that_raised_is_counted_as(error: BaseException, outcome: str) -> None:
     assert fate_of(error).value == outcome
-    with pytest.raises(type(error)), metrics.timed_call("Studio.render"):
+    with pytest.raises(type(error)), metrics.timed_call("Studio.render", lambda error: fate_of(error).value):
         raise error

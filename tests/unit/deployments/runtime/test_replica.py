@@ -19,7 +19,7 @@ import pytest
 from config import DecoderConfig
 from deployments.runtime.replica import Loaded, Threads
 from errors import StageTimeoutError
-from media.decoder import Decoders
+from media.decoding.decoder import Decoders
 from media.stop import Stop
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.engines.warp.controls import CONTROL_IDS
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.block_plan import plan_block
+from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS
 from models.mouth.smile import smile_release
-from models.presenter.avatar import Avatar
+from models.presenter.presenter import Presenter
 from models.speech.speech_to_mouth import MouthBlock
 from tests.unit.models.still import make_still
 
@@ -42,9 +44,10 @@ def test_no_other_face_changes(width: float, corner_y: float) -> None:
 def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path: Path) -> None:
     still = make_still(sample_portrait)
     with still.reader() as reader:
-        avatar = Avatar.build(tmp_path, still.info, still.raw, reader, 10)
+        presenter = Presenter.build(tmp_path, still.info, still.raw, reader)
+        avatar = WarpAvatar.analyse(presenter, tmp_path / "warp", reader, 10)
     mouth = MouthBlock(np.zeros((4, 8), np.float32), np.zeros(4, np.float32), np.ones(4, np.float32))
-    drive, _ = avatar.plan(mouth, np.arange(4, dtype=np.int32), 0, None)
+    drive, _ = plan_block(avatar, mouth, np.arange(4, dtype=np.int32), 0, None)
     left, right = (list(CONTROL_IDS).index(corner) for corner in _CORNERS)
     width = (drive.target_head[:, right] - drive.target_head[:, left])[:, 0]
     rest = avatar.track.rest[_CORNERS[1], 0] - avatar.track.rest[_CORNERS[0], 0]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.presenter.avatar import Avatar
 from models.presenter.idle_motion import IdleMotion
 from models.presenter.moving_still import MovingStill
+from models.presenter.presenter import Presenter
 from tests.unit.models.still import FPS, Still
 
 
@@ -42,15 +42,15 @@ def test_a_frame_outside_the_plan_is_refused(still: Still, motion: IdleMotion) -
         list(frames.read([300]))
 
 
-def test_the_avatar_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
+def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
-        built = Avatar.build(tmp_path, still.info, still.raw, reader, 100)
-    avatar = Avatar.load(tmp_path)
-    assert avatar.info == built.info
-    assert avatar.info.is_still and not avatar.talks
-    assert avatar.info.num_frames == avatar.track.num_frames == len(avatar.region.origins) == 12 * FPS
-    assert avatar.info.duration_seconds == pytest.approx(12)
-    with closing(avatar.frames(still.reader())) as frames:
+        built = Presenter.build(tmp_path, still.info, still.raw, reader)
+    presenter = Presenter.load(tmp_path)
+    assert presenter.info == built.info
+    assert presenter.info.is_still and not presenter.talks
+    assert presenter.info.num_frames == presenter.track.num_frames == 12 * FPS
+    assert presenter.info.duration_seconds == pytest.approx(12)
+    with closing(presenter.frames(still.reader())) as frames:
         start, later = frames.read([0, 150])
     np.testing.assert_array_equal(start.y, still.planes.y)
     assert (later.y != start.y).any()

@@ -68,8 +68,9 @@ def test_foreign_names_are_refused(store: FileStore, method: Callable[[FileStore
 
 def test_job_files(store: FileStore) -> None:
     job_id = new_id()
-    path = store.write_segment(job_id, 3, b"one")
-    assert store.write_segment(job_id, 3, b"two") == path == store.segment_path(job_id, 3)
+    store.job_dir(job_id)
+    path = write_atomic(store.segment_path(job_id, 3), b"one")
+    assert write_atomic(path, b"two") == path
     assert path.read_bytes() == b"two"
     assert [item.name for item in path.parent.iterdir()] == ["000003.mp4"]
     store.speech_path(job_id).write_bytes(b"x")
@@ -83,7 +84,8 @@ def test_job_files(store: FileStore) -> None:
 
 def test_folders_of_jobs_by_age(store: FileStore, tmp_path: Path) -> None:
     job_id = new_id()
-    store.write_segment(job_id, 0, b"one")
+    store.job_dir(job_id)
+    store.segment_path(job_id, 0).write_bytes(b"one")
     (tmp_path / "data" / "jobs" / "lost+found").mkdir()
     assert store.job_ids() == [job_id] and store.has_segments(job_id)
     assert store.job_ids(min_age_s=60) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.controls import CONTROL_IDS
 from models.engines.warp.drive import plan_drive
+from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, OUTER_UPPER
 from models.mouth.shape import CHANNELS
 from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes

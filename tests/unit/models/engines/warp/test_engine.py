@@ -10,29 +10,35 @@ import numpy as np
 import pytest
 import torch
 
+from config import PipelineConfig
 from errors import ConfigError, OptionError
 from media.planes import Planes
-from models.engines.registry import FaceChunk, FacePatches, cut_faces, make_engine
+from models.engines.contract import Machine
+from models.engines.patches import FacePatches
+from models.engines.room import EngineRoom
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.chunk import FaceChunk, faded
+from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import plan_drive
-from models.engines.warp.fields import pose_problem
-from models.engines.warp.torch_path import TorchRenderer
-from models.presenter.avatar import Avatar
+from models.engines.warp.engine import WarpPainter
+from models.engines.warp.painting.fields import pose_problem
+from models.engines.warp.painting.torch_path import TorchRenderer
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, Presenter, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
 
 
 @pytest.fixture(scope="module", params=["talker", "silent"])
-def presenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Presenter:
+def presenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
     opening = {"talker": 0.14, "silent": 0.0}[request.param]
     return make_presenter(tmp_path_factory.mktemp("presenter"), opening)
 
 
 @pytest.fixture(scope="module")
-def avatar(presenter: Presenter, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+def avatar(presenter: FilmedPresenter, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
     return presenter.build(tmp_path_factory.mktemp("avatar"))
 
 
-def _chunk(presenter: Presenter, avatar: Avatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
+def _chunk(presenter: FilmedPresenter, avatar: WarpAvatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     shape = np.roll(mouth_shapes(NUM_FRAMES, opening), 3, axis=0)
     drive, _ = plan_drive(avatar, shape, index, None)
@@ -53,7 +59,7 @@ def _assert_like(a: FacePatches, b: FacePatches) -> None:
     assert np.percentile(difference, 99.9) < 3
 
 
-def _smile(folder: Path, opening: float) -> tuple[Presenter, Avatar, int]:
+def _smile(folder: Path, opening: float) -> tuple[FilmedPresenter, WarpAvatar, int]:
     """A presenter of whom only a frame that is about that open is known, and that frame."""
     presenter = make_presenter(folder, 0.2)
     frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
@@ -63,10 +69,10 @@ def _smile(folder: Path, opening: float) -> tuple[Presenter, Avatar, int]:
     return presenter, replace(avatar, track=replace(avatar.track, trust=fully)), frame
 
 
-def test_both_back_ends_paint_the_same_picture(presenter: Presenter, avatar: Avatar) -> None:
+def test_both_back_ends_paint_the_same_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
-    cpu = make_engine("warp").synthesize(chunk)
-    _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk).fade(chunk))
+    cpu = WarpPainter().paint(chunk)
+    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
@@ -77,8 +83,8 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
     assert drive.interior.max() == 1
     with presenter.reader() as reader:
         chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
-    cpu = make_engine("warp").synthesize(chunk)
-    _assert_like(cpu, TorchRenderer(torch.device("cpu")).render(chunk).fade(chunk))
+    cpu = WarpPainter().paint(chunk)
+    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
@@ -93,9 +99,9 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
     assert (own[shape[:, 0] < 0.05] == 1).all()
     assert (own[shape[:, 0] > 0.25] == 0).all()
     wide = int(shape[:, 0].argmax())
-    drawn = make_engine("warp").synthesize(chunk).y[wide]
+    drawn = WarpPainter().paint(chunk).y[wide]
     plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
-    lips = make_engine("warp").synthesize(plain).y[wide]
+    lips = WarpPainter().paint(plain).y[wide]
     assert np.abs(drawn.astype(int) - lips).mean() < 2
 
 
@@ -126,14 +132,14 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_the_same_picture(presenter: Presenter, avatar: Avatar) -> None:
+def test_cuda_paints_the_same_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
-    _assert_like(make_engine("warp").synthesize(chunk), make_engine("warp", device="cuda").synthesize(chunk))
+    _assert_like(WarpPainter().paint(chunk), WarpPainter("cuda").paint(chunk))
 
 
-def test_outside_the_mask_the_frame_is_untouched(presenter: Presenter, avatar: Avatar) -> None:
+def test_outside_the_mask_the_frame_is_untouched(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
-    patches = make_engine("warp").synthesize(chunk)
+    patches = WarpPainter().paint(chunk)
     same = patches.y == chunk.crops_y[chunk.base]
     size = chunk.region_size
     band = slice(0, size // 32)
@@ -144,25 +150,25 @@ def test_outside_the_mask_the_frame_is_untouched(presenter: Presenter, avatar: A
     assert not same.all()
 
 
-def test_masked_out_chunks_come_back_bit_equal(presenter: Presenter, avatar: Avatar) -> None:
+def test_masked_out_chunks_come_back_bit_equal(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
     blank = FaceChunk(**{**vars(chunk), "masks": np.zeros_like(chunk.masks)})
-    for patches in (make_engine("warp").synthesize(blank), TorchRenderer(torch.device("cpu")).render(blank)):
+    for patches in (WarpPainter().paint(blank), TorchRenderer(torch.device("cpu")).render(blank)):
         assert (patches.y == chunk.crops_y[chunk.base]).all()
         assert (patches.uv == chunk.crops_uv[chunk.base]).all()
 
 
-def test_the_mouth_opens(presenter: Presenter, avatar: Avatar) -> None:
+def test_the_mouth_opens(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     """The opening is the only dark thing in the pictures."""
-    closed = make_engine("warp").synthesize(_chunk(presenter, avatar, 0.0, 0, 12)).y
-    opened = make_engine("warp").synthesize(_chunk(presenter, avatar, 0.14, 0, 12)).y
+    closed = WarpPainter().paint(_chunk(presenter, avatar, 0.0, 0, 12)).y
+    opened = WarpPainter().paint(_chunk(presenter, avatar, 0.14, 0, 12)).y
     assert (closed < 90).sum() < 20
     assert (opened < 90).sum() > 120
 
 
-def test_frames_without_a_face_pass_untouched(presenter: Presenter, avatar: Avatar) -> None:
+def test_frames_without_a_face_pass_untouched(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12, 14, 22)
-    patches = make_engine("warp").synthesize(chunk)
+    patches = WarpPainter().paint(chunk)
     assert len(patches) == chunk.num_frames == 8
     for number in range(8):
         assert (patches.patch(number) is None) == (14 + number in ABSENT)
@@ -172,38 +178,38 @@ def test_frames_without_a_face_pass_untouched(presenter: Presenter, avatar: Avat
     assert patch.planes.y.shape == (chunk.region_size, chunk.region_size)
 
 
-def test_a_chunk_without_any_face_is_no_error(presenter: Presenter, avatar: Avatar) -> None:
+def test_a_chunk_without_any_face_is_no_error(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
-    for patches in (make_engine("warp").synthesize(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
+    for patches in (WarpPainter().paint(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
         assert patches.patch(0) is None
 
 
-def test_cutting_a_chunk_differently_changes_nothing(presenter: Presenter, avatar: Avatar) -> None:
-    engine = make_engine("warp")
-    whole = engine.synthesize(_chunk(presenter, avatar, 0.12, 4, 12))
-    parts = [engine.synthesize(_chunk(presenter, avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
+def test_cutting_a_chunk_differently_changes_nothing(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+    engine = WarpPainter()
+    whole = engine.paint(_chunk(presenter, avatar, 0.12, 4, 12))
+    parts = [engine.paint(_chunk(presenter, avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
 
 
-def test_chunks_and_patches_travel(presenter: Presenter, avatar: Avatar) -> None:
+def test_chunks_and_patches_travel(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = pickle.loads(pickle.dumps(_chunk(presenter, avatar, 0.12)))
-    patches = make_engine("warp").synthesize(chunk)
+    patches = WarpPainter().paint(chunk)
     again = pickle.loads(pickle.dumps(patches))
     assert (again.y == patches.y).all()
 
 
-def test_a_face_at_the_edge_of_the_picture(presenter: Presenter, avatar: Avatar) -> None:
+def test_a_face_at_the_edge_of_the_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     index = np.arange(4, dtype=np.int32)
     drive, _ = plan_drive(avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = Planes(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = make_engine("warp").synthesize(cut_faces(avatar, drive, [small] * 4))
+    patches = WarpPainter().paint(cut_faces(avatar, drive, [small] * 4))
     assert patches.patch(3) is not None
 
 
 def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="expected one of warp"):
-        make_engine("no such engine")
+        EngineRoom(PipelineConfig()).engine("no such engine")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="found none"):
-            make_engine("warp", device="cuda")
+            EngineRoom(PipelineConfig()).engine("warp").painter(Machine("cuda"))

@@ -14,7 +14,7 @@ import pytest
 from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import Engine, EngineMaker, EngineSettings, FrameSpan, Machine
+from models.engines.contract import Engine, EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.patches import FacePatches
 from models.engines.wav2lip.engine import Wav2LipEngine, plan_windows
 from models.presenter.presenter import Presenter
@@ -27,7 +27,7 @@ from tests.unit.models.engines.wav2lip.presenters import (
     talking_track,
 )
 
-MAKER: EngineMaker = Wav2LipEngine  # mypy checks here that it is an engine
+MAKER: EngineClass = Wav2LipEngine  # mypy checks here that it is an engine
 SPAN = FrameSpan(Fraction(25), 0, 20, 20)
 
 

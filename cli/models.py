@@ -1,0 +1,212 @@
+"""`lipwright models`: the weights that users bring for the engines - add, list, verify, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from cli.terminal import UsageError, console, one_line_errors
+from config import PipelineConfig
+from launch.serve_config import read_serve_config
+from models.engines.contract import EngineClass
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRecord, engine_list
+from models.engines.weights.arrival import MAX_BYTES, Arrival
+from models.engines.weights.entry import WeightsEntry, clean_label
+from models.engines.weights.recognition import Wish
+from models.engines.weights.store import Found, WeightsStore
+
+app = typer.Typer(no_args_is_help=True, help="Weights that you bring for engines that need them.")
+
+_DataDir = Annotated[
+    Path | None, typer.Option(help="The service's data folder; without it, that of the config for this machine.")
+]
+_Config = Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Role = Annotated[str | None, typer.Option(help="Only its file of this role.")]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE_OR_URL", help="A torch, safetensors or ONNX file, or its URL.")],
+    engine: Annotated[str | None, typer.Option(help="Who shall use it; without it, all engines are asked.")] = None,
+    name: Annotated[str | None, typer.Option(help="A variant to add it to: jobs then ask for ENGINE:NAME.")] = None,
+    role: Annotated[str | None, typer.Option(help="What it is for, where that is not clear.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse any other file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the terms of the file as read.")] = False,
+    config: _Config = None,
+    data_dir: _DataDir = None,
+    as_json: _Json = False,
+) -> None:
+    """Look into a file, find the engine that it is for, and keep a copy. Nothing in the file is run."""
+    with one_line_errors():
+        settings = _settings(config, data_dir)
+        store = _store(context, settings)
+        wish = Wish(engine, role, name, sha256)
+        store.places(wish)  # before a long download
+        with store.arriving() as arrival:
+            label, source = _bring(file, arrival, settings)
+            found = store.recognise(arrival, label, wish, source)
+            _agree(found, yes)
+            entry = store.keep(found)
+        if as_json:
+            print(json.dumps(_entry_json(entry), indent=2))
+        else:
+            print(f"added {entry.label} as {entry.role} of {entry.name} (sha256 {entry.sha256})")
+
+
+@app.command("list")
+def list_models(
+    context: typer.Context, config: _Config = None, data_dir: _DataDir = None, as_json: _Json = False
+) -> None:
+    """Show the engines, the files that they have, and the commands that add those that they lack."""
+    with one_line_errors():
+        store = _store(context, _settings(config, data_dir))
+        engines, entries = engine_list(store), store.list()
+        if as_json:
+            files = [_entry_json(entry) for entry in entries]
+            print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))
+            return
+        given = {"--config": config, "--data-dir": data_dir}
+        _print_engines(engines, "".join(f" {key} {shlex.quote(str(value))}" for key, value in given.items() if value))
+        _print_entries(entries)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Engine or ENGINE:VARIANT; else all.")] = None,
+    config: _Config = None,
+    data_dir: _DataDir = None,
+    as_json: _Json = False,
+) -> None:
+    """Compare the files with their sums and ask their engines again. Exit code 1 when one is wrong."""
+    with one_line_errors():
+        verdicts = _store(context, _settings(config, data_dir)).verify(name)
+        if as_json:
+            print(json.dumps([{**_entry_json(entry), "fault": fault} for entry, fault in verdicts.items()], indent=2))
+        else:
+            for entry, fault in verdicts.items():
+                print(f"wrong  {fault}" if fault else f"ok     {entry.name} {entry.role} ({entry.label})")
+        if any(verdicts.values()):
+            raise typer.Exit(1)
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Engine or ENGINE:VARIANT, as `models list` shows it.")],
+    role: _Role = None,
+    config: _Config = None,
+    data_dir: _DataDir = None,
+    as_json: _Json = False,
+) -> None:
+    """Remove the store's copies. What runs with them runs on."""
+    with one_line_errors():
+        gone = _store(context, _settings(config, data_dir)).remove(name, role)
+        if as_json:
+            print(json.dumps([_entry_json(entry) for entry in gone], indent=2))
+            return
+        for entry in gone:
+            print(f"removed {entry.role} of {entry.name} ({entry.label})")
+
+
+class _Counted:
+    """Passes what is downloaded on and shows how much it is."""
+
+    def __init__(self, arrival: Arrival, bar: Progress, label: str) -> None:
+        self._arrival = arrival
+        self._bar = bar
+        self._task = bar.add_task(label, total=None)
+
+    def write(self, piece: bytes) -> None:
+        self._arrival.write(piece)
+        self._bar.advance(self._task, len(piece))
+
+
+def _bring(file: str, arrival: Arrival, settings: PipelineConfig) -> tuple[str, str | None]:
+    """Fill `arrival` from a file or URL; returns the file's name, and the URL as it may be shown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        if "://" in file:
+            return _download(file, arrival, bar, settings)
+        path = Path(file)
+        task = bar.add_task(clean_label(path.name), total=path.stat().st_size)
+        arrival.copy(path, lambda num_bytes: bar.advance(task, num_bytes))
+        return path.name, None
+
+
+def _download(url: str, arrival: Arrival, bar: Progress, settings: PipelineConfig) -> tuple[str, str]:
+    from net.fetch import fetch
+    from net.guard import Guard
+
+    guard = Guard(settings.network)
+    target = guard.check(url)
+    asyncio.run(fetch(url, _Counted(arrival, bar, clean_label(target.file_name)), MAX_BYTES, guard))
+    return target.file_name, str(target)
+
+
+def _agree(found: Found, yes: bool) -> None:
+    """Show the terms of a file and, without --yes, ask whether it shall be added."""
+    notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    notes.print(f"{found.label}: {found.role.title}, {found.role.name} of {found.name}")
+    notes.print(f"sha256: {found.arrival.sha256}")
+    notes.print(f"terms: {found.role.licence}")
+    if yes:
+        return
+    notes.print("Add it under these terms? [y/N]")
+    answer = sys.stdin.readline()
+    if not answer:
+        raise UsageError("not_agreed", "Nobody answers here: read the terms, then add --yes.")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UsageError("not_agreed", "Nothing was added.")
+
+
+def _print_engines(engines: tuple[EngineRecord, ...], options: str) -> None:
+    """Show the engines, and commands for what they lack that end in `options`."""
+    table = Table("engine", "title", "state", box=None)
+    for engine in engines:
+        table.add_row(engine.name, engine.title, "installed" if engine.is_installed else "weights missing")
+    console().print(table)
+    for engine in engines:
+        for role in engine.missing:
+            kind = "needs" if role.is_required else "can use"
+            print(f"{engine.name} {kind} {role.role} ({role.title}): {role.add_command}{options}")
+
+
+def _print_entries(entries: tuple[WeightsEntry, ...]) -> None:
+    if not entries:
+        return
+    print()
+    table = Table("name", "role", "file", "format", "MiB", "sha256", "added", box=None)
+    for entry in entries:
+        num_bytes = entry.num_bytes + sum(each.num_bytes for each in entry.companions)
+        size, added = f"{num_bytes / 1024**2:.1f}", f"{entry.added_at:%Y-%m-%dT%H:%M:%S}"
+        table.add_row(entry.name, entry.role, entry.label, entry.format, size, entry.sha256[:16], added)
+    console().print(table)
+
+
+def _entry_json(entry: WeightsEntry) -> dict[str, Any]:
+    return entry.model_dump(mode="json")
+
+
+def _store(context: typer.Context, settings: PipelineConfig) -> WeightsStore:
+    """The store of the data folder; `context.obj` may hold other engines than ours."""
+    engines: Mapping[str, str | EngineClass] = ENGINES if context.obj is None else context.obj
+    return WeightsStore(settings.data_dir / "weights", engines)
+
+
+def _settings(config: Path | None, data_dir: Path | None) -> PipelineConfig:
+    return read_serve_config(config).on_this_machine("127.0.0.1", 0, data_dir).pipeline

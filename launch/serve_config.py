@@ -1,0 +1,116 @@
+"""The Serve config of this repository, read in one place: how much of Lipwright runs, and its settings in `args:`."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from config import PipelineConfig
+from errors import ConfigError
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """A Serve config with one application.
+
+    Attributes:
+        path: Where it lies.
+        content: The whole of it; not to be changed.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def application(self) -> dict[str, Any]:
+        """The section of the application."""
+        (application,) = self.content["applications"]
+        return dict(application)
+
+    @property
+    def name(self) -> str:
+        """The application's name on a cluster."""
+        return str(self.application.get("name", "default"))
+
+    @property
+    def http_options(self) -> dict[str, Any]:
+        """Host and port among them, where they are given."""
+        return dict(self.content.get("http_options") or {})
+
+    @property
+    def deployments(self) -> list[dict[str, Any]]:
+        """Options of the deployments."""
+        return list(self.application.get("deployments") or [])
+
+    @cached_property
+    def pipeline(self) -> PipelineConfig:
+        """The settings that the graph is built with.
+
+        Raises:
+            ConfigError: One of them cannot be used.
+        """
+        try:
+            return PipelineConfig.model_validate(self.application.get("args") or {})
+        except ValidationError as error:
+            raise ConfigError(f"{self.path}: the args of the application: {error}") from error
+
+    def on_this_machine(
+        self, host: str, port: int, data_dir: Path | None = None, allow_without_keys: bool = False
+    ) -> ServeConfig:
+        """The same for a service of this machine alone, at this address; what is None or False stays as it is."""
+        content = copy.deepcopy(self.content)
+        content["http_options"] = self.http_options | {"host": host, "port": port}
+        content["proxy_location"] = "HeadOnly"
+        arguments = content["applications"][0].setdefault("args", {})
+        if data_dir is not None:
+            arguments["data_dir"] = str(data_dir.absolute())
+        if allow_without_keys:
+            arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
+        return ServeConfig(self.path, content)
+
+
+def read_serve_config(path: Path | None = None) -> ServeConfig:
+    """Read a Serve config, and check it as far as Lipwright's own settings go.
+
+    Args:
+        path: The file; None takes the one for this machine.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
+    path = path or default_config_path(has_nvidia_gpu())
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        (application,) = content["applications"]
+        if not isinstance(application, dict):
+            raise TypeError(f"applications: expected a mapping, found {application!r}")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: expected a Serve config with one application, found: {error!r}") from error
+    config = ServeConfig(path, content)
+    config.pipeline  # noqa: B018  # checked here, so that nothing starts with settings that cannot be used
+    return config
+
+
+def default_config_path(has_gpu: bool) -> Path:
+    """The shipped Serve config with a GPU share, or its twin for CPUs."""
+    return _ROOT / ("serve_config.yaml" if has_gpu else "serve_config.cpu.yaml")
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the NVIDIA driver shows a GPU here (also inside containers and WSL)."""
+    if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
+        return True
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and "GPU" in listed.stdout

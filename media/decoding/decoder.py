@@ -1,0 +1,259 @@
+"""Files that callers sent are decoded in processes of their own: what one does to its decoder harms nobody else.
+
+A decoder that crashes, needs too much memory, computes without end or hangs is killed, and ends in an error that
+names its file. This contains accidents and exhaustion; it is no sandbox for code that took the decoder over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
+
+from config import DecoderConfig
+from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from media.decoding.answers import Failed, answer
+from media.decoding.channel import Channel, Message
+from media.decoding.nursery import OUT_OF_MEMORY, Ended, Task
+from media.stop import Stop
+
+T = TypeVar("T")
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]))"
+_END_S: Final = 5.0
+
+
+DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
+"""Why a decoder process ended before its answer."""
+OnDeath = Callable[[DecoderDeath], None]
+
+
+class LostDecoderError(Exception):
+    """A decoder is gone for a reason that lies outside it: the same request to another one can succeed."""
+
+
+class Decoder:
+    """One decoder process, seen from the process that asked for it.
+
+    Args:
+        channel: The connection with it.
+        file: What it decodes; named in errors.
+        config: Its bounds, named in errors.
+        on_death: Told why it ended before its answer.
+    """
+
+    def __init__(self, channel: Channel, file: Path, config: DecoderConfig, on_death: OnDeath) -> None:
+        self._channel = channel
+        self._name = file.name
+        self._config = config
+        self._on_death = on_death
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, request: object) -> None:
+        """Send a request.
+
+        Raises:
+            LostDecoderError: The decoder is gone.
+        """
+        try:
+            self._channel.send(request)
+        except OSError as error:
+            raise LostDecoderError from error
+
+    def receive(self, timeout_s: float) -> Message:
+        """Wait for an answer.
+
+        Raises:
+            LostDecoderError: The decoder is gone, and not because of what it decoded.
+            StageTimeoutError: No answer came in time; the decoder is killed.
+            CancelledJobError: `close` was called meanwhile.
+            MediaError: The decoder crashed.
+            MediaLimitError: It passed a bound of memory or processor time.
+            Exception: Whatever the decoder raised.
+        """
+        try:
+            message = self._channel.receive(timeout_s)
+        except TimeoutError:
+            self._on_death("wall_time")
+            self.close()
+            raise StageTimeoutError(
+                f"{self._name}: expected it decoded within {timeout_s:.0f} s, found no end"
+            ) from None
+        except EOFError:
+            if self._is_closed:
+                raise CancelledJobError(f"{self._name}: decoding was ended from outside.") from None
+            raise LostDecoderError from None
+        if isinstance(message.value, Failed):
+            raise message.value.error
+        if isinstance(message.value, Ended):
+            raise self._reason(message.value.exit_code)
+        return message
+
+    def close(self) -> None:
+        """Kill the process; from any thread."""
+        self._is_closed = True
+        self._channel.close()
+
+    def _reason(self, exit_code: int) -> Exception:
+        if exit_code in (0, -signal.SIGKILL):
+            return LostDecoderError()
+        if exit_code == OUT_OF_MEMORY:
+            self._on_death("memory")
+            allowed = self._config.max_memory_bytes >> 20
+            return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
+        if exit_code == -signal.SIGXCPU:
+            self._on_death("cpu_time")
+            return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
+        if exit_code < 0:
+            self._on_death("crash")
+            kind = signal.Signals(-exit_code).name
+            return MediaError(
+                f"{self._name}: expected a file that can be decoded, found: the decoder crashed ({kind})."
+            )
+        return LipwrightError(f"{self._name}: the decoder failed; its log says why.")
+
+
+class Decoders:
+    """Makes decoder processes, from a nursery that is started when it is first needed. Thread-safe."""
+
+    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None) -> None:
+        """`on_death` is told why a decoder ended before its answer."""
+        self._config = config
+        self._on_death = on_death
+        self._lock = threading.Lock()
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Start the nursery, so that it is there when the first file comes."""
+        with self._lock:
+            self._running()
+
+    def open(self, run: Callable[[Channel], None], file: Path) -> Decoder:
+        """Start a decoder that does `run` (picklable) with its end of the channel.
+
+        Raises:
+            LostDecoderError: There is no nursery to be had.
+        """
+        channel, theirs = Channel.pair()
+        with theirs:
+            self._fork(theirs)
+        decoder = Decoder(channel, file, self._config, self._on_death)
+        decoder.ask(Task(run, self._config.max_memory_bytes, self._config.max_file_bytes))
+        return decoder
+
+    def run(self, work: Callable[[], T], *, file: Path, timeout_s: float, stop: Stop | None = None) -> T:
+        """Return what `work()`, done in a decoder process, returns.
+
+        Args:
+            work: A module-level function, or a `partial` of one; done again if its decoder is lost.
+            file: The file that it decodes; named in errors.
+            timeout_s: Wall clock.
+            stop: Ends it early.
+
+        Raises:
+            StageTimeoutError: It took longer.
+            CancelledJobError: `stop` was set.
+            MediaError: The decoder crashed.
+            MediaLimitError: It needs too much memory or processor time.
+            ReplicaLostError: The decoder was killed from outside, twice.
+            Exception: Whatever `work` raised.
+        """
+        cpu_seconds = timeout_s * self._config.cpu_share
+        for _ in range(2):
+            try:
+                decoder = self.open(partial(answer, work, cpu_seconds), file)
+                with decoder, (stop or Stop()).ending(decoder.close):
+                    done: T = decoder.receive(timeout_s).value
+                    return done
+            except LostDecoderError:
+                continue
+        raise lost(file)
+
+    def close(self) -> None:
+        """End the nursery, and with it every decoder."""
+        with self._lock:
+            self._end()
+
+    def _fork(self, theirs: socket.socket) -> None:
+        for _ in range(2):
+            with self._lock:
+                try:
+                    socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
+                    return
+                except OSError:  # the nursery died; the next try starts another
+                    self._end()
+        raise LostDecoderError
+
+    def _running(self) -> socket.socket:
+        if self._nursery is not None and self._nursery.poll() is not None:
+            self._end()
+        if self._control is None:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                # A process with threads cannot be forked safely, so no BLAS may start any.
+                environment = {
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "OMP_NUM_THREADS": "1",
+                }
+                self._nursery = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=[theirs.fileno()],
+                )
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._nursery is not None:
+            try:
+                self._nursery.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._nursery.kill()
+                self._nursery.wait()
+        self._control = self._nursery = None
+
+
+def lost(file: Path) -> ReplicaLostError:
+    """The error of a file whose decoders were lost."""
+    return ReplicaLostError(f"{file.name}: its decoder was killed from outside, and so was the next one")
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[Path]:
+    """Give a path to write; it is moved to `out` if the block succeeds, and what else is left beside it goes."""
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        part = Path(folder) / out.name
+        yield part
+        part.replace(out)

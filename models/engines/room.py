@@ -1,0 +1,152 @@
+"""The engines of one service, with the weights that its users brought: made once each, and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config import PipelineConfig
+from errors import OptionError
+from models.engines.contract import Engine, EngineClass, EngineSettings
+from models.engines.registry import ENGINES, engine_class
+from models.engines.weights.entry import add_command, split_name
+from models.engines.weights.store import WeightsStore
+
+
+@dataclass(frozen=True)
+class MissingRole:
+    """A file that an engine could use and does not have.
+
+    Attributes:
+        role: Its name.
+        title: What it is, for people.
+        is_required: Whether the engine cannot work without it.
+        add_command: How it is added.
+    """
+
+    role: str
+    title: str
+    is_required: bool
+    add_command: str
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """An engine, or a variant of one with weights of its own.
+
+    Attributes:
+        name: What a job calls it, such as `wav2lip` or `wav2lip:gan`.
+        title: What it is, for people.
+        is_installed: Whether it has every file that it cannot work without.
+        missing: The files that it does not have.
+        licences: Known terms of its files, one line for each.
+    """
+
+    name: str
+    title: str
+    is_installed: bool
+    missing: tuple[MissingRole, ...]
+    licences: tuple[str, ...]
+
+
+def engine_names(store: WeightsStore) -> tuple[str, ...]:
+    """Return the engines and their installed variants."""
+    variants = {entry.name for entry in store.list()}
+    return tuple(
+        name
+        for engine in store.engines
+        for name in (engine, *sorted(each for each in variants if each.startswith(f"{engine}:")))
+    )
+
+
+def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_threads: int = 1) -> Engine:
+    """Make an engine with its weights; none of them is read here.
+
+    Args:
+        name: An engine, or a variant that has files in the store.
+        store: Where the weights lie.
+        options: The engine's section of the settings.
+        num_threads: CPU threads that it may use outside of its listener and painter.
+
+    Raises:
+        OptionError: There is no such engine or variant; names those that there are.
+        ConfigError: One of the options cannot be used.
+    """
+    names = engine_names(store)
+    if name not in names:
+        raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}.")
+    return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options, num_threads))
+
+
+class EngineRoom:
+    """Makes the engines of one service, each once.
+
+    Args:
+        config: Its section `engines` holds their options, its data folder their weights.
+        num_threads: CPU threads that an engine may use outside of its listener and painter.
+        engines: What there is to choose from.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        num_threads: int = 1,
+        engines: Mapping[str, str | EngineClass] = ENGINES,
+    ) -> None:
+        self._config, self._num_threads = config, num_threads
+        self._store = WeightsStore(config.data_dir / "weights", engines)
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def names(self) -> Iterable[str]:
+        """What a job may name."""
+        return engine_names(self._store)
+
+    def check(self, name: str) -> None:
+        """Refuse an engine that cannot do a job, before anything is promised.
+
+        Raises:
+            OptionError: There is none of that name, or it lacks weights; the message says how they are added.
+        """
+        names = engine_names(self._store)
+        if name not in names:
+            raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}")
+        lacking = [role for role in _record(name, self._store).missing if role.is_required]
+        if lacking:
+            what = ", ".join(role.title for role in lacking)
+            raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
+
+    def engine(self, name: str) -> Engine:
+        """Return an engine, or a variant of one.
+
+        Raises:
+            OptionError: There is none of that name.
+            ConfigError: One of its options cannot be used.
+        """
+        if name not in self._engines:
+            options = self._config.engines.get(split_name(name)[0], {})
+            self._engines[name] = make_engine(name, self._store, options, self._num_threads)
+        return self._engines[name]
+
+
+def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
+    """Return every engine and every variant that has files in the store."""
+    return tuple(_record(name, store) for name in engine_names(store))
+
+
+def _record(name: str, store: WeightsStore) -> EngineRecord:
+    maker = engine_class(name, store.engines)
+    weights = store.for_engine(name)
+    missing = tuple(
+        MissingRole(role.name, role.title, role.is_required, add_command(name, role.name))
+        for role in maker.weights
+        if not weights.has(role.name)
+    )
+    return EngineRecord(
+        name=name,
+        title=maker.title,
+        is_installed=not any(role.is_required for role in missing),
+        missing=missing,
+        licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),
+    )

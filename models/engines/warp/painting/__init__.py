@@ -1,0 +1,1 @@
+"""How the warp engine paints: fields of displacement, masks, teeth, colour; in OpenCV and in PyTorch."""

@@ -1,0 +1,134 @@
+"""The maps of a chunk: where each output pixel comes from, on a 32 x 32 grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.painting.controls import (
+    INNER_LOWER_ROWS,
+    INNER_UPPER_ROWS,
+    LOWER_ROWS,
+    MIDDLE_LOWER_ROWS,
+    MIDDLE_UPPER_ROWS,
+    NUM_LANDMARKS,
+    UPPER_ROWS,
+)
+from models.engines.warp.painting.seam import MouthAxes, mouth_axes, part_jaws
+from models.geometry.thin_plate import GRID
+
+LAYERS = (UPPER_ROWS, LOWER_ROWS)
+# Channels of a field: pixels from here to the place in the frame, place in the mask texture, pixels to the place
+# in the exemplar and in the exemplar that it fades with.
+FRAME, TEXTURE, EXEMPLAR, FADE = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)
+NUM_CHANNELS = 8
+# Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
+_INSET, _CLOSED_INSET = 0.25, 0.6
+_CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
+# Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
+_OWN_ENDS, _OWN_ENDED = 1.15, 1.6
+# In eye distances: a picture with a gap like this shows its front teeth whole. They stay, above the dark that is drawn.
+_TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.09, 0.025
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """What has to be solved for N faces.
+
+    Attributes:
+        points: (N, P, 2) float64 target points in units of the region's side, around its centre.
+        values: (N, P, 8) float64 what the maps shall be there.
+        axes: Position of the target mouths.
+        own_axes: Position of the exemplars' mouths in their crops.
+        skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull of what does not move with the lips, the teeth among
+            it, from output pixels to the exemplars'.
+        fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
+        own_teeth: (N,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+    """
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    axes: MouthAxes
+    own_axes: MouthAxes
+    skull: NDArray[np.float32]
+    fade: NDArray[np.int32]
+    own_teeth: NDArray[np.float32]
+
+
+def pose_problem(chunk: FaceChunk) -> FieldProblem:
+    """Writes down the maps of a chunk."""
+    target = chunk.target_points.astype(np.float64)
+    fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
+    shown = chunk.crop_points[chunk.exemplar]
+    inset = _inset_lips(shown, target, chunk.own_teeth)
+    sources = (chunk.crop_points[chunk.base], inset, chunk.crop_points[fade])
+    shifts = [source - target for source in sources]
+    texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
+    skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
+    own_axes = _axes(shown)
+    own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / _enlargement(skull)[:, None]
+    axes = _axes(target)
+    widened = (axes.lips[:, 1] - axes.lips[:, 0]).max(1) / own_gap.max(1).clip(1.0)
+    shows_teeth = ((own_gap.max(1) / chunk.eye_distance - _TEETH_SHOWN) / _TEETH_SHOWN_RANGE).clip(0, 1)
+    still_own = np.maximum(((_OWN_ENDED - widened) / (_OWN_ENDED - _OWN_ENDS)).clip(0, 1), shows_teeth)
+    values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
+    return FieldProblem(
+        points=target / chunk.region_size - 0.5,
+        values=values,
+        axes=part_jaws(axes, own_gap, chunk.bite),
+        own_axes=own_axes,
+        skull=skull,
+        fade=fade,
+        own_teeth=(chunk.own_teeth * still_own).astype(np.float32),
+    )
+
+
+def _inset_lips(
+    points: NDArray[np.float32], target: NDArray[np.float64], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(N, P, 2) points whose inner lips lie a little inside the flesh.
+
+    The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line.
+    """
+    inset = points.copy()
+    ratio = _mean_gaps(target) / np.maximum(_mean_gaps(points), 1.0)
+    closed = (1 - ratio / _CLOSING_SHARE).clip(0, 1)
+    inset_share = (share * (_INSET + (_CLOSED_INSET - _INSET) * closed)).astype(np.float32)
+    for inner, middle in ((INNER_UPPER_ROWS, MIDDLE_UPPER_ROWS), (INNER_LOWER_ROWS, MIDDLE_LOWER_ROWS)):
+        inset[:, inner] += inset_share[:, None, None] * (points[:, middle] - points[:, inner])
+    return inset
+
+
+def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(N,) pixels between the inner lips."""
+    return np.asarray(np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1).mean(1))
+
+
+def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, 3, 2) least-squares maps of (N, A, 2) points."""
+    design = np.concatenate([np.ones_like(source[..., :1]), source], -1)
+    return (np.linalg.pinv(design) @ target).astype(np.float32)
+
+
+def _enlargement(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) pixels there for a pixel here, of (N, 3, 2) affine maps."""
+    return np.asarray(np.sqrt(np.abs(np.linalg.det(maps[:, 1:]))).clip(0.1), np.float32)
+
+
+def _axes(points: NDArray[np.floating]) -> MouthAxes:
+    return mouth_axes(points[:, INNER_UPPER_ROWS], points[:, INNER_LOWER_ROWS])
+
+
+def grid_positions(size: int) -> NDArray[np.float32]:
+    """(32,) pixel positions of the cells' centres; pixel centres lie at whole numbers."""
+    return ((np.arange(GRID) + 0.5) * (size / GRID) - 0.5).astype(np.float32)
+
+
+def grid_points(size: int) -> NDArray[np.float32]:
+    """(1024, 2) positions of the cells' centres in the units of `FieldProblem.points`, row by row."""
+    position = grid_positions(size) / size - 0.5
+    columns, rows = np.meshgrid(position, position)
+    return np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)

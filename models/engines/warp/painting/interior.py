@@ -1,0 +1,146 @@
+"""A drawn mouth interior for sources that show none: cavity, tongue, teeth and the inside of the lip.
+
+It is drawn at half resolution and softened: real teeth in real footage are flatter than any drawing of them.
+Works on NumPy arrays and PyTorch tensors alike (`xp` is the module). Lengths are in eye distances.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.painting.seam import MouthCoords
+
+BLUR = 0.009  # sigma in eye distances
+OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
+# Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
+# talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
+_CAVITY, _CORNER, _TONGUE, _TEETH_LIGHT = (0.46, 0.38), (0.0, 0.7), 0.56, 0.9
+_LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
+_CAVITY_RED, _TONGUE_RED, _TEETH_RED, _TEETH_YELLOW = 0.55, 0.85, 0.42, 0.52
+_GREY = np.array([0, 128, 128], np.float32)
+_TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
+
+
+class _Tooth(NamedTuple):
+    centre: float  # distance from the middle line; each stands on both sides
+    half_width: float
+    lift: float  # of its edge over the front teeth's
+    light: float
+
+
+_TEETH = (
+    _Tooth(0.043, 0.041, 0.000, 1.0),
+    _Tooth(0.114, 0.030, 0.010, 0.92),
+    _Tooth(0.170, 0.027, 0.004, 0.80),
+    _Tooth(0.218, 0.023, 0.016, 0.62),
+    _Tooth(0.258, 0.018, 0.022, 0.42),
+)
+
+
+class Colours(NamedTuple):
+    """Y, U, V of T faces, 0 to 255.
+
+    Attributes:
+        skin: (T, 3) of the cheeks.
+        lip: (T, 3) of the lower lip.
+        teeth: (T, 3) of the front teeth in full light.
+    """
+
+    skin: Any
+    lip: Any
+    teeth: Any
+
+
+def usual_teeth(skin: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 3) Y, U, V of teeth in the light that shows (T, 3) skin, for faces that show none."""
+    share = np.array([_TEETH_LIGHT, _TEETH_YELLOW, _TEETH_RED], np.float32)
+    return np.asarray(_GREY + share * (skin - _GREY), np.float32)
+
+
+def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, colours: Colours) -> Any:
+    """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
+
+    Args:
+        xp: `numpy` or `torch`.
+        coords: Mouth coordinates of (T, h, w) pixels.
+        eye_distance: (T,) in the pixels of `coords`.
+        seam: (T,) where the seam of the closed lips lies across the mouth: fixed to the skull, like the upper teeth.
+        colours: Of the T faces.
+
+    Returns:
+        (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
+    """
+    unit, seam = eye_distance[:, None, None], seam[:, None, None]
+    x, y, upper, lower, _, _, half_width = coords
+    gap, edge = lower - upper, abs(x).clip(max=1)
+    depth = (gap / (0.12 * unit)).clip(0, 1)
+    tongue = _smooth((y - lower + 0.55 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
+    corner = 1 - (_CORNER[0] + (_CORNER[1] - _CORNER[0]) * depth) * edge**2
+    light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
+    light = light + tongue * (_TONGUE * corner - light)
+    red = yellow = _CAVITY_RED + (_TONGUE_RED - _CAVITY_RED) * tongue
+    skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
+    parted = parting(coords, eye_distance)
+    luma, u, v = skin[0] * light, 128 + (skin[1] - 128) * yellow, 128 + (skin[2] - 128) * red
+    lit = 0.66 + 0.34 * ((gap / unit - 0.03) / 0.06).clip(0, 1)  # little light falls through a narrow gap
+    for cover, shine in (
+        _teeth(xp, x * half_width / unit, y, seam, unit),
+        _lower_teeth(x * half_width / unit, y, lower, gap, unit),
+    ):
+        cover = cover * parted
+        luma = luma + cover * (teeth[0] * shine * lit - luma)
+        u, v = u + cover * (teeth[1] - u), v + cover * (teeth[2] - v)
+    luma = luma * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # the upper lip's shadow
+    # The moist inside of the lower lip, which only shows when the mouth opens.
+    band = _moist(gap, unit)
+    moist = _smooth((y - lower + band) / band) * (gap / (0.05 * unit)).clip(0, 1)
+    reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, what is between them is lip in the shade
+    luma = luma + moist * (0.92 * lip[0] - luma)
+    return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
+
+
+def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
+    """(T, h, w) what the upper lip leaves of the light on a source's own teeth."""
+    depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
+    return 0.78 + 0.22 * depth.clip(0, 1)
+
+
+def parting(coords: MouthCoords, eye_distance: Any) -> Any:
+    """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
+    gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
+    return ((gap - 0.018) / 0.034).clip(0, 1)
+
+
+def _moist(gap: Any, unit: Any) -> Any:
+    """Height of the lower lip's moist inside."""
+    return 0.012 * unit + 0.16 * gap
+
+
+def _smooth(value: Any) -> Any:
+    value = value.clip(0, 1)
+    return value * value * (3 - 2 * value)
+
+
+def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
+    """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
+    top = lower - 0.5 * _moist(gap, unit) - (0.05 * unit - 0.5 * unit * x**2).clip(min=0.0)
+    shown = ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1) * ((0.2 - abs(x)) / 0.08).clip(0, 1)
+    return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT
+
+
+def _teeth(xp: Any, x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
+    """Cover (0 to 1) and light of the upper teeth; x from the middle line in eye distances."""
+    edge = seam + unit * (_TEETH_BELOW_SEAM - 0.12 * x**2)
+    cover = light = xp.zeros_like(x)
+    rim = (0.8 / unit).clip(min=0.012)  # no edge is sharper than about a pixel
+    for tooth in _TEETH:
+        off = abs(abs(x) - tooth.centre) / tooth.half_width  # 0 in its middle, 1 at its side
+        bottom = edge - unit * (tooth.lift + 0.014 * off.clip(max=1) ** 4)
+        sides = ((1.12 - off) * tooth.half_width / rim + 0.35).clip(0, 1)
+        shown = ((bottom - y) / (rim * unit) + 0.5).clip(0, 1) * sides
+        light = xp.maximum(light, tooth.light * (1 - 0.12 * off.clip(max=1.1) ** 4) * shown)
+        cover = xp.maximum(cover, shown)
+    return cover, light / cover.clip(min=0.05)

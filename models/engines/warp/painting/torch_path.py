@@ -1,0 +1,223 @@
+"""The engine in PyTorch: the same algorithm as `cpu`, all faces of a chunk at once, on any device.
+
+A chunk is uploaded once and comes back once; nothing in between waits for the device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.engines.patches import FacePatches
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.painting import fields
+from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.masks import TEXTURE, border_window
+from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
+from models.engines.warp.painting.seam import (
+    MouthAxes,
+    behind_lip,
+    darken,
+    hollow,
+    inside_alpha,
+    lower_layer_weight,
+    mouth_coords,
+    smooth_cut,
+)
+from models.geometry import thin_plate
+from models.geometry.thin_plate import GRID
+
+
+class TorchRenderer:
+    """Renders chunks on one device.
+
+    Args:
+        device: Where.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._blurs = self._upload(blur_matrices())
+
+    @torch.inference_mode()
+    def render(self, chunk: FaceChunk) -> FacePatches:
+        """Returns one patch for every face of `chunk`."""
+        if not len(chunk.base):
+            return FacePatches(chunk.row, chunk.origins, chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base])
+        y, uv = _Faces(self, chunk).render()
+        return FacePatches(chunk.row, chunk.origins, y.cpu().numpy(), uv.cpu().numpy())
+
+    def _upload(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self._device, non_blocking=True)
+
+
+class _Faces:
+    """N faces of one chunk on the device."""
+
+    def __init__(self, renderer: TorchRenderer, chunk: FaceChunk) -> None:
+        upload = self._upload = renderer._upload
+        self.blurs = renderer._blurs
+        self.chunk, self.size = chunk, chunk.region_size
+        self.crops_y = upload(chunk.crops_y)[:, None].float()  # (K, 1, R, R)
+        self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
+        problem = fields.pose_problem(chunk)
+        self.fade, self.own_teeth = problem.fade, problem.own_teeth
+        self.skull = upload(problem.skull)  # (N, 3, 2)
+        self.axes = MouthAxes(*(upload(part) for part in problem.axes))
+        self.own_axes = MouthAxes(*(upload(part) for part in problem.own_axes))
+        points = upload(problem.points)
+        weights = thin_plate.fit(torch, points, upload(problem.values), fields.LAYERS).float()
+        flat = thin_plate.evaluate(torch, points.float(), weights, upload(fields.grid_points(self.size)))
+        layers = flat.reshape(len(points), GRID, GRID, 2, fields.NUM_CHANNELS).permute(3, 0, 4, 1, 2)
+        self.upper, self.lower = layers[0], layers[1]  # (N, 8, 32, 32)
+        positions = upload(fields.grid_positions(self.size))
+        share = lower_layer_weight(mouth_coords(torch, self.axes, positions[None, None], positions[None, :, None]))
+        self.merged = _mix(self.upper[:, :4], self.lower[:, :4], share[:, None])
+        pixels = torch.arange(self.size, device=points.device, dtype=torch.float32)
+        self.pixels = pixels
+        grid = torch.meshgrid(pixels, pixels, indexing="xy")
+        self.affine_grid = torch.stack([torch.ones_like(grid[0]), *grid])  # (3, R, R): 1, x, y
+        self.coords = mouth_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
+        self.hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
+        self.share = lower_layer_weight(self.coords, self.hard)[:, None]
+
+    def render(self) -> tuple[Tensor, Tensor]:
+        """(N, R, R) and (N, 2, R / 2, R / 2) uint8."""
+        chunk = self.chunk
+        mouth_mask, jaw_mask = self._masks()
+        base_y, base_uv = self.crops_y[chunk.base], self.crops_uv[chunk.base]
+        frame_y, frame_uv = self._read(chunk.base, self._positions(self._enlarge(self.merged[:, fields.FRAME])))
+        jaw_y, mouth_y = _double(jaw_mask).round() / 255, _double(mouth_mask).round() / 255
+        jaw, mouth = jaw_mask / 255, mouth_mask / 255
+        out_y = (base_y + jaw_y * (frame_y - base_y)).round()
+        out_uv = (base_uv + jaw * (frame_uv - base_uv)).round()
+        rim = self._cell_means(4 * mouth * (1 - mouth))
+        cells = torch.cat([self._cell_means(frame_y), self._cell_means(frame_uv)], 1)
+        shown_y, shown_uv, colour = self._exemplar(chunk.exemplar, fields.EXEMPLAR, cells, rim)
+        inside = inside_alpha(self.coords)[:, None]
+        if chunk.fade_weight.any():
+            other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
+            weight = self._column(chunk.fade_weight) * (1 - inside)
+            shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
+        dark = hollow(self.coords, self.share[:, 0], self._upload(chunk.eye_distance))[:, None]
+        shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
+        if bool(self.hard.any()):
+            padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
+            above, below = padded[:, :-2], padded[:, 2:]
+            shown_y = smooth_cut(shown_y[:, 0], above, below, self.coords, self.hard)[:, None]
+        if chunk.interior.any():
+            drawn_y, drawn_uv = self._interior(colour)
+            alpha = inside * self._column(chunk.interior)
+            shown_y, shown_uv = _mix(shown_y, drawn_y, alpha), _mix(shown_uv, drawn_uv, _halve(alpha))
+        out_y = _mix(out_y, shown_y, mouth_y).round().clip(0, 255).byte()[:, 0]
+        return out_y, _mix(out_uv, shown_uv, mouth).round().clip(0, 255).byte()
+
+    def _column(self, values: NDArray[np.float32]) -> Tensor:
+        return self._upload(values)[:, None, None, None]
+
+    def _masks(self) -> tuple[Tensor, Tensor]:
+        """Mouth and jaw mask at half size, (N, 1, R / 2, R / 2), whole numbers 0 to 255."""
+        half = self.size // 2
+        place = functional.interpolate(self.merged[:, fields.TEXTURE], (half, half), mode="bilinear")
+        texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
+        grid = ((2 * place + 1) / TEXTURE - 1).permute(0, 2, 3, 1)
+        masks = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        window = self._upload(border_window(half)).float().permute(2, 0, 1)
+        masks = (masks.round() * window / 255).round()
+        return masks[:, :1] * (masks[:, 1:] > 0), masks[:, 1:]
+
+    def _enlarge(self, field: Tensor) -> Tensor:
+        return functional.interpolate(field, (self.size, self.size), mode="bilinear")
+
+    def _cell_means(self, plane: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(plane, GRID)
+
+    def _place(self, channels: slice, share: Tensor) -> Tensor:
+        """(N, 2, R, R) where the pixels come from, when the lower layer has the weight `share`."""
+        shift = _mix(self._enlarge(self.upper[:, channels]), self._enlarge(self.lower[:, channels]), share)
+        return self._positions(shift)
+
+    def _positions(self, shift: Tensor) -> Tensor:
+        return shift + self.affine_grid[1:]
+
+    def _read(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads N crops at (N, 2, R, R) positions; whole numbers, like 8-bit planes."""
+        y = _grid_sample(self.crops_y[crops], place, "bicubic")
+        return y, _grid_sample(self.crops_uv[crops], place[:, :, ::2, ::2] / 2, "bilinear")
+
+    def _show(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
+        """`_read`, sharpened."""
+        y, uv = self._read(crops, place)
+        soft = functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        amount = torch.from_numpy(sharpening(crops, self.chunk.base)).to(y.device)[:, None, None, None]
+        return y + amount * (y - soft), uv
+
+    def _exemplar(
+        self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mouths in the targets' shape and the frames' colours, and the (N, 3, R, R) change of colour."""
+        y, uv = self._show(crops, self._place(channels, self.share))
+        own = torch.cat([self._cell_means(y), self._cell_means(uv)], 1)
+        colour = self._enlarge(torch.cat(match_colour(torch, cells, own, rim, self.blurs), 1))
+        return *_apply(y, uv, colour), colour
+
+    def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth where they have some."""
+        axes, chunk = self.axes, self.chunk
+        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
+        pixels = self.pixels[: self.size // 2]
+        coords = mouth_coords(torch, small, pixels[None, None], pixels[None, :, None])
+        offset = self._upload(chunk.seam) - axes.centre
+        seam = (offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]) / 2
+        unit = self._upload(chunk.eye_distance) / 2
+        colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
+        drawn = draw_interior(torch, coords, unit, seam, colours)
+        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
+        y, uv = _double(drawn[:, :1]), drawn[:, 1:]
+        if self.own_teeth.any():
+            place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
+            shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
+            across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
+            place = place + across[..., None, None] * shift[:, None]
+            own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
+            own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
+            weight = inside[:, None] * self._column(self.own_teeth) * _double(parting(coords, unit)[:, None])
+            y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
+        return y, uv
+
+
+def _apply(y: Tensor, uv: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """Brings planes to the frames' colours."""
+    return (y + LUMA_FLOOR) * colour[:, :1] - LUMA_FLOOR, uv + _halve(colour[:, 1:])
+
+
+def _mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    return a + weight * (b - a)
+
+
+def _halve(plane: Tensor) -> Tensor:
+    return functional.avg_pool2d(plane, 2)
+
+
+def _double(plane: Tensor) -> Tensor:
+    return functional.interpolate(plane, scale_factor=2, mode="bilinear")
+
+
+def _grid_sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
+    """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y, rounded and clipped to 8 bits."""
+    grid = ((2 * place + 1) / planes.shape[-1] - 1).permute(0, 2, 3, 1)
+    sampled = functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
+    return sampled.round().clip(0, 255)
+
+
+def _blur(picture: Tensor, sigma: float) -> Tensor:
+    radius = max(1, round(4 * sigma))
+    steps = torch.arange(-radius, radius + 1, device=picture.device, dtype=picture.dtype)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(picture.shape[1], 1, 1, -1)
+    wide = functional.pad(picture, (radius, radius, radius, radius), mode="replicate")
+    across = functional.conv2d(wide, kernel, groups=picture.shape[1])
+    return functional.conv2d(across, kernel.transpose(2, 3), groups=picture.shape[1])

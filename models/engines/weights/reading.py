@@ -1,0 +1,55 @@
+"""The process that reads one weights file: `python -c ... FILE`; its answer is JSON on the standard output.
+
+A file that somebody found on the web may make a reader run out of memory, hang or crash. So it is read in a process
+with bounds of its own, and what comes back is JSON: a reader that was taken over has no pickle to send.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from errors import WeightsError
+from models.engines.weights.bounds import bound_memory, bound_process
+from models.engines.weights.contents import Contents
+from models.engines.weights.file_kind import file_kind
+from models.engines.weights.onnx_file import read_onnx
+from models.engines.weights.safetensors_file import read_safetensors
+
+_ROOM_BYTES = 512 * 1024**2
+_NO_MEMORY = "expected a file that can be read in bounded memory, found one that asks for more"
+
+
+def main(path: str) -> None:
+    """Read the file and print what it holds, or why it is refused."""
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise WeightsError("expected a file, found something else")
+            bound_process(status.st_size)
+            answer: dict[str, Any] = asdict(_read(file, status.st_size))
+    except WeightsError as error:
+        answer = {"fault": str(error)}
+    except OSError as error:
+        answer = {"fault": f"expected a file that can be read: {error.strerror}"}
+    except (MemoryError, RecursionError):
+        answer = {"fault": _NO_MEMORY}
+    json.dump(answer, sys.stdout)
+
+
+def _read(file: BinaryIO, num_bytes: int) -> Contents:
+    kind = file_kind(file, num_bytes)
+    if kind in ("torch zip", "torch pickle"):
+        from models.engines.weights.torch_file import check_torch_zip, read_torch
+
+        if kind == "torch zip":
+            check_torch_zip(file, num_bytes)
+        return read_torch(file, num_bytes, is_zip=kind == "torch zip")
+    bound_memory(_ROOM_BYTES)
+    return read_safetensors(file, num_bytes) if kind == "safetensors" else read_onnx(file, num_bytes)

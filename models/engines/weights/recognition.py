@@ -1,0 +1,77 @@
+"""Which engine can use a file, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from errors import OptionError, WeightsError
+from models.engines.contract import EngineClass, TensorTable, WeightsRole
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file belongs.
+
+    Attributes:
+        engine: Name of the engine.
+        role: The file's part in it.
+    """
+
+    engine: str
+    role: WeightsRole
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user said of a file.
+
+    Attributes:
+        engine: The engine that it is for; None tries all.
+        role: Its role; None tries all.
+        variant: Name of the variant that it belongs to; None is the one without a name.
+        sha256: What it has to be, in hexadecimal digits.
+    """
+
+    engine: str | None = None
+    role: str | None = None
+    variant: str | None = None
+    sha256: str | None = None
+
+
+def places(engines: Mapping[str, EngineClass], wish: Wish) -> tuple[Place, ...]:
+    """Return the places in `engines` that a wish speaks of.
+
+    Raises:
+        OptionError: There is none.
+    """
+    all_places = tuple(Place(engine, role) for engine, maker in engines.items() for role in maker.weights)
+    asked = tuple(place for place in all_places if wish.role in (None, place.role.name))
+    if not asked:
+        known = ", ".join(f"{place.engine} {place.role.name}" for place in all_places) or "none"
+        of = f" of the role {wish.role!r}" if wish.role else ""
+        raise OptionError(f"expected an engine that takes files{of}; there is: {known}.")
+    return asked
+
+
+def recognise(label: str, table: TensorTable, asked: Sequence[Place]) -> Place:
+    """Ask every place whether a file with this table can be there.
+
+    Args:
+        label: What messages call the file.
+        table: What it holds.
+        asked: One place or more.
+
+    Raises:
+        OptionError: More than one fits.
+        WeightsError: None fits; says for each why not.
+    """
+    faults = [(place, place.role.mismatch(table)) for place in asked]
+    fitting = [place for place, fault in faults if fault is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(f"--engine {place.engine} --role {place.role.name}" for place in fitting)
+        raise OptionError(f"{label}: expected a file for one place, found that several fit. Say which: {names}.")
+    reasons = " | ".join(f"{place.engine} {place.role.name}: {fault}" for place, fault in faults)
+    raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it. {reasons}")

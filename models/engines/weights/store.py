@@ -1,0 +1,280 @@
+"""The weights that users bring, in one folder that several processes may share.
+
+index.json                                          what there is
+{engine}[:{variant}]/{role}/{sha256[:16]}-{label}   a file, with its companions beside it
+.arriving/{token}/...                               a file that is being added
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from errors import NotFoundError, OptionError, StateError, WeightsError
+from models.engines.contract import EngineClass, TensorTable, WeightsRole
+from models.engines.registry import ENGINES, engine_class
+from models.engines.weights.arrival import Arrival
+from models.engines.weights.companions import companion_paths
+from models.engines.weights.entry import WeightsEntry, add_command, clean_label, join_name, split_name
+from models.engines.weights.index import WeightsIndex
+from models.engines.weights.inspection import inspect_weights, read_contents
+from models.engines.weights.installed import InstalledWeights, file_fault
+from models.engines.weights.recognition import Place, Wish, places, recognise
+
+_ARRIVING: Final = ".arriving"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that was recognised and waits to be kept.
+
+    Attributes:
+        arrival: The file.
+        label: The name that it came with, made harmless.
+        name: Engine and variant that it is for.
+        role: Its part there.
+        table: What it holds.
+        source: URL that it came from, without credentials.
+    """
+
+    arrival: Arrival
+    label: str
+    name: str
+    role: WeightsRole
+    table: TensorTable
+    source: str | None
+
+
+class WeightsStore:
+    """Adds, finds, checks and removes weights files.
+
+    Args:
+        folder: `weights` in the data folder; made when something is added.
+        engines: The engines that there are.
+    """
+
+    def __init__(self, folder: Path, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
+        self.folder = folder
+        self._index = WeightsIndex(folder)
+        self.engines = engines
+
+    def add(self, file: Path, engine: str | None = None, name: str | None = None) -> WeightsEntry:
+        """Copy a file into the store.
+
+        Args:
+            file: Torch, safetensors or ONNX.
+            engine: Who shall use it; None asks all engines.
+            name: Name of the variant that it belongs to.
+
+        Raises:
+            WeightsError: It is damaged, dangerous, or no engine can use it.
+            OptionError: There is no such engine, or several can use the file.
+            StateError: The variant has another file of that role.
+            StorageFullError: The disk does not hold it.
+        """
+        wish = Wish(engine, variant=name)
+        self.places(wish)
+        with self.arriving() as arrival:
+            arrival.copy(file)
+            return self.keep(self.recognise(arrival, file.name, wish))
+
+    def places(self, wish: Wish) -> tuple[Place, ...]:
+        """Where a file can belong, by what the user said alone.
+
+        Raises:
+            OptionError: Nowhere, or the name of the variant is none.
+        """
+        names = list(self.engines) if wish.engine is None else [wish.engine]
+        for name in names:
+            join_name(name, wish.variant)
+        return places({name: engine_class(name, self.engines) for name in names}, wish)
+
+    @contextmanager
+    def arriving(self) -> Iterator[Arrival]:
+        """Give a place to write a new file to; what was not kept is gone after the block."""
+        folder = self.folder / _ARRIVING / secrets.token_hex(8)
+        with ExitStack() as stack:
+            with self._index.locked():
+                self._sweep()
+                folder.mkdir(parents=True)
+                stack.enter_context(_flocked(folder))  # whoever sweeps sees that somebody writes here
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            arrival = Arrival(folder)
+            stack.callback(arrival.close)
+            yield arrival
+
+    def recognise(self, arrival: Arrival, file_name: str, wish: Wish, source: str | None = None) -> Found:
+        """Look into a file that was written, and find who can use it. Companions are copied.
+
+        Args:
+            arrival: The whole file.
+            file_name: The name that it came with.
+            wish: What the user said of it.
+            source: URL that it came from, without credentials.
+
+        Raises:
+            WeightsError: It is not what was promised, is damaged or dangerous, or no engine can use it.
+            OptionError: There is no such engine or role, or several can use the file.
+            StateError: The variant has another file of that role.
+        """
+        label = clean_label(file_name)
+        arrival.finish()
+        if wish.sha256 is not None and wish.sha256.lower() != arrival.sha256:
+            raise WeightsError(f"{label}: expected sha256 {wish.sha256.lower()[:80]}, found {arrival.sha256}.")
+        contents = read_contents(arrival.path, label)
+        place = recognise(label, contents.table, self.places(wish))
+        found = Found(arrival, label, join_name(place.engine, wish.variant), place.role, contents.table, source)
+        arrival.take_companions(companion_paths(label, contents.companions, arrival.origin))
+        self._known(found)
+        return found
+
+    def keep(self, found: Found) -> WeightsEntry:
+        """Move a recognised file to its place; one that is there and sound already stays.
+
+        Raises:
+            StateError: The variant has another file of that role.
+        """
+        arrival = found.arrival
+        entry = WeightsEntry(
+            name=found.name,
+            role=found.role.name,
+            label=found.label,
+            format=found.table.format,
+            sha256=arrival.sha256,
+            num_bytes=arrival.num_bytes,
+            companions=arrival.companions,
+            source=found.source,
+            added_at=datetime.now(UTC),
+        )
+        with self._index.locked():
+            known = self._known(found)
+            if known is not None and file_fault(self.path_of(known), known) is None:
+                return known
+            target = self.path_of(entry)
+            arrival.path.rename(arrival.folder / target.name)
+            target.parent.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(
+                target.parent, ignore_errors=True
+            )  # a damaged copy of this file, or of an add that was killed
+            arrival.folder.rename(target.parent)
+            others = [each for each in self._index.entries() if (each.name, each.role) != (entry.name, entry.role)]
+            self._index.replace([*others, entry])
+        return entry
+
+    def list(self) -> tuple[WeightsEntry, ...]:
+        """All entries, by name and role.
+
+        Raises:
+            WeightsError: The index cannot be read.
+        """
+        return self._index.entries()
+
+    def find(self, name: str, role: str) -> WeightsEntry | None:
+        """The entry of a role of a variant, if there is one."""
+        return next((each for each in self.list() if (each.name, each.role) == (name, role)), None)
+
+    def path_of(self, entry: WeightsEntry) -> Path:
+        """Where the file of an entry lies; it is not checked."""
+        return self.folder / entry.name / entry.role / entry.file_name
+
+    def verify(self, name: str | None = None) -> dict[WeightsEntry, str | None]:
+        """Compare files with their sums, look into them again, and ask their engines again.
+
+        Args:
+            name: Engine and variant; None verifies all.
+
+        Returns:
+            What is wrong with each, None for nothing.
+
+        Raises:
+            NotFoundError: There is no file of that name.
+        """
+        return {entry: self._fault(entry) for entry in self._chosen(name, None)}
+
+    def remove(self, name: str, role: str | None = None) -> tuple[WeightsEntry, ...]:
+        """Remove the files of a variant, or the one of a role.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._index.locked():
+            gone = self._chosen(name, role)
+            self._index.replace([entry for entry in self.list() if entry not in gone])
+            for entry in gone:
+                shutil.rmtree(self.path_of(entry).parent, ignore_errors=True)
+            with suppress(OSError):  # other roles are left
+                (self.folder / name).rmdir()
+        return gone
+
+    def for_engine(self, name: str) -> InstalledWeights:
+        """The files of a variant, for its engine."""
+        return InstalledWeights(self, name)
+
+    def role(self, name: str, role: str) -> WeightsRole:
+        """The role of that name of an engine.
+
+        Raises:
+            OptionError: There is no such engine.
+            WeightsError: The engine has no such role.
+        """
+        roles = {each.name: each for each in engine_class(name, self.engines).weights}
+        if role not in roles:
+            raise WeightsError(f"{name}: expected a role of {', '.join(roles) or 'none'}, found {role!r}.")
+        return roles[role]
+
+    def _chosen(self, name: str | None, role: str | None) -> tuple[WeightsEntry, ...]:
+        chosen = tuple(each for each in self.list() if name in (None, each.name) and role in (None, each.role))
+        if name is not None and not chosen:
+            raise NotFoundError(
+                f"There are no weights of {name[:80]!r}{f' of the role {role[:80]!r}' if role else ''}."
+            )
+        return chosen
+
+    def _known(self, found: Found) -> WeightsEntry | None:
+        """The entry of the same file, if it was added before."""
+        known = self.find(found.name, found.role.name)
+        new = (found.arrival.sha256, found.arrival.companions)
+        if known is not None and (known.sha256, known.companions) != new:
+            engine, _ = split_name(found.name)
+            raise StateError(
+                f"{found.label}: {found.name} has another {found.role.name} already ({known.label}). Add this one to a "
+                f"variant with `--engine {engine} --name VARIANT`, or remove that one with "
+                f"`lipwright models remove {found.name} --role {found.role.name}`."
+            )
+        return known
+
+    def _fault(self, entry: WeightsEntry) -> str | None:
+        path = self.path_of(entry)
+        try:
+            if fault := file_fault(path, entry):
+                return f"{fault} Add it again: {add_command(entry.name, entry.role)}"
+            fault = self.role(entry.name, entry.role).mismatch(inspect_weights(path))
+        except (WeightsError, OptionError) as error:
+            return f"{entry.name} {entry.role}: {error}"
+        return f"{entry.name} {entry.role}: {fault}" if fault else None
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed had begun to add."""
+        for folder in (self.folder / _ARRIVING).glob("*"):
+            # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
+            with suppress(BlockingIOError, FileNotFoundError), _flocked(folder, fcntl.LOCK_NB):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _flocked(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Hold a lock on a folder; whatever happens to the folder, nobody else has it inside the block."""
+    mark = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(mark)

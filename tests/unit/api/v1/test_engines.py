@@ -1,0 +1,86 @@
+"""GET /v1/engines over a real socket: what there is, and what has to be brought."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import make_app
+from api.v1.engines import EngineRoutes
+from config import PipelineConfig
+from models.engines.weights.store import WeightsStore
+from storage.local.file_store import FileStore
+from tests.unit.api_server import MemoryService
+from tests.unit.models.engines.weights.toy_engines import ENGINES
+from tests.unit.models.engines.weights.weights_files import safetensors_file
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[httpx.Client]:
+    app = FastAPI()
+    app.include_router(EngineRoutes(FileStore(tmp_path), PipelineConfig(engine="free"), ENGINES).router())
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not (server.started and server.servers):
+            assert thread.is_alive(), "uvicorn did not start"
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(5)
+
+
+def test_engines_and_what_they_lack(http: httpx.Client, tmp_path: Path) -> None:
+    answer = http.get("/v1/engines")
+    assert answer.status_code == 200, answer.text
+    free, toy = answer.json()["engines"]
+    assert free == {
+        "name": "free",
+        "title": "Free faces",
+        "is_default": True,
+        "is_installed": True,
+        "missing": [],
+        "licences": [],
+    }
+    assert (toy["name"], toy["is_default"], toy["is_installed"]) == ("toy", False, False)
+    assert toy["missing"][0] == {
+        "role": "generator",
+        "title": "Toy generator",
+        "is_required": True,
+        "add_command": "lipwright models add FILE_OR_URL --engine toy --role generator",
+    }
+    assert [role["is_required"] for role in toy["missing"]] == [True, False]
+    assert toy["licences"][0] == "Toy generator: Personal and research use only."
+    assert str(tmp_path) not in answer.text
+
+
+def test_what_is_added_meanwhile_is_there(http: httpx.Client, tmp_path: Path) -> None:
+    store = WeightsStore(tmp_path / "weights", ENGINES)
+    store.add(safetensors_file(tmp_path / "w"))
+    store.add(safetensors_file(tmp_path / "v", fill=1), name="gan")
+    engines = {each["name"]: each for each in http.get("/v1/engines").json()["engines"]}
+    assert list(engines) == ["free", "toy", "toy:gan"]
+    assert engines["toy"]["is_installed"] and engines["toy:gan"]["is_installed"]
+    assert [role["role"] for role in engines["toy"]["missing"]] == ["mixer"]
+
+
+def test_the_api_has_it_behind_its_key(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    try:
+        schema = make_app(service, service.files, PipelineConfig()).openapi()
+    finally:
+        service.table.close()
+    operation = schema["paths"]["/v1/engines"]["get"]
+    assert operation["security"] == [{"HTTPBearer": []}]
+    assert {"200", "401", "403"} <= set(operation["responses"])

@@ -1,0 +1,63 @@
+"""Stages that do nothing; a test overrides those that it expects to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
+from models.engines.contract import Plan, Planned
+from models.face.choice import FaceChoice
+from models.track.state import TrackState
+from telemetry.log_context import Work
+
+
+class NoStages:
+    """Implements `jobs.ports.Stages`."""
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        raise AssertionError("nothing is probed here")
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        raise AssertionError("no speech is prepared here")
+
+    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+        raise AssertionError("no picture is looked at here")
+
+    async def track(
+        self,
+        work: Work,
+        source: SourceVideo,
+        choice: FaceChoice,
+        start: int,
+        stop: int,
+        state: TrackState | None,
+        out: Path,
+    ) -> TrackState:
+        raise AssertionError("nothing is tracked here")
+
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+        raise AssertionError("no presenter is built here")
+
+    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
+        raise AssertionError("no presenter is looked at here")
+
+    async def analyse(
+        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
+    ) -> None:
+        raise AssertionError("no presenter is analysed here")
+
+    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+        raise AssertionError("nothing is planned here")
+
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+        raise AssertionError("nothing is rendered here")
+
+    async def join(
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+    ) -> None:
+        raise AssertionError("nothing is joined here")
+
+    async def ready(self) -> bool:
+        return True

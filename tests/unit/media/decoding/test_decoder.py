@@ -1,0 +1,208 @@
+"""Real processes: whatever a decoder does, the process that asked goes on, knows why, and has nothing left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from config import DecoderConfig, MediaLimits
+from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from media.decoding.decoder import Decoders, written_whole
+from media.probe import probe_audio, probe_video
+from media.stop import Stop
+from tests.unit.media import decoder_tasks
+from tests.unit.media.clips import LIMITS, write_video
+
+CLIP = Path("clip.mp4")
+CONFIG = DecoderConfig(max_memory_bytes=640 * 1024**2)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(CONFIG) as decoders:
+        yield decoders
+
+
+def _run(decoders: Decoders, work: Callable[[], object], timeout_s: float = 30, stop: Stop | None = None) -> object:
+    return decoders.run(work, file=CLIP, timeout_s=timeout_s, stop=stop)
+
+
+def _nursery_of(decoders: Decoders) -> psutil.Process:
+    parent = _run(decoders, decoder_tasks.parent_id)
+    assert isinstance(parent, int)
+    return psutil.Process(parent)
+
+
+def _wait_until(is_so: Callable[[], bool], timeout_s: float = 5) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) -> None:
+    limits = MediaLimits()
+    work = partial(probe_video, h264, limits)
+    assert decoders.run(work, file=h264, timeout_s=30) == probe_video(h264, limits)
+    with pytest.raises(MediaError, match="expected this, found that"):
+        _run(decoders, decoder_tasks.refuse)
+    with pytest.raises(LipwrightError, match="OddError: 1 and 2"):
+        _run(decoders, decoder_tasks.fail)
+
+
+def test_each_call_has_a_process_of_its_own(decoders: Decoders) -> None:
+    pids = {_run(decoders, decoder_tasks.process_id) for _ in range(3)} | {os.getpid(), _nursery_of(decoders).pid}
+    assert len(pids) == 5
+
+
+@pytest.mark.parametrize("num_bytes", [0, 60_000, 70_000, 5_000_000])
+def test_messages_of_any_length_arrive(decoders: Decoders, num_bytes: int) -> None:
+    value = os.urandom(num_bytes)
+    assert _run(decoders, partial(decoder_tasks.echo, value)) == value
+
+
+def test_a_crash_is_the_files_error(decoders: Decoders) -> None:
+    with pytest.raises(MediaError, match=r"clip\.mp4: .* crashed \(SIGSEGV\)"):
+        _run(decoders, decoder_tasks.crash)
+    assert _run(decoders, partial(decoder_tasks.echo, b"on")) == b"on"
+
+
+def test_memory_is_bounded(decoders: Decoders) -> None:
+    with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 640 MiB"):
+        _run(decoders, partial(decoder_tasks.hoard, 600 * 1024**2))
+    assert _run(decoders, partial(decoder_tasks.hoard, 50 * 1024**2)) == 50 * 1024**2
+
+
+def test_memory_that_ffmpeg_is_refused_is_the_files_error(decoders: Decoders, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "large.mp4", 60, size=(1920, 1080))  # 180 MiB
+    bound = _nursery_of(decoders).memory_info().vms + 150 * 1024**2
+    with Decoders(DecoderConfig(max_memory_bytes=bound)) as tight, pytest.raises(MediaLimitError, match="large.mp4"):
+        tight.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30)
+    assert decoders.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30) == 60
+
+
+def test_processor_time_is_bounded() -> None:
+    with (
+        Decoders(DecoderConfig(cpu_share=0.02)) as decoders,
+        pytest.raises(MediaLimitError, match=r"clip\.mp4: .* processor time"),
+    ):
+        _run(decoders, decoder_tasks.spin, timeout_s=50)
+
+
+def test_wall_clock_is_bounded(decoders: Decoders, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    start = time.monotonic()
+    with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
+        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), timeout_s=1)
+    assert time.monotonic() - start < 3
+    _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+
+
+def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Decoders, tmp_path: Path) -> None:
+    pid_file, stop = tmp_path / "pid", Stop()
+    stopped_at: list[float] = []
+
+    def set_when_started() -> None:
+        _wait_until(pid_file.exists)
+        stopped_at.append(time.monotonic())
+        stop.set()
+
+    thread = threading.Thread(target=set_when_started)
+    thread.start()
+    with pytest.raises(CancelledJobError):
+        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), stop=stop)
+    assert time.monotonic() - stopped_at[0] < 0.5
+    thread.join()
+    _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+    with pytest.raises(CancelledJobError):
+        _run(decoders, partial(decoder_tasks.sleep, 60), stop=stop)
+
+
+def test_a_call_survives_the_death_of_its_nursery(decoders: Decoders, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    nursery = _nursery_of(decoders)
+
+    def kill_once() -> None:
+        _wait_until(pid_file.exists)
+        nursery.kill()
+
+    thread = threading.Thread(target=kill_once)
+    thread.start()
+    assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file)) == "woke"
+    thread.join()
+    assert _nursery_of(decoders).pid != nursery.pid
+
+
+def test_a_decoder_killed_from_outside_each_time_is_named(decoders: Decoders) -> None:
+    with pytest.raises(ReplicaLostError, match=r"clip\.mp4"):
+        _run(decoders, decoder_tasks.kill_itself)
+
+
+def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "from functools import partial; from pathlib import Path; from config import DecoderConfig;"
+        "from media.decoding.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
+        f"work = partial(tasks.sleep, 60, Path({str(pid_file)!r}));"
+        "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60)"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code], cwd=repo_root)
+    _wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", 20)
+    decoder = psutil.Process(int(pid_file.read_text()))
+    nursery = decoder.parent()
+    assert nursery is not None and nursery.ppid() == asking.pid
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    _, alive = psutil.wait_procs([decoder, nursery], timeout=5)
+    assert not alive
+
+
+def test_a_hundred_calls_leave_nothing_behind(decoders: Decoders) -> None:
+    nursery = _nursery_of(decoders)
+    _wait_until(lambda: not nursery.children())
+    before = (os.listdir("/proc/self/fd"), nursery.num_fds())
+    for number in range(100):
+        assert _run(decoders, partial(decoder_tasks.echo, bytes([number]) * 70_000)) == bytes([number]) * 70_000
+    _wait_until(lambda: not nursery.children())
+    assert (os.listdir("/proc/self/fd"), nursery.num_fds()) == before
+    assert nursery.num_threads() == 1
+
+
+def test_calls_of_many_threads_do_not_mix(decoders: Decoders) -> None:
+    results: dict[int, object] = {}
+
+    def call(number: int) -> None:
+        results[number] = _run(decoders, partial(decoder_tasks.echo, bytes([number])))
+
+    threads = [threading.Thread(target=call, args=[number]) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {number: bytes([number]) for number in range(16)}
+
+
+def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "speech.npy"
+    out.write_bytes(b"old")
+    with Decoders(DecoderConfig(max_file_bytes=1000)) as decoders:
+        with pytest.raises(OSError, match="too large"), written_whole(out) as part:
+            _run(decoders, partial(decoder_tasks.write_much, part, 2000))
+        assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.read_bytes() == b"old"
+        with written_whole(out) as part:
+            _run(decoders, partial(decoder_tasks.write_much, part, 900))
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.stat().st_size == 900
+
+
+def test_bounds_hold_for_real_sound_too(decoders: Decoders, h264: Path) -> None:
+    assert decoders.run(partial(probe_audio, h264, LIMITS), file=h264, timeout_s=30) == probe_audio(h264, LIMITS)

@@ -1,0 +1,191 @@
+"""Frames from another process: the same frames, read-only, in bounded memory, whatever happens to that process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from config import DecoderConfig, PipelineConfig
+from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError
+from media.decoding.decoder import Decoders
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
+from media.probe import probe_video
+from media.reader import FrameReader
+from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
+from tests.unit.media.test_reader import FORMATS
+
+FRAME_BYTES = 192 * 128 * 3 // 2
+SETTINGS = replace(
+    FrameSettings.of(PipelineConfig(), num_threads=2, timeout_s=30),
+    cache_bytes=6 * FRAME_BYTES,
+    decoder=DecoderConfig(batch_bytes=5 * FRAME_BYTES),
+)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(DecoderConfig()) as decoders:
+        yield decoders
+
+
+def _children() -> list[psutil.Process]:
+    """The decoders of this process's nurseries."""
+    nurseries = [
+        child for child in psutil.Process().children() if "media.decoding.nursery" in " ".join(child.cmdline())
+    ]
+    return [decoder for nursery in nurseries for decoder in nursery.children()]
+
+
+def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
+    return DecoderReader(decoders, path, probe_video(path, LIMITS), settings)
+
+
+def _order(num_frames: int) -> list[int]:
+    shuffled = random.Random(3).sample(range(num_frames), num_frames)
+    return [*range(num_frames), *range(num_frames - 1, -1, -1), *shuffled, 7, 7, 7, 7, 7, 7, 7]
+
+
+def _assert_same_frames(decoders: Decoders, path: Path) -> None:
+    info = probe_video(path, LIMITS)
+    order = _order(info.num_frames) if info.num_frames > 7 else [0, 0, 0]
+    with _open(decoders, path) as reader, FrameReader(path, info, SETTINGS.cache_bytes) as in_process:
+        for planes, expected in zip(reader.read(order), in_process.read(order), strict=True):
+            assert all(np.array_equal(*pair) for pair in zip(planes, expected, strict=True))
+            assert not any(plane.flags.writeable for plane in planes)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_frames_are_those_of_the_reader_in_process(decoders: Decoders, tmp_path: Path, name: str) -> None:
+    suffix, options = FORMATS[name]
+    _assert_same_frames(decoders, write_video(tmp_path / f"v.{suffix}", 24, **options))
+
+
+def test_so_they_are_at_a_variable_rate_and_of_stills(decoders: Decoders, variable: Path, tmp_path: Path) -> None:
+    _assert_same_frames(decoders, variable)
+    _assert_same_frames(decoders, write_still(tmp_path / "still.png", "png", "rgb24"))
+
+
+def test_frames_outlive_the_reader_and_its_process(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264) as reader:
+        held = list(reader.read(range(60)))
+    assert [number_of(planes) for planes in held] == list(range(60))
+
+
+def test_an_index_outside_ends_what_came_before_it_first(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264) as reader:
+        frames = reader.read([0, 1, 60, 2])
+        assert [number_of(next(frames)) for _ in range(2)] == [0, 1]
+        with pytest.raises(ValueError, match="index = 60"):
+            next(frames)
+        assert [number_of(planes) for planes in reader.read([3])] == [3]
+
+
+def test_a_read_that_nobody_finished_is_over(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264) as reader:
+        assert number_of(next(reader.read(range(60)))) == 0
+        assert [number_of(planes) for planes in reader.read(range(30, 50))] == list(range(30, 50))
+
+
+def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
+    path = tmp_path / "note.mp4"
+    path.write_text("no video")
+    with (
+        DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader,
+        pytest.raises(MediaError, match=r"note\.mp4"),
+    ):
+        next(reader.read([0]))
+    path.unlink()
+    with DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader, pytest.raises(OSError):
+        next(reader.read([0]))
+    small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
+    with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
+        next(reader.read([0]))
+
+
+def test_reading_goes_on_when_the_decoder_or_its_nursery_is_killed(h264: Path) -> None:
+    others = psutil.Process().children()
+    with Decoders(DecoderConfig()) as decoders, _open(decoders, h264) as reader:
+        numbers = []
+        for planes in reader.read(range(60)):
+            numbers.append(number_of(planes))
+            if len(numbers) in (20, 40):
+                (nursery,) = [child for child in psutil.Process().children() if child not in others]
+                (nursery if len(numbers) == 20 else nursery.children()[0]).kill()
+        assert numbers == list(range(60))
+
+
+def test_a_decoder_that_nobody_asks_ends_and_is_replaced(h264: Path) -> None:
+    settings = replace(SETTINGS, decoder=DecoderConfig(idle_s=0.2))
+    with Decoders(DecoderConfig()) as decoders, _open(decoders, h264, settings) as reader:
+        assert [number_of(planes) for planes in reader.read([3, 4])] == [3, 4]
+        deadline = time.monotonic() + 5
+        while _children():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert [number_of(planes) for planes in reader.read([5, 6])] == [5, 6]
+
+
+def test_a_batch_that_takes_too_long_ends_the_read(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264, replace(SETTINGS, timeout_s=0.0005)) as reader, pytest.raises(StageTimeoutError):
+        list(reader.read(range(60)))
+
+
+def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.mp4", 300, size=(1280, 720), gop=300, options={"preset": "ultrafast"})
+    reader = _open(decoders, path)
+    closed_at: list[float] = []
+
+    def close() -> None:
+        time.sleep(0.1)
+        closed_at.append(time.monotonic())
+        reader.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    with pytest.raises(CancelledJobError):
+        for _ in range(100):
+            list(reader.read([299, 0]))
+    assert time.monotonic() - closed_at[0] < 0.5
+    thread.join()
+    with pytest.raises(CancelledJobError):
+        next(reader.read([0]))
+
+
+def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264) as reader:
+        list(reader.read([0]))
+        assert len(_children()) == 1
+    before = os.listdir("/proc/self/fd")
+    for number in range(100):
+        with _open(decoders, h264) as reader:
+            frames = reader.read(range(60))
+            next(frames)
+            if number % 2:
+                del frames  # in the middle
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while _children():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_memory_does_not_grow_with_what_was_read(decoders: Decoders, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "many.mp4", 200, size=(640, 480), options={"preset": "ultrafast"})
+    settings = replace(SETTINGS, decoder=DecoderConfig(batch_bytes=2 * 1024**2))
+    process = psutil.Process()
+    with _open(decoders, path, settings) as reader:
+        before, largest = process.memory_info().rss, 0
+        for _ in reader.read(range(200)):  # 90 MB
+            largest = max(largest, process.memory_info().rss)
+    assert largest - before < 16 * 1024**2

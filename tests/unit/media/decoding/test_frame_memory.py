@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# One large block freed makes glibc take frames from its heap; the last frame, kept, then holds the freed ones below it.
+_SCRIPT = """
+import numpy as np
+from media.decoding.frame_memory import return_freed_frames
+
+def resident_mib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+return_freed_frames()
+large = np.ones(30 * 2**20, np.uint8)
+del large
+frames = [np.ones(3 * 2**20, np.uint8) for _ in range(20)]
+full = resident_mib()
+del frames[:-1]
+print(full - resident_mib())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_frames_leave_the_process() -> None:
+    answer = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, timeout=60)
+    assert float(answer.stdout) > 19 * 3 - 2
+
+
+_BUFFER_SCRIPT = """
+import resource
+import numpy as np
+from media.decoding.frame_memory import keep_freed_buffers
+
+def make_and_drop():
+    for _ in range(300):
+        first = np.ones((480, 480), np.float32)
+        second = first + 1
+        del first, second
+
+keep_freed_buffers()
+make_and_drop()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+make_and_drop()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_buffers_are_used_again() -> None:
+    command = [sys.executable, "-c", _BUFFER_SCRIPT]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(answer.stdout) < 1000, "125,000 page faults if each buffer is mapped anew"

@@ -1,0 +1,138 @@
+"""Splines, seam, masks and colour match."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models.engines.warp.painting.masks import border_window, draw_masks
+from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour
+from models.engines.warp.painting.seam import (
+    hollow,
+    inside_alpha,
+    lower_layer_weight,
+    mouth_axes,
+    mouth_coords,
+    part_jaws,
+    smooth_cut,
+)
+from models.geometry import thin_plate
+from models.geometry.head_frame import mean_face
+
+
+def test_an_affine_map_is_found_exactly_and_everywhere() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (3, 40, 2))
+    matrix, shift = rng.normal(size=(2, 2)), rng.normal(size=2)
+    weights = thin_plate.fit(np, points, points @ matrix + shift, [np.arange(40)])
+    at = rng.uniform(-0.5, 0.5, (50, 2)).astype(np.float32)
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), at)
+    assert found.shape == (3, 50, 2)
+    np.testing.assert_allclose(found, np.broadcast_to(at @ matrix + shift, found.shape), atol=2e-4)
+
+
+def test_a_layer_sees_its_own_points_only() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (1, 30, 2))
+    values = np.zeros((1, 30, 1))
+    values[:, 20:] = 1.0
+    weights = thin_plate.fit(np, points, values, [np.arange(20), np.arange(20, 30)])
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
+    np.testing.assert_allclose(found[0, :, 0], 0, atol=1e-3)
+    np.testing.assert_allclose(found[0, :, 1], 1, atol=1e-3)
+
+
+def test_torch_and_numpy_fit_the_same_spline() -> None:
+    rng = np.random.default_rng(0)
+    points, values = rng.uniform(-0.5, 0.5, (2, 25, 2)), rng.normal(size=(2, 25, 3))
+    layers = [np.arange(25), np.arange(5, 25)]
+    ours = thin_plate.fit(np, points, values, layers)
+    theirs = thin_plate.fit(torch, torch.from_numpy(points), torch.from_numpy(values), layers)
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-6, atol=1e-6)
+
+
+def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(20, 80, 11)
+    bow = gap / 2 * (1 - ((x - 50) / 30) ** 2)
+    return np.stack([x, 40 - bow], 1)[None], np.stack([x, 40 + bow], 1)[None]
+
+
+def test_layers_meet_between_the_lips() -> None:
+    axes = mouth_axes(*_mouth(12.0))
+    pixels = np.arange(100, dtype=np.float32)
+    coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    weight, inside = lower_layer_weight(coords)[0], inside_alpha(coords)[0]
+    assert weight[30, 50] == 0
+    assert weight[50, 50] == 1
+    assert weight[37, 50] < 0.5 < weight[43, 50]
+    assert inside[40, 50] == 1
+    assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
+    closed = mouth_coords(np, mouth_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
+    assert inside_alpha(closed).max() == 0
+
+
+def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
+    x = np.linspace(20, 80, 11)
+    lips = np.stack([x, 40.03 + 0.1 * (x - 50)], 1)[None]
+    pixels = np.arange(100, dtype=np.float32)
+    coords = mouth_coords(np, mouth_axes(lips, lips), pixels[None, None], pixels[None, :, None])
+    luma = 100 + 50 * (lower_layer_weight(coords, 1.0) > 0.5)
+    padded = np.pad(luma, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    smooth = smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 1.0)
+    inner = slice(25, 75)
+    heights = [100 - (plane[0, :, inner] - 100).sum(0) / 50 for plane in (luma, smooth)]  # of the line, in each column
+    assert np.abs(np.diff(heights[0])).max() == 1
+    assert np.abs(np.diff(heights[1])).max() < 0.15
+    assert (smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 0.0) == luma).all()
+
+
+def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower layer's share and hollow in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
+    axes = part_jaws(mouth_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
+    pixels = np.arange(100, dtype=np.float32)
+    coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    weight = lower_layer_weight(coords)
+    return weight[0, :, 50], hollow(coords, weight, np.array([100.0]))[0, :, 50]
+
+
+def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() -> None:
+    weight, dark = _column(gap=20, own_gap=10, bite=0.4)  # lips at 30 and 50: the jaws' parts end at 34 and begin at 44
+    assert (weight[30:35] == 0).all()
+    assert (weight[44:51] == 1).all()
+    assert (np.diff(weight[34:45]) > 0).all()
+    assert dark[39] == 1
+    assert dark[30:34].max() == dark[45:51].max() == 0
+
+
+def test_a_mouth_that_opens_less_than_its_exemplar_hides_the_lower_teeth() -> None:
+    weight, dark = _column(gap=10, own_gap=20, bite=0.4)  # lips at 35 and 45: the upper jaw's part ends at 43
+    assert (weight[35:42] == 0).all()
+    assert (weight[44:46] == 1).all()
+    assert dark.max() == 0
+
+
+def test_masks_are_soft_and_nested_and_end_before_the_border() -> None:
+    masks = draw_masks(mean_face()).astype(int)
+    mouth, jaw = masks[..., 0], masks[..., 1]
+    assert mouth.max() == jaw.max() == 255
+    assert (mouth[jaw == 0] == 0).all()
+    assert (mouth > 0).sum() < (jaw > 0).sum()
+    assert abs(np.diff(mouth, axis=1)).max() < 60
+    window = border_window(80)
+    assert window[0].max() == window[:, -1].max() == 0
+    assert window[40, 40].min() == 255
+
+
+def test_the_match_carries_the_rims_difference_inwards() -> None:
+    rim = np.zeros((1, 1, 32, 32), np.float32)
+    rim[..., 8:24, 8:24] = 1
+    rim[..., 10:22, 10:22] = 0
+    frame = np.full((1, 3, 32, 32), 100, np.float32)
+    exemplar = frame.copy()
+    exemplar[:, 0] = (100 + LUMA_FLOOR) / 1.2 - LUMA_FLOOR
+    exemplar[:, 1] -= 5
+    exemplar[:, :, 10:22, 10:22] = 30  # the mouth itself has no say
+    gain, offset = match_colour(np, frame, exemplar, rim, blur_matrices())
+    np.testing.assert_allclose(gain[0, 0, 10:22, 10:22], 1.2, rtol=1e-3)
+    np.testing.assert_allclose(offset[0, 0, 10:22, 10:22], 5, rtol=1e-3)
+    np.testing.assert_allclose(offset[0, 1, 10:22, 10:22], 0, atol=1e-4)

@@ -1,0 +1,80 @@
+"""The drawn mouth interior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.painting.interior import Colours, draw_interior, usual_teeth
+from models.engines.warp.painting.seam import mouth_axes, mouth_coords
+
+_EYES = 100.0  # pixels
+_SEAM = 50.0  # row
+_SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
+
+
+def _middle(
+    gap: float, first: int = 48, last: int = 53, teeth: tuple[float, float, float] | None = None
+) -> NDArray[np.float32]:
+    """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
+
+    The mouth reaches from column 20 to 80.
+    """
+    x = np.linspace(20, 80, 11)
+    bow = gap * (1 - ((x - 50) / 30) ** 2)
+    upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
+    columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
+    coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
+    eyes, seam, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
+    colours = Colours(skin, lip, usual_teeth(skin) if teeth is None else np.array([teeth], np.float32))
+    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours)[0].mean(-1)
+    return drawn
+
+
+def _row(row: float) -> int:
+    return round(row - 40)
+
+
+def test_upper_teeth_are_fixed_to_the_skull() -> None:
+    """Wide open, the teeth end where they ended when the mouth was half open, and below them it is darker."""
+    for gap in (9.0, 16.0):
+        luma = _middle(gap)[0]
+        assert luma[_row(_SEAM + 3)] > luma[_row(_SEAM + 6)] + 8
+
+
+def test_teeth_come_gradually() -> None:
+    luma = np.array([_middle(gap)[0, _row(_SEAM + 1)] for gap in np.arange(2.0, 9.0, 0.5)])
+    assert luma[-1] > luma[0] + 10
+    assert np.abs(np.diff(luma)).max() < 0.4 * (luma[-1] - luma[0])
+
+
+def test_a_wide_mouth_is_not_dark_below_the_teeth() -> None:
+    luma = _middle(16.0)[0]
+    assert luma[_row(_SEAM + 11)] > luma[_row(_SEAM + 6)] + 8
+
+
+def test_it_is_flat_and_nearly_grey_as_real_mouths_are() -> None:
+    y, u, v = _middle(12.0)[:, _row(_SEAM + 1) : _row(_SEAM + 8)]
+    assert 0.25 * _SKIN[0] < y.min() < y.max() < 0.9 * _SKIN[0]
+    assert ((v > 128) & (v < _SKIN[2])).all()
+    assert ((u < 128) & (u > _SKIN[1])).all()
+
+
+def test_the_lower_lips_inside_has_the_lips_own_colour() -> None:
+    edge = _middle(12.0)[:, _row(_SEAM + 12)]
+    np.testing.assert_allclose(edge[1:], _LIP[1:], atol=1)
+    assert abs(edge[0] - _LIP[0]) < 15
+
+
+def test_the_corners_are_dark_in_a_wide_mouth_only() -> None:
+    """Beside the teeth; a small opening that is dark up to its corners looks like a bar."""
+    small, wide = ((_middle(gap, 24, 28)[0, _row(_SEAM)], _middle(gap)[0, _row(_SEAM)]) for gap in (2.0, 30.0))
+    assert small[0] > 0.97 * small[1]
+    assert wide[0] < 0.6 * wide[1]
+
+
+def test_drawn_teeth_have_the_colour_that_they_are_given() -> None:
+    usual, white = _middle(12.0), _middle(12.0, teeth=(200.0, 126.0, 131.0))
+    tooth = _row(_SEAM + 3)
+    assert white[0, tooth] > usual[0, tooth] + 30
+    assert abs(white[2, tooth] - 131) < abs(usual[2, tooth] - 131)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+
+from models.engines.warp.painting.masks import draw_masks, texture_positions
+from models.engines.warp.painting.silhouette import masks_by_yaw
+from models.geometry.head_frame import mean_face
+
+MASKS = draw_masks(mean_face())
+
+
+def at(mask: np.ndarray, point: int) -> int:
+    column, row = np.rint(texture_positions(mean_face()[point])).astype(int)
+    return int(mask[row, column, 1])
+
+
+def test_a_head_that_looks_ahead_has_the_whole_mask() -> None:
+    masks, which = masks_by_yaw(MASKS, np.array([0.0, 5.0, -8.0]))
+    assert which.tolist() == [0, 0, 0]
+    assert np.array_equal(masks[0], MASKS)
+
+
+def test_the_far_side_is_cut_and_the_near_side_is_kept() -> None:
+    masks, which = masks_by_yaw(MASKS, np.array([36.0, -36.0, 0.0]))
+    right, left = masks[which[0]], masks[which[1]]
+    middle = MASKS.shape[1] // 2
+    assert np.array_equal(right[:, :middle], MASKS[:, :middle])
+    assert np.array_equal(left[:, middle:], MASKS[:, middle:])
+    for turned, far, near in ((right, 434, 214), (left, 214, 434)):
+        assert at(MASKS, far) > 200
+        assert at(turned, far) == 0  # behind the far corner of the mouth
+        assert at(turned, near) == at(MASKS, near)
+    assert right[:, -20:].max() == left[:, :20].max() == 0
+    assert np.array_equal(masks[which[2]], MASKS)
+
+
+def test_the_cut_grows_with_the_turn_and_few_masks_serve_many_heads() -> None:
+    yaw = np.linspace(0, 42, 200)
+    masks, which = masks_by_yaw(MASKS, yaw)
+    assert len(masks) < 14
+    kept = masks[which].reshape(200, -1).sum(1, dtype=np.int64)
+    assert (np.diff(kept) <= 0).all()
+    assert kept[-1] < 0.75 * kept[0]

@@ -1,0 +1,242 @@
+"""Avatars: build, save, load; and the drive that is planned from one."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import CancelledJobError
+from models.engines.warp.avatar import WarpAvatar, save_calibration
+from models.engines.warp.block_plan import ease, plan_block, plan_in_shots
+from models.engines.warp.cut import cut_faces
+from models.engines.warp.drive import Drive, plan_drive
+from models.engines.warp.engine import WarpPainter
+from models.engines.warp.exemplar_bank import choose_frames
+from models.engines.warp.painting.controls import CONTROL_IDS
+from models.mouth.lip_model import lip_gaps
+from models.presenter.folder import is_tracked
+from models.presenter.mouth_calibration import MouthCalibration
+from models.presenter.presenter import Presenter
+from models.speech.speech_to_mouth import MouthBlock
+from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
+    return make_presenter(tmp_path_factory.mktemp("presenter"), 0.14)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("avatar")
+
+
+@pytest.fixture(scope="module")
+def avatar(talker: FilmedPresenter, folder: Path) -> WarpAvatar:
+    return talker.build(folder)
+
+
+def test_a_loaded_avatar_is_the_built_one(avatar: WarpAvatar, folder: Path) -> None:
+    assert is_tracked(folder)
+    loaded = WarpAvatar.load(Presenter.load(folder), folder / "warp")
+    assert loaded.info == avatar.info
+    assert loaded.talks
+    assert loaded.bank is not None and avatar.bank is not None
+    assert isinstance(loaded.bank.patches, np.memmap)
+    assert (loaded.bank.patches == avatar.bank.patches).all()
+    assert (loaded.region.origins == avatar.region.origins).all()
+    assert (loaded.track.shape == avatar.track.shape).all()
+
+
+def test_the_bank_holds_each_frame_with_a_face(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
+    bank = avatar.bank
+    assert bank is not None
+    assert bank.frames.tolist() == [frame for frame in range(NUM_FRAMES) if frame not in ABSENT]
+    row = 9
+    frame = int(bank.frames[row])
+    with talker.reader() as reader:
+        (planes,) = reader.read([frame])
+    x, y = avatar.region.origins[frame]
+    luma, chroma = bank.planes(row)
+    size = bank.region_size
+    assert size % 32 == 0
+    top, left = max(y, 0), max(x, 0)
+    bottom, right = min(y + size, 224), min(x + size, 224)
+    assert (luma[top - y : bottom - y, left - x : right - x] == planes.y[top:bottom, left:right]).all()
+    assert (
+        chroma[1][(top - y) // 2 : (bottom - y) // 2, (left - x) // 2 : (right - x) // 2]
+        == planes.v[top // 2 : bottom // 2, left // 2 : right // 2]
+    ).all()
+    np.testing.assert_allclose(np.linalg.norm(bank.thumbs, axis=1), 1, rtol=1e-4)
+    opened, closed = bank.shape[:, 0] > 0.08, bank.shape[:, 0] < 0.01
+    assert bank.inside[opened].max() < bank.inside[closed].min()  # the drawn openings are dark
+
+
+def test_long_sources_are_sampled_in_runs() -> None:
+    present = np.ones(1000, bool)
+    present[100:200] = False
+    frames = choose_frames(present, 150)
+    assert len(frames) == 150
+    assert present[frames].all()
+    assert (np.diff(frames) == 1).sum() >= 140
+    assert frames[0] == 0
+    assert frames[-1] == 999
+
+
+def test_a_mouth_that_never_opens_has_no_bank(tmp_path: Path) -> None:
+    silent = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    assert not silent.talks
+    assert silent.bank is None
+    drive, state = plan_drive(silent, mouth_shapes(20, 0.12), np.arange(20, dtype=np.int32), None)
+    assert state is None
+    assert (drive.exemplar == -1).all()
+    assert drive.interior[drive_is_open(drive)].min() == 1
+    assert drive.interior[:6].max() == 0
+
+
+def drive_is_open(drive: Drive) -> np.ndarray:
+    """Frames whose target opens clearly."""
+    upper, lower = (list(CONTROL_IDS).index(point) for point in (13, 14))
+    return (drive.target_head[:, upper, 1] - drive.target_head[:, lower, 1]) > 0.06
+
+
+def test_an_analysis_can_be_stopped(talker: FilmedPresenter, tmp_path: Path) -> None:
+    assert not is_tracked(tmp_path)
+    presenter = talker.presenter(tmp_path)
+    assert is_tracked(tmp_path)
+    with talker.reader() as reader, pytest.raises(CancelledJobError):
+        WarpAvatar.analyse(presenter, tmp_path / "warp", reader, 100, lambda: True)
+
+
+def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(avatar: WarpAvatar) -> None:
+    shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
+    drive, _ = plan_drive(avatar, shape, index, None, first_frame=30)
+    ids = list(CONTROL_IDS)
+    gap = drive.target_head[:, ids.index(13), 1] - drive.target_head[:, ids.index(14), 1]
+    assert np.corrcoef(gap, shape[:, 0])[0, 1] > 0.99
+    nose = ids.index(2)
+    np.testing.assert_array_equal(drive.target_head[:, nose], avatar.track.head_points[index, 2])
+    assert drive.first_frame == 30
+
+
+def test_an_exemplar_is_changed_by_more_than_the_tracked_difference(avatar: WarpAvatar) -> None:
+    bank = avatar.bank
+    assert bank is not None
+    row = int(bank.shape[:, 0].argmin())
+    forbidden = np.ones((1, len(bank)), bool)
+    forbidden[0, row] = False
+    shape = bank.shape[[row]] + mouth_shapes(10, 0.06)[[9]]
+    drive, _ = plan_drive(avatar, shape, np.zeros(1, np.int32), None, forbidden=forbidden)
+    plain = avatar.lip_model.deform(avatar.track.rest, shape)[0]
+    upper, lower = (list(CONTROL_IDS).index(point) for point in (13, 14))
+    gap = drive.target_head[0, upper, 1] - drive.target_head[0, lower, 1]
+    assert gap > plain[13, 1] - plain[14, 1] + 0.01
+
+
+def test_lips_that_never_close_are_closed_along_their_true_edges(talker: FilmedPresenter, tmp_path: Path) -> None:
+    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    present = np.arange(NUM_FRAMES) == frame
+    smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
+    assert not smile.talks
+    assert smile.track.is_rest_closed_by_model
+    np.testing.assert_allclose(lip_gaps(smile.track.rest[None]), 0, atol=1e-3)
+    assert smile.track.shape[frame, 0] > 0.08
+
+
+def test_a_mouth_is_open_if_the_picture_says_so(talker: FilmedPresenter, tmp_path: Path) -> None:
+    """The mesh takes parted lips for shut ones; it is shown one open and one shut frame with shut lips in both."""
+    opening = mouth_shapes(NUM_FRAMES, 0.14)[:, 0]
+    shut = int(opening.argmin())
+    for frame, is_open in ((int(np.abs(opening - 0.09).argmin()), True), (shut, False)):
+        points = talker.raw.points.copy()
+        points[frame] = points[shut] + (points[frame, 168] - points[shut, 168])
+        still = replace(talker, raw=RawLandmarks(points, np.arange(NUM_FRAMES) == frame)).build(tmp_path / str(frame))
+        assert still.track.is_rest_closed_by_model == is_open
+        assert (still.track.shape[frame, 0] > 0.05) == is_open
+
+
+def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: WarpAvatar) -> None:
+    drive, _ = plan_drive(avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
+    piece = drive.slice(10, 20)
+    assert piece.first_frame == 110
+    assert len(piece) == 10
+    assert (piece.exemplar == drive.exemplar[10:20]).all()
+    assert len(pickle.dumps(piece)) < 0.4 * len(pickle.dumps(drive))
+    assert len(pickle.dumps(piece)) < 20_000
+
+
+def test_calibration_is_kept_and_applied(avatar: WarpAvatar, folder: Path) -> None:
+    mouth = MouthBlock(mouth_shapes(10, 0.1), np.zeros(10, np.float32), np.ones(10, np.float32))
+    index = np.arange(10, dtype=np.int32)
+    plain, _ = plan_block(avatar, mouth, index, 0, None)
+    save_calibration(MouthCalibration(np.full(8, 0.5, np.float32), np.zeros(8, np.float32)), folder / "warp")
+    halved, _ = plan_block(WarpAvatar.load(Presenter.load(folder), folder / "warp"), mouth, index, 0, None)
+    lip = list(CONTROL_IDS).index(14)
+    rest = avatar.track.rest[14, 1]
+    drop = (rest - plain.target_head[9, lip, 1], rest - halved.target_head[9, lip, 1])
+    assert 0 < drop[1] < 0.7 * drop[0]
+
+
+def test_the_mouth_comes_home_beside_a_gap(avatar: WarpAvatar) -> None:
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    wanted = np.full((NUM_FRAMES, 8), 0.1, np.float32)
+    eased = ease(avatar, wanted, index)
+    first, last = ABSENT[0] - 1, ABSENT[-1] + 1
+    np.testing.assert_allclose(eased[[first, last]], avatar.track.shape[[first, last]], atol=1e-6)
+    np.testing.assert_array_equal(eased[: first - 5], wanted[: first - 5])
+    assert (np.diff(np.abs(eased[first - 4 : first + 1, 0] - avatar.track.shape[first - 4 : first + 1, 0])) <= 0).all()
+
+
+def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
+    index = np.arange(10, 26, dtype=np.int32)
+    drive, _ = plan_drive(avatar, mouth_shapes(len(index), 0.1), index, None)
+    with talker.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(index.tolist())))
+    assert (chunk.row[[7, 8]] == -1).all()  # frames 17 and 18
+    opacity = chunk.opacity[chunk.row]
+    assert (np.diff(opacity[4:7]) < 0).all()
+    assert opacity[[0, 1, -1]].min() == 1
+    loud = WarpPainter().paint(replace(chunk, opacity=np.ones_like(chunk.opacity)))
+    soft = WarpPainter().paint(chunk)
+    base = chunk.crops_y[chunk.base].astype(int)
+    changed = [np.abs(patches.y.astype(int) - base).sum((1, 2)) for patches in (loud, soft)]
+    row = int(chunk.row[6])
+    assert changed[1][row] < 0.2 * changed[0][row]
+    assert changed[1][int(chunk.row[0])] == changed[0][int(chunk.row[0])]
+
+
+def test_exemplars_of_another_scene_are_not_shown(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
+    half = NUM_FRAMES // 2
+    assert avatar.bank is not None
+    shot = (np.arange(NUM_FRAMES) >= half).astype(np.int32)
+    luma = avatar.bank.luma + 40 * shot[avatar.bank.frames].astype(np.float32)
+    split = replace(avatar, track=replace(avatar.track, shot=shot), bank=replace(avatar.bank, luma=luma))
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), index, None)
+    assert (shot[avatar.bank.frames[drive.exemplar]] == shot[index]).all()
+    faded = drive.fade >= 0
+    assert (shot[avatar.bank.frames[drive.fade[faded]]] == shot[index[faded]]).all()
+
+
+def test_a_shot_without_exemplars_is_shown_as_a_silent_source(avatar: WarpAvatar) -> None:
+    shot = np.where(np.isin(np.arange(NUM_FRAMES), ABSENT), 1, 0).astype(np.int32)
+    shot[ABSENT[-1] + 1 :] = 2
+    split = replace(avatar, track=replace(avatar.track, shot=shot))
+    drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
+    assert (drive.exemplar[list(ABSENT)] == -1).all()
+    assert (drive.exemplar[: ABSENT[0]] >= 0).all()
+
+
+@pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])
+def test_pixels_that_no_footage_has_make_no_huge_region(
+    talker: FilmedPresenter, tmp_path: Path, aspect: Fraction
+) -> None:
+    square = talker.build(tmp_path / "square")
+    claimed = replace(talker, info=replace(talker.info, sample_aspect_ratio=aspect))
+    assert claimed.build(tmp_path / "avatar").region.size <= 3 * square.region.size

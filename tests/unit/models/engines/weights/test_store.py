@@ -1,0 +1,288 @@
+"""The store: files get where they belong, two processes do not meet, and nothing changed goes unseen."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
+from models.engines.contract import EngineClass, WeightsRole
+from models.engines.weights.arrival import Arrival
+from models.engines.weights.recognition import Wish
+from models.engines.weights.store import WeightsStore
+from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
+from tests.unit.models.engines.weights.weights_files import (
+    Harm,
+    external_onnx,
+    onnx_file,
+    safetensors_file,
+    state,
+    torch_file,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WeightsStore:
+    return WeightsStore(tmp_path / "data" / "weights", ENGINES)
+
+
+def test_a_file_is_recognised_and_kept(store: WeightsStore, tmp_path: Path) -> None:
+    source = torch_file(tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": state(prefix="module.")})
+    entry = store.add(source)
+    assert (entry.name, entry.role, entry.format, entry.label) == ("toy", "generator", "torch", "Wav2_Lip_(GAN).pth")
+    assert store.path_of(entry).read_bytes() == source.read_bytes()
+    assert store.path_of(entry).parts[-3:] == ("toy", "generator", f"{entry.sha256[:16]}-Wav2_Lip_(GAN).pth")
+    assert store.for_engine("toy").path("generator") == store.path_of(entry)
+    assert source.is_file(), "the user's own file stays"
+    # Another process sees the same.
+    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
+
+
+def test_roles_of_a_variant_belong_together(store: WeightsStore, tmp_path: Path) -> None:
+    first = store.add(safetensors_file(tmp_path / "a.safetensors"))
+    gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
+    mixer = store.add(onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
+    assert [each.name for each in (first, gan, mixer)] == ["toy", "toy:gan", "toy:gan"]
+    weights = store.for_engine("toy:gan")
+    assert (weights.path("generator"), weights.path("mixer")) == (store.path_of(gan), store.path_of(mixer))
+    assert store.for_engine("toy").has("generator") and not store.for_engine("toy").has("mixer")
+
+
+def test_a_missing_file_is_named_with_its_command(store: WeightsStore) -> None:
+    with pytest.raises(WeightsError) as missing:
+        store.for_engine("toy:gan").path("generator")
+    assert str(missing.value) == (
+        "toy:gan has no generator (Toy generator). "
+        "Add it: lipwright models add FILE_OR_URL --engine toy --name gan --role generator"
+    )
+
+
+def test_the_same_file_again_is_nothing_new(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.pth")
+    entry = store.add(source)
+    inode = store.path_of(entry).stat().st_ino
+    assert store.add(source) == entry
+    assert store.path_of(entry).stat().st_ino == inode, "whoever reads it is not disturbed"
+
+
+def test_another_file_of_a_role_is_refused(store: WeightsStore, tmp_path: Path) -> None:
+    entry = store.add(safetensors_file(tmp_path / "a.pth"))
+    with pytest.raises(StateError, match=r"has another generator already \(a.pth\).*--name VARIANT.*remove toy"):
+        store.add(safetensors_file(tmp_path / "b.pth", fill=1))
+    assert store.list() == (entry,)
+
+
+def test_tampering_is_seen_and_mended(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.pth")
+    entry = store.add(source)
+    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
+    weights = store.for_engine("toy")
+    path = weights.path("generator")
+    assert store.verify() == {entry: None, mixer: None}
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    fault = store.verify("toy")[entry]
+    assert fault is not None and f"expected w.pth with sha256 {entry.sha256}, found " in fault
+    with pytest.raises(WeightsError, match=r"Add it again: lipwright models add FILE_OR_URL --engine toy"):
+        weights.path("generator")
+    assert weights.path("mixer"), "the other one is sound"
+    again = store.add(source)
+    assert weights.path("generator").read_bytes() == source.read_bytes()
+    shutil.rmtree(path.parent)
+    assert not weights.has("generator")
+    assert "cannot be read" in (store.verify("toy")[again] or "")
+
+
+def test_verify_asks_the_engine_again(store: WeightsStore, tmp_path: Path) -> None:
+    entry = store.add(safetensors_file(tmp_path / "w.pth"))
+    changed = WeightsStore(store.folder, {"toy": _changed()})
+    assert changed.verify()[entry] == "toy generator: expected other weights"
+    assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
+
+
+def _changed() -> EngineClass:
+    class Changed(TwinEngine):
+        weights: ClassVar[tuple[WeightsRole, ...]] = (
+            WeightsRole("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
+        )
+
+    return Changed
+
+
+def test_remove(store: WeightsStore, tmp_path: Path) -> None:
+    generator = store.add(safetensors_file(tmp_path / "w.pth"))
+    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
+    gan = store.add(safetensors_file(tmp_path / "w.pth"), name="gan")
+    assert store.remove("toy", "mixer") == (mixer,)
+    assert store.remove("toy") == (generator,)
+    assert store.list() == (gan,)
+    assert not store.path_of(generator).parents[1].exists() and store.path_of(gan).is_file()
+    with pytest.raises(NotFoundError, match="no weights of 'toy'"):
+        store.remove("toy")
+    with pytest.raises(NotFoundError, match="no weights of 'toy:gan' of the role 'mixer'"):
+        store.remove("toy:gan", "mixer")
+
+
+def test_unknown_weights_are_refused_with_each_reason(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
+    with pytest.raises(WeightsError) as refused:
+        store.add(source)
+    assert "toy generator: expected face.weight of (4, 6, 3, 3), found (4, 3, 3, 3)" in str(refused.value)
+    assert "toy mixer: expected a mel and a face, found ()" in str(refused.value)
+    assert _leftovers(store) == []
+
+
+def _leftovers(store: WeightsStore) -> list[str]:
+    kept = (".lock", "index.json")
+    return sorted(path.name for path in store.folder.rglob("*") if path.is_file() and path.name not in kept)
+
+
+def test_a_harmful_file_is_neither_run_nor_kept(store: WeightsStore, tmp_path: Path) -> None:
+    target = tmp_path / "was-run"
+    with pytest.raises(WeightsError, match=r"w.pth: .* asks for posix.mkdir"):
+        store.add(torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Harm(target)}))
+    assert not target.exists()
+    assert (store.list(), _leftovers(store)) == ((), [])
+
+
+def test_what_the_user_says_counts(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.pth")
+    twins: Mapping[str, str | EngineClass] = {**ENGINES, "twin": TwinEngine}
+    both = WeightsStore(store.folder, twins)
+    with pytest.raises(OptionError, match="--engine toy --role generator, --engine twin --role generator"):
+        both.add(source)
+    assert both.add(source, engine="twin").name == "twin"
+    with pytest.raises(WeightsError, match="toy mixer: expected a mel"):
+        _bring(both, source, Wish("toy", "mixer"))
+    with pytest.raises(OptionError, match="there is: toy generator, toy mixer"):
+        _bring(both, source, Wish("toy", "vae"))
+    missing = tmp_path / "not-read"  # what cannot work is refused before anything is read
+    with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
+        store.add(missing, engine="nonesuch")
+    with pytest.raises(OptionError, match="there is: none"):
+        store.add(missing, engine="free")
+    with pytest.raises(OptionError, match="small letters"):
+        store.add(missing, engine="toy", name="../../etc")
+    with pytest.raises(WeightsError, match="w.pth: expected sha256 00, found"):
+        _bring(store, source, Wish(sha256="00"))
+
+
+def _bring(store: WeightsStore, source: Path, wish: Wish) -> None:
+    with store.arriving() as arrival:
+        arrival.copy(source)
+        store.keep(store.recognise(arrival, source.name, wish))
+
+
+def test_data_beside_a_network_comes_along(store: WeightsStore, tmp_path: Path) -> None:
+    source = external_onnx(tmp_path / "m.onnx", "parts/w.bin")
+    with pytest.raises(WeightsError, match="in parts/w.bin beside it, found none"):
+        store.add(source)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "w.bin").write_bytes(bytes(72))
+    entry = store.add(source)
+    kept = store.path_of(entry).parent / "parts" / "w.bin"
+    assert kept.read_bytes() == bytes(72)
+    assert store.verify() == {entry: None}
+    (tmp_path / "parts" / "w.bin").write_bytes(bytes([1]) * 72)
+    with pytest.raises(StateError, match="has another mixer already"):
+        store.add(source)
+    kept.write_bytes(bytes([1]) * 72)
+    assert "expected parts/w.bin with sha256" in (store.verify()[entry] or "")
+    with pytest.raises(WeightsError, match="expected parts/w.bin"):
+        store.for_engine("toy").path("mixer")
+
+
+def test_data_beside_a_network_from_nowhere(store: WeightsStore, tmp_path: Path) -> None:
+    source = external_onnx(tmp_path / "m.onnx", "w.bin")
+    with store.arriving() as arrival, pytest.raises(WeightsError, match="all its data in one file"):
+        arrival.write(source.read_bytes())
+        store.recognise(arrival, "m.onnx", Wish())
+
+
+def test_files_that_are_none(store: WeightsStore, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
+        with pytest.raises(InputError, match="expected a file"):
+            store.add(path)
+
+
+def test_a_file_that_the_disk_does_not_hold(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "w.safetensors")
+    os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
+    with pytest.raises(StorageFullError, match="w.safetensors: expected room for"):
+        store.add(source)
+
+
+def test_a_damaged_index_is_no_empty_one(store: WeightsStore, tmp_path: Path) -> None:
+    store.add(safetensors_file(tmp_path / "w.pth"))
+    index = store.folder / "index.json"
+    sound = index.read_text()
+    for damage in (sound[:-20], sound.replace('"toy"', '"../../toy"'), sound.replace('"generator"', '".."')):
+        index.write_text(damage)
+        with pytest.raises(WeightsError, match="index.json"):
+            store.list()
+
+
+def test_two_processes_add_at_once(tmp_path: Path, repo_root: Path) -> None:
+    """Each adds a variant of its own and one that both add; the index holds all three."""
+    source = safetensors_file(tmp_path / "w.safetensors")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from models.engines.weights.store import WeightsStore\n"
+        "from tests.unit.models.engines.weights.toy_engines import ENGINES\n"
+        "store = WeightsStore(Path(sys.argv[1]), ENGINES)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for name in (sys.argv[3], 'both'): store.add(Path(sys.argv[2]), name=name)\n"
+    )
+    folder = tmp_path / "weights"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder), str(source), name],
+            cwd=repo_root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    try:
+        for run in runs:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "ready\n"
+        for run in runs:
+            assert run.stdin is not None
+            run.stdin.write("\n")
+            run.stdin.flush()
+        assert [run.wait(90) for run in runs] == [0, 0]
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
+    store = WeightsStore(folder, ENGINES)
+    assert [entry.name for entry in store.list()] == ["toy:both", "toy:one", "toy:two"]
+    assert set(store.verify().values()) == {None}
+    assert list((folder / ".arriving").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(store: WeightsStore, tmp_path: Path) -> None:
+    dead = store.folder / ".arriving" / "dead"
+    dead.mkdir(parents=True)
+    Arrival(dead).close()
+    with store.arriving() as arrival, store.arriving():
+        assert arrival.path.is_file(), "somebody writes there"
+        assert not dead.exists()
+    assert list((store.folder / ".arriving").iterdir()) == []
+
+
+def test_engine_weights_travel_between_processes(store: WeightsStore, tmp_path: Path) -> None:
+    entry = store.add(safetensors_file(tmp_path / "w.pth"))
+    weights = pickle.loads(pickle.dumps(store.for_engine("toy")))
+    assert weights.path("generator") == store.path_of(entry)

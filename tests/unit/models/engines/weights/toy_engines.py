@@ -1,0 +1,91 @@
+"""Engines that need weights and do nothing with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.frame_source import FrameSource
+from media.planes import Planes
+from models.engines.contract import (
+    Chunk,
+    EngineClass,
+    EngineSettings,
+    FrameSpan,
+    Listener,
+    Machine,
+    Painter,
+    Planned,
+    TensorTable,
+    WeightsRole,
+)
+from models.engines.contract import Engine as Engine
+
+
+def _no_torch(table: TensorTable) -> str | None:
+    found = table.tensors.get("face.weight")
+    return None if found == (4, 6, 3, 3) else f"expected face.weight of (4, 6, 3, 3), found {found}"
+
+
+def _no_onnx(table: TensorTable) -> str | None:
+    is_right = sorted(table.inputs) == [(-1, 1, 80, 16), (-1, 6, 96, 96)]
+    return None if is_right else f"expected a mel and a face, found {table.inputs}"
+
+
+class ToyEngine:
+    """Works without its second file."""
+
+    title: ClassVar[str] = "Toy faces"
+    name = "toy"
+    version = "1"
+    hears = "mel80"
+    wants_own_speech = False
+    weights: ClassVar[tuple[WeightsRole, ...]] = (
+        WeightsRole("generator", "Toy generator", "Personal and research use only.", _no_torch),
+        WeightsRole("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
+    )
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+
+    def listener(self, machine: Machine) -> Listener:
+        raise NotImplementedError
+
+    def painter(self, machine: Machine) -> Painter:
+        raise NotImplementedError
+
+    def analyse(
+        self, presenter: Any, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        raise NotImplementedError
+
+    def plan(
+        self, presenter: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        raise NotImplementedError
+
+    def cut(self, presenter: Any, plan: Any, frames: Sequence[Planes]) -> Chunk:
+        raise NotImplementedError
+
+
+class FreeEngine(ToyEngine):
+    """Needs nothing."""
+
+    title = "Free faces"
+    weights: ClassVar[tuple[WeightsRole, ...]] = ()
+
+
+class TwinEngine(ToyEngine):
+    """Takes the same file as the toy."""
+
+    title = "Twin faces"
+    weights: ClassVar[tuple[WeightsRole, ...]] = (WeightsRole("generator", "Twin generator", "MIT.", _no_torch),)
+
+
+ENGINES: Mapping[str, str | EngineClass] = {
+    "free": FreeEngine,
+    "toy": f"{__name__}:ToyEngine",
+}
