@@ -39,7 +39,9 @@ class EdTalkEngine:
         ConfigError: An option cannot be used.
     """
 
-    title = "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
+    title: ClassVar[str] = (
+        "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
+    )
     weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
     name = "edtalk"
     version = "1"

@@ -40,7 +40,7 @@ class UltralightEngine:
         ConfigError: An option cannot be used, or it is not clear what the generator hears.
     """
 
-    title = "Ultralight: a small network that was trained for the one person it shows, which you bring"
+    title: ClassVar[str] = "Ultralight: a small network that was trained for the one person it shows, which you bring"
     name = "ultralight"
     version = "1"
     wants_own_speech = False

@@ -14,7 +14,7 @@ from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
-from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.role import GENERATOR_ROLE
@@ -155,7 +155,7 @@ def test_options_are_checked(weights: Path) -> None:
 def test_from_sound_to_faces_as_the_graph_does_it(
     weights: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
 ) -> None:
-    maker: EngineMaker = EdTalkEngine
+    maker: EngineClass = EdTalkEngine
     engine = maker(EngineSettings(Brought({"generator": weights}), {"mel_offset": -1}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import EngineMaker, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.patches import FacePatches
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.face_box import crop_boxes, inner_boxes, network_pictures
@@ -27,6 +27,8 @@ from models.engines.ultralight.plan import UltralightPlan
 from models.engines.ultralight.roles import ROLES
 from models.engines.ultralight.torch_generator import TorchGenerator, load_network, picture_input
 from models.engines.ultralight.variant import Hears, Variant
+from models.engines.weights.inspection import inspect_weights
+from models.engines.weights.recognition import Wish, places, recognise
 from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
 from tests.unit.models.engines.aligned.face_scene import (
@@ -245,6 +247,17 @@ def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Pat
                 assert mismatch is None or "found" in mismatch
 
 
+def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -> None:
+    asked = places({"ultralight": UltralightEngine}, Wish())
+    files = {
+        "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
+        "hubert": [save_hubert(tmp_path / "h.onnx")],
+    }
+    for role, paths in files.items():
+        for path in paths:
+            assert recognise(path.name, inspect_weights(path), asked).role.name == role
+
+
 def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_apart() -> None:
     inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
     mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
@@ -289,7 +302,7 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     checkpoint: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
 ) -> None:
     files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
-    maker: EngineMaker = UltralightEngine
+    maker: EngineClass = UltralightEngine
     engine = maker(EngineSettings(files, {"precision": "fp32"}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
