@@ -33,7 +33,7 @@ class UltralightOptions(BaseModel):
     def batch_for(self, device: str) -> int:
         """Return the faces at a time on a device, "cpu" or "cuda".
 
-        Measured on a core of a busy machine: 108, 145 and 157 ms a frame in batches of 1, 4 and 8. The network has
-        many layers of little work, and a single face stays in the cache.
+        Measured on a core of a busy machine: 92, 107, 131 and 147 ms a frame in batches of 1, 2, 4 and 8. The network
+        has many layers of little work, and a single face stays in the cache.
         """
         return self.batch_size or (16 if device == "cuda" else 1)

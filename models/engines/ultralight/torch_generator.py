@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from copy import deepcopy
 from pathlib import Path
 from typing import Final
@@ -52,7 +51,6 @@ class TorchGenerator:
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_for(machine.device)
         self._feed = DeviceFeed(self._device)
-        self._turn = threading.Lock()  # a replica paints several chunks at once, and a feed has one pair of slots
         with repeatable():
             self.dtype = choose_precision(self._run_samples, options.precision, self._device)
             self._network.to(self.dtype)
@@ -61,7 +59,7 @@ class TorchGenerator:
         """Paint N faces; see `models.engines.ultralight.generator.Generator.generate`."""
         painted = np.empty_like(faces)
         done = 0
-        with self._turn, repeatable():
+        with repeatable():
             for part in self._feed.run(fixed_batches((faces, audio), self.batch_size), self._paint):
                 painted[done : done + len(part)] = part
                 done += len(part)
