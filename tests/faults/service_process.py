@@ -20,7 +20,7 @@ from launch.serve_config import read_serve_config
 from launch.service import free_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
-START_S = 120.0
+START_S = 240.0
 KINDS = ("Ingress", "Director", "AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 
 

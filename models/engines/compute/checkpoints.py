@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 FileFormat = Literal["torch", "safetensors", "onnx"]
 
-_WRAPPERS: Final = ("state_dict", "model")  # keys under which training scripts store the parameters
+# Keys under which training scripts store the parameters; the last one is that of OpenAI's Whisper.
+_WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
 _PARALLEL_PREFIX: Final = "module."  # torch.nn.DataParallel
 # First bytes: zip archives of torch, pickles of torch before 1.6; ONNX begins with field 1 (ir_version) of its message.
 _ZIP, _PICKLE, _ONNX = b"PK\x03\x04", b"\x80", b"\x08"
@@ -41,25 +42,41 @@ def file_format(path: Path) -> FileFormat:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the parameters of a torch checkpoint into memory.
+    """Read the parameters in a torch checkpoint or a safetensors file.
 
     Wrappers (`state_dict`, `model`) and the prefix `module.` are taken off. Only tensors and plain containers are
-    unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run.
+    unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Zip archives
+    and safetensors are mapped into memory, so that large networks are not held twice on their way to a device.
 
     Returns:
-        Parameters by name, on the CPU.
+        Parameters by name, on the CPU; not to be written to.
 
     Raises:
         WeightsError: The file is missing, damaged, or holds something else than parameters.
     """
-    import torch
-
+    kind = file_format(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _load_safetensors(path) if kind == "safetensors" else _load_torch(path)
     except Exception as error:  # a damaged or hostile file makes the unpickler raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"Expected tensors alone in {path.name}, torch refuses it: {reason}") from error
+        reader = "safetensors" if kind == "safetensors" else "torch"
+        raise WeightsError(f"Expected tensors alone in {path.name}, {reader} refuses it: {reason}") from error
     return _parameters(loaded, path)
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    loaded: dict[str, Tensor] = load_file(path)
+    return loaded
+
+
+def _load_torch(path: Path) -> Any:
+    import torch
+
+    with path.open("rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
 def _parameters(loaded: Any, path: Path) -> dict[str, Tensor]:

@@ -40,7 +40,9 @@ class Wav2LipEngine:
         ConfigError: An option cannot be used.
     """
 
-    title = "Wav2Lip: the lower half of the face, painted at 96 x 96 or 256 x 256 by weights that you bring"
+    title: ClassVar[str] = (
+        "Wav2Lip: the lower half of the face, painted at 96 x 96 or 256 x 256 by weights that you bring"
+    )
     weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
     name = "wav2lip"
     version = "1"

@@ -43,7 +43,8 @@ def _box(stored: Any) -> NDArray[np.float32]:
 
 
 def test_faces_are_cut_as_by_the_official_script(stored: Any) -> None:
-    frames = _frames(4, *stored["frame_hw"], int(stored["frame_seed"]))
+    height, width = stored["frame_hw"]
+    frames = _frames(4, height, width, int(stored["frame_seed"]))
     faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
     assert np.array_equal(faces, stored["face_u8"])
     moved = _box(stored) + np.float32(0.001)  # the way of boxes between pixels

@@ -1,0 +1,89 @@
+"""MuseTalk as one of the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_track import BoxTrack
+from models.engines.box.cut import cut_boxes
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.musetalk.face_box import box_track
+from models.engines.musetalk.options import MuseTalkOptions
+from models.engines.musetalk.roles import ROLES
+from models.engines.musetalk.rows_plan import RowsPlan
+from models.engines.musetalk.speech_rows import SpeechRows
+from models.engines.options import read_options
+from models.quality.measures import measure_view
+
+if TYPE_CHECKING:
+    from media.frame_source import FrameSource
+    from media.planes import Planes
+    from models.engines.musetalk.listener import WhisperListener
+    from models.engines.musetalk.painter import MuseTalkPainter
+    from models.presenter.presenter import Presenter
+
+_BOXES_FILE: Final = "boxes.npz"
+_ANALYSIS_VERSION: Final = "1"
+
+
+class MuseTalkEngine:
+    """MuseTalk 1.5, and 1, whose U-Net has the same shape; satisfies `models.engines.contract.Engine`.
+
+    Args:
+        settings: The user's files, and the options of `MuseTalkOptions`.
+
+    Raises:
+        ConfigError: An option cannot be used.
+    """
+
+    title: ClassVar[str] = "MuseTalk: the lower half of the face, at 256 pixels, by weights that you bring; wants a GPU"
+    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+    name = "musetalk"
+    hears = "whisper-tiny"
+    wants_own_speech = False
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.options = read_options(MuseTalkOptions, self.name, settings.options)
+        self._weights = settings.weights
+        # What is written of a presenter are boxes, and these options move them.
+        self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
+
+    def listener(self, machine: Machine) -> WhisperListener:
+        """Load Whisper's encoder; see the contract."""
+        from models.engines.musetalk.loading import load_listener
+
+        return load_listener(self._weights, machine)
+
+    def painter(self, machine: Machine) -> MuseTalkPainter:
+        """Load the U-Net and the VAE; see the contract."""
+        from models.engines.musetalk.loading import load_painter
+
+        return load_painter(self._weights, self.options, machine)
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Write the boxes: they follow from the track alone, so no frame is read.
+
+        The latents of the frames need the networks: the painter makes them, and keeps them.
+        """
+        box_track(presenter.track, self.options).save(presenter.folder_of(self) / _BOXES_FILE)
+
+    def plan(
+        self, presenter: Presenter, features: SpeechRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Choose the rows of every frame; no block depends on the one before."""
+        heard = span.first - features.first_frame
+        gate = features.gate[heard : heard + span.num]
+        plan = RowsPlan.of(features, span, source_index)
+        return Planned(plan, None, measure_view(presenter, plan.source_index, gate))
+
+    def cut(self, presenter: Presenter, plan: RowsPlan, frames: Sequence[Planes]) -> BoxChunk:
+        """Cut the regions of the boxes; see the contract."""
+        boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
+        return cut_boxes(boxes, presenter.info.colour, plan.with_drive(), frames)

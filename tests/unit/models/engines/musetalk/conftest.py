@@ -1,0 +1,86 @@
+"""Small networks with seeded weights, of the same classes as the published ones, and their files."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from errors import WeightsError
+from models.engines.musetalk.architecture import PUBLISHED, Architecture, make_unet, make_vae
+from models.engines.musetalk.whisper_encoder import WhisperEncoder, WhisperShape
+
+SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
+SMALL: Final = Architecture(
+    unet={
+        **PUBLISHED.unet,
+        "block_out_channels": (8, 8, 16, 16),
+        "cross_attention_dim": 8,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+    },
+    vae={**PUBLISHED.vae, "block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
+    picture_size=64,
+)
+
+
+def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """Weights for a network, on the meta device too: a function of seed, name and shape."""
+    weights = {}
+    for name, tensor in network.state_dict().items():
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
+        noise = torch.rand(tensor.shape, generator=generator)
+        if tensor.ndim < 2:  # norms and biases
+            weights[name] = noise * 0.2 + (0.9 if name.endswith("weight") else 0)
+        else:
+            weights[name] = (noise * 2 - 1) * float(3 / tensor[0].numel()) ** 0.5
+    return weights
+
+
+@pytest.fixture(scope="session")
+def small_whisper() -> WhisperEncoder:
+    """An encoder of 8 channels."""
+    network = WhisperEncoder(SMALL_WHISPER)
+    network.load_state_dict(seeded(network))
+    return network.eval()
+
+
+@dataclass(frozen=True)
+class Files:
+    """Weights that a user could have brought; satisfies `contract.EngineWeights`."""
+
+    folder: Path
+
+    def path(self, role: str) -> Path:
+        if not self.has(role):
+            raise WeightsError(f"There is no file of the role {role}.")
+        return self.folder / role
+
+    def has(self, role: str) -> bool:
+        return (self.folder / role).exists()
+
+
+@pytest.fixture(scope="session")
+def small_files(tmp_path_factory: pytest.TempPathFactory, small_whisper: WhisperEncoder) -> Files:
+    """The files of small networks: a plain state dict, safetensors with the names of 2022, OpenAI's wrapper."""
+    pytest.importorskip("diffusers", reason="needs the extra musetalk")
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(seeded(make_unet(SMALL)), folder / "unet")
+    vae = {}
+    for name, tensor in seeded(make_vae(SMALL)).items():
+        if ".attentions." in name:
+            for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+                name = name.replace(f".{new}.", f".{old}.")
+        vae[name] = tensor
+    save_file(vae, folder / "vae")
+    whisper = {f"encoder.{name}": tensor for name, tensor in small_whisper.state_dict().items()}
+    torch.save({"dims": {"n_mels": 80}, "model_state_dict": whisper}, folder / "whisper")
+    return Files(folder)

@@ -1,0 +1,170 @@
+"""The published sizes, without allocating them, and the files that hold them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from errors import ConfigError, WeightsError
+from models.engines.compute.checkpoints import read_checkpoint
+from models.engines.contract import TensorTable
+from models.engines.musetalk.architecture import PUBLISHED, make_unet, make_vae, vae_tensors
+from models.engines.musetalk.network_weights import fill
+from models.engines.musetalk.roles import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
+from models.engines.musetalk.whisper_encoder import WhisperEncoder
+from tests.unit.models.engines.musetalk.conftest import SMALL, Files, seeded
+
+diffusers = pytest.importorskip("diffusers", reason="needs the extra musetalk")
+
+
+def table_of(network: nn.Module, prefix: str = "") -> TensorTable:
+    return TensorTable("torch", {prefix + name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+
+
+def without(table: TensorTable, name: str) -> TensorTable:
+    return TensorTable(table.format, {key: shape for key, shape in table.tensors.items() if key != name})
+
+
+def test_published_networks_have_the_published_sizes() -> None:
+    """850 and 84 million parameters: those of the model cards of Stable Diffusion 1, with 384 in place of 768 heard."""
+    unet, vae = make_unet(PUBLISHED), make_vae(PUBLISHED)
+    assert {tensor.device.type for tensor in (*unet.parameters(), *vae.parameters())} == {"meta"}
+    assert len(unet.state_dict()) == 686
+    assert sum(tensor.numel() for tensor in unet.parameters()) == 849_947_844
+    assert len(vae.state_dict()) == 248
+    assert sum(tensor.numel() for tensor in vae.parameters()) == 83_653_863
+    assert cast(Any, vae).config.scaling_factor == PUBLISHED.latent_scale
+
+
+def test_published_networks_play_their_roles_and_no_other() -> None:
+    whisper = table_of(WhisperEncoder(), "model.encoder.")
+    decoder = {"model.decoder.embed_tokens.weight": (51865, 384)}
+    tables = [
+        table_of(make_unet(PUBLISHED)),
+        table_of(make_vae(PUBLISHED)),
+        TensorTable("safetensors", {**whisper.tensors, **decoder}),
+    ]
+    for i, role in enumerate(ROLES):
+        for k, table in enumerate(tables):
+            found = role.mismatch(table)
+            assert (found is None) == (i == k), (role.name, k, found)
+
+
+def test_the_unet_of_stable_diffusion_is_refused_by_what_it_hears() -> None:
+    table = table_of(make_unet(PUBLISHED))
+    hears = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    other = TensorTable("torch", {**table.tensors, hears: (320, 768)})
+    assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {hears} (320, 384), found (320, 768)"
+    assert unet_mismatch(without(table, "conv_out.bias")) == ("expected MuseTalk's U-Net with 686 tensors, found 685")
+    assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
+
+
+def test_whisper_base_is_refused() -> None:
+    base = {"encoder.conv1.weight": (512, 80, 3)}
+    assert "(384, 80, 3), found (512, 80, 3)" in (whisper_mismatch(TensorTable("torch", base)) or "")
+
+
+def test_a_vae_with_the_names_of_2022_is_read(small_files: Files) -> None:
+    stored = read_checkpoint(small_files.path("vae"))
+    assert any(".attentions.0.query." in name for name in stored)
+    vae = make_vae(SMALL, small_files.path("vae"))
+    wanted = seeded(make_vae(SMALL))
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in vae.state_dict().items())
+    flat = vae_tensors({"encoder.mid_block.attentions.0.query.weight": torch.zeros(8, 8, 1, 1)})
+    assert {name: tuple(tensor.shape) for name, tensor in flat.items()} == {
+        "encoder.mid_block.attentions.0.to_q.weight": (8, 8)
+    }
+
+
+def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path) -> None:
+    tensor = torch.arange(3.0)
+    for stored in (
+        {"a": tensor},
+        {"state_dict": {"module.a": tensor}, "epoch": 3},
+        {"model_state_dict": {"a": tensor}},
+    ):
+        path = tmp_path / "weights.pth"
+        torch.save(stored, path)
+        assert torch.equal(read_checkpoint(path)["a"], tensor)
+    legacy = tmp_path / "legacy.pth"
+    torch.save({"a": tensor}, legacy, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(legacy)["a"], tensor)
+
+
+class _Touch:
+    """Unpickling it would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def _bomb(path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "run": _Touch(path.with_suffix(".ran"))}, path)
+
+
+def _plain_bomb(path: Path) -> None:
+    path.write_bytes(pickle.dumps(_Touch(path.with_suffix(".ran"))))
+
+
+def _truncated(path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def _truncated_safetensors(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _bomb,
+        _plain_bomb,
+        _truncated,
+        _truncated_safetensors,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"GIF89a" * 100),
+        lambda path: torch.save({"epoch": 3}, path),
+        lambda path: torch.save([torch.zeros(1)], path),
+        lambda path: None,
+    ],
+    ids=["code", "plain code", "cut off", "cut off safetensors", "empty", "other", "no tensors", "a list", "missing"],
+)
+def test_other_files_are_refused_and_nothing_runs(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        read_checkpoint(path)
+    assert not path.with_suffix(".ran").exists()
+
+
+def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    network = nn.Linear(2, 3)
+    fits = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
+    fill(network, fits, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth: expected weight \(3, 2\), found \(2, 3\)"):
+        fill(network, {**fits, "weight": torch.zeros(2, 3)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"expected bias \(3,\), found none of that name"):
+        fill(network, {"weight": fits["weight"]}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"expected 2 tensors, found 3, such as more \(1,\)"):
+        fill(network, {**fits, "more": torch.zeros(1)}, tmp_path / "a.pth")
+
+
+def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ConfigError, match=r"lipwright\[musetalk\]"):
+        make_unet(SMALL)

@@ -1,0 +1,43 @@
+"""Values are found by content alone, and only so many are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.musetalk.content_cache import ContentCache
+
+
+def test_a_key_is_content_shape_and_type() -> None:
+    array = np.arange(12, dtype=np.uint8)
+    key = ContentCache.key(array)
+    assert key == ContentCache.key(array.copy())
+    assert key == ContentCache.key(np.arange(24, dtype=np.uint8)[:12])
+    strided = np.stack([array, array], 1)[:, 0]
+    assert key == ContentCache.key(strided)
+    others: list[NDArray[Any]] = [
+        array[::-1],
+        array.reshape(3, 4),
+        array.view(np.int8),
+        array.view(np.uint16),
+        array[:-1],
+    ]
+    assert key not in {ContentCache.key(other) for other in others}
+
+
+def test_the_value_unused_for_longest_gives_way() -> None:
+    cache: ContentCache[str] = ContentCache(2)
+    cache.put(b"a", "A")
+    cache.put(b"b", "B")
+    assert cache.get(b"a") == "A"
+    cache.put(b"c", "C")
+    assert (cache.get(b"a"), cache.get(b"b"), cache.get(b"c")) == ("A", None, "C")
+    assert len(cache) == 2
+
+
+def test_nothing_is_kept_where_nothing_may_be() -> None:
+    cache: ContentCache[str] = ContentCache(0)
+    cache.put(b"a", "A")
+    assert cache.get(b"a") is None

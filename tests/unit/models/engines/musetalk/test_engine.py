@@ -1,0 +1,205 @@
+"""From a presenter and what is heard to patches."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import ConfigError
+from media.audio import extract_speech
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.musetalk.engine import MuseTalkEngine
+from models.engines.musetalk.face_box import face_boxes, jaw_outline
+from models.engines.musetalk.options import MuseTalkOptions
+from models.engines.musetalk.rows_plan import RowsPlan
+from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
+from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
+from tests.unit.models.still import Still, make_still
+
+CLASS: EngineClass = MuseTalkEngine  # mypy checks here that it is an engine
+NTSC = Fraction(30000, 1001)
+SPAN = FrameSpan(NTSC, 30, 12, 100)
+
+
+def engine_of(**options: Any) -> MuseTalkEngine:
+    return MuseTalkEngine(EngineSettings(Files(Path("nowhere")), options))
+
+
+@pytest.fixture(scope="session")
+def talker(sample_portrait: Path) -> Still:
+    return make_still(sample_portrait)
+
+
+@pytest.fixture
+def presenter(tmp_path: Path, talker: Still) -> Presenter:
+    """Of one frame, analysed."""
+    found = Presenter(tmp_path, talker.info, talker.track)
+    engine = engine_of()
+    found.folder_of(engine).mkdir(parents=True)
+    engine.analyse(found, cast(Any, None), None, lambda: False)
+    return found
+
+
+def heard(span: FrameSpan = SPAN) -> SpeechRows:
+    first = int(first_rows(span.fps, span.first, 1)[0])
+    num = int(first_rows(span.fps, span.stop - 1, 1)[0]) + ROWS_PER_FRAME - first
+    rows = np.add.outer(np.arange(first, first + num), np.arange(3) / 10)[..., None].repeat(8, 2).astype(np.float32)
+    return SpeechRows(first, rows, span.first, np.ones(span.num, np.float32))
+
+
+def test_a_plan_gives_each_frame_its_rows_in_any_slice() -> None:
+    plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32))
+    drive = plan.drive()
+    assert drive.shape == (12, 30, 8)
+    starts = first_rows(NTSC, 30, 12)
+    # Rows one after the other, the states of each side by side.
+    assert np.allclose(drive[:, :, 0], starts[:, None] + np.repeat(np.arange(10), 3) + np.tile([0, 0.1, 0.2], 10))
+    for start, stop in ((0, 12), (3, 7), (11, 12), (5, 5)):
+        part = plan.slice(start, stop)
+        assert len(part) == stop - start
+        assert part.first_frame == 30 + start
+        assert np.array_equal(part.drive(), drive[start:stop])
+        assert not np.shares_memory(part.rows, plan.rows)
+    assert np.array_equal(plan.slice(2, 9).slice(1, 4).drive(), drive[3:6])
+    assert len(pickle.dumps(plan.slice(3, 5))) < len(pickle.dumps(plan)) / 1.5
+    assert np.array_equal(pickle.loads(pickle.dumps(plan)).drive(), drive)
+
+
+def test_rows_that_were_not_heard_are_named() -> None:
+    with pytest.raises(ValueError, match="Expected rows"):
+        RowsPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
+    with pytest.raises(ValueError, match="Expected 12 source frames"):
+        RowsPlan.of(heard(), SPAN, np.zeros(11, np.int32))
+
+
+def test_the_box_has_the_bridge_of_the_nose_in_its_middle(talker: Still) -> None:
+    points = talker.track.points
+    ((x0, y0, x1, y1),) = face_boxes(points, MuseTalkOptions(model="1"))
+    chin, nasion, tip, brow = (float(points[0, i, 1]) for i in (152, 168, 4, 105))
+    assert abs(y1 - chin) < 0.02 * (y1 - y0)
+    assert abs((y0 + y1) / 2 - (nasion + (tip - nasion) * 2 / 3)) < 0.02 * (y1 - y0)
+    assert y0 < brow
+    assert x0 == pytest.approx(points[0, [162, 234], 0].min(), abs=1)
+    assert x1 == pytest.approx(points[0, [389, 454], 0].max(), abs=1)
+
+
+def test_margin_and_shift_are_shares_of_the_box(talker: Still) -> None:
+    points = talker.track.points
+    old, new, shifted = (
+        face_boxes(scaled, MuseTalkOptions.model_validate(options))
+        for scaled, options in ((points, {"model": "1"}), (points, {}), (points, {"model": "1", "bbox_shift": 8}))
+    )
+    height = old[0, 3] - old[0, 1]
+    assert new[0, 3] - old[0, 3] == pytest.approx(height * 10 / 256, rel=1e-4)
+    assert np.array_equal(new[0, :3], old[0, :3])
+    middle = (old[0, 1] + old[0, 3]) / 2
+    assert (shifted[0, 1] + shifted[0, 3]) / 2 - middle == pytest.approx(height * 8 / 256, rel=1e-4)
+    assert shifted[0, 3] == old[0, 3]
+    assert np.allclose(face_boxes(points * 4, MuseTalkOptions()), new * 4, rtol=1e-5)
+
+
+def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
+    points = talker.track.points
+    boxes = face_boxes(points, MuseTalkOptions())
+    outline = jaw_outline(points, boxes)
+    assert outline[0, :, 1].min() == pytest.approx(boxes[0, [1, 3]].mean(), abs=1e-3)
+    from cv2 import pointPolygonTest
+
+    hull = outline[0, :, None]
+    for inside in (61, 291, 13, 14, 17, 152):  # the lips and the chin
+        assert pointPolygonTest(hull, tuple(float(value) for value in points[0, inside, :2]), False) > 0
+    for outside in (33, 263, 168):  # the eyes
+        assert pointPolygonTest(hull, tuple(float(value) for value in points[0, outside, :2]), False) < 0
+
+
+def test_boxes_are_written_once_and_cut(presenter: Presenter, talker: Still) -> None:
+    engine = engine_of()
+    plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
+    chunk = engine.cut(presenter, plan, [talker.planes] * 4)
+    assert chunk.num_frames == chunk.num_faces == 4
+    assert len(chunk.y) == 1  # one source frame
+    assert chunk.colour == talker.info.colour
+    assert np.array_equal(chunk.drive, plan.drive())
+    lips = talker.track.points[0, [13, 14], :2] - chunk.origins[0]
+    x0, y0, x1, y1 = chunk.boxes[0]
+    assert ((lips > (x0, (y0 + y1) / 2)) & (lips < (x1, y1))).all()
+    assert pickle.loads(pickle.dumps(chunk)).num_faces == 4
+
+
+def test_options_that_move_boxes_are_part_of_the_version() -> None:
+    assert engine_of().version == engine_of(batch_size=4).version
+    assert len({engine_of(**options).version for options in ({}, {"model": "1"}, {"bbox_shift": 3})}) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"bbox_shift": 99}, {"model": "2"}, {"unknown": 1}, {"precision": "int8"}, {"paste": "hard"}]
+)
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"engines\.musetalk: [\s\S]*{next(iter(options))}"):
+        engine_of(**options)
+
+
+def test_what_runs_without_weights_does_not_import_torch(repo_root: Path) -> None:
+    code = "import sys, models.engines.musetalk.engine; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=False).returncode == 0
+
+
+def test_plan_measures_what_it_shows(presenter: Presenter) -> None:
+    features = heard()
+    features.gate[:5] = 0
+    planned = engine_of().plan(presenter, features, SPAN, np.zeros(12, np.int32), None)
+    assert len(planned.plan) == planned.measures.num_frames == 12
+    assert planned.state is None
+    assert planned.measures.num_passed.sum() == 12
+    # Features of more than the span: the frames are found in them.
+    later = engine_of().plan(presenter, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
+    assert isinstance(planned.plan, RowsPlan)
+    assert isinstance(later.plan, RowsPlan)
+    assert np.array_equal(later.plan.drive(), planned.plan.drive()[5:])
+
+
+def test_from_speech_to_patches(
+    presenter: Presenter, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
+) -> None:
+    """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
+    from models.engines.musetalk.loading import load_listener, load_painter
+
+    engine, speech = engine_of(), tmp_path / "speech.npy"
+    extract_speech(sample_speech, speech, MediaLimits())
+    listener = load_listener(small_files, Machine(), SMALL_WHISPER)
+    painter = load_painter(small_files, engine.options, Machine(), SMALL)
+
+    def paint(first: int, stop: int, chunk: slice) -> FacePatches:
+        span = FrameSpan(NTSC, first, stop - first, 40)
+        features = pickle.loads(pickle.dumps(listener.listen(speech, measure_level(speech), span)))
+        plan = engine.plan(presenter, features, span, np.zeros(span.num, np.int32), None).plan
+        assert isinstance(plan, RowsPlan)
+        part = plan.slice(chunk.start - first, chunk.stop - first)
+        cut = engine.cut(presenter, part, [talker.planes] * len(part))
+        return painter.paint(pickle.loads(pickle.dumps(cut)))
+
+    whole = paint(0, 30, slice(8, 12))
+    assert len(whole) == 4
+    assert not np.array_equal(whole.y[0], whole.y[3])  # another moment of the speech
+    for first, stop, chunk in ((0, 10, slice(8, 10)), (10, 30, slice(10, 12)), (11, 12, slice(11, 12))):
+        part = paint(first, stop, chunk)
+        rows = slice(chunk.start - 8, chunk.stop - 8)
+        assert np.array_equal(part.y, whole.y[rows])
+        assert np.array_equal(part.uv, whole.uv[rows])
+    x, y = whole.origins[0]
+    size = whole.y.shape[1]
+    changed = whole.y[0] != talker.planes.y[y : y + size, x : x + size]
+    middle = float(face_boxes(talker.track.points, engine.options)[0, [1, 3]].mean()) - y
+    assert 0.1 < changed.mean() < 0.5
+    assert np.flatnonzero(changed.any(1)).min() >= middle - 2  # the lower half alone

@@ -1,0 +1,96 @@
+"""What is heard does not depend on how a job is divided, and frames are driven by the rows around them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import CancelledJobError, MediaError
+from models.engines.contract import FrameSpan
+from models.engines.musetalk.listener import WINDOW_ROWS, WhisperListener
+from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, first_rows
+from models.engines.musetalk.whisper_encoder import WhisperEncoder
+from models.speech.level import SpeechLevel, measure_level
+from tests.unit.models.engines.musetalk.test_whisper import speech_like
+
+NTSC = Fraction(30000, 1001)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """31 seconds: one window and a little of the next."""
+    path = tmp_path_factory.mktemp("speech") / "speech.npy"
+    np.save(path, (speech_like(31.0) * 32767).clip(-32768, 32767).astype(np.int16))
+    return path
+
+
+@pytest.fixture(scope="module")
+def level(speech: Path) -> SpeechLevel:
+    return measure_level(speech)
+
+
+@pytest.fixture
+def listener(small_whisper: WhisperEncoder) -> WhisperListener:
+    return WhisperListener(small_whisper)
+
+
+def span(first: int, stop: int, fps: Fraction = NTSC) -> FrameSpan:
+    return FrameSpan(fps, first, stop - first, 940)
+
+
+def test_rows_of_a_frame_begin_80_ms_ahead_at_any_rate() -> None:
+    assert first_rows(Fraction(25), 0, 4).tolist() == [-4, -2, 0, 2]
+    assert first_rows(Fraction(24), 24, 1).tolist() == [46]
+    assert first_rows(Fraction(60), 60, 1).tolist() == [46]
+    # After an hour of 29.97; with int(fps), 29, it would hear what is said two minutes later.
+    frame = 107892
+    assert first_rows(NTSC, frame, 1)[0] == int(frame * 50 * 1001 / 30000) - 4
+
+
+def test_spans_give_the_rows_of_the_whole(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
+    whole = listener.listen(speech, level, span(0, 928))
+    assert whole.first_row == -4
+    assert not whole.rows[:4].any()
+    assert whole.rows[4:].all(2).all()
+    for first, stop in ((0, 100), (100, 333), (880, 928)):
+        part = WhisperListener(listener._encoder).listen(speech, level, span(first, stop))
+        offset = part.first_row - whole.first_row
+        assert np.array_equal(part.rows, whole.rows[offset : offset + len(part.rows)])
+        assert np.array_equal(part.gate, whole.gate[first:stop])
+        starts = first_rows(NTSC, first, stop - first)
+        assert part.first_row == starts[0]
+        assert part.first_row + len(part.rows) == starts[-1] + ROWS_PER_FRAME
+
+
+def test_after_the_end_silence_is_heard(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
+    late = listener.listen(speech, level, span(1850, 1860, Fraction(25)))  # 74 s: a window of silence alone
+    later = listener.listen(speech, level, span(1850 + 750, 1860 + 750, Fraction(25)))
+    assert not late.gate.any()
+    assert np.array_equal(late.rows, later.rows)
+    assert late.rows.all(2).all()
+
+
+def test_the_gate_is_that_of_the_speech(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
+    gate = listener.listen(speech, level, span(0, 940)).gate
+    assert gate.max() == 1.0
+    assert not gate[930:].any()  # 31.03 s
+
+
+def test_a_window_is_heard_once(small_whisper: WhisperEncoder, speech: Path, level: SpeechLevel) -> None:
+    listener = WhisperListener(small_whisper)
+    first = listener.listen(speech, level, span(0, 10))
+    assert len(listener._windows) == 1
+    listener.listen(speech, level, span(100, 110))
+    assert len(listener._windows) == 1
+    assert np.array_equal(listener.listen(speech, level, span(0, 10)).rows, first.rows)
+    assert WINDOW_ROWS == 1500
+
+
+def test_a_wrong_file_and_a_cancelled_job(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
+    with pytest.raises(MediaError, match="Expected 5 samples"):
+        listener.listen(speech, SpeechLevel(5, 1.0, 0.0), span(0, 10))
+    with pytest.raises(CancelledJobError):
+        listener.listen(speech, level, span(0, 10), should_stop=lambda: True)

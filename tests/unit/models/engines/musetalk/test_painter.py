@@ -1,0 +1,244 @@
+"""What the networks are shown, and that a face is painted alike whatever else is painted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from errors import ConfigError
+from media.planes import from_rgb
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.box.box_track import BoxTrack
+from models.engines.box.cut import cut_boxes
+from models.engines.box.picture import Interpolation, box_rgb
+from models.engines.compute.precision import PICTURE, half_precision
+from models.engines.contract import Machine
+from models.engines.musetalk.architecture import make_unet, make_vae
+from models.engines.musetalk.face_networks import FaceNetworks, place_waves
+from models.engines.musetalk.loading import load_listener, load_painter
+from models.engines.musetalk.options import MuseTalkOptions
+from models.engines.musetalk.painter import MuseTalkPainter
+from models.engines.musetalk.precision import in_fitting_precision, paint_sample
+from tests.unit.models.engines.box.scenes import BT709, make_track, smooth_rgb
+from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
+
+pytest.importorskip("diffusers", reason="needs the extra musetalk")
+
+MACHINE = Machine("cpu", 1)
+HEARD = np.random.default_rng(0).normal(size=(8, 30, 8)).astype(np.float32)
+BOXES = np.array([[30.0, 20.0, 110.0, 105.0], [33.5, 22.25, 113.5, 107.25], [36.0, 25.0, 116.0, 110.0]])
+
+
+@pytest.fixture(scope="module")
+def networks(small_files: Files) -> FaceNetworks:
+    unet, vae = make_unet(SMALL, small_files.path("unet")), make_vae(SMALL, small_files.path("vae"))
+    return FaceNetworks(unet, vae, SMALL, torch.device("cpu"))
+
+
+def chunk_of(source: list[int], track: BoxTrack | None = None) -> BoxChunk:
+    """Face t hears what `HEARD[t]` says."""
+    return cut_of(list(enumerate(source)), track)
+
+
+def cut_of(shown: list[tuple[int, int]], track: BoxTrack | None = None) -> BoxChunk:
+    """Cut pairs of what is heard and the source frame."""
+    frames = [from_rgb(smooth_rgb(seed=frame), BT709) for _, frame in shown]
+    plan = BoxPlan(0, np.array([frame for _, frame in shown], np.int32), HEARD[[heard for heard, _ in shown]])
+    return cut_boxes(track or make_track(BOXES), BT709, plan, frames)
+
+
+def pictures(num: int = 2) -> torch.Tensor:
+    return torch.from_numpy(np.stack([smooth_rgb(64, 64, seed) for seed in range(num)]))
+
+
+def test_places_are_marked_by_sines_and_cosines() -> None:
+    waves = place_waves(50, 384)
+    assert waves.shape == (50, 384)
+    for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
+        angle = place / 10000 ** (channel // 2 * 2 / 384)
+        assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
+
+
+def test_latents_are_of_the_blackened_face_and_of_the_whole(networks: FaceNetworks) -> None:
+    whole = pictures()
+    latents = networks.encode(whole)
+    assert latents.shape == (2, 8, 8, 8)
+    upper, lower = whole.clone(), whole.clone()
+    upper[:, :32] = 0
+    lower[:, 32:] = 0
+    # The lower half does not reach the first four channels, but the others.
+    blackened = networks.encode(lower)
+    assert torch.equal(latents[:, :4], blackened[:, :4])
+    assert torch.allclose(blackened[:, :4], blackened[:, 4:], atol=1e-5)
+    assert not torch.allclose(latents[:, 4:], blackened[:, 4:], atol=1e-2)
+    assert not torch.allclose(latents[:, :4], networks.encode(upper)[:, :4], atol=1e-2)
+    by_hand = networks._vae.encode(whole.permute(0, 3, 1, 2).float() / 255 * 2 - 1).latent_dist
+    assert torch.allclose(latents[:, 4:], by_hand.mean * 0.18215, atol=1e-5)
+    assert not torch.allclose(latents[:, 4:], by_hand.sample() * 0.18215, atol=1e-3)  # noise, each time another
+
+
+def test_faces_follow_what_is_heard_and_where(networks: FaceNetworks) -> None:
+    latents = networks.encode(pictures())
+    drive = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
+    painted = networks.render(latents, drive)
+    assert painted.shape == (2, 64, 64, 3)
+    assert painted.dtype == torch.uint8
+    assert not torch.equal(painted, networks.render(latents, drive + 1))
+    # Attention does not know the order of the rows; their marks do.
+    assert not torch.equal(painted, networks.render(latents, drive.flip(1)))
+
+
+@torch.inference_mode()
+def test_the_result_is_what_the_published_steps_give(networks: FaceNetworks) -> None:
+    latents, drive = networks.encode(pictures()), torch.zeros(2, 30, 8)
+    heard = place_waves(30, 8)[None].expand(2, -1, -1)
+    raw = networks._unet(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
+    wanted = networks._vae.decode(raw / 0.18215).sample.permute(0, 2, 3, 1) / 2 + 0.5
+    shown = networks.render(latents, drive)
+    assert torch.equal(shown, (wanted * 255).round().clamp(0, 255).byte())
+
+
+def test_a_face_is_painted_alike_in_every_chunk_and_whatever_was_asked_before(networks: FaceNetworks) -> None:
+    source = [0, 1, 2, 1, 0]
+    chunk = chunk_of(source)
+    fresh = MuseTalkPainter(networks, MuseTalkOptions())
+    whole = fresh.paint(chunk)
+    again = fresh.paint(chunk)
+    assert np.array_equal(whole.y, again.y)
+    assert np.array_equal(whole.uv, again.uv)
+    other = MuseTalkPainter(networks, MuseTalkOptions())
+    for faces in ([4], [2, 3], [1, 0]):
+        part = other.paint(cut_of([(face, source[face]) for face in faces]))
+        assert np.array_equal(part.y, whole.y[faces])
+        assert np.array_equal(part.uv, whole.uv[faces])
+    assert not np.array_equal(whole.y[1], whole.y[3])  # one picture, heard differently
+
+
+def test_fixed_batches_of_several_give_the_same_bytes_too(networks: FaceNetworks) -> None:
+    options = MuseTalkOptions(batch_size=4)
+    whole = MuseTalkPainter(networks, options).paint(chunk_of([0, 1, 2, 1, 0]))
+    part = MuseTalkPainter(networks, options).paint(cut_of([(3, 1), (4, 0)]))
+    assert np.array_equal(part.y, whole.y[[3, 4]])
+
+
+def test_latents_are_made_once_a_picture_and_kept_within_bounds(networks: FaceNetworks) -> None:
+    class Counting(FaceNetworks):
+        num_encoded = 0
+
+        def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+            self.num_encoded += len(pictures)
+            return super().encode(pictures)
+
+    counting = Counting(networks._unet, networks._vae, SMALL, torch.device("cpu"))
+    painter = MuseTalkPainter(counting, MuseTalkOptions(max_kept_latents=2))
+    first = painter.paint(chunk_of([0, 1, 0, 1]))
+    assert counting.num_encoded == 2
+    assert np.array_equal(painter.paint(chunk_of([0, 1, 0, 1])).y, first.y)
+    assert counting.num_encoded == 2
+    painter.paint(chunk_of([2]))
+    assert counting.num_encoded == 3
+    assert len(painter._latents) == 2
+    painter.paint(chunk_of([0]))
+    assert counting.num_encoded == 4
+    forgetful = MuseTalkPainter(counting, MuseTalkOptions(max_kept_latents=0))
+    assert np.array_equal(forgetful.paint(chunk_of([0, 1, 0, 1])).y, first.y)
+    assert len(forgetful._latents) == 0
+
+
+def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
+    class Watching(FaceNetworks):
+        seen: torch.Tensor
+
+        def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+            self.seen = pictures
+            return super().encode(pictures)
+
+    watching = Watching(networks._unet, networks._vae, SMALL, torch.device("cpu"))
+    painter = MuseTalkPainter(watching, MuseTalkOptions())
+    kinds: tuple[Interpolation, ...] = ("lanczos", "area")
+    for size, interpolation in zip((80, 115), kinds, strict=True):
+        chunk = chunk_of([0], make_track(np.array([[20.0, 2.0, 20.0 + size, 2.0 + size]])))
+        painter.paint(chunk)
+        wanted = {kind: box_rgb(chunk, 64, kind) for kind in kinds}
+        assert not np.array_equal(wanted["lanczos"], wanted["area"])
+        assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
+
+
+def test_frames_without_a_face_pass(networks: FaceNetworks) -> None:
+    track = make_track(BOXES, np.array([0.0, 1.0, 0.0], np.float32))
+    patches = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk_of([0, 1, 2], track))
+    assert patches.row.tolist() == [-1, 0, -1]
+    none = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk_of([0, 2], track))
+    assert len(none) == 2
+    assert none.patch(0) is None
+
+
+def test_outside_of_the_mask_every_byte_is_the_frames(networks: FaceNetworks) -> None:
+    chunk = chunk_of([0])
+    patches = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk)
+    changed: NDArray[np.bool_] = patches.y[0] != chunk.y[0]
+    x0, y0, x1, y1 = chunk.boxes[0]
+    assert changed[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1].mean() > 0.2
+    changed[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = False
+    assert not changed.any()
+
+
+def test_half_precision_is_used_only_where_it_differs_little(networks: FaceNetworks) -> None:
+    assert in_fitting_precision(networks, "fp32") is networks
+    half = networks.in_precision(torch.bfloat16)
+    assert half.dtype == half.encode(pictures()).dtype == torch.bfloat16
+    assert networks.encode(pictures()).dtype == torch.float32  # the original stays what it was
+    difference = (paint_sample(networks) - paint_sample(half)).abs()
+    assert 0 < difference.mean() < 0.05
+    is_small = bool(difference.mean() <= PICTURE.mean and difference.max() <= PICTURE.largest)
+    assert in_fitting_precision(networks, "auto") is networks  # a CPU
+    chosen = in_fitting_precision(networks, "half")
+    is_fast = half_precision(torch.device("cpu")) is not None
+    assert chosen.dtype == (torch.bfloat16 if is_small and is_fast else torch.float32)
+    assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
+
+
+def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> None:
+    unet = make_unet(SMALL, small_files.path("unet"))
+    vae: Any = make_vae(SMALL, small_files.path("vae"))
+    with torch.no_grad():  # large inside, ordinary outside
+        vae.quant_conv.weight.mul_(1e6)
+        vae.quant_conv.bias.mul_(1e6)
+    loud = FaceNetworks(unet, vae, replace(SMALL, latent_scale=SMALL.latent_scale / 1e6), torch.device("cpu"))
+    assert bool(loud.encode(pictures()).isfinite().all())
+    assert not bool(loud.in_precision(torch.float16).encode(pictures()).isfinite().all())
+    assert not bool((paint_sample(loud) - paint_sample(loud.in_precision(torch.float16))).abs().max() <= 1)
+
+
+def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetworks) -> None:
+    painter = load_painter(small_files, MuseTalkOptions(), MACHINE, SMALL)
+    chunk = chunk_of([0])
+    assert np.array_equal(painter.paint(chunk).y, MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk).y)
+    assert load_listener(small_files, MACHINE, SMALL_WHISPER) is not None
+
+
+@pytest.mark.needs_cuda
+def test_the_gpu_paints_what_the_cpu_paints(small_files: Files, networks: FaceNetworks) -> None:
+    chunk = chunk_of([0, 1, 2, 1, 0])
+    wanted = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk)
+    for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
+        options = MuseTalkOptions.model_validate({"precision": precision})
+        painter = load_painter(small_files, options, Machine("cuda", 1), SMALL)
+        found = painter.paint(chunk)
+        assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
+        part = load_painter(small_files, options, Machine("cuda", 1), SMALL).paint(cut_of([(3, 1), (1, 1)]))
+        assert np.array_equal(part.y, found.y[[3, 1]])
+
+
+def test_a_gpu_that_is_not_there_is_an_error(small_files: Files) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="CUDA"):
+        load_painter(small_files, MuseTalkOptions(), Machine("cuda", 1), SMALL)
