@@ -23,8 +23,8 @@ Compute = Callable[..., Tensor]
 class DeviceFeed:
     """Runs batches on a device.
 
-    All batches of one call have the same shapes (see `models.engines.compute.batches`). Several threads may ask at once:
-    a replica paints several chunks at a time. On a GPU they take turns, as there is one pair of slots.
+    All batches of one call have the same shapes (see `models.engines.compute.batches`). Several threads may ask at
+    once, as a replica paints several chunks at a time; on a GPU they take turns, as there is one pair of slots.
 
     Args:
         device: Where.

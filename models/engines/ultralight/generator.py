@@ -54,11 +54,8 @@ def load_generator(path: Path, machine: Machine, options: UltralightOptions, hea
 
 
 def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator:
-    kind = file_format(path)
-    if kind == "onnx":
+    if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
-    if kind != "torch":
-        raise WeightsError(f"Expected a torch checkpoint or an ONNX network in {path.name}, found {kind}.")
     # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
     from models.engines.ultralight.torch_generator import TorchGenerator
 

@@ -106,11 +106,8 @@ def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
         WeightsError: It is missing, damaged or not HuBERT large.
         ConfigError: The device cannot be used.
     """
-    kind = file_format(path)
-    if kind == "onnx":
+    if file_format(path) == "onnx":
         return OnnxHubert(path, machine)
-    if kind != "torch":
-        raise WeightsError(f"Expected an ONNX export or a pytorch_model.bin of HuBERT in {path.name}, found {kind}.")
     # Imported here: an ONNX network needs no PyTorch, and its import takes two seconds.
     from models.engines.ultralight.hubert_network import TorchHubert
 

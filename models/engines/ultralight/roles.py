@@ -71,10 +71,8 @@ def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 def hubert_mismatch(table: TensorTable) -> str | None:
     """Say why a file is not HuBERT large; None if it is."""
-    if table.format == "torch":
-        return hubert_large_mismatch(table.tensors)
     if table.format != "onnx":
-        return f"expected an ONNX export or pytorch_model.bin of HuBERT large, found a {table.format} file"
+        return hubert_large_mismatch(table.tensors)
     is_wave = bool(table.inputs) and all(len(shape) == 2 and shape[1] < 0 for shape in table.inputs)
     answers = [shape for shape in table.outputs if len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES]
     if is_wave and len(table.inputs) <= 2 and answers:

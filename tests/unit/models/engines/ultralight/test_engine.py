@@ -278,6 +278,18 @@ def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
     assert generator.mismatch(replace(good, tensors=uncounted)) is None
 
 
+def test_a_checkpoint_as_safetensors_paints_the_same(tmp_path: Path, checkpoint: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    path = tmp_path / "anna.safetensors"
+    safetensors.save_file(torch.load(checkpoint, weights_only=True)["model"], path)
+    faces = np.full((1, 160, 160, 3), 90, np.uint8)
+    audio = np.random.default_rng(2).normal(0, 0.4, (1, 16, 32, 32)).astype(np.float32)
+    ours, theirs = (
+        load_generator(file, Machine(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
+    )
+    assert np.array_equal(ours, theirs)
+
+
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, checkpoint: Path) -> None:
     cropped = tmp_path / "cropped.pth"
     cropped.write_bytes(checkpoint.read_bytes()[:5000])
