@@ -12,6 +12,7 @@ from models.engines.weights.entry import split_name
 
 ENGINES: Final[Mapping[str, str | EngineClass]] = {
     "warp": "models.engines.warp.engine:WarpEngine",
+    "dinet": "models.engines.dinet.engine:DinetEngine",
     "edtalk": "models.engines.edtalk.engine:EdTalkEngine",
     "musetalk": "models.engines.musetalk.engine:MuseTalkEngine",
     "ultralight": "models.engines.ultralight.engine:UltralightEngine",
