@@ -305,3 +305,28 @@ class Engine(Protocol):
 
 EngineClass = type[Engine]
 """What the registry knows of an engine."""
+
+
+class Step(Protocol):
+    """Something that is put on top of any engine: a job names it behind a plus, `wav2lip+restoration`."""
+
+    title: ClassVar[str]
+    """What it does, for people, in one line."""
+    weights: ClassVar[tuple[WeightsRole, ...]]
+    """What the user has to bring."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Make the step.
+
+        Raises:
+            ConfigError: An option cannot be used.
+        """
+        ...
+
+    def on_top_of(self, engine: Engine) -> Engine:
+        """Return an engine that does what `engine` does, and this."""
+        ...
+
+
+StepClass = type[Step]
+"""What the registry knows of a step."""

@@ -248,7 +248,7 @@ def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Pat
 
 
 def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -> None:
-    asked = places({"ultralight": UltralightEngine}, Wish())
+    asked = places({"ultralight": UltralightEngine.weights}, Wish())
     files = {
         "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
         "hubert": [save_hubert(tmp_path / "h.onnx")],
