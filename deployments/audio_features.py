@@ -17,7 +17,7 @@ from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
 from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
-from models.engines.contract import OWN_SPEECH_FPS, EngineClass, FrameSpan, Listener, Machine
+from models.engines.contract import OWN_SPEECH_FPS, Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.speech.level import measure_level
@@ -78,7 +78,7 @@ class AudioFeatures:
     @stage_call
     async def listen_to_source(self, engine: str, speech: PreparedSpeech, num_seconds: int) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
-        if not self._engines.engine(engine).wants_own_speech:
+        if not (await self._engine(engine)).wants_own_speech:
             return None
         num = min(num_seconds * OWN_SPEECH_FPS, int(speech.info.duration_seconds * OWN_SPEECH_FPS))
         return await self._listen(engine, speech, FrameSpan(Fraction(OWN_SPEECH_FPS), 0, max(1, num), max(1, num)))
@@ -93,10 +93,14 @@ class AudioFeatures:
         self._listeners.sweep()
 
     async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
-        engine = self._engines.engine(name)
+        engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
             def work(stop: Stop) -> Any:
                 return listener.listen(speech.path, speech.level, span, stop.is_set)
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
+
+    async def _engine(self, name: str) -> Engine:
+        """The engine, made in a thread: its weights are hashed the first time."""
+        return await self._threads.run(lambda stop: self._engines.engine(name), self._config.memory.load_timeout_s)

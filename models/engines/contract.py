@@ -199,6 +199,10 @@ class EngineWeights(Protocol):
         """Whether there is a file of that role."""
         ...
 
+    def mark(self, role: str) -> str:
+        """Return what tells the file of a role from others, empty if there is none; it is not read."""
+        ...
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -231,7 +235,7 @@ class Engine(Protocol):
     version: str
     """Of what `analyse` writes: another one, and presenters are analysed again."""
     hears: str
-    """Kind of audio features: engines that hear the same share a listener."""
+    """Kind of audio features: engines that hear the same share a listener, so the mark of its weights belongs to it."""
     wants_own_speech: bool
     """Whether `analyse` learns from the source's own sound."""
 
