@@ -11,7 +11,16 @@ from typing import Any
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Room, Threads, assigned_device, assigned_gpu_share, claim_threads, stage_call
+from deployments.runtime.replica import (
+    Room,
+    Threads,
+    assigned_device,
+    assigned_gpu_share,
+    claim_gpu_share,
+    claim_threads,
+    free_gpu_memory,
+    stage_call,
+)
 from deployments.runtime.shelf import Shelf
 from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
@@ -36,9 +45,10 @@ class AudioFeatures:
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share())
+        claim_gpu_share(self._machine)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
-        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears)
+        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears, free_gpu_memory)
         self._listeners.put(default.hears, default.listener(self._machine))
 
     @stage_call
