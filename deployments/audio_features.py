@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
 from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
-from models.engines.contract import OWN_SPEECH_FPS, Engine, EngineClass, FrameSpan, Listener, Machine
+from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.speech.level import measure_level
@@ -86,12 +85,11 @@ class AudioFeatures:
         return await self._listen(engine, speech, span)
 
     @stage_call
-    async def listen_to_source(self, engine: str, speech: PreparedSpeech, num_seconds: int) -> Any | None:
+    async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
         if not (await self._engine(engine)).wants_own_speech:
             return None
-        num = min(num_seconds * OWN_SPEECH_FPS, int(speech.info.duration_seconds * OWN_SPEECH_FPS))
-        return await self._listen(engine, speech, FrameSpan(Fraction(OWN_SPEECH_FPS), 0, max(1, num), max(1, num)))
+        return await self._listen(engine, speech, span)
 
     async def ready(self) -> bool:
         """True once the default listener is loaded."""
