@@ -17,11 +17,16 @@ from landlock import landlock_abi_version
 
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
+from media.audio import extract_speech, read_speech
 from media.decoding import wire
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
+from media.decoding.decoder import Decoders, written_whole
 from media.decoding.sandbox import lacking_layers
+from media.joiner import join_segments
+from media.probe import probe_video
+from media.writer import SegmentWriter
 from tests.unit.media import decoder_tasks
+from tests.unit.media.clips import LIMITS, info_of, planes_of
 
 CLIP = Path("clip.mp4")
 T = TypeVar("T")
@@ -141,3 +146,23 @@ def test_memory_is_bounded_for_all_decoders_together(decoders: Decoders) -> None
             with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 400 MiB"):
                 _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 20))
             assert _run(small, partial(decoder_tasks.hold, 150 * 1024**2, 1)) == 1  # the other one is larger
+
+
+def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
+    segments, results = tmp_path / "segments", tmp_path / "results"
+    for folder in (segments, results):
+        folder.mkdir()
+    speech = results / "speech.npy"
+    with written_whole(speech) as part:
+        work = partial(extract_speech, h264, part, LIMITS)
+        info = decoders.run(work, file=h264, timeout_s=30, writes=part.parent)
+    assert info.duration_seconds == pytest.approx(2.4, abs=0.01) and len(read_speech(speech, 0.0, 2.4)) == 38400
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast", 1)
+    for number in range(60):
+        writer.write(planes_of(number, 192, 128))
+    segment, out = segments / "0.mp4", results / "result.mp4"
+    segment.write_bytes(writer.finish())
+    with written_whole(out) as part:
+        join = partial(join_segments, [segment], h264, part, info_of(192, 128), 60)
+        decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
+    assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60
