@@ -1,4 +1,4 @@
-"""The process that decoders are forked from; `media.decoding.decoder.Decoders` starts it.
+"""The process that decoders are forked from; `media.decoding.nursery_process` starts it.
 
 Starting an interpreter and importing FFmpeg takes a third of a second; forking a process that has done so takes
 milliseconds. This one opens no media itself, has one thread, and does four things: it forks a decoder for each
