@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
 import urllib.error
@@ -19,7 +18,9 @@ from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
-from launch.serve_config import read_serve_config
+from launch.folder_lock import locked_folder
+from launch.port import free_port, try_to_listen
+from launch.serve_config import ServeConfig, read_serve_config
 from net.access_rule import AccessRule
 from storage.local.api_keys import ApiKeys
 
@@ -41,13 +42,6 @@ _READY_S = 300.0
 _POLL_S = 0.2
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def check_access(host: str, settings: PipelineConfig) -> None:
     """Refuse to listen where strangers come by while everybody would be served.
 
@@ -60,6 +54,21 @@ def check_access(host: str, settings: PipelineConfig) -> None:
             f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
             "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
         )
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port on which something else listens.
+
+    Raises:
+        ConfigError: The port is taken, or not for this user, or the host is no address of this machine.
+    """
+    try:
+        try_to_listen(host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: expected a free port, found: {error.strerror}. Take another one, or see "
+            f"what has it: ss -ltnp 'sport = :{port}'."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -98,11 +107,20 @@ def running_service(
         allow_without_keys: Serve other machines though no API key exists.
 
     Raises:
-        ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
+        ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served.
+        StateError: Another service works in the data folder.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
     check_access(host, config.pipeline)
+    check_port(host, config.http_options["port"])
+    with locked_folder(config.pipeline.data_dir) as lock, _running(config, is_quiet, node) as url:
+        lock.tell(url)
+        yield url
+
+
+@contextmanager
+def _running(config: ServeConfig, is_quiet: bool, node: NodeOptions) -> Iterator[str]:
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
     import ray  # seconds to import: the other commands do without
@@ -122,7 +140,7 @@ def running_service(
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
         _deploy(config.content)
-        url = f"http://{_reachable(host)}:{config.http_options['port']}"
+        url = f"http://{_reachable(config.http_options['host'])}:{config.http_options['port']}"
         _wait_until_ready(url, config.name)
         yield url
     finally:
