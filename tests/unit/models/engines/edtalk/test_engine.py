@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.random_weights.edtalk import save_edtalk
 from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
@@ -29,7 +30,6 @@ from tests.unit.models.engines.aligned.face_scene import (
     make_presenter,
     pasted,
 )
-from tests.unit.models.engines.edtalk.small_edtalk import save_edtalk
 
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
