@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -21,16 +22,18 @@ def save_wav2lip_onnx(path: Path, size: int = 96) -> Path:
     """Export the network of `save_wav2lip`, its batch free."""
     network = Wav2LipNetwork(_known(size))
     network.load_state_dict(made_up(expected_shapes(_known(size))), strict=False)
-    torch.onnx.export(
-        network.eval(),
-        (torch.zeros(1, 1, MEL_BANDS, WINDOW_COLUMNS), torch.zeros(1, 6, size, size)),
-        str(path),
-        input_names=["mel", "face"],
-        output_names=["painted"],
-        dynamic_axes={name: {0: "batch"} for name in ("mel", "face", "painted")},
-        opset_version=17,
-        dynamo=False,  # the other exporter needs a package more
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter of today needs another package
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(1, 1, MEL_BANDS, WINDOW_COLUMNS), torch.zeros(1, 6, size, size)),
+            str(path),
+            input_names=["mel", "face"],
+            output_names=["painted"],
+            dynamic_axes={name: {0: "batch"} for name in ("mel", "face", "painted")},
+            opset_version=17,
+            dynamo=False,
+        )
     return path
 
 
