@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.random_weights.dinet import save_dinet
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from benchmarks.random_weights.edtalk import save_edtalk
+from benchmarks.random_weights.restoration import save_restoration
 from benchmarks.random_weights.ultralight import save_hubert, save_ultralight, save_wenet
 from benchmarks.random_weights.wav2lip import save_wav2lip, save_wav2lip_onnx
 from models.engines.weights.store import WeightsStore
@@ -15,12 +16,13 @@ FRAMES = {
     "wav2lip": 26,
     "wav2lip:onnx": 10,
     "dinet": 26,
-    "dinet:original": 5,
+    "dinet:original": 3,
     "ultralight": 26,
     "ultralight:wenet": 10,
     "edtalk": 26,
+    "edtalk+restoration": 10,
 }
-"""The engines and variants, and how many frames each is asked for: few of the slow ones."""
+"""The engines, variants and steps on top, and how many frames each is asked for: few of the slow ones."""
 
 
 def bring_weights(store: WeightsStore, folder: Path) -> None:
@@ -33,6 +35,7 @@ def bring_weights(store: WeightsStore, folder: Path) -> None:
         "ultralight": (save_ultralight(folder / "anna.pth"), save_hubert(folder / "hubert.onnx")),
         "ultralight:wenet": (save_ultralight(folder / "bert.pth", "wenet"), save_wenet(folder / "encoder.onnx")),
         "edtalk": (save_edtalk(folder / "edtalk_256.onnx"),),
+        "restoration": (save_restoration(folder / "GFPGANv1.4.onnx"),),
     }
     for name, paths in files.items():
         engine, _, variant = name.partition(":")

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.random_weights.restoration import save_restoration
-from errors import WeightsError
+from errors import CancelledJobError, WeightsError
 from media.planes import Planes, cut
 from models.engines.contract import Machine, TensorTable
 from models.engines.patches import FacePatches
@@ -111,6 +111,12 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Pl
     whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
     for name in ("y", "uv"):
         assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
+
+
+def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[Planes]) -> None:
+    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    with pytest.raises(CancelledJobError, match="1 of 3 faces"):
+        FaceRestorer(contrast).restore(painted(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
 
 
 def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[Planes]) -> None:
