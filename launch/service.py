@@ -19,9 +19,12 @@ from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
-from launch.serve_config import read_serve_config
-from net.access_rule import AccessRule
+from launch.front import Front, front_program
+from launch.serve_config import ServeConfig, read_serve_config
+from net.access_rule import AccessRule, is_private
 from storage.local.api_keys import ApiKeys
+
+logger = logging.getLogger("lipwright")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RAY_SETTINGS = {
@@ -98,11 +101,42 @@ def running_service(
         allow_without_keys: Serve other machines though no API key exists.
 
     Raises:
-        ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
+        ConfigError: The config cannot be used, a stage cannot start, the address cannot be listened on, or strangers
+            would be served (`check_access`) or would meet Serve without a front.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
     check_access(host, config.pipeline)
+    with _fronted(config) as behind, _deployed(behind, is_quiet, node):
+        yield f"http://{_reachable(host)}:{config.http_options['port']}"
+
+
+@contextmanager
+def _fronted(config: ServeConfig) -> Iterator[ServeConfig]:
+    """The front at the address of `config` for the block; gives the config of a Serve behind it."""
+    host, port = config.http_options["host"], config.http_options["port"]
+    program = front_program()
+    if program is None:
+        if not is_private(host):
+            raise ConfigError(
+                f"--host {host}: expected HAProxy, without which Serve reads heads of any size from strangers; found "
+                "none. Ray brings it on Linux (`ray[serve]`); elsewhere, install haproxy 2.8 or newer."
+            )
+        logger.warning("No HAProxy was found: the service takes heads of any size from programs on this machine.")
+        yield config
+        return
+    behind = config.on_this_machine("127.0.0.1", free_port())
+    front = Front(program, host, port, behind.http_options["port"])
+    try:
+        front.start()
+        yield behind
+    finally:
+        front.close()
+
+
+@contextmanager
+def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions) -> Iterator[None]:
+    """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
     import ray  # seconds to import: the other commands do without
@@ -122,9 +156,9 @@ def running_service(
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
         _deploy(config.content)
-        url = f"http://{_reachable(host)}:{config.http_options['port']}"
-        _wait_until_ready(url, config.name)
-        yield url
+        options = config.http_options
+        _wait_until_ready(f"http://{_reachable(options['host'])}:{options['port']}", config.name)
+        yield
     finally:
         if ray.is_initialized():
             # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
