@@ -12,7 +12,10 @@ from models.engines.weights.entry import split_name
 
 ENGINES: Final[Mapping[str, str | EngineClass]] = {
     "warp": "models.engines.warp.engine:WarpEngine",
+    "dinet": "models.engines.dinet.engine:DinetEngine",
+    "edtalk": "models.engines.edtalk.engine:EdTalkEngine",
     "musetalk": "models.engines.musetalk.engine:MuseTalkEngine",
+    "ultralight": "models.engines.ultralight.engine:UltralightEngine",
     "wav2lip": "models.engines.wav2lip.engine:Wav2LipEngine",
 }
 """The class of each engine, or where it lies: `module:Class` is imported when it is first used."""

@@ -12,6 +12,8 @@ from errors import ConfigError, WeightsError
 Device = Literal["cpu", "cuda"]
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Of CUDA: kernels chosen by rule, not by timing, and whole float32 products, so that replicas give the same bytes.
+_REPEATABLE: Final = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
 def make_session(path: Path, *, num_threads: int, device: Device) -> ort.InferenceSession:
@@ -33,7 +35,7 @@ def make_session(path: Path, *, num_threads: int, device: Device) -> ort.Inferen
         raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
     if not path.is_file():
         raise WeightsError(f"Expected the network {path.name}, the file does not exist.")
-    providers = list(dict.fromkeys([provider, _PROVIDERS["cpu"]]))
+    providers = [(provider, _REPEATABLE), _PROVIDERS["cpu"]] if device == "cuda" else [provider]
     try:
         session = ort.InferenceSession(str(path), _options(num_threads), providers=providers)
     except Exception as error:  # onnxruntime's own classes derive from Exception alone

@@ -14,7 +14,8 @@ from models.engines.contract import Machine
 def open_device(machine: Machine) -> torch.device:
     """Set PyTorch up for what a replica may use.
 
-    Threads and the share of memory are those of the whole process: a replica has one machine.
+    Threads and the share of memory are those of the whole process: a replica has one machine. The number of threads
+    changes the last bits of float32 convolutions, so replicas that have to give the same bytes need the same number.
 
     Raises:
         ConfigError: CUDA was asked for and PyTorch finds none.
