@@ -31,6 +31,8 @@ _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported from a user's machine
     # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # The proxy takes no more of a body than a window ahead of its reader.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
     # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
     # for the room that it takes.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
