@@ -104,6 +104,11 @@ class JobConfig(_Frozen):
     max_queue_share: float = Field(
         0.5, gt=0, le=1, description="Share of the queue, in jobs and in bytes, that one API key may hold."
     )
+    max_followers: int = Field(
+        256,
+        ge=1,
+        description="Event streams of one Ingress replica; one more is refused with 503. Shared like the queue.",
+    )
     max_attempts: int = Field(6, ge=1, description="Tries of one call whose replica died.")
     max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")

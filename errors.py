@@ -15,6 +15,7 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
+    │   └── BusyError                    503  busy                   retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
@@ -139,6 +140,13 @@ class CapacityError(LipwrightError):
     def retry_after_s(self) -> float:
         """Seconds to wait before the next try: the second argument, 5 when none was given."""
         return float(self.args[1]) if len(self.args) > 1 else 5.0
+
+
+class BusyError(CapacityError):
+    """One part of the service has as many callers as it takes; the rest of it goes on."""
+
+    status_code = 503
+    code = "busy"
 
 
 class StorageFullError(LipwrightError):

@@ -12,7 +12,8 @@ from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
 from api.forms.uploads import drain
 from api.problem import problem_responses
-from api.v1.events import job_events
+from api.v1.events import PING_S, job_events
+from api.v1.followers import Followers, FollowResponse
 from api.v1.views import JobForm, JobList, JobView, form_body
 from config import PipelineConfig
 from errors import ForbiddenError, NotFoundError, StateError
@@ -33,6 +34,7 @@ class JobRoutes:
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
         self._guard = Guard(config.network)
+        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share, PING_S)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -60,7 +62,7 @@ class JobRoutes:
             responses={
                 200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
                 204: {"description": "The job is finished and the client knows it."},
-                **problem_responses(404),
+                **problem_responses(404, 503),
             },
         )
         video: dict[int | str, dict[str, Any]] = {
@@ -144,10 +146,10 @@ class JobRoutes:
         job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
-        stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={**_NO_STORE, "X-Accel-Buffering": "no"}
-        )
+        follower = self._followers.enter(job, caller_of(request).owner)
+        stream = job_events(follower.feed, job, seen, request.scope.get("root_path", ""))
+        headers = {**_NO_STORE, "X-Accel-Buffering": "no"}
+        return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
 
     async def video(
         self,

@@ -17,6 +17,7 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 HEALTHY_S = 0.25
 """p99 of /healthz during an attack; on a machine that does nothing else it is 5 ms."""
+NUM_FOLLOWERS = 1030
 PAUSE_S = 5.0
 """Longest pause of an upload here, a quarter of what it is by default."""
 
@@ -93,6 +94,29 @@ def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller:
     p99_ms = health.percentile(0.99) * 1000
     print(f"\n{num_mib} MiB in {sent_s:.1f} s: MiB {memory.grown_mib}, healthz p99 {p99_ms:.0f} ms")
     assert all(grown < 100 for grown in memory.grown_mib.values())
+
+
+@pytest.mark.timeout(300)
+def test_followers_by_the_thousand_keep_nobody_out(
+    service: ServiceProcess, caller: Caller, long_pair: Pair, portrait_pair: Pair
+) -> None:
+    (ingress,) = service.replicas("Ingress")[:1]
+    followed = caller.accepted(long_pair)
+    with HealthProbe(service.url) as health, ExitStack() as stack:
+        request = f"GET /v1/jobs/{followed}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        lines = [stack.enter_context(connect(service.url)) for _ in range(NUM_FOLLOWERS)]
+        for line in lines:
+            line.sendall(request)
+        statuses = Counter(status_of(line.recv(4096)) for line in lines)
+        job = caller.accepted(portrait_pair)
+        final = caller.wait([job, followed], 200)
+    p99 = health.percentile(0.99)
+    print(f"\n{NUM_FOLLOWERS} followers: {dict(statuses)}, healthz p99 {p99 * 1000:.0f} ms")
+    assert set(statuses) == {200, 503}
+    assert statuses[200] <= 256
+    assert p99 < HEALTHY_S
+    assert {one["status"] for one in final.values()} == {"succeeded"}
+    assert ingress.is_running()
 
 
 def serving_processes(service: ServiceProcess) -> dict[str, psutil.Process]:

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from api.app import make_app
-from config import MediaLimits, NetworkConfig, PipelineConfig
+from config import JobConfig, MediaLimits, NetworkConfig, PipelineConfig
 from errors import CapacityError, LipwrightError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
@@ -51,6 +51,7 @@ class MemoryService:
         self.grant_bytes = 100_000
         self.max_body_bytes = 10_000_000  # of one body, before there is no room for more of it
         self.extended: list[int] = []
+        self.num_waits = 0
         self.is_full = False
         self.is_ready = True
         self.is_broken = False
@@ -122,6 +123,7 @@ class MemoryService:
         return self.table.list_jobs(limit, status, owner)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        self.num_waits += 1
         deadline = asyncio.get_running_loop().time() + timeout_s
         while (job := self.table.get_job(job_id)).version <= version:
             if asyncio.get_running_loop().time() > deadline:
@@ -204,9 +206,12 @@ class MemoryService:
 
 
 @contextmanager
-def serving(service: MemoryService, network: NetworkConfig | None = None) -> Iterator[str]:
+def serving(
+    service: MemoryService, network: NetworkConfig | None = None, jobs: JobConfig | None = None
+) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES), network=network or NetworkConfig())
+    limits = MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES)
+    config = PipelineConfig(limits=limits, network=network or NetworkConfig(), jobs=jobs or JobConfig())
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
