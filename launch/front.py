@@ -38,13 +38,19 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  
 _STOP_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
+_MAX_QUICK: Final = 16  # requests without a body or a stream that Serve has at once: /healthz waits behind no more
+_MAX_LONG: Final = 256  # bodies, and videos
+_MAX_FOLLOWERS: Final = 256
+_NEW_FOLLOWERS_PER_S: Final = 20  # each takes Serve 10 ms
+_QUEUE_S: Final = 20
 _TOO_LARGE: Final = "head_too_large"
-# HAProxy's own status codes that have a problem of `api.problem` for a body; its 400 and 408 cannot be given another.
+# The front's own answers are problems, as those of `api.problem`; HAProxy's 400 and 408 cannot be given another body.
 _ANSWERS: Final = {
-    431: ("Request Header Fields Too Large", _TOO_LARGE, f"Expected at most {_MAX_HEAD_BYTES} bytes of header fields."),
-    502: ("Bad Gateway", "replica_lost", "The service ended while it answered."),
-    503: ("Service Unavailable", "replica_lost", "The service is starting or ending, and does not answer yet."),
-    504: ("Gateway Timeout", "stage_timeout", "The service did not answer."),
+    "431": ("431 Request Header Fields Too Large", _TOO_LARGE, f"Expected at most {_MAX_HEAD_BYTES} bytes of fields."),
+    "busy": ("503 Service Unavailable", "busy", "Too many follow jobs, or begin to, at once. GET /v1/jobs/ID tells."),
+    "502": ("502 Bad Gateway", "replica_lost", "The service ended while it answered."),
+    "503": ("503 Service Unavailable", "replica_lost", "The service is starting, ending or full of requests."),
+    "504": ("504 Gateway Timeout", "stage_timeout", "The service did not answer."),
 }
 
 
@@ -106,8 +112,8 @@ class Front:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write_config(self, listener: int) -> Path:
-        for status, (reason, code, detail) in _ANSWERS.items():
-            (self._folder / f"{status}.http").write_bytes(_answer(status, reason, code, detail))
+        for name, (status, code, detail) in _ANSWERS.items():
+            (self._folder / f"{name}.http").write_bytes(_answer(status, code, detail))
         path = self._folder / "haproxy.cfg"
         path.write_text(
             _CONFIG.format(
@@ -121,7 +127,12 @@ class Front:
                 listener=listener,
                 max_head_bytes=_MAX_HEAD_BYTES,
                 front_header=FRONT_HEADER,
-                serve_port=self._serve_port,
+                queue_s=_QUEUE_S,
+                max_quick=_MAX_QUICK,
+                max_long=_MAX_LONG,
+                max_followers=_MAX_FOLLOWERS,
+                new_followers=_NEW_FOLLOWERS_PER_S,
+                serve=f"serve 127.0.0.1:{self._serve_port}",
             ),
             encoding="utf-8",
         )
@@ -174,20 +185,35 @@ frontend callers
     http-request del-header x-request-disconnect-disabled
     http-request del-header x-request-timeout-seconds
     http-request set-header {front_header} "%[src] %[req.ver]"
-    default_backend serve
+    acl is_follower path_end /events
+    http-request return status 503 errorfile {folder}/busy.http if is_follower {{ be_conn(followers) ge {max_followers} }}
+    http-request return status 503 errorfile {folder}/busy.http if is_follower {{ be_sess_rate(followers) ge {new_followers} }}
+    use_backend health if {{ path /healthz /readyz }}
+    use_backend followers if is_follower
+    use_backend long if METH_POST || {{ path_end /video }}
+    default_backend quick
 
-backend serve
-    server serve 127.0.0.1:{serve_port}
+# What takes long and what does not, so that one does not wait for the other; and who asks whether we live, for nobody.
+backend health
+    server {serve} maxconn {max_quick}
+backend followers
+    server {serve}
+backend long
+    timeout queue {queue_s}s
+    server {serve} maxconn {max_long}
+backend quick
+    timeout queue {queue_s}s
+    server {serve} maxconn {max_quick}
 """
 
 
-def _answer(status: int, reason: str, code: str, detail: str) -> bytes:
+def _answer(status: str, code: str, detail: str) -> bytes:
     """A whole answer, in the form of `api.problem.Problem`."""
     is_retryable = code != _TOO_LARGE
     problem = {
         "type": f"urn:lipwright:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
-        "status": status,
+        "status": int(status[:3]),
         "detail": detail,
         "instance": "",
         "code": code,
@@ -197,7 +223,7 @@ def _answer(status: int, reason: str, code: str, detail: str) -> bytes:
     fields = f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\n"
     if is_retryable:
         fields += "Retry-After: 5\r\n"
-    return f"HTTP/1.1 {status} {reason}\r\n{fields}Connection: close\r\n\r\n".encode() + body
+    return f"HTTP/1.1 {status}\r\n{fields}Connection: close\r\n\r\n".encode() + body
 
 
 def _max_connections() -> int:

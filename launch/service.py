@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
 from launch.front import Front, front_program
+from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, read_serve_config
 from net.access_rule import AccessRule, is_private
 from storage.local.api_keys import ApiKeys
@@ -109,13 +110,13 @@ def running_service(
     """
     config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
     check_access(host, config.pipeline)
-    with _fronted(config) as behind, _deployed(behind, is_quiet, node):
+    with _fronted(config) as (behind, front), _deployed(behind, is_quiet, node, front):
         yield f"http://{_reachable(host)}:{config.http_options['port']}"
 
 
 @contextmanager
-def _fronted(config: ServeConfig) -> Iterator[ServeConfig]:
-    """The front at the address of `config` for the block; gives the config of a Serve behind it."""
+def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
+    """The front at the address of `config` for the block; gives the config of a Serve behind it, and the front."""
     host, port = config.http_options["host"], config.http_options["port"]
     program = front_program()
     if program is None:
@@ -125,19 +126,19 @@ def _fronted(config: ServeConfig) -> Iterator[ServeConfig]:
                 "none. Ray brings it on Linux (`ray[serve]`); elsewhere, install haproxy 2.8 or newer."
             )
         logger.warning("No HAProxy was found: the service takes heads of any size from programs on this machine.")
-        yield config
+        yield config, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
     front = Front(program, host, port, behind.http_options["port"])
     try:
         front.start()
-        yield behind
+        yield behind, front
     finally:
         front.close()
 
 
 @contextmanager
-def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions) -> Iterator[None]:
+def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Front | None) -> Iterator[None]:
     """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
@@ -145,26 +146,38 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions) -> Iterato
     import ray.serve
 
     try:
-        ray.init(
-            address="local",
-            namespace="serve",
-            include_dashboard=False,
-            object_store_memory=node.object_store_bytes,
-            _metrics_export_port=node.metrics_port,
-            log_to_driver=not is_quiet,
-            logging_level=logging.ERROR if is_quiet else logging.INFO,
-            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-        )
+        with _private_files():
+            ray.init(
+                address="local",
+                namespace="serve",
+                include_dashboard=False,
+                object_store_memory=node.object_store_bytes,
+                _metrics_export_port=node.metrics_port,
+                log_to_driver=not is_quiet,
+                logging_level=logging.ERROR if is_quiet else logging.INFO,
+                runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+            )
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        _deploy(config.content)
-        options = config.http_options
-        _wait_until_ready(f"http://{_reachable(options['host'])}:{options['port']}", config.name)
-        yield
+        with watched(ray._private.worker._global_node, front):
+            _deploy(config.content)
+            options = config.http_options
+            _wait_until_ready(f"http://{_reachable(options['host'])}:{options['port']}", config.name)
+            yield
     finally:
         if ray.is_initialized():
             # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
             ray.shutdown()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Have the files of every process that is started in the block be nobody else's on this machine."""
+    umask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def _deploy(config: dict[str, Any]) -> None:

@@ -164,6 +164,7 @@ class JobRoutes:
         path = self._files.result_path(job.id)
         if not path.is_file():
             raise NotFoundError(f"The video of job {job.id} was removed.")
+        _ignore_unknown_ranges(request)
         return FileResponse(
             path,
             media_type="video/mp4",
@@ -180,6 +181,12 @@ def _view(job: JobRecord, request: Request) -> JobView:
 def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
     view = _view(job, request)
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
+
+
+def _ignore_unknown_ranges(request: Request) -> None:
+    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
+    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
+        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
 
 
 def _video_name(job: JobRecord) -> str:
