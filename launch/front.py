@@ -38,7 +38,7 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  
 _STOP_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
-_MAX_QUICK: Final = 16  # requests without a body or a stream that Serve has at once: /healthz waits behind no more
+_MAX_QUICK: Final = 64  # requests without a body or a stream that Serve has at once: /healthz waits behind no more
 _MAX_LONG: Final = 256  # bodies, and videos
 _MAX_FOLLOWERS: Final = 256
 _NEW_FOLLOWERS_PER_S: Final = 20  # each takes Serve 10 ms
@@ -47,6 +47,7 @@ _TOO_LARGE: Final = "head_too_large"
 # The front's own answers are problems, as those of `api.problem`; HAProxy's 400 and 408 cannot be given another body.
 _ANSWERS: Final = {
     "431": ("431 Request Header Fields Too Large", _TOO_LARGE, f"Expected at most {_MAX_HEAD_BYTES} bytes of fields."),
+    "404": ("404 Not Found", "not_found", "There is no such path here."),
     "busy": ("503 Service Unavailable", "busy", "Too many follow jobs, or begin to, at once. GET /v1/jobs/ID tells."),
     "502": ("502 Bad Gateway", "replica_lost", "The service ended while it answered."),
     "503": ("503 Service Unavailable", "replica_lost", "The service is starting, ending or full of requests."),
@@ -186,11 +187,18 @@ frontend callers
     http-request del-header x-request-timeout-seconds
     http-request set-header {front_header} "%[src] %[req.ver]"
     acl is_follower path_end /events
-    http-request return status 503 errorfile {folder}/busy.http if is_follower {{ be_conn(followers) ge {max_followers} }}
-    http-request return status 503 errorfile {folder}/busy.http if is_follower {{ be_sess_rate(followers) ge {new_followers} }}
+    acl are_many be_conn(followers) ge {max_followers}
+    acl are_many be_sess_rate(followers) ge {new_followers}
+    acl is_long path_end /video
+    acl is_long path_beg /static-offline-docs/
+    acl is_long req.hdr_cnt(content-length) gt 0
+    acl is_long req.hdr_cnt(transfer-encoding) gt 0
+    # No path of ours has one: another spelling of a path would go by another way.
+    http-request return status 404 errorfile {folder}/404.http if {{ path -m sub % }}
+    http-request return status 503 errorfile {folder}/busy.http if is_follower are_many
     use_backend health if {{ path /healthz /readyz }}
     use_backend followers if is_follower
-    use_backend long if METH_POST || {{ path_end /video }}
+    use_backend long if is_long
     default_backend quick
 
 # What takes long and what does not, so that one does not wait for the other; and who asks whether we live, for nobody.
@@ -209,7 +217,7 @@ backend quick
 
 def _answer(status: str, code: str, detail: str) -> bytes:
     """A whole answer, in the form of `api.problem.Problem`."""
-    is_retryable = code != _TOO_LARGE
+    is_retryable = status.startswith("5")
     problem = {
         "type": f"urn:lipwright:problem:{code}",
         "title": code.replace("_", " ").capitalize(),

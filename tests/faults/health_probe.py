@@ -7,7 +7,6 @@ import time
 
 import httpx
 
-
 NO_ANSWER_S = 60.0
 
 

@@ -106,6 +106,17 @@ def test_large_heads_are_refused_before_they_are_here(behind: int) -> None:
         assert get(port).status_code == 200
 
 
+def test_followers_by_the_dozen_are_sent_away_and_nobody_else_is(behind: int) -> None:
+    with fronted(behind) as (_, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        answers = [client.get("/v1/jobs/0/events") for _ in range(60)]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert 200 in {answer.status_code for answer in answers}
+        assert refused and refused[0].json()["code"] == "busy" and int(refused[0].headers["retry-after"]) >= 1
+        assert {client.get(path).status_code for path in ("/healthz", "/v1/jobs", "/v1/jobs/0/video")} == {200}
+        spelled = client.get("/v1/jobs/0/event%73")
+        assert (spelled.status_code, spelled.json()["code"]) == (404, "not_found"), "another way to the same"
+
+
 def test_a_head_that_does_not_come_ends_the_line(behind: int) -> None:
     with fronted(behind) as (_, port):
         for begun in (b"", b"GET / HTTP/1.1\r\nHost: "):
