@@ -72,6 +72,11 @@ class ServiceProcess:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
 
+    @property
+    def exit_status(self) -> int | None:
+        """That of the command; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def processes(self) -> list[psutil.Process]:
         """Every process of the service: the command, Ray's own, the replicas and what they started."""
         assert self._process is not None
