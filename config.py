@@ -33,6 +33,10 @@ class MediaLimits(_Frozen):
         ge=0,
         description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
     )
+    min_upload_bytes_per_s: int = Field(
+        16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
+    )
+    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
     open_timeout_s: float = Field(
         10.0,
@@ -119,7 +123,14 @@ class JobConfig(_Frozen):
     max_queued_bytes: int = Field(
         16 * 1024**3, gt=0, description="Uploads of waiting jobs, those still on their way included."
     )
-    max_queue_share: float = Field(0.5, gt=0, le=1, description="Share of the queue that one API key may hold.")
+    max_queue_share: float = Field(
+        0.5, gt=0, le=1, description="Share of the queue, in jobs and in bytes, that one API key may hold."
+    )
+    max_followers: int = Field(
+        256,
+        ge=1,
+        description="Event streams of one Ingress replica; one more is refused with 503. Shared like the queue.",
+    )
     max_attempts: int = Field(6, ge=1, description="Tries of one call whose replica died.")
     max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")

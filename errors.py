@@ -15,6 +15,7 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
+    │   └── BusyError                    503  busy                   retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
@@ -143,6 +144,13 @@ class CapacityError(LipwrightError):
     def retry_after_s(self) -> float:
         """Seconds to wait before the next try: the second argument, 5 when none was given."""
         return float(self.args[1]) if len(self.args) > 1 else 5.0
+
+
+class BusyError(CapacityError):
+    """One part of the service has as many callers as it takes; the rest of it goes on."""
+
+    status_code = 503
+    code = "busy"
 
 
 class StorageFullError(LipwrightError):

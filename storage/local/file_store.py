@@ -19,6 +19,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from storage.records import UploadedFile, new_id
 _NAME = re.compile(r"[0-9a-f]{32}")
 _UNSAFE = re.compile(r"[^\w .()+-]+")
 _MAX_LABEL_CHARS = 120
+_OWN_FOLDER, _OWN_FILE = 0o700, 0o600  # what callers send is nobody else's on this machine
 
 
 def clean_label(file_name: str) -> str:
@@ -50,7 +52,7 @@ class UploadWriter:
     def __init__(self, path: Path, label: str) -> None:
         self._path = path
         self._label = label
-        self._file: BinaryIO = path.open("xb")
+        self._file: BinaryIO = open(path, "xb", opener=_private)  # noqa: SIM115  # closed by `finish` or `discard`
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
 
@@ -91,8 +93,9 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+        self._root.mkdir(mode=_OWN_FOLDER, parents=True, exist_ok=True)  # one that is there may be shared on purpose
         for name in ("uploads", "jobs", "avatars"):
-            (self._root / name).mkdir(parents=True, exist_ok=True)
+            _make_own_folder(self._root / name)
 
     @property
     def root(self) -> Path:
@@ -287,7 +290,7 @@ class FileStore:
         return self._root / "jobs" / _checked(job_id)
 
 
-def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
+def write_atomic(path: Path, payload: bytes, mode: int = _OWN_FILE) -> Path:
     """Write `payload` so that `path` is either absent, old or complete, also after a power cut.
 
     `mode` holds from the first byte on, less the process's umask.
@@ -302,6 +305,17 @@ def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, _OWN_FILE)
+
+
+def _make_own_folder(folder: Path) -> None:
+    folder.mkdir(mode=_OWN_FOLDER, exist_ok=True)
+    with suppress(PermissionError):  # it belongs to another user of a shared disk
+        if stat.S_IMODE(folder.stat().st_mode) != _OWN_FOLDER:
+            folder.chmod(_OWN_FOLDER)
 
 
 def _age_mark(path: Path) -> float:
