@@ -148,11 +148,11 @@ class Decoder:
 class Decoders:
     """Makes decoder processes, from a nursery that is started when it is first needed. Thread-safe."""
 
-    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None) -> None:
-        """`on_death` is told why a decoder ended before its answer."""
+    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None, group: str = "media") -> None:
+        """`on_death` is told why a decoder ended before its answer; decoders of one group share a bound on memory."""
         self._config = config
         self._on_death = on_death
-        self._nursery = NurseryProcess(config.max_shared_memory_bytes)
+        self._nursery = NurseryProcess(config.max_shared_memory_bytes, group)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+_START: Final = (
+    "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
+)
 _END_S: Final = 5.0
 _KEPT_VARIABLES: Final = frozenset(
     ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -24,10 +26,11 @@ class NurseryProcess:
 
     Args:
         max_shared_bytes: Memory of all decoders of this machine together.
+        group: Which of them are counted.
     """
 
-    def __init__(self, max_shared_bytes: int) -> None:
-        self._max_shared_bytes = max_shared_bytes
+    def __init__(self, max_shared_bytes: int, group: str) -> None:
+        self._max_shared_bytes, self._group = max_shared_bytes, group
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -60,7 +63,15 @@ class NurseryProcess:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(self._max_shared_bytes)],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-c",
+                        _START,
+                        str(theirs.fileno()),
+                        str(self._max_shared_bytes),
+                        self._group,
+                    ],
                     stdin=subprocess.DEVNULL,
                     env=_environment(),
                     pass_fds=[theirs.fileno()],

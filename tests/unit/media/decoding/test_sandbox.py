@@ -137,9 +137,9 @@ def test_a_decoder_that_answers_with_something_else_is_the_files_error(decoders:
         decoders.open(decoder_tasks.babble, CLIP).receive(20)
 
 
-def test_memory_is_bounded_for_all_decoders_together(decoders: Decoders) -> None:
-    config = DecoderConfig(max_shared_memory_bytes=400 * 1024**2)
-    with Decoders(config) as small:
+def test_memory_is_bounded_for_all_decoders_together() -> None:
+    config, group = DecoderConfig(max_shared_memory_bytes=400 * 1024**2), f"t{os.getpid() % 10_000}"
+    with Decoders(config, group=group) as small, Decoders(DecoderConfig(), group=group) as decoders:
         assert _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 1)) == 1
         with decoders.open(partial(decoder_tasks.hold_and_tell, 200 * 1024**2), CLIP) as other:
             assert other.receive(20).value == "held"  # of another replica
