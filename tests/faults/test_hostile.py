@@ -86,7 +86,7 @@ def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_inputs_made_on_the_spot(
     client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_presenter: Path, tmp_path: Path
 ) -> None:
