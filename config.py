@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _ROOT = Path(__file__).resolve().parent
+_PROBED_BYTES_PER_SECOND = 32 * 1024**2
+"""Packets of an ordinary file are read ten times as fast."""
 
 
 def _beside_this_file(path: Path) -> Path:
@@ -30,8 +32,22 @@ class MediaLimits(_Frozen):
         16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
     )
     max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
+    max_gap_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
+    )
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
-    open_timeout_s: float = Field(10.0, gt=0, description="Wall clock for opening and probing one file.")
+    open_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
+        " work by decoder.cpu_share of it in processor time.",
+    )
+
+    def probe_seconds(self, num_bytes: int) -> float:
+        """Bound of opening and probing a file of that size."""
+        return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
 class DecoderConfig(_Frozen):
@@ -39,6 +55,12 @@ class DecoderConfig(_Frozen):
 
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
     max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
+    max_shared_memory_bytes: int = Field(
+        4 * 1024**3, gt=0, description="Memory of all decoder processes of a machine together; the largest one goes."
+    )
+    is_confined: bool = Field(
+        True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
+    )
     cpu_share: float = Field(
         0.5, gt=0, description="Processor time of one request to a decoder, as a share of its bound in wall clock."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
-from jobs.forecast import Forecast, forecast
+from jobs.forecast import Forecast, forecast, promised_bytes
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -188,7 +188,7 @@ class AdmissionDesk:
 
     def _free_disk(self) -> int:
         """Bytes of the disk that are neither used, nor promised to unfinished jobs, nor kept free on purpose."""
-        promised = sum(round(job.disk_bytes * (1 - job.progress)) for job in self._table.unfinished_jobs())
+        promised = promised_bytes(self._table.unfinished_jobs())
         arriving = sum(kept.num_bytes - kept.num_here for kept in self._kept.values())
         return self._files.free_bytes() - promised - arriving - self._limits.min_free_bytes
 

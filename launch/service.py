@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
 import urllib.error
@@ -19,7 +18,9 @@ from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
+from launch.folder_lock import locked_folder
 from launch.front import Front, front_program
+from launch.port import free_port, try_to_listen
 from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, read_serve_config
 from net.access_rule import AccessRule, is_private
@@ -47,13 +48,6 @@ _READY_S = 300.0
 _POLL_S = 0.2
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def check_access(host: str, settings: PipelineConfig) -> None:
     """Refuse to listen where strangers come by while everybody would be served.
 
@@ -66,6 +60,21 @@ def check_access(host: str, settings: PipelineConfig) -> None:
             f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
             "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
         )
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port on which something else listens.
+
+    Raises:
+        ConfigError: The port is taken, or not for this user, or the host is no address of this machine.
+    """
+    try:
+        try_to_listen(host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: expected a free port, found: {error.strerror}. Take another one, or see "
+            f"what has it: ss -ltnp 'sport = :{port}'."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,22 @@ def running_service(
         allow_without_keys: Serve other machines though no API key exists.
 
     Raises:
-        ConfigError: The config cannot be used, a stage cannot start, the address cannot be listened on, or strangers
-            would be served (`check_access`) or would meet Serve without a front.
+        ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served or
+            would meet Serve without a front.
+        StateError: Another service works in the data folder.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
     check_access(host, config.pipeline)
-    with _fronted(config) as (behind, front), _deployed(behind, is_quiet, node, front):
-        yield f"http://{_reachable(host)}:{config.http_options['port']}"
+    check_port(host, config.http_options["port"])
+    url = f"http://{_reachable(host)}:{config.http_options['port']}"
+    with (
+        locked_folder(config.pipeline.data_dir) as lock,
+        _fronted(config) as (behind, front),
+        _deployed(behind, is_quiet, node, front),
+    ):
+        lock.tell(url)
+        yield url
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import NotFoundError, StorageFullError
+from errors import InputError, LipwrightError, NotFoundError, StorageFullError, StoredFileError
 from storage.records import UploadedFile, new_id
 
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -140,6 +140,36 @@ class FileStore:
             if not taken_to.is_file():
                 raise
             return taken_to
+
+    def check_size(self, kept: Path, num_bytes: int) -> None:
+        """Refuse a kept file that is gone, or has another size than when it came.
+
+        Raises:
+            StoredFileError: It is, or has.
+        """
+        found = kept.stat().st_size if kept.is_file() else None
+        if found != num_bytes:
+            what = "that it is gone" if found is None else f"{found}"
+            raise StoredFileError(f"{kept.name}: expected the {num_bytes} bytes that were kept, found {what}.")
+
+    def blamed(self, error: LipwrightError, kept: Path, sha256: str) -> LipwrightError:
+        """What is to blame for an error about a kept file: the input, or its loss in our hands. Reads the whole file.
+
+        Args:
+            error: What its reader raised.
+            kept: The file.
+            sha256: Its content when it came.
+        """
+        if not isinstance(error, InputError):
+            return error
+        try:
+            with kept.open("rb") as file:
+                is_same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            is_same = False
+        return (
+            error if is_same else StoredFileError(f"{kept.name}: expected the file that was kept, found another one.")
+        )
 
     def touch_upload(self, key: str) -> None:
         """Say that somebody still waits with this upload, so that it is not swept."""

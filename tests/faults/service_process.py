@@ -16,8 +16,8 @@ import httpx
 import psutil
 import yaml
 
+from launch.port import free_port
 from launch.serve_config import read_serve_config
-from launch.service import free_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0

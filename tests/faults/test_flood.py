@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair, submit_all
 from tests.faults.service_process import config_with, served

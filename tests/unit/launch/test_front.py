@@ -20,7 +20,7 @@ import pytest
 
 from errors import ConfigError
 from launch.front import Front, front_program
-from launch.service import free_port
+from launch.port import free_port
 from net.access_rule import FRONT_HEADER
 
 PROGRAM = front_program()
