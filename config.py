@@ -28,15 +28,15 @@ class MediaLimits(_Frozen):
     max_video_seconds: float = Field(3600.0, gt=0, description="Duration of the source video.")
     max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Duration of the speech.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Bytes of one uploaded file.")
-    min_upload_bytes_per_s: int = Field(
-        16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
-    )
-    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
     max_gap_seconds: float = Field(
         300.0,
         ge=0,
         description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
     )
+    min_upload_bytes_per_s: int = Field(
+        16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
+    )
+    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
     open_timeout_s: float = Field(
         10.0,

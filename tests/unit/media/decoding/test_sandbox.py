@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import time
@@ -28,10 +29,12 @@ T = TypeVar("T")
 @pytest.fixture
 def whole_sandbox() -> None:
     """Skip where this kernel or this system lacks a layer."""
-    pytest.importorskip("pyseccomp", exc_type=(ImportError, RuntimeError))  # which looks for libseccomp
     landlock = pytest.importorskip("landlock")
     try:
+        importlib.import_module("pyseccomp")  # which looks for libseccomp
         landlock.landlock_abi_version()
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"needs libseccomp: {error}")
     except OSError as error:
         pytest.skip(f"needs Landlock: {error}")
 
