@@ -7,12 +7,7 @@ names its file. What code that took a decoder over could still do, `media.decodi
 from __future__ import annotations
 
 import math
-import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,31 +21,17 @@ from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitErro
 from media.decoding.answers import answer
 from media.decoding.channel import Channel, Message
 from media.decoding.nursery import OUT_OF_MEMORY, SHARED_MEMORY, Task
+from media.decoding.nursery_process import NurseryProcess
 from media.decoding.sandbox import Reach
 from media.decoding.wire import BadAnswerError, Ended, Failed
 from media.stop import Stop
 
 T = TypeVar("T")
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
-_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-_END_S: Final = 5.0
 _MAX_READER_CPU_S: Final = 3600.0
 """Processor time of a decoder that is asked again and again; another one takes over from it."""
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
 """Memory file of one that writes no other: a batch of frames."""
-_KEPT_VARIABLES: Final = (
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "TZ",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "LD_LIBRARY_PATH",
-    "VIRTUAL_ENV",
-)
-"""What of the environment a decoder needs; the rest may hold secrets."""
 
 
 DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
@@ -167,13 +148,11 @@ class Decoder:
 class Decoders:
     """Makes decoder processes, from a nursery that is started when it is first needed. Thread-safe."""
 
-    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None) -> None:
-        """`on_death` is told why a decoder ended before its answer."""
+    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None, group: str = "media") -> None:
+        """`on_death` is told why a decoder ended before its answer; decoders of one group share a bound on memory."""
         self._config = config
         self._on_death = on_death
-        self._lock = threading.Lock()
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._nursery = NurseryProcess(config.max_shared_memory_bytes, group)
 
     def __enter__(self) -> Self:
         return self
@@ -185,8 +164,7 @@ class Decoders:
 
     def warm(self) -> None:
         """Start the nursery, so that it is there when the first file comes."""
-        with self._lock:
-            self._running()
+        self._nursery.warm()
 
     def open(
         self,
@@ -209,7 +187,8 @@ class Decoders:
         reach, config = reach or Reach((file,)), self._config
         channel, theirs = Channel.pair()
         with theirs:
-            self._fork(theirs)
+            if not self._nursery.fork(theirs):
+                raise LostDecoderError
         decoder = Decoder(channel, file, config, self._on_death)
         max_file_bytes = config.max_file_bytes if reach.writes else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
         decoder.ask(
@@ -262,57 +241,7 @@ class Decoders:
 
     def close(self) -> None:
         """End the nursery, and with it every decoder."""
-        with self._lock:
-            self._end()
-
-    def _fork(self, theirs: socket.socket) -> None:
-        for _ in range(2):
-            with self._lock:
-                try:
-                    socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
-                    return
-                except OSError:  # the nursery died; the next try starts another
-                    self._end()
-        raise LostDecoderError
-
-    def _running(self) -> socket.socket:
-        if self._nursery is not None and self._nursery.poll() is not None:
-            self._end()
-        if self._control is None:
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                # A process with threads cannot be forked safely, so no BLAS may start any.
-                environment = {
-                    **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
-                    "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "OMP_NUM_THREADS": "1",
-                }
-                self._nursery = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-c",
-                        _START,
-                        str(theirs.fileno()),
-                        str(self._config.max_shared_memory_bytes),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    env=environment,
-                    pass_fds=[theirs.fileno()],
-                )
-        return self._control
-
-    def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._nursery is not None:
-            try:
-                self._nursery.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                self._nursery.kill()
-                self._nursery.wait()
-        self._control = self._nursery = None
+        self._nursery.close()
 
 
 def lost(file: Path) -> ReplicaLostError:

@@ -1,4 +1,4 @@
-"""The process that decoders are forked from; `media.decoding.decoder.Decoders` starts it.
+"""The process that decoders are forked from; `media.decoding.nursery_process` starts it.
 
 Starting an interpreter and importing FFmpeg takes a third of a second; forking a process that has done so takes
 milliseconds. This one opens no media itself, has one thread, and does four things: it forks a decoder for each
@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 from media.decoding.channel import Channel
 from media.decoding.frame_memory import return_freed_frames
 from media.decoding.sandbox import Reach, confine
-from media.decoding.shared_memory import CHECK_S, SharedMemory, join_decoders
+from media.decoding.shared_memory import CHECK_S, SharedMemory
 from media.decoding.wire import Ended
 
 OUT_OF_MEMORY: Final = 77
@@ -145,7 +145,7 @@ class _Nursery:
         try:
             os.setsid()
             _die_with(parent)
-            join_decoders()
+            self._memory.join()
             signal.set_wakeup_fd(-1)
             for kind in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(kind, signal.SIG_DFL)
@@ -228,7 +228,7 @@ def _die_with(parent: int) -> None:
         file.write(_FIRST_TO_GO)
 
 
-def main(control: int, max_shared_bytes: int) -> None:
+def main(control: int, max_shared_bytes: int, group: str) -> None:
     """Serve the socket of that number until its other end is closed."""
     # What decoders use is imported here, once.
     import media.audio
@@ -237,4 +237,4 @@ def main(control: int, max_shared_bytes: int) -> None:
 
     return_freed_frames()
     gc.freeze()  # a collection in a decoder would copy every page of what was imported
-    _Nursery(socket.socket(fileno=control), SharedMemory(max_shared_bytes)).serve()
+    _Nursery(socket.socket(fileno=control), SharedMemory(max_shared_bytes, group)).serve()

@@ -10,7 +10,8 @@ from typing import Final
 
 CHECK_S: Final = 0.05
 """Between two looks; filling a gigabyte takes a third of a second."""
-_NAME: Final = b"lipwright-decode"[:15]  # prctl(2): 15 bytes; how decoders of other replicas are known
+_NAME: Final = "lipwright-"
+_MAX_NAME_BYTES: Final = 15  # prctl(2), PR_SET_NAME
 _PR_SET_NAME: Final = 15
 _UNNOTICED_SHARE: Final = 1 / 8
 """A decoder below this share of the bound is not worth a look at the whole machine."""
@@ -22,27 +23,34 @@ class SharedMemory:
 
     Args:
         max_bytes: Memory of all decoders together.
+        group: Which decoders of the machine are counted; five letters.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, group: str) -> None:
         self._max_bytes = max_bytes
+        self._name = f"{_NAME}{group}".encode()[:_MAX_NAME_BYTES]
 
     def passed_by(self, own: Iterable[int]) -> tuple[int, int] | None:
         """(process, its bytes): the largest of `own` if the bound is passed and no other decoder is larger."""
         largest, num_bytes = max(((pid, used_bytes(pid)) for pid in own), key=lambda entry: entry[1], default=(0, 0))
         if num_bytes < self._max_bytes * _UNNOTICED_SHARE:
             return None
-        used = [used_bytes(pid) for pid in _decoders()]
+        used = [used_bytes(pid) for pid in self._decoders()]
         return (largest, num_bytes) if sum(used) > self._max_bytes and num_bytes >= max(used) else None
 
     def is_too_much(self, num_bytes: int) -> bool:
         """Whether one decoder alone took so much that the bound was passed by it and not by their number."""
         return num_bytes > self._max_bytes / 2
 
+    def join(self) -> None:
+        """Give this process the name by which nurseries of other processes know it as a decoder of the group."""
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, self._name, 0, 0, 0)
 
-def join_decoders() -> None:
-    """Give this process the name by which decoders are counted."""
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME, 0, 0, 0)
+    def _decoders(self) -> Iterator[int]:
+        for number in filter(str.isdecimal, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{number}/comm", "rb") as file:
+                if file.read().rstrip() == self._name:
+                    yield int(number)
 
 
 def used_bytes(pid: int) -> int:
@@ -51,12 +59,3 @@ def used_bytes(pid: int) -> int:
         _, resident, shared = file.read().split()[:3]
         return (int(resident) - int(shared)) * _PAGE_BYTES
     return 0
-
-
-def _decoders() -> Iterator[int]:
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        with contextlib.suppress(OSError), open(f"/proc/{name}/comm", "rb") as file:
-            if file.read().rstrip() == _NAME:
-                yield int(name)

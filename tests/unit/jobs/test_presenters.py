@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError
+from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
 from jobs.presenters import Presenters
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -137,3 +137,17 @@ def test_a_verdict_ends_it_at_once_and_an_accident_does_not(bench: Bench) -> Non
     with pytest.raises(Exception, match="SystemError"):
         bench.ensure("warp")
     assert bench.stages.counts["track"] == 48 * 3, "tried twice"
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) -> None:
+    bench.stages.fault = MediaError("source: expected frames that can be decoded, found none.")
+    path = bench.files.avatar_source_path(bench.key)
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"fil")
+    with pytest.raises(StoredFileError, match="^source: expected the file that was kept"):
+        bench.ensure("warp")
+    record = bench.table.find_avatar(bench.key)
+    assert record is not None and record.error is not None and record.error.code == "stored_file_lost"

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
+from landlock import landlock_abi_version
 
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
+from media.audio import extract_speech, read_speech
 from media.decoding import wire
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
+from media.decoding.decoder import Decoders, written_whole
 from media.decoding.sandbox import lacking_layers
+from media.joiner import join_segments
+from media.probe import probe_video
+from media.writer import SegmentWriter
 from tests.unit.media import decoder_tasks
+from tests.unit.media.clips import LIMITS, info_of, planes_of
 
 CLIP = Path("clip.mp4")
 T = TypeVar("T")
@@ -29,12 +35,10 @@ T = TypeVar("T")
 @pytest.fixture
 def whole_sandbox() -> None:
     """Skip where this kernel or this system lacks a layer."""
-    landlock = pytest.importorskip("landlock")
+    if find_library("seccomp") is None:
+        pytest.skip("needs libseccomp.so.2")
     try:
-        importlib.import_module("pyseccomp")  # which looks for libseccomp
-        landlock.landlock_abi_version()
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"needs libseccomp: {error}")
+        landlock_abi_version()
     except OSError as error:
         pytest.skip(f"needs Landlock: {error}")
 
@@ -133,12 +137,32 @@ def test_a_decoder_that_answers_with_something_else_is_the_files_error(decoders:
         decoders.open(decoder_tasks.babble, CLIP).receive(20)
 
 
-def test_memory_is_bounded_for_all_decoders_together(decoders: Decoders) -> None:
-    config = DecoderConfig(max_shared_memory_bytes=400 * 1024**2)
-    with Decoders(config) as small:
+def test_memory_is_bounded_for_all_decoders_together() -> None:
+    config, group = DecoderConfig(max_shared_memory_bytes=400 * 1024**2), f"t{os.getpid() % 10_000}"
+    with Decoders(config, group=group) as small, Decoders(DecoderConfig(), group=group) as decoders:
         assert _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 1)) == 1
         with decoders.open(partial(decoder_tasks.hold_and_tell, 200 * 1024**2), CLIP) as other:
             assert other.receive(20).value == "held"  # of another replica
             with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 400 MiB"):
                 _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 20))
             assert _run(small, partial(decoder_tasks.hold, 150 * 1024**2, 1)) == 1  # the other one is larger
+
+
+def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
+    segments, results = tmp_path / "segments", tmp_path / "results"
+    for folder in (segments, results):
+        folder.mkdir()
+    speech = results / "speech.npy"
+    with written_whole(speech) as part:
+        work = partial(extract_speech, h264, part, LIMITS)
+        info = decoders.run(work, file=h264, timeout_s=30, writes=part.parent)
+    assert info.duration_seconds == pytest.approx(2.4, abs=0.01) and len(read_speech(speech, 0.0, 2.4)) == 38400
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast", 1)
+    for number in range(60):
+        writer.write(planes_of(number, 192, 128))
+    segment, out = segments / "0.mp4", results / "result.mp4"
+    segment.write_bytes(writer.finish())
+    with written_whole(out) as part:
+        join = partial(join_segments, [segment], h264, part, info_of(192, 128), 60)
+        decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
+    assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import NotFoundError, StorageFullError
+from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
 from storage.local.file_store import FileStore, clean_label, disk_errors, write_atomic
 from storage.records import new_id
 from storage.sqlite.job_table import JobTable
@@ -150,3 +150,19 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
     folders = [new.root, *(new.root / name for name in ("uploads", "jobs", "avatars")), store.root / "uploads"]
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in (store.upload_path(key), new.table_path)} == {0o600}
+
+
+def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileStore) -> None:
+    job_id, sha256 = new_id(), hashlib.sha256(b"abc").hexdigest()
+    path = store.take_upload(_upload(store), store.audio_path(job_id))
+    verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")
+    store.check_size(path, 3)
+    assert store.blamed(verdict, path, sha256) is verdict
+    path.write_bytes(b"abd")
+    assert store.blamed(defect, path, sha256) is defect
+    for _ in range(2):
+        lost = store.blamed(verdict, path, sha256)
+        assert isinstance(lost, StoredFileError) and str(store.root) not in str(lost)
+        path.unlink(missing_ok=True)
+    with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were kept, found that it is gone\.$"):
+        store.check_size(path, 3)

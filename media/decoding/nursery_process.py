@@ -1,0 +1,100 @@
+"""The nursery (`media.decoding.nursery`), seen from the process whose decoders it forks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_START: Final = (
+    "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
+)
+_END_S: Final = 5.0
+_KEPT_VARIABLES: Final = frozenset(
+    ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+)
+"""What of the environment a decoder needs; the rest may hold secrets."""
+
+
+class NurseryProcess:
+    """Started when it is first needed, and again when it died. Thread-safe.
+
+    Args:
+        max_shared_bytes: Memory of all decoders of this machine together.
+        group: Which of them are counted.
+    """
+
+    def __init__(self, max_shared_bytes: int, group: str) -> None:
+        self._max_shared_bytes, self._group = max_shared_bytes, group
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def warm(self) -> None:
+        """Start it."""
+        with self._lock:
+            self._running()
+
+    def fork(self, theirs: socket.socket) -> bool:
+        """Have it fork a decoder that holds a copy of `theirs`; False if there is no nursery to be had."""
+        for _ in range(2):
+            with self._lock:
+                try:
+                    socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
+                    return True
+                except OSError:  # it died; the next try starts another
+                    self._end()
+        return False
+
+    def close(self) -> None:
+        """End it, and with it every decoder."""
+        with self._lock:
+            self._end()
+
+    def _running(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._control is None:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-c",
+                        _START,
+                        str(theirs.fileno()),
+                        str(self._max_shared_bytes),
+                        self._group,
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    env=_environment(),
+                    pass_fds=[theirs.fileno()],
+                )
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._control = self._process = None
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES},
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
+        # A process with threads cannot be forked safely, so no BLAS may start any.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
