@@ -50,7 +50,7 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
-    version = "7"
+    version = "8"
     hears = "whisper-base"
     wants_own_speech = True
 
