@@ -27,6 +27,7 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
+        bands=np.full(num, 0.1, np.float32),
         inside=np.ones(num, np.float32),
         bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
