@@ -1,8 +1,8 @@
 """How still the mouth is where nobody speaks: `python -m benchmarks.silence --judge FOLDER --clips FOLDER`.
 
 Talking clips are given a silent sound, in this process and without the service, and an outside judge says how far the
-mouth of the result still moves. Only the first seconds of each clip are taken. Writes benchmarks/silence.json. The
-judge and the clips are not part of this repository (benchmarks/README.md).
+mouth of the result still moves. Only the first seconds of each clip are taken. Writes benchmarks/silence.json, where
+the figures of other labels stay. The judge and the clips are not part of this repository (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.judge import Judge
 from media.audio import SPEECH_SAMPLE_RATE
 
 RESULTS = Path(__file__).with_name("silence.json")
+Figures = dict[str, float | None]  # by heading
 _MAX_SIDE = 960  # pixels of an excerpt, as the judge's own material has
 # What the judge says of a result: heading, its block and metric.
 _FIGURES = (
@@ -46,16 +47,21 @@ def main(
     frames: Annotated[int, typer.Option(min=25, help="Of each clip, from its start.")] = 150,
     folder: Annotated[Path, typer.Option(help="Excerpts and results.")] = Path("out/silence"),
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
+    label: Annotated[str, typer.Option(help="What the figures are called there.")] = "now",
 ) -> None:
     """Measure how still the mouth is in silence and print the table."""
     outside = Judge(judge.resolve(), folder.resolve() / "cache")
     talkers = [clip for clip in sorted(clips.glob("*.mp4")) if not only or clip.stem in only]
-    figures: dict[str, dict[str, float | None]] = {}
     with ThreadPoolExecutor(1) as pool:  # one is scored while the next is made
-        scores = {clip.stem: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers}
+        scores = {
+            clip.stem: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
+        }
         figures = {name: score.result() for name, score in scores.items()}
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    _print(figures)
+    known: dict[str, dict[str, Figures]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    known[label] = figures
+    out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    for name, rows in known.items():
+        _print(name, rows)
 
 
 def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
@@ -75,7 +81,7 @@ def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
     return target / "result.mp4", excerpt, silence
 
 
-def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> dict[str, float | None]:
+def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> Figures:
     said: dict[str, Any] = judge.score(result, excerpt, silence, None)
     return {heading: said.get(block, {}).get(metric) for heading, block, metric in _FIGURES}
 
@@ -107,8 +113,8 @@ def _write_silence(path: Path, seconds: float) -> None:
         target.writeframes(bytes(2 * round(seconds * SPEECH_SAMPLE_RATE)))
 
 
-def _print(figures: dict[str, dict[str, float | None]]) -> None:
-    table = Table("clip", *(heading for heading, _, _ in _FIGURES))
+def _print(label: str, figures: dict[str, Figures]) -> None:
+    table = Table(label, *(heading for heading, _, _ in _FIGURES))
     for name, row in figures.items():
         table.add_row(name, *(_number(row[heading]) for heading, _, _ in _FIGURES))
     known = {heading: [row[heading] for row in figures.values()] for heading, _, _ in _FIGURES}

@@ -62,9 +62,11 @@ def plan_in_shots(
     if avatar.forbidden_in_shot is None:
         return plan_drive(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
     forbidden = avatar.forbidden_in_shot[avatar.track.shot[source_index]]
-    drive, state = plan_drive(avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold)
+    drive, state = plan_drive(
+        avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold
+    )
     without = np.asarray(forbidden.all(1))
     if not without.any():
         return drive, state
-    silent, _ = plan_drive(avatar, shape, source_index, None, first_frame=first_frame, uses_bank=False)
+    silent, _ = plan_drive(avatar, shape, source_index, None, first_frame=first_frame, hold=hold, uses_bank=False)
     return silent.where(without, drive), state

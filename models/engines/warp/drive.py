@@ -50,6 +50,7 @@ class Drive:
         fade_weight: (T,) float32 its share.
         interior: (T,) float32 share of the drawn mouth interior, 0 to 1.
         own_teeth: (T,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+        hold: (T,) float32 how far the mouth is held, as where nobody speaks, 0 to 1.
     """
 
     first_frame: int
@@ -60,6 +61,7 @@ class Drive:
     fade_weight: NDArray[np.float32]
     interior: NDArray[np.float32]
     own_teeth: NDArray[np.float32]
+    hold: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -112,8 +114,8 @@ def plan_drive(
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
     bank = avatar.bank if uses_bank else None
+    hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
     if bank is not None:
-        hold = np.zeros(len(shape), np.float32) if hold is None else hold
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
@@ -137,6 +139,7 @@ def plan_drive(
         path.fade_weight,
         posed.interior.astype(np.float32),
         own,
+        hold,
     )
     return drive, state
 
@@ -168,7 +171,7 @@ def _held_only(
     rests = hold > 0.5
     if not rests.any():
         return forbidden
-    others = rests[:, None] & (np.arange(num_exemplars) != held[:, None])
+    others = np.asarray(rests[:, None] & (np.arange(num_exemplars) != held[:, None]))
     return others if forbidden is None else forbidden | others
 
 

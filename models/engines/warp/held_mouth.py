@@ -20,8 +20,8 @@ from models.mouth.shape import CHANNELS
 # distances and more; with .08 all are as shut as with .1.
 _CLOSED_SHARE: Final = 0.1
 _MIN_CLOSED: Final = 5
-# Of their median: a blurred mouth is even as well. Without this one of the 15 is held half as sharp as it could be; with
-# .6 to .75 all are as shut.
+# Of their median: a blurred mouth is even as well. Without this one of the 15 is held half as sharp as it could be;
+# with .6 to .75 all are as shut.
 _SHARP_SHARE: Final = 0.7
 _CLOSED_BY: Final = [CHANNELS.index("open_in"), CHANNELS.index("open_out")]
 

@@ -91,6 +91,7 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         pose=half.pose[rows],
         luma=half.luma[rows],
         sharpness=half.sharpness[rows],
+        bands=np.full(200, 0.1, np.float32),
         inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
         bite=half.bite[rows],
         thumbs=half.thumbs[rows],

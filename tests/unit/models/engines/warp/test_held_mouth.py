@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
+from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import Drive
 from models.engines.warp.engine import WarpPainter
 from models.engines.warp.exemplar_bank import ExemplarBank
 from models.engines.warp.held_mouth import held_row
+from models.engines.warp.silent_motion import silent_motion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
@@ -25,7 +28,9 @@ from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresen
 TALKING = np.r_[5:12, 24:36]
 
 
-def _bank(num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], sharpness: float = 100) -> ExemplarBank:
+def _bank(
+    num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], sharpness: float = 100
+) -> ExemplarBank:
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
     ones = np.ones(num, np.float32)
@@ -38,7 +43,7 @@ def _bank(num: int, openness: NDArray[np.floating], bands: NDArray[np.floating],
         bands=bands.astype(np.float32),
         inside=ones,
         bite=0.5 * ones,
-        thumbs=np.ones((num, 1024), np.float32) / 32,
+        thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
     )
@@ -89,7 +94,9 @@ def _in_soft_light(folder: Path) -> FilmedPresenter:
 
 
 @pytest.fixture(scope="module", params=[_with_moustache, _in_soft_light])
-def filmed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmedPresenter, WarpAvatar]:
+def filmed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FilmedPresenter, WarpAvatar]:
     presenter: FilmedPresenter = request.param(tmp_path_factory.mktemp("presenter"))
     return presenter, presenter.build(tmp_path_factory.mktemp("avatar"))
 
@@ -100,27 +107,27 @@ def _planned(avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.i
     return plan_block(avatar, mouth, index.astype(np.int32), 0, None)[0]
 
 
-def _between_the_lips(
-    presenter: FilmedPresenter, avatar: WarpAvatar, index: NDArray[np.integer], drive: Drive | None
-) -> NDArray[np.float64]:
-    """(T,) mean luma in the middle of the mouth, where it is at rest: of the source, or of what is painted over it."""
-    middle = avatar.track.rest[[13, 14]].mean(0)[None]
-    places = avatar.track.place(index, np.repeat(middle[None], len(index), 0))[:, 0] - avatar.region.origins[index]
+def _painted(presenter: FilmedPresenter, avatar: WarpAvatar, drive: Drive) -> tuple[FaceChunk, FacePatches]:
     with presenter.reader() as reader:
-        frames = list(reader.read(index.tolist()))
-    plan = _planned(avatar, np.zeros(len(index)), index) if drive is None else drive
-    chunk = cut_faces(avatar, plan, frames)
-    pictures = chunk.crops_y[chunk.base] if drive is None else WarpPainter().paint(chunk).y
-    boxes = [picture[int(y) - 1 : int(y) + 3, int(x) - 8 : int(x) + 9] for picture, (x, y) in zip(pictures, places, strict=True)]
-    return np.array([box.mean() for box in boxes])
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    return chunk, WarpPainter().paint(chunk)
+
+
+def _between_the_lips(avatar: WarpAvatar, index: NDArray[np.integer], faces: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(T,) mean luma in the middle of the mouth, where it is at rest, of the (T, R, R) regions of source frames."""
+    middle = np.repeat(avatar.track.rest[[13, 14]].mean(0)[None, None], len(index), 0)
+    places = avatar.track.place(index, middle)[:, 0] - avatar.region.origins[index]
+    boxes = zip(faces, places.astype(int), strict=True)
+    return np.array([face[y - 1 : y + 3, x - 8 : x + 9].mean() for face, (x, y) in boxes])
 
 
 def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
     presenter, avatar = filmed
     assert avatar.talks
     drive = _planned(avatar, np.zeros(len(TALKING)), TALKING)
-    own = _between_the_lips(presenter, avatar, TALKING, None)
-    silent = _between_the_lips(presenter, avatar, TALKING, drive)
+    chunk, patches = _painted(presenter, avatar, drive)
+    own = _between_the_lips(avatar, TALKING, chunk.crops_y[chunk.base])
+    silent = _between_the_lips(avatar, TALKING, patches.y)
     assert own.std() > 8, "the source talks"
     assert silent.std() < 2.5
     assert np.ptp(silent) < 0.25 * np.ptp(own)
@@ -150,3 +157,23 @@ def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
     assert len(np.unique(drive.exemplar[20:40])) > 3
     moved = np.abs(np.diff(drive.target_head, axis=0)).max((1, 2))
     assert moved[20:39].max() > 0.01
+
+
+def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    presenter, avatar = filmed
+    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+    assert patches.silent_motion.num == len(TALKING)
+    held = patches.silent_motion.rms
+    talking = silent_motion(chunk, replace(patches, y=chunk.crops_y[chunk.base])).rms
+    assert held is not None and talking is not None
+    assert held < 0.03 < 0.04 < talking
+
+
+def test_neither_speech_nor_a_darker_picture_is_motion(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    presenter, avatar = filmed
+    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+    assert silent_motion(replace(chunk, hold=np.full_like(chunk.hold, 0.5)), patches).num == 0
+    dimmer = patches.y.copy()
+    dimmer[::2] = dimmer[::2] // 2
+    dimmed = silent_motion(chunk, replace(patches, y=dimmer)).rms
+    assert dimmed == pytest.approx(patches.silent_motion.rms, abs=0.01)
