@@ -42,7 +42,7 @@ _TURNED_DEGREES: Final = 30.0
 _OPEN_SHARE: Final = 0.05
 # Share of the mouth's light by which its picture changes in silence. On nine clips in the wild it is .007 to .035 of a
 # held mouth, .043 to .069 of five with flashing teeth or trembling lips, and .085 to .2 where the source talks.
-_STILL: Final = 0.04
+STILL: Final = 0.04
 _NOTHING: Final = Moments()
 _JITTER_RATIO: Final = (0.5, 1.5)  # a predicted mouth is a little smoother than a tracked one: 0.7 to 0.9
 _DRAWN_SHARE: Final = 0.25
@@ -195,7 +195,7 @@ def _warnings(report: QualityReport) -> Iterator[str]:
         yield "No speech was found in the audio: the mouth stays closed."
     if mouth.open_share_silence is not None and mouth.open_share_silence > _OPEN_SHARE:
         yield f"The mouth is open in {mouth.open_share_silence:.0%} of the silent frames."
-    if mouth.motion_silence is not None and mouth.motion_silence > _STILL:
+    if mouth.motion_silence is not None and mouth.motion_silence > STILL:
         yield f"The mouth moves in silence: its picture changes by {mouth.motion_silence:.0%} of its light."
     if mouth.jitter_ratio is not None and not _JITTER_RATIO[0] <= mouth.jitter_ratio <= _JITTER_RATIO[1]:
         how = "more abruptly" if mouth.jitter_ratio > 1 else "more smoothly"

@@ -25,8 +25,8 @@ from models.track.face_track import FaceTrack
 THUMB = 32  # pixels a side
 _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
 # Of a thumbnail: .19 eye distances above and below the lips' middle, .09 to either side. Of windows from .13 by .07 to
-# .25 by .15, the one whose evenest closed mouths are shut best in 15 clips, as an independent landmark network sees them
-# (.005 eye distances on average, .012 at most; with .25 by .15 .006 and .02).
+# .25 by .15, the one whose evenest closed mouths are shut best in 15 clips, as an independent landmark network sees
+# them (.005 eye distances on average, .012 at most; with .25 by .15 .006 and .02).
 _MIDDLE = (slice(6, 26), slice(12, 20))
 _MOUTH_MIDDLE = (61, 291, 13, 14)
 _RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
