@@ -13,7 +13,6 @@ from media.reader import FrameReader
 from models.engines.contract import Machine
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
-from models.engines.warp.engine import WarpPainter
 from models.mouth.motion import Moments
 from models.quality.findings import STILL
 from models.speech.speech_to_mouth import MouthBlock
@@ -27,7 +26,8 @@ _FRAMES, _CHUNK = 96, 32
 @pytest.mark.parametrize("film", sorted(Path(_FOLDER or ".").glob("*.mp4")), ids=lambda path: path.stem)
 def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
     cached, _ = analyse(film, tmp_path / "presenter")
-    presenter, engine, painter = cached.presenter, cached.engine, WarpPainter(Machine().device)
+    presenter, engine = cached.presenter, cached.engine
+    painter = engine.painter(Machine())
     num = min(presenter.info.num_frames, _FRAMES)
     quiet = np.zeros(num, np.float32)
     mouth = MouthBlock(np.zeros((num, 8), np.float32), 1 - quiet, quiet)
