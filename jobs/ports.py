@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -134,8 +134,8 @@ class Stages(Protocol):
         """Return what the output frames of one block show."""
         ...
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
-        """Write one encoded segment to `out`, and return its bytes."""
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+        """Write one encoded segment to `out`."""
         ...
 
     async def join(
