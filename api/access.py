@@ -18,13 +18,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.forms.uploads import drain
 from api.problem import answer_to
+from api.session_token import session_key
 from errors import ForbiddenError, UnauthorizedError
 from net.access_rule import AccessRule, is_private
 from net.target import is_loopback
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import ApiKey, ApiKeys
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
-_OPEN_FOLDERS = ("/static-offline-docs/",)
+_OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _TOP_PRIORITY = 1
 
@@ -67,24 +68,33 @@ class KeyGate:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         try:
-            caller = Caller() if _is_open(scope) else self._admit(Headers(scope=scope), scope.get("client"))
+            caller = Caller() if _is_open(scope) else self._admit(scope)
         except (UnauthorizedError, ForbiddenError) as error:
             await drain(Request(scope, receive))
             return await answer_to(error, scope["path"])(scope, receive, send)
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    def _admit(self, headers: Headers, client: Any) -> Caller:
+    def _admit(self, scope: Scope) -> Caller:
+        headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._allow_without_keys)
         if rule.has_keys:
-            key = self._keys.find(_presented(headers))
+            key = self._key(headers, scope.get("method", ""))
             return Caller(key.id, key.max_priority)
-        if not rule.serves_without_key(_is_from_here(headers, client)):
+        if not rule.serves_without_key(_is_from_here(headers, scope.get("client"))):
             raise ForbiddenError(
                 "Without API keys only clients on the service's own machine are served, under localhost or its "
                 "loopback address. Make a key with `lipwright keys add NAME`, or set access.allow_without_keys."
             )
         return Caller()
+
+    def _key(self, headers: Headers, method: str) -> ApiKey:
+        """The key that a request shows itself, or that its browser has signed in with."""
+        if presented := _presented(headers):
+            return self._keys.find(presented)
+        if (key := session_key(self._keys, headers, method)) is not None:
+            return key
+        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
 
 
 def _is_from_here(headers: Headers, client: Any) -> bool:
@@ -108,10 +118,7 @@ def _host(url: str) -> str:
 
 def _presented(headers: Headers) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
-    presented = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
-    if not presented:
-        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
-    return presented
+    return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _is_open(scope: Scope) -> bool:

@@ -1,0 +1,46 @@
+"""`?wait=`: a submission that is answered with what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+from starlette.responses import JSONResponse
+
+from api.problem import job_problem
+from api.v1.pictures import video_response
+from api.v1.views import JobView
+from jobs.ports import JobService
+from storage.local.file_store import FileStore
+from storage.records import JobRecord
+
+MAX_WAIT_S = 600.0
+"""Longest wait that a request may ask for; most proxies give up earlier."""
+NO_STORE = {"Cache-Control": "no-store"}
+_LOOK_S = 10.0
+
+
+async def wait_until_final(service: JobService, job: JobRecord, wait_s: float) -> JobRecord:
+    """The job when it is final, or as it is after `wait_s`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    while not job.status.is_final and (left_s := deadline - loop.time()) > 0:
+        job = await service.wait_job(job.id, job.version, min(left_s, _LOOK_S))
+    return job
+
+
+def answer_for(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
+    """202 and the job while it is not final, 200 and the job when it is.
+
+    A client that accepts `video/mp4` gets the video itself in place of a job that succeeded, and the problem in place
+    of one that failed.
+    """
+    view = JobView.of(job, request.scope.get("root_path", ""))
+    headers = {"Location": view.links.self, **NO_STORE, **headers}
+    if job.status.is_final and "video/mp4" in request.headers.get("accept", ""):
+        if job.error is not None:
+            return job_problem(job.error, view.links.self)
+        response = video_response(job, files)
+        response.headers.update(headers)
+        return response
+    return JSONResponse(view.model_dump(mode="json"), 200 if job.status.is_final else 202, headers)
