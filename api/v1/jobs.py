@@ -13,7 +13,7 @@ from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.v1.events import job_events
 from api.v1.views import JobForm, JobList, JobView, form_body
-from api.v1.waiting import MAX_WAIT_S, NO_STORE, answer_for, wait_until_final
+from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
 from errors import ForbiddenError
 from jobs.ports import JobService
@@ -90,8 +90,7 @@ class JobRoutes:
         async with self._desk.admit(request, JobForm, key) as place:
             if place.job is not None:
                 await drain(request)
-                job = await wait_until_final(self._service, place.job, wait)
-                return answer_for(job, self._files, request, {"Idempotency-Replayed": "true"})
+                return await self._answer(place.job, request, wait, {"Idempotency-Replayed": "true"})
             async with self._desk.receive(request, JobForm, place) as form:
                 if form.priority > caller.max_priority:
                     raise ForbiddenError(
@@ -115,7 +114,12 @@ class JobRoutes:
                         metadata=form.metadata,
                     )
                 )
-        return answer_for(await wait_until_final(self._service, job, wait), self._files, request, {})
+        return await self._answer(job, request, wait, {})
+
+    async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:
+        if not wait_s:
+            return accepted(job, request, headers)
+        return outcome(await wait_until_final(self._service, job, wait_s), self._files, request, headers)
 
     async def list_jobs(
         self,

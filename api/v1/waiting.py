@@ -29,18 +29,26 @@ async def wait_until_final(service: JobService, job: JobRecord, wait_s: float) -
     return job
 
 
-def answer_for(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
-    """202 and the job while it is not final, 200 and the job when it is.
+def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
+    """202 and the job, whatever its status."""
+    view = JobView.of(job, request.scope.get("root_path", ""))
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
+
+
+def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
+    """200 and the job if it is final, else what `accepted` says.
 
     A client that accepts `video/mp4` gets the video itself in place of a job that succeeded, and the problem in place
     of one that failed.
     """
+    if not job.status.is_final:
+        return accepted(job, request, headers)
     view = JobView.of(job, request.scope.get("root_path", ""))
     headers = {"Location": view.links.self, **NO_STORE, **headers}
-    if job.status.is_final and "video/mp4" in request.headers.get("accept", ""):
+    if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
             return job_problem(job.error, view.links.self)
         response = video_response(job, files)
         response.headers.update(headers)
         return response
-    return JSONResponse(view.model_dump(mode="json"), 200 if job.status.is_final else 202, headers)
+    return JSONResponse(view.model_dump(mode="json"), 200, headers)

@@ -28,7 +28,7 @@ export async function request(method, path, options = {}) {
   } catch {
     throw new ApiError(0);
   }
-  const isJson = (answer.headers.get("content-type") ?? "").includes("json");
+  const isJson = answer.status !== 204 && (answer.headers.get("content-type") ?? "").includes("json");
   const body = isJson ? await answer.json() : null;
   if (!answer.ok) throw new ApiError(answer.status, body);
   return body;

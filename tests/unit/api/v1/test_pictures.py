@@ -1,0 +1,172 @@
+"""What there is to see of a job over real sockets: preview, thumbnail, source."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.v1.preview import Previews
+from errors import CapacityError
+from storage.records import JobStatus, SegmentRecord, SegmentStatus, Stage
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.media.clips import decode_all
+from tests.unit.media.test_preview import LENGTHS, NUM_FRAMES, _Job
+
+EDGES = [sum(LENGTHS[:number]) for number in range(len(LENGTHS) + 1)]
+WAIT_S = 20.0
+
+
+class _Rendering:
+    """A job of a `MemoryService` whose segments come when the test says so."""
+
+    def __init__(self, service: MemoryService, http: httpx.Client, job: _Job) -> None:
+        self.service, self.job = service, job
+        files = {"audio": ("a talk.wav", b"RIFF" + bytes(64)), "video": ("anna.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+        self.id = str(http.post("/v1/jobs", files=files).json()["id"])
+        self.service.files.job_dir(self.id)
+        shutil.copy(job.speech, self.service.files.speech_path(self.id))
+        self.update(status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=NUM_FRAMES)
+
+    def update(self, **fields: object) -> None:
+        self.service.table.update_job(self.id, **fields)
+
+    def finish_segment(self, number: int) -> None:
+        shutil.copy(self.job.segments[number], self.service.files.segment_path(self.id, number))
+        start, stop = EDGES[number : number + 2]
+        self.service.table.record_segment(
+            SegmentRecord(job_id=self.id, number=number, start=start, stop=stop, status=SegmentStatus.DONE)
+        )
+        self.update(num_frames_done=stop)
+
+    def finish(self) -> None:
+        shutil.copy(self.job.result, self.service.files.result_path(self.id))
+        self.service.files.delete_segments(self.id)
+        self.update(status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> _Job:
+    from fractions import Fraction
+
+    return _Job(tmp_path_factory.mktemp("job"), Fraction(25))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=WAIT_S, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def rendering(service: MemoryService, http: httpx.Client, job: _Job) -> _Rendering:
+    return _Rendering(service, http, job)
+
+
+def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: _Rendering, tmp_path: Path) -> None:
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+        assert answer.headers["cache-control"] == "no-store"
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(2)  # out of order: nothing can be shown yet
+        rendering.finish_segment(0)
+        first = next(pieces)
+        assert http.get(f"/v1/jobs/{rendering.id}").json()["status"] == "running"
+        (tmp_path / "first.mp4").write_bytes(first)
+        assert len(decode_all(tmp_path / "first.mp4")) > LENGTHS[0] // 2
+        rendering.finish_segment(1)
+        rendering.finish()  # the last segment is only in the result
+        rest = b"".join(pieces)
+    (tmp_path / "whole.mp4").write_bytes(first + rest)
+    assert len(decode_all(tmp_path / "whole.mp4")) == NUM_FRAMES
+    after = http.get(f"/v1/jobs/{rendering.id}/preview").content
+    (tmp_path / "after.mp4").write_bytes(after)
+    assert len(decode_all(tmp_path / "after.mp4")) == NUM_FRAMES
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: _Rendering, status: JobStatus) -> None:
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(0)
+        assert next(pieces)
+        rendering.update(status=status)
+        assert b"".join(pieces) == b""
+    refused = http.get(f"/v1/jobs/{rendering.id}/preview")
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")
+    assert http.get(f"/v1/jobs/{rendering.id}").json()["links"]["preview"] is None
+
+
+def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
+    service: MemoryService, http: httpx.Client, rendering: _Rendering
+) -> None:
+    import asyncio
+
+    previews = Previews(service, service.files, max_viewers=1)
+    rendering.finish_segment(0)
+    record = service.table.get_job(rendering.id)
+
+    async def look() -> None:
+        stream = previews.open(record)
+        assert await anext(stream)
+        with pytest.raises(CapacityError):
+            previews.open(record)
+        await stream.aclose()
+        again = previews.open(record)
+        assert await anext(again)
+        await again.aclose()
+
+    asyncio.run(look())
+
+
+def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering: _Rendering) -> None:
+    before = threading.active_count()
+    for _ in range(20):
+        with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+            assert answer.status_code == 200
+    rendering.finish_segment(0)
+    rendering.finish()
+    assert http.get(f"/v1/jobs/{rendering.id}/preview").status_code == 200
+    assert threading.active_count() < before + 20
+
+
+def test_thumbnail(http: httpx.Client, rendering: _Rendering) -> None:
+    url = f"/v1/jobs/{rendering.id}/thumbnail"
+    assert http.get(url).json()["code"] == "state_conflict"
+    rendering.finish_segment(0)
+    early = http.get(url)
+    assert (early.status_code, early.headers["content-type"]) == (200, "image/jpeg")
+    rendering.finish()
+    late = http.get(url)
+    assert early.content[:2] == late.content[:2] == b"\xff\xd8"
+    assert "private" in late.headers["cache-control"]
+
+
+def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: _Rendering) -> None:
+    record = service.table.get_job(rendering.id)
+    service.files.avatar_dir(record.avatar_key)
+    assert record.video is not None
+    service.files.take_upload(record.video.key, service.files.avatar_source_path(record.avatar_key))
+    answer = http.get(f"/v1/jobs/{rendering.id}/source")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.content.startswith(b"\x89PNG")
+    for content, expected in (
+        (b"<html><script>alert(1)</script>" * 9, "application/octet-stream"),
+        (b"\0\0\0\x20ftypisom", "video/mp4"),
+    ):
+        made = http.post("/v1/avatars", files={"video": ("x.html", content)}).json()
+        answer = http.get(f"/v1/avatars/{made['id']}/source")
+        assert (answer.content, answer.headers["content-type"]) == (content, expected)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("sandbox")
+    service.files.delete_avatar(record.avatar_key)
+    assert http.get(f"/v1/jobs/{rendering.id}/source").status_code == 404
