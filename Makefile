@@ -60,6 +60,7 @@ format: setup  ## let ruff rewrite what it can
 
 bench: setup  ## the figures of the README, into benchmarks/results.json
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.render
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines
 
 # The judge and the clips lie outside this repository; UNSEEN names clips of talkers that no network was trained on.
 JUDGE ?= ../shared/eval

@@ -85,10 +85,12 @@ class CachedPresenter:
     video: Path
 
 
-def analyse(video: Path, folder: Path, engine_name: str = "warp") -> tuple[CachedPresenter, float]:
+def analyse(
+    video: Path, folder: Path, engine_name: str = "warp", config: PipelineConfig | None = None
+) -> tuple[CachedPresenter, float]:
     """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame."""
     render, limits = RenderConfig(), MediaLimits()
-    engine = EngineRoom(PipelineConfig()).engine(engine_name)
+    engine = EngineRoom(config or PipelineConfig()).engine(engine_name)
     start = time.process_time()
     info = probe_video(video, limits)
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")

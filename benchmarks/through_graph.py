@@ -69,13 +69,15 @@ def create_avatar(client: Client, video: Path) -> str:
     raise TimeoutError(f"The presenter was not analysed within {_ANALYSIS_S:.0f} s.")
 
 
-def measure_job(client: Client, avatar_id: str, audio: Path) -> JobCost:
+def measure_job(client: Client, avatar_id: str, audio: Path, engine: str = "warp") -> JobCost:
     """Run one job of a cached presenter, followed by its events: asking for its state would cost CPU time too."""
     before, start, first_s = cpu_seconds(), time.monotonic(), 0.0
     with MemoryPeaks() as peaks:
         with audio.open("rb") as file:
             files = {"audio": (audio.name, file)}
-            accepted = client.request("POST", "/v1/jobs", data={"avatar_id": avatar_id}, files=files).json()
+            accepted = client.request(
+                "POST", "/v1/jobs", data={"avatar_id": avatar_id, "engine": engine}, files=files
+            ).json()
         job: dict[str, Any] = accepted
         for seen in client.follow(accepted["id"]):
             job = seen

@@ -93,8 +93,9 @@ class Studio:
         known = await self._run(lambda stop: self._presenters.take(folder, lambda: Presenter.load(folder)), len(plan))
         key = (source.path, int(plan.source_index[0]))
         reader = self._readers.take(key, lambda: self._open(source, known))
-        shot = _Shot(reader, source.info, engine, partial(self._engines.engine(engine).cut, known))
         try:
+            made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
+            shot = _Shot(reader, source.info, engine, partial(made.cut, known))
             segment = await self._encoded(shot, plan)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:

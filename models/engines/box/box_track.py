@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from media.array_files import load_arrays
+
 _STEP: Final = 16  # a region's side is a multiple of this
 _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from beside it, and origins are even
 
@@ -76,6 +78,5 @@ class BoxTrack:
     @classmethod
     def load(cls, path: Path) -> BoxTrack:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {field.name: stored[field.name] for field in fields(cls)}
+        arrays = load_arrays(path)
         return cls(size=int(arrays.pop("size")), **arrays)

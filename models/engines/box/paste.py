@@ -24,8 +24,8 @@ _MIN_SEAM_PIXELS: Final = 16
 _MAX_SHIFT: Final = 12.0
 
 
-class _Plane(NamedTuple):
-    """A plane of one face over its bounds."""
+class FacePlane(NamedTuple):
+    """A plane of one face over its bounds: what stands there, what shall, and how much of it (255: all)."""
 
     own: NDArray[np.uint8]  # (h, w) view on the patch, holding the frame's pixels
     face: NDArray[np.uint8]  # (h, w)
@@ -56,7 +56,7 @@ def paste(
             masks[crop] = _draw(chunk, face, style)
         yuv = rgb_to_yuv444(_shrink(faces[face], chunk.boxes[face]), chunk.colour)
         for plane in _planes(patches, face, yuv, masks[crop], chunk.boxes[face]):
-            _mix(plane, float(chunk.opacity[face]), match_colour and style == "soft")
+            mix_plane(plane, float(chunk.opacity[face]), match_colour and style == "soft")
     return patches
 
 
@@ -78,19 +78,19 @@ def _shrink(face: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uin
 
 def _planes(
     patches: FacePatches, face: int, yuv: NDArray[np.uint8], mask: NDArray[np.uint8], box: NDArray[np.float32]
-) -> list[_Plane]:
+) -> list[FacePlane]:
     """The planes Y, U and V of a face over what its mask touches."""
     x0, y0, x1, y1 = _touched(mask, box, patches.y.shape[1:])
     if x0 >= x1 or y0 >= y1:
         return []
-    planes: list[_Plane] = []
+    planes: list[FacePlane] = []
     for step, channels in ((1, (0,)), (2, (1, 2))):
         bounds, place = (x0 // step, y0 // step, x1 // step, y1 // step), box / step
         spread = spread_over(mask, place, bounds, is_zero_outside=True)
         for channel in channels:
             plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
             own = plane[bounds[1] : bounds[3], bounds[0] : bounds[2]]
-            planes.append(_Plane(own, spread_over(np.ascontiguousarray(yuv[..., channel]), place, bounds), spread))
+            planes.append(FacePlane(own, spread_over(np.ascontiguousarray(yuv[..., channel]), place, bounds), spread))
     return planes
 
 
@@ -144,7 +144,7 @@ def spread_over(
     return np.asarray(drawn, np.uint8)
 
 
-def _mix(plane: _Plane, opacity: float, match_colour: bool) -> None:
+def mix_plane(plane: FacePlane, opacity: float, match_colour: bool) -> None:
     """Write the face over the frame's pixels, in place: own + mask opacity (face - own), rounded once."""
     difference = cv2.subtract(plane.face, plane.own, dtype=cv2.CV_16S)
     if match_colour:

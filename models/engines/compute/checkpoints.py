@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from errors import WeightsError
+from models.engines.weights.file_kind import Kind, file_kind
+from models.engines.weights.state_dict import bare_names, find_state_dict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FileFormat = Literal["torch", "safetensors", "onnx"]
 
-# Keys under which training scripts store the parameters; the last one is that of OpenAI's Whisper.
-_WRAPPERS: Final = ("state_dict", "model", "model_state_dict")
-_PARALLEL_PREFIX: Final = "module."  # torch.nn.DataParallel
-# First bytes: zip archives of torch, pickles of torch before 1.6; ONNX begins with field 1 (ir_version) of its message.
-_ZIP, _PICKLE, _ONNX = b"PK\x03\x04", b"\x80", b"\x08"
-_SAFETENSORS_HEADER: Final = slice(8, 9)  # after its length: JSON
+_FORMATS: Final[dict[Kind, FileFormat]] = {
+    "torch zip": "torch",
+    "torch pickle": "torch",
+    "safetensors": "safetensors",
+    "protobuf": "onnx",
+}
 
 
 def file_format(path: Path) -> FileFormat:
@@ -27,25 +28,14 @@ def file_format(path: Path) -> FileFormat:
     Raises:
         WeightsError: It is missing, or none of the known kinds.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise WeightsError(f"Expected weights in {path.name}, the file cannot be read: {error.strerror}.") from error
-    if head.startswith((_ZIP, _PICKLE)):
-        return "torch"
-    if head[_SAFETENSORS_HEADER] == b"{":
-        return "safetensors"
-    if head.startswith(_ONNX):
-        return "onnx"
-    raise WeightsError(f"Expected a torch, safetensors or ONNX file, {path.name} starts with {head[:8]!r}.")
+    return _FORMATS[_kind(path)]
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the parameters in a torch checkpoint or a safetensors file.
 
-    Wrappers (`state_dict`, `model`) and the prefix `module.` are taken off. Only tensors and plain containers are
-    unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Zip archives
+    Wrappers and the prefix `module.` are taken off as by `models.engines.weights`. Only tensors and plain containers
+    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Archives
     and safetensors are mapped into memory, so that large networks are not held twice on their way to a device.
 
     Returns:
@@ -54,14 +44,32 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is missing, damaged, or holds something else than parameters.
     """
-    kind = file_format(path)
+    import torch
+
+    kind = _kind(path)
     try:
-        loaded = _load_safetensors(path) if kind == "safetensors" else _load_torch(path)
+        loaded = _load_safetensors(path) if kind == "safetensors" else _load_torch(path, kind)
     except Exception as error:  # a damaged or hostile file makes the unpickler raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reader = "safetensors" if kind == "safetensors" else "torch"
-        raise WeightsError(f"Expected tensors alone in {path.name}, {reader} refuses it: {reason}") from error
-    return _parameters(loaded, path)
+        raise WeightsError(f"{path.name}: expected tensors alone, they cannot be read: {reason}") from error
+    try:
+        entries = bare_names(find_state_dict(loaded))
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error}.") from error
+    found = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+    if not found:
+        raise WeightsError(f"{path.name}: expected tensors by name, found none among {len(entries)} entries.")
+    return found
+
+
+def _kind(path: Path) -> Kind:
+    try:
+        with path.open("rb") as file:
+            return file_kind(file, path.stat().st_size)
+    except OSError as error:
+        raise WeightsError(f"{path.name}: expected a file that can be read: {error.strerror}.") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error}.") from error
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -71,27 +79,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _load_torch(path: Path) -> Any:
+def _load_torch(path: Path, kind: Kind) -> Any:
     import torch
 
-    with path.open("rb") as file:
-        is_zip = file.read(len(_ZIP)) == _ZIP
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-
-
-def _parameters(loaded: Any, path: Path) -> dict[str, Tensor]:
-    import torch
-
-    for key in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"Expected parameters by name in {path.name}, found {type(loaded).__name__}.")
-    found = {
-        str(name).removeprefix(_PARALLEL_PREFIX): value
-        for name, value in loaded.items()
-        if isinstance(value, torch.Tensor)
-    }
-    if not found:
-        raise WeightsError(f"Expected parameters by name in {path.name}, found none among {len(loaded)} entries.")
-    return found
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch zip")

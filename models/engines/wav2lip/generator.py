@@ -47,11 +47,8 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Gen
         WeightsError: It is damaged, or not a Wav2Lip generator.
         ConfigError: The device was asked for and cannot be used.
     """
-    kind = file_format(path)
-    if kind == "onnx":
+    if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
-    if kind != "torch":
-        raise WeightsError(f"Expected a torch checkpoint or an ONNX network in {path.name}, found {kind}.")
     # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
     from models.engines.wav2lip.torch_generator import TorchGenerator
 

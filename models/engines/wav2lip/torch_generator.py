@@ -89,9 +89,10 @@ def load_network(path: Path) -> Wav2LipNetwork:
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
     if mismatch := parameters_mismatch(shapes):
         raise WeightsError(f"{path.name}: {mismatch}.")
-    network = Wav2LipNetwork(variant_of(shapes))
-    # Not strict: counters of batch normalisation may be missing; all else was compared.
-    network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False)
+    with torch.device("meta"):  # made without values: to make up millions that are replaced at once takes a second
+        network = Wav2LipNetwork(variant_of(shapes))
+    # Not strict: counters of batch normalisation, which nothing reads, may be missing. All else was compared.
+    network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 

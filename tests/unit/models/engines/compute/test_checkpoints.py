@@ -56,7 +56,7 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, is_zip: bo
 
 def test_a_plain_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     trace, path = tmp_path / "trace", tmp_path / "hostile.pkl"
-    path.write_bytes(pickle.dumps(_Hostile(trace)))
+    path.write_bytes(pickle.dumps(_Hostile(trace), protocol=2))
     with pytest.raises(WeightsError, match=r"hostile\.pkl"):
         read_checkpoint(path)
     assert not trace.exists()
@@ -76,7 +76,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float, is_zip: bool)
 def test_a_file_without_parameters_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "none.pth"
     torch.save(content, path)
-    with pytest.raises(WeightsError, match="Expected parameters by name"):
+    with pytest.raises(WeightsError, match=r"none\.pth: expected .* found"):
         read_checkpoint(path)
 
 
@@ -89,7 +89,7 @@ def test_kinds_are_told_by_their_content(tmp_path: Path) -> None:
     text.write_text("<html>not found</html>")
     assert file_format(onnx_file) == "onnx"
     assert file_format(tensors) == "safetensors"
-    with pytest.raises(WeightsError, match="starts with"):
+    with pytest.raises(WeightsError, match=r"c\.pth: .*found a web page"):
         file_format(text)
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match=r"missing\.pth: expected a file that can be read"):
         file_format(tmp_path / "missing.pth")

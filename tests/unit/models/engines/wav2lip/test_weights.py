@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from models.engines.contract import TensorTable
 from models.engines.wav2lip.layers import Size, expected_shapes
+from models.engines.wav2lip.torch_generator import load_network
 from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_layout
+from models.engines.weights.inspection import inspect_weights
+from tests.unit.models.engines.wav2lip.networks import made_up_parameters, save_onnx
 
 MEL, FACE, OUT = (-1, 1, 80, 16), (-1, 6, 96, 96), (-1, 3, 96, 96)
 
@@ -36,6 +41,20 @@ def test_others_are_told_apart_with_expected_and_found(change: dict[str, Any], w
     found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
     assert found is not None
     assert words in found
+
+
+def test_a_file_that_is_accepted_can_be_loaded(checkpoint: Path, tmp_path: Path) -> None:
+    """What reads a file when it is added, and what loads it, find the same parameters in it."""
+    table = inspect_weights(checkpoint)
+    assert GENERATOR_ROLE.mismatch(table) is None
+    state = {name: tuple(tensor.shape) for name, tensor in load_network(checkpoint).state_dict().items()}
+    assert {name: state[name] for name in table.tensors} == dict(table.tensors)
+    converted = tmp_path / "g.safetensors"
+    save_file(made_up_parameters(96), converted)
+    assert GENERATOR_ROLE.mismatch(inspect_weights(converted)) is None
+    assert load_network(converted).size == 96
+    export = save_onnx(tmp_path / "g.onnx", face_first=True)
+    assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
 
 
 def test_another_network_is_no_generator() -> None:

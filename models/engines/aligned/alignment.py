@@ -1,0 +1,81 @@
+"""Five points of a face, where networks expect them in a picture of 512 pixels, and the map that brings them there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEMPLATE_SIDE: Final = 512
+
+# Eye, eye, tip of the nose, corner, corner of the mouth, from the picture's left; pixels.
+# facefusion, face_helper.py (`WARP_TEMPLATES`, "ffhq_512"); the same as in facexlib, which aligned FFHQ so.
+FFHQ_512: Final = np.array(
+    [
+        [0.37691676, 0.46864664],
+        [0.62285697, 0.46912813],
+        [0.50123859, 0.61331904],
+        [0.39308822, 0.72541100],
+        [0.61150205, 0.72490465],
+    ]
+) * float(TEMPLATE_SIDE)
+# cv2box's "mtcnn_512", with which HeyGem's forks run GFPGAN.
+MTCNN_512: Final = np.array(
+    [[187.20, 239.28], [324.12, 238.52], [256.10, 317.15], [199.85, 397.31], [313.24, 396.68]],
+)
+
+_NOSE_TIP, _CORNERS = 30, (48, 54)
+
+
+def five_points(points68: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return (N, 5, 2) eyes, tip of the nose and corners of the mouth of (N, 68, 2) iBUG points.
+
+    facefusion, face_helper.py (`convert_to_face_landmark_5`): an eye is the mean of its six points.
+    """
+    eyes = [points68[:, first : first + 6].mean(1) for first in (36, 42)]
+    return np.stack([*eyes, points68[:, _NOSE_TIP], *(points68[:, i] for i in _CORNERS)], 1).astype(np.float64)
+
+
+def align(points5: NDArray[np.floating], template: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Return the maps that carry five points onto a template in the sense of least squares.
+
+    Turn, scale and move, without mirroring: Umeyama, "Least-squares estimation of transformation parameters between two
+    point patterns", PAMI 1991. facefusion asks RANSAC with a threshold of 100 pixels, which keeps all five as well.
+
+    Args:
+        points5: (N, 5, 2) pixels.
+        template: (5, 2) pixels of a picture of 512.
+        side: Side of the picture that is wanted, in pixels.
+
+    Returns:
+        (N, 2, 3) from frame pixels to picture pixels, both counted from the middle of the first pixel.
+    """
+    target = (template + 0.5) * (side / TEMPLATE_SIDE) - 0.5
+    here, there = points5.mean(1, keepdims=True), target.mean(0)
+    a, b = points5 - here, target - there
+    spread = np.maximum((a**2).sum((1, 2)), 1e-9)
+    cosine = (a * b).sum((1, 2)) / spread
+    sine = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(1) / spread
+    turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], 1)  # (N, 2, 2)
+    move = there[:, None] - turn @ here.swapaxes(1, 2)  # (N, 2, 1)
+    return np.concatenate([turn, move], 2).astype(np.float64)
+
+
+def square_corners(matrices: NDArray[np.floating], side: int) -> NDArray[np.float64]:
+    """Return (N, 4, 2) corners in the frame, as edges (pixel i covers i to i + 1), of pictures of `side` pixels."""
+    corners = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float64) - 0.5
+    turn, move = matrices[:, :, :2].astype(np.float64), matrices[:, :, 2].astype(np.float64)
+    places = np.linalg.solve(turn[:, None], (corners - move[:, None])[..., None])[..., 0]
+    return np.asarray(places + 0.5, np.float64)
+
+
+def moved_to(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return a (2, 3) map from frame pixels as one from the pixels of a region whose first pixel is at `origin`."""
+    turn = matrix[:, :2].astype(np.float64)
+    return np.concatenate([turn, matrix[:, 2:] + turn @ origin[:, None]], 1).astype(np.float64)
+
+
+def bounding_boxes(corners: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return (N, 4) x0, y0, x1, y1 around (N, P, 2) points."""
+    return np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float64)

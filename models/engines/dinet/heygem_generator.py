@@ -1,0 +1,78 @@
+"""HeyGem's generator `dinet_v1` as an ONNX export: masked crop, whole crop and speech -> crop with a mouth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import WeightsError
+from models.engines.compute.batches import fixed_batches
+from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.contract import Machine
+from models.engines.dinet.crop_layout import CropLayout, to_levels, to_planes
+from models.engines.dinet.io_shapes import GENERATOR_INPUTS, GENERATOR_OUTPUTS
+from models.engines.dinet.tensor_shapes import shapes_mismatch
+
+
+class HeyGemGenerator:
+    """The loaded network. Batches always have the same size, so a frame's bytes do not depend on its neighbours.
+
+    Args:
+        path: The .onnx file; its batch is free or fixed.
+        machine: Where it runs.
+        layout: Where the masked crop is black.
+        batch_size: Frames at a time where the file leaves that open.
+
+    Raises:
+        WeightsError: The file is missing or is not such a network.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
+        self._network = OnnxNetwork(path, machine)
+        self._layout, self._is_on_cuda = layout, machine.device == "cuda"
+        inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
+        said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
+        said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
+        if said is not None:
+            raise WeightsError(f"{path.name}: {said}")
+        fixed = {shape[0] for shape in (*inputs, *outputs) if shape and shape[0] > 0}
+        if len(fixed) > 1:
+            raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
+        self.batch_size = fixed.pop() if fixed else batch_size
+
+    def generate(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Make N crops.
+
+        Args:
+            crops: (N, 256, 256, 3) uint8 RGB, as they are.
+            speech: (N, 256, 20) float32 wenet windows.
+
+        Returns:
+            (N, 256, 256, 3) uint8 RGB.
+        """
+        painted, done = np.empty_like(crops), 0
+        for (batch, said), num in fixed_batches((crops, speech), self.batch_size):
+            painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, said)[:num]
+            done += num
+        return painted
+
+    def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        whole = to_planes(crops)
+        tensors = (self._layout.mask(whole), whole, speech)
+        return to_levels(self._network.run(dict(zip(self._network.input_names, tensors, strict=True))))
+
+    def _on_cuda(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        import torch
+
+        with torch.inference_mode():
+            whole = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float().div_(255).contiguous()
+            masked = whole.clone()
+            masked[self._layout.masked] = 0
+            tensors = (masked, whole, torch.from_numpy(speech).cuda())
+            feeds = dict(zip(self._network.input_names, tensors, strict=True))
+            painted = self._network.run_on_cuda(feeds, tuple(whole.shape))
+            levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)

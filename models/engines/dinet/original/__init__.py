@@ -1,0 +1,1 @@
+"""The original DINet: its network in PyTorch, and what runs it."""

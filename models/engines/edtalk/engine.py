@@ -1,0 +1,88 @@
+"""EdTalk as an engine: what it hears, keeps, plans, cuts and paints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.aligned.aligned_track import AlignedTrack
+from models.engines.aligned.alignment import FFHQ_512
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.edtalk.options import EdTalkOptions
+from models.engines.edtalk.role import GENERATOR, GENERATOR_ROLE, SIDE
+from models.engines.options import read_options
+from models.engines.wav2lip.listener import MelBlock, MelListener
+from models.engines.wav2lip.windows import mel_windows, window_starts
+
+if TYPE_CHECKING:
+    from media.frame_source import FrameSource
+    from media.planes import Planes
+    from models.engines.edtalk.painter import EdTalkPainter
+    from models.presenter.presenter import Presenter
+
+
+class EdTalkEngine:
+    """Satisfies `models.engines.contract.Engine`.
+
+    The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
+    and another filter bank bring near it.
+
+    Args:
+        settings: The generator's file, and the section `edtalk` of the settings.
+
+    Raises:
+        ConfigError: An option cannot be used.
+    """
+
+    title: ClassVar[str] = (
+        "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
+    )
+    weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
+    name = "edtalk"
+    version = "1"
+    hears = "mel80"
+    wants_own_speech = False
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._weights = settings.weights
+        self._options = read_options(EdTalkOptions, self.name, settings.options)
+
+    def listener(self, machine: Machine) -> MelListener:
+        """Return what hears; it holds no network and uses no GPU."""
+        return MelListener()
+
+    def painter(self, machine: Machine) -> EdTalkPainter:
+        """Load the generator; see `models.engines.contract.Engine.painter`."""
+        # Imported here: everything else of the engine runs where there is no onnxruntime.
+        from models.engines.edtalk.generator import EdTalkGenerator
+        from models.engines.edtalk.painter import EdTalkPainter
+
+        generator = EdTalkGenerator(self._weights.path(GENERATOR), machine, self._options.weight)
+        return EdTalkPainter(generator, self._options)
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Turn the face of a presenter upright; no frame is read for that."""
+        AlignedTrack.of(presenter.track, FFHQ_512, SIDE).save(presenter.folder_of(self))
+
+    def plan(
+        self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Give each frame the mel window that the network hears for it."""
+        from models.quality.measures import measure_view
+
+        starts = window_starts(span, self._options.mel_offset)
+        windows = mel_windows(features.mel, features.first_column, starts)
+        plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
+        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+        """Cut the regions around the faces out of full frames."""
+        track: AlignedTrack = presenter.remember(self, lambda: AlignedTrack.load(presenter.folder_of(self)))
+        return track.cut(presenter.info.colour, plan, frames)

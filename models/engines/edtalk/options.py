@@ -1,0 +1,26 @@
+"""The engine's section of the settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.engines.wav2lip.windows import MAX_OFFSET
+
+
+class EdTalkOptions(BaseModel):
+    """Settings of the engine `edtalk`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(
+        0.5, ge=0, le=1, description="How far the network moves the lips; facefusion's default is .5."
+    )
+    paste: Literal["soft", "square"] = Field(
+        "soft", description="`soft` mixes the lower face in, `square` nearly the whole face, as facefusion does."
+    )
+    match_colour: bool = Field(True, description="Take out what a soft face differs in light along its edge.")
+    mel_offset: int = Field(
+        0, ge=-MAX_OFFSET, le=MAX_OFFSET, description="Frames of 40 ms by which the heard window is moved."
+    )

@@ -1,0 +1,1 @@
+"""Face restoration: a network that the user brings sharpens what an engine painted."""

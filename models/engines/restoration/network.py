@@ -1,0 +1,70 @@
+"""A restoration network as an ONNX file: GFPGAN and those with the same picture in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import WeightsError
+from models.engines.contract import Machine
+from models.engines.restoration.options import RestorationOptions
+from models.engines.restoration.restorer import FaceRestorer
+from models.engines.restoration.role import PICTURE, is_picture
+from models.weights.onnx_session import make_session
+
+_NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+def load_restorer(path: Path, machine: Machine, options: RestorationOptions) -> FaceRestorer:
+    """Load what sharpens faces.
+
+    Raises:
+        WeightsError: The file is missing or no restoration network.
+        ConfigError: The device cannot be used.
+    """
+    return FaceRestorer(OnnxRestoration(path, machine, options.fidelity), options.strength)
+
+
+class OnnxRestoration:
+    """Runs the network on one face at a time.
+
+    Pictures are (1, 3, 512, 512) RGB, (x - 127.5) / 127.5, both ways (GFPGANv1.4.onnx as HeyGem's forks run it). A
+    second input of one number is how much CodeFormer keeps to what it is shown.
+
+    Args:
+        path: The .onnx file.
+        machine: What may be used.
+        fidelity: For networks that ask for it, 0 to 1.
+
+    Raises:
+        WeightsError: The file is missing or not such a network.
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        pictures = [port for port in inputs if is_picture(port.shape)]
+        numbers = [port for port in inputs if len(port.shape) <= 1]
+        answers = [port.name for port in outputs if is_picture(port.shape, may_be_free=True)]
+        known = all(port.type in _NUMPY_TYPES for port in inputs)
+        if len(pictures) != 1 or len(pictures) + len(numbers) != len(inputs) or not answers or not known:
+            found = [(port.name, port.type, port.shape) for port in (*inputs, *outputs)]
+            raise WeightsError(f"Expected in {path.name} a picture {PICTURE} in and out, found {found}.")
+        self._input, self._type, self._output = pictures[0].name, _NUMPY_TYPES[pictures[0].type], answers[0]
+        self._numbers: dict[str, Any] = {
+            port.name: np.full([1] * len(port.shape), fidelity, _NUMPY_TYPES[port.type]) for port in numbers
+        }
+
+    def __call__(self, face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return (512, 512, 3) uint8 RGB for (512, 512, 3) uint8 RGB."""
+        shown = (face.astype(np.float32) - 127.5) / 127.5
+        picture = np.ascontiguousarray(shown.transpose(2, 0, 1)[None], self._type)
+        answer = self._session.run([self._output], {**self._numbers, self._input: picture})[0][0]
+        levels = np.rint(answer.astype(np.float32).transpose(1, 2, 0) * 127.5 + 127.5)
+        return np.asarray(np.nan_to_num(levels).clip(0, 255), np.uint8)

@@ -1,0 +1,107 @@
+"""Sharpens the faces of any engine's patches: in the mask of the lower face, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Patch, Planes, paste_back
+from media.probe import ColourTags
+from models.engines.aligned.aligned_track import MATRIX, AlignedTrack
+from models.engines.aligned.alignment import MTCNN_512, moved_to
+from models.engines.aligned.paste import paste_lower_face
+from models.engines.aligned.warp import aligned_rgb
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.patches import FacePatches
+
+if TYPE_CHECKING:
+    from models.track.face_track import FaceTrack
+
+SIDE: Final = 512
+
+RestorationNetwork = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""(512, 512, 3) uint8 RGB of an upright face -> the same, sharper."""
+
+
+class Surroundings:
+    """Cuts the whole faces around an engine's patches: what a restoration network has to see.
+
+    An engine's own region may hold no more than the mouth. Cheap to make, holds no network.
+
+    Args:
+        track: The presenter's face.
+        colour: The source's tags.
+    """
+
+    def __init__(self, track: FaceTrack, colour: ColourTags) -> None:
+        self._faces = AlignedTrack.of(track, MTCNN_512, SIDE)
+        self._colour = colour
+
+    def cut(self, source_index: NDArray[np.int32], frames: Sequence[Planes]) -> BoxChunk:
+        """Cut the faces of T output frames.
+
+        Args:
+            source_index: (T,) source frame behind each of them.
+            frames: T source frames, read-only.
+        """
+        plan = BoxPlan(0, source_index, np.empty((len(source_index), 0), np.float32))
+        return self._faces.cut(self._colour, plan, frames)
+
+
+class FaceRestorer:
+    """Holds a restoration network.
+
+    Args:
+        network: Of the kind of GFPGAN, see `models.engines.restoration.network`.
+        strength: Share of its picture in the middle of the mask, 0 to 1.
+    """
+
+    def __init__(self, network: RestorationNetwork, strength: float = 1.0) -> None:
+        if not 0 <= strength <= 1:
+            raise ValueError(f"Expected a strength from 0 to 1, got {strength}.")
+        self._network = network
+        self._strength = strength
+
+    def restore(self, patches: FacePatches, around: BoxChunk) -> FacePatches:
+        """Sharpen painted faces.
+
+        Faces go through the network one by one, so that a frame comes out the same in whatever chunk it was.
+
+        Args:
+            patches: What an engine's painter gave for T frames.
+            around: What `Surroundings.cut` gave for the same frames.
+
+        Returns:
+            New patches of the same places. Outside of the lower face's mask every byte is that of `patches`.
+        """
+        if not np.array_equal(patches.row, around.row):
+            raise ValueError(f"Expected surroundings of rows {patches.row.tolist()}, got {around.row.tolist()}.")
+        done = FacePatches(patches.row, patches.origins, patches.y.copy(), patches.uv.copy())
+        if self._strength == 0:
+            return done
+        for face in range(len(done.origins)):
+            matrix = around.arrays[MATRIX][face]
+            shown = aligned_rgb(_painted(patches, around, face), around.colour, matrix, around.boxes[face], SIDE)
+            offset = patches.origins[face] - around.origins[face]
+            paste_lower_face(
+                done,
+                face,
+                self._network(shown),
+                moved_to(matrix, offset),
+                around.outline[face] - offset,
+                around.colour,
+                opacity=self._strength * float(around.opacity[face]),
+            )
+        return done
+
+
+def _painted(patches: FacePatches, around: BoxChunk, face: int) -> Planes:
+    """A face's surroundings with its patch in them."""
+    region = Planes(*(plane.copy() for plane in around.region(int(around.crop[face]))))
+    x, y = (int(value) for value in patches.origins[face] - around.origins[face])
+    paste_back(region, Patch(x, y, Planes(patches.y[face], patches.uv[face, 0], patches.uv[face, 1])))
+    return region

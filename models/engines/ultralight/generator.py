@@ -1,0 +1,105 @@
+"""The generator behind one call, in PyTorch or in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import WeightsError
+from models.engines.compute.batches import fixed_batches
+from models.engines.compute.checkpoints import file_format
+from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.contract import Machine
+from models.engines.ultralight.face_box import network_pictures
+from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variant import SIDE, Hears, Variant, variant_of_audio
+
+
+class Generator(Protocol):
+    """Paints mouths."""
+
+    variant: Variant
+    """What it hears."""
+
+    def generate(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Paint N faces.
+
+        Args:
+            faces: (N, 160, 160, 3) uint8 BGR.
+            audio: (N, C, H, W) float32 sound, see `Variant.audio_shape`.
+
+        Returns:
+            (N, 160, 160, 3) uint8 RGB.
+        """
+        ...
+
+
+def load_generator(path: Path, machine: Machine, options: UltralightOptions, hears: Hears) -> Generator:
+    """Load a file of either kind.
+
+    Raises:
+        WeightsError: It is no generator of this family, or one that hears something else than `hears`.
+        ConfigError: The device was asked for and cannot be used.
+    """
+    generator = _load(path, machine, options)
+    if generator.variant.hears != hears:
+        raise WeightsError(
+            f"Expected a generator in {path.name} that hears {hears}, found one that hears {generator.variant.hears}: "
+            "add the file that hears for it, or set the option 'hears'."
+        )
+    return generator
+
+
+def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator:
+    if file_format(path) == "onnx":
+        return OnnxGenerator(path, machine, options)
+    # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
+    from models.engines.ultralight.torch_generator import TorchGenerator
+
+    return TorchGenerator(path, machine, options)
+
+
+class OnnxGenerator:
+    """An ONNX export (pth2onnx.py has batches of 1); its inputs are told apart by their shapes.
+
+    Args:
+        path: The .onnx file.
+        machine: Where it runs.
+        options: Batch size, where the file leaves that free.
+
+    Raises:
+        WeightsError: It is not such a network.
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
+        self._network = OnnxNetwork(path, machine)
+        ports = dict(zip(self._network.input_names, self._network.input_shapes, strict=True))
+        pictures = [name for name, shape in ports.items() if shape[1:] == (6, SIDE, SIDE)]
+        sounds = {name: variant_of_audio(shape) for name, shape in ports.items() if name not in pictures}
+        variant = next(iter(sounds.values()), None)
+        fixed = {shape[0] for shape in ports.values() if shape} - {-1}
+        if len(pictures) != 1 or len(sounds) != 1 or variant is None or len(fixed) > 1:
+            raise WeightsError(
+                f"Expected in {path.name} inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or "
+                f"(B, 128 | 256, 16, 32), found {list(ports.values())}."
+            )
+        self.variant = variant
+        self._picture, (self._sound,) = pictures[0], sounds
+        self._batch_size = fixed.pop() if fixed else options.batch_for(machine.device)
+
+    def generate(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Paint N faces; see `Generator.generate`."""
+        painted = np.empty_like(faces)
+        done = 0
+        for (shown, heard), num in fixed_batches((faces, audio), self._batch_size):
+            out = self._network.run({self._picture: network_pictures(shown), self._sound: heard})[:num]
+            if out.shape != (num, 3, SIDE, SIDE):
+                raise WeightsError(f"Expected ({num}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
+            levels = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
+            painted[done : done + num] = levels.transpose(0, 2, 3, 1)[..., ::-1]
+            done += num
+        return painted

@@ -1,0 +1,170 @@
+"""Speech -> HuBERT: 1024 numbers every 20 ms, from the network that the user brings.
+
+Hsu et al., "HuBERT", 2021; facebook/hubert-large-ls960-ft through data_utils/hubert.py of
+anliyuan/Ultralight-Digital-Human: the whole file to mean 0 and variance 1 (Wav2Vec2FeatureExtractor of transformers,
+`zero_mean_unit_var_norm`), 20 seconds at a time, of which row r sees samples 320 r to 320 r + 400.
+
+There the pieces of 20 seconds lie side by side, and at each border both sides miss what is beyond. Here they overlap by
+a second on either side, which is thrown away. They stand at fixed times of the file, so that every row is the same
+however a job is divided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.compute.checkpoints import file_format
+from models.engines.contract import FrameSpan, Machine
+from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
+from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.weights.onnx_session import make_session
+
+SAMPLE_RATE: Final = 16_000
+_ROW_SAMPLES, _ROW_HOP = 400, 320
+_WINDOW_ROWS, _MARGIN_ROWS = 900, 50
+_VARIANCE_FLOOR: Final = 1e-7
+_SAMPLES_AT_A_TIME: Final = 1 << 20
+
+
+class WaveNetwork(Protocol):
+    """A HuBERT of some form: (N,) float32 at 16 kHz -> (T, 1024) float32, T = (N - 80) // 320."""
+
+    def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (T, 1024) float32 for (N,) float32."""
+        ...
+
+
+class HubertListener:
+    """Holds a HuBERT; satisfies `contract.Listener`.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: WaveNetwork) -> None:
+        self._network = network
+        self._lock = threading.Lock()
+        self._last: tuple[bytes, NDArray[np.float32]] | None = None
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> HeardRows:
+        """Return the rows around the frames of `span`; see `contract.Listener.listen`.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so; it is asked every 18 seconds of speech.
+            WeightsError: The network does not answer as HuBERT does.
+        """
+        samples = open_speech(speech)
+        if len(samples) != level.num_samples:
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        num_rows = num_hubert_rows(num_job_samples(len(samples), span, SAMPLE_RATE))
+        ids = wanted_ids("hubert", span, num_rows)
+        mean, deviation = normal_form(samples)
+        rows = np.zeros((len(ids), NUM_HUBERT_FEATURES), np.float32)
+        for window in np.unique(ids // _WINDOW_ROWS):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            here = ids // _WINDOW_ROWS == window
+            start = max(0, int(window) * _WINDOW_ROWS - _MARGIN_ROWS)
+            stop = min(num_rows, (int(window) + 1) * _WINDOW_ROWS + _MARGIN_ROWS)
+            wave = cut_speech(samples, start * _ROW_HOP, (stop - 1) * _ROW_HOP + _ROW_SAMPLES)
+            rows[here] = self._run((wave - mean) / deviation, stop - start)[ids[here] - start]
+        return HeardRows("hubert", frame_rows("hubert", span), ids, rows, frame_gate(samples, level, span))
+
+    def _run(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
+        """Rows of one window; the last one is kept, as the next block of a job begins in it."""
+        key = hashlib.sha256(wave.tobytes()).digest()
+        with self._lock:
+            last = self._last
+        if last is not None and last[0] == key:
+            return last[1]
+        rows = self._network(wave)
+        if rows.shape != (num_rows, NUM_HUBERT_FEATURES):
+            raise WeightsError(
+                f"Expected ({num_rows}, {NUM_HUBERT_FEATURES}) from HuBERT for {len(wave)} samples, got {rows.shape}."
+            )
+        with self._lock:
+            self._last = (key, rows)
+        return rows
+
+
+def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
+    """Load a HuBERT file of either kind.
+
+    Raises:
+        WeightsError: It is missing, damaged or not HuBERT large.
+        ConfigError: The device cannot be used.
+    """
+    if file_format(path) == "onnx":
+        return OnnxHubert(path, machine)
+    # Imported here: an ONNX network needs no PyTorch, and its import takes two seconds.
+    from models.engines.ultralight.hubert_network import TorchHubert
+
+    return TorchHubert(path, machine)
+
+
+class OnnxHubert:
+    """HuBERT as an ONNX export: of data_utils/convert_hubert_to_onnx.py, or of optimum with its attention mask.
+
+    Args:
+        path: The .onnx file.
+        machine: What may be used.
+
+    Raises:
+        WeightsError: The file is missing or not such a network.
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(self, path: Path, machine: Machine) -> None:
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
+        ports = self._session.get_inputs()
+        waves = [port for port in ports if port.type == "tensor(float)" and len(port.shape) == 2]
+        masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)") and len(port.shape) == 2]
+        outputs = [
+            port.name for port in self._session.get_outputs() if port.shape and port.shape[-1] == NUM_HUBERT_FEATURES
+        ]
+        if len(waves) != 1 or len(waves) + len(masks) != len(ports) or not outputs:
+            found = [(port.name, port.type, port.shape) for port in (*ports, *self._session.get_outputs())]
+            raise WeightsError(
+                f"Expected in {path.name} a float (1, N) input, at most a mask beside it, and an output "
+                f"(1, T, {NUM_HUBERT_FEATURES}), found {found}."
+            )
+        self._wave, self._masks, self._output = waves[0].name, masks, outputs[0]
+
+    def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (T, 1024) float32 for (N,) float32."""
+        feed: dict[str, Any] = {self._wave: wave[None]}
+        for mask in self._masks:
+            feed[mask.name] = np.ones((1, len(wave)), np.int64 if mask.type == "tensor(int64)" else np.int32)
+        rows: NDArray[np.float32] = self._session.run([self._output], feed)[0][0]
+        return rows
+
+
+def num_hubert_rows(num_samples: int) -> int:
+    """Return how many rows there are of so many samples, at least 1: sounds shorter than a row are padded."""
+    return max(1, (num_samples - (_ROW_SAMPLES - _ROW_HOP)) // _ROW_HOP)
+
+
+def normal_form(samples: NDArray[np.int16]) -> tuple[np.float32, np.float32]:
+    """Return the mean and the deviation of a whole file, of samples from -1 to 1; sums are of whole numbers, exact."""
+    total = squares = 0
+    for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
+        piece = samples[start : start + _SAMPLES_AT_A_TIME].astype(np.int64)
+        total += int(piece.sum())
+        squares += int((piece * piece).sum())
+    mean = total / len(samples) / 32768
+    variance = squares / len(samples) / 32768**2 - mean * mean
+    return np.float32(mean), np.float32(np.sqrt(max(variance, 0.0) + _VARIANCE_FLOOR))

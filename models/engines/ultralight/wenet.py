@@ -1,0 +1,138 @@
+"""Speech -> WeNet: (16, 512) numbers for any 670 ms, from the streaming encoder that the user brings.
+
+data_utils/wenet_infer.py and dihuman_run.py of anliyuan/Ultralight-Digital-Human: each frame of a video at 20 fps has a
+chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is heard by itself: `offset` is always
+100 and both caches are always zero. So a chunk may start anywhere, and does not depend on how a job is divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.contract import FrameSpan, Machine
+from models.engines.ultralight.encoder_shapes import (
+    ATT_CACHE_SHAPE,
+    CHUNK_FRAMES,
+    CHUNK_SHAPE,
+    CNN_CACHE_SHAPE,
+    NUM_WENET_FEATURES,
+    OUTPUT_SHAPE,
+    fits,
+    input_role,
+)
+from models.engines.ultralight.fbank import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, fbank
+from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.weights.onnx_session import make_session
+
+OFFSET: Final = 100
+_FRAMES_BEFORE: Final = 32
+_BLOCK_FRAMES: Final = 128  # the filter bank is computed in blocks that stand at fixed times of the file
+_CHUNKS_AT_A_TIME: Final = 100
+
+
+class WenetListener:
+    """Holds the encoder; satisfies `contract.Listener`.
+
+    Args:
+        encoder: (67, 80) float32 -> (16, 512) float32.
+    """
+
+    def __init__(self, encoder: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        self._encoder = encoder
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> HeardRows:
+        """Return the chunks around the frames of `span`; see `contract.Listener.listen`.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so; it is asked every 100 chunks.
+        """
+        samples = open_speech(speech)
+        if len(samples) != level.num_samples:
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        num_rows = -(-num_job_samples(len(samples), span, SAMPLE_RATE) // HOP_SAMPLES)
+        ids = wanted_ids("wenet", span, num_rows)
+        bank = _FilterBank(samples)
+        rows = np.empty((len(ids), NUM_WENET_FEATURES), np.float32)
+        for i, first in enumerate(ids):
+            if i % _CHUNKS_AT_A_TIME == 0 and should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            start = int(first) - _FRAMES_BEFORE
+            rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_WENET_FEATURES)
+        return HeardRows("wenet", frame_rows("wenet", span), ids, rows, frame_gate(samples, level, span))
+
+
+class OnnxWenet:
+    """The encoder as the published ONNX file; its inputs are told apart by their shapes.
+
+    Args:
+        path: The .onnx file.
+        machine: What may be used.
+
+    Raises:
+        WeightsError: The file is missing or not such a network.
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(self, path: Path, machine: Machine) -> None:
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
+        ports = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
+        roles = {name: input_role(shape) for name, shape in ports.items()}
+        outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE, is_output=True)]
+        if (
+            sorted(role or "" for role in roles.values()) != ["att_cache", "chunk", "cnn_cache", "offset"]
+            or not outputs
+        ):
+            found = [(port.name, port.shape) for port in (*self._session.get_inputs(), *self._session.get_outputs())]
+            raise WeightsError(
+                f"Expected in {path.name} inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE} and {CNN_CACHE_SHAPE} and an "
+                f"output {OUTPUT_SHAPE}, found {found}."
+            )
+        names = {role: name for name, role in roles.items() if role}
+        self._chunk, self._output = names["chunk"], outputs[0]
+        self._always: dict[str, Any] = {
+            names["offset"]: np.full(1, OFFSET, np.int64),
+            names["att_cache"]: np.zeros(ATT_CACHE_SHAPE, np.float32),
+            names["cnn_cache"]: np.zeros(CNN_CACHE_SHAPE, np.float32),
+        }
+
+    def __call__(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (16, 512) float32 for (67, 80) float32."""
+        answer = self._session.run([self._output], {**self._always, self._chunk: chunk[None, None]})[0][0]
+        if answer.shape != OUTPUT_SHAPE[1:]:
+            raise WeightsError(f"Expected {OUTPUT_SHAPE[1:]} from the WeNet encoder, got {answer.shape}.")
+        return np.asarray(answer, np.float32)
+
+
+class _FilterBank:
+    """Frames of one file, computed a block at a time: frame f looks at samples 160 f to 160 f + 400."""
+
+    def __init__(self, samples: NDArray[np.int16]) -> None:
+        self._samples = samples
+        self._blocks: dict[int, NDArray[np.float32]] = {}
+
+    def frames(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop - start, 80) float32; `start` may be negative."""
+        first, last = start // _BLOCK_FRAMES, (stop - 1) // _BLOCK_FRAMES
+        for gone in [number for number in self._blocks if number < first]:
+            del self._blocks[gone]
+        rows = np.concatenate([self._block(number) for number in range(first, last + 1)])
+        return rows[start - first * _BLOCK_FRAMES : stop - first * _BLOCK_FRAMES]
+
+    def _block(self, number: int) -> NDArray[np.float32]:
+        if number not in self._blocks:
+            start = number * _BLOCK_FRAMES * HOP_SAMPLES
+            stop = start + (_BLOCK_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES
+            self._blocks[number] = fbank(cut_speech(self._samples, start, stop) * np.float32(32768))
+        return self._blocks[number]

@@ -1,0 +1,139 @@
+"""What a replica holds in memory: loaded once, beside whatever else runs, dropped when nobody uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from config import EngineMemoryConfig
+from deployments.runtime.shelf import Shelf
+
+
+@dataclass
+class Loads:
+    """Counts what is loaded; `gate` holds loads of "slow" back."""
+
+    names: list[str] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, name: str) -> Callable[[], str]:
+        def load() -> str:
+            self.names.append(name)
+            self.started.set()
+            if name == "slow":
+                assert self.gate.wait(60)
+            return name.upper()
+
+        return load
+
+
+def shelf(max_loaded: int = 2, max_idle_s: float = 60.0) -> Shelf[str]:
+    kept: Shelf[str] = Shelf("Stage", EngineMemoryConfig(max_loaded=max_loaded, max_idle_s=max_idle_s), "default")
+    kept.put("default", "DEFAULT")
+    return kept
+
+
+async def used(kept: Shelf[str], loads: Loads, name: str) -> str:
+    async with kept.use(name, loads.of(name)) as thing:
+        return thing
+
+
+def test_loading_one_stalls_nobody_who_uses_another() -> None:
+    async def run() -> None:
+        kept, loads = shelf(), Loads()
+        waiting = [asyncio.create_task(used(kept, loads, "slow")) for _ in range(3)]
+        assert await asyncio.to_thread(loads.started.wait, 60)
+        assert await asyncio.wait_for(used(kept, loads, "default"), 30) == "DEFAULT"
+        assert not any(task.done() for task in waiting)
+        loads.gate.set()
+        assert await asyncio.gather(*waiting) == ["SLOW"] * 3
+        assert loads.names == ["slow"], "loaded once for all"
+
+    asyncio.run(run())
+
+
+def test_the_first_who_asked_may_leave_while_others_wait() -> None:
+    async def run() -> None:
+        kept, loads = shelf(), Loads()
+        first, second = (asyncio.create_task(used(kept, loads, "slow")) for _ in range(2))
+        assert await asyncio.to_thread(loads.started.wait, 60)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        loads.gate.set()
+        assert await second == "SLOW"
+        assert loads.names == ["slow"]
+
+    asyncio.run(run())
+
+
+def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
+    async def run() -> None:
+        kept, loads = shelf(max_idle_s=0.01), Loads()
+        only = asyncio.create_task(used(kept, loads, "slow"))
+        assert await asyncio.to_thread(loads.started.wait, 60)
+        only.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await only
+        kept.sweep()
+        loads.gate.set()
+        while loads.names == ["slow"]:
+            await asyncio.sleep(0.05)
+            kept.sweep()
+            await used(kept, loads, "slow")
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:
+    async def run() -> None:
+        kept, loads = shelf(max_idle_s=0.01), Loads()
+        async with kept.use("a", loads.of("a")):
+            await asyncio.sleep(0.05)
+            kept.sweep()
+            assert await used(kept, loads, "a") == "A"
+        await asyncio.sleep(0.05)
+        kept.sweep()
+        assert loads.names == ["a"]
+        await used(kept, loads, "a")
+        await used(kept, loads, "default")
+        assert loads.names == ["a", "a"]
+
+    asyncio.run(run())
+
+
+def test_one_more_drops_the_idlest() -> None:
+    async def run() -> None:
+        kept, loads = shelf(max_loaded=3), Loads()
+        for name in ("a", "b", "a", "c", "a", "b"):
+            await used(kept, loads, name)
+        assert loads.names == ["a", "b", "c", "b"]
+
+    asyncio.run(run())
+
+
+def test_a_load_that_failed_is_tried_by_the_next() -> None:
+    tries: list[int] = []
+
+    def load() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("no such file")
+        return "loaded"
+
+    async def run() -> None:
+        kept = shelf()
+        for is_first in (True, False):
+            try:
+                async with kept.use("a", load) as thing:
+                    assert (thing, is_first) == ("loaded", False)
+            except OSError:
+                assert is_first
+
+    asyncio.run(run())
+    assert len(tries) == 2

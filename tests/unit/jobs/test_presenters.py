@@ -1,0 +1,136 @@
+"""Presenters over stages in memory: tracked once, whatever engines ask for them, and analysed once for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from config import JobConfig, PipelineConfig
+from errors import FaceNotFoundError
+from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
+from jobs.presenters import Presenters
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.face.choice import FaceChoice
+from models.presenter.folder import INFO_FILE, PRESENTER_VERSION
+from models.speech.level import SpeechLevel
+from models.track.state import TrackState
+from storage.local.file_store import FileStore
+from storage.records import AvatarRecord, AvatarStatus, new_id, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+from tests.unit.jobs.no_stages import NoStages
+
+VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=2))
+
+
+class CountingStages(NoStages):
+    """Does nothing and counts it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.analysed: set[tuple[str, Path]] = set()
+        self.own_speech: list[PreparedSpeech | None] = []
+        self.fault: Exception | None = None
+        self.info = VIDEO
+
+    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+        return Probed(self.info, None)
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
+
+    async def track(
+        self,
+        work: Work,
+        source: SourceVideo,
+        choice: FaceChoice,
+        start: int,
+        stop: int,
+        state: TrackState | None,
+        out: Path,
+    ) -> TrackState:
+        self.counts["track"] += stop - start
+        await asyncio.sleep(0.01)
+        if self.fault is not None:
+            raise self.fault
+        assert out.parent.is_dir()
+        return TrackState(None, None, None)
+
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+        self.counts["build"] += 1
+        (presenter.folder / INFO_FILE).write_text(f'{{"version": "{PRESENTER_VERSION}"}}')
+        return True
+
+    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
+        return (engine, presenter.folder) in self.analysed
+
+    async def analyse(
+        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
+    ) -> None:
+        self.counts[f"analyse {engine}"] += 1
+        self.own_speech.append(own_speech)
+        self.analysed.add((engine, presenter.folder))
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.files, self.stages = FileStore(root), CountingStages()
+        self.table = JobTable(self.files.table_path)
+        self.presenters = Presenters(CONFIG, self.stages, self.table, self.files)
+        now = utc_now()
+        self.key = new_id()
+        self.files.avatar_dir(self.key)
+        record = AvatarRecord(key=self.key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now)
+        self.table.put_avatar(record)
+
+    def ensure(self, *engines: str) -> None:
+        async def all_at_once() -> None:
+            await asyncio.gather(*(self.presenters.ensure(self.key, engine, lambda share: None) for engine in engines))
+
+        asyncio.run(all_at_once())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def test_engines_share_the_track(bench: Bench) -> None:
+    bench.ensure("warp", "warp", "wav2lip")
+    assert bench.stages.counts == {"track": 100, "build": 1, "analyse warp": 1, "analyse wav2lip": 1}
+    bench.ensure("dinet", "warp")
+    assert bench.stages.counts["track"] == 100, "analysed for another engine, the track stays"
+    assert bench.stages.counts["analyse dinet"] == 1
+    assert all(speech is not None for speech in bench.stages.own_speech)
+    record = bench.table.find_avatar(bench.key)
+    assert record is not None and record.status is AvatarStatus.READY
+    assert record.info is not None and record.info.talks
+    assert not (bench.files.avatar_dir(bench.key) / "tracking").exists()
+
+
+def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
+    bench.stages.info = replace(VIDEO, has_audio=False)
+    bench.ensure("warp")
+    assert bench.stages.own_speech == [None]
+
+
+def test_a_verdict_ends_it_at_once_and_an_accident_does_not(bench: Bench) -> None:
+    bench.stages.fault = FaceNotFoundError("Found no face")
+    with pytest.raises(FaceNotFoundError):
+        bench.ensure("warp")
+    assert bench.stages.counts["track"] == 48, "one chunk of one try"
+    record = bench.table.find_avatar(bench.key)
+    assert record is not None and record.status is AvatarStatus.FAILED
+    bench.stages.fault = SystemError("AST constructor recursion depth mismatch")
+    with pytest.raises(Exception, match="SystemError"):
+        bench.ensure("warp")
+    assert bench.stages.counts["track"] == 48 * 3, "tried twice"

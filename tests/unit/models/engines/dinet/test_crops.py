@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.engines.dinet.box_smoothing import runs_of, smooth_rows
+from models.engines.dinet.crop_boxes import dinet_boxes, heygem_boxes
+from models.engines.dinet.crop_layout import corners, to_levels, to_planes
+from models.engines.dinet.kinds import HeyGemKind, OriginalKind
+from models.engines.dinet.options import DinetOptions
+from models.engines.dinet.reference_frames import choose_references
+from tests.unit.models.engines.dinet.scenes import ABSENT, make_presenter
+
+HEYGEM, ORIGINAL = HeyGemKind(DinetOptions()).layout, OriginalKind.layout
+
+
+def test_heygems_crop_is_a_square_of_one_and_a_half_faces() -> None:
+    points = np.tile(_face(100, 50, 97, 100), (3, 1, 1))
+    boxes = heygem_boxes(points, np.ones(3, bool))
+    np.testing.assert_allclose(boxes, np.tile([148.5 - 75, 35, 148.5 + 75, 185], (3, 1)))
+    cut = heygem_boxes(points, np.ones(3, bool), fit="crop")
+    np.testing.assert_allclose(cut - boxes, np.tile([1, 1, -1, -1], (3, 1)) * 150 * 5 / 266, atol=1e-9)
+
+
+def test_heygems_crop_does_not_follow_the_chin() -> None:
+    """The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count."""
+    points = np.stack([_face(100, 50, 97, 95), _face(100, 50, 97, 105), _face(0, 0, 500, 10)])
+    boxes = heygem_boxes(points, np.array([True, True, False]))
+    np.testing.assert_allclose(boxes[0], boxes[1])
+    assert boxes[0, 3] - boxes[0, 1] == pytest.approx(150, abs=0.5)
+
+
+def test_pixels_that_are_not_square_keep_the_crops_shape() -> None:
+    points = _face(100, 50, 97, 100)[None]
+    wide = points / [2, 1]  # pixels twice as wide as high
+    box = heygem_boxes(wide, np.ones(1, bool), pixel_aspect=2.0)[0]
+    np.testing.assert_allclose(box * [2, 1, 2, 1], heygem_boxes(points, np.ones(1, bool))[0])
+
+
+def test_the_originals_crop_follows_its_radius() -> None:
+    points = np.tile(_face(100, 50, 90, 100), (9, 1, 1))
+    points[:, 29], points[:, 33] = (145, 100), (146, 110)
+    radius = 1.05 * 50 / 2 + 2
+    expected = [146 - 1.25 * radius, 100 - radius, 146 + 1.25 * radius, 100 + 2.25 * radius]
+    np.testing.assert_allclose(dinet_boxes(points, np.zeros(9, int)), np.tile(expected, (9, 1)))
+    points[:, 48], points[:, 54] = (100, 120), (180, 120)  # a mouth wider than the face is high below the bridge
+    assert np.ptp(dinet_boxes(points, np.zeros(9, int))[0, ::2]) == pytest.approx(2.5 * (1.05 * 80 / 2 + 2))
+
+
+def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
+    masked = HEYGEM.mask(np.ones((1, 3, 256, 256), np.float32))[0, 0]
+    assert (masked == 0).sum() == 166 * 181 == 30_046
+    rows, columns = np.nonzero(masked == 0)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (86, 251, 37, 217)
+    masked = ORIGINAL.mask(np.ones((1, 3, 416, 320), np.float32))[0, 0]
+    rows, columns = np.nonzero(masked == 0)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (128, 383, 32, 287)
+    np.testing.assert_allclose(HEYGEM.masked_box(np.array([[0, 0, 256, 256]])), [[37, 86, 218, 252]])
+
+
+def test_the_outline_stays_inside_of_what_is_made_anew(tmp_path: Path) -> None:
+    track = make_presenter(tmp_path).track
+    from models.engines.box.points68 import ibug_points
+
+    points = ibug_points(track.points)
+    for kind in (HeyGemKind(DinetOptions()), OriginalKind(DinetOptions())):
+        boxes = kind.boxes(points, track)
+        outline, masked = kind.layout.outline(boxes, points), kind.layout.masked_box(boxes)
+        assert (outline >= masked[:, None, :2] - 1e-3).all()
+        assert (outline <= masked[:, None, 2:] + 1e-3).all()
+        chin = points[:, 8, 1]
+        assert (outline[..., 1].max(1) > chin).all()  # there is room for it to fall
+        lips = points[:, 48:60]
+        assert (lips > masked[:, None, :2]).all()
+        assert (lips < masked[:, None, 2:]).all()
+
+
+def test_levels_and_planes_are_each_others_inverse() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
+    np.testing.assert_array_equal(to_levels(to_planes(pictures)), pictures)
+    assert corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
+
+
+def test_boxes_are_smoothed_within_a_run_and_follow_a_jump() -> None:
+    trembling = np.tile([10.0, 20, 30, 40], (20, 1)) + np.where(np.arange(20) % 2, 0.5, -0.5)[:, None]
+    trembling[10:] += 100
+    one_run = smooth_rows(trembling, np.zeros(20, int))
+    assert np.abs(np.diff(one_run[:6], axis=0)).max() < 0.2
+    np.testing.assert_array_equal(one_run[9], trembling[9])  # would be moved too far
+    two_runs = smooth_rows(trembling, np.repeat([0, 1], 10))
+    assert np.abs(two_runs[10:] - [110, 120, 130, 140]).max() < 0.4
+    shown, shot = np.array([1, 1, 0, 1, 1, 1], bool), np.array([0, 0, 0, 0, 0, 1])
+    assert runs_of(shown, shot).tolist() == [0, 0, 1, 2, 2, 3]
+
+
+def test_references_show_different_mouths_and_are_always_the_same(tmp_path: Path) -> None:
+    track = make_presenter(tmp_path).track
+    chosen = choose_references(track)
+    assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))
+    assert not set(chosen.tolist()) & set(ABSENT)
+    openings = track.shape[chosen, 0]
+    shown = track.shape[track.present, 0]
+    assert np.ptp(openings) > 0.7 * np.ptp(shown)
+
+
+def _face(left: float, top: float, width: float, height: float) -> NDArray[np.float64]:
+    """(68, 2) points that fill a rectangle."""
+    made = np.random.default_rng(0).uniform(0.3, 0.6, (68, 2))
+    made[0], made[16], made[8], made[19] = (0, 0.4), (1, 0.4), (0.5, 1), (0.3, 0)
+    return made * [width, height] + [left, top]

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from errors import ConfigError, WeightsError
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.box.mask import soft_mask
+from models.engines.contract import Engine, Machine
+from models.engines.dinet.crop_layout import CropLayout
+from models.engines.dinet.engine import DinetEngine
+from models.engines.dinet.hearing.heard_speech import HeardSpeech
+from models.engines.dinet.heygem_generator import HeyGemGenerator
+from models.engines.dinet.original.generator import DinetGenerator
+from models.engines.dinet.original.network import DINet
+from models.engines.dinet.painters import DinetPainter
+from models.engines.dinet.reference_frames import REFERENCES
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from tests.conftest import REPO_ROOT
+from tests.unit.models.engines.dinet.exports import export_deepspeech, export_generator, export_wenet
+from tests.unit.models.engines.dinet.random_weights import fill
+from tests.unit.models.engines.dinet.scenes import (
+    ABSENT,
+    NUM_FRAMES,
+    Frames,
+    make_engine,
+    make_presenter,
+    make_speech,
+    spans,
+)
+
+ALL = np.arange(NUM_FRAMES, dtype=np.int32)
+SMALL = CropLayout(104, 80, (32, 95), (8, 71), 96, "linear")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("dinet")
+    parallel = {f"module.{name}": value for name, value in fill(DINet()).state_dict().items()}
+    torch.save({"state_dict": {"net_g": parallel}}, folder / "o.pth")
+    return {
+        "heygem": export_generator(folder / "heygem.onnx"),
+        "fixed": export_generator(folder / "fixed.onnx", batch=1, names=("z", "a", "m", "o")),
+        "wenet": export_wenet(folder / "wenet.onnx"),
+        "deepspeech": export_deepspeech(folder / "deepspeech.onnx"),
+        "original": folder / "o.pth",
+    }
+
+
+def heygem(files: dict[str, Path], **options: Any) -> DinetEngine:
+    return make_engine(options, generator=files["heygem"], speech=files["wenet"])
+
+
+def analysed(engine: DinetEngine, folder: Path) -> Presenter:
+    presenter = make_presenter(folder)
+    presenter.folder_of(engine).mkdir(parents=True, exist_ok=True)
+    engine.analyse(presenter, Frames(), None, lambda: False)
+    return presenter
+
+
+def chunk_of(
+    engine: DinetEngine, presenter: Presenter, shown: NDArray[np.int32], windows: NDArray[np.float32]
+) -> BoxChunk:
+    features = HeardSpeech(windows, np.ones(len(shown), np.float32))
+    (span,) = spans(len(shown), [len(shown)])
+    plan = engine.plan_frames(features, span, shown)
+    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.cut(presenter, plan, list(Frames().read(shown.tolist())))))
+    return chunk
+
+
+def said(num: int, height: int = 256, width: int = 20, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0, 1, (num, height, width)).astype(np.float32)
+
+
+def faces(patches: FacePatches) -> list[bytes | None]:
+    """Bytes of every frame's patch."""
+    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
+
+
+def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
+    engine = heygem(files)
+    assert (engine.hears, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
+    assert heygem(files, exact_chunks=True).hears == "wenet-exact:wenet.onnx"
+    original = make_engine(generator=files["original"], speech=files["deepspeech"])
+    assert (original.hears, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
+    with_own = make_engine(generator=files["heygem"], landmarks=files["wenet"], detector=files["wenet"])
+    assert with_own.version == "1-heygem-resize-landmarks-detector"
+    alone = make_engine(generator=files["heygem"], detector=files["wenet"])
+    assert alone.version == "1-heygem-resize"
+    assert make_engine().version == "1-heygem-resize"  # nothing brought yet
+
+
+def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_path: Path) -> None:
+    engine = heygem(files)
+    presenter = analysed(engine, tmp_path)
+    chunk = chunk_of(engine, presenter, ALL, said(NUM_FRAMES))
+    patches = engine.painter(Machine()).paint(chunk)
+    assert [i for i in range(NUM_FRAMES) if patches.patch(i) is None] == list(ABSENT)
+    for face in range(chunk.num_faces):
+        crop = chunk.crop[face]
+        mask = soft_mask(chunk.outline[face], chunk.boxes[face])
+        x0, y0, x1, y1 = chunk.boxes[face]
+        rows, columns = np.nonzero(mask)
+        low = [x0 + columns.min() / 128 * (x1 - x0) - 2, y0 + rows.min() / 128 * (y1 - y0) - 2]
+        high = [x0 + (columns.max() + 1) / 128 * (x1 - x0) + 2, y0 + (rows.max() + 1) / 128 * (y1 - y0) + 2]
+        changed_y, changed_x = np.nonzero(patches.y[face] != chunk.y[crop])
+        assert len(changed_y) > 500
+        assert low[0] <= changed_x.min() and changed_x.max() <= high[0]
+        assert low[1] <= changed_y.min() and changed_y.max() <= high[1]
+
+
+@pytest.mark.parametrize("generator", ["heygem", "fixed"])
+def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
+    engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
+    presenter, windows, painter = analysed(engine, tmp_path), said(NUM_FRAMES), engine.painter(Machine())
+    whole = faces(painter.paint(chunk_of(engine, presenter, ALL, windows)))
+    again = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
+    assert faces(again.painter(Machine()).paint(chunk_of(again, presenter, ALL, windows))) == whole
+    for size in (1, 5):
+        parts = [chunk_of(engine, presenter, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
+        assert [face for part in parts for face in faces(painter.paint(part))] == whole
+
+
+def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
+    """.6 of the masked crop, .3 of the whole one and .1 of what is said, whatever the names."""
+    crops = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
+    windows = said(3)
+    voice = 0.1 / (1 + np.exp(-windows.mean((1, 2))))[:, None, None, None]
+    factor = np.full((256, 256, 1), 0.9)
+    factor[86:252, 37:218] = 0.3
+    expected = np.rint(np.clip(crops / 255 * factor + voice, 0, 1) * 255)
+    for name, batch in (("heygem", 2), ("fixed", 1)):
+        generator = HeyGemGenerator(files[name], Machine(), layout, 2)
+        assert generator.batch_size == batch
+        assert np.abs(generator.generate(crops, windows) - expected).max() <= 1
+    assert generator.generate(crops[:0], windows[:0]).shape == (0, 256, 256, 3)
+
+
+def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
+    changed = {}
+    for paste in ("face", "mask", "rectangle"):
+        engine = heygem(files, paste=paste)
+        chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
+        patch = engine.painter(Machine()).paint(chunk)
+        changed[paste] = int((patch.y[0] != chunk.y[0]).sum())
+        box = chunk.boxes[0]
+    area = float(np.prod(box[2:] - box[:2]))
+    assert changed["face"] < 0.8 * changed["mask"]
+    assert changed["mask"] < 1.05 * area * 30_046 / 65_536 < 0.8 * changed["rectangle"]
+    assert changed["rectangle"] < 1.02 * area
+
+
+def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path: Path) -> None:
+    engine = heygem(files, mask_rows=(128, 250), paste="mask")
+    chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
+    patch = engine.painter(Machine()).paint(chunk)
+    top = np.nonzero(patch.y[0] != chunk.y[0])[0].min()
+    assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
+
+
+def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_path: Path) -> None:
+    path, level = make_speech(tmp_path, 16_000)
+    presenter, shown = make_presenter(tmp_path), np.resize(ALL, 25)
+    original = make_engine(generator=files["original"], speech=files["deepspeech"])
+    engines: list[Engine] = [heygem(files), original]
+    for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
+        (span,) = spans(25, [25])
+        heard = engine.listener(Machine()).listen(path, level, span)
+        plan, state, measures = engine.plan(presenter, heard, span, shown, None)
+        assert isinstance(plan, BoxPlan)
+        assert state is None
+        assert measures.num_frames == 25
+        assert int(measures.num_passed[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
+        assert plan.drive.shape == shape
+        assert plan.slice(3, 5).drive.tobytes() == heard.windows[3:5].tobytes()
+        assert plan.slice(3, 5).first_frame == 3
+
+
+def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Path) -> None:
+    engine = make_engine(generator=files["original"], speech=files["deepspeech"])
+    presenter = analysed(engine, tmp_path)
+    chunk = chunk_of(engine, presenter, ALL[:2], said(2, 29, 5))
+    assert chunk.extra[REFERENCES].shape == (5, 416, 320, 3)
+    assert len({picture.tobytes() for picture in chunk.extra[REFERENCES]}) == 5
+    sides = chunk.boxes[:, 2:] - chunk.boxes[:, :2]
+    np.testing.assert_allclose(sides[:, 1] / sides[:, 0], 416 / 320, rtol=1e-4)
+
+
+def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path) -> None:
+    engine = make_engine(generator=files["original"], speech=files["deepspeech"])
+    presenter, windows = analysed(engine, tmp_path), said(4, 29, 5)
+    small = np.ascontiguousarray(chunk_of(engine, presenter, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
+
+    def painted(painter: DinetPainter, rows: slice) -> list[bytes | None]:
+        chunk = chunk_of(engine, presenter, ALL[rows], windows[rows])
+        return faces(painter.paint(_with(chunk, small)))
+
+    def make() -> DinetPainter:
+        return DinetPainter(DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32"), SMALL, "face")
+
+    painter = make()
+    whole = painted(painter, slice(0, 4))
+    assert painted(make(), slice(0, 4)) == whole
+    assert [*painted(painter, slice(0, 1)), *painted(painter, slice(1, 4))] == whole
+    assert len(set(whole)) == 4
+
+
+def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
+    """Speech, references and the frame each change the picture; what lies under the mask does not."""
+    made = np.random.default_rng(2)
+    crops = made.integers(0, 256, (1, 104, 80, 3), np.uint8)
+    references = made.integers(0, 256, (5, 104, 80, 3), np.uint8)
+    generator = DinetGenerator(files["original"], Machine(), SMALL, 1, "fp32")
+    first = generator.generate(crops, references, said(1, 29, 5))
+    assert (generator.generate(crops, references, said(1, 29, 5, seed=1)) != first).any()
+    assert (generator.generate(crops, references[::-1].copy(), said(1, 29, 5)) != first).any()
+    assert (generator.generate(crops, references, said(1, 29, 5)) == first).all()
+    under = crops.copy()
+    under[:, 32:96, 8:72] = 0
+    assert (generator.generate(under, references, said(1, 29, 5)) == first).all()
+    assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
+
+
+def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path]) -> None:
+    made = np.random.default_rng(2)
+    crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
+    generator = DinetGenerator(files["original"], Machine(), SMALL, 1, "auto")
+    assert generator.dtype == torch.float32  # of random weights the result differs by far too much
+    full = generator.generate(crops, references, said(1, 29, 5)).astype(int)
+    half = DinetGenerator(files["original"], Machine(), SMALL, 1, "fp32")
+    half.dtype = torch.bfloat16
+    difference = np.abs(half.generate(crops, references, said(1, 29, 5)) - full)
+    assert 0 < difference.mean() < 25
+
+
+@pytest.mark.slow
+def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) -> None:
+    engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
+    chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1, 29, 5))
+    patch = engine.painter(Machine()).paint(chunk).patch(0)
+    assert patch is not None
+    assert (patch.planes.y != chunk.y[0]).sum() > 500
+
+
+def test_the_side_without_networks_loads_no_library_of_theirs() -> None:
+    code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime', 'librosa'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.needs_cuda
+def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path) -> None:
+    made = np.random.default_rng(2)
+    on_cuda = Machine("cuda")
+    crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)
+    layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
+    expected = HeyGemGenerator(files["heygem"], Machine(), layout, 2).generate(crops, windows)
+    found = HeyGemGenerator(files["heygem"], on_cuda, layout, 2).generate(crops, windows)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    small, references = crops[:, :104, :80].copy(), crops[:, -104:, -80:].copy()
+    cpu = DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32").generate(small, references, said(5, 29, 5))
+    cuda = DinetGenerator(files["original"], on_cuda, SMALL, 2, "fp32")
+    assert np.abs(cuda.generate(small, references, said(5, 29, 5)).astype(int) - cpu).max() <= 2
+    again = [cuda.generate(small[i : i + 1], references, said(5, 29, 5)[i : i + 1]) for i in range(5)]
+    assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
+
+
+def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"engines\.dinet: (?s:.*)past"):
+        heygem(files, past="face")
+    with pytest.raises(ConfigError, match=r"mask_rows\.1(?s:.*)input_value=300"):
+        heygem(files, mask_rows=(86, 300))
+    with pytest.raises(ConfigError, match="mask_rows"):
+        heygem(files, mask_rows=(200, 100))
+    with pytest.raises(WeightsError, match="missing.onnx"):
+        make_engine(generator=tmp_path / "missing.onnx")
+    with pytest.raises(WeightsError, match="no generator"):
+        make_engine().painter(Machine())
+    with pytest.raises(WeightsError, match="no speech"):
+        make_engine().listener(Machine())
+    wrong = make_engine(generator=files["wenet"], speech=files["deepspeech"])
+    with pytest.raises(WeightsError, match="wenet.onnx"):
+        wrong.painter(Machine())
+    with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
+        wrong.listener(Machine())
+
+
+def _with(chunk: BoxChunk, references: NDArray[np.uint8]) -> BoxChunk:
+    from dataclasses import replace
+
+    return replace(chunk, extra={REFERENCES: references})

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from errors import ConfigError, WeightsError
+from media.planes import Planes
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.box.box_plan import BoxPlan
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.edtalk.engine import EdTalkEngine
+from models.engines.edtalk.generator import EdTalkGenerator
+from models.engines.edtalk.role import GENERATOR_ROLE
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
+from tests.unit.models.engines.aligned.face_scene import (
+    ABSENT,
+    Brought,
+    analyse,
+    make_frames,
+    make_presenter,
+    pasted,
+)
+from tests.unit.models.engines.edtalk.small_edtalk import save_edtalk
+
+SOURCE = [3, 4, ABSENT, 8, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_edtalk(tmp_path_factory.mktemp("weights") / "edtalk_256.onnx")
+
+
+@pytest.fixture(scope="module")
+def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
+    return make_presenter(tmp_path_factory.mktemp("presenter"))
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Planes]:
+    return make_frames()
+
+
+def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
+    return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
+
+
+def cut(engine: EdTalkEngine, presenter: Presenter, plan: BoxPlan, frames: list[Planes]) -> BoxChunk:
+    analyse(engine, presenter)
+    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
+
+
+def make_plan() -> BoxPlan:
+    windows = np.random.default_rng(0).uniform(-4, 4, (len(SOURCE), 80, 16)) + np.arange(len(SOURCE))[:, None, None]
+    return BoxPlan(7, np.array(SOURCE, np.int32), windows.astype(np.float32))
+
+
+def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[NDArray[np.uint8]]:
+    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
+
+
+def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
+    generator = EdTalkGenerator(weights, Machine(), 0.5)
+    face = np.random.default_rng(1).integers(60, 200, (256, 256, 3), dtype=np.uint8)
+    painted = generator.generate(face, np.full((80, 16), 2.0, np.float32))
+    expected = np.rint(face / np.float32(255) * 255 + np.array([0.2, 0, -0.2]) * 255)
+    assert np.abs(painted - expected.clip(0, 255)).max() <= 1
+
+
+@pytest.mark.parametrize("paste", ["soft", "square"])
+def test_paints_the_face_and_nothing_else(
+    weights: Path, presenter: Presenter, frames: list[Planes], paste: str
+) -> None:
+    engine = make_engine(weights, paste=paste, match_colour=False)
+    chunk = cut(engine, presenter, make_plan(), frames)
+    patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
+    shown = luma(patches, SOURCE, frames)
+    assert patches.patch(2) is None
+    for t, i in enumerate(SOURCE):
+        changed = np.argwhere(shown[t] != frames[i].y)
+        if presenter.track.trust[i] <= 0:
+            assert not len(changed)
+            continue
+        row = chunk.row[t]
+        x0, y0, x1, y1 = chunk.boxes[row]
+        square = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+        edge = chunk.outline[row] if paste == "soft" else square
+        hull = cv2.convexHull(edge + chunk.origins[row].astype(np.float32))
+        assert len(changed) > 1000
+        assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
+
+
+def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    engine, plan = make_engine(weights), make_plan()
+    painter = engine.painter(Machine())
+    whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    again = luma(engine.painter(Machine()).paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    parts: list[NDArray[np.uint8]] = []
+    for start, stop in ((0, 2), (2, 5), (5, 6)):
+        chunk = cut(engine, presenter, plan.slice(start, stop), frames)
+        parts += luma(painter.paint(chunk), SOURCE[start:stop], frames)
+    for t in range(len(SOURCE)):
+        assert np.array_equal(whole[t], again[t])
+        assert np.array_equal(whole[t], parts[t])
+
+
+def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    plan = make_plan().slice(3, 4)
+    red = []
+    for weight in (0.0, 1.0):
+        engine = make_engine(weights, weight=weight, match_colour=False)
+        patches = engine.painter(Machine()).paint(cut(engine, presenter, plan, frames))
+        red.append(patches.uv[0, 1].astype(int).max())
+    assert red[1] > red[0] + 20
+
+
+def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+    path = save_edtalk(tmp_path / "edtalk_512.onnx", side=512)
+    with pytest.raises(WeightsError, match=r"Expected in edtalk_512\.onnx inputs .*256, 256.*found .*512, 512"):
+        EdTalkGenerator(path, Machine(), 0.5)
+
+
+def test_role_knows_its_file() -> None:
+    def table(*inputs: tuple[int, ...], output: tuple[int, ...] = (1, 3, 256, 256)) -> TensorTable:
+        return TensorTable("onnx", {}, inputs, (output,))
+
+    mel, face = (1, 1, 80, 16), (1, 3, 256, 256)
+    assert GENERATOR_ROLE.mismatch(table(mel, face, (1,))) is None
+    assert GENERATOR_ROLE.mismatch(table((-1,), (-1, 3, 256, 256), (-1, 1, 80, 16), output=(-1, -1, 256, 256))) is None
+    for other in (
+        table(mel, (1, 6, 96, 96), output=(1, 3, 96, 96)),  # Wav2Lip as facefusion exports it
+        table(mel, face),
+        table(mel, face, (1,), output=(1, 1)),
+        TensorTable("torch", {"weight": (1,)}),
+    ):
+        assert "expected" in str(GENERATOR_ROLE.mismatch(other))
+        assert "found" in str(GENERATOR_ROLE.mismatch(other))
+
+
+def test_options_are_checked(weights: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*weight.*3"):
+        make_engine(weights, weight=3)
+    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
+        make_engine(weights, colour=1)
+
+
+def test_from_sound_to_faces_as_the_graph_does_it(
+    weights: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+) -> None:
+    maker: EngineClass = EdTalkEngine
+    engine = maker(EngineSettings(Brought({"generator": weights}), {"mel_offset": -1}))
+    speech = tmp_path / "speech.npy"
+    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
+    span = FrameSpan(Fraction(25), 0, 12, 12)
+    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    analyse(engine, presenter)
+    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
+    assert planned.measures.num_frames == 12
+    part = planned.plan.slice(7, 9)
+    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from errors import WeightsError
+from media.planes import Planes, cut
+from models.engines.contract import Machine, TensorTable
+from models.engines.patches import FacePatches
+from models.engines.restoration.network import OnnxRestoration, load_restorer
+from models.engines.restoration.options import RestorationOptions
+from models.engines.restoration.restorer import SIDE, FaceRestorer, Surroundings
+from models.engines.restoration.role import RESTORATION_ROLE
+from models.presenter.face_region import FaceRegion
+from models.track.face_track import FaceTrack
+from tests.unit.models.engines.aligned.face_scene import ABSENT, COLOUR, make_frames, make_track
+
+SOURCE = [3, ABSENT, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def track() -> FaceTrack:
+    return make_track(12.0)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Planes]:
+    return make_frames()
+
+
+def painted(track: FaceTrack, frames: list[Planes], source: list[int]) -> FacePatches:
+    """Patches of the mouth's region, as the engine `warp` has them: the frames' own pixels, darker."""
+    region = FaceRegion.of(track)
+    shown = [i for i in source if track.trust[i] > 0]
+    regions = [cut(frames[i], int(region.origins[i, 0]), int(region.origins[i, 1]), region.size) for i in shown]
+    row, num = [], 0
+    for i in source:
+        row.append(num if i in shown else -1)
+        num += i in shown
+    y = np.stack([planes.y for planes in regions])
+    uv = np.stack([np.stack([planes.u, planes.v]) for planes in regions])
+    return FacePatches(np.array(row, np.int32), region.origins[shown], (y * 0.8).astype(np.uint8), uv)
+
+
+def save_network(path: Path, *, side: int = SIDE, with_number: bool = False) -> Path:
+    """Doubles the contrast around 0, that is around 127.5; a second input is added to green."""
+    nodes = [helper.make_node("Mul", ["face", "two"], ["twice"])]
+    ports: list[tuple[str, int, list[int | str]]] = [("face", TensorProto.FLOAT, ["n", 3, side, side])]
+    if with_number:
+        ports.append(("w", TensorProto.DOUBLE, [1]))
+        nodes += [
+            helper.make_node("Cast", ["w"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["number", "green"], ["more"]),
+            helper.make_node("Add", ["twice", "more"], ["out"]),
+        ]
+    else:
+        nodes.append(helper.make_node("Identity", ["twice"], ["out"]))
+    arrays = {"two": np.array([2], np.float32), "green": np.array([0, 1, 0], np.float32).reshape(1, 3, 1, 1)}
+    graph = helper.make_graph(
+        nodes,
+        "restoration",
+        [helper.make_tensor_value_info(*port) for port in ports],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "c", "h", "w"])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return ((face.astype(np.float32) - 110) * 1.8 + 110).clip(0, 255).astype(np.uint8)
+
+
+def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[Planes]) -> None:
+    patches = painted(track, frames, SOURCE)
+    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    before = patches.y.copy()
+    done = FaceRestorer(contrast).restore(patches, surroundings)
+    assert np.array_equal(patches.y, before)
+    assert np.array_equal(done.origins, patches.origins)
+    assert np.array_equal(done.row, patches.row)
+    for face in range(len(done.y)):
+        changed = np.argwhere(done.y[face] != before[face])
+        outline = surroundings.outline[face] + surroundings.origins[face] - patches.origins[face]
+        hull = cv2.convexHull(outline.astype(np.float32))
+        assert len(changed) > 2000
+        assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
+        middle = slice(*(int(v) for v in (hull[:, 0, 1].min() + 30, hull[:, 0, 1].max() - 30)))
+        columns = slice(*(int(v) for v in (hull[:, 0, 0].min() + 40, hull[:, 0, 0].max() - 40)))
+        assert done.y[face][middle, columns].std() > 1.3 * before[face][middle, columns].std()
+
+
+def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: FaceTrack, frames: list[Planes]) -> None:
+    seen: list[NDArray[np.uint8]] = []
+
+    def network(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        seen.append(face)
+        return face
+
+    patches = painted(track, frames, [3])
+    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+    patches.y[:] = 16  # black
+    FaceRestorer(network).restore(patches, surroundings)
+    (face,) = seen
+    assert face.shape == (SIDE, SIDE, 3)
+    assert face[390, 256].max() < 40  # the mouth lies where the template has it
+    assert face[60:200].mean() > 60  # the forehead is the frame's
+
+
+def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[Planes]) -> None:
+    patches = painted(track, frames, [9])
+    surroundings = Surroundings(track, COLOUR).cut(np.array([9], np.int32), [frames[9]])
+    none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
+    assert np.array_equal(none.y, patches.y)
+    own = patches.y.astype(int)
+    moved = np.abs(whole.y - own) > 8
+    share = (half.y - own)[moved] / (whole.y - own)[moved]
+    assert abs(share.mean() - 0.5) < 0.03
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        FaceRestorer(contrast, 1.5)
+
+
+def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Planes], tmp_path: Path) -> None:
+    restorer = load_restorer(save_network(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
+    cutter = Surroundings(track, COLOUR)
+
+    def restored(source: list[int]) -> FacePatches:
+        surroundings = cutter.cut(np.array(source, np.int32), [frames[i] for i in source])
+        return restorer.restore(painted(track, frames, source), surroundings)
+
+    whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
+    for name in ("y", "uv"):
+        assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
+
+
+def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[Planes]) -> None:
+    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+    with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
+        FaceRestorer(contrast).restore(painted(track, frames, [3, ABSENT]), surroundings)
+
+
+@pytest.mark.parametrize("with_number", [False, True])
+def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
+    network = OnnxRestoration(save_network(tmp_path / "net.onnx", with_number=with_number), Machine(), fidelity=0.25)
+    face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
+    assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
+
+
+def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+    path = save_network(tmp_path / "gpen256.onnx", side=256)
+    with pytest.raises(WeightsError, match=r"Expected in gpen256\.onnx a picture \(1, 3, 512, 512\)"):
+        OnnxRestoration(path, Machine())
+
+
+def test_role_knows_its_file() -> None:
+    good = TensorTable("onnx", {}, ((-1, 3, 512, 512),), ((-1, -1, -1, -1),))
+    assert RESTORATION_ROLE.mismatch(good) is None
+    assert RESTORATION_ROLE.mismatch(TensorTable("onnx", {}, ((1, 3, 512, 512), (1,)), ((1, 3, 512, 512),))) is None
+    for other in (
+        TensorTable("onnx", {}, ((1, 3, 256, 256),), ((1, 3, 256, 256),)),
+        TensorTable("onnx", {}, ((1, 3, 512, 512),), ((1, 19),)),
+        TensorTable("torch", {"weight": (1,)}),
+    ):
+        assert "found" in str(RESTORATION_ROLE.mismatch(other))

@@ -1,0 +1,116 @@
+"""Networks that stand for those a user brings: the generator with random weights, ONNX graphs of a few nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.engines.ultralight.network import UltralightNetwork
+from models.engines.ultralight.variant import Hears
+
+
+def random_network(hears: Hears = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0) -> UltralightNetwork:
+    """A generator whose output depends on all of its input."""
+    torch.manual_seed(seed)
+    network = UltralightNetwork(hears, num_frames, width)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_var is not None
+            assert module.running_mean is not None
+            module.running_var.uniform_(0.4, 1.0)
+            module.running_mean.uniform_(-0.1, 0.1)
+    return network.eval()
+
+
+def save_model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[tuple[str, int, list[int | str]]],
+    outputs: list[tuple[str, list[int | str]]],
+    path: Path,
+    **weights: NDArray[Any],
+) -> Path:
+    """Write an ONNX file."""
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024) -> Path:
+    """A convolution in place of HuBERT: row r sees samples 320 r to 320 r + 400, and its two neighbours' rows."""
+    kernel = np.random.default_rng(3).normal(0, 0.05, (num_features, 1, 400)).astype(np.float32)
+    nodes = [
+        helper.make_node("Unsqueeze", ["wave", "axis"], ["channel"]),
+        helper.make_node("Conv", ["channel", "kernel"], ["rows"], strides=[320]),
+        helper.make_node("AveragePool", ["rows"], ["near"], kernel_shape=[3], pads=[1, 1], count_include_pad=0),
+        helper.make_node("Transpose", ["near"], ["output"], perm=[0, 2, 1]),
+    ]
+    inputs: list[tuple[str, int, list[int | str]]] = [("wave", TensorProto.FLOAT, [1, "size"])]
+    if with_mask:
+        inputs.insert(0, ("mask", TensorProto.INT64, [1, "size"]))
+        nodes[0] = helper.make_node("Unsqueeze", ["heard", "axis"], ["channel"])
+        nodes = [
+            helper.make_node("Cast", ["mask"], ["share"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["wave", "share"], ["heard"]),
+            *nodes,
+        ]
+    return save_model(
+        nodes, inputs, [("output", [1, "time", num_features])], path, kernel=kernel, axis=np.array([1], np.int64)
+    )
+
+
+def save_wenet(path: Path) -> Path:
+    """In place of the encoder: sums of the chunk's bands, and what offset and caches hold, told apart by their size."""
+    weight = np.random.default_rng(4).normal(0, 0.1, (67 * 80, 512)).astype(np.float32)
+    nodes = [
+        helper.make_node("Reshape", ["a", "flat"], ["row"]),
+        helper.make_node("MatMul", ["row", "weight"], ["mixed"]),
+        helper.make_node("Expand", ["mixed", "shape"], ["chunks"]),
+        helper.make_node("ReduceSum", ["b", "all_b"], ["att"], keepdims=0),
+        helper.make_node("ReduceSum", ["c", "all_c"], ["cnn"], keepdims=0),
+        helper.make_node("Cast", ["d"], ["offset"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["chunks", "offset"], ["one"]),
+        helper.make_node("Add", ["one", "att"], ["two"]),
+        helper.make_node("Add", ["two", "cnn"], ["output"]),
+    ]
+    inputs: list[tuple[str, int, list[int | str]]] = [
+        ("c", TensorProto.FLOAT, [3, 1, 512, 14]),
+        ("d", TensorProto.INT64, [1]),
+        ("a", TensorProto.FLOAT, [1, 1, 67, 80]),
+        ("b", TensorProto.FLOAT, [3, 8, 16, 128]),
+    ]
+    numbers = {"flat": [1, 67 * 80], "shape": [1, 16, 512], "all_b": [0, 1, 2, 3], "all_c": [0, 1, 2, 3]}
+    arrays = {name: np.array(values, np.int64) for name, values in numbers.items()}
+    return save_model(nodes, inputs, [("output", [1, 16, 512])], path, weight=weight, **arrays)
+
+
+def save_generator(path: Path, batch: int | str = 1) -> Path:
+    """In place of the generator: the reference's colours, darker by the masked picture and by the sound's mean."""
+    nodes = [
+        helper.make_node("Slice", ["x", "zero", "three", "one"], ["reference"]),
+        helper.make_node("Slice", ["x", "three", "six", "one"], ["masked"]),
+        helper.make_node("ReduceMean", ["sound"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Mul", ["masked", "half"], ["less"]),
+        helper.make_node("Sub", ["reference", "less"], ["dark"]),
+        helper.make_node("Sub", ["dark", "mean"], ["y"]),
+    ]
+    inputs: list[tuple[str, int, list[int | str]]] = [
+        ("sound", TensorProto.FLOAT, [batch, 16, 32, 32]),
+        ("x", TensorProto.FLOAT, [batch, 6, 160, 160]),
+    ]
+    numbers = {"zero": [0], "three": [3], "six": [6], "one": [1]}
+    arrays = {name: np.array(values, np.int64) for name, values in numbers.items()}
+    return save_model(nodes, inputs, [("y", [batch, 3, 160, 160])], path, half=np.array([0.5], np.float32), **arrays)

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from errors import ConfigError, WeightsError
+from media.planes import Planes
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.patches import FacePatches
+from models.engines.ultralight.engine import UltralightEngine
+from models.engines.ultralight.face_box import crop_boxes, inner_boxes, network_pictures
+from models.engines.ultralight.generator import OnnxGenerator, load_generator
+from models.engines.ultralight.heard import HeardRows, frame_rows, wanted_ids
+from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.plan import UltralightPlan
+from models.engines.ultralight.roles import ROLES
+from models.engines.ultralight.torch_generator import TorchGenerator, load_network, picture_input
+from models.engines.ultralight.variant import Hears, Variant
+from models.engines.weights.inspection import inspect_weights
+from models.engines.weights.recognition import Wish, places, recognise
+from models.presenter.presenter import Presenter
+from models.speech.level import measure_level
+from tests.unit.models.engines.aligned.face_scene import (
+    ABSENT,
+    Brought,
+    analyse,
+    make_frames,
+    make_presenter,
+    pasted,
+)
+from tests.unit.models.engines.ultralight.small_networks import (
+    random_network,
+    save_generator,
+    save_hubert,
+    save_wenet,
+)
+
+FP32 = UltralightOptions(precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow generator that hears HuBERT, stored as train.py does when it goes on later."""
+    path = tmp_path_factory.mktemp("weights") / "anna.pth"
+    torch.save({"model": random_network().state_dict(), "epoch": 3}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
+    return make_presenter(tmp_path_factory.mktemp("presenter"))
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Planes]:
+    return make_frames()
+
+
+def make_engine(checkpoint: Path, **options: Any) -> UltralightEngine:
+    files = Brought({"generator": checkpoint, "hubert": checkpoint})
+    return UltralightEngine(EngineSettings(files, {"precision": "fp32", **options}))
+
+
+def make_plan(source: list[int], hears: Hears = "hubert") -> UltralightPlan:
+    span = FrameSpan(Fraction(25), 10, len(source), 100)
+    ids = wanted_ids(hears, span, 1000)
+    width = 1024 if hears == "hubert" else 16 * 512
+    rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
+    heard = HeardRows(hears, frame_rows(hears, span), ids, rows, np.ones(len(source), np.float32))
+    return UltralightPlan(10, np.array(source, np.int32), heard)
+
+
+def cut(engine: UltralightEngine, presenter: Presenter, plan: UltralightPlan, frames: list[Planes]) -> BoxChunk:
+    analyse(engine, presenter)
+    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
+
+
+def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[NDArray[np.uint8]]:
+    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
+
+
+SOURCE = [3, 4, ABSENT, 8, 9, 9]
+
+
+def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    engine = make_engine(checkpoint)
+    chunk = cut(engine, presenter, make_plan(SOURCE), frames)
+    patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
+    shown = luma(patches, SOURCE, frames)
+    assert patches.patch(2) is None
+    for t, i in enumerate(SOURCE):
+        changed = shown[t] != frames[i].y
+        assert changed.any() == (presenter.track.trust[i] > 0)
+        if changed.any():
+            hull = cv2.convexHull(chunk.outline[chunk.row[t]] + chunk.origins[chunk.row[t]].astype(np.float32))
+            far = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) < -2.5 for y, x in np.argwhere(changed)]
+            assert not any(far)
+            assert changed.sum() > 1000
+
+
+def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    engine = make_engine(checkpoint)
+    painter, plan = engine.painter(Machine()), make_plan(SOURCE)
+    whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    again = luma(engine.painter(Machine()).paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    parts: list[NDArray[np.uint8]] = []
+    for start, stop in ((0, 1), (1, 4), (4, 6)):
+        part = plan.slice(start, stop)
+        parts += luma(painter.paint(cut(engine, presenter, part, frames)), SOURCE[start:stop], frames)
+    for t in range(len(SOURCE)):
+        assert np.array_equal(whole[t], again[t])
+        assert np.array_equal(whole[t], parts[t])
+    assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
+
+
+def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    engine = make_engine(checkpoint, paste="rectangle")
+    patches = engine.painter(Machine()).paint(cut(engine, presenter, make_plan([8]), frames))
+    changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
+    from models.engines.box.points68 import ibug_points
+
+    box = inner_boxes(crop_boxes(ibug_points(presenter.track.points[[8]])))[0]
+    assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
+    assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
+
+
+def test_the_crop_is_theirs_on_the_mean_face_of_their_landmarks() -> None:
+    """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
+    from models.engines.box.points68 import ibug_points
+    from models.geometry.head_frame import mean_face
+
+    points = ibug_points(mean_face()[None] * [100, -100, 100])
+    x0, y0, x1, y1 = crop_boxes(points)[0]
+    assert abs((x1 - x0) - 167.1) < 1
+    assert abs((y1 - y0) - (x1 - x0)) < 1e-3
+    assert abs(y0 - 24.4) < 1.5
+    inner = inner_boxes(crop_boxes(points))[0]
+    assert np.allclose((inner[2:] - inner[:2]) / (x1 - x0), 160 / 168)
+
+
+def test_reference_in_front_and_the_rectangle_is_black() -> None:
+    """cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py."""
+    face = np.random.default_rng(0).integers(1, 256, (1, 160, 160, 3), dtype=np.uint8)
+    masked = cv2.rectangle(face[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
+    expected = np.concatenate([face[0], masked], 2).transpose(2, 0, 1).astype(np.float32) / 255
+    assert np.array_equal(network_pictures(face)[0], expected)
+    assert np.array_equal(picture_input(torch.from_numpy(face))[0].numpy(), expected)
+
+
+def test_folded_network_is_the_network(checkpoint: Path) -> None:
+    generator = TorchGenerator(checkpoint, Machine(), FP32)
+    rng = np.random.default_rng(2)
+    faces = rng.integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
+    audio = rng.normal(0, 0.4, (2, 16, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        plain = load_network(checkpoint)(torch.from_numpy(network_pictures(faces)), torch.from_numpy(audio)).numpy()
+    expected = plain.transpose(0, 2, 3, 1)[..., ::-1] * 255
+    assert np.abs(generator.generate(faces, audio) - expected).max() < 0.51
+
+
+@pytest.mark.parametrize("batch", [1, 3, "batch"])
+def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: int | str) -> None:
+    path = save_generator(tmp_path / "anna.onnx", batch)
+    generator = load_generator(path, Machine(), FP32, "hubert")
+    faces = np.random.default_rng(3).integers(0, 256, (5, 160, 160, 3), dtype=np.uint8)
+    audio = np.repeat(np.array([0, 0.1, 0.2, 0.3, 0.4], np.float32), 16 * 32 * 32).reshape(5, 16, 32, 32)
+    painted = generator.generate(faces, audio)
+    expected = (faces / 255.0 - audio[:, :1, :1, :1].reshape(5, 1, 1, 1)) * 255
+    inside = painted[:, 20:140, 20:140]
+    assert np.abs(inside - expected[:, 20:140, 20:140, ::-1].clip(0, 255)).max() <= 0.51
+    assert (painted[0, 0, 0] < faces[0, 0, 0, ::-1]).all()  # the border is not masked
+    assert generator.generate(faces[:0], audio[:0]).shape == (0, 160, 160, 3)
+
+
+def test_onnx_that_is_no_generator_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"Expected in hubert\.onnx inputs \(B, 6, 160, 160\)"):
+        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), Machine(), FP32)
+
+
+def test_a_generator_that_hears_something_else_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(WeightsError, match=r"anna\.pth that hears wenet, found one that hears hubert"):
+        load_generator(checkpoint, Machine(), FP32, "wenet")
+
+
+def test_what_hears_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> None:
+    def hears(**options: str) -> str:
+        return UltralightEngine(EngineSettings(Brought(files), options)).hears.partition(":")[0]
+
+    files = {"generator": checkpoint}
+    assert hears() == "ultralight-hubert"
+    files = {"generator": checkpoint, "wenet": checkpoint}
+    assert hears() == "ultralight-wenet"
+    files = {"generator": checkpoint, "wenet": checkpoint, "hubert": checkpoint}
+    with pytest.raises(ConfigError, match="'hears'"):
+        hears()
+    assert hears(hears="hubert") == "ultralight-hubert"
+    with pytest.raises(ConfigError, match="(?s)ultralight.*paste"):
+        hears(paste="hard")
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wenet"])
+def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: Hears) -> None:
+    path = (save_hubert if kind == "hubert" else save_wenet)(tmp_path / "file.onnx")
+    engine = UltralightEngine(EngineSettings(Brought({"generator": path, kind: path}), {}))
+    speech = tmp_path / "speech.npy"
+    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
+    span = FrameSpan(Fraction(25), 5, 3, 25)
+    heard = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
+
+
+def table(path: Path) -> TensorTable:
+    if path.suffix == ".onnx":
+        graph = onnx.load(path).graph
+        inputs, outputs = (
+            tuple(tuple(d.dim_value or -1 for d in port.type.tensor_type.shape.dim) for port in ports)
+            for ports in (graph.input, graph.output)
+        )
+        return TensorTable("onnx", {}, inputs, outputs)
+    state = torch.load(path, weights_only=True)["model"]
+    return TensorTable("torch", {name: tuple(tensor.shape) for name, tensor in state.items()})
+
+
+def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Path) -> None:
+    files = {
+        "generator": [checkpoint, save_generator(tmp_path / "g.onnx"), save_generator(tmp_path / "free.onnx", "n")],
+        "hubert": [save_hubert(tmp_path / "h.onnx"), save_hubert(tmp_path / "m.onnx", with_mask=True)],
+        "wenet": [save_wenet(tmp_path / "w.onnx")],
+    }
+    for role in ROLES:
+        for name, paths in files.items():
+            for path in paths:
+                mismatch = role.mismatch(table(path))
+                assert (mismatch is None) == (name == role.name), (role.name, path.name, mismatch)
+                assert mismatch is None or "expected" in mismatch
+                assert mismatch is None or "found" in mismatch
+
+
+def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -> None:
+    asked = places({"ultralight": UltralightEngine.weights}, Wish())
+    files = {
+        "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
+        "hubert": [save_hubert(tmp_path / "h.onnx")],
+    }
+    for role, paths in files.items():
+        for path in paths:
+            assert recognise(path.name, inspect_weights(path), asked).role.name == role
+
+
+def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_apart() -> None:
+    inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
+    mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
+    assert mismatch(TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
+    assert mismatch(TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
+    assert mismatch(TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
+
+
+def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
+    good = table(checkpoint)
+    (generator, *_) = ROLES
+    changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
+    assert "expected up3.conv.double_conv.0.conv.0.weight (" in str(generator.mismatch(changed))
+    assert "found (1, 2, 3, 3)" in str(generator.mismatch(changed))
+    more = replace(good, tensors={**good.tensors, "attention.weight": (4,)})
+    assert "found 1 more, as attention.weight" in str(generator.mismatch(more))
+    uncounted = {name: shape for name, shape in good.tensors.items() if "num_batches" not in name}
+    assert generator.mismatch(replace(good, tensors=uncounted)) is None
+
+
+def test_a_checkpoint_as_safetensors_paints_the_same(tmp_path: Path, checkpoint: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    path = tmp_path / "anna.safetensors"
+    safetensors.save_file(torch.load(checkpoint, weights_only=True)["model"], path)
+    faces = np.full((1, 160, 160, 3), 90, np.uint8)
+    audio = np.random.default_rng(2).normal(0, 0.4, (1, 16, 32, 32)).astype(np.float32)
+    ours, theirs = (
+        load_generator(file, Machine(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
+    )
+    assert np.array_equal(ours, theirs)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, checkpoint: Path) -> None:
+    cropped = tmp_path / "cropped.pth"
+    cropped.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"cropped\.pth"):
+        load_generator(cropped, Machine(), FP32, "hubert")
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, other)
+    with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
+        load_generator(other, Machine(), FP32, "hubert")
+
+
+def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
+    plan = make_plan([3] * 100)
+    part = plan.slice(40, 72)
+    assert (part.first_frame, len(part)) == (50, 32)
+    assert part.heard.rows.nbytes < 450_000  # as windows it would be 4 MB
+    with pytest.raises(ValueError, match="Expected sound for 2 frames"):
+        UltralightPlan(0, np.zeros(2, np.int32), plan.heard)
+
+
+def test_from_sound_to_faces_as_the_graph_does_it(
+    checkpoint: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+) -> None:
+    files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
+    maker: EngineClass = UltralightEngine
+    engine = maker(EngineSettings(files, {"precision": "fp32"}))
+    speech = tmp_path / "speech.npy"
+    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
+    span = FrameSpan(Fraction(25), 0, 12, 12)
+    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    analyse(engine, presenter)
+    source = np.arange(12, dtype=np.int32)
+    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, source, None)
+    assert planned.measures.num_frames == 12
+    part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
+    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    assert len(patches) == 2
+    assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
+
+
+@pytest.mark.needs_cuda
+def test_cuda_paints_as_the_cpu_does(checkpoint: Path) -> None:
+    rng = np.random.default_rng(2)
+    faces = rng.integers(0, 256, (19, 160, 160, 3), dtype=np.uint8)
+    audio = rng.normal(0, 0.4, (19, 16, 32, 32)).astype(np.float32)
+    on_cpu = TorchGenerator(checkpoint, Machine(), FP32).generate(faces, audio)
+    generator = TorchGenerator(checkpoint, Machine("cuda"), FP32)
+    assert np.abs(generator.generate(faces, audio).astype(int) - on_cpu).max() <= 1
+    assert np.array_equal(generator.generate(faces, audio), generator.generate(faces, audio))

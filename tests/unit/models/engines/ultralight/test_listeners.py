@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.contract import FrameSpan, Machine
+from models.engines.ultralight import hubert as hubert_module
+from models.engines.ultralight.fbank import fbank
+from models.engines.ultralight.heard import HeardRows
+from models.engines.ultralight.hubert import (
+    HubertListener,
+    OnnxHubert,
+    load_hubert,
+    normal_form,
+    num_hubert_rows,
+)
+from models.engines.ultralight.hubert_names import hubert_large_mismatch
+from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
+from models.engines.ultralight.variant import Variant
+from models.engines.ultralight.wenet import OnnxWenet, WenetListener
+from models.speech.level import SpeechLevel, measure_level
+from tests.unit.models.engines.ultralight.small_networks import save_generator, save_hubert, save_wenet
+
+SECONDS = 42.0  # three windows of HuBERT
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]:
+    path = tmp_path_factory.mktemp("speech") / "speech.npy"
+    rng = np.random.default_rng(5)
+    loud = np.repeat(rng.uniform(0, 3000, int(SECONDS * 4)), 4000)
+    np.save(path, (rng.normal(0, 1, len(loud)) * loud).clip(-30000, 30000).astype(np.int16))
+    return path, measure_level(path)
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> OnnxHubert:
+    return OnnxHubert(save_hubert(tmp_path_factory.mktemp("hubert") / "hubert.onnx"), Machine())
+
+
+@pytest.fixture(scope="module")
+def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
+    return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), Machine())
+
+
+def assert_spans_join(
+    listener: Any, speech: tuple[Path, SpeechLevel], variant: Variant, spans: list[FrameSpan]
+) -> None:
+    first, stop = spans[0].first, spans[-1].stop
+    whole: HeardRows = listener.listen(*speech, FrameSpan(spans[0].fps, first, stop - first, spans[0].total))
+    parts: list[HeardRows] = [listener.listen(*speech, span) for span in spans]
+    assert np.array_equal(np.concatenate([part.windows(variant) for part in parts]), whole.windows(variant))
+    assert np.array_equal(np.concatenate([part.gate for part in parts]), whole.gate)
+    assert whole.rows.std() > 0
+
+
+def test_hubert_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+    fps, total = Fraction(30000, 1001), 1259
+    cuts = [530, 545, 560, 700, 1259]  # 18 seconds, where a window ends, lie in frame 539
+    spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    listener = HubertListener(hubert)
+    assert_spans_join(listener, speech, Variant("hubert"), spans)
+    again = HubertListener(hubert).listen(*speech, spans[1])
+    assert np.array_equal(again.rows, listener.listen(*speech, spans[1]).rows)
+
+
+def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+    """Also where windows of 18 seconds meet: the margin holds what a row sees beside its own samples."""
+    samples = np.load(speech[0]).astype(np.float64) / 32768
+    wave = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
+    expected = hubert(wave)
+    assert len(expected) == num_hubert_rows(len(wave))
+    heard = HubertListener(hubert).listen(*speech, FrameSpan(Fraction(25), 440, 20, 1050))
+    assert heard.ids[0] < 900 < heard.ids[-1]
+    assert np.abs(heard.rows - expected[heard.ids]).max() < 1e-4
+
+
+def test_hubert_hears_silence_after_the_end_and_nothing_before_the_start(
+    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert
+) -> None:
+    listener = HubertListener(hubert)
+    start = listener.listen(*speech, FrameSpan(Fraction(25), 0, 2, 1100)).windows(Variant("hubert"))
+    assert not start[0, :8].any()
+    assert start[0, 8:].any(axis=(1, 2)).all()
+    after = listener.listen(*speech, FrameSpan(Fraction(25), 1070, 4, 1100))
+    assert not after.gate.any()
+    assert np.ptp(after.rows, axis=0).max() < 1e-5  # silence sounds the same everywhere
+
+
+def test_hubert_is_asked_once_for_a_window(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+    asked: list[int] = []
+
+    def network(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked.append(len(wave))
+        return hubert(wave)
+
+    listener = HubertListener(network)
+    for first in (0, 100, 200):
+        listener.listen(*speech, FrameSpan(Fraction(25), first, 100, 1050))
+    assert asked == [(hubert_module._WINDOW_ROWS + hubert_module._MARGIN_ROWS - 1) * 320 + 400]
+
+
+def test_hubert_takes_optimums_mask_and_very_short_sounds(tmp_path: Path) -> None:
+    network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), Machine())
+    path = tmp_path / "click.npy"
+    np.save(path, np.full(50, 1000, np.int16))
+    heard = HubertListener(network).listen(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
+    assert heard.windows(Variant("hubert")).shape == (1, 16, 32, 32)
+
+
+def test_normal_form_is_exact(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32768, 3_000_001).astype(np.int16)
+    mean, deviation = normal_form(samples)
+    assert abs(float(mean) - samples.mean() / 32768) < 1e-9
+    assert abs(float(deviation) - np.sqrt((samples / 32768).var() + 1e-7)) < 1e-6
+
+
+def test_wenet_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+    fps, total = Fraction(25), 1050
+    cuts = [1, 2, 9, 14]
+    spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    assert_spans_join(WenetListener(wenet), speech, Variant("wenet"), spans)
+
+
+def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+    """320 ms of silence in front; chunk i holds frames 5 i to 5 i + 67; offset 100, caches 0."""
+    samples = np.load(speech[0]).astype(np.float32)
+    padded = np.concatenate([np.zeros(32 * 160, np.float32), samples[:40_000]])
+    bank = fbank(padded)
+    heard = WenetListener(wenet).listen(*speech, FrameSpan(Fraction(20), 6, 1, 840))
+    windows = heard.windows(Variant("wenet")).reshape(8, 16, 512)
+    weight = np.random.default_rng(4).normal(0, 0.1, (67 * 80, 512)).astype(np.float32)
+    for member, chunk in enumerate(range(2, 10)):
+        expected = bank[5 * chunk : 5 * chunk + 67].reshape(-1) @ weight + 100
+        assert np.abs(windows[member] - expected).max() < 1e-2
+
+
+def test_listening_can_be_stopped(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet) -> None:
+    for listener in (HubertListener(hubert), WenetListener(wenet)):
+        with pytest.raises(CancelledJobError):
+            listener.listen(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
+
+
+def test_another_file_than_was_measured_is_refused(
+    tmp_path: Path, speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
+) -> None:
+    path = tmp_path / "other.npy"
+    np.save(path, np.ones(700, np.int16))
+    for listener in (HubertListener(hubert), WenetListener(wenet)):
+        with pytest.raises(MediaError, match=r"other\.npy, found 700"):
+            listener.listen(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
+
+
+def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+    small = save_hubert(tmp_path / "hubert-base.onnx", num_features=768)
+    with pytest.raises(WeightsError, match=r"hubert-base\.onnx.*1024.*768"):
+        OnnxHubert(small, Machine())
+    generator = save_generator(tmp_path / "generator.onnx")
+    with pytest.raises(WeightsError, match=r"Expected in generator\.onnx a float \(1, N\) input"):
+        OnnxHubert(generator, Machine())
+    with pytest.raises(WeightsError, match=r"Expected in generator\.onnx inputs \(1, 1, 67, 80\)"):
+        OnnxWenet(generator, Machine())
+
+
+def test_a_network_of_another_rhythm_is_refused(speech: tuple[Path, SpeechLevel]) -> None:
+    listener = HubertListener(lambda wave: np.zeros((3, 1024), np.float32))
+    with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
+        listener.listen(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
+
+
+def test_hubert_is_that_of_the_paper() -> None:
+    """Names and shapes of transformers' `HubertModel`, of which 315,437,696 numbers are used."""
+    with torch.device("meta"):
+        network = HubertNetwork()
+    state = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert sum(tensor.numel() for tensor in network.parameters()) == 315_437_696
+    assert len(state) == 421
+    assert hubert_large_mismatch(state) is None
+    published = {
+        f"hubert.{name}".replace("weight_g", "parametrizations.weight.original0"): s for name, s in state.items()
+    }
+    assert hubert_large_mismatch(published) is None
+    del state["encoder.layers.23.attention.k_proj.weight"]
+    assert "expected HuBERT large with encoder.layers.23" in str(hubert_large_mismatch(state))
+
+
+def test_hubert_reads_a_checkpoint_that_recognises_words(tmp_path: Path) -> None:
+    size = HubertSize(num_layers=2, width=64, num_heads=4, num_inner=96, num_channels=32)
+    torch.manual_seed(0)
+    network = HubertNetwork(size).eval()
+    stored = {f"hubert.{name}": tensor for name, tensor in network.state_dict().items()}
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({**stored, "lm_head.weight": torch.zeros(32, 64), "hubert.masked_spec_embed": torch.zeros(64)}, path)
+    wave = torch.randn(1, 8000)
+    with torch.inference_mode():
+        rows = read_hubert(path, size)(wave)
+        assert rows.shape == (1, num_hubert_rows(8000), 64)
+        assert torch.equal(rows, network(wave))
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin: expected HuBERT large with feature_extractor"):
+        load_hubert(path, Machine())
