@@ -67,7 +67,7 @@ def test_from_two_files_to_a_video(visitor: Visitor, client: httpx.Client, long_
     assert Path(download.value.path()).stat().st_size > 10_000
     (job_id, *_) = _job_ids(client)
     page.click("#stage >> text=Delete")
-    page.click("#confirm >> text=Delete")
+    page.click("#confirm button[value=yes]")
     visitor.until("!document.querySelector('#stage video')")
     assert job_id not in _job_ids(client)
     assert visitor.errors == []

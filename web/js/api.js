@@ -56,16 +56,44 @@ export function send(path, fields, onProgress) {
   });
 }
 
-/** Call `onJob` with the job at each change until it is final, `onLost` when the line breaks. Returns how to stop. */
-export function follow(job, onJob, onLost) {
-  const source = new EventSource(job.links.events);
-  source.addEventListener("job", (event) => {
-    const now = JSON.parse(event.data);
+const RETRY_MS = 3000;
+
+/**
+ * Call `onJob` with the job at each change until it is final.
+ *
+ * An EventSource mends a broken line itself, but gives up for good when it is refused: it is made anew then.
+ *
+ * @param onRefused Called with the `ApiError` when the job cannot be read either.
+ * @returns How to stop.
+ */
+export function follow(job, onJob, onRefused) {
+  let source, timer;
+  const tell = (now) => {
     if (isFinal(now)) source.close();
     onJob(now);
-  });
-  source.addEventListener("error", () => onLost(source.readyState === EventSource.CLOSED));
-  return () => source.close();
+  };
+  const listen = () => {
+    source = new EventSource(job.links.events);
+    source.addEventListener("job", (event) => tell(JSON.parse(event.data)));
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) timer = setTimeout(look, RETRY_MS);
+    });
+  };
+  const look = async () => {
+    try {
+      const now = await request("GET", `/v1/jobs/${job.id}`);
+      tell(now);
+      if (!isFinal(now)) listen();
+    } catch (error) {
+      onRefused(error);
+      if (error.status !== 404) timer = setTimeout(look, RETRY_MS);
+    }
+  };
+  listen();
+  return () => {
+    clearTimeout(timer);
+    source.close();
+  };
 }
 
 /** Whether nothing about the job changes any more. */

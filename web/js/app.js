@@ -24,7 +24,7 @@ showLanguage();
 const stage = new Stage(byId("stage"), {
   changed: (job) => history.put(job),
   removed: (id) => history.drop(id),
-  lost: (isClosed) => isClosed && signedIn().catch(showError),
+  refused: (error) => (error.status === 401 ? askForKey() : showError(error)),
   again: (job) => composer.useSource(job),
 });
 const history = new History(byId("jobs"), (job) => {

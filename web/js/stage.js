@@ -13,9 +13,9 @@ export const jobName = (job) =>
 
 /** Shows one job at a time in `place`. */
 export class Stage {
-  /** @param listeners `changed` gets the job at each change, `removed` the id of one that was deleted. */
-  constructor(place, { changed = () => {}, removed = () => {}, lost = () => {}, again = () => {} } = {}) {
-    Object.assign(this, { place, changed, removed, lost, again });
+  /** @param listeners `changed` gets the job at each change, `removed` the id of one that was deleted, `refused` an error. */
+  constructor(place, { changed = () => {}, removed = () => {}, refused = () => {}, again = () => {} } = {}) {
+    Object.assign(this, { place, changed, removed, refused, again });
     this.job = null;
     this.stop = () => {};
     this.endPreview = () => {};
@@ -30,7 +30,7 @@ export class Stage {
     this.build(job);
     this.update(job);
     if (isFinal(job)) return;
-    this.stop = follow(job, (now) => this.update(now), (isClosed) => this.lost(isClosed));
+    this.stop = follow(job, (now) => this.update(now), (error) => this.refused(error));
   }
 
   /** Leave the job alone; it goes on. */
@@ -54,6 +54,8 @@ export class Stage {
     this.bar = h("progress", { max: 1 });
     this.video = h("video", { controls: true, playsInline: true, preload: "metadata" });
     this.curtain = h("p", { class: "curtain" });
+    this.video.addEventListener("loadeddata", () => (this.curtain.hidden = true));
+    this.video.addEventListener("ended", () => this.showResult());
     this.original = h("div", { class: "screen" });
     this.captions = [h("figcaption"), h("figcaption")];
     this.actions = h("div", { class: "actions" });
@@ -102,10 +104,10 @@ export class Stage {
     if (isOver) this.endPreview();
     if (job.status === "running" && job.num_frames_done > 0 && !this.isPreviewing && canPreview()) {
       this.isPreviewing = true;
-      this.endPreview = playPreview(this.video, job.links.preview);
-      this.video.addEventListener("loadeddata", () => (this.curtain.hidden = true), { once: true });
-      this.video.addEventListener("ended", () => this.showResult(), { once: true });
-      this.video.addEventListener("error", () => this.showResult(), { once: true });
+      this.endPreview = playPreview(this.video, job.links.preview, () => {
+        this.isPreviewing = false; // the next change of the job begins it anew
+        this.showResult();
+      });
     }
     if (job.status === "succeeded" && !this.isPreviewing) this.showResult();
   }
