@@ -6,6 +6,7 @@ caller's own files are not opened.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -118,7 +119,8 @@ class LivePreview:
 
     def _add_sound(self, until_seconds: Fraction) -> None:
         """Encode the speech up to a time, in whole AAC frames; the last one of the speech may be shorter."""
-        while self._num_samples < min(len(self._samples), until_seconds * SPEECH_SAMPLE_RATE):
+        stop = min(len(self._samples), math.ceil(until_seconds * SPEECH_SAMPLE_RATE))
+        while self._num_samples < stop:
             start = self._num_samples
             samples = self._samples[None, start : start + _AAC_FRAME].astype("float32") / _INT16_SCALE
             frame = AudioFrame.from_ndarray(samples, format="fltp", layout="mono")

@@ -53,8 +53,12 @@ class Visitor:
         self.errors: list[str] = []
         self.page.set_default_timeout(BOUND_S * 1000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self.errors.append(said.text))
+        self.page.on("console", self._hear)
         self.page.goto(url)
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
 
     def choose(self, speech: Path, face: Path | None) -> None:
         """Give the form its files."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import TypeVar
 
-from errors import CapacityError, MediaError, NotFoundError, StateError
+from errors import CapacityError, MediaError, NotFoundError, ReplicaLostError, StateError
 from jobs.ports import JobService
 from media.preview import LivePreview, finished_preview
 from storage.local.file_store import FileStore
@@ -18,6 +19,9 @@ _AHEAD_SECONDS = 60.0
 """No viewer gets more video than this ahead of playing it at once: what a slow one does not take stays in memory."""
 _MAX_VIEWERS = 64
 _RETRY_AFTER_S = 5.0
+
+_MAX_LOSSES = 20
+_LOSS_PAUSE_S = 2.0
 
 _T = TypeVar("_T")
 
@@ -55,6 +59,8 @@ class Previews:
             async with aclosing(_paced(self._pieces(job))) as pieces:
                 async for piece in pieces:
                     yield piece
+        except NotFoundError:
+            return  # the job was deleted
         finally:
             self._num_viewers -= 1
 
@@ -63,7 +69,7 @@ class Previews:
         preview: LivePreview | None = None
         num_segments = 0
         while not job.status.is_final:
-            for segment in await self._service.finished_segments(job.id, None):
+            for segment in await _patiently(partial(self._service.finished_segments, job.id, None)):
                 if segment.number != num_segments:
                     continue  # known already, or one before it is still being rendered
                 path = self._files.segment_path(job.id, segment.number)
@@ -75,7 +81,7 @@ class Previews:
                 except (MediaError, FileNotFoundError):
                     break  # the job has just ended, and its segments went; nothing of this one was sent
                 num_segments += 1
-            job = await self._service.wait_job(job.id, job.version, _LOOK_S)
+            job = await _patiently(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
         if job.status is not JobStatus.SUCCEEDED:
             return
         result = self._files.result_path(job.id)
@@ -85,6 +91,16 @@ class Previews:
             return
         async for piece in _in_threads(preview.add_rest(result)):
             yield preview.seconds, piece
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer of a service that may be away for a moment: a Director that died is replaced in seconds."""
+    for _ in range(_MAX_LOSSES):
+        try:
+            return await ask()
+        except ReplicaLostError:
+            await asyncio.sleep(_LOSS_PAUSE_S)
+    return await ask()
 
 
 async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[bytes]:

@@ -21,12 +21,18 @@ export class History {
 
   /** Ask the service; again and again while something is unfinished. */
   async refresh() {
-    clearTimeout(this.timer);
     this.jobs = (await request("GET", `/v1/jobs?limit=${NUM_JOBS}`)).jobs;
     this.show();
-    if (!document.hidden && this.jobs.some((job) => !isFinal(job))) {
-      this.timer = setTimeout(() => this.refresh().catch(() => {}), LOOK_MS);
-    }
+    this.lookLater();
+  }
+
+  /** Look again in a moment if there is something to come. */
+  lookLater() {
+    if (this.timer || document.hidden || this.jobs.every(isFinal)) return;
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      this.refresh().catch(() => this.lookLater());
+    }, LOOK_MS);
   }
 
   /** Note how a job is now. */
@@ -35,6 +41,7 @@ export class History {
     if (place < 0) this.jobs.unshift(job);
     else this.jobs[place] = job;
     this.show();
+    this.lookLater();
   }
 
   /** Drop a job that was deleted. */

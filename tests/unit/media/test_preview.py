@@ -11,39 +11,14 @@ import numpy as np
 import pytest
 
 from errors import MediaError
-from media.audio import extract_speech
-from media.joiner import join_segments
 from media.preview import LivePreview, finished_preview
-from media.writer import SegmentWriter
-from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, planes_of, write_audio
-
-LENGTHS = (25, 1, 40, 14)
-NUM_FRAMES = sum(LENGTHS)
-
-
-class _Job:
-    """Segments of one job, its speech, and the file joined from them."""
-
-    def __init__(self, folder: Path, fps: Fraction) -> None:
-        self.segments, self.speech, self.result = [], folder / "speech.npy", folder / "result.mp4"
-        number = 0
-        for index, length in enumerate(LENGTHS):
-            writer = SegmentWriter(info_of(192, 128, fps), 20, "veryfast")
-            for _ in range(length):
-                writer.write(planes_of(number, 192, 128))
-                number += 1
-            self.segments.append(folder / f"segment{index}.mp4")
-            self.segments[-1].write_bytes(writer.finish())
-        sound = write_audio(
-            folder / "a.wav", noise(float(NUM_FRAMES / fps), 16000)[None], 16000, "pcm_s16le", sample_format="s16"
-        )
-        extract_speech(sound, self.speech, LIMITS)
-        join_segments(self.segments, sound, self.result, info_of(192, 128, fps), NUM_FRAMES)
+from tests.unit.media.clips import decode_all
+from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
 
 
 @pytest.fixture(scope="module", params=[Fraction(25), Fraction(30000, 1001)], ids=["25", "29.97"])
-def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> _Job:
-    return _Job(tmp_path_factory.mktemp("job"), request.param)
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
+    return SegmentedJob(tmp_path_factory.mktemp("job"), request.param)
 
 
 def _boxes(stream: bytes) -> list[str]:
@@ -57,7 +32,7 @@ def _boxes(stream: bytes) -> list[str]:
     return names
 
 
-def _is_whole(stream: bytes, job: _Job, folder: Path) -> None:
+def _is_whole(stream: bytes, job: SegmentedJob, folder: Path) -> None:
     """The stream has the pictures of the joined file at the same times, and the speech beside them."""
     (folder / "preview.mp4").write_bytes(stream)
     shown, expected = decode_all(folder / "preview.mp4"), decode_all(job.result)
@@ -72,7 +47,7 @@ def _is_whole(stream: bytes, job: _Job, folder: Path) -> None:
         assert heard == pytest.approx(float(video.duration * video.time_base), abs=2 * 1024 / 16000)
 
 
-def test_segments_become_one_stream_that_plays_from_its_start(job: _Job, tmp_path: Path) -> None:
+def test_segments_become_one_stream_that_plays_from_its_start(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(preview.add_segment(job.segments[0]))
     boxes = _boxes(first)
@@ -86,13 +61,13 @@ def test_segments_become_one_stream_that_plays_from_its_start(job: _Job, tmp_pat
     _is_whole(first + rest + b"".join(preview.end()), job, tmp_path)
 
 
-def test_what_is_missing_comes_from_the_result(job: _Job, tmp_path: Path) -> None:
+def test_what_is_missing_comes_from_the_result(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(piece for path in job.segments[:2] for piece in preview.add_segment(path))
     _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
 
 
-def test_a_finished_job_has_the_same_stream(job: _Job, tmp_path: Path) -> None:
+def test_a_finished_job_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -> None:
     pieces = list(finished_preview(job.result))
     stream = b"".join(piece for _, piece in pieces)
     assert _boxes(stream)[:4] == ["ftyp", "moov", "moof", "mdat"]
@@ -100,7 +75,7 @@ def test_a_finished_job_has_the_same_stream(job: _Job, tmp_path: Path) -> None:
     assert [seconds for seconds, _ in pieces] == sorted(seconds for seconds, _ in pieces)
 
 
-def test_a_segment_that_is_gone_costs_nothing_else(job: _Job, tmp_path: Path) -> None:
+def test_a_segment_that_is_gone_costs_nothing_else(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(preview.add_segment(job.segments[0]))
     with pytest.raises(MediaError, match="gone"):

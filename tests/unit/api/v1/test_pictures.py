@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
 import pytest
 
+from api.v1 import preview
 from api.v1.preview import Previews
-from errors import CapacityError
-from storage.records import JobStatus, SegmentRecord, SegmentStatus, Stage
+from errors import CapacityError, ReplicaLostError
+from storage.records import JobRecord, JobStatus
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.media.clips import decode_all
-from tests.unit.media.test_preview import LENGTHS, NUM_FRAMES, _Job
-
-EDGES = [sum(LENGTHS[:number]) for number in range(len(LENGTHS) + 1)]
-WAIT_S = 20.0
-
-
-class _Rendering:
-    """A job of a `MemoryService` whose segments come when the test says so."""
-
-    def __init__(self, service: MemoryService, http: httpx.Client, job: _Job) -> None:
-        self.service, self.job = service, job
-        files = {"audio": ("a talk.wav", b"RIFF" + bytes(64)), "video": ("anna.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
-        self.id = str(http.post("/v1/jobs", files=files).json()["id"])
-        self.service.files.job_dir(self.id)
-        shutil.copy(job.speech, self.service.files.speech_path(self.id))
-        self.update(status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=NUM_FRAMES)
-
-    def update(self, **fields: object) -> None:
-        self.service.table.update_job(self.id, **fields)
-
-    def finish_segment(self, number: int) -> None:
-        shutil.copy(self.job.segments[number], self.service.files.segment_path(self.id, number))
-        start, stop = EDGES[number : number + 2]
-        self.service.table.record_segment(
-            SegmentRecord(job_id=self.id, number=number, start=start, stop=stop, status=SegmentStatus.DONE)
-        )
-        self.update(num_frames_done=stop)
-
-    def finish(self) -> None:
-        shutil.copy(self.job.result, self.service.files.result_path(self.id))
-        self.service.files.delete_segments(self.id)
-        self.update(status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
+from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> _Job:
-    from fractions import Fraction
-
-    return _Job(tmp_path_factory.mktemp("job"), Fraction(25))
+def job(tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
+    return SegmentedJob(tmp_path_factory.mktemp("job"), Fraction(25))
 
 
 @pytest.fixture
@@ -63,16 +32,16 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=WAIT_S, trust_env=False) as client:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def rendering(service: MemoryService, http: httpx.Client, job: _Job) -> _Rendering:
-    return _Rendering(service, http, job)
+def rendering(service: MemoryService, http: httpx.Client, job: SegmentedJob) -> RenderingJob:
+    return RenderingJob(service, http, job)
 
 
-def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: _Rendering, tmp_path: Path) -> None:
+def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: RenderingJob, tmp_path: Path) -> None:
     with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
         assert answer.headers["cache-control"] == "no-store"
@@ -93,8 +62,32 @@ def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: _Renderin
     assert len(decode_all(tmp_path / "after.mp4")) == NUM_FRAMES
 
 
+def test_the_preview_outlives_a_director_and_not_its_job(
+    service: MemoryService, http: httpx.Client, rendering: RenderingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "_LOSS_PAUSE_S", 0.05)
+    losses = [ReplicaLostError("away"), ReplicaLostError("away"), ReplicaLostError("away")]
+    wait = service.wait_job
+
+    async def wait_job(job_id: str, version: int, timeout_s: float) -> JobRecord:
+        if losses:
+            raise losses.pop()
+        return await wait(job_id, version, timeout_s)
+
+    service.wait_job = wait_job  # type: ignore[method-assign]
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(0)
+        assert next(pieces)
+        assert not losses
+        rendering.finish_segment(1)
+        service.files.delete_job(rendering.id)
+        service.table.delete_job(rendering.id)
+        list(pieces)  # ends, and not with a broken line
+
+
 @pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
-def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: _Rendering, status: JobStatus) -> None:
+def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: RenderingJob, status: JobStatus) -> None:
     with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
         pieces = answer.iter_bytes()
         rendering.finish_segment(0)
@@ -107,10 +100,8 @@ def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: _R
 
 
 def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
-    service: MemoryService, http: httpx.Client, rendering: _Rendering
+    service: MemoryService, http: httpx.Client, rendering: RenderingJob
 ) -> None:
-    import asyncio
-
     previews = Previews(service, service.files, max_viewers=1)
     rendering.finish_segment(0)
     record = service.table.get_job(rendering.id)
@@ -128,7 +119,7 @@ def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
     asyncio.run(look())
 
 
-def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering: _Rendering) -> None:
+def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering: RenderingJob) -> None:
     before = threading.active_count()
     for _ in range(20):
         with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
@@ -139,7 +130,7 @@ def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering:
     assert threading.active_count() < before + 20
 
 
-def test_thumbnail(http: httpx.Client, rendering: _Rendering) -> None:
+def test_thumbnail(http: httpx.Client, rendering: RenderingJob) -> None:
     url = f"/v1/jobs/{rendering.id}/thumbnail"
     assert http.get(url).json()["code"] == "state_conflict"
     rendering.finish_segment(0)
@@ -151,7 +142,7 @@ def test_thumbnail(http: httpx.Client, rendering: _Rendering) -> None:
     assert "private" in late.headers["cache-control"]
 
 
-def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: _Rendering) -> None:
+def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: RenderingJob) -> None:
     record = service.table.get_job(rendering.id)
     service.files.avatar_dir(record.avatar_key)
     assert record.video is not None
