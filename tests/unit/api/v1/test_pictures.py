@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.v1 import preview
 from api.v1.preview import Previews
 from errors import CapacityError, ReplicaLostError
 from storage.records import JobRecord, JobStatus
@@ -62,28 +61,33 @@ def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: Rendering
     assert len(decode_all(tmp_path / "after.mp4")) == NUM_FRAMES
 
 
-def test_the_preview_outlives_a_director_and_not_its_job(
-    service: MemoryService, http: httpx.Client, rendering: RenderingJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preview, "_LOSS_PAUSE_S", 0.05)
-    losses = [ReplicaLostError("away"), ReplicaLostError("away"), ReplicaLostError("away")]
-    wait = service.wait_job
+class _AwayForAMoment(MemoryService):
+    """A service whose Director dies under the first call that waits."""
 
-    async def wait_job(job_id: str, version: int, timeout_s: float) -> JobRecord:
-        if losses:
-            raise losses.pop()
-        return await wait(job_id, version, timeout_s)
+    was_away = False
 
-    service.wait_job = wait_job  # type: ignore[method-assign]
-    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
-        pieces = answer.iter_bytes()
-        rendering.finish_segment(0)
-        assert next(pieces)
-        assert not losses
-        rendering.finish_segment(1)
-        service.files.delete_job(rendering.id)
-        service.table.delete_job(rendering.id)
-        list(pieces)  # ends, and not with a broken line
+    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        if not self.was_away:
+            self.was_away = True
+            raise ReplicaLostError("The Director died.")
+        return await super().wait_job(job_id, version, timeout_s)
+
+
+def test_the_preview_outlives_a_director_and_not_its_job(job: SegmentedJob, tmp_path: Path) -> None:
+    service = _AwayForAMoment(tmp_path)
+    with serving(service) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as http:
+        rendering = RenderingJob(service, http, job)
+        with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+            pieces = answer.iter_bytes()
+            rendering.finish_segment(0)
+            assert next(pieces)
+            rendering.finish_segment(1)
+            rendering.finish_segment(2)
+            assert next(pieces)
+            assert service.was_away
+            service.files.delete_job(rendering.id)
+            service.table.delete_job(rendering.id)
+            list(pieces)  # ends, and not with a broken line
 
 
 @pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
