@@ -19,6 +19,7 @@ export class Composer {
     byId("face").append(presenters, face, keep);
     this.presenters = new Presenters(presenters, (avatar) => {
       face.hidden = Boolean(avatar);
+      byId("which-face").hidden = Boolean(avatar);
       this.showKeep();
     });
     this.face = new FilePicker(face, "video", () => this.showKeep());
@@ -26,6 +27,10 @@ export class Composer {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
+    });
+    byId("which").addEventListener("change", () => {
+      this.face.aim(byId("which").value === "point");
+      if (byId("which").value === "point") face.scrollIntoView({ block: "nearest" });
     });
     byId("engine").addEventListener("change", () => this.showEngineNote());
     onLanguage(() => this.showEngines());
@@ -81,6 +86,10 @@ export class Composer {
       notice(error, t(this.speech.file ? "needFace" : "needSpeech"));
       return;
     }
+    if (!avatar && !this.faceChoice()) {
+      notice(error, t("needPoint"));
+      return;
+    }
     notice(error, "");
     this.setBusy(true);
     try {
@@ -97,7 +106,7 @@ export class Composer {
   /** The face of the form: as a file, or kept first where that is wanted. */
   async presenterFields() {
     if (!this.keep.checked) return { video: this.face.file };
-    const avatar = await send("/v1/avatars", { video: this.face.file, face: byId("which").value }, (share) => this.showSent(share));
+    const avatar = await send("/v1/avatars", { video: this.face.file, face: this.faceChoice() }, (share) => this.showSent(share));
     this.keep.checked = false;
     await this.presenters.refresh();
     this.presenters.choose(this.presenters.avatars.find(({ id }) => id === avatar.id) ?? null);
@@ -106,7 +115,14 @@ export class Composer {
 
   options(avatar) {
     const options = { engine: byId("engine").value, loop: byId("loop").value };
-    return avatar || this.keep.checked ? options : { ...options, face: byId("which").value };
+    return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
+  }
+
+  /** Which face of the source speaks, as the API says it; null while none was clicked on. */
+  faceChoice() {
+    const { value } = byId("which");
+    if (value !== "point") return value;
+    return this.face.faceAt && `point:${this.face.faceAt.x},${this.face.faceAt.y}`;
   }
 
   setBusy(isBusy) {

@@ -1,5 +1,6 @@
 // A place to drop, choose or record one file, which then shows what it holds.
 
+import { aimable } from "./aim.js";
 import { h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 import { canRecord, record } from "./recorder.js";
@@ -19,6 +20,8 @@ export class FilePicker {
     this.onChange = onChange;
     this.file = null;
     this.url = null;
+    this.isAiming = false;
+    this.faceAt = null;
     this.id = `file-${(numPickers += 1)}`;
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.body = h("div");
@@ -36,9 +39,17 @@ export class FilePicker {
     notice(this.error, "");
     if (this.url) URL.revokeObjectURL(this.url);
     this.file = file;
+    this.faceAt = null;
     this.url = file && URL.createObjectURL(file);
     this.show();
     this.onChange();
+  }
+
+  /** Whether clicks on the picture choose a face in it. */
+  aim(isAiming) {
+    this.isAiming = isAiming;
+    this.faceAt = null;
+    this.show();
   }
 
   show() {
@@ -81,7 +92,11 @@ export class FilePicker {
     const view = this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
       : isPicture ? h("img", { src: this.url, alt: name })
       : h("video", { src: this.url, controls: true, muted: true, playsInline: true, "aria-label": name });
-    return h("div", { class: "chosen" }, view,
+    const shown = this.isAiming && this.kind === "video" ? aimable(view, (place) => {
+      this.faceAt = place;
+      this.onChange();
+    }) : view;
+    return h("div", { class: "chosen" }, shown,
       h("p", { class: "file" }, h("span", { class: "name" }, name),
         h("button", { type: "button", class: "quiet", "aria-label": t("removeFile", { name }), onclick: () => this.take(null) }, "✕")));
   }

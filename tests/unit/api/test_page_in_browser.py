@@ -105,3 +105,27 @@ def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Pat
         service.finish(second)
         visitor.until_status("succeeded")
         visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
+
+
+def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        visitor.choose(speech, sample_portrait)
+        visitor.page.click("#options summary")
+        visitor.page.select_option("#which", "point")
+        visitor.submit()
+        assert "Click on the face" in visitor.until("document.querySelector('#composer-error').textContent")
+        width, height = visitor.until(
+            "(picture => picture?.naturalWidth && [picture.naturalWidth, picture.naturalHeight])"
+            "(document.querySelector('.aim img'))"
+        )
+        visitor.page.click(".aim img")  # in its middle
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status')")
+        kind, _, place = service.requests[0].options.face.partition(":")
+        x, y = map(int, place.split(","))
+        assert kind == "point"
+        assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
