@@ -49,8 +49,7 @@ def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after
 def _first_picture_s(browser: Any, url: str, speech: Path) -> float:
     visitor = Visitor(browser, url)
     try:
-        visitor.until("document.querySelector('button.face')")
-        visitor.page.click("button.face")
+        visitor.page.click("li:has(.close) button.face")
         visitor.choose(speech, None)
         visitor.page.evaluate(_WATCH)
         visitor.submit()

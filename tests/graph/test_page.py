@@ -84,7 +84,7 @@ def test_a_saved_presenter_a_portrait_and_both_languages(
     page.check("#keep")
     visitor.submit()
     visitor.until_status("succeeded")
-    assert page.get_attribute("button.face", "aria-pressed") == "true"
+    assert page.get_attribute("li:has(.close) button.face", "aria-pressed") == "true"
     visitor.until("document.querySelector('#stage .report')")
     visitor.picture("chinese-dark")
     assert visitor.serious_violations() == []

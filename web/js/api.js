@@ -14,10 +14,10 @@ export class ApiError extends Error {
   }
 }
 
-/** What to do about an error of this code, and what the service said. */
+/** What the service said of an error of this code, and what to do about it. */
 export function explain(code, detail) {
   const advice = knows(`advice.${code}`) ? t(`advice.${code}`) : "";
-  return [advice, detail].filter(Boolean).join(" ");
+  return [detail, advice].filter(Boolean).join(" ");
 }
 
 /** One request; the parsed JSON, or null where there is none. Raises `ApiError`. */
@@ -94,6 +94,12 @@ export function follow(job, onJob, onRefused) {
     clearTimeout(timer);
     source.close();
   };
+}
+
+/** The media type of what lies at `url`, null when nothing does. */
+export async function mediaType(url) {
+  const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
+  return answer?.ok ? answer.headers.get("content-type") : null;
 }
 
 /** Whether nothing about the job changes any more. */

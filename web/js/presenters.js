@@ -1,6 +1,6 @@
 // Kept presenters: analysed once, chosen in place of a file.
 
-import { request, ROOT } from "./api.js";
+import { mediaType, request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
 import { h } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
@@ -14,6 +14,7 @@ export class Presenters {
     this.place = place;
     this.onChange = onChange;
     this.avatars = [];
+    this.pictures = new Map();
     this.chosen = null;
     onLanguage(() => this.show());
   }
@@ -37,30 +38,37 @@ export class Presenters {
 
   show() {
     const cards = this.avatars.map((avatar) => this.card(avatar));
+    const none = h("button", { type: "button", class: "face", "aria-pressed": String(!this.chosen), onclick: () => this.choose(null) },
+      h("span", { class: "thumb", "aria-hidden": "true" }, "+"), h("span", { class: "name" }, t("newFace")));
     this.place.hidden = cards.length === 0;
-    this.place.replaceChildren(h("p", { class: "hint" }, t("presenters")), h("ul", { class: "faces" }, cards));
+    this.place.replaceChildren(h("p", { class: "hint" }, t("presenters")), h("ul", { class: "faces" }, h("li", {}, none), cards));
   }
 
   card(avatar) {
     const name = avatar.label || avatar.id.slice(0, 8);
-    const isChosen = avatar.id === this.chosen?.id;
-    const source = `${ROOT}/v1/avatars/${avatar.id}/source`;
-    const picture = avatar.info?.is_still ? h("img", { src: source, alt: "", loading: "lazy" })
-      : h("video", { src: `${source}#t=0.1`, muted: true, playsInline: true, preload: "metadata", tabIndex: -1, "aria-hidden": "true" });
-    const label = avatar.status === "analysing" ? t("presenterAnalysing", { name })
-      : avatar.status === "failed" ? t("presenterFailed", { name })
-      : isChosen ? t("presenterChosen", { name }) : name;
+    const state = { analysing: t("presenterAnalysing"), failed: t("presenterFailed") }[avatar.status];
     return h("li", {},
       h("button", {
         type: "button",
         class: "face",
-        "aria-pressed": String(isChosen),
-        "aria-label": label,
+        "aria-pressed": String(avatar.id === this.chosen?.id),
         title: avatar.error?.message ?? name,
         disabled: avatar.status === "failed",
-        onclick: () => this.choose(isChosen ? null : avatar),
-      }, picture, h("span", {}, label)),
+        onclick: () => this.choose(avatar),
+      }, this.picture(avatar), h("span", { class: "name" }, name), state && h("span", { class: "state" }, state)),
       h("button", { type: "button", class: "quiet close", "aria-label": t("deletePresenter", { name }), onclick: () => this.remove(avatar, name) }, "✕"));
+  }
+
+  /** The presenter's picture; it is fetched once and moves from card to card. */
+  picture(avatar) {
+    if (!this.pictures.has(avatar.id)) {
+      const picture = h("span", { class: "thumb" });
+      const source = `${ROOT}/v1/avatars/${avatar.id}/source`;
+      this.pictures.set(avatar.id, picture);
+      mediaType(source).then((type) => picture.append(type?.startsWith("image/") ? h("img", { src: source, alt: "" })
+        : h("video", { src: `${source}#t=0.1`, muted: true, playsInline: true, preload: "metadata", tabIndex: -1, "aria-hidden": "true" })));
+    }
+    return this.pictures.get(avatar.id);
   }
 
   async remove(avatar, name) {

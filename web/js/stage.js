@@ -1,6 +1,6 @@
 // The stage: one job, live, its result beside the original.
 
-import { explain, follow, isFinal, request, ROOT } from "./api.js";
+import { explain, follow, isFinal, mediaType, request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
 import { h } from "./dom.js";
 import { clock, duration, onLanguage, t } from "./i18n.js";
@@ -187,9 +187,4 @@ function tookText(job) {
   if (!job.report) return "";
   const took = (new Date(job.finished_at) - new Date(job.started_at)) / 1000;
   return ` · ${t("took", { seconds: job.report.output.duration_seconds.toFixed(1), took: took < 90 ? duration(took) : clock(took) })}`;
-}
-
-async function mediaType(url) {
-  const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
-  return answer?.ok ? answer.headers.get("content-type") : null;
 }

@@ -1,5 +1,6 @@
 // Light, dark, or what the system says.
 
+import { h } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 
 const STORED = "lipwright.theme";
@@ -10,7 +11,9 @@ export function themeSwitch(button) {
   let theme = localStorage.getItem(STORED) ?? "auto";
   const show = () => {
     document.documentElement.dataset.theme = theme;
-    button.textContent = t(NAMES[theme]);
+    const name = t(NAMES[theme]);
+    button.replaceChildren(h("span", { "aria-hidden": "true" }, "◐"), name);
+    button.setAttribute("aria-label", t("theme", { name }));
   };
   button.addEventListener("click", () => {
     const names = Object.keys(NAMES);
