@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 
 from api import problem
 from api.access import KeyGate
+from api.body_window import AppWindow
 from api.page import PageRoutes
 from api.problem import problem_responses
 from api.session import SessionRoutes
@@ -42,7 +43,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
     keys = ApiKeys(files.root)
     app.add_middleware(KeyGate, keys=keys, allow_without_keys=config.access.allow_without_keys)
-    problem.install(app)  # last, which is outermost: a defect of the gate is a problem too
+    problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
+    app.add_middleware(AppWindow)
     app.include_router(PageRoutes().router())
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))

@@ -69,7 +69,7 @@ class AudioFeatures:
         def decode(stop: Stop) -> PreparedSpeech:
             with written_whole(speech) as part:
                 work = partial(extract_speech, audio, part, limits)
-                info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop)
+                info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop, writes=part.parent)
             return PreparedSpeech(speech, info, measure_level(speech))
 
         return await self._threads.run(decode, timeout_s)

@@ -115,7 +115,8 @@ class Studio:
         def work(stop: Stop) -> None:
             with written_whole(out) as part:
                 join = partial(join_segments, segments, audio, part, source.info, num_frames, self._config.limits)
-                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop)
+                folders = list({segment.parent for segment in segments})
+                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop, reads=folders, writes=part.parent)
 
         await self._threads.run(work, timeout_s)
 

@@ -11,7 +11,8 @@ from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
 from api.forms.uploads import drain
 from api.problem import problem_responses
-from api.v1.events import job_events
+from api.v1.events import PING_S, job_events
+from api.v1.followers import Followers, FollowResponse
 from api.v1.views import JobForm, JobList, JobView, form_body
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
@@ -31,6 +32,7 @@ class JobRoutes:
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
         self._guard = Guard(config.network)
+        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share, PING_S)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -68,7 +70,7 @@ class JobRoutes:
             responses={
                 200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
                 204: {"description": "The job is finished and the client knows it."},
-                **problem_responses(404),
+                **problem_responses(404, 503),
             },
         )
         return router
@@ -119,7 +121,8 @@ class JobRoutes:
     async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:
         if not wait_s:
             return accepted(job, request, headers)
-        return outcome(await wait_until_final(self._service, job, wait_s), self._files, request, headers)
+        job = await wait_until_final(self._followers, job, caller_of(request).owner, wait_s)
+        return outcome(job, self._files, request, headers)
 
     async def list_jobs(
         self,
@@ -165,10 +168,10 @@ class JobRoutes:
         job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
-        stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={**NO_STORE, "X-Accel-Buffering": "no"}
-        )
+        follower = self._followers.enter(job, caller_of(request).owner)
+        stream = job_events(follower.feed, job, seen, request.scope.get("root_path", ""))
+        headers = {**NO_STORE, "X-Accel-Buffering": "no"}
+        return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
 
 
 def _view(job: JobRecord, request: Request) -> JobView:

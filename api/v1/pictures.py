@@ -98,6 +98,7 @@ class PictureRoutes:
     ) -> FileResponse:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
+        _ignore_unknown_ranges(request)
         return video_response(job, self._files, download)
 
     async def preview(self, job_id: str, request: Request) -> StreamingResponse:
@@ -125,12 +126,12 @@ class PictureRoutes:
     async def job_source(self, job_id: str, request: Request) -> FileResponse:
         """The video or picture that the job was given, as it was sent."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return _source_response(self._files.avatar_source_path(job.avatar_key))
+        return _source_response(request, self._files.avatar_source_path(job.avatar_key))
 
     async def avatar_source(self, avatar_id: str, request: Request) -> FileResponse:
         """The video or picture that the avatar was made of, as it was sent."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return _source_response(self._files.avatar_source_path(avatar.key))
+        return _source_response(request, self._files.avatar_source_path(avatar.key))
 
 
 def video_response(job: JobRecord, files: FileStore, download: bool = False) -> FileResponse:
@@ -154,10 +155,17 @@ def video_response(job: JobRecord, files: FileStore, download: bool = False) -> 
     )
 
 
-def _source_response(path: Path) -> FileResponse:
+def _source_response(request: Request, path: Path) -> FileResponse:
+    _ignore_unknown_ranges(request)
     if not path.is_file():
         raise NotFoundError("The presenter's file was removed.")
     return FileResponse(path, media_type=_media_type(path), headers=_INERT)
+
+
+def _ignore_unknown_ranges(request: Request) -> None:
+    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
+    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
+        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
 
 
 def _media_type(path: Path) -> str:

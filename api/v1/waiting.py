@@ -8,24 +8,35 @@ from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from api.problem import job_problem
+from api.v1.followers import Followers
 from api.v1.pictures import video_response
 from api.v1.views import JobView
-from jobs.ports import JobService
+from errors import BusyError, LipwrightError
 from storage.local.file_store import FileStore
 from storage.records import JobRecord
 
 MAX_WAIT_S = 600.0
 """Longest wait that a request may ask for; most proxies give up earlier."""
 NO_STORE = {"Cache-Control": "no-store"}
-_LOOK_S = 10.0
 
 
-async def wait_until_final(service: JobService, job: JobRecord, wait_s: float) -> JobRecord:
-    """The job when it is final, or as it is after `wait_s`."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    while not job.status.is_final and (left_s := deadline - loop.time()) > 0:
-        job = await service.wait_job(job.id, job.version, min(left_s, _LOOK_S))
+async def wait_until_final(followers: Followers, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
+    """The job when it is final, or as it is after `wait_s`, or at once where all places of followers are taken."""
+    try:
+        follower = followers.enter(job, owner)
+    except BusyError:
+        return job
+    feed = follower.feed
+    try:
+        async with asyncio.timeout(wait_s):
+            while not job.status.is_final:
+                number = feed.number
+                job = feed.job if feed.job.version > job.version else await feed.after(number)
+    except TimeoutError as error:
+        if isinstance(error, LipwrightError):
+            raise
+    finally:
+        follower.leave()
     return job
 
 

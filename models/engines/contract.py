@@ -142,8 +142,16 @@ class Planned(NamedTuple):
 class Painter(Protocol):
     """Makes faces: holds the network."""
 
-    def paint(self, chunk: Any) -> FacePatches:
-        """Return one finished patch for every face of a chunk of the same engine."""
+    def paint(self, chunk: Any, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one finished patch for every face of a chunk of the same engine.
+
+        Args:
+            chunk: What `Engine.cut` gave.
+            should_stop: Asked between faces, or batches of them, by engines that take their time.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
         ...
 
 

@@ -107,9 +107,9 @@ class RestoringPainter:
     def __init__(self, inner: Painter, restorer: FaceRestorer) -> None:
         self._inner, self._restorer = inner, restorer
 
-    def paint(self, chunk: RestoredChunk) -> FacePatches:
+    def paint(self, chunk: RestoredChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of `chunk`."""
-        return self._restorer.restore(self._inner.paint(chunk.inner), chunk.around)
+        return self._restorer.restore(self._inner.paint(chunk.inner, should_stop), chunk.around, should_stop)
 
 
 class _Keeper:

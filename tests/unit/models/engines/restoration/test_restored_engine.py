@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.random_weights.restoration import save_restoration
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.engines.contract import FrameSpan, Machine
@@ -15,7 +16,6 @@ from models.engines.room import EngineRoom, step_list
 from models.engines.weights.store import WeightsStore
 from models.presenter.presenter import Presenter
 from models.speech.features import FeatureBlock
-from tests.unit.models.engines.restoration.test_restorer import save_network
 from tests.unit.models.synthetic_presenter import FilmedPresenter, make_presenter
 
 NUM = 8
@@ -41,7 +41,7 @@ def room(data_dir: Path, strength: float = 1.0) -> EngineRoom:
 
 
 def add_network(data_dir: Path, folder: Path) -> None:
-    WeightsStore(data_dir / "weights").add(save_network(folder / "GFPGANv1.4.onnx"))
+    WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
 
 
 def painted(room: EngineRoom, name: str, filmed: FilmedPresenter, presenter: Presenter) -> tuple[np.ndarray, ...]:

@@ -13,6 +13,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.random_weights.ultralight import (
+    random_network,
+    save_generator,
+    save_hubert,
+    save_wenet,
+)
 from errors import ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
@@ -38,12 +44,6 @@ from tests.unit.models.engines.aligned.face_scene import (
     make_frames,
     make_presenter,
     pasted,
-)
-from tests.unit.models.engines.ultralight.small_networks import (
-    random_network,
-    save_generator,
-    save_hubert,
-    save_wenet,
 )
 
 FP32 = UltralightOptions(precision="fp32")
