@@ -14,7 +14,7 @@ from api.problem import problem_responses
 from api.v1.preview import Previews
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
-from media.thumbnail import thumbnail
+from media.preview.thumbnail import thumbnail
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 

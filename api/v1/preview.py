@@ -8,9 +8,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
-from errors import CapacityError, MediaError, NotFoundError, ReplicaLostError, StateError
+from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
 from jobs.ports import JobService
-from media.preview import LivePreview, finished_preview
+from media.preview.fragments import LivePreview, finished_preview
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 
@@ -78,7 +78,7 @@ class Previews:
                         preview = await asyncio.to_thread(LivePreview, path, self._files.speech_path(job.id))
                     async for piece in _in_threads(preview.add_segment(path)):
                         yield preview.seconds, piece
-                except (MediaError, FileNotFoundError):
+                except (StoredFileError, FileNotFoundError):
                     break  # the job has just ended, and its segments went; nothing of this one was sent
                 num_segments += 1
             job = await _patiently(partial(self._service.wait_job, job.id, job.version, _LOOK_S))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from errors import MediaError
-from media.thumbnail import thumbnail
+from media.preview.thumbnail import thumbnail
 from media.writer import SegmentWriter
 from tests.unit.media.clips import info_of, planes_of
 

@@ -21,7 +21,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from config import MediaLimits
-from errors import MediaError
+from errors import StoredFileError
 from media.array_files import load_array
 from media.container import open_container
 from media.frame_table import video_stream
@@ -47,7 +47,7 @@ class LivePreview:
         speech: What `media.audio.extract_speech` wrote. It is mapped: it may be removed while this is used.
 
     Raises:
-        MediaError: A file cannot be read.
+        StoredFileError: A file is gone.
     """
 
     def __init__(self, first: Path, speech: Path) -> None:
@@ -78,7 +78,7 @@ class LivePreview:
             Pieces of the stream, of about 256 KiB at most.
 
         Raises:
-            MediaError: It cannot be read.
+            StoredFileError: It is gone.
         """
         yield from self._add(path, self.num_frames, 0)
 
@@ -89,7 +89,7 @@ class LivePreview:
             Pieces of the stream.
 
         Raises:
-            MediaError: It cannot be read.
+            StoredFileError: It is gone.
         """
         yield from self._add(result, 0, self.num_frames)
         yield from self.end()
@@ -137,7 +137,7 @@ def finished_preview(result: Path) -> Iterator[tuple[float, bytes]]:
         Pieces of the stream of about 256 KiB, each behind the second of the video at which it ends.
 
     Raises:
-        MediaError: The file cannot be read.
+        StoredFileError: The file is gone.
     """
     sink, seconds = _Sink(), 0.0
     with open_container(result, MediaLimits()) as source, _new_container(sink) as target:
@@ -187,9 +187,9 @@ def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
     """Frames per second as `SegmentWriter` wrote them into the H.264 headers: also there where one frame has no rate.
 
     Raises:
-        MediaError: The stream says none.
+        StoredFileError: The stream says none.
     """
     rate = stream.codec_context.framerate or stream.average_rate
     if not rate:
-        raise MediaError(f"{path.name}: expected a segment with a frame rate, found none.")
+        raise StoredFileError(f"{path.name}: expected a segment with a frame rate, found none.")
     return Fraction(rate)

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from errors import MediaError
-from media.preview import LivePreview, finished_preview
+from errors import StoredFileError
+from media.preview.fragments import LivePreview, finished_preview
 from tests.unit.media.clips import decode_all
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
 
@@ -78,6 +78,6 @@ def test_a_finished_job_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -
 def test_a_segment_that_is_gone_costs_nothing_else(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(preview.add_segment(job.segments[0]))
-    with pytest.raises(MediaError, match="gone"):
+    with pytest.raises(StoredFileError, match="gone"):
         list(preview.add_segment(tmp_path / "gone.mp4"))
     _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
