@@ -102,7 +102,8 @@ export class Stage {
     const isOver = job.status === "failed" || job.status === "cancelled";
     this.screens.hidden = isOver;
     if (isOver) this.endPreview();
-    if (job.status === "running" && job.num_frames_done > 0 && !this.isPreviewing && canPreview()) {
+    // Asked for a moment early: the answer begins when the first second is there.
+    if (job.status === "running" && job.stage === "rendering" && !this.isPreviewing && canPreview()) {
       this.isPreviewing = true;
       this.endPreview = playPreview(this.video, job.links.preview, () => {
         this.isPreviewing = false; // the next change of the job begins it anew
