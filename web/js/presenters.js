@@ -1,9 +1,10 @@
 // Kept presenters: analysed once, chosen in place of a file.
 
-import { mediaType, request, ROOT } from "./api.js";
+import { request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
 import { h } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
+import { showStill } from "./still.js";
 
 const LOOK_MS = 3000;
 
@@ -63,10 +64,8 @@ export class Presenters {
   picture(avatar) {
     if (!this.pictures.has(avatar.id)) {
       const picture = h("span", { class: "thumb" });
-      const source = `${ROOT}/v1/avatars/${avatar.id}/source`;
       this.pictures.set(avatar.id, picture);
-      mediaType(source).then((type) => picture.append(type?.startsWith("image/") ? h("img", { src: source, alt: "" })
-        : h("video", { src: `${source}#t=0.1`, muted: true, playsInline: true, preload: "metadata", tabIndex: -1, "aria-hidden": "true" })));
+      showStill(`${ROOT}/v1/avatars/${avatar.id}/source`, picture);
     }
     return this.pictures.get(avatar.id);
   }

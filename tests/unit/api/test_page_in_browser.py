@@ -50,7 +50,8 @@ def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
         visitor.until_status("succeeded")
         assert service.requests[0].owner is not None
         visitor.until("document.querySelector('#stage video').currentSrc.endsWith('/video')")
-        visitor.page.click("#sign-out")
+        with visitor.page.expect_navigation():
+            visitor.page.click("#sign-out")
         visitor.until("document.querySelector('#sign-in')?.open")
 
 
@@ -129,3 +130,18 @@ def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_p
         x, y = map(int, place.split(","))
         assert kind == "point"
         assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
+
+
+def test_many_presenters_leave_the_browser_its_connections(
+    browser: Any, tmp_path: Path, sample_presenter: Path
+) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            for number in range(8):  # a browser opens six connections to one service
+                film = sample_presenter.read_bytes() + b"\0\0\0\x08free" * (number + 1)
+                assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202
+        visitor = Visitor(browser, url)
+        visitor.until("document.querySelectorAll('.face canvas').length === 8")
+        assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
+        assert not visitor.page.evaluate("document.querySelector('.faces video')")
