@@ -148,7 +148,17 @@ def report_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
 def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Cancel a job."""
     with one_line_errors():
-        print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
+        print(Client(server).request("POST", f"/v1/jobs/{job_id}/cancel").json()["status"])
+
+
+@jobs_app.command("delete")
+def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
+    """Remove a job with its files; an unfinished one is cancelled first."""
+    with one_line_errors():
+        client = Client(server)
+        client.request("POST", f"/v1/jobs/{job_id}/cancel")
+        client.request("DELETE", f"/v1/jobs/{job_id}")
+        print("removed")
 
 
 @jobs_app.command("download")
@@ -201,7 +211,7 @@ def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[st
                 stages.show(job)
     except KeyboardInterrupt:
         with contextlib.suppress(ClientError, httpx.HTTPError):
-            client.request("DELETE", f"/v1/jobs/{job['id']}")
+            client.request("POST", f"/v1/jobs/{job['id']}/cancel")
         raise
     if job["status"] != "succeeded":
         error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}

@@ -15,7 +15,7 @@ from api.v1.views import webhook_view
 from config import PipelineConfig
 from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
 from deployments.runtime.stages import ServeStages
-from errors import LipwrightError, StateError
+from errors import LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.housekeeping import Housekeeping
 from jobs.intake import Intake
@@ -37,6 +37,7 @@ from storage.records import (
     AvatarStatus,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -147,6 +148,15 @@ class Director:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
         return self._scheduler.cancel(self._table.get_job(job_id, owner))
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        """Forget a finished job with its files; see `JobScheduler.delete`."""
+        with suppress(NotFoundError):
+            await self._scheduler.delete(self._table.get_job(job_id, owner))
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        """Return the segments of a job that are done."""
+        return self._table.finished_segments(self._table.get_job(job_id, owner).id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Keep a presenter and analyse it in the background; see `Intake.avatar`."""

@@ -17,6 +17,7 @@ from storage.records import (
     AvatarRequest,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -62,6 +63,13 @@ class JobService(Protocol):
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one comes back as it is."""
+        ...
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        """Forget a finished job with its files; StateError while it is unfinished. Harmless when it is gone."""
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        """The segments that are done, in output order. Their files lie there until the job ends."""
         ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:

@@ -148,7 +148,8 @@ def shape_of(kind: type[BaseModel]) -> FormShape:
     """Which fields of the form are files and which are text: what its OpenAPI schema says."""
     properties = kind.model_json_schema()["properties"]
     files = {name for name, schema in properties.items() if is_file(schema)}
-    return FormShape(files=frozenset(files), texts=frozenset(properties) - files)
+    objects = {name for name, schema in properties.items() if schema.get("type") == "object"}
+    return FormShape(files=frozenset(files), texts=frozenset(properties) - files, objects=frozenset(objects))
 
 
 def _validated(kind: type[_Form], fields: dict[str, Any]) -> _Form:

@@ -126,6 +126,8 @@ async def _read_json(stream: BodyStream, shape: FormShape, check_url: CheckUrl) 
         shape.check_name(name)
         if value is None:
             continue
+        if isinstance(value, dict) and name in shape.objects:
+            value = json.dumps(value, ensure_ascii=False)
         if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
             raise OptionError(f"{name}: expected text of at most {_MAX_TEXT_BYTES} bytes or a number.")
         parts.add_text(name, str(value), shape)

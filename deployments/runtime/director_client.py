@@ -19,6 +19,7 @@ from storage.records import (
     AvatarRequest,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -74,6 +75,14 @@ class DirectorClient:
     async def cancel_job(self, job_id: str, owner: str | None = None) -> JobRecord:
         """See `JobService`."""
         return await self._call("cancel_job", job_id, owner)  # type: ignore[no-any-return]
+
+    async def delete_job(self, job_id: str, owner: str | None = None) -> None:
+        """See `JobService`."""
+        await self._call("delete_job", job_id, owner)
+
+    async def finished_segments(self, job_id: str, owner: str | None = None) -> list[SegmentRecord]:
+        """See `JobService`."""
+        return await self._call("finished_segments", job_id, owner)  # type: ignore[no-any-return]
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """See `JobService`."""

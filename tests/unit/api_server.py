@@ -24,6 +24,7 @@ from storage.records import (
     JobRecord,
     JobStatus,
     QueueStatus,
+    SegmentRecord,
     ServiceStatus,
     Stage,
     SubmitRequest,
@@ -103,6 +104,8 @@ class MemoryService:
                 audio=request.audio,
                 video=request.video,
                 avatar_key=key,
+                source_label=request.video.label if request.video else "",
+                metadata=request.metadata,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -134,6 +137,13 @@ class MemoryService:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        self.files.delete_job(self.table.get_job(job_id, owner).id)
+        self.table.delete_job(job_id)
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        return self.table.finished_segments(self.table.get_job(job_id, owner).id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         now = utc_now()

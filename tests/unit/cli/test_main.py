@@ -240,6 +240,8 @@ def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, 
     copy = tmp_path / "copy.mp4"
     assert _run(repo_root, "jobs", "download", job["id"], "--out", str(copy), "--server", server).returncode == 0
     assert copy.read_bytes() == VIDEO_BYTES
+    assert _run(repo_root, "jobs", "delete", job["id"], "--server", server).stdout == "removed\n"
+    assert job["id"] not in _run(repo_root, "jobs", "list", "--server", server).stdout
     missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", server)
     assert (missing.returncode, _error_line(missing).split(": ")[1]) == (1, "not_found")
 

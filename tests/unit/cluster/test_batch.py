@@ -20,6 +20,7 @@ from storage.records import (
     ErrorRecord,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
     avatar_key,
@@ -66,6 +67,12 @@ class LocalDirector:
         self.jobs[job.id] = job
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
         return job
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        raise AssertionError("a batch keeps its jobs")
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        raise AssertionError("a batch looks at no preview")
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         if job_id not in self.jobs:

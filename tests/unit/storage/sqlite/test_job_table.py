@@ -253,7 +253,9 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
-    row = to_row(job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes"})
+    row = to_row(
+        job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes", "source_label", "metadata"}
+    )
     with sqlite3.connect(path) as connection:
         for statement in MIGRATIONS[0]:
             connection.execute(statement)
