@@ -8,6 +8,8 @@ from fastapi_offline import FastAPIOffline
 
 from api import problem
 from api.access import KeyGate
+from api.heygem.routes import EasyRoutes
+from api.openai.videos import VideoRoutes
 from api.problem import problem_responses
 from api.v1.avatars import AvatarRoutes
 from api.v1.engines import EngineRoutes
@@ -56,4 +58,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
         EngineRoutes(files, config),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
+    app.include_router(VideoRoutes(service, files, config).router(), dependencies=key, responses=responses)
+    if config.heygem.enabled:
+        app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     return app

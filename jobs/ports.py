@@ -48,6 +48,13 @@ class JobService(Protocol):
         """One job, or NotFoundError."""
         ...
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        """The job that this key made, or NotFoundError."""
+        ...
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """The newest jobs first."""
         ...
@@ -59,6 +66,9 @@ class JobService(Protocol):
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one comes back as it is."""
         ...
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        """Forget a finished job with its files; StateError while it is unfinished. Harmless when it is gone."""
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Keep a presenter and begin its analysis."""

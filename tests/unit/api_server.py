@@ -13,7 +13,7 @@ import uvicorn
 
 from api.app import make_app
 from config import MediaLimits, NetworkConfig, PipelineConfig
-from errors import CapacityError, LipwrightError, OptionError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -105,6 +105,14 @@ class MemoryService:
             raise RuntimeError("secret of the inside")
         return self.table.get_job(job_id, owner)
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        if (job := self.table.find_job(owner, idempotency_key)) is None:
+            raise NotFoundError("There is no job of this key.")
+        return job
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        self.table.free_key(self.table.get_job(job_id, owner).id)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         return self.table.list_jobs(limit, status, owner)
 
@@ -119,6 +127,10 @@ class MemoryService:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        self.files.delete_job(self.table.get_job(job_id, owner).id)
+        self.table.delete_job(job_id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         now = utc_now()
