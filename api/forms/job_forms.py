@@ -97,6 +97,8 @@ class FormDesk:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
         num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
+        if num_bytes is not None and request.headers.get("content-type", "").startswith("application/json"):
+            num_bytes = num_bytes * 3 // 4 + 1  # what base64 of that length stands for
         if num_bytes is not None and num_bytes > max_bytes:
             raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
         return AdmitRequest(

@@ -18,7 +18,7 @@ from api.problem import problem_responses
 from api.result_file import result_file
 from api.v1.views import form_body
 from config import MediaLimits, PipelineConfig
-from errors import MediaError
+from errors import MediaError, NotFoundError
 from jobs.ports import JobService
 from media.probe import probe_video
 from storage.local.file_store import FileStore
@@ -50,7 +50,7 @@ class VideoRoutes:
             openapi_extra=form_body(VideoForm),
             responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
         )
-        router.add_api_route("", self.list_videos, summary="List videos", responses=problem_responses(422))
+        router.add_api_route("", self.list_videos, summary="List videos", responses=problem_responses(404, 422))
         one = "/{video_id}"
         router.add_api_route(one, self.get_video, summary="Look at a video", responses=problem_responses(404))
         router.add_api_route(
@@ -104,7 +104,7 @@ class VideoRoutes:
         jobs = await self._service.list_jobs(_MAX_LISTED, None, caller_of(request).owner)
         if order == "asc":
             jobs.reverse()
-        begin = next((number for number, job in enumerate(jobs, start=1) if job.id == after), 0)
+        begin = 0 if after is None else _place_after([job.id for job in jobs], after)
         page = jobs[begin : begin + limit]
         data = [await self._view(job) for job in page]
         ids = [job.id for job in page] or [None]
@@ -138,6 +138,12 @@ class VideoRoutes:
         is_there = job.status is JobStatus.SUCCEEDED and path.is_file()
         size = await asyncio.to_thread(_frame_size, path) if is_there else None
         return VideoView.of(job, size, self._keep_s)
+
+
+def _place_after(ids: list[str], video_id: str) -> int:
+    if video_id not in ids:
+        raise NotFoundError(f"after: there is no video {video_id[:80]!r}.")
+    return ids.index(video_id) + 1
 
 
 @lru_cache(maxsize=1024)

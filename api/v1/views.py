@@ -30,6 +30,9 @@ _FACE = (
 _FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
+_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
+
+
 class JobForm(BaseModel):
     """Multipart body of a new job."""
 
@@ -148,7 +151,7 @@ class Health(BaseModel):
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its body itself: multipart, or JSON with URLs in place of the files."""
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
     schema = form.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -158,7 +161,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         for name in schema.pop("required", ())
     ]
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
-    by_url = {name: {"type": "string", "format": "uri"} if name in files else field for name, field in fields.items()}
+    by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},
