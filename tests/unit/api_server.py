@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from api.app import make_app
-from config import MediaLimits, NetworkConfig, PipelineConfig
+from config import HeygemConfig, MediaLimits, NetworkConfig, PipelineConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
@@ -203,9 +203,15 @@ class MemoryService:
 
 
 @contextmanager
-def serving(service: MemoryService, network: NetworkConfig | None = None) -> Iterator[str]:
+def serving(
+    service: MemoryService, network: NetworkConfig | None = None, heygem: HeygemConfig | None = None
+) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES), network=network or NetworkConfig())
+    config = PipelineConfig(
+        limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
+        network=network or NetworkConfig(),
+        heygem=heygem or HeygemConfig(),
+    )
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
