@@ -76,9 +76,9 @@ class HeygemConfig(_Frozen):
     enabled: bool = Field(False, description="Whether the door is open.")
     root: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None,
-        description="The folder that HeyGem's container has at `container_root`: inputs that are no URLs lie in it, bare "
-        "names in its `temp`, and results are copied to there. None takes URLs only and copies nothing. Whoever may "
-        "use the service may name any file in it.",
+        description="The folder that HeyGem's container has at `container_root`: inputs that are no URLs lie in it, "
+        "bare names in its `temp`, and results are copied to there. None takes URLs only and copies nothing. Whoever "
+        "may use the service may name any file in it.",
     )
     container_root: str = Field("/code/data", pattern="^/", description="How clients' absolute paths call `root`.")
     strict: bool = Field(

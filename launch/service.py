@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,7 @@ def running_service(
     is_quiet: bool = True,
     node: NodeOptions = NodeOptions(),
     allow_without_keys: bool = False,
+    heygem: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
 
@@ -96,12 +97,14 @@ def running_service(
         is_quiet: Keep Ray's own log lines off the terminal.
         node: What the Ray node is started with.
         allow_without_keys: Serve other machines though no API key exists.
+        heygem: Fields of `config.HeygemConfig` that replace those of the config.
 
     Raises:
         ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
         StageTimeoutError: The stages did not come up within five minutes.
     """
-    config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
+    known, port = read_serve_config(config_path), port or free_port()
+    config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem)
     check_access(host, config.pipeline)
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)

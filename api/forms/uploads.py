@@ -139,9 +139,7 @@ async def _read_json(request: Request, shape: FormShape, body: JsonBody, check_u
         metrics.bytes_uploaded(body.num_file_bytes)
 
 
-def _json_parts(
-    fields: dict[str, Any], files: dict[str, UploadedFile], shape: FormShape, check_url: CheckUrl
-) -> Parts:
+def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: FormShape, check_url: CheckUrl) -> Parts:
     parts = Parts(files=files)
     for name, value in fields.items():
         shape.check_name(name)

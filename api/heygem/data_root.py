@@ -43,7 +43,7 @@ class DataRoot:
         try:
             return os.fdopen(_open_beneath(self._root, inner.parts), "rb")
         except OSError:
-            raise InputError(f"There is no file {name[:200]!r} in the data root, as {inner}.") from None
+            raise InputError(f"There is no file {name[:200]!r} in the data root, as {str(inner)[:200]}.") from None
 
     def keep_result(self, code: str, result: Path) -> Path:
         """Copy a video to where clients look for that of task `code`, unless it lies there. Blocks on the disk.

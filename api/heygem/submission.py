@@ -53,7 +53,6 @@ class EasySubmission:
             shows_mark=_is_on(fields, "watermark_switch") or _is_on(fields, "digital_auth"),
         )
 
-
     @staticmethod
     def code_of(body: bytes) -> str:
         """Read the task's name alone.

@@ -12,7 +12,7 @@ import pytest
 
 from errors import FaceNotFoundError
 from storage.records import JobStatus, Stage
-from tests.unit.api.heygem.easy_client import AUDIO, Easy, easy
+from tests.unit.api.heygem.easy_client import AUDIO, easy
 from tests.unit.api_server import VIDEO_BYTES
 
 CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"

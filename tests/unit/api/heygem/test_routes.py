@@ -16,7 +16,8 @@ from storage.local.api_keys import ApiKeys
 from storage.records import JobStatus, Stage
 from tests.unit.api.heygem.easy_client import AUDIO, VIDEO, Easy, easy
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
-from tests.unit.net.web import answer, canary, serving as serving_web
+from tests.unit.net.web import answer, canary
+from tests.unit.net.web import serving as serving_web
 
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
 
