@@ -107,8 +107,8 @@ class VideoRoutes:
         begin = 0 if after is None else _place_after([job.id for job in jobs], after)
         page = jobs[begin : begin + limit]
         data = [await self._view(job) for job in page]
-        ids = [job.id for job in page] or [None]
-        return VideoList(data=data, first_id=ids[0], last_id=ids[-1], has_more=begin + limit < len(jobs))
+        first, last = (page[0].id, page[-1].id) if page else (None, None)
+        return VideoList(data=data, first_id=first, last_id=last, has_more=begin + limit < len(jobs))
 
     async def get_video(self, video_id: str, request: Request) -> VideoView:
         """The video as it is now."""

@@ -134,9 +134,7 @@ class JobTable:
         """
         with self._database.transaction():
             if not (job := self.get_job(job_id)).status.is_final:
-                raise StateError(
-                    f"Job {job_id} keeps its idempotency key: expected it finished, found it {job.status}."
-                )
+                raise StateError(f"Job {job_id} keeps its key: expected it to be finished, found it {job.status}.")
             self._database.update("jobs", "id", job_id, {"idempotency_key": None})
 
     def list_jobs(self, limit: int, status: JobStatus | None = None, owner: str | None = None) -> list[JobRecord]:
