@@ -13,8 +13,8 @@ from starlette.responses import FileResponse, JSONResponse
 from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
 from api.forms.uploads import drain
+from api.openai.errors import OpenAIRoute, error_responses
 from api.openai.views import VideoDeleted, VideoForm, VideoList, VideoView
-from api.problem import problem_responses
 from api.result_file import result_file
 from api.v1.views import form_body
 from config import MediaLimits, PipelineConfig
@@ -40,7 +40,7 @@ class VideoRoutes:
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
-        router = APIRouter(prefix="/v1/videos", tags=["videos"])
+        router = APIRouter(prefix="/v1/videos", tags=["videos"], route_class=OpenAIRoute)
         router.add_api_route(
             "",
             self.create,
@@ -48,19 +48,19 @@ class VideoRoutes:
             response_model=VideoView,
             summary="Create a video",
             openapi_extra=form_body(VideoForm),
-            responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
+            responses=error_responses(404, 409, 413, 422, 429, 504, 507),
         )
-        router.add_api_route("", self.list_videos, summary="List videos", responses=problem_responses(404, 422))
+        router.add_api_route("", self.list_videos, summary="List videos", responses=error_responses(404, 422))
         one = "/{video_id}"
-        router.add_api_route(one, self.get_video, summary="Look at a video", responses=problem_responses(404))
+        router.add_api_route(one, self.get_video, summary="Look at a video", responses=error_responses(404))
         router.add_api_route(
-            one, self.delete, methods=["DELETE"], summary="Delete a video", responses=problem_responses(404, 409)
+            one, self.delete, methods=["DELETE"], summary="Delete a video", responses=error_responses(404, 409)
         )
         video: dict[int | str, dict[str, Any]] = {
             200: {"content": {"video/mp4": {}}},
             206: {"description": "The range that was asked for."},
         }
-        answers = {**video, **problem_responses(404, 409, 416, 422)}
+        answers = {**video, **error_responses(404, 409, 416, 422)}
         content = f"{one}/content"
         router.add_api_route(
             content, self.content, summary="Download a video", response_class=FileResponse, responses=answers

@@ -54,7 +54,7 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     service.table.update_job(video["id"], **job)
     running = http.get(path).json()
     assert (running["status"], running["progress"], running["seconds"]) == ("in_progress", 25, "3.52")
-    assert http.get(f"{path}/content").json()["code"] == "state_conflict"
+    assert http.get(f"{path}/content").json()["error"]["code"] == "state_conflict"
     service.finish(video["id"])
     done = http.get(path).json()
     assert (done["status"], done["progress"]) == ("completed", 100)
@@ -115,7 +115,7 @@ def test_lists_go_page_by_page(http: httpx.Client) -> None:
 
 def test_json_names_the_files_and_keys_make_it_safe(http: httpx.Client, service: MemoryService) -> None:
     body = {"prompt": "x", "audio": "http://10.0.0.1/a.wav", "input_reference": "http://10.0.0.1/v.png"}
-    assert http.post("/videos", json=body).json()["code"] == "url_refused"
+    assert http.post("/videos", json=body).json()["error"]["code"] == "url_refused"
     files = {"audio": ("a.wav", AUDIO), "input_reference": ("face.png", VIDEO)}
     twice = [http.post("/videos", files=files, headers={"Idempotency-Key": "k"}).json()["id"] for _ in range(2)]
     assert twice[0] == twice[1] and len(service.requests) == 1
@@ -135,5 +135,14 @@ def test_unusable_forms(
     http: httpx.Client, service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
 ) -> None:
     answer = http.post("/videos", files=files, data=data)
-    assert answer.status_code == 422 and named in answer.json()["detail"], answer.text
+    assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
+    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
     assert service.uploads() == []
+
+
+def test_a_full_service_says_when_to_come_again(http: httpx.Client, service: MemoryService) -> None:
+    service.is_full = True
+    answer = http.post("/videos", files={"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert http.get("/videos", params={"limit": 0}).json()["error"]["type"] == "invalid_request_error"
