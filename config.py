@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _ROOT = Path(__file__).resolve().parent
+_PROBED_BYTES_PER_SECOND = 32 * 1024**2
+"""Packets of an ordinary file are read ten times as fast."""
 
 
 def _beside_this_file(path: Path) -> Path:
@@ -30,8 +32,26 @@ class MediaLimits(_Frozen):
     max_video_seconds: float = Field(3600.0, gt=0, description="Duration of the source video.")
     max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Duration of the speech.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Bytes of one uploaded file.")
+    max_gap_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
+    )
+    min_upload_bytes_per_s: int = Field(
+        16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
+    )
+    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
     max_streams: int = Field(16, gt=0, description="Streams in one container.")
-    open_timeout_s: float = Field(10.0, gt=0, description="Wall clock for opening and probing one file.")
+    open_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
+        " work by decoder.cpu_share of it in processor time.",
+    )
+
+    def probe_seconds(self, num_bytes: int) -> float:
+        """Bound of opening and probing a file of that size."""
+        return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
 class DecoderConfig(_Frozen):
@@ -39,6 +59,12 @@ class DecoderConfig(_Frozen):
 
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
     max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
+    max_shared_memory_bytes: int = Field(
+        4 * 1024**3, gt=0, description="Memory of all decoder processes of a machine together; the largest one goes."
+    )
+    is_confined: bool = Field(
+        True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
+    )
     cpu_share: float = Field(
         0.5, gt=0, description="Processor time of one request to a decoder, as a share of its bound in wall clock."
     )
@@ -122,7 +148,14 @@ class JobConfig(_Frozen):
     max_queued_bytes: int = Field(
         16 * 1024**3, gt=0, description="Uploads of waiting jobs, those still on their way included."
     )
-    max_queue_share: float = Field(0.5, gt=0, le=1, description="Share of the queue that one API key may hold.")
+    max_queue_share: float = Field(
+        0.5, gt=0, le=1, description="Share of the queue, in jobs and in bytes, that one API key may hold."
+    )
+    max_followers: int = Field(
+        256,
+        ge=1,
+        description="Event streams of one Ingress replica; one more is refused with 503. Shared like the queue.",
+    )
     max_attempts: int = Field(6, ge=1, description="Tries of one call whose replica died.")
     max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")

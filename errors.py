@@ -15,7 +15,9 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
+    │   └── BusyError                    503  busy                   retryable
     ├── StorageFullError                 507  storage_full           retryable
+    ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── WeightsError                     500  weights_invalid
@@ -27,7 +29,10 @@ what clients match on; `retryable` says whether the same request can succeed lat
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+_FOLDERS: Final = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
 
 
 class LipwrightError(Exception):
@@ -141,12 +146,25 @@ class CapacityError(LipwrightError):
         return float(self.args[1]) if len(self.args) > 1 else 5.0
 
 
+class BusyError(CapacityError):
+    """One part of the service has as many callers as it takes; the rest of it goes on."""
+
+    status_code = 503
+    code = "busy"
+
+
 class StorageFullError(LipwrightError):
     """The disk would not hold what has to be written."""
 
     status_code = 507
     code = "storage_full"
     retryable = True
+
+
+class StoredFileError(LipwrightError):
+    """A file that the service keeps is gone, or is not what was written: no fault of the caller's."""
+
+    code = "stored_file_lost"
 
 
 class StageTimeoutError(LipwrightError, TimeoutError):
@@ -180,3 +198,23 @@ class ConfigError(LipwrightError, ValueError):
     """A setting cannot be used."""
 
     code = "config_invalid"
+
+
+def told(error: BaseException) -> str:
+    """What a defect is called in front of callers: its class and message, without the folders of this machine."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return _FOLDERS.sub("", f"{type(error).__name__}: {message}")
+
+
+def verdict_on_defect(what: str, error: BaseException) -> LipwrightError:
+    """The error that ends work after its last try met a defect.
+
+    Args:
+        what: What was tried, and how often.
+        error: The defect.
+    """
+    if isinstance(error, FileNotFoundError) and not isinstance(error, LipwrightError):
+        return StoredFileError(f"{what}: a file that the service keeps is gone ({told(error)}).")
+    return LipwrightError(f"internal error: {what}: {told(error)}")

@@ -1,15 +1,17 @@
 """Who may come in: API keys once there are any, and only this machine until then.
 
-Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection. That uvicorn
-believes an `X-Forwarded-For` header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here
-does: a request that was forwarded does not come from this machine. With Serve's HAProxy in front every peer is that
-HAProxy, on loopback, so nobody counts as being on this machine then.
+Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection: a caller, or our
+own front (`launch.front`), which says in a header who is connected to it. That uvicorn believes an `X-Forwarded-For`
+header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here does: a request that bears a
+sign of any proxy does not come from this machine. With Serve's HAProxy in front every peer is that HAProxy, on
+loopback, so nobody counts as being on this machine then.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -19,13 +21,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.forms.uploads import drain
 from api.problem import answer_to
 from errors import ForbiddenError, UnauthorizedError
-from net.access_rule import AccessRule, is_private
+from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.local.api_keys import ApiKeys
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/",)
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+# Fields that proxies, tunnels and content networks add; RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), their manuals.
+_OF_A_PROXY: Final = re.compile(
+    "via|forwarded|cdn-loop|max-forwards|client-ip|remote-addr|true-client-ip|proxy-.+|"
+    "x-(?:forward|real-|client-|cluster-|original-|originating-|remote-|proxy|scheme|nginx|varnish|haproxy|"
+    "envoy-|amzn-|amz-cf-|azure-|arr-|appengine-|cloud-trace|vercel-|nf-|request-start|host|https|url-scheme).*|"
+    "(?:cf|fly|fastly|akamai|ngrok|tailscale|incap|sec-fetch-proxy)-.+"
+)
+_WITHOUT_A_PROXY: Final = ("1.1", "2")  # 1.0 is what nginx speaks to what is behind it, unless told otherwise
 _TOP_PRIORITY = 1
 
 
@@ -67,36 +76,47 @@ class KeyGate:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         try:
-            caller = Caller() if _is_open(scope) else self._admit(Headers(scope=scope), scope.get("client"))
+            caller = Caller() if _is_open(scope) else self._admit(scope)
         except (UnauthorizedError, ForbiddenError) as error:
             await drain(Request(scope, receive))
             return await answer_to(error, scope["path"])(scope, receive, send)
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    def _admit(self, headers: Headers, client: Any) -> Caller:
+    def _admit(self, scope: Scope) -> Caller:
+        headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._allow_without_keys)
         if rule.has_keys:
             key = self._keys.find(_presented(headers))
             return Caller(key.id, key.max_priority)
-        if not rule.serves_without_key(_is_from_here(headers, client)):
+        if not rule.serves_without_key(_is_from_here(headers, scope)):
             raise ForbiddenError(
                 "Without API keys only clients on the service's own machine are served, under localhost or its "
-                "loopback address. Make a key with `lipwright keys add NAME`, or set access.allow_without_keys."
+                "loopback address, by HTTP/1.1 and through no proxy. Make a key with `lipwright keys add NAME`, or set "
+                "access.allow_without_keys."
             )
         return Caller()
 
 
-def _is_from_here(headers: Headers, client: Any) -> bool:
-    """Whether a program on this machine asks, and no page of a stranger in its browser.
+def _is_from_here(headers: Headers, scope: Scope) -> bool:
+    """Whether a program on this machine asks, and neither a proxy nor a page of a stranger in its browser.
 
     A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
     (DNS rebinding: the name is in `Host`).
     """
-    if not client or not is_private(str(client[0])) or any(name in headers for name in _FORWARDED):
+    if not all(is_private(peer) and version in _WITHOUT_A_PROXY for peer, version in _connections(headers, scope)):
+        return False
+    if any(_OF_A_PROXY.fullmatch(name) for name in headers):
         return False
     names = [_host(f"//{host}") for host in headers.getlist("host")]
     return all(is_loopback(name) for name in (*names, *map(_host, headers.getlist("origin"))))
+
+
+def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:
+    """Address and version of HTTP of whoever is connected to Serve, and before it to our front, where there is one."""
+    client: Any = scope.get("client") or ("",)
+    told = [field.partition(" ") for field in headers.getlist(FRONT_HEADER)]
+    return [(str(client[0]), scope["http_version"]), *((peer, version) for peer, _, version in told)]
 
 
 def _host(url: str) -> str:

@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 
 from api import problem
 from api.access import KeyGate
+from api.body_window import AppWindow
 from api.heygem.routes import EasyRoutes
 from api.openai.videos import VideoRoutes
 from api.problem import problem_responses
@@ -40,7 +41,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
 
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
     app.add_middleware(KeyGate, keys=ApiKeys(files.root), allow_without_keys=config.access.allow_without_keys)
-    problem.install(app)  # last, which is outermost: a defect of the gate is a problem too
+    problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
+    app.add_middleware(AppWindow)
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.

@@ -19,7 +19,7 @@ import yaml
 
 from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
 from benchmarks.material import make_presenter, make_speech, num_frames_of
-from benchmarks.random_weights import save_wav2lip
+from benchmarks.random_weights.wav2lip import save_wav2lip
 from benchmarks.through_graph import create_avatar, measure_job
 from cli.client import Client
 from config import PipelineConfig, RenderConfig

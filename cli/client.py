@@ -86,6 +86,10 @@ class Client:
                 with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
                     if answer.is_error:
                         answer.read()
+                        if (pause_s := _wait_before_retry(answer)) is not None and num_breaks < _MAX_RECONNECTS:
+                            num_breaks += 1
+                            time.sleep(pause_s)
+                            continue
                     for name, identity, text in _events(_checked(answer).iter_lines()):
                         if name == "job":
                             version, num_breaks, job = identity, 0, json.loads(text)

@@ -1,12 +1,14 @@
-"""The `lipwright` command: speak, serve, jobs."""
+"""The `lipwright` command: speak, serve, jobs, and the commands of their own files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,24 +19,38 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from cli.avatars import app as avatars_app
 from cli.client import Client, ClientError
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.keys import app as keys_app
 from cli.models import app as models_app
 from cli.report import print_report
-from cli.terminal import UsageError, console, one_line_errors
+from cli.terminal import DEFAULT_SERVER, Server, UsageError, console, one_line_errors
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make a face speak.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
-_DEFAULT_SERVER = f"http://127.0.0.1:{_PORT}"
 
-_Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"lipwright {installed_version('lipwright')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lipwright(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make a face speak."""
 
 
 @app.command()
@@ -53,14 +69,18 @@ def speak(
     report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
 ) -> None:
-    """Make the face in VIDEO speak AUDIO."""
+    """Make the face in VIDEO speak AUDIO.
+
+    Without a server the one that works in the data folder is used, or one is started for this job.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     with one_line_errors():
         inputs = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
         files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
         _check_paths(files, out)
         urls = {f"{name}_url": value for name, value in inputs.items() if name not in files}
         options = {"face": face, "loop": loop, **urls} | ({"engine": engine} if engine else {})
-        with _server(server, data_dir) as base_url:
+        with _server(server, data_dir, files) as base_url:
             job = _run_job(Client(base_url), files, out, options)
         line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
         print(json.dumps(job, indent=2) if as_json else line, flush=True)
@@ -107,7 +127,7 @@ def serve(
 
 @jobs_app.command("list")
 def list_jobs(
-    server: _Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
 ) -> None:
@@ -124,21 +144,21 @@ def list_jobs(
 
 
 @jobs_app.command("show")
-def show_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+def show_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Show one job as JSON."""
     with one_line_errors():
         print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
 
 
 @jobs_app.command("report")
-def report_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+def report_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Show the quality report of one job."""
     with one_line_errors():
         _print_report(Client(server).request("GET", f"/v1/jobs/{job_id}").json())
 
 
 @jobs_app.command("cancel")
-def cancel_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
+def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Cancel a job."""
     with one_line_errors():
         print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
@@ -146,7 +166,7 @@ def cancel_job(job_id: str, server: _Server = _DEFAULT_SERVER) -> None:
 
 @jobs_app.command("download")
 def download_job(
-    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: _Server = _DEFAULT_SERVER
+    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: Server = DEFAULT_SERVER
 ) -> None:
     """Save the video of a finished job."""
     with one_line_errors():
@@ -199,7 +219,11 @@ def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[st
     if job["status"] != "succeeded":
         error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
         raise ClientError(error["code"], error["message"])
-    return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
+    try:
+        return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
+    except OSError as error:
+        again = f"The result is kept: lipwright jobs download {job['id']} --out FILE.mp4"
+        raise ClientError("file_unusable", f"{out} cannot be written: {error.strerror}. {again}") from error
 
 
 def _print_report(job: dict[str, Any]) -> None:
@@ -210,12 +234,20 @@ def _print_report(job: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _server(url: str | None, data_dir: Path | None) -> Iterator[str]:
+def _server(url: str | None, data_dir: Path | None, files: dict[str, Path]) -> Iterator[str]:
     if url:
         yield url
         return
+    _check_media(files)  # seconds before a service that is started for them could say it
+    from launch.folder_lock import holder_of
+    from launch.serve_config import read_serve_config
     from launch.service import running_service
 
+    holder = holder_of(data_dir or read_serve_config().pipeline.data_dir)
+    if holder is not None and holder.url:
+        print(f"Using the service at {holder.url}.", file=sys.stderr)
+        yield holder.url
+        return
     with Console(stderr=True).status("Starting the service ..."):
         running = contextlib.ExitStack()
         base_url = running.enter_context(running_service(data_dir=data_dir))
@@ -233,6 +265,15 @@ def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
     return {"enabled": True, **given} if is_on or given else {}
 
 
+def _check_media(files: dict[str, Path]) -> None:
+    """Open the files as the service will, with its usual limits."""
+    from config import MediaLimits
+    from media.probe import probe_audio, probe_video
+
+    for name, path in files.items():
+        (probe_audio if name == "audio" else probe_video)(path, MediaLimits())
+
+
 def _check_paths(files: dict[str, Path], out: Path) -> None:
     for name, path in files.items():
         option = f"--{name.replace('_', '-')}"
@@ -240,6 +281,8 @@ def _check_paths(files: dict[str, Path], out: Path) -> None:
             raise UsageError("input_invalid", f"{option}: there is no file {path}.")
         if path.resolve() == out.resolve():
             raise UsageError("input_invalid", f"--out: {out} is the {option} file.")
+    if out.suffix.lower() != ".mp4":
+        raise UsageError("input_invalid", f"--out: expected a file that ends in .mp4, found {out}.")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("input_invalid", f"--out: {out} is not a file in an existing folder.")
 

@@ -21,7 +21,7 @@ from config import PipelineConfig
 from launch.serve_config import read_serve_config
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRecord, engine_list
+from models.engines.room import EngineRecord, engine_list, step_list
 from models.engines.weights.arrival import MAX_BYTES, Arrival
 from models.engines.weights.entry import WeightsEntry, clean_label
 from models.engines.weights.recognition import Wish
@@ -74,7 +74,7 @@ def list_models(
     """Show the engines, the files that they have, and the commands that add those that they lack."""
     with one_line_errors():
         store = _store(context, _settings(config, data_dir))
-        engines, entries = engine_list(store), store.list()
+        engines, entries = (*engine_list(store), *step_list(store)), store.list()
         if as_json:
             files = [_entry_json(entry) for entry in entries]
             print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import Annotated
 
 import httpx
 import typer
@@ -14,6 +15,11 @@ from cli.client import ClientError
 from errors import LipwrightError
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
+"""Option of commands that talk to a running service."""
 
 
 class UsageError(Exception):

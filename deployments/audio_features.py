@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,22 @@ from typing import Any
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Room, Threads, assigned_device, assigned_gpu_share, claim_threads, stage_call
+from deployments.runtime.replica import (
+    Room,
+    Threads,
+    assigned_device,
+    assigned_gpu_share,
+    claim_gpu_share,
+    claim_threads,
+    free_gpu_memory,
+    stage_call,
+)
 from deployments.runtime.shelf import Shelf
 from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
 from media.decoding.decoder import Decoders, written_whole
 from media.stop import Stop
-from models.engines.contract import OWN_SPEECH_FPS, EngineClass, FrameSpan, Listener, Machine
+from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.speech.level import measure_level
@@ -36,9 +44,10 @@ class AudioFeatures:
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share())
+        claim_gpu_share(self._machine)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
-        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears)
+        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears, free_gpu_memory)
         self._listeners.put(default.hears, default.listener(self._machine))
 
     @stage_call
@@ -60,7 +69,7 @@ class AudioFeatures:
         def decode(stop: Stop) -> PreparedSpeech:
             with written_whole(speech) as part:
                 work = partial(extract_speech, audio, part, limits)
-                info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop)
+                info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop, writes=part.parent)
             return PreparedSpeech(speech, info, measure_level(speech))
 
         return await self._threads.run(decode, timeout_s)
@@ -76,12 +85,11 @@ class AudioFeatures:
         return await self._listen(engine, speech, span)
 
     @stage_call
-    async def listen_to_source(self, engine: str, speech: PreparedSpeech, num_seconds: int) -> Any | None:
+    async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
-        if not self._engines.engine(engine).wants_own_speech:
+        if not (await self._engine(engine)).wants_own_speech:
             return None
-        num = min(num_seconds * OWN_SPEECH_FPS, int(speech.info.duration_seconds * OWN_SPEECH_FPS))
-        return await self._listen(engine, speech, FrameSpan(Fraction(OWN_SPEECH_FPS), 0, max(1, num), max(1, num)))
+        return await self._listen(engine, speech, span)
 
     async def ready(self) -> bool:
         """True once the default listener is loaded."""
@@ -93,10 +101,14 @@ class AudioFeatures:
         self._listeners.sweep()
 
     async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
-        engine = self._engines.engine(name)
+        engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
             def work(stop: Stop) -> Any:
                 return listener.listen(speech.path, speech.level, span, stop.is_set)
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
+
+    async def _engine(self, name: str) -> Engine:
+        """The engine, made in a thread: its weights are hashed the first time."""
+        return await self._threads.run(lambda stop: self._engines.engine(name), self._config.memory.load_timeout_s)

@@ -106,6 +106,10 @@ class Director:
         """Grant a place more; see `AdmissionDesk.widen`."""
         return self._desk.widen(request, admission_id)
 
+    async def extend(self, admission_id: str, num_bytes: int) -> int:
+        """Keep room for the next bytes of a body; see `AdmissionDesk.extend`."""
+        return self._desk.extend(admission_id, num_bytes)
+
     async def release(self, admission_id: str) -> None:
         """Give a place back that was not used."""
         self._desk.release(admission_id)

@@ -56,7 +56,7 @@ class FaceSynthesis:
         async with self._painters.use(engine, lambda: self._engines.engine(engine).painter(self._machine)) as painter:
 
             def work(stop: Stop) -> FacePatches:
-                return painter.paint(chunk)
+                return painter.paint(chunk, stop.is_set)
 
             return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
 

@@ -128,7 +128,10 @@ class LandmarkGenerator:
     @stage_call
     async def is_analysed(self, engine: str, presenter: PresenterRef) -> bool:
         """Return whether an engine has all that it keeps of a presenter."""
-        return is_analysed(presenter.folder, self._engines.engine(engine))
+        timeout_s = self._config.memory.load_timeout_s
+        return await self._threads.run(
+            lambda stop: is_analysed(presenter.folder, self._engines.engine(engine)), timeout_s
+        )
 
     @stage_call
     async def analyse(self, own_speech: Any | None, engine: str, presenter: PresenterRef) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ray import serve
 
-from config import PipelineConfig
+from config import MediaLimits, PipelineConfig
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Probed
+from media.container import file_status
 from media.decoding.decoder import Decoders
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
 from telemetry import metrics
+
+T = TypeVar("T")
 
 
 @serve.deployment
@@ -42,12 +47,17 @@ class MediaProbe:
         timeout_s = self._config.jobs.call_timeout_s(0)
 
         def work(stop: Stop) -> Probed:
-            decode = partial(self._decoders.run, timeout_s=timeout_s, stop=stop)
             limits = self._config.limits
-            info = decode(partial(probe_video, video, limits), file=video) if video is not None else None
+
+            def look(probe: Callable[[Path, MediaLimits], T], file: Path) -> T:
+                cpu_seconds = limits.probe_seconds(file_status(file).st_size) * self._config.decoder.cpu_share
+                work = partial(probe, file, limits)
+                return self._decoders.run(work, file=file, timeout_s=timeout_s, stop=stop, cpu_seconds=cpu_seconds)
+
+            info = look(probe_video, video) if video is not None else None
             if info is not None and info.is_still:
                 info = replace(info, fps=Fraction(self._config.render.still_fps))
-            return Probed(info, decode(partial(probe_audio, audio, limits), file=audio) if audio is not None else None)
+            return Probed(info, look(probe_audio, audio) if audio is not None else None)
 
         return await self._threads.run(work, timeout_s)
 

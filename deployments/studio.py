@@ -93,8 +93,9 @@ class Studio:
         known = await self._run(lambda stop: self._presenters.take(folder, lambda: Presenter.load(folder)), len(plan))
         key = (source.path, int(plan.source_index[0]))
         reader = self._readers.take(key, lambda: self._open(source, known))
-        shot = _Shot(reader, source.info, engine, partial(self._engines.engine(engine).cut, known))
         try:
+            made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
+            shot = _Shot(reader, source.info, engine, partial(made.cut, known))
             segment = await self._encoded(shot, plan)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
@@ -114,7 +115,8 @@ class Studio:
         def work(stop: Stop) -> None:
             with written_whole(out) as part:
                 join = partial(join_segments, segments, audio, part, source.info, num_frames, self._config.limits)
-                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop)
+                folders = list({segment.parent for segment in segments})
+                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop, reads=folders, writes=part.parent)
 
         await self._threads.run(work, timeout_s)
 

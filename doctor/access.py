@@ -13,6 +13,7 @@ import httpx
 
 from config import AccessConfig
 from doctor.finding import Finding, ok, problem, warning
+from launch.port import try_to_listen
 from net.access_rule import AccessRule, is_private
 
 _ANSWER_S: Final = 3.0
@@ -24,11 +25,7 @@ def check_port(host: str, port: int) -> Finding:
     name = "HTTP port"
     address = f"{host or '0.0.0.0'}:{port}"
     try:
-        family, _, _, _, place = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Serve does; connections may linger
-            listener.bind(place)
-            listener.listen()
+        try_to_listen(host, port)
     except socket.gaierror as error:
         return problem(name, f"{address}: {error.strerror}", "an address of this machine", "Name another one: --host.")
     except PermissionError as error:

@@ -13,7 +13,7 @@ from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
 from doctor.finding import Finding, ok, problem
 from doctor.machine import available_memory_bytes, file_system, memory_bytes, num_cpus
-from doctor.media_checks import check_decoders, check_encoders
+from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Plan, Question, make_plan
 from doctor.resources import (
     check_cpus,
@@ -73,6 +73,7 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
+        "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),
     }
 

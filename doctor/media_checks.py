@@ -6,10 +6,30 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from doctor.finding import Finding, ok, problem, warning
+from config import DecoderConfig
+from doctor.finding import Finding, ok, problem, size, warning
+from media.decoding.decoder import Decoders
+from media.decoding.sandbox import lacking_layers
 from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
 
 _MEND: Final = "Install PyAV's own wheel, which carries FFmpeg with all of them: pip install --force-reinstall av."
+_CONFINE: Final = (
+    "Use a kernel from 5.13 with Landlock switched on (lsm=landlock,...) and install libseccomp2; in a container, "
+    "allow landlock_* and seccomp in its profile. Callers who are not trusted should wait for that."
+)
+_TRY_S: Final = 60.0
+
+
+def check_sandbox(config: DecoderConfig) -> Finding:
+    """What a decoder that a file took over could do, asked of one."""
+    name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp in force in a decoder"
+    if not config.is_confined:
+        return warning(name, "switched off", expected, "Take decoder.is_confined out of the settings.")
+    with Decoders(config) as decoders:
+        lacking = decoders.run(lacking_layers, file=Path("doctor"), timeout_s=_TRY_S)
+    if lacking:
+        return warning(name, f"without {lacking}", expected, _CONFINE)
+    return ok(name, f"{expected}; one bound of {size(config.max_shared_memory_bytes)} on the memory of all")
 
 
 def check_encoders() -> Finding:

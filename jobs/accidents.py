@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from errors import LipwrightError, StorageFullError
+from errors import LipwrightError, StorageFullError, verdict_on_defect
 from storage.local.file_store import is_disk_full
 
 T = TypeVar("T")
@@ -28,19 +28,19 @@ async def tried_again(work: Callable[[], Awaitable[T]], max_tries: int) -> T:
         try:
             return await work()
         except Exception as error:
-            cause = _first_cause(error)
+            cause = first_cause(error)
             if is_disk_full(cause):
                 raise StorageFullError("The disk was full before the work was done.") from error
             if isinstance(cause, LipwrightError):
                 raise cause from None
             logger.exception("a try met a defect, %d are left", left, exc_info=error)
             if not left:
-                raise LipwrightError(f"internal error: {type(cause).__name__}: {cause}") from error
+                raise verdict_on_defect(f"tried {max_tries} times", cause) from error
         await asyncio.sleep(_PAUSE_S)
     raise ValueError(f"Expected at least one try, got {max_tries = }.")
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
     """Return the first real error inside the groups that parallel segments raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,17 +1,19 @@
 """Admission: who gets in, decided before a body is read, and nowhere later.
 
-A place is kept for each body that is on its way, so that what was let in finds room when it has arrived.
+A place is kept for each body that is on its way. It counts in the queue with the bytes that are here and the next few,
+and grows as they come: what a body announces costs nobody else anything. A body that no longer fits beside what is
+really there ends with 429; what has arrived finds room.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
-from jobs.forecast import Forecast, forecast
+from jobs.forecast import Forecast, forecast, promised_bytes
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -26,7 +28,9 @@ from storage.sqlite.job_table import JobTable
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body keeps its place from others
 _MIN_BODY_S = 60.0
+_QUIET_S = 240.0  # the longest time between two words of a body that still comes: an input by URL with redirects
 _PROBE_S = 120.0  # a body that is here is opened, probed and stored in this time
+_GRANT_BYTES = 32 * 1024**2  # kept beyond what is here
 _FORECAST_JOBS = 20
 _UNKNOWN_SHARE = 4  # a body of unknown length gets this part of what is free, so that others still find room
 _LEAST_GRANT_BYTES = 1024**2
@@ -38,8 +42,11 @@ class _Kept:
     """A place that is kept for one body."""
 
     owner: str | None
-    num_bytes: int
+    max_bytes: int  # what it may become
+    num_here: int
+    num_bytes: int  # what is kept for it
     idempotency_key: str | None
+    since: float
     until: float
 
 
@@ -51,7 +58,7 @@ class QueueState:
         num_jobs: Waiting jobs.
         num_analysing: Avatars that are analysed for nobody's job yet.
         num_arriving: Bodies on their way.
-        num_bytes: Uploads of waiting jobs, and what the bodies on their way may bring.
+        num_bytes: Uploads of waiting jobs, and what is kept for bodies on their way.
         num_running: Running jobs.
     """
 
@@ -69,6 +76,7 @@ class AdmissionDesk:
         self, config: PipelineConfig, table: JobTable, files: FileStore, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = config.jobs
+        self._media = config.limits
         self._table = table
         self._files = files
         self._clock = clock
@@ -101,11 +109,32 @@ class AdmissionDesk:
         """
         kept = self._kept.pop(place_id, None)
         try:
-            return self._keep(request, place_id)
+            return self._keep(request, place_id, kept.num_here if kept is not None else 0)
         except LipwrightError:
             if kept is not None:
                 self._kept[place_id] = kept
             raise
+
+    def extend(self, place_id: str, num_here: int) -> int:
+        """Keep room for the next bytes of a body, of which `num_here` have come; returns how many it may have by then.
+
+        Raises:
+            CapacityError: There is no room for more bytes.
+            StorageFullError: The disk would not hold them.
+        """
+        kept = self._kept.pop(place_id, None)
+        if kept is None:
+            return num_here + _GRANT_BYTES  # kept by a Director that is gone; `submit` looks for room once more
+        try:
+            num_bytes = max(kept.num_bytes, min(kept.max_bytes, num_here + _GRANT_BYTES))
+            if num_bytes > kept.num_bytes:
+                self._check_room(num_bytes, kept.owner)
+                self.check_disk(num_bytes - num_here)
+            until = self._clock() + _QUIET_S + _PROBE_S
+            kept = replace(kept, num_here=num_here, num_bytes=num_bytes, until=until)
+        finally:
+            self._kept[place_id] = kept
+        return num_bytes
 
     def release(self, place_id: str | None) -> None:
         """Give a place back. Harmless when it is gone already."""
@@ -147,21 +176,24 @@ class AdmissionDesk:
         finished = self._table.last_succeeded(_FORECAST_JOBS)
         return forecast(self._table.unfinished_jobs(), finished, self._limits.max_running_jobs)
 
-    def _keep(self, request: AdmitRequest, place_id: str) -> Admission:
-        num_bytes = self._room_for(request)
-        timeout_s = _MIN_BODY_S + num_bytes / _MIN_BYTES_PER_SECOND
-        until = self._clock() + timeout_s + _PROBE_S
-        self._kept[place_id] = _Kept(request.owner, num_bytes, request.idempotency_key, until)
-        return Admission(id=place_id, max_bytes=num_bytes, timeout_s=timeout_s)
+    def _keep(self, request: AdmitRequest, place_id: str, num_here: int = 0) -> Admission:
+        max_bytes = self._room_for(request)
+        now, granted = self._clock(), num_here + min(max_bytes, _GRANT_BYTES)
+        until = now + _QUIET_S + _PROBE_S
+        self._kept[place_id] = _Kept(
+            request.owner, num_here + max_bytes, num_here, granted, request.idempotency_key, now, until
+        )
+        timeout_s = _MIN_BODY_S + max_bytes / _MIN_BYTES_PER_SECOND
+        return Admission(id=place_id, max_bytes=max_bytes, timeout_s=timeout_s, granted_bytes=granted)
 
     def _free_disk(self) -> int:
         """Bytes of the disk that are neither used, nor promised to unfinished jobs, nor kept free on purpose."""
-        promised = sum(round(job.disk_bytes * (1 - job.progress)) for job in self._table.unfinished_jobs())
-        arriving = sum(kept.num_bytes for kept in self._kept.values())
+        promised = promised_bytes(self._table.unfinished_jobs())
+        arriving = sum(kept.num_bytes - kept.num_here for kept in self._kept.values())
         return self._files.free_bytes() - promised - arriving - self._limits.min_free_bytes
 
     def _room_for(self, request: AdmitRequest) -> int:
-        """Bytes granted to the body: what it declares, or a share of what is free when it does not say."""
+        """Bytes that the body may have: what it declares, or a share of what is free when it does not say."""
         state, limits = self.state(), self._limits
         num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
         num_waiting -= max(0, limits.max_running_jobs - state.num_running)
@@ -175,11 +207,22 @@ class AdmissionDesk:
             wanted = max(wanted, _LEAST_GRANT_BYTES)
         else:
             wanted = max(1, request.num_bytes)
-        if wanted > free_bytes:
-            found = f"{wanted} more than {state.num_bytes}"
-            raise self._full(f"expected uploads of at most {limits.max_queued_bytes} bytes in all, found {found}")
+        self._check_room(wanted, request.owner)
         self.check_disk(wanted)
         return wanted
+
+    def _check_room(self, wanted: int, owner: str | None) -> None:
+        """Refuse bytes that the queue, or the owner's share of it, does not hold."""
+        max_bytes, used = self._limits.max_queued_bytes, self.state().num_bytes
+        if wanted > max_bytes - used:
+            raise self._full(f"expected uploads of at most {max_bytes} bytes in all, found {wanted} more than {used}")
+        share = int(max_bytes * self._limits.max_queue_share)
+        if owner is not None and wanted > share - (own := self._bytes_of(owner)):
+            raise self._full(f"expected at most {share} bytes of one API key, found {wanted} more than {own}", owner)
+
+    def _bytes_of(self, owner: str) -> int:
+        jobs = sum(_upload_bytes(job) for job in self._table.queued_jobs() if job.owner == owner)
+        return jobs + sum(kept.num_bytes for kept in self._kept.values() if kept.owner == owner)
 
     def _check_share(self, owner: str) -> None:
         share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share))
@@ -187,14 +230,25 @@ class AdmissionDesk:
         num_own += sum(avatar.owner == owner for avatar in self._analysing())
         num_own += sum(kept.owner == owner for kept in self._kept.values())
         if num_own >= share:
-            raise self._full(f"expected fewer than {share} waiting jobs of one API key, found {num_own}")
+            raise self._full(f"expected fewer than {share} waiting jobs of one API key, found {num_own}", owner)
 
     def _analysing(self) -> list[AvatarRecord]:
         return [avatar for avatar in self._table.list_avatars() if avatar.status is AvatarStatus.ANALYSING]
 
-    def _full(self, reason: str) -> LipwrightError:
-        after_s = min(max(1.0, self.forecast().next_start_s), _MAX_RETRY_AFTER_S)
-        return CapacityError(f"The queue is full: {reason}. Come again in {after_s:.0f} s.", after_s)
+    def _full(self, reason: str, owner: str | None = None) -> LipwrightError:
+        """The refusal, with the time after which one of those who fill the queue, or the owner's share, will go."""
+        after_s = [self._time_left(kept) for kept in self._kept.values() if owner in (None, kept.owner)]
+        if any(owner in (None, job.owner) for job in self._table.queued_jobs()) or self._analysing():
+            after_s.append(self.forecast().next_start_s)
+        soonest_s = min(max(1.0, min(after_s, default=0.0)), _MAX_RETRY_AFTER_S)
+        return CapacityError(f"The queue is full: {reason}. Come again in {soonest_s:.0f} s.", soonest_s)
+
+    def _time_left(self, kept: _Kept) -> float:
+        """Seconds until a body is here at its rate so far; one that is too slow is cut off in the pause it may make."""
+        rate = kept.num_here / max(self._clock() - kept.since, 1.0)
+        if rate < self._media.min_upload_bytes_per_s:
+            return self._media.max_upload_pause_s
+        return (kept.max_bytes - kept.num_here) / rate
 
     def _drop_late(self) -> None:
         now = self._clock()

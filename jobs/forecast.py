@@ -64,5 +64,10 @@ def result_bytes(width: int, height: int, fps: Fraction, seconds: float) -> int:
     return round(2 * video + _SOUND_BYTES_PER_SECOND * seconds)
 
 
+def promised_bytes(unfinished: Sequence[JobRecord]) -> int:
+    """Disk space that these jobs will still fill."""
+    return sum(round(job.disk_bytes * (1 - job.progress)) for job in unfinished)
+
+
 def _left_seconds(job: JobRecord) -> float:
     return max(job.audio_seconds, 0.1) * (1 - job.progress)

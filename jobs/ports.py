@@ -37,6 +37,10 @@ class JobService(Protocol):
         """Grant a place more bytes and time, or say why there are none."""
         ...
 
+    async def extend(self, admission_id: str, num_bytes: int) -> int:
+        """Say how many bytes of a body are here; returns up to how many may come before it is said again."""
+        ...
+
     async def release(self, admission_id: str) -> None:
         """Give back a place whose body came to nothing."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import LipwrightError
+from errors import InputError, LipwrightError
 from jobs.accidents import tried_again
 from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
 from jobs.ports import Stages
@@ -78,7 +78,10 @@ class Presenters:
 
     async def _find(self, key: str) -> PresenterRef:
         path = self._files.avatar_source_path(key)
-        probed = await self._stages.probe(Work(key), path, None)
+        try:
+            probed = await self._stages.probe(Work(key), path, None)
+        except InputError as error:  # it opened when it came
+            raise await self._blamed(key, error) from error
         assert probed.video is not None
         return PresenterRef(self._files.avatar_dir(key), SourceVideo(path, probed.video))
 
@@ -92,9 +95,18 @@ class Presenters:
         try:
             await tried_again(lambda: self._make(wanted, presenter), self._config.jobs.max_attempts)
         except LipwrightError as error:
-            self._table.update_avatar(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(error))
-            raise
+            cause = await self._blamed(key, error)
+            self._table.update_avatar(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
+            raise cause from error
         self.sweep()
+
+    async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
+        """The error, or the loss of the source that explains it."""
+        record = self._table.find_avatar(key)
+        if record is None:
+            return error
+        path = self._files.avatar_source_path(key)
+        return await asyncio.to_thread(self._files.blamed, error, path, record.source_sha256)
 
     async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from config import PipelineConfig
+from errors import InputError, StorageFullError
+from jobs.accidents import first_cause
+from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
 from jobs.presenters import Presenters
 from jobs.segments import Block, Segment, plan_blocks
 from media.audio import num_output_frames
+from media.probe import VideoInfo
 from models.engines.contract import FrameSpan, Plan, Planned
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
@@ -53,19 +57,33 @@ class JobRun:
         """Make the video; returns when it lies in its place.
 
         Raises:
+            StoredFileError: What the caller sent was lost or cut in our hands.
             LipwrightError: Why the job cannot be done.
         """
+        job, files = self._job, self._services.files
+        try:
+            await self._make()
+        except Exception as error:
+            cause = first_cause(error)
+            if not isinstance(cause, InputError):
+                raise
+            audio = files.audio_path(job.id)
+            raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
+
+    async def _make(self) -> None:
         job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
         if job.report is not None and files.result_path(job.id).is_file():
             return  # an earlier run put the whole file there, and ended before it could say so
         files.job_dir(job.id)
         self._enter(Stage.LISTENING)
         audio = files.audio_path(job.id)
+        files.check_size(audio, job.audio.num_bytes)
         speech = await stages.prepare_speech(work, audio, files.speech_path(job.id), job.audio_seconds)
 
         self._enter(Stage.ANALYSING)
         presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         source = presenter.source
+        self._hold_disk(source.info, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
         self._enter(Stage.RENDERING, num_frames=self._num_frames)
@@ -77,6 +95,22 @@ class JobRun:
         self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
         await stages.join(work, paths, audio, files.result_path(job.id), source, self._num_frames)
+
+    def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
+        """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
+
+        Raises:
+            StorageFullError: The disk would not hold it beside what is promised to other jobs.
+        """
+        job, table = self._job, self._services.table
+        needed = result_bytes(info.width, info.height, info.fps, seconds)
+        if needed <= job.disk_bytes:
+            return
+        others = promised_bytes([other for other in table.unfinished_jobs() if other.id != job.id])
+        free = self._services.files.free_bytes() - others - self._services.config.jobs.min_free_bytes
+        if needed > free:
+            raise StorageFullError(f"The disk would not hold it: expected {needed} bytes, found {max(0, free)}.")
+        table.update_job(job.id, audio_seconds=seconds, disk_bytes=needed)
 
     async def _render(self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech) -> BlockMeasures:
         """Render every segment that is not there yet, `segment_window` at a time.

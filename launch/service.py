@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
 import urllib.error
@@ -19,15 +18,23 @@ from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
-from launch.serve_config import read_serve_config
-from net.access_rule import AccessRule
+from launch.folder_lock import locked_folder
+from launch.front import Front, front_program
+from launch.port import free_port, try_to_listen
+from launch.ray_watch import watched
+from launch.serve_config import ServeConfig, read_serve_config
+from net.access_rule import AccessRule, is_private
 from storage.local.api_keys import ApiKeys
+
+logger = logging.getLogger("lipwright")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported from a user's machine
     # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # The proxy takes no more of a body than a window ahead of its reader.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
     # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
     # for the room that it takes.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
@@ -39,13 +46,6 @@ _RAY_SETTINGS = {
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _READY_S = 300.0
 _POLL_S = 0.2
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def check_access(host: str, settings: PipelineConfig) -> None:
@@ -60,6 +60,21 @@ def check_access(host: str, settings: PipelineConfig) -> None:
             f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
             "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
         )
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port on which something else listens.
+
+    Raises:
+        ConfigError: The port is taken, or not for this user, or the host is no address of this machine.
+    """
+    try:
+        try_to_listen(host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: expected a free port, found: {error.strerror}. Take another one, or see "
+            f"what has it: ss -ltnp 'sport = :{port}'."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -100,38 +115,89 @@ def running_service(
         heygem: Fields of `config.HeygemConfig` that replace those of the config.
 
     Raises:
-        ConfigError: The config cannot be used, a stage cannot start, or strangers would be served (`check_access`).
+        ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served or
+            would meet Serve without a front.
+        StateError: Another service works in the data folder.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
     config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem)
     check_access(host, config.pipeline)
+    check_port(host, config.http_options["port"])
+    url = f"http://{_reachable(host)}:{config.http_options['port']}"
+    with (
+        locked_folder(config.pipeline.data_dir) as lock,
+        _fronted(config) as (behind, front),
+        _deployed(behind, is_quiet, node, front),
+    ):
+        lock.tell(url)
+        yield url
+
+
+@contextmanager
+def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
+    """The front at the address of `config` for the block; gives the config of a Serve behind it, and the front."""
+    host, port = config.http_options["host"], config.http_options["port"]
+    program = front_program()
+    if program is None:
+        if not is_private(host):
+            raise ConfigError(
+                f"--host {host}: expected HAProxy, without which Serve reads heads of any size from strangers; found "
+                "none. Ray brings it on Linux (`ray[serve]`); elsewhere, install haproxy 2.8 or newer."
+            )
+        logger.warning("No HAProxy was found: the service takes heads of any size from programs on this machine.")
+        yield config, None
+        return
+    behind = config.on_this_machine("127.0.0.1", free_port())
+    front = Front(program, host, port, behind.http_options["port"])
+    try:
+        front.start()
+        yield behind, front
+    finally:
+        front.close()
+
+
+@contextmanager
+def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Front | None) -> Iterator[None]:
+    """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
     import ray  # seconds to import: the other commands do without
     import ray.serve
 
     try:
-        ray.init(
-            address="local",
-            namespace="serve",
-            include_dashboard=False,
-            object_store_memory=node.object_store_bytes,
-            _metrics_export_port=node.metrics_port,
-            log_to_driver=not is_quiet,
-            logging_level=logging.ERROR if is_quiet else logging.INFO,
-            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-        )
+        with _private_files():
+            ray.init(
+                address="local",
+                namespace="serve",
+                include_dashboard=False,
+                object_store_memory=node.object_store_bytes,
+                _metrics_export_port=node.metrics_port,
+                log_to_driver=not is_quiet,
+                logging_level=logging.ERROR if is_quiet else logging.INFO,
+                runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+            )
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        _deploy(config.content)
-        url = f"http://{_reachable(host)}:{config.http_options['port']}"
-        _wait_until_ready(url, config.name)
-        yield url
+        with watched(ray._private.worker._global_node, front):
+            _deploy(config.content)
+            options = config.http_options
+            _wait_until_ready(f"http://{_reachable(options['host'])}:{options['port']}", config.name)
+            yield
     finally:
         if ray.is_initialized():
             # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
             ray.shutdown()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Have the files of every process that is started in the block be nobody else's on this machine."""
+    umask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def _deploy(config: dict[str, Any]) -> None:

@@ -22,17 +22,14 @@ from errors import MediaError, MediaLimitError
 from media.array_files import load_array
 from media.container import ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
+from media.sound_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, SoundExtent, counted_packets, origin_seconds
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
 __all__ = ["SPEECH_SAMPLE_RATE", "SoundTrack", "extract_speech", "num_output_frames", "read_speech"]
 
 _INT16_SCALE: Final = 32768
-# Formats whose time 0 is the presentation's; in the others the first time stamp is arbitrary.
-_ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-_MAX_PADDING_SAMPLES: Final = 4096
-"""Codec padding that MP4 leaves at the end: at most two AAC-HE frames."""
-_MIN_GAP_SECONDS: Final = 0.1
-"""A hole in the time stamps that is filled with silence; shorter ones are rounding."""
+_MAX_SAMPLE: Final = 65536.0
+"""Full scale is 1, that of floats made from 16-bit integers 32768; AAC's encoder takes no more than 1e16."""
 
 
 class SoundTrack:
@@ -111,7 +108,8 @@ class SoundTrack:
         """Decoded frames with silence put in and padding cut off; each is (channels, n) at the track's rate."""
         num_samples = 0
         end: int | None = None
-        origin = self._origin()
+        origin = origin_seconds(self._container)
+        extent = SoundExtent()
         rate = 0
         for frame in self._decoded():
             if not rate:
@@ -122,12 +120,13 @@ class SoundTrack:
             if frame.pts is not None and frame.time_base:
                 start = round((frame.pts * frame.time_base - origin) * rate)
             gap = start - num_samples
-            if gap > 0 and (num_samples == 0 or gap > _MIN_GAP_SECONDS * rate):
+            if gap > 0 and (num_samples == 0 or gap > MIN_GAP_SECONDS * rate):
+                extent.gap_seconds += gap / rate
                 self._check_length((num_samples + gap) / rate)
                 yield from _silence(frame, gap)
                 num_samples += gap
             stop = frame.samples
-            if end is not None and 0 < num_samples + stop - end <= _MAX_PADDING_SAMPLES:
+            if end is not None and 0 < num_samples + stop - end <= MAX_PADDING_SAMPLES:
                 stop = max(end - num_samples, 0)
             first = min(-gap, stop) if gap < 0 and num_samples == 0 else 0
             if stop > first:
@@ -136,27 +135,24 @@ class SoundTrack:
             self._check_length(num_samples / rate)
         if not num_samples:
             raise MediaError(f"{self._path.name}: expected sound, found an empty sound track.")
+        extent.seconds = num_samples / rate
+        extent.check(self._path.name, self._limits)
         self.info = AudioInfo(rate, self.info.num_channels, num_samples / rate, self.info.codec)
 
     def _decoded(self) -> Iterator[AudioFrame]:
         last_error: FFmpegError | None = None
         num_frames = 0
+        for packet in counted_packets(self._container, self._stream, self._path, SoundExtent()):
+            try:
+                for frame in packet.decode():
+                    num_frames += 1
+                    if frame.samples:
+                        yield frame
+            except FFmpegError as error:
+                last_error = error  # a broken packet costs its own sound only
         with ffmpeg_errors(self._path, "readable sound packets"):
-            for packet in self._container.demux(self._stream):
-                try:
-                    for frame in packet.decode():
-                        num_frames += 1
-                        if frame.samples:
-                            yield frame
-                except FFmpegError as error:
-                    last_error = error  # a broken packet costs its own sound only
             if not num_frames and last_error is not None:
                 raise last_error
-
-    def _origin(self) -> Fraction:
-        if self._container.format.name in _ZERO_BASED:
-            return Fraction(0)
-        return Fraction(self._container.start_time or 0, 1_000_000)
 
     def _padding_limit(self, rate: int) -> int | None:
         """Sample at which MP4 says that the track ends; what follows within a frame is the encoder's padding."""
@@ -238,10 +234,10 @@ def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:
 
 
 def _finite(frame: AudioFrame, first: int, stop: int) -> AudioFrame:
-    """Samples [first, stop) of a frame, without NaN and infinity, which would spread through the resampler."""
+    """Samples [first, stop) of a frame; what is no sound would spread through the resampler: NaN, infinity, 1e308."""
     samples: NDArray[Any] = frame.to_ndarray()
-    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    if samples.dtype.kind == "f" and not (np.abs(samples) <= _MAX_SAMPLE).all():
+        samples = np.where(np.abs(samples) <= _MAX_SAMPLE, samples, samples.dtype.type(0))
     elif first == 0 and stop == frame.samples:
         frame.pts = None
         return frame

@@ -7,6 +7,7 @@ keeps a demuxer that does open something from leaving the file system.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import av.error
 import av.logging
 
 from config import MediaLimits
-from errors import MediaError, MediaLimitError
+from errors import MediaError, MediaLimitError, StoredFileError
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"
@@ -46,6 +47,7 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
     Raises:
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable; the message
             carries FFmpeg's last line.
+        StoredFileError: It is gone.
         MediaLimitError: More bytes, streams or pixels than allowed.
     """
     name = path.name
@@ -115,11 +117,23 @@ def decoder_max_pixels(limits: MediaLimits) -> int:
     return limits.max_pixels * 9 // 8 + 256 * 256
 
 
-def _check_size(path: Path, limits: MediaLimits) -> None:
+def file_status(path: Path) -> os.stat_result:
+    """Size and kind of a file that was here when its name was handed over.
+
+    Raises:
+        StoredFileError: It is gone.
+        MediaError: It cannot be looked at.
+    """
     try:
-        status = path.stat()
+        return path.stat()
+    except FileNotFoundError as error:
+        raise StoredFileError(f"{path.name}: expected a file that the service keeps, found that it is gone.") from error
     except OSError as error:
         raise MediaError(f"{path.name}: expected a readable file, found: {error.strerror}") from error
+
+
+def _check_size(path: Path, limits: MediaLimits) -> None:
+    status = file_status(path)
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{path.name}: expected a regular file, found something else.")
     if status.st_size == 0:

@@ -16,16 +16,10 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import ffmpeg_errors, open_container
+from media.container import ffmpeg_errors, file_status, open_container
+from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
 
-FALLBACK_FPS: Final = Fraction(25)
-_MAX_FPS: Final = 240
 _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
-_NOMINAL_RATES: Final = tuple(
-    sorted(
-        [Fraction(n) for n in range(1, _MAX_FPS + 1)] + [Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120, 240)]
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,8 @@ class FrameTable:
     timed: bool
     """Whether each frame has a time of its own. If not, frames can only be counted from the start."""
     is_picture: bool
+    frozen_seconds: float = 0.0
+    """Time in which the picture stands still; those frames of the grid are held."""
 
     def source_frame(self, index: int) -> int:
         """Frame of the stream nearest in time to frame `index` of the constant-rate grid (the earlier in a tie)."""
@@ -87,7 +83,7 @@ def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
         MediaError: No video stream, no frame, or an encrypted stream.
         MediaLimitError: More frames or seconds than allowed.
     """
-    status = path.stat()
+    status = file_status(path)
     return _read_table(path, status.st_size, status.st_mtime_ns, limits)
 
 
@@ -113,9 +109,24 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
         raise MediaLimitError(
             f"{path.name}: expected at most {limits.max_video_seconds:g} s of video, found {seconds:.0f} s."
         )
-    fps, is_variable = _grid_rate(pts, time_base, last_duration, stated) if timed else (_stated_rate(stated), False)
-    num_frames = len(pts) if not is_variable else max(round(seconds * fps), 1)
-    return FrameTable(pts, keys, time_base, fps, num_frames, is_variable, timed, is_picture)
+    rate = frame_rate(pts, time_base, last_duration, stated) if timed else FrameRate(stated_rate(stated), False)
+    _check_rate(path, rate, seconds, limits)
+    num_frames = len(pts) if not rate.is_variable else max(round(seconds * rate.fps), 1)
+    return FrameTable(
+        pts, keys, time_base, rate.fps, num_frames, rate.is_variable, timed, is_picture, rate.frozen_seconds
+    )
+
+
+def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits) -> None:
+    """Refuse frames that no camera takes, and a few frames that claim to be shown for hours."""
+    if rate.fps > MAX_FPS:
+        raise MediaLimitError(f"{path.name}: expected at most {MAX_FPS} frames a second, found {float(rate.fps):.0f}.")
+    most = limits.max_gap_seconds + seconds - rate.frozen_seconds
+    if rate.frozen_seconds > most:
+        raise MediaLimitError(
+            f"{path.name}: expected a picture that stands still for at most {most:.0f} s, "
+            f"found {rate.frozen_seconds:.0f} s (limits.max_gap_seconds)."
+        )
 
 
 def _read_packets(
@@ -126,7 +137,7 @@ def _read_packets(
     keys: list[int] = []
     last = (-(2**62), 0)
     step = 0
-    max_frames = int(limits.max_video_seconds * _MAX_FPS)
+    max_frames = int(limits.max_video_seconds * MAX_FPS)
     with ffmpeg_errors(path, "readable video packets"):
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
@@ -145,34 +156,3 @@ def _read_packets(
     if not pts:
         raise MediaError(f"{path.name}: expected at least one video frame, found none.")
     return np.array(pts, np.int64), np.array(keys, np.int64), last[1]
-
-
-def _grid_rate(
-    pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: list[Fraction]
-) -> tuple[Fraction, bool]:
-    """(fps, is_variable_rate): a rate that all frames keep, else the average rate."""
-    if len(pts) < 2:
-        return _stated_rate(stated), False
-    span = int(pts[-1]) - int(pts[0])
-    mean = (len(pts) - 1) / (span * time_base)
-    candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]
-    seconds = (pts - pts[0]) * float(time_base)
-    for rate in map(_snap, candidates):
-        # A third of a frame covers the rounding of millisecond containers at any rate up to 240.
-        if np.max(np.abs(seconds * float(rate) - np.arange(len(pts)))) < 1 / 3:
-            return rate, False
-    average = len(pts) / ((span + (last_duration or span // (len(pts) - 1))) * time_base)
-    return min(_snap(average), Fraction(_MAX_FPS)), True
-
-
-def _stated_rate(stated: list[Fraction]) -> Fraction:
-    for rate in stated:
-        if 1 <= rate <= _MAX_FPS:
-            return _snap(rate)
-    return FALLBACK_FPS
-
-
-def _snap(rate: Fraction) -> Fraction:
-    """The nominal rate within 0.02 %, else the same rate with a denominator that MP4 can carry."""
-    nominal = min(_NOMINAL_RATES, key=lambda known: abs(known - rate))
-    return nominal if abs(nominal - rate) * 5000 <= rate else rate.limit_denominator(1001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +14,14 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from errors import LipwrightError
+from errors import InputError, StoredFileError
 from media.audio import SoundTrack
 from media.container import open_container
 from media.frame_table import video_stream
@@ -53,8 +55,8 @@ def join_segments(
         limits: Bounds on `audio`; the default ones if None.
 
     Raises:
-        LipwrightError: The segments have another number of frames or differ in their settings.
-        MediaError: A segment or the sound cannot be read.
+        StoredFileError: A segment is gone or was cut, or they differ in their settings.
+        MediaError: The sound cannot be read.
     """
     track = SoundTrack(audio, limits or MediaLimits())
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
@@ -75,7 +77,7 @@ def join_segments(
 def _mux(
     container: OutputContainer, segments: Sequence[Path], track: SoundTrack, info: VideoInfo, num_frames: int
 ) -> None:
-    with open_container(segments[0], MediaLimits()) as first:
+    with _segment(segments[0]) as first:
         template = video_stream(first, segments[0])
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = 1 / info.fps
@@ -94,7 +96,7 @@ def _mux(
             pending = next(sound_packets, None)
         container.mux(packet)
     if num_done != num_frames:
-        raise LipwrightError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
+        raise StoredFileError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
     while pending is not None:
         container.mux(pending)
         pending = next(sound_packets, None)
@@ -111,10 +113,10 @@ def _video_packets(
     num_done = 0
     for path in segments:
         num_before = num_done
-        with open_container(path, MediaLimits()) as container:
+        with _segment(path) as container:
             source = video_stream(container, path)
             if source.codec_context.extradata != headers:
-                raise LipwrightError(f"{path.name}: expected the encoder settings of the first segment, found others.")
+                raise StoredFileError(f"{path.name}: expected the encoder settings of the first segment, found others.")
             for packet in container.demux(source):
                 if packet.size == 0 or packet.pts is None:
                     continue  # the empty packet that ends a stream
@@ -125,6 +127,18 @@ def _video_packets(
                 packet.stream = stream
                 num_done += 1
                 yield packet
+
+
+@contextmanager
+def _segment(path: Path) -> Iterator[InputContainer]:
+    """Open a file that this service wrote: what is wrong with it is nobody's input."""
+    try:
+        with open_container(path, MediaLimits()) as container:
+            yield container
+    except (InputError, FFmpegError) as error:
+        raise StoredFileError(
+            f"{path.name}: expected a segment as it was written, found that it was changed."
+        ) from error
 
 
 def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStream:

@@ -15,8 +15,10 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -24,6 +26,7 @@ from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.container import decoder_max_pixels, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
+from media.sound_extent import MAX_PADDING_SAMPLES, SoundExtent, counted_packets
 
 __all__ = ["AudioInfo", "ColourTags", "VideoInfo", "audio_stream", "open_container", "probe_audio", "probe_video"]
 
@@ -54,7 +57,7 @@ class VideoInfo:
     height: int
     """Pixels, after rotation, cropped to even."""
     fps: Fraction
-    """Constant output rate, frames per second: the stream's own, or its average when it varies."""
+    """Constant output rate, frames per second: the stream's own, or that of its moving part when it varies."""
     num_frames: int
     """Frames on the constant-rate grid; 1 for a still picture."""
     duration_seconds: float
@@ -70,6 +73,8 @@ class VideoInfo:
     """Whether an upright frame is to be mirrored left to right, after the rotation."""
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width of a pixel divided by its height, after rotation."""
+    frozen_seconds: float = 0.0
+    """Time in which the picture stands still; those frames are held."""
 
 
 @dataclass(frozen=True)
@@ -118,32 +123,34 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
         has_audio=has_audio,
         is_mirrored=is_mirrored,
         sample_aspect_ratio=1 / aspect if is_turned else aspect,
+        frozen_seconds=table.frozen_seconds,
     )
 
 
 def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
     """Describes the first sound track of any container, a video's too, after decoding one block of it.
 
-    The duration is the container's claim; `media.audio.extract_speech` returns the counted one.
+    The duration is that of its packets; `media.audio.extract_speech` returns the counted one.
 
     Raises:
-        MediaError: Not readable, no sound track, or nothing that decodes.
-        MediaLimitError: More bytes, streams or seconds than allowed.
+        MediaError: Not readable to its end, no sound track, or nothing that decodes.
+        MediaLimitError: More bytes, streams or seconds than allowed, or mostly nothing.
     """
     with open_container(path, limits) as container:
         stream = audio_stream(container, path)
-        with ffmpeg_errors(path, "sound that can be decoded"):
-            block = next((block for block in container.decode(stream) if block.samples), None)
-        if block is None:
-            raise MediaError(f"{path.name}: expected sound, found an empty sound track.")
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        extent = SoundExtent()
+        packets = counted_packets(container, stream, path, extent)
+        block = _first_block(packets, path)
         with mixable(path, block):
             AudioResampler(format="s16p", layout="mono").resample(block)
-        claimed = _claimed_seconds(container, stream)
-        if claimed > limits.max_audio_seconds:
-            raise MediaLimitError(
-                f"{path.name}: expected at most {limits.max_audio_seconds:g} s of sound, found {claimed:.0f} s."
-            )
-        return AudioInfo(block.sample_rate, block.layout.nb_channels, claimed, stream.codec_context.name)
+        for _ in packets:
+            pass
+        extent.check(path.name, limits)
+        seconds = _without_padding(extent.seconds, stream)
+        return AudioInfo(block.sample_rate, block.layout.nb_channels, seconds, stream.codec_context.name)
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
@@ -236,7 +243,23 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
     return ColourTags(int(frame.colorspace) or _BT709, is_full, primaries, transfer)
 
 
-def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+def _first_block(packets: Iterator[Packet[AudioStream]], path: Path) -> AudioFrame:
+    error: FFmpegError | None = None
+    for packet in packets:
+        try:
+            for block in packet.decode():
+                if block.samples:
+                    return block
+        except FFmpegError as caught:
+            error = caught  # a broken packet costs its own sound only
+    with ffmpeg_errors(path, "sound that can be decoded"):
+        if error is not None:
+            raise error
+    raise MediaError(f"{path.name}: expected sound, found an empty sound track.")
+
+
+def _without_padding(seconds: float, stream: AudioStream) -> float:
+    """What the container says, where it leaves out no more than a codec's padding."""
+    claimed = float((stream.duration or 0) * (stream.time_base or 0))
+    padding = MAX_PADDING_SAMPLES / stream.codec_context.sample_rate
+    return claimed if claimed and abs(claimed - seconds) <= padding else seconds

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 from net.target import is_loopback
 
+FRONT_HEADER = "x-lipwright-front"
+"""Request header in which `launch.front` says who is connected to it, and by which version of HTTP: `ADDRESS VERSION`.
+
+The front writes it anew for every request. A caller that reaches Serve itself can only make itself a stranger with it.
+"""
+
 
 @dataclass(frozen=True)
 class AccessRule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -25,7 +25,15 @@ class Writer(Protocol):
         """Append `piece`. May block: it is called in a thread."""
 
 
-async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard) -> int:
+OnBytes = Callable[[int], Awaitable[object]]
+"""Told how many bytes have come since it was told last; what it raises ends the fetch."""
+
+
+async def _ignore(num_bytes: int) -> None:
+    """Nobody wants to know."""
+
+
+async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard, on_bytes: OnBytes = _ignore) -> int:
     """Get what `url` names and return its bytes; redirects are followed, each checked like the first.
 
     An answer is given up when nothing comes for `stall_timeout_s`, or when it falls behind `min_bytes_per_s`, so the
@@ -40,7 +48,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard) -> int:
     for _ in range(guard.network.max_redirects + 1):
         async with _answer(target, guard) as (response, bound):
             if response.status not in _REDIRECTS:
-                return await _Download(target, response, guard, bound).save(writer, max_bytes)
+                return await _Download(target, response, guard, bound).save(writer, max_bytes, on_bytes)
             location = _header(response, b"location")
         moved = guard.checked(target.join(location))
         if target.scheme == "https" and moved.scheme != "https":
@@ -72,7 +80,7 @@ class _Download:
         self._min_bytes_per_s = guard.network.min_bytes_per_s
         self._bound = bound
 
-    async def save(self, writer: Writer, max_bytes: int) -> int:
+    async def save(self, writer: Writer, max_bytes: int, on_bytes: OnBytes) -> int:
         """Write the body and return its bytes."""
         self._check_head(max_bytes)
         latest = self._bound.when()
@@ -85,9 +93,11 @@ class _Download:
                 raise MediaLimitError(f"{self._target}: expected at most {max_bytes} bytes, found more.")
             batch += piece
             if len(batch) >= _BATCH_BYTES:
+                await on_bytes(len(batch))
                 await asyncio.to_thread(writer.write, bytes(batch))
                 batch.clear()
                 self._bound.reschedule(latest + num_bytes / self._min_bytes_per_s)
+        await on_bytes(len(batch))
         await asyncio.to_thread(writer.write, bytes(batch))
         return num_bytes
 

@@ -194,6 +194,7 @@ class Admission(_Frozen):
     id: str = Field(description="Names the kept place; `submit` uses it up, `release` gives it back.")
     max_bytes: int = Field(0, description="Bytes that the body may have.")
     timeout_s: float = Field(0.0, description="Wall clock in which the body has to be here.")
+    granted_bytes: int = Field(0, description="Bytes that are kept for it until it asks for more with `extend`.")
     job: JobRecord | None = Field(None, description="The job that this key made before; nothing is kept then.")
 
 

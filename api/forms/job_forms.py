@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.access import caller_of
+from api.forms.body_stream import BodyGrant, BodyStream, Pace
 from api.forms.form_parts import FormShape, Parts
 from api.forms.places import Places, in_time
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
@@ -37,6 +38,7 @@ class FormDesk:
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._files = files
+        self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
         self._urls = UrlInputs(Guard(config.network), files)
         self._places = Places(service)
@@ -66,15 +68,19 @@ class FormDesk:
         Raises:
             InputError: The body cannot be used.
             MediaLimitError: It is larger than `place` allows.
-            StageTimeoutError: It is not here in the time that `place` allows.
+            StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
+            CapacityError: The queue filled up while it came.
+            StorageFullError: The disk did.
         """
         parts: Parts | None = None
+        grant = BodyGrant(self._service, place)
         max_bytes = min(self._max_file_bytes, place.max_bytes)
         try:
             async with in_time(place.timeout_s):
-                parts = await receive_form(request, shape_of(kind), self._files, max_bytes, self._urls.check)
+                body = BodyStream(request, Pace.of(self._limits), grant)
+                parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
-                await self._fetch(request, parts, place)
+                await self._fetch(request, parts, grant)
             yield _validated(kind, {**parts.files, **parts.texts})
         except BaseException as error:
             for upload in parts.files.values() if parts else ():
@@ -83,22 +89,23 @@ class FormDesk:
                 await drain(request)
             raise
 
-    async def _fetch(self, request: Request, parts: Parts, place: Admission) -> None:
+    async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
         """Fetch what the form names by URL, in a place that is wide enough for it."""
         max_bytes = len(parts.urls) * self._max_file_bytes
         question = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
-        wide = await self._service.widen(question, place.id)
+        wide = await grant.widen(question)
         async with in_time(wide.timeout_s):
-            await self._urls.fetch_into(parts, min(self._max_file_bytes, wide.max_bytes // len(parts.urls)))
+            max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
+            await self._urls.fetch_into(parts, max_file_bytes, grant.count)
 
     def _question(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
+        if request.headers.get("content-type", "").startswith("application/json"):
+            max_bytes = max_bytes * 4 // 3  # files as base64
         num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
-        if num_bytes is not None and request.headers.get("content-type", "").startswith("application/json"):
-            num_bytes = num_bytes * 3 // 4 + 1  # what base64 of that length stands for
         if num_bytes is not None and num_bytes > max_bytes:
             raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
         return AdmitRequest(

@@ -19,16 +19,16 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from api.forms.base64_file import Base64File
+from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
-from errors import InputError, MediaError, MediaLimitError, OptionError, StageTimeoutError
+from errors import InputError, MediaError, MediaLimitError, OptionError
 from storage.local.file_store import FileStore, UploadWriter, clean_label
 from storage.records import UploadedFile
 from telemetry import metrics
 
 _BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
 _MAX_TEXT_BYTES = 4096
-_STALL_S = 60.0
 _DRAIN_BYTES = 16 << 20
 _DRAIN_S = 3.0
 
@@ -53,13 +53,13 @@ class _Part:
 
 
 async def receive_form(
-    request: Request,
+    body: BodyStream,
     shape: FormShape,
     files: FileStore,
     max_file_bytes: int,
     check_url: CheckUrl,
 ) -> Parts:
-    """Read the body of `request`; its files lie in `files` afterwards and belong to the caller.
+    """Read a body; its files lie in `files` afterwards and belong to the caller.
 
     Empty text fields and file fields without a chosen file count as absent. A URL is put to `check_url` as soon as it
     is read, before the files that follow it.
@@ -69,20 +69,20 @@ async def receive_form(
         MediaLimitError: A file has more than `max_file_bytes`.
         MediaError: A file is empty.
         InputError: The body is neither multipart nor JSON, or is broken.
-        StageTimeoutError: The client sent nothing for a minute.
+        StageTimeoutError: The body comes too slowly.
+        CapacityError: There is no room for more of it.
         ClientDisconnect: The client is gone.
     """
-    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    media_type, options = parse_options_header(body.content_type)
     if media_type == b"application/json":
-        return await _read_json(request, shape, JsonBody(shape.files, files, max_file_bytes), check_url)
+        return await _read_json(body, shape, JsonBody(shape.files, files, max_file_bytes), check_url)
     if media_type != b"multipart/form-data" or b"boundary" not in options:
         found = media_type.decode("latin-1") or "no content type"
         raise InputError(f"Expected a body of multipart/form-data or application/json, got {found}.")
     form = _FormReader(shape, files, max_file_bytes, check_url)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
-        stream = request.stream()
-        while (chunk := await _next_chunk(stream)) is not None:
+        async for chunk in body:
             parser.write(chunk)
             if form.num_pending_bytes >= _BATCH_BYTES:
                 await asyncio.to_thread(form.flush)
@@ -110,21 +110,11 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def _next_chunk(stream: Any) -> bytes | None:
-    try:
-        async with asyncio.timeout(_STALL_S):
-            chunk: bytes | None = await anext(stream, None)
-            return chunk
-    except TimeoutError:
-        raise StageTimeoutError(f"The upload stalled: nothing came for {_STALL_S:.0f} s.") from None
-
-
-async def _read_json(request: Request, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
+async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
     """The form as one JSON object: files by their URLs or as base64, numbers as if they were text."""
     try:
         pending = bytearray()
-        stream = request.stream()
-        while (chunk := await _next_chunk(stream)) is not None:
+        async for chunk in stream:
             pending += chunk
             if len(pending) >= _BATCH_BYTES:
                 await asyncio.to_thread(body.feed, bytes(pending))

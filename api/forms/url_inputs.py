@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from api.forms.form_parts import Parts
 from errors import InputError, MediaError
-from net.fetch import fetch
+from net.fetch import OnBytes, fetch
 from net.guard import Guard
 from storage.local.file_store import FileStore
 from storage.records import UploadedFile
@@ -31,12 +31,13 @@ class UrlInputs:
         with _named(name):
             self._guard.check(url)
 
-    async def fetch_into(self, parts: Parts, max_file_bytes: int) -> None:
+    async def fetch_into(self, parts: Parts, max_file_bytes: int, on_bytes: OnBytes) -> None:
         """Turn every URL of `parts` into a file; what was fetched before a failure stays in `parts`.
 
         Args:
             parts: The form.
             max_file_bytes: Bytes that each file may have.
+            on_bytes: Told how many bytes have come since it was told last; it may end the fetch.
 
         Raises:
             UrlRefusedError: A URL, or one that it redirects to, may not be reached.
@@ -47,17 +48,17 @@ class UrlInputs:
         for name, url in parts.urls.items():
             try:
                 with _named(name):
-                    parts.files[name] = await self._fetch(url, max_file_bytes)
+                    parts.files[name] = await self._fetch(url, max_file_bytes, on_bytes)
             except InputError as error:
                 metrics.url_fetched(0, error.code)
                 raise
             metrics.url_fetched(parts.files[name].num_bytes, "ok")
 
-    async def _fetch(self, url: str, max_bytes: int) -> UploadedFile:
+    async def _fetch(self, url: str, max_bytes: int, on_bytes: OnBytes) -> UploadedFile:
         target = self._guard.check(url)
         writer = await asyncio.to_thread(self._files.new_upload, target.file_name)
         try:
-            if not await fetch(url, writer, max_bytes, self._guard):
+            if not await fetch(url, writer, max_bytes, self._guard, on_bytes):
                 raise MediaError(f"{target} is empty.")
             return await asyncio.to_thread(writer.finish)
         except BaseException:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from fastapi import Request
 
 from api.access import caller_of
+from api.forms.body_stream import BodyGrant
 from api.forms.form_parts import Parts
 from api.forms.places import Places, in_time
 from api.forms.url_inputs import UrlInputs
@@ -63,12 +64,13 @@ class EasyInputs:
             owner, max_bytes = caller_of(request).owner, len(names) * self._max_file_bytes
             question = AdmitRequest(owner=owner, num_bytes=max(1, num_bytes), max_bytes=max_bytes)
             async with self._places.keep(request, question) as place:
+                grant = BodyGrant(self._service, place)
                 try:
                     async with in_time(place.timeout_s):
                         for use, file in opened.items():
-                            parts.files[use] = await asyncio.to_thread(self._copy, use, file, names[use])
+                            parts.files[use] = await self._copy(use, file, names[use], grant)
                     if parts.urls:
-                        await self._fetch(owner, parts, place)
+                        await self._fetch(owner, parts, grant)
                     yield place, parts
                 except BaseException:
                     for upload in parts.files.values():
@@ -87,24 +89,26 @@ class EasyInputs:
             raise MediaLimitError(f"{use}_url: expected at most {self._max_file_bytes} bytes, found {num_bytes}.")
         return file
 
-    def _copy(self, use: str, file: BinaryIO, name: str) -> UploadedFile:
+    async def _copy(self, use: str, file: BinaryIO, name: str, grant: BodyGrant) -> UploadedFile:
         writer = self._files.new_upload(PurePosixPath(name).name)
         try:
             num_bytes = 0
-            while piece := file.read(_PIECE_BYTES):
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
                 num_bytes += len(piece)
                 if num_bytes > self._max_file_bytes:
                     raise MediaLimitError(f"{use}_url: expected at most {self._max_file_bytes} bytes, found more.")
-                writer.write(piece)
+                await grant.count(len(piece))
+                await asyncio.to_thread(writer.write, piece)
             if not num_bytes:
                 raise MediaError(f"{use}_url: {name[:200]!r} is empty.")
-            return writer.finish()
+            return await asyncio.to_thread(writer.finish)
         except BaseException:
             writer.discard()
             raise
 
-    async def _fetch(self, owner: str | None, parts: Parts, place: Admission) -> None:
+    async def _fetch(self, owner: str | None, parts: Parts, grant: BodyGrant) -> None:
         max_bytes = len(parts.urls) * self._max_file_bytes
-        wide = await self._service.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes), place.id)
+        wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
         async with in_time(wide.timeout_s):
-            await self._urls.fetch_into(parts, min(self._max_file_bytes, wide.max_bytes // len(parts.urls)))
+            max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
+            await self._urls.fetch_into(parts, max_file_bytes, grant.count)

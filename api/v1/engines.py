@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from config import PipelineConfig
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRecord, engine_list
+from models.engines.room import EngineRecord, engine_list, step_list
 from models.engines.weights.store import WeightsStore
 from storage.local.file_store import FileStore
 
@@ -51,6 +51,7 @@ class EngineList(BaseModel):
     """All engines and their variants."""
 
     engines: list[EngineView]
+    steps: list[EngineView] = Field(description="What goes on top of any engine: `wav2lip+restoration`.")
 
 
 class EngineRoutes:
@@ -71,4 +72,7 @@ class EngineRoutes:
     def list_engines(self) -> EngineList:
         """What a job's `engine` can be, and what is missing where weights have to be brought."""
         # No coroutine: the index is read from the disk, and an engine's module is imported the first time.
-        return EngineList(engines=[EngineView.of(engine, self._default) for engine in engine_list(self._store)])
+        return EngineList(
+            engines=[EngineView.of(engine, self._default) for engine in engine_list(self._store)],
+            steps=[EngineView.of(step, self._default) for step in step_list(self._store)],
+        )

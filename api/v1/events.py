@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from api.problem import problem_of
+from api.v1.followers import Feed
 from api.v1.views import JobView
 from errors import LipwrightError
-from jobs.ports import JobService
 from storage.records import JobRecord
 
 PING_S = 10.0
 _RECONNECT_MS = 2000
 
 
-async def job_events(
-    service: JobService, job: JobRecord, seen: int, root_path: str, ping_s: float = PING_S
-) -> AsyncIterator[str]:
-    """Event text for every version of `job` after `seen`, up to the final one.
+async def job_events(feed: Feed, job: JobRecord, seen: int, root_path: str) -> AsyncIterator[str]:
+    """Event text for every version of `job` after `seen` that `feed` tells of, up to the final one.
 
     A place in the queue moves without the job changing: it is told with the next ping. An error of the service ends
     the stream with `event: problem`; a client that comes again goes on where it was. A `seen` that the job has not
@@ -25,17 +23,21 @@ async def job_events(
     """
     seen = seen if seen <= job.version else 0
     yield f"retry: {_RECONNECT_MS}\n\n"
-    position: int | None = None
+    number, position = feed.number, None
+    if feed.job.version > job.version:
+        job = feed.job  # which may be the last that there is to tell
     try:
         while True:
-            if job.version > seen or job.queue_position != position:
-                yield _event("job", JobView.of(job, root_path).model_dump_json(), job.version)
+            if job.version > seen or (job.version == seen and job.queue_position != position):
+                text = feed.text(root_path) if job is feed.job else JobView.of(job, root_path).model_dump_json()
+                yield _event("job", text, job.version)
                 seen, position = job.version, job.queue_position
             else:
                 yield ": ping\n\n"
             if job.status.is_final:
                 return
-            job = await service.wait_job(job.id, seen, ping_s)
+            job = await feed.after(number)
+            number = feed.number
     except LipwrightError as error:
         yield _event("problem", problem_of(error, f"{root_path}/v1/jobs/{job.id}/events").model_dump_json())
 

@@ -12,7 +12,8 @@ from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
 from api.forms.uploads import drain
 from api.problem import problem_responses
-from api.v1.events import job_events
+from api.v1.events import PING_S, job_events
+from api.v1.followers import Followers, FollowResponse
 from api.v1.views import JobForm, JobList, JobView, form_body
 from config import PipelineConfig
 from errors import ForbiddenError, NotFoundError, StateError
@@ -33,6 +34,7 @@ class JobRoutes:
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
         self._guard = Guard(config.network)
+        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share, PING_S)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -60,7 +62,7 @@ class JobRoutes:
             responses={
                 200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
                 204: {"description": "The job is finished and the client knows it."},
-                **problem_responses(404),
+                **problem_responses(404, 503),
             },
         )
         video: dict[int | str, dict[str, Any]] = {
@@ -144,10 +146,10 @@ class JobRoutes:
         job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
-        stream = job_events(self._service, job, seen, request.scope.get("root_path", ""))
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={**_NO_STORE, "X-Accel-Buffering": "no"}
-        )
+        follower = self._followers.enter(job, caller_of(request).owner)
+        stream = job_events(follower.feed, job, seen, request.scope.get("root_path", ""))
+        headers = {**_NO_STORE, "X-Accel-Buffering": "no"}
+        return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
 
     async def video(
         self,
@@ -162,6 +164,7 @@ class JobRoutes:
         path = self._files.result_path(job.id)
         if not path.is_file():
             raise NotFoundError(f"The video of job {job.id} was removed.")
+        _ignore_unknown_ranges(request)
         return FileResponse(
             path,
             media_type="video/mp4",
@@ -178,6 +181,12 @@ def _view(job: JobRecord, request: Request) -> JobView:
 def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
     view = _view(job, request)
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
+
+
+def _ignore_unknown_ranges(request: Request) -> None:
+    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
+    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
+        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
 
 
 def _video_name(job: JobRecord) -> str:

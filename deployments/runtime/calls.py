@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments.runtime.fates import Fate, fate_of, unwrapped
-from errors import LipwrightError, ReplicaLostError, StageTimeoutError
+from errors import LipwrightError, ReplicaLostError, StageTimeoutError, verdict_on_defect
 from telemetry import metrics
 from telemetry.log_context import Work
 
@@ -127,4 +127,4 @@ def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightErr
     """The error of a call whose tries are all lost."""
     if isinstance(cause, RayError | RayServeException):
         return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")
-    return LipwrightError(f"internal error: {stage}, tried {num_tries} times: {type(cause).__name__}: {cause}")
+    return verdict_on_defect(f"{stage}, tried {num_tries} times", cause)

@@ -46,6 +46,10 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("widen", request, admission_id)  # type: ignore[no-any-return]
 
+    async def extend(self, admission_id: str, num_bytes: int) -> int:
+        """See `JobService`."""
+        return await self._call("extend", admission_id, num_bytes)  # type: ignore[no-any-return]
+
     async def release(self, admission_id: str) -> None:
         """See `JobService`."""
         await self._call("release", admission_id)

@@ -28,6 +28,10 @@ class _Entry(Generic[T]):
     num_users: int = 0
     used_at: float = field(default_factory=time.monotonic)
 
+    def is_idle(self) -> bool:
+        """Whether nobody uses it; whoever wanted it may have left while it was loaded."""
+        return not self.num_users and (self.loading is None or self.loading.done())
+
 
 class Shelf(Generic[T]):
     """Things that are slow to load and large to keep, by name.
@@ -95,11 +99,7 @@ class Shelf(Generic[T]):
 
     def _idle(self) -> list[str]:
         """What may be dropped, the longest unused first."""
-        idle = [
-            name
-            for name, entry in self._entries.items()
-            if not entry.num_users and entry.loading is None and name != self._kept
-        ]
+        idle = [name for name, entry in self._entries.items() if entry.is_idle() and name != self._kept]
         return sorted(idle, key=lambda name: self._entries[name].used_at)
 
     def _drop(self, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
-from models.engines.contract import Plan, Planned
+from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from telemetry.log_context import Work
@@ -99,13 +100,15 @@ class ServeStages:
         self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
     ) -> None:
         """Chain AudioFeatures.listen_to_source -> LandmarkGenerator.analyse; the features do not pass through here."""
-        num_seconds = math.ceil(self.config.render.block_seconds * 2)
+        seconds = min(presenter.source.info.duration_seconds, self.config.render.block_seconds * 2)
+        num = max(1, math.floor(seconds * OWN_SPEECH_FPS))
+        span = FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num)
 
         def start(work: Work) -> Sent:
             analyse = self.landmark_generator.analyse
             if own_speech is None:
                 return analyse.remote(work, None, engine, presenter)
-            features = self.audio_features.listen_to_source.remote(work, engine, own_speech, num_seconds)
+            features = self.audio_features.listen_to_source.remote(work, engine, own_speech, span)
             return features, analyse.remote(work, features, engine, presenter)
 
         await self._call("LandmarkGenerator.analyse", work, presenter.source.info.num_frames, start)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from errors import LipwrightError
 from media.decoding.channel import Channel
 from media.decoding.nursery import bound_cpu, check_memory
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An error that is raised in the process that asked."""
-
-    error: Exception
+from media.decoding.wire import Failed
 
 
 def answer(work: Callable[[], object], cpu_seconds: float, channel: Channel) -> None:
@@ -33,11 +26,7 @@ def answer(work: Callable[[], object], cpu_seconds: float, channel: Channel) -> 
 
 
 def failed(error: Exception) -> Failed:
-    """The message for `error`; one of the project's own if that cannot travel."""
-    if not isinstance(error, LipwrightError):
-        error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return Failed(LipwrightError(f"{type(error).__name__}: {error}"))
-    return Failed(error)
+    """The message for `error`; the traceback of one that is not on purpose goes to the log."""
+    if not isinstance(error, LipwrightError | OSError):
+        traceback.print_exception(error, file=sys.stderr)
+    return Failed.of(error)

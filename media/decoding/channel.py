@@ -1,27 +1,36 @@
-"""Whole messages, with open files beside them, between two processes of this machine."""
+"""Whole messages, with open files beside them, between two processes of this machine.
+
+Requests travel pickled, to the decoder. Answers travel as `media.decoding.wire` has them: the process that asked reads
+nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import select
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
+
+from media.decoding import wire
 
 _MAX_INLINE_BYTES: Final = 64 * 1024
 """A datagram holds less than the socket's buffer, 208 KiB by default; longer messages travel as a memory file."""
 _INLINE: Final = b"i"
 _IN_FILE: Final = b"f"
 _MAX_FILES: Final = 2
+_MAX_ANSWER_BYTES: Final = 64 * 1024**2
 
 
 class Message(NamedTuple):
     """What arrived."""
 
     value: Any
-    """As it was sent, pickled and unpickled."""
+    """As it was sent."""
     file: int | None
     """The file descriptor that came with it; whoever receives it closes it."""
 
@@ -29,23 +38,31 @@ class Message(NamedTuple):
 class Channel:
     """One end of a Unix socket that keeps messages apart. Sends and receives from one thread; `close` from any."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(
+        self, connected: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+    ) -> None:
         self._socket = connected
+        self._encode, self._decode = encode, decode
         self._lock = threading.Lock()
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
-        """A channel, and the socket that is its other end."""
+        """The end of a process that asks, and the socket that is its other end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours), theirs
+        return cls(ours, pickle.dumps, wire.decode), theirs
+
+    @classmethod
+    def of_decoder(cls, theirs: socket.socket) -> Self:
+        """The end of a decoder, which receives requests and sends answers."""
+        return cls(theirs, wire.encode, pickle.loads)
 
     def send(self, value: object, file: int | None = None) -> None:
-        """Send a picklable value, and a copy of `file`.
+        """Send a value, and a copy of `file`.
 
         Raises:
             OSError: The other end is gone.
         """
-        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        data = self._encode(value)
         files = [] if file is None else [file]
         if len(data) <= _MAX_INLINE_BYTES:
             self._send(_INLINE + data, files)
@@ -63,6 +80,7 @@ class Channel:
         Raises:
             TimeoutError: None came in time.
             EOFError: The other end is gone, or `close` was called.
+            media.decoding.wire.BadAnswerError: It is no message.
         """
         with self._lock:
             if self._socket.fileno() < 0 or not _is_readable(self._socket, timeout_s):
@@ -73,11 +91,14 @@ class Channel:
                 raise EOFError from error
         if not data:
             raise EOFError
-        if data[:1] == _IN_FILE:
-            with open(files.pop(), "rb") as in_file:
-                in_file.seek(0)
-                return Message(pickle.load(in_file), files[0] if files else None)
-        return Message(pickle.loads(data[1:]), files[0] if files else None)
+        try:
+            if data[:1] == _IN_FILE:
+                data = data[:1] + _read_whole(files.pop() if files else -1)
+            value = self._decode(data[1:])
+            return Message(value, files.pop() if files else None)
+        finally:
+            for number in files:  # what nobody asked for
+                os.close(number)
 
     def close(self) -> None:
         """End the connection; a `receive` that waits in another thread ends at once."""
@@ -108,6 +129,24 @@ def write_whole(file: int, *parts: Any) -> None:
     views = [memoryview(part).cast("B") for part in parts]
     if os.writev(file, views) != sum(view.nbytes for view in views):
         raise MemoryError
+
+
+def _read_whole(file: int) -> bytes:
+    """What a memory file holds; closes it.
+
+    Raises:
+        media.decoding.wire.BadAnswerError: It is none, or larger than any message.
+    """
+    try:
+        with open(file, "rb") as in_file:
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # fails for all but memory files
+            in_file.seek(0)
+            data = in_file.read(_MAX_ANSWER_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise wire.BadAnswerError("expected a memory file beside the message, found none") from error
+    if len(data) > _MAX_ANSWER_BYTES:
+        raise wire.BadAnswerError(f"expected at most {_MAX_ANSWER_BYTES} bytes, found more")
+    return data
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:

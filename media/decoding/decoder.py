@@ -1,18 +1,19 @@
 """Files that callers sent are decoded in processes of their own: what one does to its decoder harms nobody else.
 
 A decoder that crashes, needs too much memory, computes without end or hangs is killed, and ends in an error that
-names its file. This contains accidents and exhaustion; it is no sandbox for code that took the decoder over.
+names its file. What code that took a decoder over could still do, `media.decoding.sandbox` says.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,16 +23,34 @@ from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
-from media.decoding.answers import Failed, answer
+from media.decoding.answers import answer
 from media.decoding.channel import Channel, Message
-from media.decoding.nursery import OUT_OF_MEMORY, Ended, Task
+from media.decoding.nursery import OUT_OF_MEMORY, SHARED_MEMORY, Task
+from media.decoding.sandbox import Reach
+from media.decoding.wire import BadAnswerError, Ended, Failed
 from media.stop import Stop
 
 T = TypeVar("T")
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]))"
+_START: Final = "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _END_S: Final = 5.0
+_MAX_READER_CPU_S: Final = 3600.0
+"""Processor time of a decoder that is asked again and again; another one takes over from it."""
+_MAX_MESSAGE_BYTES: Final = 256 * 1024**2
+"""Memory file of one that writes no other: a batch of frames."""
+_KEPT_VARIABLES: Final = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+)
+"""What of the environment a decoder needs; the rest may hold secrets."""
 
 
 DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
@@ -102,6 +121,12 @@ class Decoder:
             if self._is_closed:
                 raise CancelledJobError(f"{self._name}: decoding was ended from outside.") from None
             raise LostDecoderError from None
+        except BadAnswerError as error:
+            self._on_death("crash")
+            self.close()
+            raise MediaError(
+                f"{self._name}: expected a file that can be decoded, found: its decoder answers as none ({error})."
+            ) from error
         if isinstance(message.value, Failed):
             raise message.value.error
         if isinstance(message.value, Ended):
@@ -120,6 +145,13 @@ class Decoder:
             self._on_death("memory")
             allowed = self._config.max_memory_bytes >> 20
             return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
+        if exit_code == SHARED_MEMORY:
+            self._on_death("memory")
+            allowed = self._config.max_shared_memory_bytes >> 20
+            return MediaLimitError(
+                f"{self._name}: expected all files that are decoded at a time to need at most {allowed} MiB, "
+                "found that it takes more than half of that."
+            )
         if exit_code == -signal.SIGXCPU:
             self._on_death("cpu_time")
             return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
@@ -156,27 +188,56 @@ class Decoders:
         with self._lock:
             self._running()
 
-    def open(self, run: Callable[[Channel], None], file: Path) -> Decoder:
+    def open(
+        self,
+        run: Callable[[Channel], None],
+        file: Path,
+        reach: Reach | None = None,
+        cpu_seconds: float = _MAX_READER_CPU_S,
+    ) -> Decoder:
         """Start a decoder that does `run` (picklable) with its end of the channel.
+
+        Args:
+            run: Runs in the decoder.
+            file: The file that it decodes; named in errors.
+            reach: What it may open; `file` alone if None.
+            cpu_seconds: Processor time of all that it does.
 
         Raises:
             LostDecoderError: There is no nursery to be had.
         """
+        reach, config = reach or Reach((file,)), self._config
         channel, theirs = Channel.pair()
         with theirs:
             self._fork(theirs)
-        decoder = Decoder(channel, file, self._config, self._on_death)
-        decoder.ask(Task(run, self._config.max_memory_bytes, self._config.max_file_bytes))
+        decoder = Decoder(channel, file, config, self._on_death)
+        max_file_bytes = config.max_file_bytes if reach.writes else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
+        decoder.ask(
+            Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, reach if config.is_confined else None)
+        )
         return decoder
 
-    def run(self, work: Callable[[], T], *, file: Path, timeout_s: float, stop: Stop | None = None) -> T:
-        """Return what `work()`, done in a decoder process, returns.
+    def run(
+        self,
+        work: Callable[[], T],
+        *,
+        file: Path,
+        timeout_s: float,
+        stop: Stop | None = None,
+        cpu_seconds: float | None = None,
+        reads: Sequence[Path] = (),
+        writes: Path | None = None,
+    ) -> T:
+        """Return what `work()`, done in a decoder process, returns: one of the kinds of `media.decoding.wire`.
 
         Args:
             work: A module-level function, or a `partial` of one; done again if its decoder is lost.
             file: The file that it decodes; named in errors.
             timeout_s: Wall clock.
             stop: Ends it early.
+            cpu_seconds: Processor time; a share of `timeout_s` if None.
+            reads: What else it reads: files, or folders.
+            writes: The folder that it writes in.
 
         Raises:
             StageTimeoutError: It took longer.
@@ -184,12 +245,14 @@ class Decoders:
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or processor time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            Exception: Whatever `work` raised.
+            media.decoding.wire.DecoderDefectError: `work` raised what is neither of `errors` nor an OSError.
+            Exception: Whatever else `work` raised.
         """
-        cpu_seconds = timeout_s * self._config.cpu_share
+        bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
+        reach = Reach((file, *reads), () if writes is None else (writes,))
         for _ in range(2):
             try:
-                decoder = self.open(partial(answer, work, cpu_seconds), file)
+                decoder = self.open(partial(answer, work, bound), file, reach, bound)
                 with decoder, (stop or Stop()).ending(decoder.close):
                     done: T = decoder.receive(timeout_s).value
                     return done
@@ -220,13 +283,20 @@ class Decoders:
             with theirs:
                 # A process with threads cannot be forked safely, so no BLAS may start any.
                 environment = {
-                    **os.environ,
+                    **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
                     "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
                     "OPENBLAS_NUM_THREADS": "1",
                     "OMP_NUM_THREADS": "1",
                 }
                 self._nursery = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-c",
+                        _START,
+                        str(theirs.fileno()),
+                        str(self._config.max_shared_memory_bytes),
+                    ],
                     stdin=subprocess.DEVNULL,
                     env=environment,
                     pass_fds=[theirs.fileno()],

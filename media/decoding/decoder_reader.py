@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
-from errors import CancelledJobError, LipwrightError
+from errors import CancelledJobError, LipwrightError, MediaError
 from media.decoding.answers import failed
 from media.decoding.channel import Channel, memory_file
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, lost
 from media.decoding.frame_batch import frame_bytes, map_frames, write_frame
 from media.decoding.nursery import bound_cpu, check_memory
+from media.decoding.wire import Batch, Failed
 from media.planes import Planes
 from media.probe import VideoInfo
 from media.reader import FrameReader
@@ -145,8 +146,8 @@ class DecoderReader:
         try:
             for _ in range(2):
                 try:
-                    (num_frames, error), file = self._running().receive(self._settings.timeout_s)
-                    return num_frames, error, file
+                    batch, file = self._running().receive(self._settings.timeout_s)
+                    return _checked(batch, file, len(_once(self._asked[0])), self._path)
                 except LostDecoderError:
                     self._drop()
         except BaseException:
@@ -191,6 +192,19 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
             _send_batch(channel, reader, indices)
 
 
+def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None, int | None]:
+    """(frames, the error that ended them early, where they lie) of a decoder's answer."""
+    if (
+        isinstance(batch, Batch)
+        and 0 <= batch.num_frames <= max_frames
+        and (batch.num_frames > 0) == (file is not None)
+    ):
+        return batch.num_frames, batch.failed.error if batch.failed is not None else None, file
+    if file is not None:
+        os.close(file)
+    raise MediaError(f"{path.name}: expected frames, found that its decoder answers with something else.")
+
+
 def _send_batch(channel: Channel, reader: FrameReader, indices: list[int]) -> None:
     num_frames, error = 0, None
     file = memory_file()
@@ -200,9 +214,9 @@ def _send_batch(channel: Channel, reader: FrameReader, indices: list[int]) -> No
                 write_frame(file, planes)
                 num_frames += 1
         except (LipwrightError, ValueError) as raised:
-            error = failed(raised).error
+            error = Failed.of(raised)
         check_memory()
-        channel.send((num_frames, error), file if num_frames else None)
+        channel.send(Batch(num_frames, error), file if num_frames else None)
     finally:
         os.close(file)
 

@@ -1,9 +1,11 @@
 """The process that decoders are forked from; `media.decoding.decoder.Decoders` starts it.
 
 Starting an interpreter and importing FFmpeg takes a third of a second; forking a process that has done so takes
-milliseconds. This one opens no media itself, has one thread, and does three things: it forks a decoder for each
-socket that it is sent, says on that socket how the decoder ended, and kills a decoder whose other end is closed.
-So closing a socket is how a decoder is killed, and none outlives the process that asked for it.
+milliseconds. This one opens no media itself, has one thread, and does four things: it forks a decoder for each
+socket that it is sent, says on that socket how the decoder ended, kills a decoder whose other end is closed, and the
+largest one when all decoders of the machine need too much memory. So closing a socket is how a decoder is killed, and
+none outlives the process that asked for it. A decoder has a session of its own, which is killed whole; what it leaves
+behind becomes this process' child, and is killed too.
 """
 
 from __future__ import annotations
@@ -23,11 +25,17 @@ from typing import Final, NoReturn
 
 from media.decoding.channel import Channel
 from media.decoding.frame_memory import return_freed_frames
+from media.decoding.sandbox import Reach, confine
+from media.decoding.shared_memory import CHECK_S, SharedMemory, join_decoders
+from media.decoding.wire import Ended
 
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that was refused memory."""
+SHARED_MEMORY: Final = 78
+"""Exit code that the nursery gives a decoder that took too much of the memory that all share."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_KILL_AFTER_S: Final = 3  # SIGXCPU, which says why, comes first
 _FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: where memory runs out, a decoder goes before all others
 
 
@@ -39,28 +47,23 @@ class Task:
         run: What it does; it ends when this returns.
         max_memory_bytes: Its address space.
         max_file_bytes: Length of any file that it writes.
+        max_cpu_seconds: Processor time of all that it ever does.
+        reach: Its files; None for any, and for any call.
     """
 
     run: Callable[[Channel], None]
     max_memory_bytes: int
     max_file_bytes: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last message of a decoder's channel, sent by the nursery.
-
-    Attributes:
-        exit_code: As of `os.waitstatus_to_exitcode`: minus the signal that killed it.
-    """
-
-    exit_code: int
+    max_cpu_seconds: float
+    reach: Reach | None
 
 
 def bound_cpu(seconds: float) -> None:
-    """Kill this process (SIGXCPU) when it uses that much more processor time."""
+    """Kill this process (SIGXCPU) when it uses that much more processor time; not beyond that of its whole life."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 1)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def check_memory() -> None:
@@ -76,8 +79,10 @@ def check_memory() -> None:
 
 
 class _Nursery:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, memory: SharedMemory) -> None:
         self._control = control
+        self._memory = memory
+        self._exit_codes: dict[int, int] = {}  # of decoders that this process killed for a reason
         self._decoders: dict[int, socket.socket] = {}  # process -> a copy of its end
         self._deaths, wakeup = socket.socketpair()
         for end in (self._deaths, wakeup):
@@ -86,9 +91,19 @@ class _Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup.fileno())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def serve(self) -> None:
-        """Return when the other end of the control socket is closed; the decoders end with this process."""
+        """Return when the other end of the control socket is closed; the decoders end before."""
+        try:
+            self._serve()
+        finally:
+            for pid in self._decoders:
+                _kill(pid)
+            while self._decoders:
+                self._reap(0)
+
+    def _serve(self) -> None:
         while True:
             poll = select.poll()
             poll.register(self._control, select.POLLIN)
@@ -96,14 +111,15 @@ class _Nursery:
             pids = {end.fileno(): pid for pid, end in self._decoders.items()}
             for number in pids:
                 poll.register(number, 0)  # hang-ups only: what is sent is for the decoder
-            for number, _ in poll.poll():
+            for number, _ in poll.poll(1000 * CHECK_S if self._decoders else None):
                 if number in pids:
-                    os.kill(pids[number], signal.SIGKILL)
+                    _kill(pids[number])
                 elif number == self._deaths.fileno():
                     self._deaths.recv(4096)
                 elif not self._fork():
                     return
             self._reap()
+            self._share_memory()
 
     def _fork(self) -> bool:
         """False when the control socket has ended."""
@@ -127,13 +143,15 @@ class _Nursery:
     def _become_decoder(self, theirs: socket.socket, parent: int) -> NoReturn:
         exit_code = 1
         try:
+            os.setsid()
             _die_with(parent)
+            join_decoders()
             signal.set_wakeup_fd(-1)
             for kind in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(kind, signal.SIG_DFL)
             for end in (self._control, self._deaths, self._wakeup, *self._decoders.values()):
                 end.close()
-            _decode(Channel(theirs))
+            _decode(Channel.of_decoder(theirs))
             exit_code = 0
         except MemoryError:
             exit_code = OUT_OF_MEMORY
@@ -142,14 +160,38 @@ class _Nursery:
         finally:
             os._exit(exit_code)
 
-    def _reap(self) -> None:
-        while self._decoders:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            with self._decoders.pop(pid) as theirs, contextlib.suppress(OSError):
-                theirs.setblocking(False)
-                Channel(theirs).send(Ended(os.waitstatus_to_exitcode(status)))
+    def _reap(self, options: int = os.WNOHANG) -> None:
+        """Say how dead decoders ended and kill what they left; with 0 for `options`, wait for a death."""
+        with contextlib.suppress(ChildProcessError):  # there is none
+            while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | options)) is not None:
+                pid, options = dead.si_pid, os.WNOHANG
+                if pid in self._decoders:
+                    _kill(pid)  # its session; while it is not waited for, the number is its own
+                    self._kill_left()
+                _, status = os.waitpid(pid, 0)
+                if pid in self._decoders:
+                    self._tell(pid, self._exit_codes.pop(pid, os.waitstatus_to_exitcode(status)))
+
+    def _tell(self, pid: int, exit_code: int) -> None:
+        with self._decoders.pop(pid) as theirs, contextlib.suppress(OSError):
+            theirs.setblocking(False)
+            Channel.of_decoder(theirs).send(Ended(exit_code))
+
+    def _share_memory(self) -> None:
+        passed = self._memory.passed_by(self._decoders)
+        if passed is None or passed[0] in self._exit_codes:
+            return
+        pid, num_bytes = passed
+        if self._memory.is_too_much(num_bytes):
+            self._exit_codes[pid] = SHARED_MEMORY
+        _kill(pid)
+
+    def _kill_left(self) -> None:
+        """Kill children that are no decoders: a dead decoder's own."""
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
+            for pid in map(int, file.read().split()):
+                if pid not in self._decoders:
+                    _kill(pid)
 
 
 def _decode(channel: Channel) -> None:
@@ -158,12 +200,24 @@ def _decode(channel: Channel) -> None:
         _limit(resource.RLIMIT_AS, task.max_memory_bytes)
         _limit(resource.RLIMIT_FSIZE, task.max_file_bytes)
         _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_CPU, int(task.max_cpu_seconds) + _KILL_AFTER_S)
+        if task.reach is not None:
+            confine(task.reach)
         task.run(channel)
 
 
 def _limit(kind: int, value: int) -> None:
+    """For good: the hard limit too."""
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _kill(pid: int) -> None:
+    """End a decoder and its session; harmless when they are gone."""
+    for kill in (os.killpg, os.kill):  # it may have no session yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def _die_with(parent: int) -> None:
@@ -174,7 +228,7 @@ def _die_with(parent: int) -> None:
         file.write(_FIRST_TO_GO)
 
 
-def main(control: int) -> None:
+def main(control: int, max_shared_bytes: int) -> None:
     """Serve the socket of that number until its other end is closed."""
     # What decoders use is imported here, once.
     import media.audio
@@ -183,4 +237,4 @@ def main(control: int) -> None:
 
     return_freed_frames()
     gc.freeze()  # a collection in a decoder would copy every page of what was imported
-    _Nursery(socket.socket(fileno=control)).serve()
+    _Nursery(socket.socket(fileno=control), SharedMemory(max_shared_bytes)).serve()

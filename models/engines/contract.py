@@ -142,8 +142,16 @@ class Planned(NamedTuple):
 class Painter(Protocol):
     """Makes faces: holds the network."""
 
-    def paint(self, chunk: Any) -> FacePatches:
-        """Return one finished patch for every face of a chunk of the same engine."""
+    def paint(self, chunk: Any, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one finished patch for every face of a chunk of the same engine.
+
+        Args:
+            chunk: What `Engine.cut` gave.
+            should_stop: Asked between faces, or batches of them, by engines that take their time.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
         ...
 
 
@@ -199,6 +207,10 @@ class EngineWeights(Protocol):
         """Whether there is a file of that role."""
         ...
 
+    def mark(self, role: str) -> str:
+        """Return what tells the file of a role from others, empty if there is none; it is not read."""
+        ...
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -231,7 +243,7 @@ class Engine(Protocol):
     version: str
     """Of what `analyse` writes: another one, and presenters are analysed again."""
     hears: str
-    """Kind of audio features: engines that hear the same share a listener."""
+    """Kind of audio features: engines that hear the same share a listener, so the mark of its weights belongs to it."""
     wants_own_speech: bool
     """Whether `analyse` learns from the source's own sound."""
 
@@ -305,3 +317,28 @@ class Engine(Protocol):
 
 EngineClass = type[Engine]
 """What the registry knows of an engine."""
+
+
+class Step(Protocol):
+    """Something that is put on top of any engine: a job names it behind a plus, `wav2lip+restoration`."""
+
+    title: ClassVar[str]
+    """What it does, for people, in one line."""
+    weights: ClassVar[tuple[WeightsRole, ...]]
+    """What the user has to bring."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Make the step.
+
+        Raises:
+            ConfigError: An option cannot be used.
+        """
+        ...
+
+    def on_top_of(self, engine: Engine) -> Engine:
+        """Return an engine that does what `engine` does, and this."""
+        ...
+
+
+StepClass = type[Step]
+"""What the registry knows of a step."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from errors import OptionError
-from models.engines.contract import EngineClass
+from models.engines.contract import EngineClass, StepClass, WeightsRole
 from models.engines.weights.entry import split_name
 
 ENGINES: Final[Mapping[str, str | EngineClass]] = {
@@ -21,6 +21,12 @@ ENGINES: Final[Mapping[str, str | EngineClass]] = {
 """The class of each engine, or where it lies: `module:Class` is imported when it is first used."""
 
 
+STEPS: Final[Mapping[str, str | StepClass]] = {
+    "restoration": "models.engines.restoration.engine:Restoration",
+}
+"""What can be put on top of an engine, in the same way."""
+
+
 def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> EngineClass:
     """Return the class of an engine or of a variant of it.
 
@@ -30,8 +36,27 @@ def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) 
     engine, _ = split_name(name)
     if engine not in engines:
         raise OptionError(f"engine: expected one of {', '.join(engines)}, found {name[:80]!r}.")
-    maker = engines[engine]
-    if not isinstance(maker, str):
-        return maker
-    module, _, attribute = maker.partition(":")
-    return cast(EngineClass, getattr(import_module(module), attribute))
+    return cast(EngineClass, _resolved(engines[engine]))
+
+
+def step_class(name: str) -> StepClass:
+    """Return the class of a step.
+
+    Raises:
+        OptionError: There is no such step; names those that there are.
+    """
+    if name not in STEPS:
+        raise OptionError(f"engine: expected behind the plus one of {', '.join(STEPS)}, found {name[:80]!r}.")
+    return cast(StepClass, _resolved(STEPS[name]))
+
+
+def weights_roles(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> tuple[WeightsRole, ...]:
+    """Return what the user has to bring for an engine, a variant of one, or a step."""
+    return step_class(name).weights if name in STEPS else engine_class(name, engines).weights
+
+
+def _resolved(found: str | type) -> Any:
+    if not isinstance(found, str):
+        return found
+    module, _, attribute = found.partition(":")
+    return getattr(import_module(module), attribute)

@@ -8,8 +8,8 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.contract import Engine, EngineClass, EngineSettings
-from models.engines.registry import ENGINES, engine_class
+from models.engines.contract import Engine, EngineClass, EngineSettings, StepClass, WeightsRole
+from models.engines.registry import ENGINES, STEPS, engine_class, step_class, weights_roles
 from models.engines.weights.entry import add_command, split_name
 from models.engines.weights.store import WeightsStore
 
@@ -109,25 +109,41 @@ class EngineRoom:
         Raises:
             OptionError: There is none of that name, or it lacks weights; the message says how they are added.
         """
+        base, *steps = name.split("+")
         names = engine_names(self._store)
-        if name not in names:
-            raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}")
-        lacking = [role for role in _record(name, self._store).missing if role.is_required]
-        if lacking:
-            what = ", ".join(role.title for role in lacking)
-            raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
+        for step in steps:
+            step_class(step)
+        if base not in names:
+            raise OptionError(f"engine: expected one of {', '.join(names)}, found {base[:80]!r}")
+        for part in (base, *steps):
+            lacking = [
+                role
+                for role in _missing(part, weights_roles(part, self._store.engines), self._store)
+                if role.is_required
+            ]
+            if lacking:
+                what = ", ".join(role.title for role in lacking)
+                raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
 
     def engine(self, name: str) -> Engine:
-        """Return an engine, or a variant of one.
+        """Return an engine, or a variant of one, with the steps on top of it that stand behind pluses.
 
         Raises:
             OptionError: There is none of that name.
             ConfigError: One of its options cannot be used.
         """
         if name not in self._engines:
-            options = self._config.engines.get(split_name(name)[0], {})
-            self._engines[name] = make_engine(name, self._store, options, self._num_threads)
+            base, plus, step = name.rpartition("+")
+            if plus:
+                made = step_class(step)(self._settings(step)).on_top_of(self.engine(base))
+            else:
+                made = make_engine(name, self._store, self._settings(name).options, self._num_threads)
+            self._engines[name] = made
         return self._engines[name]
+
+    def _settings(self, name: str) -> EngineSettings:
+        options = self._config.engines.get(split_name(name)[0], {})
+        return EngineSettings(self._store.for_engine(name), options, self._num_threads)
 
 
 def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
@@ -135,18 +151,30 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
     return tuple(_record(name, store) for name in engine_names(store))
 
 
+def step_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
+    """Return what can be put on top of an engine, by its name behind the plus."""
+    return tuple(_record_of(name, step_class(name), store) for name in STEPS)
+
+
 def _record(name: str, store: WeightsStore) -> EngineRecord:
-    maker = engine_class(name, store.engines)
-    weights = store.for_engine(name)
-    missing = tuple(
-        MissingRole(role.name, role.title, role.is_required, add_command(name, role.name))
-        for role in maker.weights
-        if not weights.has(role.name)
-    )
+    return _record_of(name, engine_class(name, store.engines), store)
+
+
+def _record_of(name: str, maker: EngineClass | StepClass, store: WeightsStore) -> EngineRecord:
+    missing = _missing(name, maker.weights, store)
     return EngineRecord(
         name=name,
         title=maker.title,
         is_installed=not any(role.is_required for role in missing),
         missing=missing,
         licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),
+    )
+
+
+def _missing(name: str, roles: tuple[WeightsRole, ...], store: WeightsStore) -> tuple[MissingRole, ...]:
+    weights = store.for_engine(name)
+    return tuple(
+        MissingRole(role.name, role.title, role.is_required, add_command(name, role.name))
+        for role in roles
+        if not weights.has(role.name)
     )

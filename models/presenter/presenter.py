@@ -64,9 +64,10 @@ class Presenter:
 
     def remember(self, engine: Keeper, load: Callable[[], T]) -> T:
         """Returns what `load` gave the first time, for as long as this presenter is held in memory."""
-        if engine.name not in self._remembered:
-            self._remembered[engine.name] = load()
-        return cast(T, self._remembered[engine.name])
+        key = self.folder_of(engine).name  # variants of one engine may keep different things
+        if key not in self._remembered:
+            self._remembered[key] = load()
+        return cast(T, self._remembered[key])
 
     @classmethod
     def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Presenter:

@@ -99,6 +99,7 @@ def _source(source: SourceFacts) -> SourceReport:
         calibration="own speech" if source.is_fitted else average,
         own_opening_std=_rounded(own.opening_std) if own is not None else None,
         own_jitter=_rounded(own.jitter) if own is not None else None,
+        frozen_seconds=round(source.frozen_seconds, 1),
     )
 
 
@@ -202,6 +203,8 @@ def _source_warnings(source: SourceReport) -> Iterator[str]:
         yield f"The source's sound is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
     if source.talks and source.has_sound and offset is None:
         yield "Whether the source's sound is in time with its picture is not known; taken as it is."
+    if source.frozen_seconds:
+        yield f"The source's picture stands still for {source.frozen_seconds:.1f} s in all: those frames are held."
     if not source.shows_closed_mouth:
         yield "No closed mouth in the source: its closed lips are a guess."
 

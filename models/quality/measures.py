@@ -32,6 +32,7 @@ class SourceFacts:
         num_exemplars: Mouths kept as exemplars.
         is_fitted: Whether the predicted mouth was fitted to the source's own speech.
         own_speech: What was measured on that speech; None if it has no sound.
+        frozen_seconds: Time in which its picture stands still.
     """
 
     talks: bool
@@ -40,6 +41,7 @@ class SourceFacts:
     num_exemplars: int
     is_fitted: bool
     own_speech: OwnSpeech | None
+    frozen_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ def measure_view(
     nothing = Moments.of(np.zeros(0))
     return BlockMeasures(
         source=SourceFacts(
-            presenter.talks, presenter.info.has_audio, not track.is_rest_closed_by_model, 0, False, None
+            presenter.talks,
+            presenter.info.has_audio,
+            not track.is_rest_closed_by_model,
+            0,
+            False,
+            None,
+            presenter.info.frozen_seconds,
         ),
         num_frames=len(source_index),
         num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),

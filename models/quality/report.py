@@ -48,6 +48,7 @@ class SourceReport(_Section):
     )
     own_opening_std: float | None = Field(description="Std of its mouth's opening in its own speech, eye distances.")
     own_jitter: float | None = Field(description="Jitter of its mouth in its own speech, eye distances.")
+    frozen_seconds: float = Field(0.0, description="Time in which its picture stands still; those frames are held.")
 
 
 class MouthReport(_Section):

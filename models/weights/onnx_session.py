@@ -16,13 +16,14 @@ _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvid
 _REPEATABLE: Final = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
-def make_session(path: Path, *, num_threads: int, device: Device) -> ort.InferenceSession:
+def make_session(path: Path, *, num_threads: int, device: Device, gpu_share: float = 1.0) -> ort.InferenceSession:
     """Loads a network.
 
     Args:
         path: The .onnx file.
         num_threads: CPU threads of one call; idle threads sleep instead of spinning.
         device: "cpu", or "cuda", where operators that CUDA lacks still run on the CPU.
+        gpu_share: Share of the GPU's memory that it may take, 0 to 1.
 
     Raises:
         ConfigError: CUDA was asked for and is not active. onnxruntime alone would fall back to the CPU.
@@ -35,7 +36,7 @@ def make_session(path: Path, *, num_threads: int, device: Device) -> ort.Inferen
         raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
     if not path.is_file():
         raise WeightsError(f"Expected the network {path.name}, the file does not exist.")
-    providers = [(provider, _REPEATABLE), _PROVIDERS["cpu"]] if device == "cuda" else [provider]
+    providers = [(provider, _cuda_options(gpu_share)), _PROVIDERS["cpu"]] if device == "cuda" else [provider]
     try:
         session = ort.InferenceSession(str(path), _options(num_threads), providers=providers)
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
@@ -44,6 +45,15 @@ def make_session(path: Path, *, num_threads: int, device: Device) -> ort.Inferen
         active = session.get_providers()
         raise ConfigError(f"Expected {path.name} to run on {device!r}, onnxruntime runs it with {active}.")
     return session
+
+
+def _cuda_options(gpu_share: float) -> dict[str, str]:
+    if gpu_share >= 1:
+        return _REPEATABLE
+    import torch  # onnxruntime does not tell how much memory there is
+
+    limit = int(gpu_share * torch.cuda.mem_get_info()[1])
+    return _REPEATABLE | {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
 
 
 def _options(num_threads: int) -> ort.SessionOptions:

@@ -19,18 +19,20 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import NotFoundError, StorageFullError
+from errors import InputError, LipwrightError, NotFoundError, StorageFullError, StoredFileError
 from storage.records import UploadedFile, new_id
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _UNSAFE = re.compile(r"[^\w .()+-]+")
 _MAX_LABEL_CHARS = 120
+_OWN_FOLDER, _OWN_FILE = 0o700, 0o600  # what callers send is nobody else's on this machine
 
 
 def clean_label(file_name: str) -> str:
@@ -50,7 +52,7 @@ class UploadWriter:
     def __init__(self, path: Path, label: str) -> None:
         self._path = path
         self._label = label
-        self._file: BinaryIO = path.open("xb")
+        self._file: BinaryIO = open(path, "xb", opener=_private)  # noqa: SIM115  # closed by `finish` or `discard`
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
 
@@ -91,8 +93,9 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+        self._root.mkdir(mode=_OWN_FOLDER, parents=True, exist_ok=True)  # one that is there may be shared on purpose
         for name in ("uploads", "jobs", "avatars"):
-            (self._root / name).mkdir(parents=True, exist_ok=True)
+            _make_own_folder(self._root / name)
 
     @property
     def root(self) -> Path:
@@ -137,6 +140,36 @@ class FileStore:
             if not taken_to.is_file():
                 raise
             return taken_to
+
+    def check_size(self, kept: Path, num_bytes: int) -> None:
+        """Refuse a kept file that is gone, or has another size than when it came.
+
+        Raises:
+            StoredFileError: It is, or has.
+        """
+        found = kept.stat().st_size if kept.is_file() else None
+        if found != num_bytes:
+            what = "that it is gone" if found is None else f"{found}"
+            raise StoredFileError(f"{kept.name}: expected the {num_bytes} bytes that were kept, found {what}.")
+
+    def blamed(self, error: LipwrightError, kept: Path, sha256: str) -> LipwrightError:
+        """What is to blame for an error about a kept file: the input, or its loss in our hands. Reads the whole file.
+
+        Args:
+            error: What its reader raised.
+            kept: The file.
+            sha256: Its content when it came.
+        """
+        if not isinstance(error, InputError):
+            return error
+        try:
+            with kept.open("rb") as file:
+                is_same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            is_same = False
+        return (
+            error if is_same else StoredFileError(f"{kept.name}: expected the file that was kept, found another one.")
+        )
 
     def touch_upload(self, key: str) -> None:
         """Say that somebody still waits with this upload, so that it is not swept."""
@@ -257,7 +290,7 @@ class FileStore:
         return self._root / "jobs" / _checked(job_id)
 
 
-def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
+def write_atomic(path: Path, payload: bytes, mode: int = _OWN_FILE) -> Path:
     """Write `payload` so that `path` is either absent, old or complete, also after a power cut.
 
     `mode` holds from the first byte on, less the process's umask.
@@ -272,6 +305,17 @@ def write_atomic(path: Path, payload: bytes, mode: int = 0o666) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, _OWN_FILE)
+
+
+def _make_own_folder(folder: Path) -> None:
+    folder.mkdir(mode=_OWN_FOLDER, exist_ok=True)
+    with suppress(PermissionError):  # it belongs to another user of a shared disk
+        if stat.S_IMODE(folder.stat().st_mode) != _OWN_FOLDER:
+            folder.chmod(_OWN_FOLDER)
 
 
 def _age_mark(path: Path) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
 from tests.cluster.local_cluster import LocalCluster
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
 
 _BIN = Path(sys.executable).parent
 _UP_S = 60.0

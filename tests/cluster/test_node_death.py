@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
 from tests.cluster.local_cluster import LocalCluster
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames
 

@@ -5,6 +5,7 @@ Ray reads the type of `build`'s argument from its annotation, which therefore mu
 
 import ctypes
 import time
+from collections.abc import Callable
 
 from ray.serve import Application
 
@@ -20,7 +21,7 @@ from models.engines.warp.engine import WarpEngine, WarpPainter
 class HangingPainter(WarpPainter):
     """Never comes back, as a driver that waits for a lost GPU does."""
 
-    def paint(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         time.sleep(3600)
         raise AssertionError("an hour has passed")
 
@@ -28,7 +29,7 @@ class HangingPainter(WarpPainter):
 class CrashingPainter(WarpPainter):
     """Takes its process with it, as a fault in native code does."""
 
-    def paint(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         ctypes.string_at(0)
         raise AssertionError("a dead process went on")
 
@@ -36,7 +37,7 @@ class CrashingPainter(WarpPainter):
 class RaisingPainter(WarpPainter):
     """Raises what no engine should."""
 
-    def paint(self, chunk: FaceChunk) -> FacePatches:
+    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         raise ZeroDivisionError("float division by zero")
 
 

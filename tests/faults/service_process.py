@@ -16,8 +16,8 @@ import httpx
 import psutil
 import yaml
 
+from launch.port import free_port
 from launch.serve_config import read_serve_config
-from launch.service import free_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
@@ -71,6 +71,11 @@ class ServiceProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
+
+    @property
+    def exit_status(self) -> int | None:
+        """That of the command; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the service: the command, Ray's own, the replicas and what they started."""

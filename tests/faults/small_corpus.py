@@ -11,6 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.faults.hostile import Case, Expect, Role
+from tests.unit.media.bombs import (
+    write_chained_ogg,
+    write_edited_video,
+    write_fast_video,
+    write_frozen_video,
+    write_loud_wav,
+    write_sound_with_gap,
+    write_tagged_sound,
+    write_text_picture,
+)
 from tests.unit.media.clips import noise, write_still, write_video
 
 _RATE = 16000
@@ -74,6 +84,7 @@ class SmallCorpus:
         self._good_videos()
         self._broken_sound()
         self._odd_sound()
+        self._dear_files()
         good = self._face.read_bytes()
         for number, name in enumerate(_NAMES):
             self._add("filename", "either", f"name{number:02d}", good, name)
@@ -166,6 +177,25 @@ class SmallCorpus:
         turned = np.stack([self._voice, -self._voice], 1)
         self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), num_channels=2))
         self._add_sound("moves", "bare_sound", wav(self._pcm()))
+
+    def _dear_files(self) -> None:
+        """Small files that would cost much, or say what is not so."""
+        folder = self._folder
+        for name, path in {
+            "fast.mp4": write_fast_video(folder / "a.mp4", 400_000),
+            "hours_frozen.mp4": write_frozen_video(folder / "b.mp4", 3000),
+            "texts.png": write_text_picture(folder / "c.png", 1000, 10_000_000),
+        }.items():
+            self._add("video", "reject", name, path.read_bytes())
+        self._add("video", "either", "edits.mp4", write_edited_video(folder / "d.mp4", 10_000).read_bytes())
+        for name, path in {
+            "gap.mka": write_sound_with_gap(folder / "e.mka", 10_200, "libopus"),
+            "gap.m4a": write_sound_with_gap(folder / "f.m4a", 10_200, "aac"),
+            "tags.mp3": write_tagged_sound(folder / "g.mp3", 50_000),
+            "changes.ogg": write_chained_ogg(folder / "h.ogg"),
+        }.items():
+            self._add("audio", "reject", name, path.read_bytes())
+        self._add_sound("any", "loud.wav", write_loud_wav(folder / "i.wav", 1e308).read_bytes())
 
     def _pcm(self) -> bytes:
         return _to_pcm(self._voice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,40 +11,12 @@ import httpx
 import pytest
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
+from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair, submit_all
 from tests.faults.service_process import config_with, served
 
 NUM_SUBMISSIONS, NUM_QUEUED = 200, 20
-
-
-class HealthProbe:
-    """Asks /healthz ten times a second and notes how long each answer takes."""
-
-    def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, trust_env=False, timeout=10)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.seconds: list[float] = []
-
-    def __enter__(self) -> HealthProbe:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
-        self._client.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            started = time.perf_counter()
-            self._client.get("/healthz").raise_for_status()
-            self.seconds.append(time.perf_counter() - started)
-
-    def percentile(self, share: float) -> float:
-        ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def make_stages_narrow(config: Path) -> None:

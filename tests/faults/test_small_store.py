@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from launch.service import free_port
+from launch.port import free_port
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.faults.service_process import REPO_ROOT, config_with, served
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from launch.service import free_port
+from launch.port import free_port
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with
 from tests.graph.receiver import Receiver, receiving

@@ -18,11 +18,11 @@ _STILL_LOOKS = 5
 
 
 class WorkWatch:
-    """Watches the replicas of every stage, and the decoders that they started."""
+    """Watches the replicas of these stages, and the decoders that they started."""
 
-    def __init__(self, service: ServiceProcess) -> None:
-        self._replicas = [process for kind in STAGES for process in service.replicas(kind)]
-        assert len(self._replicas) >= len(STAGES)
+    def __init__(self, service: ServiceProcess, stages: tuple[str, ...] = STAGES) -> None:
+        self._replicas = [process for kind in stages for process in service.replicas(kind)]
+        assert len(self._replicas) >= len(stages)
 
     def seconds_to_rest(self, since: float, max_s: float) -> float:
         """How long after `since` (monotonic clock) the last of them worked; waits until all are at rest."""

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from api.app import make_app
-from config import HeygemConfig, MediaLimits, NetworkConfig, PipelineConfig
+from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
@@ -48,6 +48,10 @@ class MemoryService:
         self.num_refusals = 0
         self.places: set[str] = set()  # kept for bodies on their way
         self.body_s = 60.0
+        self.grant_bytes = 100_000
+        self.max_body_bytes = 10_000_000  # of one body, before there is no room for more of it
+        self.extended: list[int] = []
+        self.num_waits = 0
         self.is_full = False
         self.is_ready = True
         self.is_broken = False
@@ -63,13 +67,23 @@ class MemoryService:
             job = self.table.find_job(request.owner, request.idempotency_key)
             if job is not None:
                 return Admission(id=new_id(), job=job)
-        place = Admission(id=new_id(), max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s)
+        num_bytes = request.num_bytes or request.max_bytes
+        place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes)
         self.places.add(place.id)
         return place
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         assert admission_id in self.places
-        return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=self.body_s)
+        return Admission(
+            id=admission_id, max_bytes=request.max_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes
+        )
+
+    async def extend(self, admission_id: str, num_bytes: int) -> int:
+        assert admission_id in self.places
+        self.extended.append(num_bytes)
+        if num_bytes > self.max_body_bytes:
+            raise CapacityError("The queue is full.", 7.0)
+        return num_bytes + self.grant_bytes
 
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
@@ -117,6 +131,7 @@ class MemoryService:
         return self.table.list_jobs(limit, status, owner)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        self.num_waits += 1
         deadline = asyncio.get_running_loop().time() + timeout_s
         while (job := self.table.get_job(job_id)).version <= version:
             if asyncio.get_running_loop().time() > deadline:
@@ -204,12 +219,16 @@ class MemoryService:
 
 @contextmanager
 def serving(
-    service: MemoryService, network: NetworkConfig | None = None, heygem: HeygemConfig | None = None
+    service: MemoryService,
+    network: NetworkConfig | None = None,
+    jobs: JobConfig | None = None,
+    heygem: HeygemConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     config = PipelineConfig(
         limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         network=network or NetworkConfig(),
+        jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
     )
     app = make_app(service, service.files, config)

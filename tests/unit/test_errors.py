@@ -52,3 +52,24 @@ def test_retryable_is_drawn() -> None:
     lines = [line for line in (errors.__doc__ or "").splitlines() if line.endswith("retryable")]
     drawn = {word for line in lines for word in line.split() if word.endswith("Error")}
     assert drawn == {cls.__name__ for cls in _tree() if cls.retryable}
+
+
+@pytest.mark.parametrize(
+    ("defect", "words"),
+    [
+        (
+            FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"),
+            "FileNotFoundError: No such file: speech.npy",
+        ),
+        (ValueError("cannot open '/srv/data/a.npz'"), "ValueError: cannot open 'a.npz'"),
+        (KeyError("http://host/path and 3/4"), "KeyError: 'http://host/path and 3/4'"),
+    ],
+)
+def test_a_defect_is_told_without_folders(defect: Exception, words: str) -> None:
+    assert errors.told(defect) == words
+
+
+def test_a_kept_file_that_is_gone_is_told_by_name() -> None:
+    gone = errors.verdict_on_defect("Studio", FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"))
+    assert gone.code == "stored_file_lost" and "/srv" not in str(gone)
+    assert errors.verdict_on_defect("Studio", KeyError("a")).code == "internal"

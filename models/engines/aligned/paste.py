@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import cv2
@@ -19,6 +20,9 @@ from models.engines.patches import FacePatches
 # How far from its edge a picture is mixed in fully, as share of its side: facefusion, face_masker.py
 # (`create_static_box_mask`), has 76 of 512 pixels with its default blur of .3.
 _BOX_RAMP: Final = 76 / 512
+# A patch may end within the mask of the lower face: towards its border the picture fades out over this share of its
+# side, as far as the warp engine's own masks stay from the borders of its regions (a sixth at the corners).
+_BORDER_RAMP: Final = 0.12
 
 
 def paste_lower_face(
@@ -55,10 +59,20 @@ def paste_lower_face(
     for step, channels in ((1, (0,)), (2, (1, 2))):
         x0, y0, x1, y1 = (side // step for side in bounds)
         share = spread_over(mask, box / step, (x0, y0, x1, y1), is_zero_outside=True)
+        share = (share * _inside(size // step)[y0:y1, x0:x1]).astype(np.uint8)
         for channel in channels:
             plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
             drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, (x0, y0, x1, y1), step=step)
             mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, share), opacity, match_colour)
+
+
+@cache
+def _inside(size: int) -> NDArray[np.float32]:
+    """(S, S) float32 from 0 at the border of a patch to 1: a patch may end within the mask, and must not show it."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) / (_BORDER_RAMP * size)
+    ramp = distance.clip(0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return np.asarray(np.minimum(ramp[:, None], ramp), np.float32)
 
 
 def paste_square(

@@ -30,7 +30,9 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {node.type for node in (*inputs, outputs[0])}
         if types != {"tensor(float)"}:

@@ -62,8 +62,7 @@ class DinetEngine:
         finders = [role for role in ("landmarks", "detector") if has(role)]
         # A detector alone changes nothing, see `found_points`.
         self._finders = finders if "landmarks" in finders else []
-        # Variants with speech networks of their own must not share a listener: the store names files by their sums.
-        self.hears = f"{self._kind.hears}:{path('speech').name}" if has("speech") else self._kind.hears
+        self.hears = f"{self._kind.hears}:{settings.weights.mark('speech')}"
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
     def listener(self, machine: Machine) -> Listener:

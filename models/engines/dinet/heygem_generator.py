@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +44,21 @@ class HeyGemGenerator:
             raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
         self.batch_size = fixed.pop() if fixed else batch_size
 
-    def generate(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, crops: NDArray[np.uint8], speech: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Make N crops.
 
         Args:
             crops: (N, 256, 256, 3) uint8 RGB, as they are.
             speech: (N, 256, 20) float32 wenet windows.
+            should_stop: See `contract.Painter.paint`.
 
         Returns:
             (N, 256, 256, 3) uint8 RGB.
         """
         painted, done = np.empty_like(crops), 0
-        for (batch, said), num in fixed_batches((crops, speech), self.batch_size):
+        for (batch, said), num in fixed_batches((crops, speech), self.batch_size, should_stop):
             painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, said)[:num]
             done += num
         return painted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,10 @@ class HeyGemPainter:
     def __init__(self, generator: HeyGemGenerator, layout: CropLayout, style: Paste) -> None:
         self._generator, self._layout, self._style = generator, layout, style
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.drive)
+        painted = self._generator.generate(crops, chunk.drive, should_stop)
         return paste_crops(chunk, painted, self._layout, self._style)
 
 
@@ -52,10 +53,10 @@ class DinetPainter:
     def __init__(self, generator: DinetGenerator, layout: CropLayout, style: Paste) -> None:
         self._generator, self._layout, self._style = generator, layout, style
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.drive)
+        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.drive, should_stop)
         return paste_crops(chunk, painted, self._layout, self._style)
 
 

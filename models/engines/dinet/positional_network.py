@@ -38,7 +38,9 @@ class PositionalNetwork:
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
         from models.weights.onnx_session import make_session
 
-        self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
         found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
         said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])
         said = said or shapes_mismatch("outputs", outputs, [_shape(node.shape) for node in found_outputs])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import CancelledJobError
 from models.engines.aligned.aligned_track import MATRIX
 from models.engines.aligned.paste import paste_lower_face, paste_square
 from models.engines.aligned.warp import aligned_rgb
@@ -27,11 +30,13 @@ class EdTalkPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         patches = FacePatches(chunk.row, chunk.origins, chunk.y[chunk.crop], chunk.uv[chunk.crop])
         seen: dict[int, NDArray[np.uint8]] = {}
         for face in range(chunk.num_faces):
+            if should_stop():
+                raise CancelledJobError(f"{face} of {chunk.num_faces} faces were painted.")
             crop, matrix = int(chunk.crop[face]), chunk.arrays[MATRIX][face]
             if crop not in seen:
                 seen[crop] = aligned_rgb(chunk.region(crop), chunk.colour, matrix, chunk.boxes[face], SIDE)

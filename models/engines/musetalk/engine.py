@@ -44,12 +44,12 @@ class MuseTalkEngine:
     title: ClassVar[str] = "MuseTalk: the lower half of the face, at 256 pixels, by weights that you bring; wants a GPU"
     weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
     name = "musetalk"
-    hears = "whisper-tiny"
     wants_own_speech = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self.options = read_options(MuseTalkOptions, self.name, settings.options)
         self._weights = settings.weights
+        self.hears = f"whisper-tiny:{self._weights.mark('whisper')}"
         # What is written of a presenter are boxes, and these options move them.
         self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
 

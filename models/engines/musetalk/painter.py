@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -49,27 +50,29 @@ class MuseTalkPainter:
         self._feed = DeviceFeed(networks.device)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`; the same chunk gives the same bytes."""
         size = self._networks.architecture.picture_size
         faces = np.empty((chunk.num_faces, size, size, 3), np.uint8)
         if chunk.num_faces:
-            self._fill(faces, chunk, self._crop_latents(chunk, size))
+            self._fill(faces, chunk, self._crop_latents(chunk, size, should_stop), should_stop)
         return paste(chunk, faces, self._options.paste, match_colour=self._options.match_colour)
 
-    def _fill(self, faces: NDArray[np.uint8], chunk: BoxChunk, latents: Tensor) -> None:
+    def _fill(
+        self, faces: NDArray[np.uint8], chunk: BoxChunk, latents: Tensor, should_stop: Callable[[], bool]
+    ) -> None:
         """Paint all faces of a chunk, given the latents of its K crops."""
 
         def render(crop: Tensor, drive: Tensor) -> Tensor:
             return self._networks.render(latents[crop], drive)
 
         done = 0
-        batches = fixed_batches((chunk.crop.astype(np.int64), chunk.drive), self._batch)
+        batches = fixed_batches((chunk.crop.astype(np.int64), chunk.drive), self._batch, should_stop)
         for part in self._feed.run(batches, render):
             faces[done : done + len(part)] = part
             done += len(part)
 
-    def _crop_latents(self, chunk: BoxChunk, size: int) -> Tensor:
+    def _crop_latents(self, chunk: BoxChunk, size: int, should_stop: Callable[[], bool]) -> Tensor:
         """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""
         _, first = np.unique(chunk.crop, return_index=True)
         interpolation: Interpolation = "area" if chunk.region_size > _LARGE_REGION * size else "lanczos"
@@ -78,14 +81,14 @@ class MuseTalkPainter:
         found = {key: latents for key in keys if (latents := self._latents.get(key)) is not None}
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:
-            for i, latents in zip(missing, self._encode(pictures[missing]), strict=True):
+            for i, latents in zip(missing, self._encode(pictures[missing], should_stop), strict=True):
                 found[keys[i]] = latents
                 self._latents.put(keys[i], latents)
         return torch.stack([found[key] for key in keys])
 
-    def _encode(self, pictures: NDArray[np.uint8]) -> list[Tensor]:
+    def _encode(self, pictures: NDArray[np.uint8], should_stop: Callable[[], bool]) -> list[Tensor]:
         encoded: list[Tensor] = []
-        for (batch,), num in fixed_batches((pictures,), self._batch):
+        for (batch,), num in fixed_batches((pictures,), self._batch, should_stop):
             # Copies: a view would keep the whole batch in memory.
             encoded.extend(latents.clone() for latents in self._networks.encode(torch.from_numpy(batch))[:num])
         return encoded

@@ -45,7 +45,9 @@ class OnnxRestoration:
     """
 
     def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
-        self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         pictures = [port for port in inputs if is_picture(port.shape)]
         numbers = [port for port in inputs if len(port.shape) <= 1]

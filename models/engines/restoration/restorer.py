@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import CancelledJobError
 from media.planes import Patch, Planes, paste_back
 from media.probe import ColourTags
 from models.engines.aligned.aligned_track import MATRIX, AlignedTrack
@@ -66,7 +67,9 @@ class FaceRestorer:
         self._network = network
         self._strength = strength
 
-    def restore(self, patches: FacePatches, around: BoxChunk) -> FacePatches:
+    def restore(
+        self, patches: FacePatches, around: BoxChunk, should_stop: Callable[[], bool] = lambda: False
+    ) -> FacePatches:
         """Sharpen painted faces.
 
         Faces go through the network one by one, so that a frame comes out the same in whatever chunk it was.
@@ -74,9 +77,13 @@ class FaceRestorer:
         Args:
             patches: What an engine's painter gave for T frames.
             around: What `Surroundings.cut` gave for the same frames.
+            should_stop: Asked before every face.
 
         Returns:
             New patches of the same places. Outside of the lower face's mask every byte is that of `patches`.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
         """
         if not np.array_equal(patches.row, around.row):
             raise ValueError(f"Expected surroundings of rows {patches.row.tolist()}, got {around.row.tolist()}.")
@@ -84,6 +91,8 @@ class FaceRestorer:
         if self._strength == 0:
             return done
         for face in range(len(done.origins)):
+            if should_stop():
+                raise CancelledJobError(f"{face} of {len(done.origins)} faces were restored.")
             matrix = around.arrays[MATRIX][face]
             shown = aligned_rgb(_painted(patches, around, face), around.colour, matrix, around.boxes[face], SIDE)
             offset = patches.origins[face] - around.origins[face]

@@ -40,5 +40,4 @@ RESTORATION_ROLE: Final = WeightsRole(
     "Face restoration of the kind of GFPGANv1.4.onnx (512 x 512)",
     "GFPGAN: Apache-2.0 with parts under other terms (StyleGAN2 ops); CodeFormer: S-Lab, not for commercial use.",
     restoration_mismatch,
-    is_required=False,
 )

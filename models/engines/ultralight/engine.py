@@ -50,7 +50,7 @@ class UltralightEngine:
         self._weights = settings.weights
         self._options = read_options(UltralightOptions, self.name, settings.options)
         self._kind = self._what_hears()
-        self.hears = f"ultralight-{self._kind}"
+        self.hears = f"ultralight-{self._kind}:{self._weights.mark(self._kind)}"
 
     def listener(self, machine: Machine) -> Listener:
         """Load HuBERT or WeNet; see `contract.Engine.listener`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -24,12 +25,15 @@ class Generator(Protocol):
     variant: Variant
     """What it hears."""
 
-    def generate(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Paint N faces.
 
         Args:
             faces: (N, 160, 160, 3) uint8 BGR.
             audio: (N, C, H, W) float32 sound, see `Variant.audio_shape`.
+            should_stop: See `contract.Painter.paint`.
 
         Returns:
             (N, 160, 160, 3) uint8 RGB.
@@ -91,11 +95,13 @@ class OnnxGenerator:
         self._picture, (self._sound,) = pictures[0], sounds
         self._batch_size = fixed.pop() if fixed else options.batch_for(machine.device)
 
-    def generate(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
         done = 0
-        for (shown, heard), num in fixed_batches((faces, audio), self._batch_size):
+        for (shown, heard), num in fixed_batches((faces, audio), self._batch_size, should_stop):
             out = self._network.run({self._picture: network_pictures(shown), self._sound: heard})[:num]
             if out.shape != (num, 3, SIDE, SIDE):
                 raise WeightsError(f"Expected ({num}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")

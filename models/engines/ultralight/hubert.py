@@ -127,7 +127,9 @@ class OnnxHubert:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
         ports = self._session.get_inputs()
         waves = [port for port in ports if port.type == "tensor(float)" and len(port.shape) == 2]
         masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)") and len(port.shape) == 2]

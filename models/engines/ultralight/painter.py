@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import box_rgb
@@ -24,9 +26,10 @@ class UltralightPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         shown = box_rgb(chunk, SIDE, "area", "bgr")
         variant = self._generator.variant
-        faces = self._generator.generate(shown, heard_by_faces(chunk, variant.hears).windows(variant))
+        heard = heard_by_faces(chunk, variant.hears).windows(variant)
+        faces = self._generator.generate(shown, heard, should_stop)
         return paste(chunk, faces, self._options.paste, match_colour=self._options.match_colour)

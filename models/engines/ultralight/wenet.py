@@ -84,7 +84,9 @@ class OnnxWenet:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(path, num_threads=machine.num_threads, device=machine.device)
+        self._session = make_session(
+            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
+        )
         ports = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
         roles = {name: input_role(shape) for name, shape in ports.items()}
         outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE, is_output=True)]

@@ -143,8 +143,11 @@ class WarpPainter:
             raise ConfigError(f"Expected device cpu or cuda, got {device!r}.")
         self._renderer = None if device == "cpu" else _torch_renderer(device)
 
-    def paint(self, chunk: FaceChunk) -> FacePatches:
-        """Returns one patch for every face of `chunk`; the same chunk gives the same bytes."""
+    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Returns one patch for every face of `chunk`; the same chunk gives the same bytes.
+
+        A chunk takes a fraction of a second: `should_stop` is not asked.
+        """
         patches = render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
         return faded(patches, chunk)
 

@@ -63,4 +63,5 @@ def _facts(avatar: WarpAvatar) -> SourceFacts:
         num_exemplars=len(avatar.bank) if avatar.bank is not None else 0,
         is_fitted=avatar.calibration.is_fitted,
         own_speech=avatar.calibration.own_speech,
+        frozen_seconds=avatar.info.frozen_seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,12 +28,15 @@ class Generator(Protocol):
     size: int
     """Side S of the pictures."""
 
-    def generate(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Paint N faces.
 
         Args:
             faces: (N, S, S, 3) uint8 BGR.
             windows: (N, 80, 16) float32 mel windows.
+            should_stop: See `contract.Painter.paint`.
 
         Returns:
             (N, S, S, 3) uint8 BGR.
@@ -81,11 +85,13 @@ class OnnxGenerator:
         if options.measure_batch and layout.batch < 0:
             advise_batch(self._time, self._batch)
 
-    def generate(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
         done = 0
-        for (batch, mel), num in fixed_batches((faces, windows), self._batch):
+        for (batch, mel), num in fixed_batches((faces, windows), self._batch, should_stop):
             painted[done : done + num] = self._paint(batch, mel)[:num]
             done += num
         return painted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from models.engines.box.box_chunk import BoxChunk
@@ -24,10 +26,10 @@ class Wav2LipPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk) -> FacePatches:
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk; the same chunk gives the same bytes."""
         # The network was trained on what OpenCV reads: BGR, resized linearly.
         faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
-        painted = self._generator.generate(faces, chunk.drive)
+        painted = self._generator.generate(faces, chunk.drive, should_stop)
         rgb = np.ascontiguousarray(painted[..., ::-1])
         return paste(chunk, rgb, self._options.paste, match_colour=self._options.match_colour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -53,12 +54,15 @@ class TorchGenerator:
             if options.measure_batch:
                 advise_batch(self._time, self.batch_size)
 
-    def generate(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def generate(
+        self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
         painted = np.empty_like(faces)
         done = 0
         with repeatable():
-            for part in self._feed.run(fixed_batches((faces, windows), self.batch_size), self._paint):
+            batches = fixed_batches((faces, windows), self.batch_size, should_stop)
+            for part in self._feed.run(batches, self._paint):
                 painted[done : done + len(part)] = part
                 done += len(part)
         return painted

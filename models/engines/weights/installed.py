@@ -34,6 +34,11 @@ class InstalledWeights:
         entry = self._store.find(self._name, role)
         return entry is not None and self._store.path_of(entry).is_file()
 
+    def mark(self, role: str) -> str:
+        """Return the sum of the file of a role as it was added, empty if there is none; it is not hashed."""
+        entry = self._store.find(self._name, role)
+        return "" if entry is None else entry.sha256
+
     def path(self, role: str) -> Path:
         """Return the file of a role.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import OptionError, WeightsError
-from models.engines.contract import EngineClass, TensorTable, WeightsRole
+from models.engines.contract import TensorTable, WeightsRole
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ class Wish:
     sha256: str | None = None
 
 
-def places(engines: Mapping[str, EngineClass], wish: Wish) -> tuple[Place, ...]:
-    """Return the places in `engines` that a wish speaks of.
+def places(roles: Mapping[str, Sequence[WeightsRole]], wish: Wish) -> tuple[Place, ...]:
+    """Return the places that a wish speaks of.
+
+    Args:
+        roles: What engines and steps need, by their names.
+        wish: What the user said.
 
     Raises:
         OptionError: There is none.
     """
-    all_places = tuple(Place(engine, role) for engine, maker in engines.items() for role in maker.weights)
+    all_places = tuple(Place(name, role) for name, needed in roles.items() for role in needed)
     asked = tuple(place for place in all_places if wish.role in (None, place.role.name))
     if not asked:
         known = ", ".join(f"{place.engine} {place.role.name}" for place in all_places) or "none"

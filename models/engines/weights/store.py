@@ -20,7 +20,7 @@ from typing import Final
 
 from errors import NotFoundError, OptionError, StateError, WeightsError
 from models.engines.contract import EngineClass, TensorTable, WeightsRole
-from models.engines.registry import ENGINES, engine_class
+from models.engines.registry import ENGINES, STEPS, weights_roles
 from models.engines.weights.arrival import Arrival
 from models.engines.weights.companions import companion_paths
 from models.engines.weights.entry import WeightsEntry, add_command, clean_label, join_name, split_name
@@ -92,10 +92,10 @@ class WeightsStore:
         Raises:
             OptionError: Nowhere, or the name of the variant is none.
         """
-        names = list(self.engines) if wish.engine is None else [wish.engine]
+        names = [*self.engines, *STEPS] if wish.engine is None else [wish.engine]
         for name in names:
             join_name(name, wish.variant)
-        return places({name: engine_class(name, self.engines) for name in names}, wish)
+        return places({name: weights_roles(name, self.engines) for name in names}, wish)
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:
@@ -225,7 +225,7 @@ class WeightsStore:
             OptionError: There is no such engine.
             WeightsError: The engine has no such role.
         """
-        roles = {each.name: each for each in engine_class(name, self.engines).weights}
+        roles = {each.name: each for each in weights_roles(name, self.engines)}
         if role not in roles:
             raise WeightsError(f"{name}: expected a role of {', '.join(roles) or 'none'}, found {role!r}.")
         return roles[role]

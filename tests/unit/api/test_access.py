@@ -10,10 +10,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from api.access import KeyGate, caller_of
+from net.access_rule import FRONT_HEADER
 from storage.local.api_keys import ApiKeys
 
 HERE = ("127.0.0.1", 5000)
@@ -115,6 +116,20 @@ def test_without_keys_this_machine_is_served(tmp_path: Path, client: Any) -> Non
         (HERE, {"x-forwarded-for": "203.0.113.7"}),
         (HERE, {"x-forwarded-for": "127.0.0.1"}),
         (HERE, {"forwarded": "for=127.0.0.1"}),
+        (HERE, {"via": "1.1 proxy"}),
+        (HERE, {"x-forwarded-proto": "https"}),
+        (HERE, {"cf-connecting-ip": "203.0.113.7"}),
+        (HERE, {"x-real-ip": "127.0.0.1"}),
+        (HERE, {"true-client-ip": "127.0.0.1"}),
+        (HERE, {"x-client-ip": "127.0.0.1"}),
+        (HERE, {"x-amzn-trace-id": "Root=1"}),
+        (HERE, {"x-envoy-external-address": "203.0.113.7"}),
+        (HERE, {"tailscale-user-login": "a"}),
+        (HERE, {"cdn-loop": "cloudflare"}),
+        (HERE, {FRONT_HEADER: "203.0.113.7 1.1"}),
+        (HERE, {FRONT_HEADER: "127.0.0.1 1.0"}),
+        (HERE, {FRONT_HEADER: ""}),
+        (ELSEWHERE, {FRONT_HEADER: "127.0.0.1 1.1"}),
         (ELSEWHERE, {"x-forwarded-for": "127.0.0.1"}),
         (HERE, {"host": "rebound.example:8000"}),
         (HERE, {"host": "["}),
@@ -127,6 +142,36 @@ def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[
     assert "lipwright keys add" in detail
     assert "allow_without_keys" in detail
     assert _call(tmp_path, client=client, allow=True, headers=headers).json() == {"owner": None, "max_priority": 1}
+
+
+def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
+    """Nginx says nothing else of itself, if all that it was told is `proxy_pass`."""
+
+    async def call(version: str) -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {"type": "http", "http_version": version, "method": "GET", "path": "/v1/jobs", "headers": []}
+        gate = KeyGate(Starlette(routes=[Route("/v1/jobs", lambda _: Response())]), ApiKeys(tmp_path), False)
+        await gate({**scope, "query_string": b"", "client": HERE}, receive, send)
+        return int(sent[0]["status"])
+
+    assert [asyncio.run(call(version)) for version in ("1.1", "1.0")] == [200, 403]
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_through_our_own_front_this_machine_is_served(tmp_path: Path, peer: str) -> None:
+    assert _call(tmp_path, headers={FRONT_HEADER: f"{peer} 1.1"}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["user-agent", "accept", "x-request-id", "x-api-key", "range", "x-requested-with"])
+def test_what_local_programs_send_is_no_sign_of_a_proxy(tmp_path: Path, name: str) -> None:
+    assert _call(tmp_path, headers={name: "a"}).status_code == 200
 
 
 def test_behind_haproxy_nobody_counts_as_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

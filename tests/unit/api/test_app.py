@@ -178,6 +178,9 @@ def test_video_whole_and_in_ranges(http: httpx.Client, service: MemoryService) -
     assert (part.status_code, part.content) == (206, VIDEO_BYTES[100:200])
     assert part.headers["content-range"] == f"bytes 100-199/{len(VIDEO_BYTES)}"
     assert http.get(link, headers={"range": f"bytes={len(VIDEO_BYTES)}-"}).status_code == 416
+    for unknown in ("seconds=0-1", "items", ""):
+        whole = http.get(link, headers={"range": unknown})
+        assert (whole.status_code, whole.content) == (200, VIDEO_BYTES), "RFC 9110: ignored"
     head = http.head(link)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(VIDEO_BYTES)), b"")
 

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from config import NetworkConfig
 from errors import FaceNotFoundError
+from launch.folder_lock import locked_folder
 from storage.local.api_keys import ApiKeys
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
@@ -156,13 +158,55 @@ def test_speak_fails_in_one_line(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--video", "missing.mp4"), ("--audio", "missing.wav"), ("--out", "no/such/folder/out.mp4")],
+    [
+        ("--video", "missing.mp4"),
+        ("--audio", "missing.wav"),
+        ("--out", "no/such/folder/out.mp4"),
+        ("--out", "out.webm"),
+    ],
 )
 def test_speak_refuses_unusable_paths(repo_root: Path, inputs: list[str], option: str, value: str) -> None:
     inputs[inputs.index(option) + 1] = value
     done = _run(repo_root, "speak", *inputs)
     assert done.returncode == 2
     assert option in _error_line(done)
+
+
+def test_files_are_opened_before_a_service_is_started_for_them(
+    repo_root: Path, inputs: list[str], tmp_path: Path
+) -> None:
+    done = _run(repo_root, "speak", *inputs, "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "media_invalid")
+    assert "v.mp4" in _error_line(done)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_service_of_the_data_folder_is_used(
+    repo_root: Path, service: MemoryService, server: str, samples: Path, sample_portrait: Path, tmp_path: Path
+) -> None:
+    service.outcome = "video"
+    with locked_folder(tmp_path / "data") as lock:
+        lock.tell(server)
+        files = ("--video", str(sample_portrait), "--audio", str(samples / "speech_short.wav"))
+        out = str(tmp_path / "out.mp4")
+        done = _run(repo_root, "speak", *files, "--out", out, "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert f"Using the service at {server}." in done.stderr
+
+
+def test_a_result_that_cannot_be_written_is_named(
+    repo_root: Path, service: MemoryService, server: str, inputs: list[str], tmp_path: Path
+) -> None:
+    service.outcome = "video"
+    # A name that the system takes, and no longer one: the result is written beside it first.
+    inputs[inputs.index("--out") + 1] = str(tmp_path / f"{'x' * 250}.mp4")
+    done = _run(repo_root, "speak", *inputs, "--server", server)
+    assert done.returncode == 1
+    assert "lipwright jobs download" in _error_line(done)
+
+
+def test_the_version(repo_root: Path) -> None:
+    assert _run(repo_root, "--version").stdout == f"lipwright {version('lipwright')}\n"
 
 
 def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:

@@ -78,7 +78,8 @@ def test_json(data_dir: Path, tmp_path: Path) -> None:
     assert (entry["name"], entry["role"], entry["format"], entry["source"]) == ("toy", "mixer", "onnx", None)
     listed = _json(_run(data_dir, "list", "--json"))
     assert listed["files"] == [entry]
-    assert [(each["name"], each["is_installed"]) for each in listed["engines"]] == [("free", True), ("toy", False)]
+    installed = {each["name"]: each["is_installed"] for each in listed["engines"]}
+    assert installed == {"free": True, "toy": False, "restoration": False}
     assert listed["engines"][1]["missing"][0]["role"] == "generator"
     assert _json(_run(data_dir, "verify", "--json")) == [{**entry, "fault": None}]
     assert _json(_run(data_dir, "remove", "toy", "--role", "mixer", "--json")) == [entry]

@@ -42,6 +42,9 @@ class LocalDirector:
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         raise AssertionError("a batch names no URLs")
 
+    async def extend(self, admission_id: str, num_bytes: int) -> int:
+        raise AssertionError("a batch has no bodies")
+
     async def release(self, admission_id: str) -> None:
         raise AssertionError("a batch has no place to give back")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from config import AccessConfig
+from config import AccessConfig, DecoderConfig
 from doctor.access import check_keys, check_port, check_token
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder
 from doctor.finding import Finding, Status, ok, problem, warning, worst
-from doctor.media_checks import check_decoders, check_encoders
+from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Question, make_plan
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.weights import check_weights
@@ -89,6 +89,11 @@ def test_weights_that_are_missing_or_others(tmp_path: Path) -> None:
 def test_codecs_of_this_ffmpeg() -> None:
     assert check_encoders().status is Status.OK
     assert check_decoders().status is Status.OK
+
+
+def test_the_sandbox_is_looked_at_from_the_inside() -> None:
+    assert "without" in (found := check_sandbox(DecoderConfig())).found or found.status is Status.OK
+    assert _is_mended(check_sandbox(DecoderConfig(is_confined=False)), Status.WARNING)
 
 
 # GPU

@@ -74,9 +74,12 @@ def test_free_hands_make_room(place: Place) -> None:
 def test_a_place_that_nobody_uses_is_free_again(place: Place) -> None:
     place.add(JobStatus.RUNNING)
     kept = [place.desk.admit(asking()) for _ in range(4)]
-    place.now = kept[0].timeout_s + 1
-    assert place.desk.holds(kept[0].id), "a body that came in time is still being probed"
-    place.now += 1000
+    place.now = 100.0
+    place.desk.extend(kept[0].id, 1000)
+    place.now = 400.0
+    assert place.desk.holds(kept[0].id), "a body that was heard of not long ago"
+    assert not place.desk.holds(kept[1].id)
+    place.now += 1000.0
     assert not place.desk.holds(kept[0].id)
     place.desk.admit(asking())
 
@@ -94,9 +97,27 @@ def test_retry_after_is_when_a_running_job_ends(place: Place) -> None:
     assert caught.value.retry_after_s == pytest.approx(45 / 3)
 
 
+def test_a_body_holds_what_is_here_and_a_little_more(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    idle = place.desk.admit(asking(90 * MIB))
+    assert (idle.max_bytes, idle.granted_bytes, place.desk.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
+    large = place.desk.admit(asking(60 * MIB))
+    assert place.desk.extend(large.id, 25 * MIB) == 57 * MIB
+    assert place.desk.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
+    assert place.desk.state().num_bytes == 92 * MIB
+    with pytest.raises(CapacityError, match=f"{57 * MIB} more than {60 * MIB}"):
+        place.desk.extend(idle.id, 25 * MIB)
+    assert place.desk.state().num_bytes == 92 * MIB, "a place that cannot grow stays as it is"
+    place.desk.release(large.id)
+    assert place.desk.extend(idle.id, 25 * MIB) == 57 * MIB
+    assert place.desk.extend("nobody's", 25 * MIB) > 25 * MIB, "of a Director that is gone"
+
+
 def test_bytes_are_bounded_and_granted(place: Place) -> None:
     place.add(JobStatus.RUNNING)
-    assert place.desk.admit(asking(90 * MIB)).max_bytes == 90 * MIB
+    full = place.desk.admit(asking(90 * MIB))
+    assert full.max_bytes == 90 * MIB
+    place.desk.extend(full.id, 89 * MIB)
     rest = place.desk.admit(asking(None))
     assert rest.max_bytes == 10 * MIB // 4, "who does not say how much gets a share of what is left"
     with pytest.raises(CapacityError, match="uploads"):
@@ -114,6 +135,36 @@ def test_one_key_has_a_share_of_the_queue(place: Place) -> None:
     with pytest.raises(CapacityError, match="fewer than 2 waiting jobs of one API key, found 2"):
         place.desk.admit(asking(owner="a"))
     place.desk.admit(asking(owner="b"))
+
+
+def test_one_key_has_a_share_of_the_bytes(place: Place) -> None:
+    place.add(JobStatus.RUNNING)
+    first = place.desk.admit(asking(40 * MIB, owner="a"))
+    place.desk.extend(first.id, 35 * MIB)
+    with pytest.raises(CapacityError, match=f"{50 * MIB} bytes of one API key, found {20 * MIB} more than {40 * MIB}"):
+        place.desk.admit(asking(20 * MIB, owner="a"))
+    place.desk.admit(asking(20 * MIB, owner="b"))
+
+
+def test_retry_after_is_when_a_body_is_here(place: Place) -> None:
+    place.add(JobStatus.RUNNING, audio_seconds=500.0)
+    kept = [place.desk.admit(asking(MIB)) for _ in range(4)]
+    with pytest.raises(CapacityError) as caught:
+        place.desk.admit(asking())
+    assert caught.value.retry_after_s == 20, (
+        "nothing has come yet: they are cut off, or go on, in the pause they may make"
+    )
+    place.now = 15.0
+    place.desk.extend(kept[0].id, MIB // 4)
+    place.desk.extend(kept[1].id, 1000)
+    with pytest.raises(CapacityError) as caught:
+        place.desk.admit(asking())
+    assert caught.value.retry_after_s == 20, "45 s for the first one, the others are too slow"
+    for one in kept[1:]:
+        place.desk.extend(one.id, MIB // 4)
+    with pytest.raises(CapacityError) as caught:
+        place.desk.admit(asking())
+    assert caught.value.retry_after_s == 45
 
 
 def test_an_idempotency_key_names_its_job(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from fractions import Fraction
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config import PipelineConfig, RenderConfig
-from errors import StageTimeoutError
+from config import JobConfig, PipelineConfig, RenderConfig
+from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
+from jobs.forecast import result_bytes
 from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
@@ -101,7 +103,7 @@ def job(table: JobTable) -> JobRecord:
     record = JobRecord(
         id=new_id(),
         options=JobOptions(engine="warp"),
-        audio=UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav"),
+        audio=UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav"),
         avatar_key=avatar_key("00", "largest", "1"),
         status=JobStatus.RUNNING,
         created_at=utc_now(),
@@ -109,14 +111,54 @@ def job(table: JobTable) -> JobRecord:
     return table.insert_job(record)
 
 
-def run(job: JobRecord, table: JobTable, folder: Path, render: Callable[[int], bytes]) -> dict[str, Any]:
+def run(
+    job: JobRecord,
+    table: JobTable,
+    folder: Path,
+    render: Callable[[int], bytes],
+    audio: bytes = b"abc",
+    config: PipelineConfig = CONFIG,
+) -> dict[str, Any]:
     """Run the job and return its report."""
     files, stages = FileStore(folder / "data"), MemoryStages(render)
-    services = JobServices(CONFIG, stages, KnownPresenter(CONFIG, stages, table, files), table, files)
+    files.job_dir(job.id)
+    files.audio_path(job.id).write_bytes(audio)
+    services = JobServices(config, stages, KnownPresenter(config, stages, table, files), table, files)
     asyncio.run(JobRun(services, job).run())
     report = table.get_job(job.id).report
     assert report is not None
     return report
+
+
+@pytest.mark.parametrize("audio", [b"", b"ab"], ids=["emptied", "cut"])
+def test_sound_that_was_cut_in_our_hands_is_not_the_callers_fault(
+    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes
+) -> None:
+    with pytest.raises(StoredFileError, match=f"^audio: expected the 3 bytes .* found {len(audio)}"):
+        run(job, table, tmp_path, lambda first: b"segment", audio)
+
+
+@pytest.mark.parametrize(("audio", "kind"), [(b"abc", MediaError), (b"xyz", StoredFileError)], ids=["whole", "changed"])
+def test_an_error_about_sound_that_changed_in_our_hands_is_ours(
+    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError]
+) -> None:
+    def refuse(first: int) -> bytes:
+        raise MediaError("audio: expected sound, found none.")
+
+    with pytest.raises(kind, match="^audio:"):
+        run(job, table, tmp_path, refuse, audio)
+
+
+def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
+    job: JobRecord, table: JobTable, tmp_path: Path
+) -> None:
+    run(job, table, tmp_path, lambda first: b"segment")
+    counted = table.get_job(job.id)
+    assert counted.audio_seconds == SECONDS
+    assert counted.disk_bytes == result_bytes(64, 64, Fraction(25), SECONDS)
+    full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
+    with pytest.raises(StorageFullError, match="would not hold it"):
+        run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
 
 
 def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,12 @@ class Bench:
         self.scheduler = JobScheduler(JobServices(CONFIG, self.stages, presenters, self.table, self.files))
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:
-        audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+        audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
         job = JobRecord(
             id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
         )
         self.files.job_dir(job.id)
+        self.files.audio_path(job.id).write_bytes(b"abc")
         self.files.segment_path(job.id, 0).write_bytes(b"segment")
         return self.table.insert_job(job.model_copy(update={"report": report}))
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
+import socket
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from config import MediaLimits
 from errors import MediaError
+from media.decoding.channel import Channel
 from media.probe import probe_video
 from media.reader import FrameReader
 
@@ -76,3 +81,105 @@ def decode_all(path: Path) -> int:
 
 def echo(value: bytes) -> bytes:
     return value
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def environment() -> str:
+    return Path("/proc/self/environ").read_text()
+
+
+def in_status(name: str) -> str:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{name}:"))
+
+
+def tries() -> str:
+    """What a decoder that was taken over would try, and that succeeds."""
+    other = os.getppid()
+    attempts: dict[str, Callable[[], object]] = {
+        "fork": os.fork,
+        "exec": lambda: subprocess.run(["/bin/true"], check=True),
+        "connect": lambda: socket.socket().connect(("127.0.0.1", 9)),
+        "local socket": lambda: socket.socketpair(),
+        "signal": lambda: os.kill(other, 0),
+        "own session": os.setsid,
+        "other's memory": lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY),
+        "other's environment": lambda: Path(f"/proc/{other}/environ").read_bytes(),
+        "passwords": lambda: Path("/etc/passwd").read_bytes(),
+        "write": lambda: Path("/tmp/lipwright_decoder_was_here").write_text("x"),
+        **{f"limit {kind}": _raise_limit(kind) for kind in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")},
+    }
+    done = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except (OSError, ValueError):
+            continue
+        if os.getpid() != int(Path("/proc/self/stat").read_text().split()[0]) or name == "fork":
+            os._exit(3)
+        done.append(name)
+    return ", ".join(done)
+
+
+def _raise_limit(name: str) -> Callable[[], None]:
+    kind = getattr(resource, name)
+
+    def attempt() -> None:
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard + 1, hard + 1))
+
+    return attempt
+
+
+def leave_children(pid_file: Path) -> str:
+    """Two processes stay behind: one of this session, one that left it."""
+    pids = []
+    for leaves in (False, True):
+        if (pid := os.fork()) == 0:
+            if leaves:
+                os.setsid()
+            time.sleep(120)
+            os._exit(0)
+        pids.append(str(pid))
+    pid_file.write_text(" ".join(pids))
+    return "left"
+
+
+class Trap:
+    """Runs what it likes where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self._path,)
+
+
+def tries_without_fork() -> str:
+    return "passwords" if Path("/etc/passwd").read_bytes() else ""
+
+
+def stay_with_children(pid_file: Path, channel: Channel) -> None:
+    leave_children(pid_file)
+    time.sleep(120)
+
+
+def babble(channel: Channel) -> None:
+    socket.socket(fileno=os.dup(channel._socket.fileno())).send(b"i" + b"\x80\x04N.")
+    time.sleep(60)
+
+
+def hold(num_bytes: int, seconds: float) -> int:
+    held = np.ones(num_bytes, np.uint8)
+    time.sleep(seconds)
+    return int(held[0])
+
+
+def hold_and_tell(num_bytes: int, channel: Channel) -> None:
+    held = np.ones(num_bytes, np.uint8)
+    channel.send("held")
+    time.sleep(20)
+    del held

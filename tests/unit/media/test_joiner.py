@@ -7,11 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from errors import LipwrightError, MediaError
+from errors import MediaError, StoredFileError
 from media.audio import extract_speech, num_output_frames, read_speech
 from media.joiner import join_segments
 from media.probe import probe_video
 from media.writer import SegmentWriter
+from tests.unit.media.bombs import write_loud_wav
 from tests.unit.media.clips import LIMITS, decode_all, info_of, lag_seconds, noise, planes_of, write_audio, write_video
 
 
@@ -92,12 +93,38 @@ def test_a_videos_sound_can_drive(h264: Path, tmp_path: Path) -> None:
 def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
     segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(LipwrightError, match="Expected 21 frames in 2 segments, found 20"):
+    with pytest.raises(StoredFileError, match="Expected 21 frames in 2 segments, found 20"):
         join_segments(segments, audio, tmp_path / "out.mp4", info_of(192, 128), 21)
     (tmp_path / "other").mkdir()
     other = write_video(tmp_path / "other" / "other.mp4", 10)
-    with pytest.raises(LipwrightError, match=r"other\.mp4: expected the encoder settings"):
+    with pytest.raises(StoredFileError, match=r"other\.mp4: expected the encoder settings"):
         join_segments([segments[0], other], audio, tmp_path / "out.mp4", info_of(192, 128), 20)
     with pytest.raises(MediaError, match="sound track"):
         join_segments(segments, segments[0], tmp_path / "out.mp4", info_of(192, 128), 20)
     assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before
+
+
+@pytest.mark.parametrize("value", [1e308, 1e30, float("inf"), float("nan")])
+def test_floats_that_are_no_sound_do_not_end_a_job(tmp_path: Path, value: float) -> None:
+    audio = write_loud_wav(tmp_path / "loud.wav", value)
+    join_segments(_segments(tmp_path, [12]), audio, tmp_path / "out.mp4", info_of(192, 128), 12)
+    extract_speech(tmp_path / "out.mp4", tmp_path / "s.npy", LIMITS)
+    heard = read_speech(tmp_path / "s.npy", 0.0, 0.48)
+    assert lag_seconds(heard, noise(0.5, 16000), 16000) == pytest.approx(0, abs=1e-3)
+    assert heard.std() == pytest.approx(noise(0.48, 16000).std(), rel=0.15)
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "emptied", "another"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_lost_segment_is_ours_and_names_no_folder(tmp_path: Path, harm: str, number: int) -> None:
+    segments, audio = _segments(tmp_path, [12, 12]), _wav(tmp_path, 0.9, 16000)
+    path = segments[number]
+    if harm == "gone":
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[harm])
+    with pytest.raises(StoredFileError) as caught:
+        join_segments(segments, audio, tmp_path / "out.mp4", info_of(192, 128), 24)
+    assert str(tmp_path) not in str(caught.value)
+    assert not (tmp_path / "out.mp4").exists()

@@ -117,7 +117,7 @@ def test_missing_streams_say_what_is_there(h264: Path, tmp_path: Path) -> None:
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     fifo = tmp_path / "pipe.mp4"
     os.mkfifo(fifo)
-    for path in (fifo, tmp_path, tmp_path / "missing.mp4"):
+    for path in (fifo, tmp_path):
         with pytest.raises(MediaError, match=path.name):
             open_container(path, LIMITS)
 

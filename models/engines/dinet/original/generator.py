@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,11 @@ class DinetGenerator:
         self._known: tuple[bytes, Reference] | None = None
 
     def generate(
-        self, crops: NDArray[np.uint8], references: NDArray[np.uint8], speech: NDArray[np.float32]
+        self,
+        crops: NDArray[np.uint8],
+        references: NDArray[np.uint8],
+        speech: NDArray[np.float32],
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.uint8]:
         """Make N crops.
 
@@ -63,6 +68,7 @@ class DinetGenerator:
             crops: (N, 416, 320, 3) uint8 RGB, as they are.
             references: (5, 416, 320, 3) uint8 RGB, the presenter's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
+            should_stop: See `contract.Painter.paint`.
 
         Returns:
             (N, 416, 320, 3) uint8 RGB.
@@ -70,7 +76,7 @@ class DinetGenerator:
         painted, done = np.empty_like(crops), 0
         with repeatable(), self._casting(self.dtype):
             known = self._know(references)
-            batches = fixed_batches((crops, speech), self._batch_size)
+            batches = fixed_batches((crops, speech), self._batch_size, should_stop)
             for part in self._feed.run(batches, lambda own, said: self._paint(own, known, said)):
                 painted[done : done + len(part)] = part
                 done += len(part)

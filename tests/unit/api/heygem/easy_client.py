@@ -65,5 +65,8 @@ def easy(
     (root / "temp" / "face.mp4").write_bytes(VIDEO)
     service = MemoryService(tmp_path / "data")
     heygem = HeygemConfig(enabled=True, root=root if has_root else None, **settings)
-    with serving(service, network, heygem) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as http:
+    with (
+        serving(service, network, heygem=heygem) as url,
+        httpx.Client(base_url=url, timeout=10, trust_env=False) as http,
+    ):
         yield Easy(http, service, root)

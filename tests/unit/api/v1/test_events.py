@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import httpx
 import pytest
 
 from api.v1.events import job_events
+from api.v1.followers import Feed, Followers
+from config import JobConfig
+from errors import BusyError
 from storage.records import JobOptions, JobStatus, SubmitRequest, new_id
 from tests.unit.api_server import MemoryService, serving
 
@@ -112,7 +116,7 @@ def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) ->
     async def follow() -> list[str]:
         first = await service.submit(_request(service))
         second = await service.submit(_request(service))
-        stream = job_events(service, second, 0, "", ping_s=0.05)
+        stream = job_events(Feed(service, second, 0.05), second, 0, "")
         pieces = [await anext(stream) for _ in range(3)]
         await service.cancel_job(first.id, None)
         pieces += [await anext(stream)]
@@ -131,7 +135,7 @@ def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) ->
 def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryService) -> None:
     async def follow() -> list[str]:
         job = await service.submit(_request(service))
-        stream = job_events(service, job, 0, "", ping_s=0.05)
+        stream = job_events(Feed(service, job, 0.05), job, 0, "")
         pieces = [await anext(stream) for _ in range(2)]
         service.table.delete_job(job.id)
         return pieces + [piece async for piece in stream]
@@ -139,3 +143,73 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
     (event,) = _parse(asyncio.run(follow())[-1])
     service.table.close()
     assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")
+
+
+def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
+    async def follow() -> tuple[list[list[str]], int]:
+        job = await service.submit(_request(service))
+        followers = Followers(service, 100, 1.0, 0.05)
+        places = [followers.enter(job, None) for _ in range(50)]
+        streams = [job_events(place.feed, job, 0, "") for place in places]
+        begun = [[await anext(stream), await anext(stream)] for stream in streams]
+        num_waiting, service.num_waits = service.num_waits, 0
+        await asyncio.sleep(0.3)
+        service.finish(job.id)
+        ended = [[piece async for piece in stream] for stream in streams]
+        for place in places:
+            place.leave()
+        assert places[0].feed.is_over
+        assert num_waiting <= 1
+        return [first + rest for first, rest in zip(begun, ended, strict=True)], service.num_waits
+
+    texts, num_waits = asyncio.run(follow())
+    service.table.close()
+    assert num_waits <= 10, "two versions and a ping each tenth of a second, not fifty times that"
+    for pieces in texts:
+        statuses = [json.loads(event["data"])["status"] for event in _parse("".join(pieces))]
+        assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
+
+
+def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
+    async def follow() -> None:
+        job = await service.submit(_request(service))
+        followers = Followers(service, 4, 0.5, 0.05)
+        own = [followers.enter(job, "a") for _ in range(2)]
+        with pytest.raises(BusyError, match="2 with one API key"):
+            followers.enter(job, "a")
+        others = [followers.enter(job, "b"), followers.enter(job, None)]
+        with pytest.raises(BusyError, match="fewer than 4"):
+            followers.enter(job, "c")
+        own[0].leave()
+        own[0].leave()
+        others.append(followers.enter(job, "c"))
+        for place in (*own, *others):
+            place.leave()
+        await asyncio.sleep(0)
+        assert own[0].feed.is_over, "nobody follows, nobody reads"
+
+    asyncio.run(follow())
+    service.table.close()
+
+
+def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    jobs = JobConfig(max_followers=2)
+    with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+        job = asyncio.run(service.submit(_request(service)))
+        path = f"/v1/jobs/{job.id}/events"
+        for _ in range(3):
+            with client.stream("GET", path) as first, client.stream("GET", path) as second:
+                assert (first.status_code, second.status_code) == (200, 200)
+                refused = client.get(path)
+                assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+                assert refused.headers["retry-after"] == "5"
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:  # until the server has seen both go
+                with client.stream("GET", path) as again, client.stream("GET", path) as another:
+                    if (again.status_code, another.status_code) == (200, 200):
+                        break
+                time.sleep(0.05)
+            else:
+                pytest.fail("places are not given back")
+            time.sleep(0.2)

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from config import DecoderConfig, MediaLimits
-from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.decoding.decoder import Decoders, written_whole
+from media.decoding.wire import DecoderDefectError
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
 from tests.unit.media import decoder_tasks
@@ -33,8 +34,14 @@ def decoders() -> Iterator[Decoders]:
         yield decoders
 
 
-def _run(decoders: Decoders, work: Callable[[], object], timeout_s: float = 30, stop: Stop | None = None) -> object:
-    return decoders.run(work, file=CLIP, timeout_s=timeout_s, stop=stop)
+def _run(
+    decoders: Decoders,
+    work: Callable[[], object],
+    timeout_s: float = 30,
+    stop: Stop | None = None,
+    writes: Path | None = None,
+) -> object:
+    return decoders.run(work, file=CLIP, timeout_s=timeout_s, stop=stop, writes=writes)
 
 
 def _nursery_of(decoders: Decoders) -> psutil.Process:
@@ -56,7 +63,7 @@ def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) 
     assert decoders.run(work, file=h264, timeout_s=30) == probe_video(h264, limits)
     with pytest.raises(MediaError, match="expected this, found that"):
         _run(decoders, decoder_tasks.refuse)
-    with pytest.raises(LipwrightError, match="OddError: 1 and 2"):
+    with pytest.raises(DecoderDefectError, match="OddError: 1 and 2"):
         _run(decoders, decoder_tasks.fail)
 
 
@@ -103,7 +110,7 @@ def test_wall_clock_is_bounded(decoders: Decoders, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     start = time.monotonic()
     with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
-        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), timeout_s=1)
+        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), timeout_s=1, writes=tmp_path)
     assert time.monotonic() - start < 3
     _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
 
@@ -120,7 +127,7 @@ def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Deco
     thread = threading.Thread(target=set_when_started)
     thread.start()
     with pytest.raises(CancelledJobError):
-        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), stop=stop)
+        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), stop=stop, writes=tmp_path)
     assert time.monotonic() - stopped_at[0] < 0.5
     thread.join()
     _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
@@ -138,7 +145,7 @@ def test_a_call_survives_the_death_of_its_nursery(decoders: Decoders, tmp_path: 
 
     thread = threading.Thread(target=kill_once)
     thread.start()
-    assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file)) == "woke"
+    assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file), writes=tmp_path) == "woke"
     thread.join()
     assert _nursery_of(decoders).pid != nursery.pid
 
@@ -154,7 +161,7 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
         "from functools import partial; from pathlib import Path; from config import DecoderConfig;"
         "from media.decoding.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
         f"work = partial(tasks.sleep, 60, Path({str(pid_file)!r}));"
-        "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60)"
+        "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60, writes=work.args[1].parent)"
     )
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=repo_root)
     _wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", 20)
@@ -197,10 +204,10 @@ def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
     out.write_bytes(b"old")
     with Decoders(DecoderConfig(max_file_bytes=1000)) as decoders:
         with pytest.raises(OSError, match="too large"), written_whole(out) as part:
-            _run(decoders, partial(decoder_tasks.write_much, part, 2000))
+            _run(decoders, partial(decoder_tasks.write_much, part, 2000), writes=part.parent)
         assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.read_bytes() == b"old"
         with written_whole(out) as part:
-            _run(decoders, partial(decoder_tasks.write_much, part, 900))
+            _run(decoders, partial(decoder_tasks.write_much, part, 900), writes=part.parent)
     assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.stat().st_size == 900
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from config import DecoderConfig, PipelineConfig
-from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError
+from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import probe_video
@@ -105,7 +105,7 @@ def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) ->
     ):
         next(reader.read([0]))
     path.unlink()
-    with DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader, pytest.raises(OSError):
+    with DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader, pytest.raises(StoredFileError):
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):

@@ -129,6 +129,13 @@ def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -
     assert words in line
 
 
+def test_a_source_that_stands_still_is_told() -> None:
+    assert report().source.frozen_seconds == 0
+    frozen = of_source(frozen_seconds=59.54)
+    assert frozen.source.frozen_seconds == 59.5
+    assert frozen.warnings == ["The source's picture stands still for 59.5 s in all: those frames are held."]
+
+
 @pytest.mark.parametrize(
     ("changes", "calibration", "words"),
     [

@@ -13,6 +13,7 @@ import pytest
 from errors import NotFoundError, StorageFullError
 from storage.local.file_store import FileStore, clean_label, disk_errors, write_atomic
 from storage.records import new_id
+from storage.sqlite.job_table import JobTable
 
 
 @pytest.fixture
@@ -133,3 +134,19 @@ def test_labels_are_harmless(name: str, label: str) -> None:
 def test_long_label_keeps_its_ending() -> None:
     label = clean_label("x" * 500 + ".mp4")
     assert len(label) == 120 and label.endswith("x.mp4")
+
+
+def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        (tmp_path / "data" / "uploads").mkdir(parents=True)  # as an older version made it
+        (tmp_path / "data" / "uploads").chmod(0o755)
+        store = FileStore(tmp_path / "data")
+        new = FileStore(tmp_path / "new")
+        JobTable(new.table_path).close()
+        key = _upload(store)
+    finally:
+        os.umask(umask)
+    folders = [new.root, *(new.root / name for name in ("uploads", "jobs", "avatars")), store.root / "uploads"]
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in (store.upload_path(key), new.table_path)} == {0o600}

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from errors import CancelledJobError
 from models.engines.compute.batches import advise_batch, fixed_batches, seconds_by_batch, usual_batch
 
 
@@ -16,6 +17,13 @@ def test_every_batch_is_full_and_every_row_comes_once() -> None:
     assert [first.tolist() for (first, _), _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]
     assert all((second == 2 * first).all() for (first, second), _ in batches)
     assert list(fixed_batches((rows[:0],), 4)) == []
+
+
+def test_no_batch_is_begun_once_nobody_wants_it() -> None:
+    batches = fixed_batches((np.arange(10),), 4, iter((False, False, True)).__next__)
+    assert [next(batches)[1], next(batches)[1]] == [4, 4]
+    with pytest.raises(CancelledJobError, match="8 of 10 faces"):
+        next(batches)
 
 
 def test_measuring_stops_when_the_time_is_spent() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from errors import ConfigError, WeightsError
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
@@ -27,7 +28,6 @@ from models.engines.dinet.reference_frames import REFERENCES
 from models.engines.patches import FacePatches
 from models.presenter.presenter import Presenter
 from tests.conftest import REPO_ROOT
-from tests.unit.models.engines.dinet.exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (
     ABSENT,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import ConfigError, WeightsError
+from benchmarks.random_weights.edtalk import save_edtalk
+from errors import CancelledJobError, ConfigError, WeightsError
 from media.planes import Planes
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
@@ -29,7 +30,6 @@ from tests.unit.models.engines.aligned.face_scene import (
     make_presenter,
     pasted,
 )
-from tests.unit.models.engines.edtalk.small_edtalk import save_edtalk
 
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
@@ -110,6 +110,13 @@ def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Present
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
+
+
+def test_no_face_is_begun_once_nobody_wants_it(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+    engine = make_engine(weights)
+    chunk = cut(engine, presenter, make_plan(), frames)
+    with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
+        engine.painter(Machine()).paint(chunk, iter((False, False, True)).__next__)
 
 
 def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:

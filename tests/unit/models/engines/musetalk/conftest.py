@@ -62,6 +62,9 @@ class Files:
             raise WeightsError(f"There is no file of the role {role}.")
         return self.folder / role
 
+    def mark(self, role: str) -> str:
+        return self.path(role).name if self.has(role) else ""
+
     def has(self, role: str) -> bool:
         return (self.folder / role).exists()
 

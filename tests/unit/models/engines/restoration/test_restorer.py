@@ -4,12 +4,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from errors import WeightsError
+from benchmarks.random_weights.restoration import save_restoration
+from errors import CancelledJobError, WeightsError
 from media.planes import Planes, cut
 from models.engines.contract import Machine, TensorTable
 from models.engines.patches import FacePatches
@@ -46,31 +45,6 @@ def painted(track: FaceTrack, frames: list[Planes], source: list[int]) -> FacePa
     y = np.stack([planes.y for planes in regions])
     uv = np.stack([np.stack([planes.u, planes.v]) for planes in regions])
     return FacePatches(np.array(row, np.int32), region.origins[shown], (y * 0.8).astype(np.uint8), uv)
-
-
-def save_network(path: Path, *, side: int = SIDE, with_number: bool = False) -> Path:
-    """Doubles the contrast around 0, that is around 127.5; a second input is added to green."""
-    nodes = [helper.make_node("Mul", ["face", "two"], ["twice"])]
-    ports: list[tuple[str, int, list[int | str]]] = [("face", TensorProto.FLOAT, ["n", 3, side, side])]
-    if with_number:
-        ports.append(("w", TensorProto.DOUBLE, [1]))
-        nodes += [
-            helper.make_node("Cast", ["w"], ["number"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["number", "green"], ["more"]),
-            helper.make_node("Add", ["twice", "more"], ["out"]),
-        ]
-    else:
-        nodes.append(helper.make_node("Identity", ["twice"], ["out"]))
-    arrays = {"two": np.array([2], np.float32), "green": np.array([0, 1, 0], np.float32).reshape(1, 3, 1, 1)}
-    graph = helper.make_graph(
-        nodes,
-        "restoration",
-        [helper.make_tensor_value_info(*port) for port in ports],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "c", "h", "w"])],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    return path
 
 
 def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -127,7 +101,7 @@ def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: li
 
 
 def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Planes], tmp_path: Path) -> None:
-    restorer = load_restorer(save_network(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
+    restorer = load_restorer(save_restoration(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
     cutter = Surroundings(track, COLOUR)
 
     def restored(source: list[int]) -> FacePatches:
@@ -139,6 +113,12 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Pl
         assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
 
 
+def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[Planes]) -> None:
+    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    with pytest.raises(CancelledJobError, match="1 of 3 faces"):
+        FaceRestorer(contrast).restore(painted(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
+
+
 def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[Planes]) -> None:
     surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
@@ -147,14 +127,16 @@ def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list
 
 @pytest.mark.parametrize("with_number", [False, True])
 def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
-    network = OnnxRestoration(save_network(tmp_path / "net.onnx", with_number=with_number), Machine(), fidelity=0.25)
+    network = OnnxRestoration(
+        save_restoration(tmp_path / "net.onnx", with_number=with_number), Machine(), fidelity=0.25
+    )
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
     assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
 
 
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
-    path = save_network(tmp_path / "gpen256.onnx", side=256)
+    path = save_restoration(tmp_path / "gpen256.onnx", side=256)
     with pytest.raises(WeightsError, match=r"Expected in gpen256\.onnx a picture \(1, 3, 512, 512\)"):
         OnnxRestoration(path, Machine())
 

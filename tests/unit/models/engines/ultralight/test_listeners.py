@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.random_weights.ultralight import save_generator, save_hubert, save_wenet
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight import hubert as hubert_module
@@ -26,7 +27,6 @@ from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, 
 from models.engines.ultralight.variant import Variant
 from models.engines.ultralight.wenet import OnnxWenet, WenetListener
 from models.speech.level import SpeechLevel, measure_level
-from tests.unit.models.engines.ultralight.small_networks import save_generator, save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from benchmarks.random_weights.parameters import made_up
 from models.engines.wav2lip.layers import Size, expected_shapes
 
 
@@ -24,18 +23,7 @@ def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
         gain: Of the convolutions. At .7 the network paints grey shades and bears half precision; at 1 black and white,
             and does not.
     """
-    parameters = {}
-    for name, shape in expected_shapes(size).items():
-        random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
-        if len(shape) == 4:
-            bound = gain * np.sqrt(6 / np.prod(shape[1:]))
-            values = random.uniform(-bound, bound, shape)
-        elif name.endswith((".1.weight", "running_var")):
-            values = random.uniform(0.7, 1.3, shape)
-        else:
-            values = random.uniform(-0.2, 0.2, shape)
-        parameters[name] = torch.from_numpy(values.astype(np.float32))
-    return parameters
+    return made_up(expected_shapes(size), gain)
 
 
 def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes: Any) -> Path:

@@ -40,6 +40,9 @@ class _Weights:
             raise WeightsError(f"There is no file for {role}.")
         return self.files[role]
 
+    def mark(self, role: str) -> str:
+        return self.path(role).name if self.has(role) else ""
+
     def has(self, role: str) -> bool:
         return role in self.files
 

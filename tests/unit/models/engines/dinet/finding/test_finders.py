@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.random_weights.dinet_exports import export_detector, export_landmarks
 from errors import CancelledJobError, FaceNotFoundError, WeightsError
 from models.engines.box.points68 import ibug_points
 from models.engines.contract import Machine
 from models.engines.dinet.finding.face_detector import FaceDetector, overlap
 from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98, points_68
 from models.engines.dinet.finding.found_points import find_points
-from tests.unit.models.engines.dinet.exports import export_detector, export_landmarks
 from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_presenter
 
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from errors import CancelledJobError, WeightsError
 from models.engines.contract import Machine
 from models.engines.dinet.hearing.deepspeech_listener import DeepSpeechListener
 from models.engines.dinet.hearing.deepspeech_mfcc import cepstra, mean_and_deviation, network_inputs, num_rows_of
 from models.speech.level import open_speech
-from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
 # Of `_chirp`, by python_speech_features 0.6: mfcc(samples, 16000, numcep=26)[::2].

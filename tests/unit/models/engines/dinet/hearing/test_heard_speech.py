@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from models.engines.contract import FrameSpan, Listener, Machine
 from models.engines.dinet.hearing.deepspeech_listener import DeepSpeechListener
 from models.engines.dinet.hearing.heard_speech import Kept, gate_of_frames, open_measured
 from models.engines.dinet.hearing.wenet_listener import WenetListener
 from models.speech.level import measure_level, open_speech
-from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech
 
 

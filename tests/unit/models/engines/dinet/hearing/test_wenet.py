@@ -9,13 +9,13 @@ import pytest
 from onnx import TensorProto
 from scipy.signal import lfilter
 
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.contract import FrameSpan, Machine
 from models.engines.dinet.hearing.wenet_listener import WenetListener
 from models.engines.dinet.hearing.wenet_mel import mel_of_chunk, mel_of_file
 from models.engines.dinet.hearing.wenet_rows import ExactChunks, SharedContext, num_rows_of
 from models.speech.level import SpeechLevel, open_speech
-from tests.unit.models.engines.dinet.exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
 SIX_SECONDS = 96_000

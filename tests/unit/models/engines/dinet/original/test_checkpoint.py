@@ -10,6 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.random_weights.dinet_exports import (
+    export_deepspeech,
+    export_detector,
+    export_generator,
+    export_landmarks,
+    export_wenet,
+    table_of,
+)
 from errors import WeightsError
 from models.engines.contract import TensorTable
 from models.engines.dinet.original.checkpoint import load_dinet
@@ -22,14 +30,6 @@ from models.engines.dinet.roles import (
     speech_mismatch,
 )
 from models.engines.weights.inspection import inspect_weights
-from tests.unit.models.engines.dinet.exports import (
-    export_deepspeech,
-    export_detector,
-    export_generator,
-    export_landmarks,
-    export_wenet,
-    table_of,
-)
 from tests.unit.models.engines.dinet.random_weights import fill
 
 

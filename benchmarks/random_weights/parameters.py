@@ -1,16 +1,13 @@
-"""Weights that nobody trained, of published architectures: the same in every run, noise on a face, real plumbing."""
+"""A value for every parameter of a network, from its name alone."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from models.engines.wav2lip.layers import expected_shapes
+from torch import Tensor, nn
 
 
 def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[str, Tensor]:
@@ -34,9 +31,7 @@ def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[st
     return parameters
 
 
-def save_wav2lip(path: Path, size: int = 96) -> Path:
-    """Write a checkpoint as Wav2Lip's own are."""
-    if size not in (96, 256):
-        raise ValueError(f"Expected a network of 96 or 256 pixels, got {size}.")
-    torch.save({"state_dict": made_up(expected_shapes(96 if size == 96 else 256))}, path)
-    return path
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what inference uses of a network, which may lie on the meta device."""
+    state = network.state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}

@@ -1,4 +1,4 @@
-"""Networks that stand for those a user brings: the generator with random weights, ONNX graphs of a few nodes."""
+"""Ultralight: the generator in any of its published sizes, and ONNX graphs of a few nodes for what it hears with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.random_weights.parameters import made_up, shapes_of
 from models.engines.ultralight.network import UltralightNetwork
 from models.engines.ultralight.variant import Hears
+
+
+def save_ultralight(path: Path, hears: Hears = "hubert", num_frames: int = 8, width: int = 32) -> Path:
+    """Write a generator's checkpoint as the training script leaves it."""
+    with torch.device("meta"):
+        shapes = shapes_of(UltralightNetwork(hears, num_frames, width))
+    torch.save(made_up(shapes), path)
+    return path
 
 
 def random_network(hears: Hears = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0) -> UltralightNetwork:

@@ -1,4 +1,4 @@
-"""Small networks with the inputs and outputs of the published ones, as a user would export them."""
+"""What DINet takes as ONNX files, as a user would export them: small graphs with the published inputs and outputs."""
 
 from __future__ import annotations
 

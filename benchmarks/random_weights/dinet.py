@@ -1,0 +1,18 @@
+"""The original DINet in its published size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from benchmarks.random_weights.parameters import made_up, shapes_of
+from models.engines.dinet.original.network import DINet
+
+
+def save_dinet(path: Path) -> Path:
+    """Write a checkpoint as MRzzm/DINet's inference reads it."""
+    with torch.device("meta"):
+        shapes = shapes_of(DINet())
+    torch.save({"state_dict": {"net_g": made_up(shapes)}}, path)
+    return path

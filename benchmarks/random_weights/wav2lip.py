@@ -1,0 +1,43 @@
+"""Wav2Lip in its published sizes: a checkpoint, and an ONNX export of the same network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from benchmarks.random_weights.parameters import made_up
+from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS, Size, expected_shapes
+from models.engines.wav2lip.network import Wav2LipNetwork
+
+
+def save_wav2lip(path: Path, size: int = 96) -> Path:
+    """Write a checkpoint as Wav2Lip's own are."""
+    torch.save({"state_dict": made_up(expected_shapes(_known(size)))}, path)
+    return path
+
+
+def save_wav2lip_onnx(path: Path, size: int = 96) -> Path:
+    """Export the network of `save_wav2lip`, its batch free."""
+    network = Wav2LipNetwork(_known(size))
+    network.load_state_dict(made_up(expected_shapes(_known(size))), strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter of today needs another package
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(1, 1, MEL_BANDS, WINDOW_COLUMNS), torch.zeros(1, 6, size, size)),
+            str(path),
+            input_names=["mel", "face"],
+            output_names=["painted"],
+            dynamic_axes={name: {0: "batch"} for name in ("mel", "face", "painted")},
+            opset_version=17,
+            dynamo=False,
+        )
+    return path
+
+
+def _known(size: int) -> Size:
+    if size not in (96, 256):
+        raise ValueError(f"Expected a network of 96 or 256 pixels, got {size}.")
+    return 96 if size == 96 else 256

@@ -1,0 +1,67 @@
+"""Watches what the service stands on: without Ray's own processes it could neither work nor end by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from errors import ConfigError
+from launch.front import Front
+
+EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: start it again
+_NEEDED: Final = ("raylet", "gcs_server")
+_PERIOD_S: Final = 0.5
+_KILL_S: Final = 5.0
+
+
+@contextmanager
+def watched(node: Any, front: Front | None) -> Iterator[None]:
+    """Look after the processes of a Ray node and after the front while the block lasts.
+
+    A front that ends is started again. When Ray's control store or its raylet ends, nothing can be mended from here:
+    Ray waits for them, for a minute or for ever. Then this process says so and ends, with `EXIT_STATUS` and everything
+    that it started, so that whoever supervises it starts the service again; accepted jobs go on there.
+
+    Args:
+        node: `ray._private.node.Node` of the node that this process started.
+        front: What stands before Serve, if anything does.
+    """
+    stop = threading.Event()
+    watch = threading.Thread(target=_watch, args=(node, front, stop), name="ray-watch", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watch.join(_PERIOD_S + _KILL_S)
+
+
+def _watch(node: Any, front: Front | None, stop: threading.Event) -> None:
+    while not stop.wait(_PERIOD_S):
+        for name, process in node.dead_processes():
+            if name in _NEEDED:
+                _end(node, f"Ray's {name} has ended (status {process.returncode})")
+        if front is not None and not front.is_alive:
+            try:
+                front.start()
+            except ConfigError as error:
+                _end(node, str(error))
+
+
+def _end(node: Any, reason: str) -> None:
+    print(f"Lipwright ends: {reason}. Start it again; accepted jobs go on then.", file=sys.stderr, flush=True)
+    # Replicas end by themselves as soon as their raylet is gone, the front and decoders with whoever started them.
+    killer = threading.Thread(target=_kill, args=(node,), daemon=True)
+    killer.start()
+    killer.join(_KILL_S)
+    os._exit(EXIT_STATUS)
+
+
+def _kill(node: Any) -> None:
+    with contextlib.suppress(Exception):  # the process ends next, whatever is left
+        node.kill_all_processes(check_alive=False, allow_graceful=False)

@@ -1,0 +1,123 @@
+"""What comes back from a decoder, as bytes: JSON of a few known kinds, each checked as it is read.
+
+A decoder that a file took over could send anything. Nothing of it is unpickled: a pickle runs what it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+import errors
+from errors import LipwrightError
+from media.probe import AudioInfo, VideoInfo
+
+_MAX_CHARS: Final = 2000  # of a message; FFmpeg's last line is one
+_STRICT: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+
+
+class BadAnswerError(Exception):
+    """These bytes are none of the known kinds."""
+
+
+class DecoderDefectError(Exception):
+    """A decoder met an error that is no verdict on its file; its log has the traceback."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last message of a decoder's channel, sent by the nursery.
+
+    Attributes:
+        exit_code: As of `os.waitstatus_to_exitcode`: minus the signal that killed it.
+    """
+
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error that is raised in the process that asked.
+
+    Attributes:
+        kind: Name of its class: one of `errors`, `OSError`, `ValueError`, or any other.
+        args: Its arguments.
+    """
+
+    kind: str
+    args: tuple[str | int | float | bool | None, ...]
+
+    @classmethod
+    def of(cls, error: Exception) -> Failed:
+        """What is sent of `error`."""
+        if isinstance(error, OSError) and not isinstance(error, LipwrightError):
+            return cls("OSError", (error.errno, error.strerror))
+        plain = (arg if arg is None or isinstance(arg, int | float) else str(arg)[:_MAX_CHARS] for arg in error.args)
+        if type(error).__name__ in _ERRORS:
+            return cls(type(error).__name__, tuple(plain))
+        return cls(type(error).__name__, (str(error)[:_MAX_CHARS],))
+
+    @property
+    def error(self) -> Exception:
+        """The error, made anew."""
+        if (known := _ERRORS.get(self.kind)) is not None:
+            return known(*self.args)
+        return DecoderDefectError(f"{self.kind}: {self.args[0] if self.args else ''}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames that lie in the file beside the message.
+
+    Attributes:
+        num_frames: How many.
+        failed: What ended the batch early.
+    """
+
+    num_frames: int
+    failed: Failed | None = None
+
+
+_ERRORS: Final[dict[str, type[Exception]]] = {
+    "OSError": OSError,
+    "ValueError": ValueError,
+    **{
+        name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LipwrightError)
+    },
+}
+_KINDS: Final[dict[str, tuple[type, TypeAdapter[Any]]]] = {
+    kind.__name__: (kind, TypeAdapter(kind, config=None if hasattr(kind, "__dataclass_fields__") else _STRICT))
+    for kind in (Batch, Failed, Ended, VideoInfo, AudioInfo, int, str, bytes)
+}
+_NOTHING: Final = b"None"
+
+
+def encode(value: object) -> bytes:
+    """The message for one of the known kinds, or None.
+
+    Raises:
+        TypeError: It is of another kind.
+    """
+    if value is None:
+        return _NOTHING
+    name = type(value).__name__
+    if name not in _KINDS or _KINDS[name][0] is not type(value):
+        raise TypeError(f"Expected an answer of a known kind, got {type(value)}.")
+    return name.encode() + b" " + _KINDS[name][1].dump_json(value)
+
+
+def decode(data: bytes) -> Any:
+    """The value of a message.
+
+    Raises:
+        BadAnswerError: It is none.
+    """
+    if data == _NOTHING:
+        return None
+    name, _, text = data.partition(b" ")
+    try:
+        return _KINDS[name.decode()][1].validate_json(text, strict=True)
+    except (KeyError, UnicodeDecodeError, ValidationError) as error:
+        raise BadAnswerError(f"expected an answer of a known kind, found {name[:40]!r}") from error

@@ -1,0 +1,108 @@
+"""How long a sound track really is: counted in its packets, whatever its container claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import PatchWelcomeError
+from av.packet import Packet
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.container import ffmpeg_errors
+
+MIN_GAP_SECONDS: Final = 0.1
+"""A hole in the time stamps that is filled with silence; shorter ones are rounding."""
+MAX_PADDING_SAMPLES: Final = 4096
+"""Codec padding that MP4 leaves at the end: at most two AAC-HE frames."""
+# Formats whose time 0 is the presentation's; in the others the first time stamp is arbitrary.
+_ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+_MAX_PACKET_SECONDS: Final = 2.0
+"""Sound of one packet, if only the container says so: codecs cut theirs shorter, but for long blocks of FLAC."""
+_OWN_LENGTH: Final = ("pcm_", "flac")
+
+
+@dataclass
+class SoundExtent:
+    """What the packets of a track cover, from presentation time 0.
+
+    Attributes:
+        seconds: End of the last packet.
+        gap_seconds: How much of that no packet covers.
+    """
+
+    seconds: float = 0.0
+    gap_seconds: float = 0.0
+
+    def add(self, start: float | None, length: float) -> None:
+        """Add a packet: its time in seconds, None if it follows the one before, and its length, 0 if not known."""
+        start = self.seconds if start is None else start
+        gap = start - self.seconds
+        if not length and 0 < gap <= _MAX_PACKET_SECONDS:
+            gap = 0.0
+        if gap > MIN_GAP_SECONDS:
+            self.gap_seconds += gap
+        self.seconds = max(self.seconds, start + length)
+
+    def check(self, name: str, limits: MediaLimits) -> None:
+        """Refuse what is too long, and what is mostly nothing.
+
+        Raises:
+            MediaLimitError: It is.
+        """
+        if self.seconds > limits.max_audio_seconds:
+            raise MediaLimitError(
+                f"{name}: expected at most {limits.max_audio_seconds:g} s of sound, found {self.seconds:.0f} s."
+            )
+        real = self.seconds - self.gap_seconds
+        if self.gap_seconds > limits.max_gap_seconds + real:
+            raise MediaLimitError(
+                f"{name}: expected at most {limits.max_gap_seconds + real:.0f} s without sound beside {real:.1f} s "
+                f"of it, found {self.gap_seconds:.0f} s (limits.max_gap_seconds)."
+            )
+
+
+def origin_seconds(container: InputContainer) -> Fraction:
+    """The time stamp, in seconds, that is presentation time 0."""
+    if container.format.name in _ZERO_BASED:
+        return Fraction(0)
+    return Fraction(container.start_time or 0, 1_000_000)
+
+
+def counted_packets(
+    container: InputContainer, stream: AudioStream, path: Path, extent: SoundExtent
+) -> Iterator[Packet[AudioStream]]:
+    """The packets of a track; each is added to `extent` as it passes.
+
+    Raises:
+        MediaError: The container cannot be read to its end.
+    """
+    origin, time_base = origin_seconds(container), stream.time_base or Fraction(1, stream.codec_context.sample_rate)
+    frame_seconds = (stream.codec_context.frame_size or 0) / stream.codec_context.sample_rate
+    longest = math.inf if stream.codec_context.name.startswith(_OWN_LENGTH) else _MAX_PACKET_SECONDS
+    with _readable(path):
+        for packet in container.demux(stream):
+            if packet.size:
+                start = None if packet.pts is None else float(packet.pts * time_base - origin)
+                extent.add(start, min(float((packet.duration or 0) * time_base) or frame_seconds, longest))
+            yield packet
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    with ffmpeg_errors(path, "readable sound packets"):
+        try:
+            yield
+        except PatchWelcomeError as error:  # only Ogg's demuxer says this of packets
+            raise MediaError(
+                f"{path.name}: expected sound of one rate and layout, found several files in one whose rates or "
+                "channels differ."
+            ) from error

@@ -1,0 +1,119 @@
+"""Restoration on top of an engine: the same engine in every way, with its painted faces sharpened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.frame_source import FrameSource
+from media.planes import Planes
+from models.engines.box.box_chunk import BoxChunk
+from models.engines.contract import (
+    Chunk,
+    Engine,
+    EngineSettings,
+    FrameSpan,
+    Listener,
+    Machine,
+    Painter,
+    Planned,
+    WeightsRole,
+)
+from models.engines.options import read_options
+from models.engines.patches import FacePatches
+from models.engines.restoration.options import RestorationOptions
+from models.engines.restoration.restorer import FaceRestorer, Surroundings
+from models.engines.restoration.role import RESTORATION_ROLE
+from models.presenter.presenter import Presenter
+
+
+class Restoration:
+    """Satisfies `models.engines.contract.Step`."""
+
+    title: ClassVar[str] = "Sharpens what an engine painted, by a network that you bring (GFPGAN, CodeFormer)"
+    weights: ClassVar[tuple[WeightsRole, ...]] = (RESTORATION_ROLE,)
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._weights = settings.weights
+        self._options = read_options(RestorationOptions, "restoration", settings.options)
+
+    def on_top_of(self, engine: Engine) -> Engine:
+        """Return the engine with its faces sharpened."""
+        return RestoredEngine(engine, self._restorer)
+
+    def _restorer(self, machine: Machine) -> FaceRestorer:
+        from models.engines.restoration.network import load_restorer  # which imports onnxruntime
+
+        return load_restorer(self._weights.path(RESTORATION_ROLE.name), machine, self._options)
+
+
+@dataclass(frozen=True)
+class RestoredChunk:
+    """What the engine cut, and the whole faces around it."""
+
+    inner: Chunk
+    around: BoxChunk
+
+    @property
+    def num_frames(self) -> int:
+        """Frames, those without a face included."""
+        return self.inner.num_frames
+
+
+class RestoredEngine:
+    """Satisfies `models.engines.contract.Engine`; what is kept of a presenter is the inner engine's."""
+
+    title: ClassVar[str] = Restoration.title
+    weights: ClassVar[tuple[WeightsRole, ...]] = ()
+
+    def __init__(self, inner: Engine, load: Callable[[Machine], FaceRestorer]) -> None:
+        self._inner, self._load = inner, load
+        self.name, self.version, self.hears = inner.name, inner.version, inner.hears
+        self.wants_own_speech = inner.wants_own_speech
+
+    def listener(self, machine: Machine) -> Listener:
+        """Hears as the inner engine does."""
+        return self._inner.listener(machine)
+
+    def painter(self, machine: Machine) -> Painter:
+        """Loads both networks."""
+        return RestoringPainter(self._inner.painter(machine), self._load(machine))
+
+    def analyse(
+        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+    ) -> None:
+        """Analyses as the inner engine does."""
+        self._inner.analyse(presenter, frames, own_speech, should_stop)
+
+    def plan(
+        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> Planned:
+        """Plans as the inner engine does."""
+        return self._inner.plan(presenter, features, span, source_index, state)
+
+    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[Planes]) -> RestoredChunk:
+        """Cuts what the inner engine needs, and the whole faces."""
+        around = presenter.remember(_SURROUNDINGS, lambda: Surroundings(presenter.track, presenter.info.colour))
+        return RestoredChunk(self._inner.cut(presenter, plan, frames), around.cut(plan.source_index, frames))
+
+
+class RestoringPainter:
+    """Paints as the inner engine does and sharpens the result."""
+
+    def __init__(self, inner: Painter, restorer: FaceRestorer) -> None:
+        self._inner, self._restorer = inner, restorer
+
+    def paint(self, chunk: RestoredChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one finished patch for every face of `chunk`."""
+        return self._restorer.restore(self._inner.paint(chunk.inner, should_stop), chunk.around, should_stop)
+
+
+class _Keeper:
+    name, version = "restoration", "1"
+
+
+_SURROUNDINGS = _Keeper()

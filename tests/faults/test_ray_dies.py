@@ -1,0 +1,55 @@
+"""Ray's own processes die: the service ends at once, says why, and goes on where it was when it is started again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launch.ray_watch import EXIT_STATUS
+from tests.faults.load import Caller, Pair
+from tests.faults.service_process import ServiceProcess, served
+
+END_S = 15.0
+
+
+def process_of(service: ServiceProcess, name: str) -> psutil.Process:
+    (found,) = [one for one in service.processes() if one.name() == name]
+    return found
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(tmp_path: Path, name: str, long_pair: Pair) -> None:
+    with served(tmp_path / "data") as service:
+        caller = Caller(service.url)
+        job = caller.accepted(long_pair)
+        everything = service.processes()
+        started = time.monotonic()
+        process_of(service, name).kill()
+        _, alive = psutil.wait_procs(everything, timeout=2 * END_S)
+        took_s = time.monotonic() - started
+        log = (tmp_path / "service.log").read_text(encoding="utf-8")
+        line = next((line for line in log.splitlines() if line.startswith("Lipwright ends")), "")
+        print(f"\n{name} killed: everything has ended after {took_s:.1f} s, {service.exit_status = }, {line!r}")
+        assert not alive, [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
+        assert took_s < END_S
+        assert service.exit_status == EXIT_STATUS
+        assert f"Ray's {name} has ended" in line
+        service.start()
+        caller = Caller(service.url)
+        final = caller.wait([job], 200)
+        assert final[job]["status"] == "succeeded", final[job]["error"]
+
+
+@pytest.mark.timeout(300)
+def test_a_front_that_ends_is_started_again(tmp_path: Path, portrait_pair: Pair) -> None:
+    with served(tmp_path / "data") as service:
+        caller = Caller(service.url)
+        process_of(service, "haproxy").kill()
+        job = caller.accepted(portrait_pair)
+        assert caller.wait([job], 120)[job]["status"] == "succeeded"
+        service.stop()
+        assert service.exit_status == 0

@@ -1,0 +1,141 @@
+"""Attacks on the HTTP port of `lipwright serve`; good callers meanwhile are served as if nobody else were there."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import psutil
+import pytest
+
+from tests.faults.attacks import PIECE, Drip, MemoryWatch, announced_upload, connect, endless_head, status_of
+from tests.faults.health_probe import HealthProbe
+from tests.faults.load import IS_ENDURANCE, Caller, Pair
+from tests.faults.service_process import ServiceProcess, config_with, served
+
+HEALTHY_S = 0.25 if IS_ENDURANCE else 1.0
+"""p99 of /healthz during an attack; on a machine that does nothing else it is 5 ms."""
+NUM_FOLLOWERS = 1030
+PAUSE_S = 5.0
+"""Longest pause of an upload here, a quarter of what it is by default."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    folder = tmp_path_factory.mktemp("strangers")
+    config = config_with(folder, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": PAUSE_S})
+    with served(folder / "data", config) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def caller(service: ServiceProcess, portrait_pair: Pair) -> Caller:
+    caller = Caller(service.url)
+    caller.wait([caller.accepted(portrait_pair)], 120)  # what is slow the first time is done
+    return caller
+
+
+@pytest.mark.timeout(300)
+def test_an_endless_head_costs_nobody_else_anything(
+    service: ServiceProcess, caller: Caller, portrait_pair: Pair
+) -> None:
+    processes = serving_processes(service)
+    with HealthProbe(service.url) as health, MemoryWatch(processes) as memory:
+        attacks = [endless_head(service.url, size << 20) for size in (1, 50, 100, 200)]
+        job = caller.accepted(portrait_pair)
+        assert caller.wait([job], 120)[job]["status"] == "succeeded"
+    p99 = health.percentile(0.99)
+    print(f"\nheads of 1, 50, 100, 200 MB: {attacks}, healthz p99 {p99 * 1000:.0f} ms, MiB {memory.grown_mib}")
+    assert all(status in (0, 400, 431) and took_s < 5 for status, took_s in attacks)
+    assert p99 < HEALTHY_S
+    assert memory.grown_mib["proxy"] < 50
+    answer = httpx.get(f"{service.url}/v1/jobs", headers={"big": "a" * 20_000}, trust_env=False, timeout=20)
+    assert (answer.status_code, answer.json()["code"]) == (431, "head_too_large")
+
+
+@pytest.mark.timeout(300)
+def test_idle_uploads_keep_nobody_out(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
+    with ExitStack() as stack:
+        lines = [stack.enter_context(announced_upload(service.url, 5_700_000_000)) for _ in range(5)]
+        stack.enter_context(Drip(lines, PAUSE_S / 3))
+        statuses = []
+        started = time.monotonic()
+        for _ in range(16 if IS_ENDURANCE else 4):
+            statuses.append(caller.submit(portrait_pair).status_code)
+            queue = caller.request("GET", "/v1/status").json()["queue"]
+        assert statuses == [202] * len(statuses), "what others announce is not there"
+        assert queue["num_bytes"] < 5 * 40 * 2**20
+        ends = []
+        for line in lines:
+            line.settimeout(60)
+            ends.append(status_of(line.recv(4096)))
+        cut_s = time.monotonic() - started
+        print(f"\n5 idle uploads of 5.7 GB: {len(statuses)} good jobs accepted, cut off after {cut_s:.1f} s")
+        assert ends == [504] * 5
+    finish(caller)
+
+
+@pytest.mark.timeout(400)
+def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller: Caller) -> None:
+    num_mib = 900 if IS_ENDURANCE else 300
+    processes = serving_processes(service)
+    with (
+        HealthProbe(service.url) as health,
+        MemoryWatch(processes) as memory,
+        announced_upload(service.url, num_mib << 20) as line,
+    ):
+        started = time.monotonic()
+        for _ in range(num_mib):
+            line.sendall(PIECE)
+        sent_s = time.monotonic() - started
+        time.sleep(1)
+    p99_ms = health.percentile(0.99) * 1000
+    print(f"\n{num_mib} MiB in {sent_s:.1f} s: MiB {memory.grown_mib}, healthz p99 {p99_ms:.0f} ms")
+    assert all(grown < 100 for grown in memory.grown_mib.values())
+
+
+@pytest.mark.timeout(300)
+def test_followers_by_the_thousand_keep_nobody_out(
+    service: ServiceProcess, caller: Caller, long_pair: Pair, portrait_pair: Pair
+) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    (ingress,) = service.replicas("Ingress")[:1]
+    followed = caller.accepted(long_pair)
+    with HealthProbe(service.url) as health, ExitStack() as stack:
+        request = f"GET /v1/jobs/{followed}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        lines = [stack.enter_context(connect(service.url)) for _ in range(NUM_FOLLOWERS)]
+        started = time.monotonic()
+        for line in lines:
+            line.sendall(request)
+        statuses = Counter(status_of(line.recv(4096)) for line in lines)
+        began_s = time.monotonic() - started
+        job = caller.accepted(portrait_pair)
+        final = caller.wait([job, followed], 200)
+    p99 = health.percentile(0.99)
+    worst = max(health.seconds)
+    print(
+        f"\n{NUM_FOLLOWERS} followers: {dict(statuses)} in {began_s:.1f} s, "
+        f"healthz p99 {p99 * 1000:.0f} ms, worst {worst * 1000:.0f} ms of {len(health.seconds)}"
+    )
+    assert set(statuses) == {200, 503}
+    assert statuses[200] <= 256
+    assert p99 < HEALTHY_S
+    assert {one["status"] for one in final.values()} == {"succeeded"}
+    assert ingress.is_running()
+
+
+def serving_processes(service: ServiceProcess) -> dict[str, psutil.Process]:
+    """Serve's proxy and the Ingress replicas."""
+    proxies = [process for process in service.processes() if "ProxyActor" in "".join(process.cmdline())]
+    ingresses = {f"Ingress {number}": process for number, process in enumerate(service.replicas("Ingress"))}
+    return {"proxy": proxies[0], **ingresses}
+
+
+def finish(caller: Caller) -> None:
+    for job in caller.request("GET", "/v1/jobs").json()["jobs"]:
+        caller.request("DELETE", f"/v1/jobs/{job['id']}")

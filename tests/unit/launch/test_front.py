@@ -1,0 +1,183 @@
+"""The front before a small server: what it lets through, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from errors import ConfigError
+from launch.front import Front, front_program
+from launch.port import free_port
+from net.access_rule import FRONT_HEADER
+
+PROGRAM = front_program()
+REPO_ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+
+
+class _Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps(dict(self.headers.items())).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def behind() -> Iterator[int]:
+    """The port of a server that answers with the fields it got."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+@contextmanager
+def fronted(serve_port: int, host: str = "127.0.0.1") -> Iterator[tuple[Front, int]]:
+    assert PROGRAM is not None
+    port = free_port()
+    front = Front(PROGRAM, host, port, serve_port)
+    front.start()
+    try:
+        yield front, port
+    finally:
+        front.close()
+
+
+def raw(port: int, sent: bytes, timeout_s: float = 20.0) -> bytes:
+    """What comes back until the line ends."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as line:
+        with suppress(ConnectionError):
+            line.sendall(sent)
+        with suppress(ConnectionError):
+            while piece := line.recv(65536):
+                received += piece
+    return received
+
+
+def get(port: int, **fields: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}/", headers=fields, trust_env=False, timeout=20)
+
+
+def test_requests_pass_and_say_who_is_connected(behind: int) -> None:
+    with fronted(behind) as (_, port):
+        for fields in ({}, {FRONT_HEADER: "127.0.0.1 1.1"}, {"x-request-disconnect-disabled": "?1"}):
+            seen = {name.lower(): value for name, value in get(port, **fields).json().items()}
+            assert seen[FRONT_HEADER] == "127.0.0.1 1.1"
+            assert "x-request-disconnect-disabled" not in seen
+        assert b'"127.0.0.1 1.0"' in raw(port, b"GET / HTTP/1.0\r\n\r\n")
+
+
+def test_large_heads_are_refused_before_they_are_here(behind: int) -> None:
+    with fronted(behind) as (_, port):
+        assert get(port, big="a" * 12_000).status_code == 200
+        for size in (17_000, 60_000):
+            answer = get(port, big="a" * size)
+            assert answer.status_code == 431
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "head_too_large"
+        started = time.monotonic()
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nBig: " + b"a" * (50 << 20)
+        assert raw(port, head)[:13] in (b"HTTP/1.1 400 ", b"")  # nothing, where the line was reset before it was read
+        assert time.monotonic() - started < 5
+        assert get(port).status_code == 200
+
+
+def test_followers_by_the_dozen_are_sent_away_and_nobody_else_is(behind: int) -> None:
+    with fronted(behind) as (_, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        answers = [client.get("/v1/jobs/0/events") for _ in range(60)]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert 200 in {answer.status_code for answer in answers}
+        assert refused and refused[0].json()["code"] == "busy" and int(refused[0].headers["retry-after"]) >= 1
+        assert {client.get(path).status_code for path in ("/healthz", "/v1/jobs", "/v1/jobs/0/video")} == {200}
+        spelled = client.get("/v1/jobs/0/event%73")
+        assert (spelled.status_code, spelled.json()["code"]) == (404, "not_found"), "another way to the same"
+
+
+def test_a_head_that_does_not_come_ends_the_line(behind: int) -> None:
+    with fronted(behind) as (_, port):
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            started = time.monotonic()
+            raw(port, begun, timeout_s=45)  # a line that stays open raises TimeoutError
+            assert time.monotonic() - started > 5
+
+
+def test_without_serve_the_answer_is_a_problem() -> None:
+    with fronted(free_port()) as (_, port):
+        answer = get(port)
+        assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "replica_lost", True)
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_address_is_taken_once(behind: int) -> None:
+    assert PROGRAM is not None
+    with fronted(behind) as (_, port):
+        second = Front(PROGRAM, "127.0.0.1", port, behind)
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: expected an address"):
+            second.start()
+        second.close()
+
+
+def test_it_starts_again_and_callers_wait_meanwhile(behind: int) -> None:
+    with fronted(behind) as (front, port):
+        assert get(port).status_code == 200
+        process = front._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        assert not front.is_alive
+        answers: list[int] = []
+        caller = threading.Thread(target=lambda: answers.append(get(port).status_code))
+        caller.start()
+        front.start()
+        caller.join(20)
+        assert answers == [200]
+
+
+def test_it_ends_with_whoever_started_it(behind: int) -> None:
+    port = free_port()
+    code = (
+        "import sys, time; from launch.front import *; "
+        f"front = Front(front_program(), '127.0.0.1', {port}, {behind}); front.start(); "
+        "print(front._process.pid, flush=True); time.sleep(100)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=REPO_ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert get(port).status_code == 200
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while _runs(pid):
+        assert time.monotonic() < deadline, "the front outlives its parent"
+        time.sleep(0.05)
+    parent.stdout.close()
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return os.path.exists(f"/proc/{pid}")

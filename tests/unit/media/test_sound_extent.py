@@ -1,0 +1,68 @@
+"""How long a sound is, the door counts: in packets, not in claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import MediaError, MediaLimitError
+from media.audio import extract_speech
+from media.probe import probe_audio
+from media.sound_extent import SoundExtent
+from tests.unit.media.bombs import write_chained_ogg, write_sound_with_gap
+from tests.unit.media.clips import LIMITS, noise, write_audio
+from tests.unit.media.test_audio import CODECS
+
+SECONDS = 2.3
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_an_ordinary_sound_is_as_long_as_it_decodes(tmp_path: Path, name: str) -> None:
+    file, codec, rate, options = CODECS[name]
+    path = write_audio(tmp_path / file, noise(SECONDS, rate)[None], rate, codec, **options)
+    assert probe_audio(path, LIMITS).duration_seconds == pytest.approx(SECONDS, abs=0.06)
+
+
+@pytest.mark.parametrize(("file", "codec"), [("gap.mka", "libopus"), ("gap.m4a", "aac"), ("gap.mkv", "aac")])
+def test_a_second_of_sound_cannot_buy_hours(tmp_path: Path, file: str, codec: str) -> None:
+    path = write_sound_with_gap(tmp_path / file, 10_200, codec)
+    with pytest.raises(MediaLimitError, match=r"^gap\.m..: expected at most 30\d s without sound .* found 1\d+ s"):
+        probe_audio(path, LIMITS)
+    with pytest.raises(MediaLimitError, match="without sound"):  # and so does whoever decodes it all
+        extract_speech(path, tmp_path / "s.npy", LIMITS)
+    assert probe_audio(path, MediaLimits(max_gap_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
+
+
+def test_what_an_ogg_claims_without_packets_is_nothing(tmp_path: Path) -> None:
+    path = write_sound_with_gap(tmp_path / "gap.ogg", 10_200, "libopus")
+    found = probe_audio(path, LIMITS).duration_seconds
+    assert found == pytest.approx(extract_speech(path, tmp_path / "s.npy", LIMITS).duration_seconds, abs=0.1)
+
+
+def test_a_pause_of_a_minute_is_sound(tmp_path: Path) -> None:
+    path = write_sound_with_gap(tmp_path / "pause.mka", 60, "libopus")
+    assert probe_audio(path, LIMITS).duration_seconds == pytest.approx(61, abs=0.1)
+    assert extract_speech(path, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(61, abs=0.1)
+
+
+def test_as_much_nothing_as_sound_is_taken() -> None:
+    extent = SoundExtent()
+    extent.add(900.0, 0.0)
+    assert extent.gap_seconds == 900
+    for second in range(600):
+        extent.add(900.0 + second, 1.0)
+    extent.check("talk.mka", LIMITS)
+    with pytest.raises(MediaLimitError):
+        extent.check("talk.mka", MediaLimits(max_gap_seconds=200))
+
+
+def test_a_chained_ogg_that_changes_is_refused_at_the_door(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"^changes\.ogg: expected sound of one rate and layout"):
+        probe_audio(write_chained_ogg(tmp_path / "changes.ogg"), LIMITS)
+    same = write_chained_ogg(tmp_path / "same.ogg", (1, 1))
+    assert probe_audio(same, LIMITS).duration_seconds == pytest.approx(1.2, abs=0.06)
+    extract_speech(same, tmp_path / "s.npy", LIMITS)
+    assert len(np.load(tmp_path / "s.npy", mmap_mode="r")) == pytest.approx(1.2 * 16000, abs=200)

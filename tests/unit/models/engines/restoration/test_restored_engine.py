@@ -1,0 +1,93 @@
+"""Restoration on top of an engine: the same engine, its painted faces sharpened, and nothing else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.random_weights.restoration import save_restoration
+from config import PipelineConfig
+from errors import ConfigError, OptionError
+from models.engines.contract import FrameSpan, Machine
+from models.engines.room import EngineRoom, step_list
+from models.engines.weights.store import WeightsStore
+from models.presenter.presenter import Presenter
+from models.speech.features import FeatureBlock
+from tests.unit.models.synthetic_presenter import FilmedPresenter, make_presenter
+
+NUM = 8
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
+    return make_presenter(tmp_path_factory.mktemp("filmed"), 0.14)
+
+
+@pytest.fixture(scope="module")
+def presenter(filmed: FilmedPresenter, tmp_path_factory: pytest.TempPathFactory) -> Presenter:
+    presenter = filmed.presenter(tmp_path_factory.mktemp("presenter"))
+    engine = EngineRoom(PipelineConfig()).engine("warp")
+    presenter.folder_of(engine).mkdir(parents=True)
+    with filmed.reader() as reader:
+        engine.analyse(presenter, presenter.frames(reader), None, lambda: False)
+    return presenter
+
+
+def room(data_dir: Path, strength: float = 1.0) -> EngineRoom:
+    return EngineRoom(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
+
+
+def add_network(data_dir: Path, folder: Path) -> None:
+    WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
+
+
+def painted(room: EngineRoom, name: str, filmed: FilmedPresenter, presenter: Presenter) -> tuple[np.ndarray, ...]:
+    engine = room.engine(name)
+    features = FeatureBlock(0.0, 1.0, 0, np.zeros((60, 1024), np.float32), np.ones(60, np.float32))
+    index = np.arange(NUM, dtype=np.int32)
+    plan = engine.plan(presenter, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
+    with filmed.reader() as reader:
+        chunk = engine.cut(presenter, plan, list(reader.read(plan.source_index.tolist())))
+    assert chunk.num_frames == NUM
+    patches = engine.painter(Machine()).paint(chunk)
+    return patches.row, patches.origins, patches.y, patches.uv
+
+
+def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
+    filmed: FilmedPresenter, presenter: Presenter, tmp_path: Path
+) -> None:
+    add_network(tmp_path / "data", tmp_path)
+    plain = painted(room(tmp_path / "data"), "warp", filmed, presenter)
+    sharp = painted(room(tmp_path / "data"), "warp+restoration", filmed, presenter)
+    assert all((one == other).all() for one, other in zip(plain[:2], sharp[:2], strict=True))
+    changed = np.abs(plain[2].astype(int) - sharp[2])
+    assert (changed > 4).mean() > 0.1
+    for edge in (changed[:, 0], changed[:, -1], changed[:, :, 0], changed[:, :, -1]):
+        assert not edge.any(), "no seam where the engine's region ends within the face"
+    none = painted(room(tmp_path / "data", 0.0), "warp+restoration", filmed, presenter)
+    assert all((one == other).all() for one, other in zip(plain, none, strict=True))
+
+
+def test_it_shares_what_the_engine_keeps_and_hears(tmp_path: Path) -> None:
+    engines = room(tmp_path)
+    inner, outer = engines.engine("warp"), engines.engine("warp+restoration")
+    assert (outer.name, outer.version, outer.hears) == (inner.name, inner.version, inner.hears)
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path) -> None:
+    engines = room(tmp_path)
+    with pytest.raises(OptionError, match=r"lacks Face restoration.*lipwright models add FILE_OR_URL --engine restor"):
+        engines.check("warp+restoration")
+    with pytest.raises(OptionError, match="behind the plus one of restoration"):
+        engines.check("warp+polish")
+    with pytest.raises(OptionError, match="expected one of warp"):
+        engines.check("nonesuch+restoration")
+    (step,) = step_list(WeightsStore(tmp_path / "weights"))
+    assert (step.name, step.is_installed) == ("restoration", False)
+    add_network(tmp_path, tmp_path)
+    engines.check("warp+restoration")
+    with pytest.raises(ConfigError, match="strength"):
+        room(tmp_path, 2.0).engine("warp+restoration")
