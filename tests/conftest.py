@@ -14,8 +14,8 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-_CUDA_SKIPPED = pytest.StashKey[list[str]]()
-_ENDURANCE_SKIPPED = pytest.StashKey[list[str]]()
+NO_GPU = "needs an NVIDIA GPU; FAIL_WITHOUT_CUDA=1 makes this a failure"
+MANY_MINUTES = "takes many minutes; run it with `make test-faults`"
 
 
 def _has_cuda() -> bool:
@@ -24,24 +24,20 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `needs_cuda` tests on a machine without a GPU, or leave them to fail when FAIL_WITHOUT_CUDA=1.
 
     `endurance` tests are skipped unless LIPWRIGHT_ENDURANCE=1.
     """
-    config.stash[_CUDA_SKIPPED] = []
-    config.stash[_ENDURANCE_SKIPPED] = []
     if os.environ.get("LIPWRIGHT_ENDURANCE") != "1":
         for item in items:
             if item.get_closest_marker("endurance"):
-                item.add_marker(pytest.mark.skip(reason="takes many minutes; run it with `make test-faults`"))
-                config.stash[_ENDURANCE_SKIPPED].append(item.nodeid)
+                item.add_marker(pytest.mark.skip(reason=MANY_MINUTES))
     marked = [item for item in items if item.get_closest_marker("needs_cuda")]
     if not marked or os.environ.get("FAIL_WITHOUT_CUDA") == "1" or _has_cuda():
         return
     for item in marked:
-        item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU; FAIL_WITHOUT_CUDA=1 makes this a failure"))
-        config.stash[_CUDA_SKIPPED].append(item.nodeid)
+        item.add_marker(pytest.mark.skip(reason=NO_GPU))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -50,13 +46,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail("FAIL_WITHOUT_CUDA=1, and torch sees no NVIDIA GPU here.", pytrace=False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say aloud how much was not tested: the GPU path, and what takes many minutes."""
-    if skipped := config.stash.get(_CUDA_SKIPPED, []):
-        terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests need an NVIDIA GPU.", yellow=True)
-    if skipped := config.stash.get(_ENDURANCE_SKIPPED, []):
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    if num := sum(NO_GPU in reason for reason in reasons):
+        terminalreporter.write_line(f"NOT TESTED: {num} tests need an NVIDIA GPU.", yellow=True)
+    if num := sum(MANY_MINUTES in reason for reason in reasons):
         terminalreporter.write_line(
-            f"NOT TESTED: {len(skipped)} tests take many minutes; `make test-faults` runs them.", yellow=True
+            f"NOT TESTED: {num} tests take many minutes; `make test-faults` runs them.", yellow=True
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -87,7 +88,9 @@ class Bench:
         now = utc_now()
         self.key = new_id()
         self.files.avatar_dir(self.key)
-        record = AvatarRecord(key=self.key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now)
+        self.files.avatar_source_path(self.key).write_bytes(b"film")
+        sha256 = hashlib.sha256(b"film").hexdigest()
+        record = AvatarRecord(key=self.key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now)
         self.table.put_avatar(record)
 
     def ensure(self, *engines: str) -> None:
