@@ -81,11 +81,11 @@ class EasyRoutes:
 
     async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> FileResponse:
         """The finished video, whole or in ranges."""
-        return result_file(await self._find(request, code), self._files)
+        return result_file(await self._find(request, code), self._files, request)
 
     async def download_by_name(self, request: Request, file_name: str) -> FileResponse:
         """The same by the `result` of the task, for clients that put it behind an address."""
-        return result_file(await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files)
+        return result_file(await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request)
 
     async def _submit(self, request: Request) -> Response:
         task, owner = EasySubmission.of(await _body(request)), caller_of(request).owner

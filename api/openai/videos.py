@@ -121,7 +121,7 @@ class VideoRoutes:
         variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
     ) -> FileResponse:
         """The finished MP4, whole or in ranges."""
-        return result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files)
+        return result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
 
     async def delete(self, video_id: str, request: Request) -> VideoDeleted:
         """Remove the video and its job with all files; an unfinished one is cancelled first."""

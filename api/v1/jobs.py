@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -12,11 +11,12 @@ from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
 from api.forms.uploads import drain
 from api.problem import problem_responses
+from api.result_file import result_file
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
 from api.v1.views import JobForm, JobList, JobView, form_body
 from config import PipelineConfig
-from errors import ForbiddenError, NotFoundError, StateError
+from errors import ForbiddenError
 from jobs.ports import JobService
 from net.guard import Guard
 from storage.local.file_store import FileStore
@@ -159,19 +159,7 @@ class JobRoutes:
     ) -> FileResponse:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        if job.status is not JobStatus.SUCCEEDED:
-            raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
-        path = self._files.result_path(job.id)
-        if not path.is_file():
-            raise NotFoundError(f"The video of job {job.id} was removed.")
-        _ignore_unknown_ranges(request)
-        return FileResponse(
-            path,
-            media_type="video/mp4",
-            filename=_video_name(job),
-            content_disposition_type="attachment" if download else "inline",
-            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
-        )
+        return result_file(job, self._files, request, download)
 
 
 def _view(job: JobRecord, request: Request) -> JobView:
@@ -181,15 +169,3 @@ def _view(job: JobRecord, request: Request) -> JobView:
 def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
     view = _view(job, request)
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
-
-
-def _ignore_unknown_ranges(request: Request) -> None:
-    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
-    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
-        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
-
-
-def _video_name(job: JobRecord) -> str:
-    """A name to save the video under: that of the speech, as far as the client gave one."""
-    stem = PurePath(job.audio.label).stem
-    return f"{stem or 'lipwright-' + job.id[:8]}.mp4"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.heygem.data_root import DataRoot
+from api.heygem.data_root import DataRoot, _open_beneath
 from errors import InputError, UrlRefusedError
 
 
@@ -94,3 +94,12 @@ def test_results_are_copied_once_and_anew_when_they_change(folder: Path, tmp_pat
     target.symlink_to(tmp_path / "secret")
     assert root.keep_result("task", result).read_bytes() == b"two"
     assert (tmp_path / "secret").read_bytes() == b"secret", "a link is replaced, not followed"
+
+
+def test_a_way_that_changes_meanwhile_leads_nowhere(folder: Path) -> None:
+    (folder / "temp" / "linked").symlink_to(folder / "characters")
+    (folder / "temp" / "inside.wav").symlink_to(folder / "characters" / "c.mp4")
+    for parts in (("temp", "linked", "c.mp4"), ("temp", "inside.wav")):
+        with pytest.raises(OSError, match="linked|inside"):
+            _open_beneath(folder, parts)
+    os.close(_open_beneath(folder, ("temp", "a.wav")))
