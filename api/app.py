@@ -9,6 +9,8 @@ from fastapi_offline import FastAPIOffline
 from api import problem
 from api.access import KeyGate
 from api.body_window import AppWindow
+from api.heygem.routes import EasyRoutes
+from api.openai.videos import VideoRoutes
 from api.page import PageRoutes
 from api.problem import problem_responses
 from api.session import SessionRoutes
@@ -65,4 +67,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
         SessionRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
+    app.include_router(VideoRoutes(service, files, config).router(), dependencies=key, responses=responses)
+    if config.heygem.enabled:
+        app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     return app

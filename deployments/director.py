@@ -128,6 +128,16 @@ class Director:
         """Return one job, or raise NotFoundError."""
         return self._table.get_job(job_id, owner)
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        """Return the job that this key made, or raise NotFoundError."""
+        if (job := self._table.find_job(owner, idempotency_key)) is None:
+            raise NotFoundError("There is no job of this key.")
+        return job
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
+        self._table.free_key(self._table.get_job(job_id, owner).id)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """Return the newest jobs, optionally of one status."""
         return self._table.list_jobs(limit, status, owner)

@@ -53,6 +53,13 @@ class JobService(Protocol):
         """One job, or NotFoundError."""
         ...
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        """The job that this key made, or NotFoundError."""
+        ...
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """The newest jobs first."""
         ...

@@ -44,6 +44,7 @@ def _parsed(value: Any) -> Any:
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
 _Metadata = Annotated[dict[_MetadataKey, _MetadataText], BeforeValidator(_parsed), Field(max_length=16)]
+_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
 
 
 class JobForm(BaseModel):
@@ -187,7 +188,7 @@ class Health(BaseModel):
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its body itself: multipart, or JSON with URLs in place of the files."""
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
     schema = form.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -197,7 +198,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         for name in schema.pop("required", ())
     ]
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
-    by_url = {name: {"type": "string", "format": "uri"} if name in files else field for name, field in fields.items()}
+    by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},

@@ -63,6 +63,14 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
 
+    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord:
+        """See `JobService`."""
+        return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
+
+    async def free_key(self, job_id: str, owner: str | None = None) -> None:
+        """See `JobService`."""
+        await self._call("free_key", job_id, owner)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None = None) -> list[JobRecord]:
         """See `JobService`."""
         return await self._call("list_jobs", limit, status, owner)  # type: ignore[no-any-return]

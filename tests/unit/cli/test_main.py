@@ -255,3 +255,18 @@ def test_a_full_service_is_asked_again_with_the_same_key(
     assert done.returncode == 0, done.stderr
     keys = [request.idempotency_key for request in service.asked]
     assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]
+
+
+def test_serve_opens_the_door_of_heygem(tmp_path: Path) -> None:
+    from cli.main import _heygem
+    from cli.terminal import UsageError
+    from launch.serve_config import read_serve_config
+
+    known = read_serve_config()
+    assert not known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, None, False)).pipeline.heygem.enabled
+    opened = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(True, None, False)).pipeline.heygem
+    assert (opened.enabled, opened.root, opened.strict) == (True, None, False)
+    implied = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, tmp_path, True)).pipeline.heygem
+    assert (implied.enabled, implied.root, implied.strict) == (True, tmp_path, True)
+    with pytest.raises(UsageError):
+        _heygem(True, tmp_path / "nowhere", False)

@@ -79,6 +79,12 @@ class LocalDirector:
             raise NotFoundError(f"There is no job {job_id}.")
         return self.jobs[job_id]
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        raise AssertionError("a batch knows its jobs by their ids")
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        raise AssertionError("a batch gives no keys")
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         return [job for job in self.jobs.values() if status in (None, job.status)][:limit]
 

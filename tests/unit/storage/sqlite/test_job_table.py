@@ -202,6 +202,19 @@ def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
     assert table.find_job(None, "k") is None
 
 
+def test_a_finished_job_gives_its_key_to_another(table: JobTable) -> None:
+    job = table.insert_job(_job(idempotency_key="k"))
+    with pytest.raises(StateError, match="expected it to be finished"):
+        table.free_key(job.id)
+    table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    for _ in range(2):
+        table.free_key(job.id)
+        assert table.find_job(None, "k") is None
+    again = table.insert_job(_job(idempotency_key="k"))
+    found = table.find_job(None, "k")
+    assert found is not None and found.id == again.id
+
+
 def test_segments(table: JobTable) -> None:
     job = table.insert_job(_job())
     for number in (1, 0, 2):
