@@ -17,6 +17,10 @@ def _beside_this_file(path: Path) -> Path:
     return _ROOT / path
 
 
+def _beside_this_file_if_any(path: Path | None) -> Path | None:
+    return None if path is None else _beside_this_file(path)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,6 +93,27 @@ class AccessConfig(_Frozen):
 
     allow_without_keys: bool = Field(
         False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+    )
+
+
+class HeygemConfig(_Frozen):
+    """The door for programs that were written for HeyGem or Duix: `/easy/*` beside the API."""
+
+    enabled: bool = Field(False, description="Whether the door is open.")
+    root: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None,
+        description="The folder that HeyGem's container has at `container_root`: inputs that are no URLs lie in it, "
+        "bare names in its `temp`, and results are copied to there. None takes URLs only and copies nothing. Whoever "
+        "may use the service may name any file in it.",
+    )
+    container_root: str = Field("/code/data", pattern="^/", description="How clients' absolute paths call `root`.")
+    strict: bool = Field(
+        False,
+        description="HeyGem's own habits: 10001 while anything is unfinished, in place of a queue; a final answer is "
+        "given once, and its code is unknown afterwards.",
+    )
+    chaofen_engine: str | None = Field(
+        None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; None takes the default."
     )
 
 
@@ -177,5 +202,6 @@ class PipelineConfig(_Frozen):
     decoder: DecoderConfig = DecoderConfig()
     network: NetworkConfig = NetworkConfig()
     access: AccessConfig = AccessConfig()
+    heygem: HeygemConfig = HeygemConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()

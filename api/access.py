@@ -20,13 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.forms.uploads import drain
 from api.problem import answer_to
+from api.session_token import session_key
 from errors import ForbiddenError, UnauthorizedError
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import ApiKey, ApiKeys
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
-_OPEN_FOLDERS = ("/static-offline-docs/",)
+_OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
 # Fields that proxies, tunnels and content networks add; RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), their manuals.
 _OF_A_PROXY: Final = re.compile(
     "via|forwarded|cdn-loop|max-forwards|client-ip|remote-addr|true-client-ip|proxy-.+|"
@@ -87,7 +88,7 @@ class KeyGate:
         headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._allow_without_keys)
         if rule.has_keys:
-            key = self._keys.find(_presented(headers))
+            key = self._key(headers, scope.get("method", ""))
             return Caller(key.id, key.max_priority)
         if not rule.serves_without_key(_is_from_here(headers, scope)):
             raise ForbiddenError(
@@ -96,6 +97,14 @@ class KeyGate:
                 "access.allow_without_keys."
             )
         return Caller()
+
+    def _key(self, headers: Headers, method: str) -> ApiKey:
+        """The key that a request shows itself, or that its browser has signed in with."""
+        if presented := _presented(headers):
+            return self._keys.find(presented)
+        if (key := session_key(self._keys, headers, method)) is not None:
+            return key
+        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
 
 
 def _is_from_here(headers: Headers, scope: Scope) -> bool:
@@ -128,10 +137,7 @@ def _host(url: str) -> str:
 
 def _presented(headers: Headers) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
-    presented = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
-    if not presented:
-        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
-    return presented
+    return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _is_open(scope: Scope) -> bool:

@@ -9,10 +9,15 @@ from fastapi_offline import FastAPIOffline
 from api import problem
 from api.access import KeyGate
 from api.body_window import AppWindow
+from api.heygem.routes import EasyRoutes
+from api.openai.videos import VideoRoutes
+from api.page import PageRoutes
 from api.problem import problem_responses
+from api.session import SessionRoutes
 from api.v1.avatars import AvatarRoutes
 from api.v1.engines import EngineRoutes
 from api.v1.jobs import JobRoutes
+from api.v1.pictures import PictureRoutes
 from api.v1.views import Health
 from config import PipelineConfig
 from errors import ReplicaLostError
@@ -38,9 +43,11 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
         return Health()
 
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
-    app.add_middleware(KeyGate, keys=ApiKeys(files.root), allow_without_keys=config.access.allow_without_keys)
+    keys = ApiKeys(files.root)
+    app.add_middleware(KeyGate, keys=keys, allow_without_keys=config.access.allow_without_keys)
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
     app.add_middleware(AppWindow)
+    app.include_router(PageRoutes().router())
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.
@@ -54,8 +61,13 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
     for routes in (
         JobRoutes(service, files, config),
+        PictureRoutes(service, files),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
+        SessionRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
+    app.include_router(VideoRoutes(service, files, config).router(), dependencies=key, responses=responses)
+    if config.heygem.enabled:
+        app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UnauthorizedError
+from storage.records import ErrorRecord
 from telemetry.metrics import request_refused
 
 logger = logging.getLogger("ray.serve")
@@ -54,6 +56,12 @@ def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     return _response(problem_of(error, instance), headers)
+
+
+def job_problem(error: ErrorRecord, instance: str) -> ProblemResponse:
+    """The answer that a job which failed stands for, with the status code of what ended it."""
+    status = next((kind.status_code for kind in _kinds(LipwrightError) if kind.code == error.code), 500)
+    return _response(_problem(status, error.code, error.message, instance, error.retryable))
 
 
 def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
@@ -95,6 +103,12 @@ class UnexpectedErrors:
             logger.exception("%s %r failed", scope["method"], scope["path"])  # decoded: may hold line breaks
             detail = "The service failed while it answered this request; its log says why."
             await _response(_problem(500, LipwrightError.code, detail, scope["path"], False))(scope, receive, send)
+
+
+def _kinds(kind: type[LipwrightError]) -> Iterator[type[LipwrightError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _kinds(child)
 
 
 async def _on_lipwright_error(request: Request, error: Exception) -> ProblemResponse:

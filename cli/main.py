@@ -35,6 +35,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
 
+_PORT, _HEYGEM_PORT = 8000, 8383
+
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
@@ -89,7 +91,9 @@ def speak(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8000, or 8383 with --heygem")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie.")] = None,
     config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
     object_store_memory: ObjectStoreMemory = None,
@@ -99,17 +103,26 @@ def serve(
     allow_without_keys: Annotated[
         bool, typer.Option("--allow-without-keys", help="Serve other machines though there is no API key.")
     ] = False,
+    heygem: Annotated[bool, typer.Option("--heygem", help="Answer clients of HeyGem and Duix, too (/easy/*).")] = False,
+    heygem_root: Annotated[
+        Path | None, typer.Option(help="The folder that those clients know as /code/data; implies --heygem.")
+    ] = None,
+    heygem_strict: Annotated[
+        bool, typer.Option("--heygem-strict", help="Busy instead of queued, and final answers once; implies --heygem.")
+    ] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
     from launch.service import NodeOptions, running_service
 
     signal.signal(signal.SIGTERM, _interrupt)
     node = NodeOptions(object_store_memory, metrics_port or None)
-    running = running_service(host, port, data_dir, config, False, node, allow_without_keys)
-    with one_line_errors(), running as url:
-        metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
-        print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
-        threading.Event().wait()
+    with one_line_errors():
+        door = _heygem(heygem, heygem_root, heygem_strict)
+        port = (_HEYGEM_PORT if door else _PORT) if port is None else port
+        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door) as url:
+            metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
+            print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
+            threading.Event().wait()
 
 
 @jobs_app.command("list")
@@ -148,7 +161,17 @@ def report_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
 def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Cancel a job."""
     with one_line_errors():
-        print(Client(server).request("DELETE", f"/v1/jobs/{job_id}").json()["status"])
+        print(Client(server).request("POST", f"/v1/jobs/{job_id}/cancel").json()["status"])
+
+
+@jobs_app.command("delete")
+def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
+    """Remove a job with its files; an unfinished one is cancelled first."""
+    with one_line_errors():
+        client = Client(server)
+        client.request("POST", f"/v1/jobs/{job_id}/cancel")
+        client.request("DELETE", f"/v1/jobs/{job_id}")
+        print("removed")
 
 
 @jobs_app.command("download")
@@ -201,7 +224,7 @@ def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[st
                 stages.show(job)
     except KeyboardInterrupt:
         with contextlib.suppress(ClientError, httpx.HTTPError):
-            client.request("DELETE", f"/v1/jobs/{job['id']}")
+            client.request("POST", f"/v1/jobs/{job['id']}/cancel")
         raise
     if job["status"] != "succeeded":
         error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
@@ -240,6 +263,16 @@ def _server(url: str | None, data_dir: Path | None, files: dict[str, Path]) -> I
         base_url = running.enter_context(running_service(data_dir=data_dir))
     with running:
         yield base_url
+
+
+def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
+    """Fields of `config.HeygemConfig`; none where its door stays as the config has it."""
+    if root is not None and not root.is_dir():
+        raise UsageError("input_invalid", f"--heygem-root: there is no folder {root}.")
+    given: dict[str, Any] = {"strict": True} if is_strict else {}
+    if root is not None:
+        given["root"] = str(root.absolute())
+    return {"enabled": True, **given} if is_on or given else {}
 
 
 def _check_media(files: dict[str, Path]) -> None:

@@ -50,6 +50,9 @@ def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
     yield "opening, speech", _length(mouth["opening_std_speech"]), f"std in {speech} frames, eye distances"
     yield "opening, silence", _length(mouth["opening_std_silence"]), f"std in {silence} frames, eye distances"
     yield "open in silence", _share(mouth["open_share_silence"]), "of the silent frames"
+    moved = mouth.get("motion_silence")
+    if moved is not None:
+        yield "motion in silence", f"{moved:.3f}", "change of the finished mouth, share of its light"
     ratio = mouth["jitter_ratio"]
     against = "" if ratio is None else f"; x {ratio:.2f} of the source's own speech"
     yield "jitter", _length(mouth["jitter"]), f"RMS second difference in speech, eye distances at 25 fps{against}"

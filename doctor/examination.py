@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from doctor.access import check_keys, check_port, check_token
+from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
 from doctor.finding import Finding, ok, problem
@@ -26,6 +26,7 @@ from doctor.resources import (
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.weights import check_weights
 from errors import ConfigError
+from launch.front import front_program
 from storage.local.api_keys import ApiKeys
 
 _SHM = Path("/dev/shm")
@@ -72,6 +73,7 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Disk": lambda: check_free_space(data_dir, pipeline.jobs.min_free_bytes),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
+        "HTTP front": lambda: check_front(plan.host, front_program()),
         "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),

@@ -198,7 +198,9 @@ class AdmissionDesk:
         num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
         num_waiting -= max(0, limits.max_running_jobs - state.num_running)
         if num_waiting >= limits.max_queued_jobs:
-            raise self._full(f"expected fewer than {limits.max_queued_jobs} waiting jobs, found {num_waiting}")
+            raise self._full(
+                f"expected fewer than {limits.max_queued_jobs} waiting jobs, found {num_waiting}", is_of_jobs=True
+            )
         if request.owner is not None:
             self._check_share(request.owner)
         free_bytes = limits.max_queued_bytes - state.num_bytes
@@ -235,11 +237,16 @@ class AdmissionDesk:
     def _analysing(self) -> list[AvatarRecord]:
         return [avatar for avatar in self._table.list_avatars() if avatar.status is AvatarStatus.ANALYSING]
 
-    def _full(self, reason: str, owner: str | None = None) -> LipwrightError:
-        """The refusal, with the time after which one of those who fill the queue, or the owner's share, will go."""
+    def _full(self, reason: str, owner: str | None = None, is_of_jobs: bool = False) -> LipwrightError:
+        """The refusal, with the time after which one of those who fill the queue, or the owner's share, will go.
+
+        A queue that is full of jobs has a place more when a running one ends, whether another one waits or not.
+        """
         after_s = [self._time_left(kept) for kept in self._kept.values() if owner in (None, kept.owner)]
-        if any(owner in (None, job.owner) for job in self._table.queued_jobs()) or self._analysing():
-            after_s.append(self.forecast().next_start_s)
+        next_start_s = self.forecast().next_start_s
+        are_jobs_waiting = any(owner in (None, job.owner) for job in self._table.queued_jobs()) or self._analysing()
+        if are_jobs_waiting or (is_of_jobs and next_start_s > 0):
+            after_s.append(next_start_s)
         soonest_s = min(max(1.0, min(after_s, default=0.0)), _MAX_RETRY_AFTER_S)
         return CapacityError(f"The queue is full: {reason}. Come again in {soonest_s:.0f} s.", soonest_s)
 

@@ -72,9 +72,9 @@ class Intake:
             self._drop(request.audio, request.video, request.face_image)
             return known
         if request.video is not None:
-            key = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False).key
+            avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False)
         else:
-            key = self._speakable(request.avatar_id or "", request.owner).key
+            avatar = self._speakable(request.avatar_id or "", request.owner)
         self._files.job_dir(request.job_id)
         self._files.take_upload(request.audio.key, self._files.audio_path(request.job_id))
         return self._table.insert_job(
@@ -83,7 +83,9 @@ class Intake:
                 options=request.options.model_copy(update={"face": face}),
                 audio=request.audio,
                 video=request.video,
-                avatar_key=key,
+                avatar_key=avatar.key,
+                source_label=avatar.label if request.video is None else request.video.label,
+                metadata=request.metadata,
                 audio_seconds=seconds,
                 disk_bytes=disk_bytes,
                 owner=request.owner,

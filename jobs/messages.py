@@ -9,6 +9,7 @@ from typing import NamedTuple
 from media.playback import Loop
 from media.probe import AudioInfo, VideoInfo
 from models.engines.contract import FrameSpan
+from models.mouth.motion import Moments
 from models.speech.level import SpeechLevel
 
 
@@ -25,6 +26,18 @@ class SourceVideo:
 
     path: Path
     info: VideoInfo
+
+
+class Rendered(NamedTuple):
+    """One segment that is written.
+
+    Attributes:
+        num_bytes: Of its file.
+        silent_motion: See `models.engines.patches.FacePatches`, of all its frames.
+    """
+
+    num_bytes: int
+    silent_motion: Moments = Moments()
 
 
 class PreparedSpeech(NamedTuple):

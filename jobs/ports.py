@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, SourceVideo
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -17,6 +17,7 @@ from storage.records import (
     AvatarRequest,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -52,6 +53,13 @@ class JobService(Protocol):
         """One job, or NotFoundError."""
         ...
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        """The job that this key made, or NotFoundError."""
+        ...
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         """The newest jobs first."""
         ...
@@ -62,6 +70,13 @@ class JobService(Protocol):
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one comes back as it is."""
+        ...
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        """Forget a finished job with its files; StateError while it is unfinished. Harmless when it is gone."""
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        """The segments that are done, in output order. Their files lie there until the job ends."""
         ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
@@ -134,8 +149,8 @@ class Stages(Protocol):
         """Return what the output frames of one block show."""
         ...
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
-        """Write one encoded segment to `out`, and return its bytes."""
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+        """Write one encoded segment to `out`."""
         ...
 
     async def join(

@@ -19,6 +19,7 @@ from jobs.segments import Block, Segment, plan_blocks
 from media.audio import num_output_frames
 from media.probe import VideoInfo
 from models.engines.contract import FrameSpan, Plan, Planned
+from models.mouth.motion import Moments
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from storage.local.file_store import FileStore
@@ -52,6 +53,7 @@ class JobRun:
         self._work = Work(job.id)
         self._num_frames = 0
         self._num_done = 0
+        self._silent_motion = Moments()
 
     async def run(self) -> None:
         """Make the video; returns when it lies in its place.
@@ -90,7 +92,7 @@ class JobRun:
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, presenter, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
-        report = make_report(output, measures)
+        report = make_report(output, measures, self._silent_motion)
 
         self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
@@ -164,9 +166,10 @@ class JobRun:
         try:
             work = self._work._replace(segment=segment.number)
             out = services.files.segment_path(job.id, segment.number)
-            num_bytes = await services.stages.render(work, presenter, job.options.engine, plan, out)
+            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out)
         finally:
             window.release()
+        self._silent_motion += rendered.silent_motion
         services.table.record_segment(
             SegmentRecord(
                 job_id=job.id,
@@ -174,7 +177,7 @@ class JobRun:
                 start=segment.start,
                 stop=segment.stop,
                 status=SegmentStatus.DONE,
-                num_bytes=num_bytes,
+                num_bytes=rendered.num_bytes,
             )
         )
         metrics.frames_rendered(segment.stop - segment.start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from errors import CancelledJobError, LipwrightError, ReplicaLostError, StorageFullError
+from errors import CancelledJobError, InProgressError, LipwrightError, ReplicaLostError, StateError, StorageFullError
 from jobs.accidents import tried_again
 from jobs.run import JobRun, JobServices
 from storage.records import ErrorRecord, JobRecord, JobStatus, Stage, utc_now
@@ -13,6 +13,8 @@ from telemetry import metrics
 from telemetry.log_context import Work, working_on
 
 logger = logging.getLogger("ray.serve")
+
+_REST_S = 20.0  # a cancelled job's last chunk of work ends in less
 
 
 class JobScheduler:
@@ -68,6 +70,22 @@ class JobScheduler:
         elif cancelled.status is JobStatus.CANCELLED:
             self._files.delete_job(job.id)
         return cancelled
+
+    async def delete(self, job: JobRecord) -> None:
+        """Forget a finished job with its files, and with its webhook if that was not delivered yet.
+
+        Raises:
+            StateError: It is not finished, or its work has not come to rest yet.
+        """
+        if not job.status.is_final:
+            raise StateError(f"Job {job.id} cannot be deleted: expected it to be finished, found it {job.status}.")
+        if (task := self._running.get(job.id)) is not None:
+            _, still_running = await asyncio.wait([task], timeout=_REST_S)
+            if still_running:
+                raise InProgressError(f"Job {job.id} is {job.status}, and its last work is still ending.")
+        # The files go first: a row without files is swept again, files without a row have to be searched for.
+        await asyncio.to_thread(self._files.delete_job, job.id)
+        self._table.delete_job(job.id)
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job to its end, whatever that is; the only place where a job fails."""

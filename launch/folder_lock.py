@@ -48,7 +48,7 @@ def locked_folder(data_dir: Path) -> Iterator[FolderLock]:
     Raises:
         StateError: Another service holds it.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -63,12 +63,15 @@ class Front:
         host: Address to listen on.
         port: TCP port to listen on.
         serve_port: TCP port of Serve on 127.0.0.1.
+        idle_s: How long a caller may neither send nor take anything while it could. An answer that takes the service
+            long is no idling.
     """
 
-    def __init__(self, program: str, host: str, port: int, serve_port: int) -> None:
+    def __init__(self, program: str, host: str, port: int, serve_port: int, idle_s: int = _IDLE_S) -> None:
         self._program = program
         self._address = host, port
         self._serve_port = serve_port
+        self._idle_s = idle_s
         self._folder = Path(tempfile.mkdtemp(prefix="lipwright-front-"))
         self._listener: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,7 +125,7 @@ class Front:
                 max_per_address=_MAX_PER_ADDRESS,
                 buffer_bytes=_BUFFER_BYTES,
                 head_s=_HEAD_S,
-                idle_s=_IDLE_S,
+                idle_s=self._idle_s,
                 unacknowledged_s=_UNACKNOWLEDGED_S,
                 folder=self._folder,
                 listener=listener,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import psutil
+
 from errors import ConfigError
 from launch.front import Front
 
@@ -55,7 +57,6 @@ def _watch(node: Any, front: Front | None, stop: threading.Event) -> None:
 
 def _end(node: Any, reason: str) -> None:
     print(f"Lipwright ends: {reason}. Start it again; accepted jobs go on then.", file=sys.stderr, flush=True)
-    # Replicas end by themselves as soon as their raylet is gone, the front and decoders with whoever started them.
     killer = threading.Thread(target=_kill, args=(node,), daemon=True)
     killer.start()
     killer.join(_KILL_S)
@@ -63,5 +64,13 @@ def _end(node: Any, reason: str) -> None:
 
 
 def _kill(node: Any) -> None:
+    """End everything that was started here.
+
+    Children of a raylet that is gone are not found any more. They notice that themselves, within two seconds.
+    """
+    children = psutil.Process().children(recursive=True)
     with contextlib.suppress(Exception):  # the process ends next, whatever is left
         node.kill_all_processes(check_alive=False, allow_graceful=False)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,12 @@ class ServeConfig:
             raise ConfigError(f"{self.path}: the args of the application: {error}") from error
 
     def on_this_machine(
-        self, host: str, port: int, data_dir: Path | None = None, allow_without_keys: bool = False
+        self,
+        host: str,
+        port: int,
+        data_dir: Path | None = None,
+        allow_without_keys: bool = False,
+        heygem: Mapping[str, Any] | None = None,
     ) -> ServeConfig:
         """The same for a service of this machine alone, at this address; what is None or False stays as it is."""
         content = copy.deepcopy(self.content)
@@ -75,6 +81,8 @@ class ServeConfig:
             arguments["data_dir"] = str(data_dir.absolute())
         if allow_without_keys:
             arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
+        if heygem:
+            arguments["heygem"] = {**arguments.get("heygem", {}), **heygem}
         return ServeConfig(self.path, content)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,7 @@ def running_service(
     is_quiet: bool = True,
     node: NodeOptions = NodeOptions(),
     allow_without_keys: bool = False,
+    heygem: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
 
@@ -111,6 +112,7 @@ def running_service(
         is_quiet: Keep Ray's own log lines off the terminal.
         node: What the Ray node is started with.
         allow_without_keys: Serve other machines though no API key exists.
+        heygem: Fields of `config.HeygemConfig` that replace those of the config.
 
     Raises:
         ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served or
@@ -118,7 +120,8 @@ def running_service(
         StateError: Another service works in the data folder.
         StageTimeoutError: The stages did not come up within five minutes.
     """
-    config = read_serve_config(config_path).on_this_machine(host, port or free_port(), data_dir, allow_without_keys)
+    known, port = read_serve_config(config_path), port or free_port()
+    config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem)
     check_access(host, config.pipeline)
     check_port(host, config.http_options["port"])
     url = f"http://{_reachable(host)}:{config.http_options['port']}"

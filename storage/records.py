@@ -116,6 +116,7 @@ class SubmitRequest(_Frozen):
     idempotency_key: str | None = None
     callback_url: str | None = None
     priority: int = 0
+    metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
 
 
 class AvatarRequest(_Frozen):
@@ -177,6 +178,8 @@ class JobRecord(_Frozen):
     audio: UploadedFile
     video: UploadedFile | None = None
     avatar_key: str
+    source_label: str = Field("", description="The client's name of the presenter's file.")
+    metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
     audio_seconds: float = Field(0.0, description="Duration of the speech as its file claims it.")
     disk_bytes: int = Field(0, description="Disk space that the job needs at most, as far as can be said before.")
     attempts: int = Field(0, description="Starts since the last progress.")

@@ -16,6 +16,8 @@ class FormShape:
 
     files: frozenset[str]
     texts: frozenset[str]
+    objects: frozenset[str] = frozenset()
+    """Of the texts, those that are JSON objects: a JSON body holds them as such."""
 
     @property
     def urls(self) -> dict[str, str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import Context
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,12 +13,13 @@ from pydantic import BaseModel, ValidationError
 from api.access import caller_of
 from api.forms.body_stream import BodyGrant, BodyStream, Pace
 from api.forms.form_parts import FormShape, Parts
+from api.forms.places import Places, in_time
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
 from api.v1.views import is_file
 from config import PipelineConfig
-from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError
+from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.ports import JobService
 from net.guard import Guard
 from storage.local.file_store import FileStore
@@ -43,7 +41,7 @@ class FormDesk:
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
         self._urls = UrlInputs(Guard(config.network), files)
-        self._returning: set[asyncio.Task[None]] = set()
+        self._places = Places(service)
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
@@ -60,20 +58,8 @@ class FormDesk:
             InProgressError: Another body with the same idempotency key is on its way.
             OptionError: The idempotency key cannot be used.
         """
-        try:
-            place = await self._service.admit(self._question(request, kind, key))
-        except LipwrightError:
-            await drain(request)
-            raise
-        try:
+        async with self._places.keep(request, self._question(request, kind, key)) as place:
             yield place
-        except BaseException:
-            # Not in this request, nor in its context: a client that is gone cancels it, and Serve with it whatever was
-            # sent for it. Its place must not stay.
-            returning = asyncio.get_running_loop().create_task(self._give_back(place), context=Context())
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
-            raise
 
     @asynccontextmanager
     async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[_Form]:
@@ -90,7 +76,7 @@ class FormDesk:
         grant = BodyGrant(self._service, place)
         max_bytes = min(self._max_file_bytes, place.max_bytes)
         try:
-            async with _in_time(place.timeout_s):
+            async with in_time(place.timeout_s):
                 body = BodyStream(request, Pace.of(self._limits), grant)
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
@@ -108,7 +94,7 @@ class FormDesk:
         max_bytes = len(parts.urls) * self._max_file_bytes
         question = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
         wide = await grant.widen(question)
-        async with _in_time(wide.timeout_s):
+        async with in_time(wide.timeout_s):
             max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
             await self._urls.fetch_into(parts, max_file_bytes, grant.count)
 
@@ -117,6 +103,8 @@ class FormDesk:
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
+        if request.headers.get("content-type", "").startswith("application/json"):
+            max_bytes = max_bytes * 4 // 3  # files as base64
         num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
         if num_bytes is not None and num_bytes > max_bytes:
             raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
@@ -127,28 +115,14 @@ class FormDesk:
             idempotency_key=key,
         )
 
-    async def _give_back(self, place: Admission) -> None:
-        with contextlib.suppress(LipwrightError):  # a place that cannot be given back runs out by itself
-            await self._service.release(place.id)
-
-
-@asynccontextmanager
-async def _in_time(timeout_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        if isinstance(error, LipwrightError):
-            raise
-        raise StageTimeoutError(f"The upload was not here within the {timeout_s:.0f} s that its size allows.") from None
-
 
 @cache
 def shape_of(kind: type[BaseModel]) -> FormShape:
     """Which fields of the form are files and which are text: what its OpenAPI schema says."""
     properties = kind.model_json_schema()["properties"]
     files = {name for name, schema in properties.items() if is_file(schema)}
-    return FormShape(files=frozenset(files), texts=frozenset(properties) - files)
+    objects = {name for name, schema in properties.items() if schema.get("type") == "object"}
+    return FormShape(files=frozenset(files), texts=frozenset(properties) - files, objects=frozenset(objects))
 
 
 def _validated(kind: type[_Form], fields: dict[str, Any]) -> _Form:

@@ -1,7 +1,8 @@
 """Bodies of forms: files go from the socket to the disk in pieces, under a byte limit, and are hashed once.
 
 Nothing is spooled, and memory is bounded by one batch of pieces. When anything goes wrong the files are removed.
-In place of a file a form may hold its URL, as text in the file's own field or in a field `{name}_url`.
+In place of a file a form may hold its URL, as text in the file's own field or in a field `{name}_url`; a JSON body may
+hold the file itself, as base64 or a data URL.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from api.forms.base64_file import Base64File
 from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormShape, Parts
+from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from storage.local.file_store import FileStore, UploadWriter, clean_label
+from storage.records import UploadedFile
 from telemetry import metrics
 
 _BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
 _MAX_TEXT_BYTES = 4096
-_MAX_JSON_BYTES = 65536
 _DRAIN_BYTES = 16 << 20
 _DRAIN_S = 3.0
 
@@ -45,7 +48,7 @@ class _Part:
     header_value: bytearray = field(default_factory=bytearray)
     name: str = ""
     file_name: str | None = None
-    writer: UploadWriter | None = None
+    writer: UploadWriter | Base64File | None = None
     text: bytearray = field(default_factory=bytearray)
     num_bytes: int = 0
 
@@ -73,7 +76,7 @@ async def receive_form(
     """
     media_type, options = parse_options_header(body.content_type)
     if media_type == b"application/json":
-        return await _read_json(body, shape, check_url)
+        return await _read_json(body, shape, JsonBody(shape.files, files, max_file_bytes), check_url)
     if media_type != b"multipart/form-data" or b"boundary" not in options:
         found = media_type.decode("latin-1") or "no content type"
         raise InputError(f"Expected a body of multipart/form-data or application/json, got {found}.")
@@ -108,28 +111,39 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def _read_json(stream: BodyStream, shape: FormShape, check_url: CheckUrl) -> Parts:
-    """The form as one JSON object: files by their URLs, numbers as if they were text."""
-    body = bytearray()
-    async for chunk in stream:
-        body += chunk
-        if len(body) > _MAX_JSON_BYTES:
-            raise InputError(f"Expected at most {_MAX_JSON_BYTES} bytes of JSON.")
+async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
+    """The form as one JSON object: files by their URLs or as base64, numbers as if they were text."""
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError("Expected JSON, got something else.") from error
-    if not isinstance(fields, dict):
-        raise InputError("Expected a JSON object, got another value.")
-    parts = Parts()
+        pending = bytearray()
+        async for chunk in stream:
+            pending += chunk
+            if len(pending) >= _BATCH_BYTES:
+                await asyncio.to_thread(body.feed, bytes(pending))
+                pending.clear()
+        await asyncio.to_thread(body.feed, bytes(pending))
+        fields, files = await asyncio.to_thread(body.finish)
+        return _json_parts(fields, files, shape, check_url)
+    except BaseException:
+        body.discard()
+        raise
+    finally:
+        metrics.bytes_uploaded(body.num_file_bytes)
+
+
+def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: FormShape, check_url: CheckUrl) -> Parts:
+    parts = Parts(files=files)
     for name, value in fields.items():
         shape.check_name(name)
         if value is None:
             continue
+        if isinstance(value, dict) and name in shape.objects:
+            value = json.dumps(value, ensure_ascii=False)
         if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
             raise OptionError(f"{name}: expected text of at most {_MAX_TEXT_BYTES} bytes or a number.")
         parts.add_text(name, str(value), shape)
     for name, url in parts.urls.items():
+        if name in files:
+            raise OptionError(f"{name}: expected a file or one URL, got more than one of them.")
         check_url(name, url)
     return parts
 
@@ -143,10 +157,10 @@ class _FormReader:
         self._max_file_bytes = max_file_bytes
         self._check_url = check_url
         self._part = _Part()
-        self._writers: dict[str, UploadWriter] = {}
+        self._writers: dict[str, UploadWriter | Base64File] = {}
         self._parts = Parts()
         self._seen: set[str] = set()
-        self._pending: list[tuple[UploadWriter, memoryview]] = []
+        self._pending: list[tuple[UploadWriter | Base64File, memoryview]] = []
         self._is_complete = False
         self.num_pending_bytes = 0
         self.num_file_bytes = 0
@@ -214,19 +228,28 @@ class _FormReader:
         part = self._part
         part.num_bytes += end - start
         if part.writer is None:
-            if part.num_bytes > _MAX_TEXT_BYTES:
-                raise OptionError(f"{part.name}: expected at most {_MAX_TEXT_BYTES} bytes of text.")
             part.text.extend(piece[start:end])
+            if part.num_bytes > _MAX_TEXT_BYTES and not self._is_data_url(part):
+                raise OptionError(f"{part.name}: expected at most {_MAX_TEXT_BYTES} bytes of text.")
             return
-        if part.num_bytes > self._max_file_bytes:
+        if part.num_bytes > self._max_file_bytes and isinstance(part.writer, UploadWriter):
             raise MediaLimitError(f"{part.name}: {part.file_name} has more than {self._max_file_bytes} bytes.")
         self._pending.append((part.writer, memoryview(piece)[start:end]))
         self.num_pending_bytes += end - start
         self.num_file_bytes += end - start
 
+    def _is_data_url(self, part: _Part) -> bool:
+        """Whether the text of a part turns out to be a file, which is written from here on."""
+        if part.name not in self._shape.files or part.text[:5].lower() != b"data:":
+            return False
+        part.writer = Base64File(part.name, self._files.new_upload(part.name), self._max_file_bytes)
+        self._pending.append((part.writer, memoryview(bytes(part.text))))
+        return True
+
     def _end_part(self) -> None:
         part = self._part
-        if part.writer is not None:
+        if part.writer is not None or self._is_data_url(part):
+            assert part.writer is not None
             if part.num_bytes == 0:
                 part.writer.discard()
                 if part.file_name:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from api.access import caller_of
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
@@ -15,14 +14,13 @@ from api.problem import problem_responses
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
 from api.v1.views import JobForm, JobList, JobView, form_body
+from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
-from errors import ForbiddenError, NotFoundError, StateError
+from errors import ForbiddenError
 from jobs.ports import JobService
 from net.guard import Guard
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 class JobRoutes:
@@ -47,12 +45,22 @@ class JobRoutes:
             response_model=JobView,
             summary="Submit a job",
             openapi_extra=form_body(JobForm),
-            responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
+            responses={
+                200: {"description": "The job, or its video, if it ended within `wait`.", "model": JobView},
+                **problem_responses(404, 409, 413, 422, 429, 504, 507),
+            },
         )
         router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422))
         router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404))
         router.add_api_route(
-            "/{job_id}", self.cancel, methods=["DELETE"], summary="Cancel a job", responses=problem_responses(404)
+            "/{job_id}",
+            self.delete,
+            methods=["DELETE"],
+            summary="Cancel or remove a job",
+            responses=problem_responses(404, 409),
+        )
+        router.add_api_route(
+            "/{job_id}/cancel", self.cancel, methods=["POST"], summary="Cancel a job", responses=problem_responses(404)
         )
         router.add_api_route(
             "/{job_id}/events",
@@ -65,31 +73,26 @@ class JobRoutes:
                 **problem_responses(404, 503),
             },
         )
-        video: dict[int | str, dict[str, Any]] = {
-            200: {"content": {"video/mp4": {}}},
-            206: {"description": "The range that was asked for."},
-        }
-        router.add_api_route(
-            "/{job_id}/video",
-            self.video,
-            summary="Get the video",
-            response_class=FileResponse,
-            responses={**video, **problem_responses(404, 409, 416)},
-        )
-        router.add_api_route("/{job_id}/video", self.video, methods=["HEAD"], include_in_schema=False)
         return router
 
-    async def submit(self, request: Request) -> Response:
+    async def submit(
+        self,
+        request: Request,
+        wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end.")] = 0.0,
+    ) -> Response:
         """Send a presenter (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
 
         The answer comes when both files were received and opened; the work goes on in the background. With a header
         `Idempotency-Key`, sending the same again gives the same job.
+
+        With `wait`, the answer comes when the job has ended, then with status 200, or after so many seconds. A client
+        that accepts `video/mp4` gets the video itself then, or the problem that ended the job.
         """
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
         async with self._desk.admit(request, JobForm, key) as place:
             if place.job is not None:
                 await drain(request)
-                return _accepted(place.job, request, {"Idempotency-Replayed": "true"})
+                return await self._answer(place.job, request, wait, {"Idempotency-Replayed": "true"})
             async with self._desk.receive(request, JobForm, place) as form:
                 if form.priority > caller.max_priority:
                     raise ForbiddenError(
@@ -110,9 +113,16 @@ class JobRoutes:
                         idempotency_key=key,
                         callback_url=form.callback_url,
                         priority=form.priority,
+                        metadata=form.metadata,
                     )
                 )
-        return _accepted(job, request, {})
+        return await self._answer(job, request, wait, {})
+
+    async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:
+        if not wait_s:
+            return accepted(job, request, headers)
+        job = await wait_until_final(self._followers, job, caller_of(request).owner, wait_s)
+        return outcome(job, self._files, request, headers)
 
     async def list_jobs(
         self,
@@ -132,6 +142,18 @@ class JobRoutes:
         """Cancel the job. Cancelling twice, or a finished job, changes nothing."""
         return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
 
+    async def delete(self, job_id: str, request: Request) -> JobView:
+        """Cancel an unfinished job; remove a finished one with its files. The answer is the job as it was then.
+
+        A webhook that is still due is not sent for a job that was removed.
+        """
+        owner = caller_of(request).owner
+        job = await self._service.get_job(job_id, owner)
+        if not job.status.is_final:
+            return _view(await self._service.cancel_job(job_id, owner), request)
+        await self._service.delete_job(job_id, owner)
+        return _view(job, request)
+
     async def events(
         self,
         job_id: str,
@@ -148,48 +170,9 @@ class JobRoutes:
             return Response(status_code=204)  # tells an EventSource not to come again
         follower = self._followers.enter(job, caller_of(request).owner)
         stream = job_events(follower.feed, job, seen, request.scope.get("root_path", ""))
-        headers = {**_NO_STORE, "X-Accel-Buffering": "no"}
+        headers = {**NO_STORE, "X-Accel-Buffering": "no"}
         return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
-
-    async def video(
-        self,
-        job_id: str,
-        request: Request,
-        download: Annotated[bool, Query(description="Offer to save the file instead of showing it.")] = False,
-    ) -> FileResponse:
-        """The finished video, whole or in ranges."""
-        job = await self._service.get_job(job_id, caller_of(request).owner)
-        if job.status is not JobStatus.SUCCEEDED:
-            raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
-        path = self._files.result_path(job.id)
-        if not path.is_file():
-            raise NotFoundError(f"The video of job {job.id} was removed.")
-        _ignore_unknown_ranges(request)
-        return FileResponse(
-            path,
-            media_type="video/mp4",
-            filename=_video_name(job),
-            content_disposition_type="attachment" if download else "inline",
-            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
-        )
 
 
 def _view(job: JobRecord, request: Request) -> JobView:
     return JobView.of(job, request.scope.get("root_path", ""))
-
-
-def _accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
-    view = _view(job, request)
-    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **_NO_STORE, **headers})
-
-
-def _ignore_unknown_ranges(request: Request) -> None:
-    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
-    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
-        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
-
-
-def _video_name(job: JobRecord) -> str:
-    """A name to save the video under: that of the speech, as far as the client gave one."""
-    stem = PurePath(job.audio.label).stem
-    return f"{stem or 'lipwright-' + job.id[:8]}.mp4"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from models.quality.report import QualityReport
 from storage.records import (
@@ -30,6 +31,22 @@ _FACE = (
 _FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
+def _parsed(value: Any) -> Any:
+    """What a text field of a form says as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("expected a JSON object of texts") from None
+
+
+_MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_MetadataText = Annotated[str, StringConstraints(max_length=512)]
+_Metadata = Annotated[dict[_MetadataKey, _MetadataText], BeforeValidator(_parsed), Field(max_length=16)]
+_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
+
+
 class JobForm(BaseModel):
     """Multipart body of a new job."""
 
@@ -51,6 +68,9 @@ class JobForm(BaseModel):
     priority: int = Field(0, ge=-1, le=1, description="Jobs of 1 start before those of 0, and these before -1.")
     callback_url: str | None = Field(
         None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
+    )
+    metadata: _Metadata = Field(
+        {}, description="Your own words, a JSON object of at most 16 texts; every answer about the job has them."
     )
 
     @model_validator(mode="after")
@@ -81,6 +101,15 @@ class JobLinks(BaseModel):
     self: str = Field(description="The job.")
     events: str = Field(description="Server-sent events: one for every change of the job.")
     video: str | None = Field(description="The finished video; null until the job has succeeded.")
+    preview: str | None = Field(description="The video as it grows; null for a job that failed or was cancelled.")
+    source: str = Field(description="The presenter as it was sent.")
+
+
+class JobInputs(BaseModel):
+    """What the client called its files."""
+
+    audio: str
+    presenter: str = Field(description="Name of the video or picture, that of the avatar where one was named.")
 
 
 class JobView(BaseModel):
@@ -96,6 +125,8 @@ class JobView(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    inputs: JobInputs = Field(description="What the client called its files.")
+    metadata: dict[str, str] = Field(description="The caller's own words.")
     options: JobOptions = Field(description="The options that the job was accepted with.")
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
     report: QualityReport | None = Field(description="Quality of the result; null until all of it is planned.")
@@ -107,8 +138,17 @@ class JobView(BaseModel):
         """The view of `job` for clients that reach this service under `root_path`."""
         here = f"{root_path}/v1/jobs/{job.id}"
         video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
-        shared = {name: getattr(job, name) for name in cls.model_fields if name != "links"}
-        return cls(**shared, links=JobLinks(self=here, events=f"{here}/events", video=video))
+        preview = None if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) else f"{here}/preview"
+        shared = {name: getattr(job, name) for name in cls.model_fields if name not in ("links", "inputs")}
+        return cls(
+            **shared,
+            inputs=JobInputs(audio=job.audio.label, presenter=job.source_label or _label(job.video)),
+            links=JobLinks(self=here, events=f"{here}/events", video=video, preview=preview, source=f"{here}/source"),
+        )
+
+
+def _label(upload: UploadedFile | None) -> str:
+    return "" if upload is None else upload.label
 
 
 class JobList(BaseModel):
@@ -148,7 +188,7 @@ class Health(BaseModel):
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its body itself: multipart, or JSON with URLs in place of the files."""
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
     schema = form.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -158,7 +198,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         for name in schema.pop("required", ())
     ]
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
-    by_url = {name: {"type": "string", "format": "uri"} if name in files else field for name, field in fields.items()}
+    by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},

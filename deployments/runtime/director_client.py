@@ -19,6 +19,7 @@ from storage.records import (
     AvatarRequest,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
 )
@@ -62,6 +63,14 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
 
+    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord:
+        """See `JobService`."""
+        return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
+
+    async def free_key(self, job_id: str, owner: str | None = None) -> None:
+        """See `JobService`."""
+        await self._call("free_key", job_id, owner)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None = None) -> list[JobRecord]:
         """See `JobService`."""
         return await self._call("list_jobs", limit, status, owner)  # type: ignore[no-any-return]
@@ -74,6 +83,14 @@ class DirectorClient:
     async def cancel_job(self, job_id: str, owner: str | None = None) -> JobRecord:
         """See `JobService`."""
         return await self._call("cancel_job", job_id, owner)  # type: ignore[no-any-return]
+
+    async def delete_job(self, job_id: str, owner: str | None = None) -> None:
+        """See `JobService`."""
+        await self._call("delete_job", job_id, owner)
+
+    async def finished_segments(self, job_id: str, owner: str | None = None) -> list[SegmentRecord]:
+        """See `JobService`."""
+        return await self._call("finished_segments", job_id, owner)  # type: ignore[no-any-return]
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """See `JobService`."""

@@ -183,6 +183,7 @@ class WeightsRole:
         licence: Known terms of the published file, shown when it is added.
         mismatch: Says None of a file that can play this role, else in one line what was expected and found.
         is_required: Whether the engine cannot work without it.
+        alternative: Role whose file does as well: where it is there, this one is not required.
     """
 
     name: str
@@ -190,6 +191,7 @@ class WeightsRole:
     licence: str
     mismatch: Callable[[TensorTable], str | None]
     is_required: bool = True
+    alternative: str | None = None
 
 
 class EngineWeights(Protocol):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Patch, Planes
+from models.mouth.motion import Moments
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class FacePatches:
         origins: (N, 2) int32 x, y in the frame.
         y: (N, R, R) uint8.
         uv: (N, 2, R / 2, R / 2) uint8.
+        silent_motion: How far the mouths move where nobody speaks, as the engine measured it on these pixels.
     """
 
     row: NDArray[np.int32]
     origins: NDArray[np.int32]
     y: NDArray[np.uint8]
     uv: NDArray[np.uint8]
+    silent_motion: Moments = Moments()
 
     def __len__(self) -> int:
         return len(self.row)

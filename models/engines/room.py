@@ -8,7 +8,7 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.contract import Engine, EngineClass, EngineSettings, StepClass, WeightsRole
+from models.engines.contract import Engine, EngineClass, EngineSettings, EngineWeights, StepClass, WeightsRole
 from models.engines.registry import ENGINES, STEPS, engine_class, step_class, weights_roles
 from models.engines.weights.entry import add_command, split_name
 from models.engines.weights.store import WeightsStore
@@ -174,7 +174,11 @@ def _record_of(name: str, maker: EngineClass | StepClass, store: WeightsStore) -
 def _missing(name: str, roles: tuple[WeightsRole, ...], store: WeightsStore) -> tuple[MissingRole, ...]:
     weights = store.for_engine(name)
     return tuple(
-        MissingRole(role.name, role.title, role.is_required, add_command(name, role.name))
+        MissingRole(role.name, role.title, _is_required(role, weights), add_command(name, role.name))
         for role in roles
         if not weights.has(role.name)
     )
+
+
+def _is_required(role: WeightsRole, weights: EngineWeights) -> bool:
+    return role.is_required and not (role.alternative and weights.has(role.alternative))

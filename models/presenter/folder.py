@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Final, Protocol
 
-PRESENTER_VERSION: Final = "8"
+PRESENTER_VERSION: Final = "9"
 """Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
 
 INFO_FILE: Final = "presenter.json"

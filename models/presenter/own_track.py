@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.mouth.lip_edges import inner_lip_shifts, move_inner_lips
-from models.mouth.lip_model import shut_lips
-from models.mouth.shape import measure
+from models.mouth.lip_model import part_lips, shut_lips
+from models.mouth.shape import CHANNELS, measure
 from models.track.face_track import FaceTrack, finish_track
 from models.track.judgement import judge
 from models.track.raw_landmarks import RawLandmarks
@@ -20,6 +21,9 @@ from models.track.raw_landmarks import RawLandmarks
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
 # worth copying.
 _TALKING_STD = 0.008
+# A mouth that opens and that the mesh never sees shut (over a moustache, or with thick lips) is looked at where it is
+# least high; so many frames of those.
+_CLOSED_SHARE, _CLOSED_FRAMES = 0.1, 15
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
 # open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips.
@@ -51,19 +55,51 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect
     )
     track = finish(raw.points)
-    if opens(track) and not track.is_rest_closed_by_model:
-        return track
+    if opens(track):
+        track = track if not track.is_rest_closed_by_model else _seen_closed(track, reader)
+        if not track.is_rest_closed_by_model:
+            return track
     # The mouth is never seen to close. What closes it has to know where its lips end.
     shown = np.flatnonzero(track.present)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _LIP_FRAMES).astype(int)])
     pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
     shifts = np.median([inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures], 0)
-    seen = move_inner_lips(track.points[looked_at], shifts)[..., :2]
-    gaps = np.linalg.norm(seen[:, list(INNER_LOWER)] - seen[:, list(INNER_UPPER)], axis=-1).mean(1)
-    if not track.is_rest_closed_by_model and np.median(gaps / track.scale[looked_at]) < _PARTED:
+    if not track.is_rest_closed_by_model and np.median(_gaps(track, looked_at, shifts)) < _PARTED:
         return track
     points = move_inner_lips(raw.points, shifts)
     track = finish(points)
     rest = shut_lips(track.rest)
     shape = track.shape + measure(track.rest[None]) - measure(rest[None])
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=True)
+
+
+def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
+    """The track at rest where its pictures show closed lips, whatever the mesh says of them; itself if none do."""
+    shown = np.flatnonzero(track.present)
+    low = shown[track.shape[shown, CHANNELS.index("open_out")].argsort(kind="stable")]
+    lowest = low[: max(_LIP_FRAMES, round(_CLOSED_SHARE * len(low)))]
+    lowest = lowest[np.unique(np.linspace(0, len(lowest) - 1, _CLOSED_FRAMES).astype(int))]
+    looked_at = np.sort(lowest)
+    pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
+    shifts = np.stack([inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures])
+    closed = looked_at[_gaps(track, looked_at, shifts) < _PARTED]
+    if not len(closed):
+        return track
+    rest = track.head_points[closed].mean(0)
+    part_lips(rest[None])
+    shape = measure(track.head_points) - measure(rest[None])
+    return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=False)
+
+
+def _gaps(track: FaceTrack, frames: NDArray[np.integer], shifts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(F,) mean gaps between the lips' edges in the picture, eye distances.
+
+    Args:
+        track: The track.
+        frames: (F,) source frames.
+        shifts: (2, 11, 2) or (F, 2, 11, 2) what `inner_lip_shifts` found in them.
+    """
+    each = np.broadcast_to(shifts, (len(frames), *shifts.shape[-3:]))
+    seen = np.concatenate([move_inner_lips(track.points[[f]], s)[..., :2] for f, s in zip(frames, each, strict=True)])
+    gaps = np.linalg.norm(seen[:, list(INNER_LOWER)] - seen[:, list(INNER_UPPER)], axis=-1).mean(1)
+    return np.asarray(gaps / track.scale[frames], np.float32)

@@ -52,8 +52,9 @@ class SourceReport(_Section):
 
 
 class MouthReport(_Section):
-    """The mouth of the result. Measured on the planned lips, before they are drawn; lengths in eye distances.
+    """The mouth of the result. Measured on the planned lips, before they are drawn, but for `motion_silence`.
 
+    Lengths are in eye distances.
     The opening is the gap between the inner lips. Frames that pass through or fade do not count.
     """
 
@@ -62,6 +63,11 @@ class MouthReport(_Section):
     opening_std_speech: float | None = Field(description="Standard deviation; about 0.05 in lively speech.")
     opening_std_silence: float | None = Field(description="Standard deviation; near 0 for a mouth that rests.")
     open_share_silence: float | None = Field(description="Share of silent frames with an open mouth.")
+    motion_silence: float | None = Field(
+        None,
+        description="How much the finished picture of the mouth changes in silence, RMS, as a share of its light: .01"
+        " to .04 where one mouth is held, .09 and more where it talks; null where it was not measured.",
+    )
     jitter: float | None = Field(
         description="RMS second difference of the lip points from frame to frame in speech, scaled to 25 fps."
     )

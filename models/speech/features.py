@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, MediaError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.speech.level import (
+    GATE_AHEAD_ROWS,
+    GATE_FADE_ROWS,
     MEL_HOP_SAMPLES,
     ROWS_PER_SECOND,
     SpeechLevel,
@@ -35,6 +37,8 @@ __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
 # The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
 _CONTEXT_ROWS = 17
+# Rows after those: what the mouth may do ahead of speech depends on what it does until that is heard.
+_FUTURE_ROWS = GATE_AHEAD_ROWS + 2 * GATE_FADE_ROWS
 # Rows that a window gives, and rows before and after them that it looks at too.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
@@ -54,6 +58,7 @@ class FeatureBlock:
         first_row: Number of row 0 of the arrays in the whole file; rows stand 20 ms apart.
         features: (N, F) float32, F as the network gives.
         gate: (N,) float32: 1 in speech, 0 in silence, between them while fading.
+        is_heard: (N,) bool: speech is heard or was just heard; where the gate is open without, it is about to be.
     """
 
     start_seconds: float
@@ -61,6 +66,7 @@ class FeatureBlock:
     first_row: int
     features: NDArray[np.float32]
     gate: NDArray[np.float32]
+    is_heard: NDArray[np.bool_]
 
 
 class SpeechFeatures:
@@ -111,9 +117,11 @@ class SpeechFeatures:
             raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
         last_row = level.num_rows - 1
         first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS)
-        stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS, last_row) + 1
+        stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _FUTURE_ROWS, last_row) + 1
         features = self._run(samples, level, first, stop, should_stop)
-        return FeatureBlock(start_seconds, stop_seconds, first, features, speech_gate(samples, level, first, stop))
+        gate = speech_gate(samples, level, first, stop)
+        is_heard = speech_gate(samples, level, first, stop, ahead_rows=0) > 0.5
+        return FeatureBlock(start_seconds, stop_seconds, first, features, gate, is_heard)
 
     def _run(
         self,

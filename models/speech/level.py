@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,11 @@ _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
 _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
 # Speech is louder than -45 dBFS, or louder than -75 dBFS and within 25 dB of the file's speech. The gate is held for
 # 240 ms after it, for closures inside a word, opens 480 ms ahead of it, as lips part and breath is drawn before a
-# talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network.
+# talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network; ahead of speech
+# its lips only part (`speech_to_mouth`).
 _SPEECH, _GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = 0.95, -45.0, -75.0, 25.0
-_AHEAD_ROWS, _HOLD_ROWS, _FADE_ROWS = 24, 12, 4
+GATE_AHEAD_ROWS: Final = 24
+_HOLD_ROWS, GATE_FADE_ROWS = 12, 4
 _TINY_POWER = 1e-12
 
 
@@ -112,7 +115,9 @@ def measure_level(speech: Path) -> SpeechLevel:
     )
 
 
-def speech_gate(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.float32]:
+def speech_gate(
+    samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int, ahead_rows: int = GATE_AHEAD_ROWS
+) -> NDArray[np.float32]:
     """Says where somebody speaks.
 
     Args:
@@ -120,19 +125,20 @@ def speech_gate(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop
         level: What `measure_level` said of it.
         first: First row of the range, 20 ms a row.
         stop: Row after its last, at most `level.num_rows`.
+        ahead_rows: How far ahead of speech the gate opens; 0: where speech is heard, or was just heard.
 
     Returns:
         (stop - first,) float32: 1 in speech and near it, 0 in silence, between them while fading.
     """
-    context = _AHEAD_ROWS + _FADE_ROWS
+    context = max(_HOLD_ROWS, ahead_rows) + GATE_FADE_ROWS
     start, end = max(0, first - context), min(level.num_rows, stop + context)
     half = _ROW_PIECES // 2
     decibels = _row_levels(_piece_powers(samples, start * _ROW_PIECES - half, end * _ROW_PIECES + _ROW_PIECES + half))
     threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _GATE_RANGE_DB))
-    loud = np.pad((decibels > threshold).astype(np.float64), (_HOLD_ROWS, _AHEAD_ROWS))
-    held = np.convolve(loud, np.ones(_HOLD_ROWS + 1 + _AHEAD_ROWS), "valid") > 0.5
-    fade = np.hanning(2 * _FADE_ROWS + 1)
-    gate = np.convolve(np.pad(held.astype(np.float64), _FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
+    loud = np.pad((decibels > threshold).astype(np.float64), (_HOLD_ROWS, ahead_rows))
+    held = np.convolve(loud, np.ones(_HOLD_ROWS + 1 + ahead_rows), "valid") > 0.5
+    fade = np.hanning(2 * GATE_FADE_ROWS + 1)
+    gate = np.convolve(np.pad(held.astype(np.float64), GATE_FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
     return gate[first - start : stop - start].clip(0, 1).astype(np.float32)
 
 

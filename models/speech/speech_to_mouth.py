@@ -17,6 +17,7 @@ from models.weights.onnx_session import make_session
 
 # Of a frame time computed in another way than here; a hundredth of a frame at 100 fps.
 _TOLERANCE_SECONDS = 1e-4
+_SHUT = 1e-3  # eye distances: lips that part by less touch, and are left as they are
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,30 @@ class SpeechToMouth:
         times = _frame_times(features, fps, first_frame, num_frames)
         mouth: NDArray[np.float32] = self._network.run(None, {"features": features.features[None]})[0][0]  # (N, 9)
         gate = features.gate[:, None]
-        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE * gate
+        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE
+        shape = shape * _breath(shape[:, 0], features)[:, None] * gate
         # Lips at rest touch, whatever the network makes of the noise in a pause.
         contact = gate * _sigmoid(mouth[:, NUM_CHANNELS:]) + (1 - gate)
         frames = _interpolate(np.hstack([shape, contact, gate]), times * ROWS_PER_SECOND - features.first_row)
         return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1])
+
+
+def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:
+    """(N,) share of a predicted mouth that is shown: ahead of what is heard lips part, and do not meet again.
+
+    The network makes mouths of the quiet before speech, of which some open and shut as for a word; nothing is said yet,
+    so the mouth is never opened further than it will be at any time until it is heard.
+
+    Args:
+        opening: (N,) predicted opening of each row.
+        features: Of the same rows.
+    """
+    is_ahead = (features.gate > 0) & ~features.is_heard
+    least = opening.copy()
+    for row in range(len(opening) - 2, -1, -1):
+        if is_ahead[row] and features.gate[row + 1] > 0:
+            least[row] = min(least[row], least[row + 1])
+    return np.asarray((least / np.maximum(opening, _SHUT)).clip(0, 1), np.float32)
 
 
 def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:

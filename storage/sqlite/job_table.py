@@ -125,6 +125,18 @@ class JobTable:
         )
         return self._jobs(rows)[0] if rows else None
 
+    def free_key(self, job_id: str) -> None:
+        """Take a finished job's idempotency key from it: another job may bear it then.
+
+        Raises:
+            NotFoundError: there is no such job.
+            StateError: it is not finished, and still answers for its key.
+        """
+        with self._database.transaction():
+            if not (job := self.get_job(job_id)).status.is_final:
+                raise StateError(f"Job {job_id} keeps its key: expected it to be finished, found it {job.status}.")
+            self._database.update("jobs", "id", job_id, {"idempotency_key": None})
+
     def list_jobs(self, limit: int, status: JobStatus | None = None, owner: str | None = None) -> list[JobRecord]:
         """The newest jobs first, at most `limit`; with `owner`, only that owner's."""
         rows = self._database.query(

@@ -88,6 +88,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO writer VALUES (0)",
     ),
     ("CREATE INDEX jobs_by_turn ON jobs (coalesce(owner, ''), started_at)",),
+    (
+        "ALTER TABLE jobs ADD COLUMN source_label TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -72,10 +72,10 @@ class ServiceProcess:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
 
-    @property
-    def exit_status(self) -> int | None:
-        """That of the command; None while it runs."""
-        return None if self._process is None else self._process.poll()
+    def wait(self, timeout_s: float) -> int:
+        """Wait until the command has ended, and return its exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the service: the command, Ray's own, the replicas and what they started."""

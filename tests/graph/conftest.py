@@ -15,10 +15,16 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 
 @pytest.fixture(scope="session")
-def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The service as `lipwright serve` starts it, on a free loopback port and an empty data folder."""
+def heygem_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that clients of HeyGem share with the service."""
+    return tmp_path_factory.mktemp("heygem")
+
+
+@pytest.fixture(scope="session")
+def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> Iterator[str]:
+    """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     data_dir = tmp_path_factory.mktemp("data")
-    with running_service(data_dir=data_dir) as url:
+    with running_service(data_dir=data_dir, heygem={"enabled": True, "root": str(heygem_root)}) as url:
         yield url
 
 

@@ -82,6 +82,7 @@ def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], spee
     assert 0 < mouth["num_speech_frames"] + mouth["num_silent_frames"] <= finished["num_frames"]
     assert 0.01 < mouth["opening_std_speech"] < 0.2
     assert 0 < mouth["jitter"] < 0.05
+    assert mouth["motion_silence"] is None or mouth["motion_silence"] < 0.04
     source = report["source"]
     assert (source["talks"], source["has_sound"], source["audio_offset_ms"]) == (False, False, None)
     assert (source["calibration"], report["exemplars"]["num_kept"]) == ("closed mouth", 0)

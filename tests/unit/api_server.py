@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 
 from api.app import make_app
-from config import JobConfig, MediaLimits, NetworkConfig, PipelineConfig
-from errors import CapacityError, LipwrightError, OptionError
+from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -24,6 +24,7 @@ from storage.records import (
     JobRecord,
     JobStatus,
     QueueStatus,
+    SegmentRecord,
     ServiceStatus,
     Stage,
     SubmitRequest,
@@ -103,6 +104,8 @@ class MemoryService:
                 audio=request.audio,
                 video=request.video,
                 avatar_key=key,
+                source_label=request.video.label if request.video else "",
+                metadata=request.metadata,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -119,6 +122,14 @@ class MemoryService:
             raise RuntimeError("secret of the inside")
         return self.table.get_job(job_id, owner)
 
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        if (job := self.table.find_job(owner, idempotency_key)) is None:
+            raise NotFoundError("There is no job of this key.")
+        return job
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        self.table.free_key(self.table.get_job(job_id, owner).id)
+
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         return self.table.list_jobs(limit, status, owner)
 
@@ -134,6 +145,13 @@ class MemoryService:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        self.files.delete_job(self.table.get_job(job_id, owner).id)
+        self.table.delete_job(job_id)
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        return self.table.finished_segments(self.table.get_job(job_id, owner).id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         now = utc_now()
@@ -207,11 +225,18 @@ class MemoryService:
 
 @contextmanager
 def serving(
-    service: MemoryService, network: NetworkConfig | None = None, jobs: JobConfig | None = None
+    service: MemoryService,
+    network: NetworkConfig | None = None,
+    jobs: JobConfig | None = None,
+    heygem: HeygemConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    limits = MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES)
-    config = PipelineConfig(limits=limits, network=network or NetworkConfig(), jobs=jobs or JobConfig())
+    config = PipelineConfig(
+        limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
+        network=network or NetworkConfig(),
+        jobs=jobs or JobConfig(),
+        heygem=heygem or HeygemConfig(),
+    )
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)

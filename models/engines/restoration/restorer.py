@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -87,7 +88,7 @@ class FaceRestorer:
         """
         if not np.array_equal(patches.row, around.row):
             raise ValueError(f"Expected surroundings of rows {patches.row.tolist()}, got {around.row.tolist()}.")
-        done = FacePatches(patches.row, patches.origins, patches.y.copy(), patches.uv.copy())
+        done = replace(patches, y=patches.y.copy(), uv=patches.uv.copy())
         if self._strength == 0:
             return done
         for face in range(len(done.origins)):

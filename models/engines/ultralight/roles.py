@@ -126,13 +126,13 @@ ROLES: Final = (
         "HuBERT large for generators that hear it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
         "Apache-2.0 (facebook/hubert-large-ls960-ft).",
         hubert_mismatch,
-        is_required=False,
+        alternative="wenet",
     ),
     WeightsRole(
         "wenet",
         "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators that hear it",
         "Published without terms of its own; WeNet is Apache-2.0.",
         wenet_mismatch,
-        is_required=False,
+        alternative="hubert",
     ),
 )

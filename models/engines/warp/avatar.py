@@ -14,6 +14,7 @@ from errors import CancelledJobError
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
+from models.engines.warp.held_mouth import held_row
 from models.engines.warp.painting.masks import draw_masks
 from models.engines.warp.shot_exemplars import forbidden_between_shots
 from models.mouth.lip_model import LipModel
@@ -69,6 +70,17 @@ class WarpAvatar:
         if self.bank is None or self.track.shot[-1] == 0:
             return None
         return forbidden_between_shots(self.bank, self.track)
+
+    @cached_property
+    def held(self) -> NDArray[np.intp]:
+        """(S,) the exemplar that the frames of each shot hold in silence, see `held_mouth`; empty without exemplars."""
+        if self.bank is None:
+            return np.zeros(0, np.intp)
+        num_shots, forbidden = int(self.track.shot[-1]) + 1, self.forbidden_in_shot
+        if forbidden is None:
+            return np.full(num_shots, held_row(self.bank))
+        # A shot without exemplars shows none, in silence neither.
+        return np.array([0 if rows.all() else held_row(self.bank, ~rows) for rows in forbidden])
 
     @classmethod
     def analyse(

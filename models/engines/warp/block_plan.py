@@ -34,7 +34,9 @@ def plan_block(
     if not avatar.talks:
         # In pauses too, where a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest)
-    return plan_in_shots(avatar, ease(avatar, shape, source_index), source_index, state, first_frame=first_frame)
+    eased = ease(avatar, shape, source_index)
+    hold = (1 - mouth.gate) * mouth_share(avatar.track.trust[source_index])
+    return plan_in_shots(avatar, eased, source_index, state, first_frame=first_frame, hold=hold)
 
 
 def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -51,17 +53,20 @@ def plan_in_shots(
     state: PathState | None,
     *,
     first_frame: int = 0,
+    hold: NDArray[np.float32] | None = None,
 ) -> tuple[Drive, PathState | None]:
     """Plans frames with the exemplars of their own and of like shots: see `plan_drive`.
 
     A shot without any is shown as a silent source is.
     """
     if avatar.forbidden_in_shot is None:
-        return plan_drive(avatar, shape, source_index, state, first_frame=first_frame)
+        return plan_drive(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
     forbidden = avatar.forbidden_in_shot[avatar.track.shot[source_index]]
-    drive, state = plan_drive(avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden)
+    drive, state = plan_drive(
+        avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold
+    )
     without = np.asarray(forbidden.all(1))
     if not without.any():
         return drive, state
-    silent, _ = plan_drive(avatar, shape, source_index, None, first_frame=first_frame, uses_bank=False)
+    silent, _ = plan_drive(avatar, shape, source_index, None, first_frame=first_frame, hold=hold, uses_bank=False)
     return silent.where(without, drive), state

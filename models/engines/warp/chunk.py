@@ -31,6 +31,7 @@ class FaceChunk:
         interior: (N,) float32 share of the drawn mouth interior, 0 to 1.
         own_teeth: (N,) float32 share of the exemplar's own teeth over the drawn ones, 0 to 1.
         bite: (N,) float32 where the jaws meet in the exemplar, share of the gap between its lips from above.
+        hold: (N,) float32 how far the held mouth is shown, as where nobody speaks, 0 to 1.
         eye_distance: (N,) float32 pixels.
         seam: (N, 2) float32 region pixels of the closed lips' seam, fixed to the skull.
         skin: (N, 3) float32 Y, U, V of the cheeks.
@@ -55,6 +56,7 @@ class FaceChunk:
     interior: NDArray[np.float32]
     own_teeth: NDArray[np.float32]
     bite: NDArray[np.float32]
+    hold: NDArray[np.float32]
     eye_distance: NDArray[np.float32]
     seam: NDArray[np.float32]
     skin: NDArray[np.float32]

@@ -110,6 +110,7 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> Fac
         interior=drive.interior[kept],
         own_teeth=drive.own_teeth[kept],
         bite=_bite(avatar, drive.exemplar[kept]),
+        hold=drive.hold[kept],
         eye_distance=avatar.track.scale[source].astype(np.float32),
         seam=_seam(avatar, source),
         skin=skin,

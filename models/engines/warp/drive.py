@@ -50,6 +50,7 @@ class Drive:
         fade_weight: (T,) float32 its share.
         interior: (T,) float32 share of the drawn mouth interior, 0 to 1.
         own_teeth: (T,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+        hold: (T,) float32 how far the mouth is held, as where nobody speaks, 0 to 1.
     """
 
     first_frame: int
@@ -60,6 +61,7 @@ class Drive:
     fade_weight: NDArray[np.float32]
     interior: NDArray[np.float32]
     own_teeth: NDArray[np.float32]
+    hold: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -91,6 +93,7 @@ def plan_drive(
     *,
     first_frame: int = 0,
     forbidden: NDArray[np.bool_] | None = None,
+    hold: NDArray[np.float32] | None = None,
     uses_bank: bool = True,
 ) -> tuple[Drive, PathState | None]:
     """Plans T output frames.
@@ -102,6 +105,7 @@ def plan_drive(
         state: From the block before, or None.
         first_frame: Output frame of row 0.
         forbidden: (T, B) bool exemplars that may not be used, or None.
+        hold: (T,) float32 how far the held mouth takes the place of `shape`, 0 to 1; None: nowhere.
         uses_bank: False to show a talking source as one that does not talk.
 
     Returns:
@@ -110,9 +114,13 @@ def plan_drive(
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
     bank = avatar.bank if uses_bank else None
+    hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
     if bank is not None:
+        held = avatar.held[avatar.track.shot[source_index]]
+        forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
         posed = _pose_exemplars(avatar, shape, bank.shape[path.exemplar])
+        posed = _held(avatar, posed, hold, bank.frames[held])
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
@@ -131,6 +139,7 @@ def plan_drive(
         path.fade_weight,
         posed.interior.astype(np.float32),
         own,
+        hold,
     )
     return drive, state
 
@@ -153,6 +162,24 @@ def _pose_exemplars(avatar: WarpAvatar, shape: NDArray[np.float32], seen: NDArra
     # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
     stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
     return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
+
+
+def _held_only(
+    forbidden: NDArray[np.bool_] | None, hold: NDArray[np.float32], held: NDArray[np.intp], num_exemplars: int
+) -> NDArray[np.bool_] | None:
+    """`forbidden`, and everything but the held mouths in the frames that rather hold them."""
+    rests = hold > 0.5
+    if not rests.any():
+        return forbidden
+    others = np.asarray(rests[:, None] & (np.arange(num_exemplars) != held[:, None]))
+    return others if forbidden is None else forbidden | others
+
+
+def _held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_frame: NDArray[np.int32]) -> _Posed:
+    """Leads T faces by `hold` to those of the source frames `held_frame`, whose mouths are shown as they are."""
+    face = avatar.track.head_points[held_frame]
+    share = hold[:, None, None]
+    return posed._replace(face=posed.face + share * (face - posed.face), interior=posed.interior * (1 - hold))
 
 
 def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], shown: NDArray[np.float32]) -> _Posed:

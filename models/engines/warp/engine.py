@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from models.engines.warp.drive import Drive
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.measures import measure_block
 from models.engines.warp.painting.cpu import render_on_cpu
+from models.engines.warp.silent_motion import silent_motion
 from models.presenter.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.presenter.presenter import Presenter
 from models.speech.features import FeatureBlock, SpeechFeatures
@@ -50,7 +52,7 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
-    version = "7"
+    version = "8"
     hears = "whisper-base"
     wants_own_speech = True
 
@@ -149,7 +151,8 @@ class WarpPainter:
         A chunk takes a fraction of a second: `should_stop` is not asked.
         """
         patches = render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
-        return faded(patches, chunk)
+        patches = faded(patches, chunk)
+        return replace(patches, silent_motion=silent_motion(chunk, patches))
 
 
 def _torch_renderer(device: str) -> TorchRenderer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -190,10 +191,59 @@ def test_list_and_cancel(http: httpx.Client) -> None:
     assert [job["id"] for job in http.get("/v1/jobs").json()["jobs"]] == [second, first]
     assert http.get(f"/v1/jobs/{second}").json()["queue_position"] == 1
     for _ in range(2):
-        answer = http.delete(f"/v1/jobs/{first}")
+        answer = http.post(f"/v1/jobs/{first}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     assert [job["id"] for job in http.get("/v1/jobs", params={"status": "queued"}).json()["jobs"]] == [second]
     assert "limit" in _problem(http.get("/v1/jobs", params={"limit": 0}), 422, "option_invalid")["detail"]
+
+
+def test_delete_cancels_first_and_then_removes(http: httpx.Client, service: MemoryService) -> None:
+    job_id = _submit(http)
+    assert http.delete(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+    assert http.get(f"/v1/jobs/{job_id}").status_code == 200
+    assert http.delete(f"/v1/jobs/{job_id}").json()["id"] == job_id
+    _problem(http.delete(f"/v1/jobs/{job_id}"), 404, "not_found")
+    done = _submit(http)
+    service.finish(done)
+    assert http.post(f"/v1/jobs/{done}/cancel").json()["status"] == "succeeded", "a cancel removes nothing"
+    assert http.delete(f"/v1/jobs/{done}").json()["status"] == "succeeded"
+    assert http.get("/v1/jobs").json()["jobs"] == []
+    assert service.files.job_ids() == []
+
+
+def test_jobs_carry_names_and_the_callers_own_words(http: httpx.Client, service: MemoryService) -> None:
+    words = {"order": "17", "für": "Anna"}
+    job = http.post("/v1/jobs", files=_files(), data={"metadata": json.dumps(words)}).json()
+    assert (job["metadata"], job["inputs"]) == (words, {"audio": "a talk.wav", "presenter": "Presenter é.mp4"})
+    assert http.get(f"/v1/jobs/{job['id']}").json()["metadata"] == words
+    assert http.get("/v1/jobs").json()["jobs"][0]["metadata"] == words
+    for wrong in ("no json", "[1]", '{"a": {"b": "c"}}', '{"": "x"}', json.dumps({str(n): "" for n in range(17)})):
+        answer = http.post("/v1/jobs", files=_files(), data={"metadata": wrong})
+        assert "metadata" in _problem(answer, 422, "option_invalid")["detail"]
+    urls = {"audio_url": "http://10.0.0.1/a.wav", "video_url": "http://10.0.0.1/v.mp4"}
+    _problem(http.post("/v1/jobs", json={**urls, "metadata": words}), 422, "url_refused")
+    assert "metadata" in _problem(http.post("/v1/jobs", json={"metadata": ["x"]}), 422, "option_invalid")["detail"]
+    assert "engine" in _problem(http.post("/v1/jobs", json={"engine": {"x": "y"}}), 422, "option_invalid")["detail"]
+
+
+def test_a_submission_may_wait_for_its_end(http: httpx.Client, service: MemoryService) -> None:
+    short = http.post("/v1/jobs", files=_files(), params={"wait": 0.2})
+    assert (short.status_code, short.json()["status"]) == (202, "queued")
+    assert (
+        "wait" in _problem(http.post("/v1/jobs", files=_files(), params={"wait": -1}), 422, "option_invalid")["detail"]
+    )
+    threading.Timer(0.3, lambda: service.finish(service.requests[-1].job_id)).start()
+    later = http.post("/v1/jobs", files=_files(), params={"wait": 9})
+    assert (later.status_code, later.json()["status"]) == (200, "succeeded")
+    service.outcome = "video"
+    video = http.post("/v1/jobs", files=_files(), params={"wait": 9}, headers={"accept": "video/mp4"})
+    assert (video.status_code, video.content, video.headers["content-type"]) == (200, VIDEO_BYTES, "video/mp4")
+    assert http.get(video.headers["location"]).json()["status"] == "succeeded"
+    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
+    told = http.post("/v1/jobs", files=_files(), params={"wait": 9})
+    assert (told.status_code, told.json()["error"]["code"]) == (200, "face_not_found")
+    failed = http.post("/v1/jobs", files=_files(), params={"wait": 9}, headers={"accept": "video/mp4"})
+    assert "found none" in _problem(failed, 422, "face_not_found")["detail"]
 
 
 def test_failed_job_says_why(http: httpx.Client, service: MemoryService) -> None:
@@ -247,7 +297,20 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)
     assert submit["security"] == [{"HTTPBearer": []}]
-    assert set(submit["responses"]) == {"202", "401", "403", "404", "409", "413", "422", "429", "503", "504", "507"}
+    assert set(submit["responses"]) == {
+        "200",
+        "202",
+        "401",
+        "403",
+        "404",
+        "409",
+        "413",
+        "422",
+        "429",
+        "503",
+        "504",
+        "507",
+    }
     assert "application/problem+json" in submit["responses"]["429"]["content"]
     closed = [way for path, ways in schema["paths"].items() if path.startswith("/v1/") for way in ways.values()]
     assert all({"401", "403", "503"} <= way["responses"].keys() for way in closed)

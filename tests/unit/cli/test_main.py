@@ -240,6 +240,8 @@ def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, 
     copy = tmp_path / "copy.mp4"
     assert _run(repo_root, "jobs", "download", job["id"], "--out", str(copy), "--server", server).returncode == 0
     assert copy.read_bytes() == VIDEO_BYTES
+    assert _run(repo_root, "jobs", "delete", job["id"], "--server", server).stdout == "removed\n"
+    assert job["id"] not in _run(repo_root, "jobs", "list", "--server", server).stdout
     missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", server)
     assert (missing.returncode, _error_line(missing).split(": ")[1]) == (1, "not_found")
 
@@ -253,3 +255,18 @@ def test_a_full_service_is_asked_again_with_the_same_key(
     assert done.returncode == 0, done.stderr
     keys = [request.idempotency_key for request in service.asked]
     assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]
+
+
+def test_serve_opens_the_door_of_heygem(tmp_path: Path) -> None:
+    from cli.main import _heygem
+    from cli.terminal import UsageError
+    from launch.serve_config import read_serve_config
+
+    known = read_serve_config()
+    assert not known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, None, False)).pipeline.heygem.enabled
+    opened = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(True, None, False)).pipeline.heygem
+    assert (opened.enabled, opened.root, opened.strict) == (True, None, False)
+    implied = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, tmp_path, True)).pipeline.heygem
+    assert (implied.enabled, implied.root, implied.strict) == (True, tmp_path, True)
+    with pytest.raises(UsageError):
+        _heygem(True, tmp_path / "nowhere", False)

@@ -20,6 +20,7 @@ from storage.records import (
     ErrorRecord,
     JobRecord,
     JobStatus,
+    SegmentRecord,
     ServiceStatus,
     SubmitRequest,
     avatar_key,
@@ -67,10 +68,22 @@ class LocalDirector:
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
         return job
 
+    async def delete_job(self, job_id: str, owner: str | None) -> None:
+        raise AssertionError("a batch keeps its jobs")
+
+    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
+        raise AssertionError("a batch looks at no preview")
+
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         if job_id not in self.jobs:
             raise NotFoundError(f"There is no job {job_id}.")
         return self.jobs[job_id]
+
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+        raise AssertionError("a batch knows its jobs by their ids")
+
+    async def free_key(self, job_id: str, owner: str | None) -> None:
+        raise AssertionError("a batch gives no keys")
 
     async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
         return [job for job in self.jobs.values() if status in (None, job.status)][:limit]

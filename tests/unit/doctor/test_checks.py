@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from config import AccessConfig, DecoderConfig
-from doctor.access import check_keys, check_port, check_token
+from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder
 from doctor.finding import Finding, Status, ok, problem, warning, worst
@@ -233,3 +233,9 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
     path.write_text("applications: [{args: {no_such_setting: 1}}]")
     with pytest.raises(ConfigError, match="no_such_setting"):
         make_plan(Question(path))
+
+
+def test_strangers_need_a_front() -> None:
+    assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
+    assert _is_mended(check_front("127.0.0.1", None), Status.WARNING)
+    assert _is_mended(check_front("0.0.0.0", None), Status.PROBLEM)

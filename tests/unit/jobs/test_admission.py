@@ -146,6 +146,14 @@ def test_one_key_has_a_share_of_the_bytes(place: Place) -> None:
     place.desk.admit(asking(20 * MIB, owner="b"))
 
 
+def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(place: Place) -> None:
+    for _ in range(5):  # one of the five would start at once
+        place.desk.admit(asking())
+    with pytest.raises(CapacityError) as caught:
+        place.desk.admit(asking())
+    assert caught.value.retry_after_s == 20
+
+
 def test_retry_after_is_when_a_body_is_here(place: Place) -> None:
     place.add(JobStatus.RUNNING, audio_seconds=500.0)
     kept = [place.desk.admit(asking(MIB)) for _ in range(4)]

@@ -16,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, SourceVideo
+from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -73,9 +73,10 @@ class MemoryStages(NoStages):
         drive = Drive(first_frame=span.first, **arrays)  # type: ignore[arg-type]
         return Planned(drive, None, measures_of(span.first, span.stop))
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> int:
+    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
         assert isinstance(plan, Drive)
-        return await asyncio.to_thread(out.write_bytes, self._make_segment(plan.first_frame))
+        segment = self._make_segment(plan.first_frame)
+        return Rendered(await asyncio.to_thread(out.write_bytes, segment), Moments.of(np.full(len(plan), 0.06)))
 
     async def join(
         self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int
@@ -171,6 +172,7 @@ def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path
     assert (report.face.num_frames_rewritten, report.face.num_frames_passed) == (157, {"no_face": 18})
     assert report.face.yaw_degrees == (-150, 175)
     assert report.exemplars.num_used == 4
+    assert report.mouth.motion_silence == pytest.approx(0.06)
     assert "18 frames without a face passed through untouched." in report.warnings
 
 

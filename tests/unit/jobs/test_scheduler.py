@@ -148,3 +148,23 @@ def test_an_accident_ends_a_job_only_after_all_tries(bench: Bench, num_accidents
     error = bench.table.get_job(job.id).error
     assert error is not None and error.code == code
     assert bench.stages.num_asked == min(num_accidents + 1, CONFIG.jobs.max_attempts)
+
+
+def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) -> None:
+    job = bench.add()
+
+    async def delete() -> None:
+        with pytest.raises(StateError, match="queued"):
+            await bench.scheduler.delete(job)
+        bench.scheduler.start_waiting()
+        await asyncio.sleep(0)
+        with pytest.raises(StateError, match="running"):
+            await bench.scheduler.delete(bench.table.get_job(job.id))
+        bench.scheduler.cancel(bench.table.get_job(job.id))
+        # Its work is still ending: the files go when nobody writes them any more.
+        await bench.scheduler.delete(bench.table.get_job(job.id))
+        assert not bench.scheduler._running
+
+    asyncio.run(delete())
+    assert bench.table.list_jobs(9) == []
+    assert bench.files.job_ids() == []

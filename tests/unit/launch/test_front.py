@@ -38,6 +38,13 @@ class _Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(2.5)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
@@ -55,10 +62,10 @@ def behind() -> Iterator[int]:
 
 
 @contextmanager
-def fronted(serve_port: int, host: str = "127.0.0.1") -> Iterator[tuple[Front, int]]:
+def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[Front, int]]:
     assert PROGRAM is not None
     port = free_port()
-    front = Front(PROGRAM, host, port, serve_port)
+    front = Front(PROGRAM, "127.0.0.1", port, serve_port, idle_s)
     front.start()
     try:
         yield front, port
@@ -123,6 +130,13 @@ def test_a_head_that_does_not_come_ends_the_line(behind: int) -> None:
             started = time.monotonic()
             raw(port, begun, timeout_s=45)  # a line that stays open raises TimeoutError
             assert time.monotonic() - started > 5
+
+
+def test_idle_callers_go_and_patient_ones_stay(behind: int) -> None:
+    with fronted(behind, idle_s=1) as (_, port):
+        patient = httpx.post(f"http://127.0.0.1:{port}/v1/jobs", content=b"abc", trust_env=False, timeout=20)
+        assert patient.status_code == 200, "who waits for an answer is not idle"
+        raw(port, b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")  # or raises TimeoutError
 
 
 def test_without_serve_the_answer_is_a_problem() -> None:

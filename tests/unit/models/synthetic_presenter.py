@@ -59,8 +59,14 @@ def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
     return np.asarray(wave[:, None] * opening * [1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2], np.float32)
 
 
-def make_presenter(folder: Path, opening: float) -> FilmedPresenter:
-    """Draws and encodes a presenter whose mouth opens by up to `opening` eye distances."""
+def make_presenter(folder: Path, opening: float, darkness: float = 0.8) -> FilmedPresenter:
+    """Draws and encodes a presenter whose mouth opens by up to `opening` eye distances.
+
+    Args:
+        folder: Where the video goes.
+        opening: Widest opening of the mouth.
+        darkness: How much darker the inside of the mouth is than the skin, 0 to 1.
+    """
     head = LipModel.load().deform(mean_face().astype(np.float32), mouth_shapes(NUM_FRAMES, opening))
     time = np.arange(NUM_FRAMES)
     place = np.stack([SIDE / 2 + 3 * np.sin(time / 7), SIDE * 0.35 + 2 * np.cos(time / 9), 0 * time], 1)
@@ -71,21 +77,23 @@ def make_presenter(folder: Path, opening: float) -> FilmedPresenter:
     rng = np.random.default_rng(5)
     noise = np.asarray(cv2.GaussianBlur(rng.normal(0, 1, (2 * SIDE, 2 * SIDE)), (0, 0), 2.0), np.float32)
     noise *= 14 / noise.std()
-    frames = [_draw(noise, points[t, :, :2], place[t]) for t in time]
+    frames = [_draw(noise, points[t, :, :2], place[t], darkness) for t in time]
     first = folder / "first.png"
     cv2.imwrite(str(first), np.full((SIDE, SIDE, 3), 128, np.uint8))
     _encode(frames, path, first)
     return FilmedPresenter(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
 
 
-def _draw(noise: NDArray[np.float32], points: NDArray[np.float32], place: NDArray[np.float64]) -> Planes:
+def _draw(
+    noise: NDArray[np.float32], points: NDArray[np.float32], place: NDArray[np.float64], darkness: float
+) -> Planes:
     """Skin that moves with the head, and a dark opening between the lips."""
     left, top = (int(round(value)) for value in SIDE - place[:2])
     skin = noise[top : top + SIDE, left : left + SIDE]
     axes = mouth_axes(points[None, list(_INNER_UPPER)], points[None, list(_INNER_LOWER)])
     pixels = np.arange(SIDE, dtype=np.float32)
     inside = inside_alpha(mouth_coords(np, axes, pixels[None, None], pixels[None, :, None]))[0]
-    luma = (160 + skin) * (1 - 0.8 * inside)
+    luma = (160 + skin) * (1 - darkness * inside)
     rgb = luma[..., None] * [1.0, 0.8, 0.7]
     return from_rgb(rgb.clip(0, 255).astype(np.uint8), _TAGS)
 

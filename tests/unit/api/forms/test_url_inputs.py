@@ -241,7 +241,7 @@ HOSTILE = [
     "https://127.0.0.1:{port}/",
     *(f"{scheme}://127.0.0.1:{{port}}/x" for scheme in ("ftp", "tcp", "rtmp", "rtsp", "gopher", "HTTP")),
     *("file:///etc/passwd", "/etc/passwd", "/proc/self/environ", "/dev/zero", "/dev/stdin", "pipe:0"),
-    *("concat:/etc/passwd|/etc/hosts", "subfile,,start,0,end,100,,:/etc/passwd", "data:text/plain;base64,aGVsbG8="),
+    *("concat:/etc/passwd|/etc/hosts", "subfile,,start,0,end,100,,:/etc/passwd", "data:/etc/passwd,"),
     *("async:file:/etc/passwd", "crypto:file:/etc/passwd", "movie=/etc/passwd", "../../../../etc/passwd"),
     *("\\\\127.0.0.1\\share\\x.mp4", "symlink_passwd.mp4", "fifo.mp4", "."),
 ]

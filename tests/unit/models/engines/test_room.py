@@ -92,3 +92,16 @@ def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
     assert [each.name for each in records] == list(ENGINES)
     assert records[0].is_installed, "the engine of a fresh service needs nothing"
     assert all(each.title for each in records)
+
+
+def test_one_of_two_files_does(tmp_path: Path) -> None:
+    from benchmarks.random_weights.ultralight import save_ultralight, save_wenet
+
+    store, room = WeightsStore(tmp_path / "weights"), EngineRoom(PipelineConfig(data_dir=tmp_path))
+    store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
+    with pytest.raises(OptionError, match="it lacks HuBERT.*--engine ultralight --role hubert"):
+        room.check("ultralight")
+    store.add(save_wenet(tmp_path / "encoder.onnx"), "ultralight")
+    room.check("ultralight")
+    (record,) = (each for each in engine_list(store) if each.name == "ultralight")
+    assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]

@@ -165,3 +165,11 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
     assert (found.face.size, found.face.yaw_degrees, found.mouth.jitter) == (None, None, None)
     assert found.warnings == ["100 frames without a face passed through untouched."]
     assert "Infinity" not in found.model_dump_json()
+
+
+def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> None:
+    still, moving = (make_report(OUTPUT, GOOD, Moments.of(np.full(20, level))) for level in (0.02, 0.06))
+    assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
+    assert not any("moves in silence" in line for line in still.warnings)
+    assert "The mouth moves in silence: its picture changes by 6% of its light." in moving.warnings
+    assert report(GOOD).mouth.motion_silence is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import wave
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -164,3 +165,21 @@ def test_frames_outside_the_stretch_are_refused(
     (block,) = _extract(tmp_path, voice, features, [(1.0, 2.0)])
     with pytest.raises(ValueError, match="frame"):
         mouth.predict(block, Fraction(25), first, count)
+
+
+def test_ahead_of_speech_lips_part_and_do_not_meet_again(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    quiet = np.random.default_rng(0).normal(0, 3, 2 * RATE).astype(np.int16)
+    (block,) = _extract(tmp_path, np.concatenate([quiet, voice]), features)
+    heard = int(block.is_heard.argmax())  # the first row
+    ahead = mouth.predict(block, Fraction(50), 0, heard + 1)
+    opening = ahead.shape[(block.gate > 0)[: heard + 1], OPEN]
+    assert len(opening) > 20
+    assert np.diff(opening).min() > -2e-3
+    assert opening.max() < 0.05
+    # What the network makes of the quiet, with all of it taken for speech, does more.
+    open_ended = replace(block, is_heard=np.ones_like(block.is_heard))
+    free = mouth.predict(open_ended, Fraction(50), 0, heard + 1).shape[(block.gate > 0)[: heard + 1], OPEN]
+    assert (opening <= free + 2e-3).all()
+    assert np.diff(free).min() < -2e-3

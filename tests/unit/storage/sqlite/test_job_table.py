@@ -202,6 +202,19 @@ def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
     assert table.find_job(None, "k") is None
 
 
+def test_a_finished_job_gives_its_key_to_another(table: JobTable) -> None:
+    job = table.insert_job(_job(idempotency_key="k"))
+    with pytest.raises(StateError, match="expected it to be finished"):
+        table.free_key(job.id)
+    table.update_job(job.id, status=JobStatus.SUCCEEDED)
+    for _ in range(2):
+        table.free_key(job.id)
+        assert table.find_job(None, "k") is None
+    again = table.insert_job(_job(idempotency_key="k"))
+    found = table.find_job(None, "k")
+    assert found is not None and found.id == again.id
+
+
 def test_segments(table: JobTable) -> None:
     job = table.insert_job(_job())
     for number in (1, 0, 2):
@@ -253,7 +266,9 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
-    row = to_row(job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes"})
+    row = to_row(
+        job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes", "source_label", "metadata"}
+    )
     with sqlite3.connect(path) as connection:
         for statement in MIGRATIONS[0]:
             connection.execute(statement)

@@ -1,0 +1,114 @@
+"""The inputs of a task, by URL or as files in the data root, made uploads like any other's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from fastapi import Request
+
+from api.access import caller_of
+from api.forms.body_stream import BodyGrant
+from api.forms.form_parts import Parts
+from api.forms.places import Places, in_time
+from api.forms.url_inputs import UrlInputs
+from api.heygem.data_root import DataRoot
+from config import PipelineConfig
+from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
+from jobs.ports import JobService
+from net.guard import Guard
+from storage.local.file_store import FileStore
+from storage.records import Admission, AdmitRequest, UploadedFile
+
+_PIECE_BYTES = 1 << 20
+
+
+class EasyInputs:
+    """Fetches and copies under the limits that hold for uploads."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, root: DataRoot | None) -> None:
+        self._service = service
+        self._files = files
+        self._root = root
+        self._max_file_bytes = config.limits.max_upload_bytes
+        self._urls = UrlInputs(Guard(config.network), files)
+        self._places = Places(service)
+
+    @asynccontextmanager
+    async def receive(self, request: Request, names: dict[str, str]) -> AsyncIterator[tuple[Admission, Parts]]:
+        """The files that `names` stand for, in a place of their own; both are given up when the block fails.
+
+        Args:
+            request: Whose they are.
+            names: URLs or paths, by what they are used for.
+
+        Raises:
+            CapacityError: The service is full.
+            InputError: There is no such file, it may not be read or fetched, or it is empty.
+            MediaLimitError: It is too large.
+        """
+        parts = Parts(urls={use: name for use, name in names.items() if "://" in name})
+        for use, url in parts.urls.items():
+            self._urls.check(use, url)
+        with ExitStack() as stack:
+            opened = {
+                use: stack.enter_context(await asyncio.to_thread(self._open, use, name))
+                for use, name in names.items()
+                if use not in parts.urls
+            }
+            num_bytes = sum(os.fstat(file.fileno()).st_size for file in opened.values())
+            owner, max_bytes = caller_of(request).owner, len(names) * self._max_file_bytes
+            question = AdmitRequest(owner=owner, num_bytes=max(1, num_bytes), max_bytes=max_bytes)
+            async with self._places.keep(request, question) as place:
+                grant = BodyGrant(self._service, place)
+                try:
+                    async with in_time(place.timeout_s):
+                        for use, file in opened.items():
+                            parts.files[use] = await self._copy(use, file, names[use], grant)
+                    if parts.urls:
+                        await self._fetch(owner, parts, grant)
+                    yield place, parts
+                except BaseException:
+                    for upload in parts.files.values():
+                        self._files.delete_upload(upload.key)
+                    raise
+
+    def _open(self, use: str, name: str) -> BinaryIO:
+        if self._root is None:
+            raise UrlRefusedError(f"{use}_url: expected an http(s) URL: no data root is set here (heygem.root).")
+        try:
+            file = self._root.open(name)
+        except InputError as error:
+            raise type(error)(f"{use}_url: {error}") from None
+        if (num_bytes := os.fstat(file.fileno()).st_size) > self._max_file_bytes:
+            file.close()
+            raise MediaLimitError(f"{use}_url: expected at most {self._max_file_bytes} bytes, found {num_bytes}.")
+        return file
+
+    async def _copy(self, use: str, file: BinaryIO, name: str, grant: BodyGrant) -> UploadedFile:
+        writer = self._files.new_upload(PurePosixPath(name).name)
+        try:
+            num_bytes = 0
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                num_bytes += len(piece)
+                if num_bytes > self._max_file_bytes:
+                    raise MediaLimitError(f"{use}_url: expected at most {self._max_file_bytes} bytes, found more.")
+                await grant.count(len(piece))
+                await asyncio.to_thread(writer.write, piece)
+            if not num_bytes:
+                raise MediaError(f"{use}_url: {name[:200]!r} is empty.")
+            return await asyncio.to_thread(writer.finish)
+        except BaseException:
+            writer.discard()
+            raise
+
+    async def _fetch(self, owner: str | None, parts: Parts, grant: BodyGrant) -> None:
+        max_bytes = len(parts.urls) * self._max_file_bytes
+        wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
+        async with in_time(wide.timeout_s):
+            max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
+            await self._urls.fetch_into(parts, max_file_bytes, grant.count)

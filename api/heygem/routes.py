@@ -1,0 +1,187 @@
+"""The routes under /easy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse
+
+from api.access import caller_of
+from api.heygem.data_root import DataRoot
+from api.heygem.envelope import Code, envelope, envelope_of
+from api.heygem.inputs import EasyInputs
+from api.heygem.progress import task_of
+from api.heygem.submission import MAX_BODY_BYTES, EasySubmission, checked_code
+from api.problem import problem_responses
+from api.result_file import result_file
+from config import PipelineConfig
+from errors import InputError, LipwrightError, NotFoundError
+from jobs.ports import JobService
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+
+logger = logging.getLogger("ray.serve")
+
+_KEY_PREFIX = "heygem:"  # of idempotency keys: which job a code names survives whatever jobs survive
+_RESULT_SUFFIX = "-r.mp4"
+_BODY_S = 60.0
+
+
+class EasyRoutes:
+    """Handlers over a `JobService` and the files that it shares."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        settings = config.heygem
+        self._service = service
+        self._files = files
+        self._is_strict = settings.strict
+        self._engines = {False: config.engine, True: settings.chaofen_engine or config.engine}
+        self._root = None if settings.root is None else DataRoot(settings.root, settings.container_root)
+        self._inputs = EasyInputs(service, files, config, self._root)
+        self._arriving: set[tuple[str | None, str]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    def router(self) -> APIRouter:
+        """The routes with what OpenAPI says of them."""
+        router = APIRouter(prefix="/easy", tags=["heygem"])
+        router.add_api_route("/submit", self.submit, methods=["POST"], summary="Submit a task")
+        router.add_api_route("/query", self.query, summary="Look at a task")
+        router.add_api_route("/cancel", self.cancel, methods=["POST"], summary="Cancel a task")
+        answers = problem_responses(404, 409, 416)
+        for path, handler in (("/download", self.download), ("/download/{file_name}", self.download_by_name)):
+            router.add_api_route(
+                path, handler, summary="Get a task's video", response_class=FileResponse, responses=answers
+            )
+            router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        return router
+
+    async def submit(self, request: Request) -> Response:
+        """Make a task of `audio_url`, `video_url` and `code`: JSON, whatever the content type says.
+
+        The answer comes when both inputs are here and were opened; a full service answers 10001.
+        """
+        return await _answered(self._submit(request))
+
+    async def query(self, request: Request, code: str = "") -> Response:
+        """How the task fares: `data.status` is 1 while it is unfinished, 2 when its video is there, 3 if it failed."""
+        return await _answered(self._query(request, code))
+
+    async def cancel(self, request: Request, code: str = "") -> Response:
+        """Cancel the task; its code may come as JSON as well.
+
+        Answers as `/easy/query` does. Cancelling twice, or a finished task, changes nothing.
+        """
+        return await _answered(self._cancel(request, code))
+
+    async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> FileResponse:
+        """The finished video, whole or in ranges."""
+        return result_file(await self._find(request, code), self._files, request)
+
+    async def download_by_name(self, request: Request, file_name: str) -> FileResponse:
+        """The same by the `result` of the task, for clients that put it behind an address."""
+        return result_file(await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request)
+
+    async def _submit(self, request: Request) -> Response:
+        task, owner = EasySubmission.of(await _body(request)), caller_of(request).owner
+        if (owner, task.code) in self._arriving:
+            return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
+        self._arriving.add((owner, task.code))
+        try:
+            async with self._alone():
+                return await self._accept(request, task)
+        finally:
+            self._arriving.discard((owner, task.code))
+
+    async def _accept(self, request: Request, task: EasySubmission) -> Response:
+        if self._is_strict and await self._is_busy():
+            return envelope(Code.BUSY)
+        known, owner = await self._known(request, task.code), caller_of(request).owner
+        if known is not None and not known.status.is_final:
+            return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
+        if task.shows_mark:
+            logger.info("task %r asks for a visible mark, which is not made here", task.code)
+        names = {"audio": task.audio, "video": task.video}
+        async with self._inputs.receive(request, names) as (place, parts):
+            if known is not None:
+                await self._service.free_key(known.id, owner)
+            await self._service.submit(
+                SubmitRequest(
+                    job_id=new_id(),
+                    admission_id=place.id,
+                    audio=parts.files["audio"],
+                    video=parts.files["video"],
+                    options=JobOptions(engine=self._engines[task.sharpens], loop=task.loop),
+                    owner=owner,
+                    idempotency_key=_KEY_PREFIX + task.code,
+                )
+            )
+        return envelope(Code.OK, msg=int(Code.OK))  # a number, as the original sends it
+
+    async def _query(self, request: Request, code: str) -> Response:
+        if not code:
+            return envelope(Code.PARAMETER, msg="code参数缺失")
+        if (job := await self._known(request, code)) is None:
+            return envelope(Code.UNKNOWN)
+        if job.status is JobStatus.SUCCEEDED and self._root is not None:
+            await asyncio.to_thread(self._root.keep_result, checked_code(code), self._files.result_path(job.id))
+        if job.status.is_final and self._is_strict:
+            await self._service.free_key(job.id, caller_of(request).owner)
+        return envelope(Code.OK, task_of(job, code), msg="")
+
+    async def _cancel(self, request: Request, code: str) -> Response:
+        code = code or EasySubmission.code_of(await _body(request))
+        if code and (job := await self._known(request, code)) is not None:
+            await self._service.cancel_job(job.id, caller_of(request).owner)
+        return await self._query(request, code)
+
+    async def _find(self, request: Request, code: str) -> JobRecord:
+        return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
+
+    async def _known(self, request: Request, code: str) -> JobRecord | None:
+        try:
+            return await self._find(request, code)
+        except NotFoundError:
+            return None
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """In strict mode no two submissions may both find the service idle."""
+        if not self._is_strict:
+            yield
+            return
+        async with self._one_at_a_time:
+            yield
+
+    async def _is_busy(self) -> bool:
+        queue = (await self._service.status()).queue
+        return bool(queue.num_queued or queue.num_running or queue.num_arriving)
+
+
+async def _answered(work: Awaitable[Response]) -> Response:
+    """What came of a request, in the envelope also where it failed."""
+    try:
+        return await work
+    except ClientDisconnect:
+        raise  # nobody is left to answer
+    except LipwrightError as error:
+        logger.warning("/easy: %s", error)
+        return envelope_of(error)
+    except Exception:
+        logger.exception("/easy: a request failed")
+        return envelope(Code.SYSTEM)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async with asyncio.timeout(_BODY_S):
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise InputError(f"参数异常: expected at most {MAX_BODY_BYTES} bytes of JSON.")
+    return bytes(body)

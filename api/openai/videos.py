@@ -1,0 +1,156 @@
+"""The routes under /v1/videos: jobs, in the shape of OpenAI's videos."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import FileResponse, JSONResponse
+
+from api.access import caller_of
+from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
+from api.forms.uploads import drain
+from api.openai.errors import OpenAIRoute, error_responses
+from api.openai.views import VideoDeleted, VideoForm, VideoList, VideoView
+from api.result_file import result_file
+from api.v1.views import form_body
+from config import MediaLimits, PipelineConfig
+from errors import MediaError, NotFoundError
+from jobs.ports import JobService
+from media.probe import probe_video
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+
+_MAX_LISTED = 1000
+"""How far back a list goes."""
+
+
+class VideoRoutes:
+    """Handlers over a `JobService` and the files that it shares."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._files = files
+        self._default_engine = config.engine
+        self._keep_s = config.jobs.keep_finished_s
+        self._desk = FormDesk(service, files, config)
+
+    def router(self) -> APIRouter:
+        """The routes with what OpenAPI says of them."""
+        router = APIRouter(prefix="/v1/videos", tags=["videos"], route_class=OpenAIRoute)
+        router.add_api_route(
+            "",
+            self.create,
+            methods=["POST"],
+            response_model=VideoView,
+            summary="Create a video",
+            openapi_extra=form_body(VideoForm),
+            responses=error_responses(404, 409, 413, 422, 429, 504, 507),
+        )
+        router.add_api_route("", self.list_videos, summary="List videos", responses=error_responses(404, 422))
+        one = "/{video_id}"
+        router.add_api_route(one, self.get_video, summary="Look at a video", responses=error_responses(404))
+        router.add_api_route(
+            one, self.delete, methods=["DELETE"], summary="Delete a video", responses=error_responses(404, 409)
+        )
+        video: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"video/mp4": {}}},
+            206: {"description": "The range that was asked for."},
+        }
+        answers = {**video, **error_responses(404, 409, 416, 422)}
+        content = f"{one}/content"
+        router.add_api_route(
+            content, self.content, summary="Download a video", response_class=FileResponse, responses=answers
+        )
+        router.add_api_route(content, self.content, methods=["HEAD"], include_in_schema=False)
+        return router
+
+    async def create(self, request: Request) -> Response:
+        """Send speech (`audio`) and a presenter (`input_reference`, or the `avatar_id` of a known one), get a video.
+
+        It is a job like those of `/v1/jobs`, told in other words.
+        """
+        owner, key = caller_of(request).owner, request.headers.get(IDEMPOTENCY_KEY)
+        async with self._desk.admit(request, VideoForm, key) as place:
+            if place.job is not None:
+                await drain(request)
+                return await self._answer(place.job)
+            async with self._desk.receive(request, VideoForm, place) as form:
+                job = await self._service.submit(
+                    SubmitRequest(
+                        job_id=new_id(),
+                        admission_id=place.id,
+                        audio=form.audio,
+                        video=form.input_reference,
+                        avatar_id=form.avatar_id,
+                        options=JobOptions(engine=form.model or self._default_engine, face=form.face, loop=form.loop),
+                        owner=owner,
+                        idempotency_key=key,
+                    )
+                )
+        return await self._answer(job)
+
+    async def list_videos(
+        self,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+        after: Annotated[str | None, Query(description="Id of the last video of the page before.")] = None,
+        order: Annotated[Literal["asc", "desc"], Query(description="By time of creation.")] = "desc",
+    ) -> VideoList:
+        """The newest first, as far back as the last 1000 jobs."""
+        jobs = await self._service.list_jobs(_MAX_LISTED, None, caller_of(request).owner)
+        if order == "asc":
+            jobs.reverse()
+        begin = 0 if after is None else _place_after([job.id for job in jobs], after)
+        page = jobs[begin : begin + limit]
+        data = [await self._view(job) for job in page]
+        first, last = (page[0].id, page[-1].id) if page else (None, None)
+        return VideoList(data=data, first_id=first, last_id=last, has_more=begin + limit < len(jobs))
+
+    async def get_video(self, video_id: str, request: Request) -> VideoView:
+        """The video as it is now."""
+        return await self._view(await self._service.get_job(video_id, caller_of(request).owner))
+
+    async def content(
+        self,
+        video_id: str,
+        request: Request,
+        variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
+    ) -> FileResponse:
+        """The finished MP4, whole or in ranges."""
+        return result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
+
+    async def delete(self, video_id: str, request: Request) -> VideoDeleted:
+        """Remove the video and its job with all files; an unfinished one is cancelled first."""
+        owner = caller_of(request).owner
+        job = await self._service.cancel_job(video_id, owner)
+        await self._service.delete_job(job.id, owner)
+        return VideoDeleted(id=job.id)
+
+    async def _answer(self, job: JobRecord) -> Response:
+        return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+    async def _view(self, job: JobRecord) -> VideoView:
+        path = self._files.result_path(job.id)
+        is_there = job.status is JobStatus.SUCCEEDED and path.is_file()
+        size = await asyncio.to_thread(_frame_size, path) if is_there else None
+        return VideoView.of(job, size, self._keep_s)
+
+
+def _place_after(ids: list[str], video_id: str) -> int:
+    if video_id not in ids:
+        raise NotFoundError(f"after: there is no video {video_id[:80]!r}.")
+    return ids.index(video_id) + 1
+
+
+@lru_cache(maxsize=1024)
+def _frame_size(path: Path) -> str | None:
+    """Width and height of one of our own videos, which does not change; None for a file that is none."""
+    try:
+        info = probe_video(path, MediaLimits())
+    except MediaError:
+        return None
+    return f"{info.width}x{info.height}"

@@ -1,0 +1,101 @@
+"""The page at `/`: files of `web/`, as they lie there, with headers that keep strangers' scripts and frames out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
+
+import web
+from errors import NotFoundError
+
+ASSETS: Final = "/page"
+_ROOT: Final = Path(web.__file__).resolve().parent
+_MEDIA_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()",
+}
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+class PageRoutes:
+    """The page, read from the disk once."""
+
+    def __init__(self) -> None:
+        self._files = _read_all()
+        digest = hashlib.sha256()
+        for name, content in sorted(self._files.items()):
+            digest.update(name.encode() + b"\0" + content)
+        self._edition = digest.hexdigest()[:12]
+
+    def router(self) -> APIRouter:
+        """The routes; they are no part of the API's description."""
+        router = APIRouter(include_in_schema=False)
+        router.add_api_route("/", self.index, methods=["GET", "HEAD"])
+        router.add_api_route(f"{ASSETS}/{{edition}}/{{name:path}}", self.asset, methods=["GET", "HEAD"])
+        return router
+
+    def index(self, request: Request) -> Response:
+        """The page; for clients that ask for JSON and not for HTML, where to find what."""
+        root, accept = request.scope.get("root_path", ""), request.headers.get("accept", "")
+        if "application/json" in accept and "text/html" not in accept:
+            links = {"page": f"{root}/", "documentation": f"{root}/docs", "openapi": f"{root}/openapi.json"}
+            return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{root}/v1/jobs"}}, headers=_VARY)
+        content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
+        return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
+
+    def asset(self, edition: str, name: str, request: Request) -> Response:
+        """A file of the page. Its address changes with the page, so that it may be kept for ever."""
+        content = self._files.get(name)
+        if content is None:
+            raise NotFoundError(f"There is no {name[:80]!r} in the page.")
+        return self._answer(request, content, Path(name).suffix, _FOR_EVER if edition == self._edition else "no-cache")
+
+    def _answer(
+        self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None
+    ) -> Response:
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {**_HEADERS, "Cache-Control": caching, "ETag": etag, **(more or {})}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=_MEDIA_TYPES[suffix], headers=headers)
+
+
+_VARY: Final = {"Vary": "Accept"}
+
+
+def _read_all() -> dict[str, bytes]:
+    """The content of every file of the page by its path below `web/`."""
+    paths = (path for path in _ROOT.rglob("*") if path.suffix in _MEDIA_TYPES)
+    return {path.relative_to(_ROOT).as_posix(): path.read_bytes() for path in paths}

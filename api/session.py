@@ -1,0 +1,68 @@
+"""The route /v1/session: sign in once with an API key, so that `<video src>` and EventSource are let in, too."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from api.access import caller_of
+from api.session_token import COOKIE, MAX_AGE_S, new_token
+from storage.local.api_keys import ApiKeys
+
+
+class SessionView(BaseModel):
+    """Who is served."""
+
+    needs_key: bool = Field(description="Whether this service has API keys, so that one has to be shown.")
+    name: str | None = Field(description="Name of the API key that was shown; null where none exists.")
+
+
+class SessionRoutes:
+    """Handlers over the API keys."""
+
+    def __init__(self, keys: ApiKeys) -> None:
+        self._keys = keys
+
+    def router(self) -> APIRouter:
+        """The routes with what OpenAPI says of them."""
+        router = APIRouter(prefix="/v1/session", tags=["service"])
+        router.add_api_route("", self.look, summary="Signed in?")
+        router.add_api_route("", self.sign_in, methods=["POST"], summary="Sign in")
+        router.add_api_route("", self.sign_out, methods=["DELETE"], status_code=204, summary="Sign out")
+        return router
+
+    def look(self, request: Request) -> SessionView:
+        """Whose requests these are; 401 where a key has to be shown first."""
+        return self._view(request)
+
+    def sign_in(self, request: Request, response: Response) -> SessionView:
+        """Send a key as `Authorization: Bearer`, and get a cookie that stands for it and that scripts cannot read.
+
+        The cookie holds for 14 days, or until the key is revoked.
+        """
+        key = next((key for key in self._keys.list() if key.id == caller_of(request).owner), None)
+        if key is not None:
+            _set_cookie(request, response, new_token(key), MAX_AGE_S)
+        return self._view(request)
+
+    def sign_out(self, request: Request, response: Response) -> None:
+        """Take the cookie back."""
+        _set_cookie(request, response, "", 0)
+
+    def _view(self, request: Request) -> SessionView:
+        keys = {key.id: key for key in self._keys.list()}
+        owner = caller_of(request).owner
+        return SessionView(needs_key=bool(keys), name=keys[owner].name if owner in keys else None)
+
+
+def _set_cookie(request: Request, response: Response, token: str, max_age_s: int) -> None:
+    """Tell a browser to send the token to this service only, and only from its own pages."""
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age_s,
+        path=request.scope.get("root_path", "") or "/",
+        httponly=True,
+        samesite="strict",
+        secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
+    )

@@ -1,0 +1,124 @@
+"""A job's preview: the video while it is rendered, as one fragmented MP4 that ends with the job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
+
+from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
+from jobs.ports import JobService
+from media.preview.fragments import LivePreview, finished_preview
+from storage.local.file_store import FileStore
+from storage.records import JobRecord, JobStatus
+
+_LOOK_S = 10.0
+_AHEAD_SECONDS = 60.0
+"""No viewer gets more video than this ahead of playing it at once: what a slow one does not take stays in memory."""
+_MAX_VIEWERS = 64
+_RETRY_AFTER_S = 5.0
+
+_MAX_LOSSES = 20
+_LOSS_PAUSE_S = 2.0
+
+_T = TypeVar("_T")
+
+
+class Previews:
+    """The previews that one process of the API sends at the moment."""
+
+    def __init__(self, service: JobService, files: FileStore, max_viewers: int = _MAX_VIEWERS) -> None:
+        self._service = service
+        self._files = files
+        self._max_viewers = max_viewers
+        self._num_viewers = 0
+
+    def open(self, job: JobRecord) -> AsyncGenerator[bytes]:
+        """The stream of a job that has a video or will have one.
+
+        Raises:
+            StateError: The job failed or was cancelled.
+            NotFoundError: Its video was removed.
+            CapacityError: Too many look on already.
+        """
+        if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            raise StateError(
+                f"Job {job.id} has no preview: expected it to be unfinished or succeeded, found it {job.status}."
+            )
+        if job.status is JobStatus.SUCCEEDED and not self._files.result_path(job.id).is_file():
+            raise NotFoundError(f"The video of job {job.id} was removed.")
+        if self._num_viewers >= self._max_viewers:
+            raise CapacityError(f"Expected at most {self._max_viewers} previews at a time.", _RETRY_AFTER_S)
+        return self._counted(job)
+
+    async def _counted(self, job: JobRecord) -> AsyncGenerator[bytes]:
+        self._num_viewers += 1
+        try:
+            async with aclosing(_paced(self._pieces(job))) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except NotFoundError:
+            return  # the job was deleted
+        finally:
+            self._num_viewers -= 1
+
+    async def _pieces(self, job: JobRecord) -> AsyncGenerator[tuple[float, bytes]]:
+        """Pieces behind the second of the video at which they end; waits for segments until the job has ended."""
+        preview: LivePreview | None = None
+        num_segments = 0
+        while not job.status.is_final:
+            for segment in await _patiently(partial(self._service.finished_segments, job.id, None)):
+                if segment.number != num_segments:
+                    continue  # known already, or one before it is still being rendered
+                path = self._files.segment_path(job.id, segment.number)
+                try:
+                    if preview is None:
+                        preview = await asyncio.to_thread(LivePreview, path, self._files.speech_path(job.id))
+                    async for piece in _in_threads(preview.add_segment(path)):
+                        yield preview.seconds, piece
+                except (StoredFileError, FileNotFoundError):
+                    break  # the job has just ended, and its segments went; nothing of this one was sent
+                num_segments += 1
+            job = await _patiently(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
+        if job.status is not JobStatus.SUCCEEDED:
+            return
+        result = self._files.result_path(job.id)
+        if preview is None:
+            async for whole in _in_threads(finished_preview(result)):
+                yield whole
+            return
+        async for piece in _in_threads(preview.add_rest(result)):
+            yield preview.seconds, piece
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer of a service that may be away for a moment: a Director that died is replaced in seconds."""
+    for _ in range(_MAX_LOSSES):
+        try:
+            return await ask()
+        except ReplicaLostError:
+            await asyncio.sleep(_LOSS_PAUSE_S)
+    return await ask()
+
+
+async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[bytes]:
+    """The pieces, none of them more than `_AHEAD_SECONDS` before it is due."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async for seconds, piece in pieces:
+        early_s = seconds - (loop.time() - started) - _AHEAD_SECONDS
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        if piece:
+            yield piece
+
+
+async def _in_threads(pieces: Iterator[_T]) -> AsyncGenerator[_T]:
+    """An iterator that blocks on the disk, each step in a thread."""
+    while True:
+        piece = await asyncio.to_thread(next, pieces, None)
+        if piece is None:
+            return
+        yield piece

@@ -1,0 +1,65 @@
+"""`?wait=`: a submission that is answered with what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+from starlette.responses import JSONResponse
+
+from api.problem import job_problem
+from api.v1.followers import Followers
+from api.v1.pictures import video_response
+from api.v1.views import JobView
+from errors import BusyError, LipwrightError
+from storage.local.file_store import FileStore
+from storage.records import JobRecord
+
+MAX_WAIT_S = 600.0
+"""Longest wait that a request may ask for; most proxies give up earlier."""
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def wait_until_final(followers: Followers, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
+    """The job when it is final, or as it is after `wait_s`, or at once where all places of followers are taken."""
+    try:
+        follower = followers.enter(job, owner)
+    except BusyError:
+        return job
+    feed = follower.feed
+    try:
+        async with asyncio.timeout(wait_s):
+            while not job.status.is_final:
+                number = feed.number
+                job = feed.job if feed.job.version > job.version else await feed.after(number)
+    except TimeoutError as error:
+        if isinstance(error, LipwrightError):
+            raise
+    finally:
+        follower.leave()
+    return job
+
+
+def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
+    """202 and the job, whatever its status."""
+    view = JobView.of(job, request.scope.get("root_path", ""))
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
+
+
+def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
+    """200 and the job if it is final, else what `accepted` says.
+
+    A client that accepts `video/mp4` gets the video itself in place of a job that succeeded, and the problem in place
+    of one that failed.
+    """
+    if not job.status.is_final:
+        return accepted(job, request, headers)
+    view = JobView.of(job, request.scope.get("root_path", ""))
+    headers = {"Location": view.links.self, **NO_STORE, **headers}
+    if "video/mp4" in request.headers.get("accept", ""):
+        if job.error is not None:
+            return job_problem(job.error, view.links.self)
+        response = video_response(job, files)
+        response.headers.update(headers)
+        return response
+    return JSONResponse(view.model_dump(mode="json"), 200, headers)

@@ -1,0 +1,136 @@
+"""How still the mouth is where nobody speaks: `python -m benchmarks.silence --judge FOLDER --clips FOLDER`.
+
+Talking clips are given a silent sound, in this process and without the service, and an outside judge says how far the
+mouth of the result still moves. Only the first seconds of each clip are taken. Writes benchmarks/silence.json, where
+the figures of other labels stay. The judge and the clips are not part of this repository (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import av
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.in_process import analyse, render_staged
+from benchmarks.judge import Judge
+from media.audio import SPEECH_SAMPLE_RATE
+
+RESULTS = Path(__file__).with_name("silence.json")
+Figures = dict[str, float | None]  # by heading
+_MAX_SIDE = 960  # pixels of an excerpt, as the judge's own material has
+# What the judge says of a result: heading, its block and metric.
+_FIGURES = (
+    ("opening, spread", "motion", "open_std"),
+    ("share of frames open", "lipleak", "open_frac_silent"),
+    ("opening, mean", "motion", "open_mean"),
+    ("speed of the lips", "motion", "speed"),
+    ("seam ring ratio", "pixels", "seam_ring_ratio"),
+    ("sharpness ratio", "pixels", "sharpness_ratio"),
+)
+
+
+def main(
+    judge: Annotated[Path, typer.Option(help="Folder of score.py.")],
+    clips: Annotated[Path, typer.Option(help="Folder of talkers, one to a .mp4 file.")],
+    only: Annotated[list[str] | None, typer.Option(help="Names of clips, without .mp4; default: all.")] = None,
+    frames: Annotated[int, typer.Option(min=25, help="Of each clip, from its start.")] = 150,
+    folder: Annotated[Path, typer.Option(help="Excerpts and results.")] = Path("out/silence"),
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
+    label: Annotated[str, typer.Option(help="What the figures are called there.")] = "now",
+) -> None:
+    """Measure how still the mouth is in silence and print the table."""
+    outside = Judge(judge.resolve(), folder.resolve() / "cache")
+    talkers = [clip for clip in sorted(clips.glob("*.mp4")) if not only or clip.stem in only]
+    with ThreadPoolExecutor(1) as pool:  # one is scored while the next is made
+        scores = {
+            clip.stem: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
+        }
+        figures = {name: score.result() for name, score in scores.items()}
+    known: dict[str, dict[str, Figures]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    known[label] = figures
+    out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    for name, rows in known.items():
+        _print(name, rows)
+
+
+def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
+    """Has the engine put silence to a clip; returns the result, the excerpt and the silent sound."""
+    target = folder / clip.stem
+    target.mkdir(parents=True, exist_ok=True)
+    excerpt, silence = target / "excerpt.mp4", target / "silence.wav"
+    if not excerpt.exists():
+        num, rate = _excerpt(clip, excerpt, frames)
+        _write_silence(silence, float(num / rate))
+    with av.open(str(excerpt)) as container:
+        num = container.streams.video[0].frames
+    with tempfile.TemporaryDirectory() as scratch:
+        cached, _ = analyse(excerpt, Path(scratch) / "presenter")
+        render_staged(cached, silence, num, Path(scratch))
+        (Path(scratch) / "result.mp4").replace(target / "result.mp4")
+    return target / "result.mp4", excerpt, silence
+
+
+def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> Figures:
+    said: dict[str, Any] = judge.score(result, excerpt, silence, None)
+    return {heading: said.get(block, {}).get(metric) for heading, block, metric in _FIGURES}
+
+
+def _excerpt(clip: Path, path: Path, frames: int) -> tuple[int, Fraction]:
+    """Writes the first `frames` pictures of a clip at high quality, without sound; returns how many and their rate."""
+    num, partial = 0, path.with_suffix(".part.mp4")
+    with av.open(str(clip)) as source, av.open(str(partial), "w") as target:
+        seen = source.streams.video[0]
+        rate = Fraction(seen.average_rate or 25)
+        scale = min(1.0, _MAX_SIDE / max(seen.width, seen.height))
+        stream = target.add_stream("libx264", rate=rate, options={"crf": "10", "preset": "veryfast"})
+        stream.width, stream.height = (int(side * scale) // 2 * 2 for side in (seen.width, seen.height))
+        stream.pix_fmt, stream.codec_context.thread_count = "yuv420p", 1
+        for frame in islice(source.decode(seen), frames):
+            smaller = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="AREA")
+            smaller.pts, num = None, num + 1
+            target.mux(stream.encode(smaller))
+        target.mux(stream.encode(None))
+    partial.replace(path)
+    return num, rate
+
+
+def _write_silence(path: Path, seconds: float) -> None:
+    with wave.open(str(path), "wb") as target:
+        target.setnchannels(1)
+        target.setsampwidth(2)
+        target.setframerate(SPEECH_SAMPLE_RATE)
+        target.writeframes(bytes(2 * round(seconds * SPEECH_SAMPLE_RATE)))
+
+
+def _print(label: str, figures: dict[str, Figures]) -> None:
+    table = Table(label, *(heading for heading, _, _ in _FIGURES))
+    for name, row in figures.items():
+        table.add_row(name, *(_number(row[heading]) for heading, _, _ in _FIGURES))
+    known = {heading: [row[heading] for row in figures.values()] for heading, _, _ in _FIGURES}
+    table.add_section()
+    table.add_row("median", *(_number(_median(values)) for values in known.values()))
+    Console(width=150).print(table)
+
+
+def _median(values: list[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return median(numbers) if numbers else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

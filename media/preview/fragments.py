@@ -1,0 +1,195 @@
+"""The preview: a fragmented MP4 (ISO/IEC 14496-12, 8.8) that grows with its job, for Media Source Extensions.
+
+What is read here was written by this service: segments, the joined result, and the 16 kHz copy of the speech. The
+caller's own files are not opened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from config import MediaLimits
+from errors import StoredFileError
+from media.array_files import load_array
+from media.container import open_container
+from media.frame_table import video_stream
+from media.speech_writer import SPEECH_SAMPLE_RATE
+
+MEDIA_TYPE: Final = 'video/mp4; codecs="avc1.640028, mp4a.40.2"'
+"""What a browser is told before it has seen the stream; the profile and level stand in the stream itself."""
+# `delay_moov` writes the head with the first fragment, when both encoders' delays are known for its edit lists.
+_OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof", "frag_duration": "200000"}
+_AAC_FRAME: Final = 1024
+_BIT_RATE: Final = 64_000
+_INT16_SCALE: Final = 32768
+# The muxer holds a picture back until it has later sound, so the sound runs ahead by as much as two AAC frames last.
+_SOUND_AHEAD_SECONDS: Final = Fraction(2 * _AAC_FRAME, SPEECH_SAMPLE_RATE)
+_PIECE_BYTES: Final = 256 * 1024
+
+
+class LivePreview:
+    """Fragments of a job at work: its segments by packet copy, its speech as 16 kHz AAC.
+
+    Args:
+        first: The first segment, from which the encoder's settings are taken.
+        speech: What `media.audio.extract_speech` wrote. It is mapped: it may be removed while this is used.
+
+    Raises:
+        StoredFileError: A file is gone.
+    """
+
+    def __init__(self, first: Path, speech: Path) -> None:
+        self._sink = _Sink()
+        self._container = _new_container(self._sink)
+        with open_container(first, MediaLimits()) as container:
+            template = video_stream(container, first)
+            self._fps = _exact_rate(template, first)
+            self._delay = template.codec_context.reorder_depth
+            self._video = self._container.add_stream_from_template(template, opaque=True)
+        self._video.time_base = 1 / self._fps
+        self._sound: AudioStream = self._container.add_stream("aac", rate=SPEECH_SAMPLE_RATE)
+        self._sound.codec_context.layout = "mono"
+        self._sound.codec_context.bit_rate = _BIT_RATE
+        self._samples = load_array(speech, "r")
+        self._num_samples = 0
+        self.num_frames = 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was added so far."""
+        return float(self.num_frames / self._fps)
+
+    def add_segment(self, path: Path) -> Iterator[bytes]:
+        """Append the next segment.
+
+        Yields:
+            Pieces of the stream, of about 256 KiB at most.
+
+        Raises:
+            StoredFileError: It is gone.
+        """
+        yield from self._add(path, self.num_frames, 0)
+
+    def add_rest(self, result: Path) -> Iterator[bytes]:
+        """Append the frames of the joined result that follow what was added, and end the stream.
+
+        Yields:
+            Pieces of the stream.
+
+        Raises:
+            StoredFileError: It is gone.
+        """
+        yield from self._add(result, 0, self.num_frames)
+        yield from self.end()
+
+    def end(self) -> Iterator[bytes]:
+        """End the stream with what is held back; later calls give nothing."""
+        self._add_sound(Fraction(self.num_frames) / self._fps)
+        self._container.mux(self._sound.encode(None))
+        self._container.close()
+        yield self._sink.take()
+
+    def _add(self, path: Path, first_frame: int, num_skipped: int) -> Iterator[bytes]:
+        with open_container(path, MediaLimits()) as container:
+            for number, packet in enumerate(_packets(container, video_stream(container, path))):
+                if number < num_skipped:
+                    continue
+                assert packet.pts is not None and packet.time_base is not None
+                packet.pts = first_frame + round(packet.pts * packet.time_base * self._fps)
+                packet.dts = self.num_frames - self._delay
+                packet.duration, packet.time_base, packet.stream = 1, 1 / self._fps, self._video
+                self._add_sound(Fraction(self.num_frames) / self._fps + _SOUND_AHEAD_SECONDS)
+                self._container.mux(packet)
+                self.num_frames += 1
+                if self._sink.num_bytes >= _PIECE_BYTES:
+                    yield self._sink.take()
+        yield self._sink.take()
+
+    def _add_sound(self, until_seconds: Fraction) -> None:
+        """Encode the speech up to a time, in whole AAC frames; the last one of the speech may be shorter."""
+        stop = min(len(self._samples), math.ceil(until_seconds * SPEECH_SAMPLE_RATE))
+        while self._num_samples < stop:
+            start = self._num_samples
+            samples = self._samples[None, start : start + _AAC_FRAME].astype("float32") / _INT16_SCALE
+            frame = AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate = SPEECH_SAMPLE_RATE
+            frame.pts, frame.time_base = start, Fraction(1, SPEECH_SAMPLE_RATE)
+            self._num_samples += samples.shape[1]
+            self._container.mux(self._sound.encode(frame))
+
+
+def finished_preview(result: Path) -> Iterator[tuple[float, bytes]]:
+    """The joined result as fragments, by packet copy.
+
+    Yields:
+        Pieces of the stream of about 256 KiB, each behind the second of the video at which it ends.
+
+    Raises:
+        StoredFileError: The file is gone.
+    """
+    sink, seconds = _Sink(), 0.0
+    with open_container(result, MediaLimits()) as source, _new_container(sink) as target:
+        streams = [video_stream(source, result), *source.streams.audio[:1]]
+        copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in streams}
+        for packet in _packets(source, *streams):
+            assert packet.dts is not None and packet.time_base is not None
+            seconds = max(seconds, float(packet.dts * packet.time_base))
+            packet.stream = copies[packet.stream.index]
+            target.mux(packet)
+            if sink.num_bytes >= _PIECE_BYTES:
+                yield seconds, sink.take()
+    yield seconds, sink.take()
+
+
+class _Sink:
+    """A file that can only be written to, and is emptied in between."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.num_bytes = 0
+
+    def write(self, piece: bytes) -> int:
+        """What PyAV calls."""
+        self._parts.append(bytes(piece))
+        self.num_bytes += len(piece)
+        return len(piece)
+
+    def take(self) -> bytes:
+        """All that was written since the last time."""
+        taken, self._parts, self.num_bytes = b"".join(self._parts), [], 0
+        return taken
+
+
+def _new_container(sink: _Sink) -> OutputContainer:
+    container = av.open(sink, "w", format="mp4", options=_OPTIONS)
+    assert isinstance(container, OutputContainer)
+    return container
+
+
+def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of these streams, without the empty ones that end them."""
+    return (packet for packet in container.demux(*streams) if packet.size and packet.pts is not None)
+
+
+def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
+    """Frames per second as `SegmentWriter` wrote them into the H.264 headers: also there where one frame has no rate.
+
+    Raises:
+        StoredFileError: The stream says none.
+    """
+    rate = stream.codec_context.framerate or stream.average_rate
+    if not rate:
+        raise StoredFileError(f"{path.name}: expected a segment with a frame rate, found none.")
+    return Fraction(rate)

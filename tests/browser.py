@@ -1,0 +1,98 @@
+"""A headless Chromium, and what a visitor of the page does in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BOUND_S = 30.0
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Without these it looks for updates and for its maker's hosts; a container's root needs --no-sandbox.
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a test picture and a beep in place of camera and microphone
+    "--use-fake-ui-for-media-stream",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A Playwright browser; the test is skipped where there is none (LIPWRIGHT_CHROMIUM names one)."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install -e .[dev])")
+    found = os.environ.get("LIPWRIGHT_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        pytest.skip("needs Chromium (Debian: apt install chromium), or its path in LIPWRIGHT_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visitor:
+    """One page of the service in a browser of its own; errors of its scripts are kept."""
+
+    def __init__(self, browser: Any, url: str, **context: Any) -> None:
+        self.page = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **context}
+        ).new_page()
+        self.errors: list[str] = []
+        self.page.set_default_timeout(BOUND_S * 1000)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
+        self.page.goto(url)
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def choose(self, speech: Path, face: Path | None) -> None:
+        """Give the form its files."""
+        self.page.set_input_files("#speech input[type=file]", speech)
+        if face is not None:
+            self.page.set_input_files("#face input[type=file]", face)
+
+    def submit(self) -> None:
+        """Press the button."""
+        self.page.click("#submit")
+
+    def until(self, expression: str, bound_s: float = BOUND_S) -> Any:
+        """Wait until an expression is true and return it; the page's policy forbids Playwright's own way."""
+        deadline = time.monotonic() + bound_s
+        while not (value := self.page.evaluate(expression)):
+            assert time.monotonic() < deadline, f"{expression} did not come true: {self.text('body')[:2000]}"
+            self.page.wait_for_timeout(20)
+        return value
+
+    def text(self, selector: str) -> str:
+        """What is shown there."""
+        return str(self.page.inner_text(selector))
+
+    def until_status(self, status: str) -> None:
+        """Wait until the job on the stage has this status."""
+        self.until(f"document.querySelector('#stage .status')?.dataset.status === '{status}'")
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot in the folder that LIPWRIGHT_SCREENSHOTS names, if it names one."""
+        if folder := os.environ.get("LIPWRIGHT_SCREENSHOTS"):
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+    def serious_violations(self) -> list[str]:
+        """What axe-core finds that keeps people out."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+        found = axe.Axe().run(self.page).response["violations"]
+        return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]

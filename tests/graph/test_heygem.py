@@ -1,0 +1,92 @@
+"""A client of HeyGem and one of OpenAI's videos against the real graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import av
+import httpx
+import pytest
+
+DEADLINE_S = 120.0
+POLL_S = 0.1
+
+
+@pytest.fixture
+def temp(heygem_root: Path, portrait: Path, speech: Path) -> Path:
+    folder = heygem_root / "temp"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(portrait, folder / "face.jpg")
+    shutil.copy(speech, folder / "talk.wav")
+    return folder
+
+
+def _submit(client: httpx.Client, **fields: object) -> str:
+    code = str(uuid4())
+    body = {"audio_url": "talk.wav", "video_url": "face.jpg", "code": code, "chaofen": 0, "pn": 1, **fields}
+    answer = client.post("/easy/submit", content=json.dumps(body)).json()
+    assert (answer["code"], answer["msg"]) == (10000, 10000), answer
+    return code
+
+
+def _until_ended(client: httpx.Client, code: str) -> list[dict[str, Any]]:
+    """What a client that polls is told, up to a final answer."""
+    told: list[dict[str, Any]] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while not told or told[-1]["status"] == 1:
+        assert time.monotonic() < deadline, told[-1]
+        answer = client.get("/easy/query", params={"code": code}).json()
+        assert answer["code"] == 10000, answer
+        told.append(answer["data"])
+        time.sleep(POLL_S)
+    return told
+
+
+def test_a_heygem_client_gets_its_video(client: httpx.Client, temp: Path) -> None:
+    code = _submit(client)
+    told = _until_ended(client, code)
+    done = told[-1]
+    assert (done["status"], done["msg"], done["result"]) == (2, "任务完成", f"/{code}-r.mp4"), done
+    percents = [task["progress"] for task in told]
+    assert percents == sorted(percents) and percents[-1] == 100
+    assert any(20 < percent < 90 for percent in percents), percents
+    with av.open(f"{temp}{done['result']}") as container:
+        assert container.streams.video[0].frames > 25
+        assert container.streams.audio
+    assert client.get("/easy/download", params={"code": code}).content == Path(f"{temp}/{code}-r.mp4").read_bytes()
+    assert _until_ended(client, code) == [done], "told as often as it is asked"
+
+
+def test_what_cannot_be_opened_is_refused_by_name(client: httpx.Client, temp: Path) -> None:
+    (temp / "notes.wav").write_text("no sound at all\n" * 50)
+    body = {"audio_url": "notes.wav", "video_url": "face.jpg", "code": "notes"}
+    answer = client.post("/easy/submit", json=body).json()
+    assert (answer["code"], answer["success"]) == (10002, False)
+    assert "notes.wav" in answer["msg"]
+    assert client.get("/easy/query?code=notes").json()["code"] == 10004
+
+
+def test_a_cancelled_task_says_so(client: httpx.Client, temp: Path, long_speech: Path) -> None:
+    shutil.copy(long_speech, temp / "long.wav")
+    code = _submit(client, audio_url="../temp/long.wav")
+    assert client.post("/easy/cancel", json={"code": code}).json()["data"]["status"] == 3
+    assert "任务已取消" in _until_ended(client, code)[-1]["msg"]
+
+
+def test_a_video_in_the_manner_of_openai(client: httpx.Client, portrait: Path, short_speech: Path) -> None:
+    files = {"audio": ("a.wav", short_speech.read_bytes()), "input_reference": ("f.jpg", portrait.read_bytes())}
+    video = client.post("/v1/videos", files=files, data={"prompt": "She speaks.", "model": "warp"}).json()
+    path, deadline = f"/v1/videos/{video['id']}", time.monotonic() + DEADLINE_S
+    while (video := client.get(path).json())["status"] in ("queued", "in_progress"):
+        assert time.monotonic() < deadline, video
+        time.sleep(POLL_S)
+    assert (video["status"], video["progress"]) == ("completed", 100), video
+    assert int(video["size"].split("x")[0]) > 100 and float(video["seconds"]) > 0
+    assert client.get(f"{path}/content").content[4:8] == b"ftyp"
+    assert client.delete(path).json()["deleted"] is True
+    assert client.get(f"/v1/jobs/{video['id']}").status_code == 404

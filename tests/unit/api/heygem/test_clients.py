@@ -1,0 +1,163 @@
+"""How clients of HeyGem and Duix are known to ask: each of their requests, byte for byte, from submission to result."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from errors import FaceNotFoundError
+from storage.records import JobStatus, Stage
+from tests.unit.api.heygem.easy_client import AUDIO, easy
+from tests.unit.api_server import VIDEO_BYTES
+
+CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"
+
+
+class Habit(NamedTuple):
+    """One client's submission: head lines beside those of HTTP itself, and the body as it leaves the client."""
+
+    headers: tuple[str, ...]
+    body: bytes
+    is_chunked: bool = False
+
+
+def _json(**fields: Any) -> bytes:
+    return json.dumps({"audio_url": "talk.wav", "video_url": "face.mp4", "code": CODE, **fields}).encode()
+
+
+_FIXED = {"chaofen": 0, "watermark_switch": 0, "pn": 1}
+HABITS = {
+    "desktop client, axios": Habit(
+        ("Accept: application/json, text/plain, */*", "Content-Type: application/json", "User-Agent: axios/1.7.9"),
+        _json(**_FIXED),
+    ),
+    "Go, net/http": Habit(
+        ("User-Agent: Go-http-client/1.1", "Content-Type: application/json", "Accept-Encoding: gzip"), _json(**_FIXED)
+    ),
+    "Go, a body of unknown length": Habit(
+        ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"), _json(**_FIXED), is_chunked=True
+    ),
+    "Python, requests.post(json=...)": Habit(
+        ("User-Agent: python-requests/2.32.3", "Content-Type: application/json"), _json(digital_auth=0, **_FIXED)
+    ),
+    "Python, requests.post(data=json.dumps(...))": Habit(("User-Agent: python-requests/2.32.3",), _json(**_FIXED)),
+    "a JSON string as text": Habit(("Content-Type: text/plain;charset=UTF-8",), _json(**_FIXED)),
+    "curl -d": Habit(("User-Agent: curl/8.5.0", "Content-Type: application/x-www-form-urlencoded"), _json()),
+    "C#, with a byte order mark": Habit(
+        ("Content-Type: application/json; charset=utf-8",), b"\xef\xbb\xbf" + _json(**_FIXED)
+    ),
+    "a proxy that signs and names files from its own folder": Habit(
+        ("Content-Type: application/json",),
+        _json(audio_url="../audio_tmp/talk.wav", video_url="../characters/face.mp4", sign="3f2a", **_FIXED),
+    ),
+    "paths of the container": Habit(
+        ("Content-Type: application/json",),
+        _json(audio_url="/code/data/temp/talk.wav", video_url="/code/data/temp/face.mp4", **_FIXED),
+    ),
+    "switches as text, fields left empty": Habit(
+        ("Content-Type: application/json",), _json(chaofen="0", watermark_switch="", pn="1", digital_auth=None)
+    ),
+    "nothing but what is required": Habit(("Content-Type: application/json",), _json()),
+}
+
+
+@pytest.mark.parametrize("client", HABITS)
+def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
+    with easy(tmp_path) as service:
+        for folder, name in (("audio_tmp", "talk.wav"), ("characters", "face.mp4")):
+            (service.root / folder).mkdir()
+            (service.root / folder / name).write_bytes((service.root / "temp" / name).read_bytes())
+        accepted = _send(str(service.http.base_url), HABITS[client])
+        assert accepted == {"code": 10000, "data": {}, "msg": 10000, "success": True}
+        assert type(accepted["msg"]) is int
+        (request,) = service.service.requests
+        assert service.service.files.audio_path(request.job_id).read_bytes() == AUDIO
+        assert request.options.loop == "pingpong"
+        assert service.task(CODE)["status"] == 1
+        service.service.finish(request.job_id)
+        done = service.task(CODE)
+        assert (done["status"], done["progress"], done["msg"]) == (2, 100, "任务完成")
+        # Clients join the result with the folder's name, with or without a separator, or ask for it by an address.
+        assert Path(f"{service.root}/temp" + done["result"]).read_bytes() == VIDEO_BYTES
+        assert (service.root / "temp" / done["result"].lstrip("/")).read_bytes() == VIDEO_BYTES
+        for link in (f"/easy/download?code={CODE}", "/easy/download" + done["result"]):
+            assert service.http.get(link).content == VIDEO_BYTES
+        part = service.http.get(f"/easy/download?code={CODE}", headers={"range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, VIDEO_BYTES[10:20])
+        assert service.task(CODE) == done, "a final answer is kept"
+
+
+def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.submit(CODE)
+        table, job_id, seen = service.service.table, service.job_id(), []
+
+        def poll() -> None:
+            task = service.task(CODE)
+            assert (task["status"], task["result"]) == (1, "")
+            seen.append((task["progress"], task["msg"]))
+
+        poll()
+        table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.LISTENING)
+        poll()
+        table.update_job(job_id, stage=Stage.ANALYSING, progress=0.2)
+        poll()
+        for num_frames_done in (0, 25, 50, 75, 100):
+            table.update_job(job_id, stage=Stage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
+            poll()
+        table.update_job(job_id, stage=Stage.JOINING)
+        poll()
+        assert seen == [
+            (10, "文件下载完成"),
+            (10, "文件下载完成"),
+            (18, "文件下载完成"),
+            *((progress, "音频特征提取完成") for progress in (20, 37, 55, 72, 90)),
+            (90, "视频处理完成"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (Stage.LISTENING, "[task-1]音频特征提取失败，异常信息:[v.mp4: no face]"),
+        (Stage.ANALYSING, "[task-1]预处理失败，异常信息:[v.mp4: no face]"),
+        (Stage.RENDERING, "**生成视频失败"),
+    ],
+)
+def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: Stage, words: str) -> None:
+    with easy(tmp_path) as service:
+        service.submit()
+        service.service.table.update_job(service.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)
+        service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
+        for _ in range(2):
+            task = service.task()
+            assert (task["status"], task["progress"], task["result"]) == (3, 0, "")
+            assert words in task["msg"] and "v.mp4: no face" in task["msg"]
+
+
+def test_an_unknown_task(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        assert service.query("nobody") == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
+        text = service.http.get("/easy/query?code=nobody").text
+        assert text.index('    "code"') < text.index('"data"') < text.index('"msg": "任务不存在"'), "sorted, readable"
+
+
+def _send(base_url: str, habit: Habit) -> dict[str, Any]:
+    """The submission over a socket, with the head as it stands."""
+    address = urlsplit(base_url)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (habit.body[:20], habit.body[20:]))
+    length = "Transfer-Encoding: chunked" if habit.is_chunked else f"Content-Length: {len(habit.body)}"
+    lines = ("POST /easy/submit HTTP/1.1", f"Host: {address.netloc}", "Connection: close", *habit.headers, length)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+        line.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+        line.sendall(chunks + b"0\r\n\r\n" if habit.is_chunked else habit.body)
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    found: dict[str, Any] = json.loads(body)
+    return found

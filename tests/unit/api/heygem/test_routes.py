@@ -1,0 +1,230 @@
+"""`/easy/*`: parameters, codes, and what the door adds and leaves out."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.heygem.progress import RENDERING_BEGINS
+from config import HeygemConfig, NetworkConfig
+from jobs.run import _BEGIN
+from storage.local.api_keys import ApiKeys
+from storage.records import JobStatus, Stage
+from tests.unit.api.heygem.easy_client import AUDIO, VIDEO, Easy, easy
+from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+from tests.unit.net.web import answer, canary
+from tests.unit.net.web import serving as serving_web
+
+LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
+
+
+@pytest.mark.parametrize(
+    ("fields", "msg"),
+    [
+        ({"audio_url": "", "video_url": "", "code": ""}, "audio_url参数缺失"),
+        ({"audio_url": None}, "audio_url参数缺失"),
+        ({"video_url": ""}, "video_url参数缺失"),
+        ({"code": ""}, "code参数缺失"),
+        ({"audio_url": {"a": 1}}, "audio_url参数异常"),
+        ({"code": "../../x"}, "code参数异常"),
+        ({"code": "a\x00b"}, "code参数异常"),
+        ({"code": "长" * 100}, "code参数异常"),
+        ({"audio_url": "nowhere.wav"}, "audio_url: There is no file 'nowhere.wav'"),
+        ({"video_url": "empty.mp4"}, "video_url: 'empty.mp4' is empty"),
+        ({"video_url": "large.mp4"}, "video_url: expected at most"),
+        ({"audio_url": "http://10.0.0.1/a.wav"}, "audio: http://10.0.0.1/a.wav"),
+        ({"audio_url": "file:///etc/passwd"}, "audio: "),
+    ],
+)
+def test_unusable_submissions(tmp_path: Path, fields: dict[str, Any], msg: str) -> None:
+    with easy(tmp_path) as service:
+        (service.root / "temp" / "empty.mp4").touch()
+        (service.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
+        refused = service.submit(**fields)
+        assert (refused["code"], refused["success"]) == (10002, False)
+        assert refused["msg"].startswith(msg), refused
+        assert service.service.requests == [] and service.service.uploads() == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"audio_url=talk.wav", b"[" * 5000, b" " * 70_000])
+def test_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
+    with easy(tmp_path) as service:
+        refused = service.answer(service.http.post("/easy/submit", content=body))
+        assert (refused["code"], refused["success"]) == (10002, False)
+        assert refused["msg"].startswith("参数异常")
+
+
+def test_what_the_switches_mean(tmp_path: Path) -> None:
+    with easy(tmp_path, chaofen_engine="wav2lip:gan") as service:
+        loops = {None: "pingpong", "": "pingpong", 1: "pingpong", "1": "pingpong", 0: "loop", "0": "loop", 2: "loop"}
+        for number, (pn, loop) in enumerate(loops.items()):
+            service.submit(f"task-{number}", pn=pn)
+            assert service.service.requests[-1].options.loop == loop
+            assert service.service.requests[-1].options.engine == "warp"
+        for number, chaofen in enumerate((1, "1")):
+            service.submit(f"sharp-{number}", chaofen=chaofen, watermark_switch=1, digital_auth=1)
+            assert service.service.requests[-1].options.engine == "wav2lip:gan"
+
+
+def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
+    with (
+        serving_web(lambda path, send: send(answer(AUDIO if "wav" in path else VIDEO))) as web,
+        easy(tmp_path, LOOPBACK, has_root=False) as service,
+    ):
+        refused = service.submit()
+        assert refused["code"] == 10002 and "heygem.root" in refused["msg"]
+        service.submit(audio_url=web.url("/a.wav"), video_url=web.url("/v.mp4"))
+        (request,) = service.service.requests
+        assert service.service.files.audio_path(request.job_id).read_bytes() == AUDIO
+        assert request.video is not None and request.video.num_bytes == len(VIDEO)
+        service.service.finish(request.job_id)
+        assert service.task()["status"] == 2
+        assert not list((service.root / "temp").glob("*-r.mp4")), "nobody named this folder"
+
+
+def test_private_addresses_are_not_reached(tmp_path: Path) -> None:
+    with canary() as bird, easy(tmp_path) as service:
+        assert service.submit(video_url=bird.url("/v.mp4"))["code"] == 10002
+
+
+def test_a_code_is_one_task_at_a_time(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        assert service.submit()["code"] == 10000
+        again = service.submit()
+        assert again == {
+            "code": 10005,
+            "data": {"code": "task-1", "current_status": 1},
+            "msg": "任务已存在，正在执行中",
+            "success": False,
+        }
+        first = service.job_id()
+        service.service.finish(first)
+        assert service.task()["status"] == 2
+        refused = service.submit(audio_url="nowhere.wav")
+        assert (refused["code"], service.task()["status"]) == (10002, 2), "what came to nothing forgets nothing"
+        assert service.submit()["code"] == 10000
+        assert service.job_id() != first
+        assert service.task()["status"] == 1
+        assert service.service.table.get_job(first).status is JobStatus.SUCCEEDED, "the job itself stays"
+
+
+def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
+    is_here, goes_on = threading.Event(), threading.Event()
+
+    def slow(path: str, send: Any) -> None:
+        is_here.set()
+        goes_on.wait(10)
+        send(answer(AUDIO))
+
+    with serving_web(slow) as web, easy(tmp_path, LOOPBACK) as service:
+        answers: list[int] = []
+        first = threading.Thread(target=lambda: answers.append(service.submit(audio_url=web.url("/a.wav"))["code"]))
+        first.start()
+        assert is_here.wait(10)
+        assert service.submit()["code"] == 10005
+        goes_on.set()
+        first.join(10)
+        assert answers == [10000] and len(service.service.requests) == 1
+
+
+def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.submit()
+        service.service.finish(service.job_id())
+    again = MemoryService(tmp_path / "data")
+    with (
+        serving(again, heygem=HeygemConfig(enabled=True)) as url,
+        httpx.Client(base_url=url, trust_env=False) as http,
+    ):
+        assert Easy(http, again, tmp_path).task()["status"] == 2
+
+
+def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        keys = ApiKeys(service.service.files.root)
+        (_, one), (_, other) = keys.add("one"), keys.add("other")
+        service.http.headers["X-API-Key"] = one
+        service.submit()
+        assert service.task()["status"] == 1
+        service.http.headers["X-API-Key"] = other
+        assert service.query()["code"] == 10004
+        assert service.answer(service.http.post("/easy/cancel?code=task-1"))["code"] == 10004
+        assert service.http.get("/easy/download?code=task-1").status_code == 404
+        del service.http.headers["X-API-Key"]
+        assert service.http.get("/easy/query?code=task-1").status_code == 401
+
+
+def test_a_full_service_is_busy(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.service.is_full = True
+        assert service.submit() == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
+        assert service.service.uploads() == []
+        service.service.is_full = False
+        assert [service.submit(f"task-{number}")["code"] for number in range(3)] == [10000] * 3, "others wait"
+
+
+def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
+    with easy(tmp_path, strict=True) as service:
+        assert service.submit("one")["code"] == 10000
+        assert service.submit("two") == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
+        assert service.task("one")["status"] == service.task("one")["status"] == 1
+        service.service.finish(service.job_id())
+        assert service.task("one")["status"] == 2
+        assert service.query("one")["code"] == 10004, "told once"
+        assert (service.root / "temp" / "one-r.mp4").read_bytes() == VIDEO_BYTES
+        assert service.submit("two")["code"] == 10000
+
+
+def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path) -> None:
+    with easy(tmp_path, strict=True) as service:
+        codes: list[int] = []
+        at_once = [
+            threading.Thread(target=lambda n=number: codes.append(service.submit(f"task-{n}")["code"]))
+            for number in range(6)
+        ]
+        for thread in at_once:
+            thread.start()
+        for thread in at_once:
+            thread.join(10)
+        assert sorted(codes) == [10000, *[10001] * 5]
+
+
+def test_cancel(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.submit("by query"), service.submit("by body")
+        for query, body in (({"code": "by query"}, None), ({}, {"code": "by body"})):
+            for _ in range(2):
+                cancelled = service.answer(service.http.post("/easy/cancel", params=query, json=body))
+                assert (cancelled["code"], cancelled["data"]["status"]) == (10000, 3)
+                assert "任务已取消" in cancelled["data"]["msg"]
+        assert service.answer(service.http.post("/easy/cancel", params={"code": "x"}))["code"] == 10004
+        assert service.answer(service.http.post("/easy/cancel"))["code"] == 10002
+        assert service.http.get("/easy/cancel?code=x").status_code == 405, "a link or a picture cancels nothing"
+
+
+def test_download_before_the_end(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        assert service.http.get("/easy/download?code=task-1").json()["code"] == "not_found"
+        service.submit()
+        assert service.http.get("/easy/download?code=task-1").status_code == 409
+
+
+def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.submit()
+        service.service.finish(service.job_id())
+        (service.root / "temp" / "task-1-r.mp4").mkdir()
+        assert service.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
+
+
+def test_the_door_is_shut_unless_it_is_opened(tmp_path: Path) -> None:
+    with serving(MemoryService(tmp_path)) as url:
+        assert httpx.post(f"{url}/easy/submit", trust_env=False).status_code == 404
+
+
+def test_percentages_begin_where_jobs_begin_to_render() -> None:
+    assert _BEGIN[Stage.RENDERING] == RENDERING_BEGINS

@@ -1,0 +1,148 @@
+"""`/v1/videos` over a real socket: what OpenAI's clients send, and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from errors import FaceNotFoundError
+from storage.records import JobStatus, Stage
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+
+AUDIO = b"RIFF" + bytes(5000)
+VIDEO = b"mp4!" + bytes(9000)
+FIELDS = {
+    *("id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "prompt"),
+    *("seconds", "size", "remixed_from_video_id", "error"),
+}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    with serving(service) as url, httpx.Client(base_url=f"{url}/v1", timeout=10, trust_env=False) as client:
+        yield client
+
+
+def _create(http: httpx.Client, **fields: str) -> dict[str, Any]:
+    files = {"audio": ("a.wav", AUDIO), "input_reference": ("face.png", VIDEO)}
+    answer = http.post("/videos", files=files, data={"prompt": "A woman speaks.", **fields})
+    assert answer.status_code == 200, answer.text
+    video: dict[str, Any] = answer.json()
+    assert video.keys() == FIELDS
+    return video
+
+
+def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemoryService) -> None:
+    video = _create(http, model="warp", seconds="8", size="1280x720", face="0")
+    path = f"/videos/{video['id']}"
+    assert (video["object"], video["model"], video["status"], video["progress"]) == ("video", "warp", "queued", 0)
+    assert (video["completed_at"], video["expires_at"], video["error"]) == (None, None, None)
+    (request,) = service.requests
+    assert request.video is not None and request.options.face == "0"
+    assert service.files.audio_path(video["id"]).read_bytes() == AUDIO
+    assert http.get(path).json() == video
+    job = {"status": JobStatus.RUNNING, "stage": Stage.RENDERING, "progress": 0.257, "audio_seconds": 3.52}
+    service.table.update_job(video["id"], **job)
+    running = http.get(path).json()
+    assert (running["status"], running["progress"], running["seconds"]) == ("in_progress", 25, "3.52")
+    assert http.get(f"{path}/content").json()["error"]["code"] == "state_conflict"
+    service.finish(video["id"])
+    done = http.get(path).json()
+    assert (done["status"], done["progress"]) == ("completed", 100)
+    assert type(done["created_at"]) is int and done["created_at"] <= done["completed_at"] < done["expires_at"]
+    assert http.get(f"{path}/content", params={"variant": "video"}).content == VIDEO_BYTES
+    assert http.get(f"{path}/content", headers={"range": "bytes=5-6"}).content == VIDEO_BYTES[5:7]
+    assert http.get(f"{path}/content", params={"variant": "spritesheet"}).status_code == 422
+    deleted = http.delete(path)
+    assert (deleted.status_code, deleted.json()) == (
+        200,
+        {"id": video["id"], "object": "video.deleted", "deleted": True},
+    )
+    assert http.get(path).status_code == http.delete(path).status_code == 404
+    assert not service.files.result_path(video["id"]).exists()
+
+
+def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService, sample_presenter: Path) -> None:
+    video_id = _create(http)["id"]
+    service.finish(video_id)
+    service.files.result_path(video_id).write_bytes(sample_presenter.read_bytes())
+    width, _, height = http.get(f"/videos/{video_id}").json()["size"].partition("x")
+    assert int(width) > 100 and int(height) > 100
+
+
+def test_an_unfinished_video_is_cancelled_and_deleted(http: httpx.Client) -> None:
+    video_id = _create(http)["id"]
+    assert http.delete(f"/videos/{video_id}").json()["deleted"] is True
+    assert http.get(f"/jobs/{video_id}").status_code == 404
+
+
+def test_failed_and_cancelled(http: httpx.Client, service: MemoryService) -> None:
+    failed, cancelled = _create(http)["id"], _create(http)["id"]
+    service.fail(failed, FaceNotFoundError("face.png: expected a face, found none."))
+    http.delete(f"/jobs/{cancelled}")
+    video = http.get(f"/videos/{failed}").json()
+    assert (video["status"], video["error"]) == (
+        "failed",
+        {"code": "face_not_found", "message": "face.png: expected a face, found none."},
+    )
+    assert http.get(f"/videos/{cancelled}").json()["error"]["code"] == "cancelled"
+
+
+def test_lists_go_page_by_page(http: httpx.Client) -> None:
+    ids = [_create(http)["id"] for _ in range(5)][::-1]
+    page = http.get("/videos", params={"limit": 2}).json()
+    assert page.keys() == {"object", "data", "first_id", "last_id", "has_more"}
+    seen = [video["id"] for video in page["data"]]
+    assert (page["object"], page["first_id"], page["last_id"]) == ("list", *seen)
+    while page["has_more"]:
+        page = http.get("/videos", params={"limit": 2, "after": page["last_id"]}).json()
+        seen += [video["id"] for video in page["data"]]
+    assert seen == ids
+    oldest = http.get("/videos", params={"limit": 1, "order": "asc"}).json()
+    assert [video["id"] for video in oldest["data"]] == ids[-1:]
+    assert http.get("/videos", params={"after": "0" * 32}).status_code == 404, "no endless first page"
+    assert http.get("/videos", params={"after": ids[-1]}).json()["last_id"] is None
+
+
+def test_json_names_the_files_and_keys_make_it_safe(http: httpx.Client, service: MemoryService) -> None:
+    body = {"prompt": "x", "audio": "http://10.0.0.1/a.wav", "input_reference": "http://10.0.0.1/v.png"}
+    assert http.post("/videos", json=body).json()["error"]["code"] == "url_refused"
+    files = {"audio": ("a.wav", AUDIO), "input_reference": ("face.png", VIDEO)}
+    twice = [http.post("/videos", files=files, headers={"Idempotency-Key": "k"}).json()["id"] for _ in range(2)]
+    assert twice[0] == twice[1] and len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "named"),
+    [
+        ({"audio": ("a.wav", AUDIO)}, {}, "input_reference"),
+        ({"input_reference": ("v.mp4", VIDEO)}, {}, "audio"),
+        ({"audio": ("a.wav", AUDIO)}, {"avatar_id": "0" * 32, "input_reference_url": "https://a.example/v"}, ""),
+        ({"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)}, {"model": "nonesuch"}, "engine"),
+        ({"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)}, {"colour": "blue"}, "colour"),
+    ],
+)
+def test_unusable_forms(
+    http: httpx.Client, service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
+) -> None:
+    answer = http.post("/videos", files=files, data=data)
+    assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
+    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+    assert service.uploads() == []
+
+
+def test_a_full_service_says_when_to_come_again(http: httpx.Client, service: MemoryService) -> None:
+    service.is_full = True
+    answer = http.post("/videos", files={"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert http.get("/videos", params={"limit": 0}).json()["error"]["type"] == "invalid_request_error"

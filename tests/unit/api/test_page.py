@@ -1,0 +1,95 @@
+"""The page as it is served: what it loads is here, its headers keep strangers out, and it says the same twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from storage.local.api_keys import ApiKeys
+from tests.unit.api_server import MemoryService, serving
+
+WEB = Path(__file__).resolve().parents[3] / "web"
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[httpx.Client]:
+    with (
+        serving(MemoryService(tmp_path)) as url,
+        httpx.Client(base_url=url, timeout=10, trust_env=False) as client,
+    ):
+        yield client
+
+
+def _loaded(http: httpx.Client) -> list[str]:
+    """Addresses of all that the page loads, modules of modules included."""
+    found = re.findall(r'(?:src|href)="([^"#]+)"', http.get("/").text)
+    for address in found:
+        if address.endswith(".js"):
+            folder = address.rpartition("/")[0]
+            names = re.findall(r'from "\./([^"]+)"', http.get(address).text)
+            found += [path for name in names if (path := f"{folder}/{name}") not in found]
+    return found
+
+
+def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, tmp_path: Path) -> None:
+    ApiKeys(tmp_path).add("a studio")  # signing in is done on the page, so it needs no key
+    loaded = _loaded(http)
+    assert len(loaded) > 12
+    for address in loaded:
+        assert address.startswith("/"), address
+        answer = http.get(address)
+        assert answer.status_code == 200, address
+        if address.startswith("/page/"):
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+    served = {address.split("/", 3)[3] for address in loaded if address.startswith("/page/")}
+    assert served == {
+        path.relative_to(WEB).as_posix() for path in WEB.rglob("*") if path.suffix in (".js", ".css", ".svg")
+    }
+
+
+def test_its_headers(http: httpx.Client) -> None:
+    answer = http.get("/", headers={"accept": "text/html,*/*"})
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert "camera=(self)" in answer.headers["permissions-policy"]
+    assert "style=" not in answer.text and not re.search(r"<script(?![^>]*src=)", answer.text)
+    same = http.get("/", headers={"if-none-match": answer.headers["etag"]})
+    assert (same.status_code, same.content, answer.headers["cache-control"]) == (304, b"", "no-cache")
+    assert http.head("/").content == b""
+
+
+def test_programs_that_ask_for_json_get_json(http: httpx.Client) -> None:
+    answer = http.get("/", headers={"accept": "application/json"})
+    assert answer.json()["links"]["jobs"] == "/v1/jobs"
+    assert answer.headers["vary"] == http.get("/").headers["vary"] == "Accept"
+    assert "text/html" in http.get("/", headers={"accept": "*/*"}).headers["content-type"]
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "%2e%2e%2fconfig.py", "js%2f..%2f..%2fconfig.py", "js"])
+def test_nothing_else_is_served(http: httpx.Client, name: str) -> None:
+    edition = re.findall(r"/page/([0-9a-f]+)/", http.get("/").text)[0]
+    assert http.get(f"/page/{edition}/{name}").status_code == 404
+
+
+def test_an_old_page_finds_its_files(http: httpx.Client) -> None:
+    answer = http.get("/page/000000000000/style.css")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
+
+
+def test_every_word_is_there_in_every_language() -> None:
+    text = (WEB / "js" / "strings.js").read_text(encoding="utf-8")
+    english, chinese = text.split("\n  zh: {")
+    keys = [re.findall(r"^\s+(\w+):", part, re.MULTILINE) for part in (english.split("\n  en: {")[1], chinese)]
+    assert keys[0] == keys[1]
+    code = "".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*") if path.suffix in (".js", ".html"))
+    used = set(re.findall(r'(?:\bt\("|data-(?:text|label)=")(\w+)"', code))
+    assert used <= set(keys[0]), used - set(keys[0])
+    holes = [re.findall(r"\{\w+\}", part) for part in (english.split("\n  en: {")[1], chinese)]
+    assert sorted(holes[0]) == sorted(holes[1])

@@ -1,0 +1,147 @@
+"""The page in a real browser, on a service whose jobs do what the test says: keys, queues, lines that break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from storage.local.api_keys import ApiKeys
+from tests.browser import Visitor, chromium
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.segmented_job import RenderingJob, SegmentedJob
+
+VIDEO = "document.querySelector('#stage video')"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    service.outcome = "video"
+    _, key = ApiKeys(tmp_path).add("a studio")
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        visitor.until("document.querySelector('#sign-in').open")
+        visitor.picture("sign-in")
+        assert visitor.serious_violations() == []
+        visitor.page.fill("#key", "lw_000000000000_nobodynobodynobodyno")
+        visitor.page.keyboard.press("Enter")
+        assert "not known" in visitor.until("document.querySelector('#sign-in-error').textContent")
+        visitor.page.fill("#key", key)
+        visitor.page.keyboard.press("Enter")
+        visitor.until("!document.querySelector('#sign-in').open && document.querySelector('#engine').value")
+        visitor.page.reload()
+        visitor.until("document.querySelector('#engine').value")
+        assert not visitor.page.evaluate("document.querySelector('#sign-in').open"), "the cookie holds"
+        assert visitor.page.evaluate("document.cookie") == "", "scripts cannot read it"
+        visitor.choose(speech, speech)
+        visitor.submit()
+        visitor.until_status("succeeded")
+        assert service.requests[0].owner is not None
+        visitor.until("document.querySelector('#stage video').currentSrc.endsWith('/video')")
+        with visitor.page.expect_navigation():
+            visitor.page.click("#sign-out")
+        visitor.until("document.querySelector('#sign-in')?.open")
+
+
+def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tuple[Visitor, RenderingJob]:
+    """The page with a job on its stage that is being rendered."""
+    with httpx.Client(base_url=url, trust_env=False) as http:
+        job = RenderingJob(service, http, SegmentedJob(folder, Fraction(25)))
+    visitor = Visitor(browser, url)
+    visitor.page.click("#jobs li button")
+    return visitor, job
+
+
+def test_a_preview_that_breaks_begins_anew(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor, job = _opened(browser, url, service, tmp_path)
+        visitor.page.route("**/preview", lambda route: route.abort(), times=1)
+        job.finish_segment(0)
+        visitor.until("document.querySelector('#stage .status').textContent.includes('25')")
+        job.finish_segment(1)
+        visitor.until(f"{VIDEO}.currentTime > 0.2")
+        job.finish_segment(2)
+        job.finish()
+        visitor.until(f"{VIDEO}.src.endsWith('/video')")  # the preview was seen to its end
+
+
+def test_where_no_preview_comes_the_result_does(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor, job = _opened(browser, url, service, tmp_path)
+        visitor.page.route("**/preview", lambda route: route.abort())
+        job.finish_segment(0)
+        visitor.until("document.querySelector('#stage .status').textContent.includes('25')")
+        job.finish()
+        visitor.until(f"{VIDEO}.src.endsWith('/video') && {VIDEO}.duration > 3")
+
+
+def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        speech = tmp_path / "speech.wav"
+        speech.write_bytes(b"RIFF" + bytes(2000))
+        visitor.choose(speech, speech)
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status')")
+        visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status').textContent.includes('1 before')")
+        first, second = (request.job_id for request in service.requests)
+        service.finish(first)
+        service.finish(second)
+        visitor.until_status("succeeded")
+        visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
+
+
+def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        visitor.choose(speech, sample_portrait)
+        visitor.page.click("#options summary")
+        visitor.page.select_option("#which", "point")
+        visitor.submit()
+        assert "Click on the face" in visitor.until("document.querySelector('#composer-error').textContent")
+        width, height = visitor.until(
+            "(picture => picture?.naturalWidth && [picture.naturalWidth, picture.naturalHeight])"
+            "(document.querySelector('.aim img'))"
+        )
+        visitor.page.click(".aim img")  # in its middle
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status')")
+        kind, _, place = service.requests[0].options.face.partition(":")
+        x, y = map(int, place.split(","))
+        assert kind == "point"
+        assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
+
+
+def test_many_presenters_leave_the_browser_its_connections(
+    browser: Any, tmp_path: Path, sample_presenter: Path
+) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            for number in range(8):  # a browser opens six connections to one service
+                film = sample_presenter.read_bytes() + b"\0\0\0\x08free" * (number + 1)
+                assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202
+        visitor = Visitor(browser, url)
+        visitor.until("document.querySelectorAll('.face canvas').length === 8")
+        assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
+        assert not visitor.page.evaluate("document.querySelector('.faces video')")

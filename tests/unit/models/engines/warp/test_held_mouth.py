@@ -1,0 +1,179 @@
+"""The mouth that is held where nobody speaks: which one it is, and that the finished picture of it does not move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.engines.patches import FacePatches
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.block_plan import plan_block
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.cut import cut_faces
+from models.engines.warp.drive import Drive
+from models.engines.warp.engine import WarpPainter
+from models.engines.warp.exemplar_bank import ExemplarBank
+from models.engines.warp.held_mouth import held_row
+from models.engines.warp.silent_motion import silent_motion
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.speech.speech_to_mouth import MouthBlock
+from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
+
+# The mouth of this presenter opens and shuts in these frames, far from those without a face.
+TALKING = np.r_[5:12, 24:36]
+
+
+def _bank(
+    num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], sharpness: float = 100
+) -> ExemplarBank:
+    shape = np.zeros((num, 8), np.float32)
+    shape[:, :2] = openness[:, None]
+    ones = np.ones(num, np.float32)
+    return ExemplarBank(
+        frames=np.arange(num, dtype=np.int32),
+        shape=shape,
+        pose=np.zeros((num, 3), np.float32),
+        luma=120 * ones,
+        sharpness=sharpness * ones,
+        bands=bands.astype(np.float32),
+        inside=ones,
+        bite=0.5 * ones,
+        thumbs=np.full((num, 1024), 1 / 32, np.float32),
+        patches=np.zeros((num, 6), np.uint8),
+        region_size=2,
+    )
+
+
+def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_least_between_its_lips() -> None:
+    openness, bands = np.linspace(0, 0.1, 100), np.full(100, 0.05)
+    bands[0] = 0.12  # measures most closed, and shows light between its lips
+    bands[6] = 0.04
+    bands[50] = 0.01  # an even picture of an open mouth
+    assert held_row(_bank(100, openness, bands)) == 6
+
+
+def test_a_blurred_mouth_is_not_held() -> None:
+    openness, bands = np.linspace(0, 0.1, 100), np.linspace(0.05, 0.06, 100)
+    bank = _bank(100, openness, bands)
+    blurred = bank.sharpness.copy()
+    blurred[0] = 40
+    assert held_row(bank) == 0
+    assert held_row(replace(bank, sharpness=blurred)) == 1
+
+
+def test_only_exemplars_of_the_shot_are_held() -> None:
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.05, 0.06, 100))
+    assert held_row(bank, np.arange(100) >= 70) == 70
+
+
+def _with_moustache(folder: Path) -> FilmedPresenter:
+    """Landmarks that follow half of the opening, tremble, and never see the lips shut."""
+    presenter = make_presenter(folder, 0.2)
+    points = presenter.raw.points.copy()
+    tremble = np.random.default_rng(3).normal(0, 0.01 * EYES, (NUM_FRAMES, 1))
+    gap = points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]
+    wrong = (0.05 * EYES - 0.5 * gap + tremble) / 2
+    points[:, list(INNER_LOWER), 1] += wrong
+    points[:, list(INNER_UPPER), 1] -= wrong
+    return replace(presenter, raw=RawLandmarks(points, presenter.raw.present))
+
+
+def _in_soft_light(folder: Path) -> FilmedPresenter:
+    """A mouth whose inside is hardly darker than its lips, and landmarks that tremble."""
+    presenter = make_presenter(folder, 0.14, darkness=0.3)
+    points = presenter.raw.points.copy()
+    tremble = np.random.default_rng(4).normal(0, 0.012 * EYES, (NUM_FRAMES, 2))
+    points[:, list(INNER_LOWER), 1] += tremble[:, :1]
+    points[:, list(INNER_UPPER), 1] += tremble[:, 1:]
+    return replace(presenter, raw=RawLandmarks(points, presenter.raw.present))
+
+
+@pytest.fixture(scope="module", params=[_with_moustache, _in_soft_light])
+def filmed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FilmedPresenter, WarpAvatar]:
+    presenter: FilmedPresenter = request.param(tmp_path_factory.mktemp("presenter"))
+    return presenter, presenter.build(tmp_path_factory.mktemp("avatar"))
+
+
+def _planned(avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> Drive:
+    shape = mouth_shapes(len(index), 0.1) * gate[:, None].astype(np.float32)
+    mouth = MouthBlock(shape, np.zeros(len(index), np.float32), gate.astype(np.float32))
+    return plan_block(avatar, mouth, index.astype(np.int32), 0, None)[0]
+
+
+def _painted(presenter: FilmedPresenter, avatar: WarpAvatar, drive: Drive) -> tuple[FaceChunk, FacePatches]:
+    with presenter.reader() as reader:
+        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    return chunk, WarpPainter().paint(chunk)
+
+
+def _between_the_lips(avatar: WarpAvatar, index: NDArray[np.integer], faces: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(T,) mean luma in the middle of the mouth, where it is at rest, of the (T, R, R) regions of source frames."""
+    middle = np.repeat(avatar.track.rest[[13, 14]].mean(0)[None, None], len(index), 0)
+    places = avatar.track.place(index, middle)[:, 0] - avatar.region.origins[index]
+    boxes = zip(faces, places.astype(int), strict=True)
+    return np.array([face[y - 1 : y + 3, x - 8 : x + 9].mean() for face, (x, y) in boxes])
+
+
+def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    presenter, avatar = filmed
+    assert avatar.talks
+    drive = _planned(avatar, np.zeros(len(TALKING)), TALKING)
+    chunk, patches = _painted(presenter, avatar, drive)
+    own = _between_the_lips(avatar, TALKING, chunk.crops_y[chunk.base])
+    silent = _between_the_lips(avatar, TALKING, patches.y)
+    assert own.std() > 8, "the source talks"
+    assert silent.std() < 2.5
+    assert np.ptp(silent) < 0.25 * np.ptp(own)
+    assert silent.min() > 130, "and the mouth that is held is shut"
+
+
+def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    _, avatar = filmed
+    drive = _planned(avatar, np.zeros(len(TALKING)), TALKING)
+    assert len(np.unique(drive.exemplar)) == 1
+    assert (drive.fade < 0).all()
+    assert (drive.interior == 0).all()
+    lips = drive.target_head[:, :11]
+    assert np.abs(lips - lips[:1]).max() < 1e-5
+
+
+def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
+    filmed: tuple[FilmedPresenter, WarpAvatar],
+) -> None:
+    _, avatar = filmed
+    index = np.resize(TALKING, 60)
+    gate = np.zeros(60)
+    gate[20:40] = 1
+    drive = _planned(avatar, gate, index)
+    assert avatar.held[0] == drive.exemplar[0]
+    assert (drive.exemplar[gate == 0] == drive.exemplar[0]).all()
+    assert len(np.unique(drive.exemplar[20:40])) > 3
+    moved = np.abs(np.diff(drive.target_head, axis=0)).max((1, 2))
+    assert moved[20:39].max() > 0.01
+
+
+def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    presenter, avatar = filmed
+    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+    assert patches.silent_motion.num == len(TALKING)
+    held = patches.silent_motion.rms
+    talking = silent_motion(chunk, replace(patches, y=chunk.crops_y[chunk.base])).rms
+    assert held is not None and talking is not None
+    assert held < 0.03 < 0.04 < talking
+
+
+def test_neither_speech_nor_a_darker_picture_is_motion(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
+    presenter, avatar = filmed
+    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+    assert silent_motion(replace(chunk, hold=np.full_like(chunk.hold, 0.5)), patches).num == 0
+    dimmer = patches.y.copy()
+    dimmer[::2] = dimmer[::2] // 2
+    dimmed = silent_motion(chunk, replace(patches, y=dimmer)).rms
+    assert dimmed == pytest.approx(patches.silent_motion.rms, abs=0.01)

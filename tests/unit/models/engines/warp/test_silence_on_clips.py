@@ -1,0 +1,43 @@
+"""Silence put to films of real talkers, where such are at hand: LIPWRIGHT_TALKERS names a folder of .mp4 files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.in_process import analyse
+from media.reader import FrameReader
+from models.engines.contract import Machine
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.block_plan import plan_block
+from models.mouth.motion import Moments
+from models.quality.findings import STILL
+from models.speech.speech_to_mouth import MouthBlock
+
+_FOLDER = os.environ.get("LIPWRIGHT_TALKERS")
+_FRAMES, _CHUNK = 96, 32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_FOLDER is None, reason="needs films of talkers; LIPWRIGHT_TALKERS names their folder")
+@pytest.mark.parametrize("film", sorted(Path(_FOLDER or ".").glob("*.mp4")), ids=lambda path: path.stem)
+def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
+    cached, _ = analyse(film, tmp_path / "presenter")
+    presenter, engine = cached.presenter, cached.engine
+    painter = engine.painter(Machine())
+    num = min(presenter.info.num_frames, _FRAMES)
+    quiet = np.zeros(num, np.float32)
+    mouth = MouthBlock(np.zeros((num, 8), np.float32), 1 - quiet, quiet)
+    avatar = WarpAvatar.load(presenter, presenter.folder_of(engine))
+    drive, _ = plan_block(avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
+    motion = Moments()
+    with FrameReader(film, presenter.info, 2**27) as reader:
+        for start in range(0, num, _CHUNK):
+            piece = drive.slice(start, min(num, start + _CHUNK))
+            chunk = engine.cut(presenter, piece, list(reader.read(piece.source_index.tolist())))
+            motion += painter.paint(chunk).silent_motion
+    assert motion.num > num / 2
+    assert motion.rms is not None and motion.rms < STILL

@@ -1,0 +1,136 @@
+// The form: speech, a face, options; what comes of it is a job.
+
+import { request, send } from "./api.js";
+import { byId, h, notice } from "./dom.js";
+import { onLanguage, t } from "./i18n.js";
+import { FilePicker } from "./picker.js";
+import { Presenters } from "./presenters.js";
+
+/** The form of a new job. */
+export class Composer {
+  /** @param onJob Called with the job that was accepted, `onRefused` with an error that is not the form's. */
+  constructor(form, onJob, onRefused) {
+    this.form = form;
+    this.onJob = onJob;
+    this.onRefused = onRefused;
+    this.engines = [];
+    this.speech = new FilePicker(byId("speech"), "audio", () => notice(byId("composer-error"), ""));
+    const [presenters, face, keep] = [h("div", { class: "presenters", hidden: true }), h("div"), this.keepBox()];
+    byId("face").append(presenters, face, keep);
+    this.presenters = new Presenters(presenters, (avatar) => {
+      face.hidden = Boolean(avatar);
+      byId("which-face").hidden = Boolean(avatar);
+      this.showKeep();
+    });
+    this.face = new FilePicker(face, "video", () => this.showKeep());
+    this.showKeep();
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    byId("which").addEventListener("change", () => {
+      this.face.aim(byId("which").value === "point");
+      if (byId("which").value === "point") face.scrollIntoView({ block: "nearest" });
+    });
+    byId("engine").addEventListener("change", () => this.showEngineNote());
+    onLanguage(() => this.showEngines());
+  }
+
+  /** Ask the service for engines and presenters. */
+  async refresh() {
+    this.engines = (await request("GET", "/v1/engines")).engines;
+    this.showEngines();
+    await this.presenters.refresh();
+  }
+
+  /** Take a presenter that was used before. */
+  async useSource(job) {
+    const answer = await fetch(job.links.source, { credentials: "same-origin" });
+    if (!answer.ok) return;
+    const content = await answer.blob();
+    this.presenters.choose(null);
+    this.face.take(new File([content], job.inputs.presenter || "presenter", { type: content.type }));
+    byId("composer").focus();
+  }
+
+  keepBox() {
+    this.keep = h("input", { type: "checkbox", id: "keep" });
+    return (this.keepLabel = h("label", { class: "check" }, this.keep, h("span", { "data-text": "keepPresenter" }, t("keepPresenter"))));
+  }
+
+  showKeep() {
+    this.keepLabel.hidden = !this.face?.file || Boolean(this.presenters?.chosen);
+    notice(byId("composer-error"), "");
+  }
+
+  showEngines() {
+    const chosen = byId("engine").value;
+    byId("engine").replaceChildren(...this.engines.map((engine) => h("option", { value: engine.name },
+      engine.is_default ? t("engineDefault", { title: engine.title })
+        : engine.is_installed ? engine.title : t("engineMissing", { title: engine.title }))));
+    byId("engine").value = chosen || this.engines.find((engine) => engine.is_default)?.name || "";
+    this.showEngineNote();
+  }
+
+  showEngineNote() {
+    const engine = this.engines.find(({ name }) => name === byId("engine").value);
+    const missing = engine?.missing.filter((role) => role.is_required) ?? [];
+    notice(byId("engine-note"), missing.length && !engine.is_installed
+      ? t("engineNote", { what: missing.map((role) => role.title).join(", "), command: missing[0].add_command }) : "");
+  }
+
+  async submit() {
+    const error = byId("composer-error");
+    const avatar = this.presenters.chosen;
+    if (!this.speech.file || (!this.face.file && !avatar)) {
+      notice(error, t(this.speech.file ? "needFace" : "needSpeech"));
+      return;
+    }
+    if (!avatar && !this.faceChoice()) {
+      notice(error, t("needPoint"));
+      return;
+    }
+    notice(error, "");
+    this.setBusy(true);
+    try {
+      const who = avatar ? { avatar_id: avatar.id } : await this.presenterFields();
+      this.onJob(await send("/v1/jobs", { ...this.options(avatar), ...who, audio: this.speech.file }, (share) => this.showSent(share)));
+    } catch (refused) {
+      if (refused.status === 401) this.onRefused(refused);
+      else notice(error, refused.message);
+    } finally {
+      this.setBusy(false);
+    }
+  }
+
+  /** The face of the form: as a file, or kept first where that is wanted. */
+  async presenterFields() {
+    if (!this.keep.checked) return { video: this.face.file };
+    const avatar = await send("/v1/avatars", { video: this.face.file, face: this.faceChoice() }, (share) => this.showSent(share));
+    this.keep.checked = false;
+    await this.presenters.refresh();
+    this.presenters.choose(this.presenters.avatars.find(({ id }) => id === avatar.id) ?? null);
+    return { avatar_id: avatar.id };
+  }
+
+  options(avatar) {
+    const options = { engine: byId("engine").value, loop: byId("loop").value };
+    return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
+  }
+
+  /** Which face of the source speaks, as the API says it; null while none was clicked on. */
+  faceChoice() {
+    const { value } = byId("which");
+    if (value !== "point") return value;
+    return this.face.faceAt && `point:${this.face.faceAt.x},${this.face.faceAt.y}`;
+  }
+
+  setBusy(isBusy) {
+    byId("submit").disabled = isBusy;
+    if (!isBusy) byId("submit").textContent = t("create");
+  }
+
+  showSent(share) {
+    byId("submit").textContent = share < 1 ? t("uploading", { percent: Math.floor(100 * share) }) : t("checking");
+  }
+}

@@ -1,0 +1,56 @@
+// The page's language: the visitor's choice, else the browser's.
+
+import { STRINGS } from "./strings.js";
+
+const STORED = "lipwright.language";
+let language = localStorage.getItem(STORED) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+const listeners = [];
+
+/** The string of this key in the page's language, with `{names}` replaced. */
+export function t(key, values = {}) {
+  const text = key.split(".").reduce((part, name) => part?.[name], STRINGS[language]);
+  return String(text ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+/** Whether the page has a string of this key. */
+export const knows = (key) => key.split(".").reduce((part, name) => part?.[name], STRINGS[language]) !== undefined;
+
+/** BCP 47 tag of the page's language. */
+export const locale = () => (language === "zh" ? "zh-CN" : "en");
+
+/** Put words into every element that names one by `data-text` (its content) or `data-label` (its name). */
+export function translate(root = document) {
+  for (const element of root.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
+  for (const element of root.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+  document.documentElement.lang = locale();
+}
+
+/** Call `listener` after each change of the language. */
+export const onLanguage = (listener) => listeners.push(listener);
+
+/** Change to the other language. */
+export function switchLanguage() {
+  language = language === "zh" ? "en" : "zh";
+  localStorage.setItem(STORED, language);
+  translate();
+  for (const listener of listeners) listener();
+}
+
+/** A duration in seconds for people: `1:05`. */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** A duration in words: `8 s`, `2 min`. */
+export function duration(seconds) {
+  const [value, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
+  return new Intl.NumberFormat(locale(), { style: "unit", unit, unitDisplay: "short" }).format(value);
+}
+
+/** A moment for people; of today, the time alone. */
+export function moment(text) {
+  const then = new Date(text);
+  const isToday = then.toDateString() === new Date().toDateString();
+  return new Intl.DateTimeFormat(locale(), isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(then);
+}

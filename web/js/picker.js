@@ -1,0 +1,117 @@
+// A place to drop, choose or record one file, which then shows what it holds.
+
+import { aimable } from "./aim.js";
+import { h, notice } from "./dom.js";
+import { onLanguage, t } from "./i18n.js";
+import { canRecord, record } from "./recorder.js";
+
+let numPickers = 0;
+
+/** One input file of the form. */
+export class FilePicker {
+  /**
+   * @param place The element to fill.
+   * @param kind "audio" or "video": what is recorded, and which words are used.
+   * @param onChange Called after each change.
+   */
+  constructor(place, kind, onChange = () => {}) {
+    this.place = place;
+    this.kind = kind;
+    this.onChange = onChange;
+    this.file = null;
+    this.url = null;
+    this.isAiming = false;
+    this.faceAt = null;
+    this.id = `file-${(numPickers += 1)}`;
+    this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
+    this.body = h("div");
+    place.append(this.body, this.error);
+    this.show();
+    onLanguage(() => this.body.querySelector(".recorder") ?? this.show());
+  }
+
+  /** Take `file` (null: none). */
+  take(file) {
+    if (file && !/^(audio|video|image)\//.test(file.type) && file.type !== "") {
+      notice(this.error, t("notMedia", { name: file.name }));
+      return;
+    }
+    notice(this.error, "");
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.file = file;
+    this.faceAt = null;
+    this.url = file && URL.createObjectURL(file);
+    this.show();
+    this.onChange();
+  }
+
+  /** Whether clicks on the picture choose a face in it. */
+  aim(isAiming) {
+    this.isAiming = isAiming;
+    this.faceAt = null;
+    this.show();
+  }
+
+  show() {
+    this.body.replaceChildren(this.file ? this.chosen() : this.empty());
+  }
+
+  empty() {
+    const isSpeech = this.kind === "audio";
+    const input = h("input", {
+      type: "file",
+      id: this.id,
+      class: "sr-only",
+      accept: isSpeech ? "audio/*,video/*" : "video/*,image/*",
+      onchange: (event) => event.target.files[0] && this.take(event.target.files[0]),
+    });
+    const zone = h("label", { class: "drop", htmlFor: this.id }, input,
+      h("strong", {}, t(isSpeech ? "dropSpeech" : "dropFace")),
+      h("span", {}, t("orChoose")),
+      h("span", { class: "hint" }, t(isSpeech ? "fileKinds" : "faceKinds")));
+    for (const name of ["dragenter", "dragover"]) {
+      zone.addEventListener(name, (event) => {
+        event.preventDefault();
+        zone.classList.add("over");
+      });
+    }
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("over");
+      if (event.dataTransfer.files[0]) this.take(event.dataTransfer.files[0]);
+    });
+    const button = h("button", { type: "button", class: "quiet record", onclick: () => this.record() },
+      h("span", { class: "dot", "aria-hidden": "true" }), t(isSpeech ? "recordSpeech" : "recordFace"));
+    return h("div", {}, zone, button);
+  }
+
+  chosen() {
+    const name = this.file.name;
+    const isPicture = this.file.type.startsWith("image/");
+    const view = this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
+      : isPicture ? h("img", { src: this.url, alt: name })
+      : h("video", { src: this.url, controls: true, muted: true, playsInline: true, "aria-label": name });
+    const shown = this.isAiming && this.kind === "video" ? aimable(view, (place) => {
+      this.faceAt = place;
+      this.onChange();
+    }) : view;
+    return h("div", { class: "chosen" }, shown,
+      h("p", { class: "file" }, h("span", { class: "name" }, name),
+        h("button", { type: "button", class: "quiet", "aria-label": t("removeFile", { name }), onclick: () => this.take(null) }, "✕")));
+  }
+
+  async record() {
+    if (!canRecord()) {
+      notice(this.error, t("insecure"));
+      return;
+    }
+    notice(this.error, "");
+    try {
+      this.take(await record(this.kind, this.body));
+    } catch {
+      this.show();
+      notice(this.error, t("noMicrophone"));
+    }
+  }
+}

@@ -1,0 +1,78 @@
+// Kept presenters: analysed once, chosen in place of a file.
+
+import { request, ROOT } from "./api.js";
+import { ask } from "./confirm.js";
+import { h } from "./dom.js";
+import { onLanguage, t } from "./i18n.js";
+import { showStill } from "./still.js";
+
+const LOOK_MS = 3000;
+
+/** The row of kept presenters. */
+export class Presenters {
+  /** @param onChange Called with the chosen presenter, null for none. */
+  constructor(place, onChange) {
+    this.place = place;
+    this.onChange = onChange;
+    this.avatars = [];
+    this.pictures = new Map();
+    this.chosen = null;
+    onLanguage(() => this.show());
+  }
+
+  /** Ask the service which there are. */
+  async refresh() {
+    clearTimeout(this.timer);
+    this.avatars = (await request("GET", "/v1/avatars")).avatars;
+    if (!this.avatars.some((avatar) => avatar.id === this.chosen?.id)) this.choose(null);
+    this.show();
+    if (this.avatars.some((avatar) => avatar.status === "analysing")) {
+      this.timer = setTimeout(() => this.refresh().catch(() => {}), LOOK_MS);
+    }
+  }
+
+  choose(avatar) {
+    this.chosen = avatar;
+    this.show();
+    this.onChange(avatar);
+  }
+
+  show() {
+    const cards = this.avatars.map((avatar) => this.card(avatar));
+    const none = h("button", { type: "button", class: "face", "aria-pressed": String(!this.chosen), onclick: () => this.choose(null) },
+      h("span", { class: "thumb", "aria-hidden": "true" }, "+"), h("span", { class: "name" }, t("newFace")));
+    this.place.hidden = cards.length === 0;
+    this.place.replaceChildren(h("p", { class: "hint" }, t("presenters")), h("ul", { class: "faces" }, h("li", {}, none), cards));
+  }
+
+  card(avatar) {
+    const name = avatar.label || avatar.id.slice(0, 8);
+    const state = { analysing: t("presenterAnalysing"), failed: t("presenterFailed") }[avatar.status];
+    return h("li", {},
+      h("button", {
+        type: "button",
+        class: "face",
+        "aria-pressed": String(avatar.id === this.chosen?.id),
+        title: avatar.error?.message ?? name,
+        disabled: avatar.status === "failed",
+        onclick: () => this.choose(avatar),
+      }, this.picture(avatar), h("span", { class: "name" }, name), state && h("span", { class: "state" }, state)),
+      h("button", { type: "button", class: "quiet close", "aria-label": t("deletePresenter", { name }), onclick: () => this.remove(avatar, name) }, "✕"));
+  }
+
+  /** The presenter's picture; it is fetched once and moves from card to card. */
+  picture(avatar) {
+    if (!this.pictures.has(avatar.id)) {
+      const picture = h("span", { class: "thumb" });
+      this.pictures.set(avatar.id, picture);
+      showStill(`${ROOT}/v1/avatars/${avatar.id}/source`, picture);
+    }
+    return this.pictures.get(avatar.id);
+  }
+
+  async remove(avatar, name) {
+    if (!(await ask(t("confirmPresenter", { name })))) return;
+    await request("DELETE", `/v1/avatars/${avatar.id}`);
+    await this.refresh();
+  }
+}

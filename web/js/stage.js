@@ -1,0 +1,191 @@
+// The stage: one job, live, its result beside the original.
+
+import { explain, follow, isFinal, mediaType, request, ROOT } from "./api.js";
+import { ask } from "./confirm.js";
+import { h } from "./dom.js";
+import { clock, duration, onLanguage, t } from "./i18n.js";
+import { canPreview, playPreview } from "./player.js";
+import { reportView } from "./report.js";
+
+/** What a job is called: the speech, and who speaks it. */
+export const jobName = (job) =>
+  [job.inputs.audio.replace(/\.\w+$/, ""), job.inputs.presenter.replace(/\.\w+$/, "")].filter(Boolean).join(" · ") || job.id.slice(0, 8);
+
+/** Shows one job at a time in `place`. */
+export class Stage {
+  /** @param listeners `changed` gets the job at each change, `removed` the id of one that was deleted, `refused` an error. */
+  constructor(place, { changed = () => {}, removed = () => {}, refused = () => {}, again = () => {} } = {}) {
+    Object.assign(this, { place, changed, removed, refused, again });
+    this.job = null;
+    this.stop = () => {};
+    this.endPreview = () => {};
+    this.showNothing();
+    onLanguage(() => (this.job ? this.update(this.job) : this.showNothing()));
+  }
+
+  /** Show `job` and follow it. */
+  open(job) {
+    this.close();
+    this.job = job;
+    this.build(job);
+    this.update(job);
+    if (isFinal(job)) return;
+    this.stop = follow(job, (now) => this.update(now), (error) => this.refused(error));
+  }
+
+  /** Leave the job alone; it goes on. */
+  close() {
+    this.stop();
+    this.endPreview();
+    this.stop = this.endPreview = () => {};
+    this.job = null;
+    this.isPreviewing = this.hasResult = false;
+  }
+
+  showNothing() {
+    this.place.replaceChildren(h("div", { class: "nothing" },
+      h("img", { src: `${document.querySelector('link[rel="icon"]').href}`, alt: "", width: 72, height: 72 }),
+      h("h2", { id: "stage-title" }, t("nothingYet")), h("p", { class: "hint" }, t("nothingYetLead"))));
+  }
+
+  build(job) {
+    this.title = h("h2", { id: "stage-title", tabIndex: -1 });
+    this.status = h("p", { class: "status", role: "status" });
+    this.bar = h("progress", { max: 1 });
+    this.video = h("video", { controls: true, playsInline: true, preload: "metadata" });
+    this.curtain = h("p", { class: "curtain" });
+    this.video.addEventListener("loadeddata", () => (this.curtain.hidden = true));
+    this.video.addEventListener("ended", () => this.showResult());
+    this.original = h("div", { class: "screen" });
+    this.captions = [h("figcaption"), h("figcaption")];
+    this.actions = h("div", { class: "actions" });
+    this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
+    this.report = h("div");
+    this.screens = h("div", { class: "screens" },
+      h("figure", {}, h("div", { class: "screen" }, this.video, this.curtain), this.captions[0]),
+      h("figure", {}, this.original, this.captions[1]));
+    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.actions, this.report);
+    this.showOriginal(job);
+  }
+
+  update(job) {
+    this.job = job;
+    this.title.textContent = jobName(job);
+    this.status.textContent = statusText(job);
+    this.status.dataset.status = job.status;
+    this.bar.setAttribute("aria-label", t("progress"));
+    this.bar.hidden = isFinal(job);
+    this.bar.value = job.progress;
+    this.captions[0].textContent = t("result");
+    this.captions[1].textContent = t("original");
+    this.video.setAttribute("aria-label", t("result"));
+    this.curtain.textContent = t("waiting");
+    this.error.hidden = job.status !== "failed";
+    if (job.status === "failed") this.error.textContent = explain(job.error.code, job.error.message);
+    this.showVideo(job);
+    this.showActions(job);
+    this.report.replaceChildren(job.report && job.status === "succeeded" ? reportView(job.report) : "");
+    if (job.status === "queued") this.showWait(job);
+    this.changed(job);
+  }
+
+  async showWait(job) {
+    const status = await request("GET", "/v1/status").catch(() => null);
+    const wait = status && Math.round(status.estimated_wait_s);
+    if (wait && this.job?.id === job.id && this.job.status === "queued" && job.queue_position > 0) {
+      this.status.textContent = t("stageQueuedWait", { ahead: job.queue_position, time: duration(wait) });
+    }
+  }
+
+  /** The preview as soon as there is one; the whole result when nothing of it plays (any more). */
+  showVideo(job) {
+    const isOver = job.status === "failed" || job.status === "cancelled";
+    this.screens.hidden = isOver;
+    if (isOver) this.endPreview();
+    // Asked for a moment early: the answer begins when the first second is there.
+    if (job.status === "running" && job.stage === "rendering" && !this.isPreviewing && canPreview()) {
+      this.isPreviewing = true;
+      this.endPreview = playPreview(this.video, job.links.preview, () => {
+        this.isPreviewing = false; // the next change of the job begins it anew
+        this.showResult();
+      });
+    }
+    if (job.status === "succeeded" && !this.isPreviewing) this.showResult();
+  }
+
+  /** From the preview to the whole file, which can be sought and has the caller's own sound. */
+  showResult() {
+    if (this.hasResult || this.job?.status !== "succeeded") return;
+    this.hasResult = true;
+    this.endPreview();
+    this.curtain.hidden = true;
+    this.video.poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
+    this.video.src = this.job.links.video;
+  }
+
+  async showOriginal(job) {
+    const type = await mediaType(job.links.source);
+    if (!type) return;
+    const view = type.startsWith("image/") ? h("img", { src: job.links.source, alt: t("original") })
+      : h("video", { src: job.links.source, muted: true, loop: true, playsInline: true, preload: "metadata", "aria-label": t("original") });
+    this.original.replaceChildren(view);
+    if (!(view instanceof HTMLVideoElement)) return;
+    const { video } = this;
+    video.addEventListener("playing", () => view.play().catch(() => {}));
+    for (const name of ["pause", "waiting", "ended"]) video.addEventListener(name, () => view.pause());
+    if (!video.paused) view.play().catch(() => {});
+  }
+
+  showActions(job) {
+    const button = (key, action, kind = "") => h("button", { type: "button", class: kind, onclick: action }, t(key));
+    const actions = isFinal(job)
+      ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download")),
+        button("again", () => this.again(job)),
+        button("remove", () => this.remove(), "danger")]
+      : [button("cancel", () => this.cancel(), "danger")];
+    const shown = `${isFinal(job)}${job.status}${document.documentElement.lang}`;
+    if (this.actions.dataset.shown === shown) return; // a focused button stays the same element
+    this.actions.dataset.shown = shown;
+    this.actions.replaceChildren(...actions.filter(Boolean));
+  }
+
+  async cancel() {
+    await this.tried(async () => this.update(await request("POST", `/v1/jobs/${this.job.id}/cancel`)));
+  }
+
+  async remove() {
+    const { job } = this;
+    if (!(await ask(t("confirmDelete", { name: jobName(job) })))) return;
+    await this.tried(async () => {
+      await request("DELETE", `/v1/jobs/${job.id}`);
+      this.close();
+      this.showNothing();
+      this.removed(job.id);
+    });
+  }
+
+  async tried(work) {
+    try {
+      await work();
+    } catch (error) {
+      this.error.textContent = error.message;
+      this.error.hidden = false;
+    }
+  }
+}
+
+/** What a job is doing, in words. */
+export function statusText(job) {
+  if (job.status === "queued") return job.queue_position ? t("stageQueued", { ahead: job.queue_position }) : t("stageQueuedNext");
+  if (job.status === "failed") return t("stageFailed");
+  if (job.status === "cancelled") return t("stageCancelled");
+  if (job.status === "succeeded") return `${t("stageDone")}${tookText(job)}`;
+  if (job.stage === "rendering" && job.num_frames) return t("stageRenderingFrames", { done: job.num_frames_done, total: job.num_frames });
+  return t(`stage${job.stage[0].toUpperCase()}${job.stage.slice(1)}`);
+}
+
+function tookText(job) {
+  if (!job.report) return "";
+  const took = (new Date(job.finished_at) - new Date(job.started_at)) / 1000;
+  return ` · ${t("took", { seconds: job.report.output.duration_seconds.toFixed(1), took: took < 90 ? duration(took) : clock(took) })}`;
+}
