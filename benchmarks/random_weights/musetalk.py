@@ -1,4 +1,4 @@
-"""MuseTalk in its published size: 3.8 GB on the disk, half a minute to make, 24 s a frame on a CPU."""
+"""MuseTalk in its published size: 3.8 GB on the disk, half a minute to make, 14 to 24 s a frame on a CPU."""
 
 from __future__ import annotations
 

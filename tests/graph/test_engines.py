@@ -169,7 +169,7 @@ def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, dat
 @pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_musetalk_in_its_published_size(presenter: Path, short_speech: Path, tmp_path: Path) -> None:
-    """On a CPU a frame takes half a minute, which the bounds of a service for GPUs do not allow."""
+    """On a CPU a frame takes a quarter of a minute or more, which the bounds of a service for GPUs do not allow."""
     pytest.importorskip("diffusers", reason="needs the extra musetalk")
     from benchmarks.random_weights.musetalk import save_musetalk
 
