@@ -24,7 +24,7 @@ def result_file(job: JobRecord, files: FileStore, request: Request, download: bo
     path = files.result_path(job.id)
     if not path.is_file():
         raise NotFoundError(f"The video of job {job.id} was removed.")
-    _ignore_unknown_ranges(request)
+    ignore_unknown_ranges(request)
     return FileResponse(
         path,
         media_type="video/mp4",
@@ -34,7 +34,7 @@ def result_file(job: JobRecord, files: FileStore, request: Request, download: bo
     )
 
 
-def _ignore_unknown_ranges(request: Request) -> None:
+def ignore_unknown_ranges(request: Request) -> None:
     """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
     if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
         request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]

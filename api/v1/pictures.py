@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,12 +11,12 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from api.access import caller_of
 from api.problem import problem_responses
+from api.result_file import ignore_unknown_ranges, result_file
 from api.v1.preview import Previews
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
 from media.preview.thumbnail import thumbnail
 from storage.local.file_store import FileStore
-from storage.records import JobRecord, JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 # What a stranger sent is shown as a picture or a film and never as a page.
@@ -98,8 +98,7 @@ class PictureRoutes:
     ) -> FileResponse:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        _ignore_unknown_ranges(request)
-        return video_response(job, self._files, download)
+        return result_file(job, self._files, request, download)
 
     async def preview(self, job_id: str, request: Request) -> StreamingResponse:
         """The video from its first frame on, while it is rendered; the answer ends when the job does.
@@ -134,38 +133,11 @@ class PictureRoutes:
         return _source_response(request, self._files.avatar_source_path(avatar.key))
 
 
-def video_response(job: JobRecord, files: FileStore, download: bool = False) -> FileResponse:
-    """The finished video of `job`.
-
-    Raises:
-        StateError: The job has not succeeded.
-        NotFoundError: The video was removed.
-    """
-    if job.status is not JobStatus.SUCCEEDED:
-        raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
-    path = files.result_path(job.id)
-    if not path.is_file():
-        raise NotFoundError(f"The video of job {job.id} was removed.")
-    return FileResponse(
-        path,
-        media_type="video/mp4",
-        filename=_video_name(job),
-        content_disposition_type="attachment" if download else "inline",
-        headers=_PRIVATE,
-    )
-
-
 def _source_response(request: Request, path: Path) -> FileResponse:
-    _ignore_unknown_ranges(request)
+    ignore_unknown_ranges(request)
     if not path.is_file():
         raise NotFoundError("The presenter's file was removed.")
     return FileResponse(path, media_type=_media_type(path), headers=_INERT)
-
-
-def _ignore_unknown_ranges(request: Request) -> None:
-    """Take a `Range` in other units than bytes for absent (RFC 9110, section 14.2); Starlette answers 400."""
-    if not request.headers.get("range", "bytes=").strip().lower().startswith("bytes="):
-        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
 
 
 def _media_type(path: Path) -> str:
@@ -176,9 +148,3 @@ def _media_type(path: Path) -> str:
         if head[offset : offset + len(magic)] == magic:
             return media_type
     return "application/octet-stream"
-
-
-def _video_name(job: JobRecord) -> str:
-    """A name to save the video under: that of the speech, as far as the client gave one."""
-    stem = PurePath(job.audio.label).stem
-    return f"{stem or 'lipwright-' + job.id[:8]}.mp4"

@@ -8,8 +8,8 @@ from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from api.problem import job_problem
+from api.result_file import result_file
 from api.v1.followers import Followers
-from api.v1.pictures import video_response
 from api.v1.views import JobView
 from errors import BusyError, LipwrightError
 from storage.local.file_store import FileStore
@@ -59,7 +59,7 @@ def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[st
     if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
             return job_problem(job.error, view.links.self)
-        response = video_response(job, files)
+        response = result_file(job, files, request)
         response.headers.update(headers)
         return response
     return JSONResponse(view.model_dump(mode="json"), 200, headers)
