@@ -182,6 +182,7 @@ class EngineMemoryConfig(_Frozen):
 
     max_loaded: int = Field(3, ge=1, description="Engines that one replica holds; one more drops the idlest.")
     max_idle_s: float = Field(900.0, gt=0, description="How long one stays that nobody uses; the default one always.")
+    tensorrt: bool = Field(False, description="Run ONNX networks of engines with TensorRT on GPUs.")
     load_timeout_s: float = Field(120.0, gt=0, description="Bound of loading one.")
 
 

@@ -43,7 +43,7 @@ class AudioFeatures:
         self._threads = Threads("AudioFeatures")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share())
+        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
         claim_gpu_share(self._machine)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)

@@ -34,7 +34,7 @@ class FaceSynthesis:
         """Load the default engine's painter; others are loaded when a job first names them."""
         keep_freed_buffers()
         self._jobs = config.jobs
-        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share())
+        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
         claim_gpu_share(self._machine)
         self._room = Room()
         # A GPU computes one chunk while the next is carried to it.

@@ -47,11 +47,13 @@ class Machine:
         device: "cuda" for the first GPU that the replica sees. An engine that is given it and cannot use it raises.
         num_threads: CPU threads.
         gpu_share: Share of the GPU's memory, 0 to 1.
+        tensorrt: Whether ONNX networks run with TensorRT on the GPU.
     """
 
     device: Device = "cpu"
     num_threads: int = 1
     gpu_share: float = 1.0
+    tensorrt: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ from errors import ConfigError, WeightsError
 Device = Literal["cpu", "cuda"]
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_TENSORRT: Final = "TensorrtExecutionProvider"
 # Of CUDA: kernels chosen by rule, not by timing, and whole float32 products, so that replicas give the same bytes.
 _REPEATABLE: Final = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
-def make_session(path: Path, *, num_threads: int, device: Device, gpu_share: float = 1.0) -> ort.InferenceSession:
+def make_session(
+    path: Path, *, num_threads: int, device: Device, gpu_share: float = 1.0, tensorrt: bool = False
+) -> ort.InferenceSession:
     """Loads a network.
 
     Args:
@@ -24,27 +27,39 @@ def make_session(path: Path, *, num_threads: int, device: Device, gpu_share: flo
         num_threads: CPU threads of one call; idle threads sleep instead of spinning.
         device: "cpu", or "cuda", where operators that CUDA lacks still run on the CPU.
         gpu_share: Share of the GPU's memory that it may take, 0 to 1.
+        tensorrt: Whether TensorRT runs what it can of a network on the GPU. It chooses kernels by timing, so that
+            replicas may differ in the last bits; what it has built is kept beside the file.
 
     Raises:
-        ConfigError: CUDA was asked for and is not active. onnxruntime alone would fall back to the CPU.
+        ConfigError: CUDA or TensorRT was asked for and is not active. onnxruntime alone would fall back to the CPU.
         WeightsError: The file is missing or not a network that onnxruntime can load.
     """
     if device not in _PROVIDERS:
         raise ConfigError(f"Expected device 'cpu' or 'cuda', got {device!r}.")
-    provider = _PROVIDERS[device]
-    if provider not in ort.get_available_providers():
-        raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
+    needed = [_TENSORRT] if tensorrt and device == "cuda" else []
+    needed.append(_PROVIDERS[device])
+    for provider in needed:
+        if provider not in ort.get_available_providers():
+            raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
     if not path.is_file():
         raise WeightsError(f"Expected the network {path.name}, the file does not exist.")
-    providers = [(provider, _cuda_options(gpu_share)), _PROVIDERS["cpu"]] if device == "cuda" else [provider]
+    providers: list[object] = list(needed)
+    if device == "cuda":
+        options = {_TENSORRT: _tensorrt_options(path), _PROVIDERS["cuda"]: _cuda_options(gpu_share)}
+        # Operators that CUDA lacks run on the CPU.
+        providers = [*((provider, options[provider]) for provider in needed), _PROVIDERS["cpu"]]
     try:
         session = ort.InferenceSession(str(path), _options(num_threads), providers=providers)
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise WeightsError(f"Expected an ONNX network in {path.name}, onnxruntime cannot load it: {error}") from error
-    if provider not in session.get_providers():
-        active = session.get_providers()
-        raise ConfigError(f"Expected {path.name} to run on {device!r}, onnxruntime runs it with {active}.")
+    active = session.get_providers()
+    if not set(needed) <= set(active):
+        raise ConfigError(f"Expected {path.name} to run with {', '.join(needed)}, onnxruntime runs it with {active}.")
     return session
+
+
+def _tensorrt_options(path: Path) -> dict[str, str]:
+    return {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(path.parent / "tensorrt")}
 
 
 def _cuda_options(gpu_share: float) -> dict[str, str]:

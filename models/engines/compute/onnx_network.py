@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from errors import WeightsError
 from models.engines.contract import Machine
@@ -15,6 +16,17 @@ from models.weights.onnx_session import make_session
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def open_session(path: Path, machine: Machine) -> InferenceSession:
+    """Load a network with what a replica may use; see `make_session`."""
+    return make_session(
+        path,
+        num_threads=machine.num_threads,
+        device=machine.device,
+        gpu_share=machine.gpu_share,
+        tensorrt=machine.tensorrt,
+    )
 
 
 class OnnxNetwork:
@@ -30,9 +42,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(
-            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
-        )
+        self._session = open_session(path, machine)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {node.type for node in (*inputs, outputs[0])}
         if types != {"tensor(float)"}:

@@ -36,11 +36,9 @@ class PositionalNetwork:
     """
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
-        from models.weights.onnx_session import make_session
+        from models.engines.compute.onnx_network import open_session
 
-        self._session = make_session(
-            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
-        )
+        self._session = open_session(path, machine)
         found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
         said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])
         said = said or shapes_mismatch("outputs", outputs, [_shape(node.shape) for node in found_outputs])

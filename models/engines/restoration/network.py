@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
+from models.engines.compute.onnx_network import open_session
 from models.engines.contract import Machine
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import FaceRestorer
 from models.engines.restoration.role import PICTURE, is_picture
-from models.weights.onnx_session import make_session
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
@@ -45,9 +45,7 @@ class OnnxRestoration:
     """
 
     def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
-        self._session = make_session(
-            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
-        )
+        self._session = open_session(path, machine)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         pictures = [port for port in inputs if is_picture(port.shape)]
         numbers = [port for port in inputs if len(port.shape) <= 1]

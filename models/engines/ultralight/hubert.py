@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.compute.checkpoints import file_format
+from models.engines.compute.onnx_network import open_session
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
 from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.speech.level import SpeechLevel, cut_speech, open_speech
-from models.weights.onnx_session import make_session
 
 SAMPLE_RATE: Final = 16_000
 _ROW_SAMPLES, _ROW_HOP = 400, 320
@@ -127,9 +127,7 @@ class OnnxHubert:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(
-            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
-        )
+        self._session = open_session(path, machine)
         ports = self._session.get_inputs()
         waves = [port for port in ports if port.type == "tensor(float)" and len(port.shape) == 2]
         masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)") and len(port.shape) == 2]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.compute.onnx_network import open_session
 from models.engines.contract import FrameSpan, Machine
 from models.engines.ultralight.encoder_shapes import (
     ATT_CACHE_SHAPE,
@@ -29,7 +30,6 @@ from models.engines.ultralight.encoder_shapes import (
 from models.engines.ultralight.fbank import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, fbank
 from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.speech.level import SpeechLevel, cut_speech, open_speech
-from models.weights.onnx_session import make_session
 
 OFFSET: Final = 100
 _FRAMES_BEFORE: Final = 32
@@ -84,9 +84,7 @@ class OnnxWenet:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = make_session(
-            path, num_threads=machine.num_threads, device=machine.device, gpu_share=machine.gpu_share
-        )
+        self._session = open_session(path, machine)
         ports = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
         roles = {name: input_role(shape) for name, shape in ports.items()}
         outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE, is_output=True)]

@@ -35,6 +35,13 @@ def test_cuda_never_falls_back_to_the_cpu(doubler: Path) -> None:
         make_session(doubler, num_threads=1, device="cuda")
 
 
+@pytest.mark.skipif("TensorrtExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has it")
+def test_tensorrt_is_asked_for_or_refused(doubler: Path) -> None:
+    with pytest.raises(ConfigError, match="TensorrtExecutionProvider"):
+        make_session(doubler, num_threads=1, device="cuda", tensorrt=True)
+    assert make_session(doubler, num_threads=1, device="cpu", tensorrt=True).get_providers() == ["CPUExecutionProvider"]
+
+
 @pytest.mark.needs_cuda
 def test_runs_on_cuda(doubler: Path) -> None:
     session = make_session(doubler, num_threads=1, device="cuda")
