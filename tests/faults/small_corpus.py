@@ -187,7 +187,7 @@ class SmallCorpus:
             "texts.png": write_text_picture(folder / "c.png", 1000, 10_000_000),
         }.items():
             self._add("video", "reject", name, path.read_bytes())
-        self._add("video", "either", "edits.mp4", write_edited_video(folder / "d.mp4", 10_000).read_bytes())
+        self._add("video", "either", "edits.mp4", write_edited_video(folder / "d.mp4", 50).read_bytes())
         for name, path in {
             "gap.mka": write_sound_with_gap(folder / "e.mka", 10_200, "libopus"),
             "gap.m4a": write_sound_with_gap(folder / "f.m4a", 10_200, "aac"),
