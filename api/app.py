@@ -14,7 +14,7 @@ from api.body_window import AppWindow
 from api.heygem.routes import EasyRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.videos import PREFIX, VideoRoutes
-from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute
+from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.problem import answer_to, problem_responses
 from api.session import SessionRoutes
@@ -54,6 +54,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
 
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
     app.include_router(OpenAPIRoute(app).router())
     keys = ApiKeys(files.root)
     app.add_middleware(KeyGate, keys=keys, settings=config.access, refusal=_refusal)

@@ -77,7 +77,7 @@ class OpenAPIRoute:
     def answer(self, request: Request) -> Response:
         """The description as JSON."""
         if self._content is None:
-            self._content = json.dumps(described(self._app), ensure_ascii=False).encode()
+            self._content = json.dumps(self._app.openapi(), ensure_ascii=False).encode()
         digest = hashlib.sha256(self._content).hexdigest()
         headers = {"cache-control": "no-cache", "etag": f'"{digest[:32]}"'}
         return unchanged(request, headers) or Response(self._content, media_type="application/json", headers=headers)
@@ -97,6 +97,7 @@ def described(app: FastAPI) -> dict[str, Any]:
     }
     for operation in _operations(schema):
         _settle_errors(operation["responses"])
+        _settle_forms(operation.get("requestBody", {}), schemas)
         if operation.get("security"):
             operation["security"].append(_UNSIGNED)
     return schema
@@ -105,6 +106,14 @@ def described(app: FastAPI) -> dict[str, Any]:
 def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for ways in schema["paths"].values():
         yield from ways.values()
+
+
+def _settle_forms(body: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Give the forms that routes read themselves a name among the components."""
+    for content in body.get("content", {}).values():
+        if title := content["schema"].get("title"):
+            schemas[title] = content["schema"]
+            content["schema"] = {"$ref": f"#/components/schemas/{title}"}
 
 
 def _settle_errors(responses: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class JobRoutes:
                 200: {
                     "description": "The job, or its video, if it ended within `wait`.",
                     "model": JobView,
-                    "content": {"video/mp4": {}},
+                    "content": {"application/json": {}, "video/mp4": {}},
                     "headers": headers,
                 },
                 202: {"headers": headers},

@@ -45,12 +45,13 @@ class PictureRoutes:
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
-        router = APIRouter(prefix="/v1", tags=["jobs"])
+        router = APIRouter(prefix="/v1")
         job = "/jobs/{job_id}"
         router.add_api_route(
             f"{job}/video",
             self.video,
             summary="Get the video",
+            tags=["jobs"],
             response_class=FileResponse,
             responses={**RANGED, **problem_responses(404, 409, 416)},
             operation_id="get_job_video",
@@ -60,6 +61,7 @@ class PictureRoutes:
             f"{job}/preview",
             self.preview,
             summary="Watch the video while it is rendered",
+            tags=["jobs"],
             response_class=StreamingResponse,
             responses={
                 **CACHED,
@@ -72,6 +74,7 @@ class PictureRoutes:
             f"{job}/thumbnail",
             self.thumbnail,
             summary="Get a small picture of the video",
+            tags=["jobs"],
             response_class=Response,
             responses={**CACHED, 200: {"content": {"image/jpeg": {}}}, **problem_responses(404, 409)},
             operation_id="get_job_thumbnail",
@@ -81,6 +84,7 @@ class PictureRoutes:
             f"{job}/source",
             self.job_source,
             summary="Get its presenter",
+            tags=["jobs"],
             operation_id="get_job_source",
             response_class=FileResponse,
             responses=sources,

@@ -222,9 +222,10 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     ]
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
+    in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}
     content = {
         "multipart/form-data": {"schema": multipart},
-        "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},
+        "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
     }
     return {"requestBody": {"required": True, "content": content}}
 
