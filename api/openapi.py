@@ -49,12 +49,14 @@ def headers_of(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+"""OpenAPI of content that is no text."""
 CACHED: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "The client has it: its `ETag` was in `If-None-Match`.", "headers": headers_of("ETag")}
 }
 """OpenAPI `responses` of what clients may keep."""
 RANGED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"video/mp4": {}}, "headers": headers_of("Accept-Ranges", "ETag", "Last-Modified")},
+    200: {"content": {"video/mp4": BINARY}, "headers": headers_of("Accept-Ranges", "ETag", "Last-Modified")},
     206: {"description": "The range that was asked for.", "headers": headers_of("Content-Range", "ETag")},
     **CACHED,
 }

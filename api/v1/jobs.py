@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from api.access import caller_of
 from api.base_url import base_url
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
-from api.openapi import IDEMPOTENT, headers_of
+from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
@@ -52,7 +52,7 @@ class JobRoutes:
                 200: {
                     "description": "The job, or its video, if it ended within `wait`.",
                     "model": JobView,
-                    "content": {"application/json": {}, "video/mp4": {}},
+                    "content": {"application/json": {}, "video/mp4": BINARY},
                     "headers": headers,
                 },
                 202: {"headers": headers},
@@ -88,7 +88,10 @@ class JobRoutes:
             operation_id="follow_job",
             response_class=StreamingResponse,
             responses={
-                200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
+                200: {
+                    "description": "One event `job` per change.",
+                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                },
                 204: {"description": "The job is finished and the client knows it."},
                 **problem_responses(404, 503),
             },

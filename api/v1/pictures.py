@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, StreamingResponse
 from api.access import caller_of
 from api.conditional import unchanged
 from api.kept_file import file_tag, kept_file
-from api.openapi import CACHED, RANGED
+from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
 from api.result_file import result_file
 from api.v1.preview import Previews
@@ -65,7 +65,7 @@ class PictureRoutes:
             response_class=StreamingResponse,
             responses={
                 **CACHED,
-                200: {"description": "A fragmented MP4 that ends with the job.", "content": {"video/mp4": {}}},
+                200: {"description": "A fragmented MP4 that ends with the job.", "content": {"video/mp4": BINARY}},
                 **problem_responses(404, 409, 429),
             },
             operation_id="preview_job",
@@ -76,7 +76,7 @@ class PictureRoutes:
             summary="Get a small picture of the video",
             tags=["jobs"],
             response_class=Response,
-            responses={**CACHED, 200: {"content": {"image/jpeg": {}}}, **problem_responses(404, 409)},
+            responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404, 409)},
             operation_id="get_job_thumbnail",
         )
         sources = {**RANGED, **problem_responses(404, 416)}

@@ -69,7 +69,7 @@ class TestSdk:
         sdk, speech = _sdk(url), {"audio": _data_url(SPEECH)}
         sdk.videos.create(prompt="x", extra_body={**speech, "avatar_id": "0" * 32})
         assert service.requests[-1].avatar_id == "0" * 32
-        sdk.videos.create(prompt="x", input_reference={"image_url": _data_url(b"jpeg" * 90)}, extra_body=speech)
+        sdk.videos.create(prompt="x", extra_body={**speech, "input_reference": _data_url(b"jpeg" * 90)})
         (reference,) = [request.video for request in service.requests if request.video is not None]
         assert service.files.upload_path(reference.key).read_bytes() == b"jpeg" * 90
 
