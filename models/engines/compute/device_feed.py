@@ -6,7 +6,6 @@ comes back. Host memory is pinned, otherwise copies would wait for each other. O
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +22,8 @@ Compute = Callable[..., Tensor]
 class DeviceFeed:
     """Runs batches on a device.
 
-    All batches of one call have the same shapes (see `models.engines.compute.batches`). Several threads may ask at
-    once, as a replica paints several chunks at a time; on a GPU they take turns, as there is one pair of slots.
+    All batches of one call have the same shapes, and one thread asks at a time, as there is one pair of slots:
+    `models.engines.compute.shared_batches` sees to both.
 
     Args:
         device: Where.
@@ -33,7 +32,6 @@ class DeviceFeed:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._lanes: _Lanes | None = None
-        self._turn = threading.Lock()
 
     def run(
         self, batches: Iterable[tuple[tuple[NDArray[Any], ...], int]], compute: Compute
@@ -51,8 +49,7 @@ class DeviceFeed:
             for arrays, num in batches:
                 yield compute(*(torch.from_numpy(array) for array in arrays))[:num].numpy()
         else:
-            with self._turn:
-                yield from self._run_ahead(iter(batches), compute)
+            yield from self._run_ahead(iter(batches), compute)
 
     def _run_ahead(
         self, batches: Iterator[tuple[tuple[NDArray[Any], ...], int]], compute: Compute
