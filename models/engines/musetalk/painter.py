@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,8 +14,7 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import Interpolation, box_rgb
 from models.engines.compute.batches import fixed_batches
-from models.engines.compute.device_feed import DeviceFeed
-from models.engines.compute.shared_batches import SharedBatches
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.options import MuseTalkOptions
@@ -49,7 +47,7 @@ class MuseTalkPainter:
         self._networks = networks
         self._options = options
         self._batch = options.batch_size or _BATCH[networks.device.type]
-        self._feed, self._batches = DeviceFeed(networks.device), SharedBatches(self._batch)
+        self._batches = DeviceBatches(networks.device, self._batch)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
     def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
@@ -70,7 +68,7 @@ class MuseTalkPainter:
 
         rows = (chunk.crop.astype(np.int64), chunk.drive)
         # `render` knows the latents of this chunk alone.
-        self._batches.fill(faces, rows, partial(self._feed.run, compute=render), should_stop, together=None)
+        self._batches.fill(faces, rows, render, should_stop, together=None)
 
     def _crop_latents(self, chunk: BoxChunk, size: int, should_stop: Callable[[], bool]) -> Tensor:
         """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -15,9 +15,8 @@ from errors import WeightsError
 from models.engines.compute.batch_norm import fold_batch_norm
 from models.engines.compute.batches import advise_batch, usual_batch
 from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.precision import choose_precision
-from models.engines.compute.shared_batches import Batch, SharedBatches
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
 from models.engines.wav2lip.network import Wav2LipNetwork
@@ -48,7 +47,7 @@ class TorchGenerator:
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_size or usual_batch(machine.device)
-        self._feed, self._batches = DeviceFeed(self._device), SharedBatches(self.batch_size)
+        self._batches = DeviceBatches(self._device, self.batch_size)
         with repeatable():
             self.dtype = choose_precision(self._run_samples, options.precision, self._device)
             self._network.to(self.dtype)
@@ -60,12 +59,8 @@ class TorchGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
         painted = np.empty_like(faces)
-        with repeatable():
-            self._batches.fill(painted, (faces, windows), self._compute, should_stop)
+        self._batches.fill(painted, (faces, windows), self._paint, should_stop)
         return painted
-
-    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.generic]]:
-        return self._feed.run(batches, self._paint)
 
     def _paint(self, faces: Tensor, windows: Tensor) -> Tensor:
         return face_levels(self._network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))

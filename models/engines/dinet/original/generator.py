@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.precision import Precision, choose_precision
-from models.engines.compute.shared_batches import SharedBatches
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
 from models.engines.dinet.crop_layout import CropLayout
@@ -50,7 +49,7 @@ class DinetGenerator:
         network = load_dinet(path)
         fold_norms(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._feed, self._batches = DeviceFeed(self._device), SharedBatches(batch_size)
+        self._batches = DeviceBatches(self._device, batch_size)
         self.dtype = torch.float32
         """What it computes in."""
         self.dtype = choose_precision(self._run_sample, precision, self._device)
@@ -78,8 +77,7 @@ class DinetGenerator:
         with repeatable(), self._casting(self.dtype):
             known = self._know(presenter, references)
             paint = partial(self._paint, known)
-            compute = partial(self._feed.run, compute=paint)
-            self._batches.fill(painted, (crops, speech), compute, should_stop, together=presenter)
+            self._batches.fill(painted, (crops, speech), paint, should_stop, together=presenter)
         return painted
 
     def _know(self, presenter: bytes, references: NDArray[np.uint8]) -> Reference:

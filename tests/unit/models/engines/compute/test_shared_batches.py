@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import CancelledJobError
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.shared_batches import Batch, SharedBatches
-from models.engines.compute.torch_device import open_device, repeatable
+from models.engines.compute.torch_device import open_device
 from models.engines.contract import Machine
 
 SIZE = 4
@@ -141,7 +140,7 @@ def _check_many_at_once(device: torch.device) -> None:
     network = torch.nn.Conv2d(3, 32, 3, padding=1)
     network.weight.data = torch.randn(network.weight.shape, generator=generator)
     network = network.to(device)
-    feed, batches = DeviceFeed(device), SharedBatches(SIZE)
+    batches = DeviceBatches(device, SIZE)
 
     def compute(pictures: Tensor) -> Tensor:
         painted: Tensor = network(pictures)
@@ -149,8 +148,7 @@ def _check_many_at_once(device: torch.device) -> None:
 
     def paint(pictures: NDArray[np.float32]) -> bytes:
         out = np.empty((len(pictures), 32, *pictures.shape[2:]), np.float32)
-        with repeatable():
-            batches.fill(out, (pictures,), partial(feed.run, compute=compute))
+        batches.fill(out, (pictures,), compute)
         return out.tobytes()
 
     rng = np.random.default_rng(0)
