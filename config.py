@@ -45,12 +45,12 @@ class MediaLimits(_Frozen):
     open_timeout_s: float = Field(
         10.0,
         gt=0,
-        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
-        " work by decoder.cpu_share of it in processor time.",
+        description="Opening and probing the files of one request, beside what their bytes take to read: in wall clock,"
+        " and decoder.cpu_share of it in processor time.",
     )
 
     def probe_seconds(self, num_bytes: int) -> float:
-        """Bound of opening and probing a file of that size."""
+        """Bound of opening and probing files that have so many bytes together."""
         return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
@@ -60,7 +60,10 @@ class DecoderConfig(_Frozen):
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
     max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
     max_shared_memory_bytes: int = Field(
-        4 * 1024**3, gt=0, description="Memory of all decoder processes of a machine together; the largest one goes."
+        4 * 1024**3,
+        gt=0,
+        description="Memory of all decoder processes of a machine together, half of the machine's at most;"
+        " the largest one goes.",
     )
     is_confined: bool = Field(
         True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
