@@ -22,6 +22,7 @@ from rich.table import Column, Table
 from cli.avatars import app as avatars_app
 from cli.client import Client, ClientError
 from cli.doctor import ObjectStoreMemory, doctor
+from cli.inspect import inspect
 from cli.keys import app as keys_app
 from cli.models import app as models_app
 from cli.report import print_report
@@ -34,6 +35,7 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
+app.command()(inspect)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 
