@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 _ROOT = Path(__file__).resolve().parent
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
@@ -120,6 +120,39 @@ class HeygemConfig(_Frozen):
     )
 
 
+class LabelsConfig(_Frozen):
+    """Marks that say of every result that it is synthetic; docs/labels.md says who asks for which."""
+
+    metadata: bool = Field(True, description="The tag `AIGC` (GB 45438-2025) and a comment, in results and previews.")
+    c2pa: bool = Field(True, description="A signed C2PA manifest in every result; a running preview cannot have one.")
+    producer: str = Field(
+        "Lipwright", min_length=1, max_length=128, description="Name or code of who makes the videos: you."
+    )
+    propagator: str = Field("", max_length=128, description="Name or code of who passes them on, if you do that too.")
+    certificate: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None,
+        description="PEM file of the certificates that sign manifests, the signer's first. None signs with a test "
+        "certificate made at first use in the data folder, which nobody trusts and which says so.",
+    )
+    private_key: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None, description="PEM file of the signer's key, without a password; readable for the service alone."
+    )
+    visible: bool = Field(False, description="A visible mark in every result; a job may ask for one all the same.")
+    visible_language: Literal["en", "zh"] = Field("en", description="Its text: `AI generated` or `AI 生成`.")
+    visible_seconds: float | None = Field(
+        None, ge=2, description="How long it stands, from the opening frame on; None for the whole video."
+    )
+    visible_height: float = Field(
+        0.05, ge=0.05, le=0.2, description="Height of its text, as a share of the frame's shorter side."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("expected both labels.certificate and labels.private_key, or neither, found one")
+        return self
+
+
 class RenderConfig(_Frozen):
     """How a job is cut up and rendered."""
 
@@ -207,5 +240,6 @@ class PipelineConfig(_Frozen):
     network: NetworkConfig = NetworkConfig()
     access: AccessConfig = AccessConfig()
     heygem: HeygemConfig = HeygemConfig()
+    labels: LabelsConfig = LabelsConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
