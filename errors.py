@@ -23,6 +23,7 @@
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── WeightsError                     500  weights_invalid
+    ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid
 
 Arguments are positional, so that each class survives pickling between processes. `code` is stable and is
@@ -207,6 +208,12 @@ class WeightsError(LipwrightError):
     """A weights file is missing or is not the one expected."""
 
     code = "weights_invalid"
+
+
+class LabelError(LipwrightError):
+    """A result could not be signed as the settings ask; without its label it is not given out."""
+
+    code = "label_failed"
 
 
 class ConfigError(LipwrightError, ValueError):

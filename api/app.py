@@ -93,7 +93,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     )
     for routes in (
         JobRoutes(service, files, config),
-        PictureRoutes(service, files),
+        PictureRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
         SessionRoutes(keys),

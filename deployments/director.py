@@ -24,6 +24,7 @@ from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.status import service_status
 from jobs.webhooks import Callbacks
+from media.labels.labeller import Labeller
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
@@ -66,6 +67,7 @@ class Director:
     ) -> None:
         """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
         install_log_context()
+        await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
         self._files = FileStore(config.data_dir)
         self._table = JobTable(self._files.table_path, self._announce)
         self._table.claim()

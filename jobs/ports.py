@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -155,9 +155,9 @@ class Stages(Protocol):
         ...
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
     ) -> None:
-        """Write the whole video to `out`."""
+        """Write the whole video to `out`, labelled."""
         ...
 
     async def ready(self) -> bool:

@@ -194,6 +194,12 @@ class JobRecord(_Frozen):
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def produce_id(self) -> str:
+        """What labels call the video: a name of what it is made of and how, equal for equal inputs and options."""
+        text = f"{self.audio.sha256}\n{self.avatar_key}\n{self.options.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
 
 class JobQuery(_Frozen):
     """Which jobs a list shows, the newest first."""
