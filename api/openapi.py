@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
+from api.base_url import base_url
 from api.conditional import unchanged
 from api.problem import PROBLEM_MEDIA_TYPE, Problem
 
@@ -68,7 +69,7 @@ class OpenAPIRoute:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._content: bytes | None = None
+        self._schema: dict[str, Any] | None = None
 
     def router(self) -> APIRouter:
         """Its route, in place of FastAPI's own."""
@@ -77,12 +78,14 @@ class OpenAPIRoute:
         return router
 
     def answer(self, request: Request) -> Response:
-        """The description as JSON."""
-        if self._content is None:
-            self._content = json.dumps(self._app.openapi(), ensure_ascii=False).encode()
-        digest = hashlib.sha256(self._content).hexdigest()
+        """The description as JSON, with the address of the service where that is not where the description is."""
+        if self._schema is None:
+            self._schema = self._app.openapi()
+        servers = {"servers": [{"url": base}]} if (base := base_url(request)) else {}
+        content = json.dumps({**self._schema, **servers}, ensure_ascii=False).encode()
+        digest = hashlib.sha256(content).hexdigest()
         headers = {"cache-control": "no-cache", "etag": f'"{digest[:32]}"'}
-        return unchanged(request, headers) or Response(self._content, media_type="application/json", headers=headers)
+        return unchanged(request, headers) or Response(content, media_type="application/json", headers=headers)
 
 
 def described(app: FastAPI) -> dict[str, Any]:

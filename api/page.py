@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 import web
+from api.base_url import base_url
 from api.conditional import unchanged
 from errors import NotFoundError
 
@@ -71,8 +72,9 @@ class PageRoutes:
         """The page; for clients that ask for JSON and not for HTML, where to find what."""
         root, accept = request.scope.get("root_path", ""), request.headers.get("accept", "")
         if "application/json" in accept and "text/html" not in accept:
-            links = {"page": f"{root}/", "documentation": f"{root}/docs", "openapi": f"{root}/openapi.json"}
-            return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{root}/v1/jobs"}}, headers=_VARY)
+            base = base_url(request)
+            links = {"page": f"{base}/", "documentation": f"{base}/docs", "openapi": f"{base}/openapi.json"}
+            return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{base}/v1/jobs"}}, headers=_VARY)
         content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 

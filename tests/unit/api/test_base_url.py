@@ -29,7 +29,11 @@ class TestLinks:
         service.finish(record.id)
         events = http.get(f"/v1/jobs/{record.id}/events", headers=headers).text
         told = json.loads(next(line for line in events.splitlines() if line.startswith("data: "))[6:])
+        service_itself = http.get("/", headers={**headers, "accept": "application/json"}).json()["links"]["jobs"]
+        servers = http.get("/openapi.json", headers=headers).json().get("servers", [{"url": ""}])
         links = [
+            service_itself,
+            f"{servers[0]['url']}/v1/",
             job.headers["location"],
             listed["links"]["self"],
             told["links"]["video"],
@@ -41,10 +45,10 @@ class TestLinks:
 
     @pytest.mark.parametrize("access", [AccessConfig(trusted_proxies=("127.0.0.0/8",))])
     def test_they_are_whole_where_a_trusted_proxy_says_how(self, http: httpx.Client, service: MemoryService) -> None:
-        assert self._answers(http, service, self.OUTSIDE) == ["https://lips.example/lip"] * 6
+        assert self._answers(http, service, self.OUTSIDE) == ["https://lips.example/lip"] * 8
 
     def test_they_are_paths_where_nobody_is_trusted(self, http: httpx.Client, service: MemoryService) -> None:
-        assert self._answers(http, service, self.OUTSIDE) == [""] * 6
+        assert self._answers(http, service, self.OUTSIDE) == [""] * 8
 
     @pytest.mark.parametrize("access", [AccessConfig(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))])
     @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ class TestLinks:
     def test_what_is_believed(
         self, http: httpx.Client, service: MemoryService, told: dict[str, str], expected: str
     ) -> None:
-        assert self._answers(http, service, told) == [expected] * 6
+        assert self._answers(http, service, told) == [expected] * 8
 
     def test_networks_are_networks(self) -> None:
         with pytest.raises(ValidationError):

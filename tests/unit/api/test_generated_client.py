@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from config import HeygemConfig
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
 GENERATOR = os.environ.get("OPENAPI_PYTHON_CLIENT") or shutil.which("openapi-python-client")
@@ -42,7 +43,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
+    with serving(service, heygem=HeygemConfig(enabled=True)) as url:
         yield url
 
 
