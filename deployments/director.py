@@ -131,11 +131,9 @@ class Director:
         """Return one job, or raise NotFoundError."""
         return self._table.get_job(job_id, owner)
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        """Return the job that this key made, or raise NotFoundError."""
-        if (job := self._table.find_job(owner, idempotency_key)) is None:
-            raise NotFoundError("There is no job of this key.")
-        return job
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        """Return the job that this key made, if any."""
+        return self._table.find_job(owner, idempotency_key)
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it; see `JobTable.free_key`."""

@@ -54,8 +54,8 @@ class JobService(Protocol):
         """One job, or NotFoundError."""
         ...
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        """The job that this key made, or NotFoundError."""
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        """The job that this key made, None where there is none: doors that live by keys ask before each job."""
         ...
 
     async def free_key(self, job_id: str, owner: str | None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -175,7 +177,7 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Fro
     import ray.serve
 
     try:
-        with _private_files():
+        with _private_files(), _own_ending():
             ray.init(
                 address="local",
                 namespace="serve",
@@ -207,6 +209,15 @@ def _private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(umask)
+
+
+@contextmanager
+def _own_ending() -> Iterator[None]:
+    """Have SIGTERM end this process as it did before the block, in which Ray installs what ends it at once."""
+    known = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(known) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, known)
 
 
 def _deploy(config: dict[str, Any]) -> None:

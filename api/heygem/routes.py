@@ -154,13 +154,12 @@ class EasyRoutes:
         return await self._query(request, code)
 
     async def _find(self, request: Request, code: str) -> JobRecord:
-        return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
+        if (job := await self._known(request, code)) is None:
+            raise NotFoundError(f"There is no task {code[:80]!r}.")
+        return job
 
     async def _known(self, request: Request, code: str) -> JobRecord | None:
-        try:
-            return await self._find(request, code)
-        except NotFoundError:
-            return None
+        return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

@@ -64,7 +64,7 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
 
-    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord:
+    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord | None:
         """See `JobService`."""
         return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
 

@@ -13,7 +13,7 @@ import uvicorn
 
 from api.app import make_app
 from config import AccessConfig, HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError
+from errors import CapacityError, LipwrightError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -128,10 +128,8 @@ class MemoryService:
             raise RuntimeError("secret of the inside")
         return self.table.get_job(job_id, owner)
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        if (job := self.table.find_job(owner, idempotency_key)) is None:
-            raise NotFoundError("There is no job of this key.")
-        return job
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        return self.table.find_job(owner, idempotency_key)
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         self.table.free_key(self.table.get_job(job_id, owner).id)

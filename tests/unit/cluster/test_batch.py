@@ -81,7 +81,7 @@ class LocalDirector:
             raise NotFoundError(f"There is no job {job_id}.")
         return self.jobs[job_id]
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         raise AssertionError("a batch knows its jobs by their ids")
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
