@@ -177,7 +177,7 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Fro
     import ray.serve
 
     try:
-        with _private_files(), _own_ending():
+        with _private_files(), own_ending():
             ray.init(
                 address="local",
                 namespace="serve",
@@ -212,7 +212,7 @@ def _private_files() -> Iterator[None]:
 
 
 @contextmanager
-def _own_ending() -> Iterator[None]:
+def own_ending() -> Iterator[None]:
     """Have SIGTERM end this process as it did before the block, in which Ray installs what ends it at once."""
     known = signal.getsignal(signal.SIGTERM)
     yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from net.target import is_loopback
 
@@ -43,6 +43,8 @@ class AccessRule:
             address = ip_address(peer)
         except ValueError:
             return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # what a socket for both versions calls an IPv4 peer
         return not hides_peers() and any(address in ip_network(net, strict=False) for net in self.trusted_proxies)
 
 

@@ -70,7 +70,8 @@ class ServiceProcess:
         """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(60)
+            status = self._process.wait(60)
+            assert status >= 0, f"expected an end in order, found signal {-status}"
 
     def wait(self, timeout_s: float) -> int:
         """Wait until the command has ended, and return its exit status."""

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from api.v1.views import webhook_view
 from config import AccessConfig
+from net.access_rule import AccessRule
 from storage.local.api_keys import ApiKeys
 from tests.unit.api.edge_client import VIDEO, post
 from tests.unit.api_server import MemoryService
@@ -71,6 +72,15 @@ class TestLinks:
         self, http: httpx.Client, service: MemoryService, told: dict[str, str], expected: str
     ) -> None:
         assert self._answers(http, service, told) == [expected] * 8
+
+    def test_an_ipv4_peer_of_a_socket_for_both_versions(self) -> None:
+        rule = AccessRule(False, False, ("10.0.0.0/8",))
+        assert [rule.trusts(peer) for peer in ("::ffff:10.1.2.3", "::ffff:11.1.2.3", "nobody", "")] == [
+            True,
+            False,
+            False,
+            False,
+        ]
 
     def test_networks_are_networks(self) -> None:
         with pytest.raises(ValidationError):
