@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, Unpack
 
@@ -142,15 +143,15 @@ class AsyncJobs:
         Args:
             job_id: The job.
             timeout_s: Longest wait; None waits for as long as it takes.
-            on_change: Called with the job at every change.
+            on_change: Called with the job at every change, and awaited if that is needed.
 
         Raises:
             WaitTimeoutError: The job goes on.
         """
         job = None
         async for job in self._transport.read(EventReading(job_id, self._transport.patience, timeout_s)):
-            if on_change is not None:
-                on_change(job)
+            if on_change is not None and inspect.isawaitable(said := on_change(job)):
+                await said
         return await self.get(job_id) if job is None else job
 
     async def download(self, job_id: str, out: Target) -> int:
@@ -257,7 +258,7 @@ class AsyncLipwright:
         Args:
             out: Where the video is saved; None leaves it at the service.
             timeout_s: Longest wait for the job's end.
-            on_change: Called with the job at every change.
+            on_change: Called with the job at every change, and awaited if that is needed.
             **fields: As for `jobs.create`.
 
         Raises:

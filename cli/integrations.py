@@ -1,0 +1,40 @@
+"""`lipwright mcp` and `lipwright gradio`: doors that need an extra each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors
+
+
+def mcp(
+    server: Server = DEFAULT_SERVER,
+    folder: Annotated[
+        Path,
+        typer.Option(help="Where inputs lie and results go; the model gets at nothing beside it.", file_okay=False),
+    ] = Path(),
+) -> None:
+    """Serve tools for models (Model Context Protocol) on standard input and output.
+
+    Needs a running service, and the extra `mcp`.
+    """
+    with one_line_errors():
+        if not folder.is_dir():
+            raise UsageError("input_invalid", f"--folder: there is no folder {folder}.")
+        with _extra("mcp"):
+            from integrations.mcp_server import run
+        run(server, folder)
+
+
+@contextlib.contextmanager
+def _extra(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is missing: pip install 'lipwright[{name}]'."
+        raise UsageError("extra_missing", message) from error
