@@ -61,7 +61,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
     for routes in (
         JobRoutes(service, files, config),
-        PictureRoutes(service, files),
+        PictureRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
         SessionRoutes(keys),

@@ -23,6 +23,7 @@ from launch.front import Front, front_program
 from launch.port import free_port, try_to_listen
 from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, read_serve_config
+from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
 from storage.local.api_keys import ApiKeys
 
@@ -127,11 +128,19 @@ def running_service(
     url = f"http://{_reachable(host)}:{config.http_options['port']}"
     with (
         locked_folder(config.pipeline.data_dir) as lock,
+        _labelled(config.pipeline),
         _fronted(config) as (behind, front),
         _deployed(behind, is_quiet, node, front),
     ):
         lock.tell(url)
         yield url
+
+
+@contextmanager
+def _labelled(settings: PipelineConfig) -> Iterator[None]:
+    """Refuse to start a service whose results could not be signed."""
+    Labeller(settings.labels, settings.data_dir).try_to_sign()
+    yield
 
 
 @contextmanager

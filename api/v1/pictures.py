@@ -13,6 +13,7 @@ from api.access import caller_of
 from api.problem import problem_responses
 from api.result_file import ignore_unknown_ranges, result_file
 from api.v1.preview import Previews
+from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
 from media.preview.thumbnail import thumbnail
@@ -34,10 +35,10 @@ _SIGNATURES: Final = (
 class PictureRoutes:
     """Handlers over a `JobService` and the files that it shares."""
 
-    def __init__(self, service: JobService, files: FileStore) -> None:
+    def __init__(self, service: JobService, files: FileStore, labels: LabelsConfig) -> None:
         self._service = service
         self._files = files
-        self._previews = Previews(service, files)
+        self._previews = Previews(service, files, labels)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
