@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, TypeVar, Unpack
 
 import anyio
@@ -118,9 +118,14 @@ class AsyncJobs:
         """The job as it is now."""
         return await self._transport.run(calls.get_job(job_id))
 
-    async def list(self, limit: int = 50, status: str | None = None) -> tuple[Job, ...]:
-        """The newest jobs first, at most 500."""
-        return await self._transport.run(calls.list_jobs(limit, status))
+    async def list(
+        self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> tuple[Job, ...]:
+        """The newest jobs first: at most `limit`, of this status, with these words."""
+        pages = calls.JobPages(limit, status, metadata)
+        while (call := pages.next_call()) is not None:
+            pages.take(await self._transport.run(call))
+        return pages.jobs
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; a finished one stays as it is."""

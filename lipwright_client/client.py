@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
 import httpx
@@ -97,9 +97,14 @@ class Jobs:
         """The job as it is now."""
         return self._transport.run(calls.get_job(job_id))
 
-    def list(self, limit: int = 50, status: str | None = None) -> tuple[Job, ...]:
-        """The newest jobs first, at most 500."""
-        return self._transport.run(calls.list_jobs(limit, status))
+    def list(
+        self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> tuple[Job, ...]:
+        """The newest jobs first: at most `limit`, of this status, with these words."""
+        pages = calls.JobPages(limit, status, metadata)
+        while (call := pages.next_call()) is not None:
+            pages.take(self._transport.run(call))
+        return pages.jobs
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; a finished one stays as it is."""

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -152,6 +153,28 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
         Lipwright(url).jobs.get("j")
+
+
+def test_lists_go_over_pages() -> None:
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        query = dict(parse_qsl(urlsplit(head.split()[1]).query))
+        asked.append(query)
+        first, limit = int(query.get("after", 0)), int(query["limit"])
+        jobs = [JOB | {"id": str(number)} for number in range(first, min(700, first + limit))]
+        return http(
+            "200 OK", json.dumps({"jobs": jobs, "next_after": first + limit if first + limit < 700 else None}).encode()
+        )
+
+    asked: list[dict[str, str]] = []
+    with unruly(answer) as url:
+        client = Lipwright(url)
+        assert [job.id for job in client.jobs.list(limit=1000)] == [str(number) for number in range(700)]
+        assert [job.id for job in client.jobs.list(2, "queued", {"order": "17"})] == ["0", "1"]
+    assert asked == [
+        {"limit": "500"},
+        {"limit": "500", "after": "500"},
+        {"limit": "2", "status": "queued", "metadata": '{"order": "17"}'},
+    ]
 
 
 @pytest.mark.parametrize(
