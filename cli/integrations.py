@@ -31,6 +31,21 @@ def mcp(
         run(server, folder)
 
 
+def gradio(
+    server: Server = DEFAULT_SERVER,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on loopback.")] = 7860,
+) -> None:
+    """Show a Gradio page of a running service to this machine, until Ctrl-C.
+
+    Needs the extra `gradio`.
+    """
+    with one_line_errors():
+        with _extra("gradio"):
+            from integrations.gradio_page import run
+        print(f"The page: http://127.0.0.1:{port} (service: {server}). Ctrl-C ends it.", flush=True)
+        run(server, port)
+
+
 @contextlib.contextmanager
 def _extra(name: str) -> Iterator[None]:
     try:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cli.avatars import app as avatars_app
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.inspect import inspect
-from cli.integrations import mcp
+from cli.integrations import gradio, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
@@ -36,6 +36,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
 app.command()(mcp)
+app.command()(gradio)
 app.command()(inspect)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
