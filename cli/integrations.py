@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,17 @@ def gradio(
             from integrations.gradio_page import run
         print(f"The page: http://127.0.0.1:{port} (service: {server}). Ctrl-C ends it.", flush=True)
         run(server, port)
+
+
+def check_extra(name: str) -> None:
+    """See that an extra is there, without the seconds that its import takes.
+
+    Raises:
+        UsageError: It is not.
+    """
+    with _extra(name):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 @contextlib.contextmanager

@@ -234,6 +234,7 @@ class AsyncLipwright:
         timeout_s: Bound of a connection, and of each wait for a short answer.
         patience: How long it is tried again.
         transport: What httpx sends requests by; for proxies, certificates and tests.
+        headers: More header fields of every request.
     """
 
     def __init__(
@@ -243,10 +244,13 @@ class AsyncLipwright:
         timeout_s: float = 30.0,
         patience: Patience = USUAL,
         transport: httpx.AsyncBaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
-        self._transport = AsyncTransport(httpx.AsyncClient(transport=transport, **settings.httpx_options()), patience)
+        self._transport = AsyncTransport(
+            httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)), patience
+        )
         self.jobs = AsyncJobs(self._transport)
         self.avatars = AsyncAvatars(self._transport)
         self.engines = AsyncEngines(self._transport)

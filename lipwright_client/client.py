@@ -213,6 +213,7 @@ class Lipwright:
         timeout_s: Bound of a connection, and of each wait for a short answer.
         patience: How long it is tried again.
         transport: What httpx sends requests by; for proxies, certificates and tests.
+        headers: More header fields of every request.
     """
 
     def __init__(
@@ -222,10 +223,11 @@ class Lipwright:
         timeout_s: float = 30.0,
         patience: Patience = USUAL,
         transport: httpx.BaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
-        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options()), patience)
+        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options(headers)), patience)
         self.jobs = Jobs(self._transport)
         self.avatars = Avatars(self._transport)
         self.engines = Engines(self._transport)
