@@ -173,6 +173,16 @@ class LabelsConfig(_Frozen):
         return self
 
 
+class GradioConfig(_Frozen):
+    """A page by Gradio at `/gradio`, beside the service's own. Needs the extra `gradio`, and one replica of Ingress."""
+
+    enabled: bool = Field(False, description="Whether the page is shown.")
+    service_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="Where the page's process reaches this very service; `lipwright serve` sets its own address.",
+    )
+
+
 class RenderConfig(_Frozen):
     """How a job is cut up and rendered."""
 
@@ -260,6 +270,7 @@ class PipelineConfig(_Frozen):
     network: NetworkConfig = NetworkConfig()
     access: AccessConfig = AccessConfig()
     heygem: HeygemConfig = HeygemConfig()
+    gradio: GradioConfig = GradioConfig()
     labels: LabelsConfig = LabelsConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()

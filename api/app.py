@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api import problem
 from api.access import KeyGate
 from api.body_window import AppWindow
+from api.gradio_mount import mount_gradio
 from api.heygem.routes import EasyRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.videos import PREFIX, VideoRoutes
@@ -104,6 +105,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     )
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
+    if config.gradio.enabled:
+        mount_gradio(app, config)
     return app
 
 

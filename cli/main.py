@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cli.avatars import app as avatars_app
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.inspect import inspect
+from cli.integrations import check_extra, gradio, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
@@ -34,6 +35,8 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
+app.command()(mcp)
+app.command()(gradio)
 app.command()(inspect)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
@@ -115,6 +118,9 @@ def serve(
     heygem_strict: Annotated[
         bool, typer.Option("--heygem-strict", help="Busy instead of queued, and final answers once; implies --heygem.")
     ] = False,
+    gradio_page: Annotated[
+        bool, typer.Option("--gradio", help="Show a page by Gradio at /gradio, too; needs the extra `gradio`.")
+    ] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
     from launch.service import NodeOptions, running_service
@@ -123,8 +129,10 @@ def serve(
     node = NodeOptions(object_store_memory, metrics_port or None)
     with one_line_errors():
         door = _heygem(heygem, heygem_root, heygem_strict)
+        if gradio_page:
+            check_extra("gradio")
         port = (_HEYGEM_PORT if door else _PORT) if port is None else port
-        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door) as url:
+        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door, gradio_page) as url:
             metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
             print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
             threading.Event().wait()

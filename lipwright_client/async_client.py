@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, TypeVar, Unpack
 
 import anyio
@@ -117,9 +118,14 @@ class AsyncJobs:
         """The job as it is now."""
         return await self._transport.run(calls.get_job(job_id))
 
-    async def list(self, limit: int = 50, status: str | None = None) -> tuple[Job, ...]:
-        """The newest jobs first, at most 500."""
-        return await self._transport.run(calls.list_jobs(limit, status))
+    async def list(
+        self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> tuple[Job, ...]:
+        """The newest jobs first: at most `limit`, of this status, with these words."""
+        pages = calls.JobPages(limit, status, metadata)
+        while (call := pages.next_call()) is not None:
+            pages.take(await self._transport.run(call))
+        return pages.jobs
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; a finished one stays as it is."""
@@ -142,15 +148,15 @@ class AsyncJobs:
         Args:
             job_id: The job.
             timeout_s: Longest wait; None waits for as long as it takes.
-            on_change: Called with the job at every change.
+            on_change: Called with the job at every change, and awaited if that is needed.
 
         Raises:
             WaitTimeoutError: The job goes on.
         """
         job = None
         async for job in self._transport.read(EventReading(job_id, self._transport.patience, timeout_s)):
-            if on_change is not None:
-                on_change(job)
+            if on_change is not None and inspect.isawaitable(said := on_change(job)):
+                await said
         return await self.get(job_id) if job is None else job
 
     async def download(self, job_id: str, out: Target) -> int:
@@ -228,6 +234,7 @@ class AsyncLipwright:
         timeout_s: Bound of a connection, and of each wait for a short answer.
         patience: How long it is tried again.
         transport: What httpx sends requests by; for proxies, certificates and tests.
+        headers: More header fields of every request.
     """
 
     def __init__(
@@ -237,10 +244,13 @@ class AsyncLipwright:
         timeout_s: float = 30.0,
         patience: Patience = USUAL,
         transport: httpx.AsyncBaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
-        self._transport = AsyncTransport(httpx.AsyncClient(transport=transport, **settings.httpx_options()), patience)
+        self._transport = AsyncTransport(
+            httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)), patience
+        )
         self.jobs = AsyncJobs(self._transport)
         self.avatars = AsyncAvatars(self._transport)
         self.engines = AsyncEngines(self._transport)
@@ -257,7 +267,7 @@ class AsyncLipwright:
         Args:
             out: Where the video is saved; None leaves it at the service.
             timeout_s: Longest wait for the job's end.
-            on_change: Called with the job at every change.
+            on_change: Called with the job at every change, and awaited if that is needed.
             **fields: As for `jobs.create`.
 
         Raises:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 UPLOAD_READ_S: Final = 3600.0
 """Longest wait for the answer to an upload: the service fetches URL inputs before it answers (its own bound)."""
 
+_MAX_PAGE: Final = 500  # jobs in one answer, the service's own bound
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service takes an upload in at its own pace
 
 
@@ -126,10 +127,35 @@ def get_job(job_id: str) -> Call[Job]:
     return Call("GET", job_path(job_id), reads(Job))
 
 
-def list_jobs(limit: int, status: str | None) -> Call[tuple[Job, ...]]:
-    """The newest jobs."""
-    params = {"limit": str(limit)} | ({"status": status} if status else {})
-    return Call("GET", "/v1/jobs", lambda answer: reads(JobList)(answer).jobs, params)
+class JobPages:
+    """The newest jobs, over as many pages as it takes.
+
+    Args:
+        limit: How many at most.
+        status: Only jobs of this status.
+        metadata: Only jobs that bear these words.
+    """
+
+    def __init__(self, limit: int, status: str | None, metadata: Mapping[str, str] | None) -> None:
+        self.jobs: tuple[Job, ...] = ()
+        self._limit = limit
+        self._query = {"status": status} if status else {}
+        if metadata:
+            self._query["metadata"] = json.dumps(dict(metadata))
+        self._is_over = limit < 1
+
+    def next_call(self) -> Call[JobList] | None:
+        """The call for the next page; None when there is no more to ask for."""
+        if self._is_over:
+            return None
+        page_size = min(_MAX_PAGE, self._limit - len(self.jobs))
+        return Call("GET", "/v1/jobs", reads(JobList), {**self._query, "limit": str(page_size)})
+
+    def take(self, page: JobList) -> None:
+        """Add the page that was asked for."""
+        self.jobs += page.jobs
+        self._is_over = page.next_after is None or not page.jobs or len(self.jobs) >= self._limit
+        self._query["after"] = str(page.next_after)
 
 
 def cancel_job(job_id: str) -> Call[Job]:

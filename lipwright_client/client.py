@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
 import httpx
@@ -97,9 +97,14 @@ class Jobs:
         """The job as it is now."""
         return self._transport.run(calls.get_job(job_id))
 
-    def list(self, limit: int = 50, status: str | None = None) -> tuple[Job, ...]:
-        """The newest jobs first, at most 500."""
-        return self._transport.run(calls.list_jobs(limit, status))
+    def list(
+        self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> tuple[Job, ...]:
+        """The newest jobs first: at most `limit`, of this status, with these words."""
+        pages = calls.JobPages(limit, status, metadata)
+        while (call := pages.next_call()) is not None:
+            pages.take(self._transport.run(call))
+        return pages.jobs
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; a finished one stays as it is."""
@@ -208,6 +213,7 @@ class Lipwright:
         timeout_s: Bound of a connection, and of each wait for a short answer.
         patience: How long it is tried again.
         transport: What httpx sends requests by; for proxies, certificates and tests.
+        headers: More header fields of every request.
     """
 
     def __init__(
@@ -217,10 +223,11 @@ class Lipwright:
         timeout_s: float = 30.0,
         patience: Patience = USUAL,
         transport: httpx.BaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
-        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options()), patience)
+        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options(headers)), patience)
         self.jobs = Jobs(self._transport)
         self.avatars = Avatars(self._transport)
         self.engines = Engines(self._transport)

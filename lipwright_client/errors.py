@@ -11,6 +11,8 @@
         │   ├── MediaLimitError                  media_too_large
         │   ├── FaceNotFoundError                face_not_found
         │   ├── OptionError                      option_invalid
+        │   ├── RangeError                       range_not_satisfiable
+        │   ├── KeyReuseError                    idempotency_key_reused
         │   ├── UrlRefusedError                  url_refused
         │   └── UrlFetchError                    url_fetch_failed
         ├── UnauthorizedError                    unauthorized
@@ -27,6 +29,7 @@
             ├── StageTimeoutError                stage_timeout
             ├── ReplicaLostError                 replica_lost
             ├── WeightsError                     weights_invalid
+            ├── LabelError                       label_failed
             └── ConfigError                      config_invalid
 
 A code that is not listed comes as the class of its status: `InputError` for 4xx, `ServiceError` for the rest. Arguments
@@ -164,6 +167,18 @@ class OptionError(InputError):
     known_code = "option_invalid"
 
 
+class RangeError(InputError):
+    """No byte of the file lies in what was asked for."""
+
+    known_code = "range_not_satisfiable"
+
+
+class KeyReuseError(InputError):
+    """Another submission bore this idempotency key before."""
+
+    known_code = "idempotency_key_reused"
+
+
 class UrlRefusedError(InputError):
     """The service does not fetch or call that URL."""
 
@@ -258,6 +273,12 @@ class WeightsError(ServiceError):
     """A weights file of the service is missing or wrong."""
 
     known_code = "weights_invalid"
+
+
+class LabelError(ServiceError):
+    """The result could not be labelled as it has to be."""
+
+    known_code = "label_failed"
 
 
 class ConfigError(ServiceError):

@@ -92,9 +92,10 @@ class Job:
 
 @dataclass(frozen=True)
 class JobList:
-    """Jobs, the newest first."""
+    """One page of jobs, the newest first; `next_after` asks for the next one, and is None on the last."""
 
     jobs: tuple[Job, ...]
+    next_after: int | None = None
 
 
 @dataclass(frozen=True)

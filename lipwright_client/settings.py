@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,9 +35,9 @@ class Settings:
         key = os.environ.get("LIPWRIGHT_API_KEY", "") if api_key is None else api_key
         return cls(url.rstrip("/"), key.strip(), timeout_s)
 
-    def httpx_options(self) -> dict[str, Any]:
-        """The arguments of an httpx client, sync or async."""
-        headers = {"User-Agent": f"lipwright-client/{VERSION}"}
+    def httpx_options(self, more_headers: Mapping[str, str] | None) -> dict[str, Any]:
+        """The arguments of an httpx client, sync or async, that sends `more_headers` with every request."""
+        headers = {"User-Agent": f"lipwright-client/{VERSION}", **(more_headers or {})}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return {

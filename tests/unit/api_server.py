@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from api.app import make_app
-from config import AccessConfig, HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
+from config import AccessConfig, GradioConfig, HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
 from errors import CapacityError, LipwrightError, OptionError
+from launch.port import free_port
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -234,24 +235,27 @@ def serving(
     jobs: JobConfig | None = None,
     heygem: HeygemConfig | None = None,
     access: AccessConfig | None = None,
+    has_gradio: bool = False,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
+    port = free_port()
     config = PipelineConfig(
         limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         network=network or NetworkConfig(),
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
         access=access or AccessConfig(),
+        gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
     )
     app = make_app(service, service.files, config)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         while not (server.started and server.servers):
             assert thread.is_alive(), "uvicorn did not start"
             thread.join(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
