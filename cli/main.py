@@ -64,6 +64,9 @@ def speak(
     face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
     face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
     loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
+    visible_label: Annotated[
+        bool, typer.Option("--visible-label", help="Write into the picture that it is synthetic.")
+    ] = False,
     server: Annotated[
         str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
     ] = None,
@@ -82,6 +85,7 @@ def speak(
         _check_paths(files, out)
         urls = {f"{name}_url": value for name, value in inputs.items() if name not in files}
         options = {"face": face, "loop": loop, **urls} | ({"engine": engine} if engine else {})
+        options |= {"visible_label": "true"} if visible_label else {}
         with _server(server, data_dir, files) as base_url:
             job = _run_job(Client(base_url), files, out, options)
         line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"

@@ -86,7 +86,12 @@ class VideoRoutes:
                         audio=form.audio,
                         video=form.input_reference,
                         avatar_id=form.avatar_id,
-                        options=JobOptions(engine=form.model or self._default_engine, face=form.face, loop=form.loop),
+                        options=JobOptions(
+                            engine=form.model or self._default_engine,
+                            face=form.face,
+                            loop=form.loop,
+                            visible_label=form.visible_label,
+                        ),
                         owner=owner,
                         idempotency_key=key,
                     )

@@ -36,6 +36,7 @@ class VideoForm(BaseModel):
     prompt: str | None = Field(None, description="Taken, as clients have to send one, and not used.")
     seconds: str | None = Field(None, max_length=16, description="Taken and not used: a video is as long as `audio`.")
     size: str | None = Field(None, max_length=16, description="Taken and not used: a video is as large as its source.")
+    visible_label: bool = Field(False, description="Whether the video carries a visible mark, as for a job.")
     face: str = Field(default="largest", max_length=128, description="Which face speaks, as for a job.")
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
 

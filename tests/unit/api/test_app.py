@@ -46,13 +46,16 @@ def _problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, service: MemoryService) -> None:
-    answer = http.post("/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": ""})
+    answer = http.post(
+        "/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": "", "visible_label": "true"}
+    )
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
     assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
     assert job["links"]["video"] is None
-    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold"}
+    marks = {"visible_label": True, "visible_label_top": False}
+    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks}
     (request,) = service.requests
     assert service.files.audio_path(job["id"]).read_bytes() == AUDIO
     assert request.video is not None
