@@ -19,6 +19,7 @@ from api.v1.engines import EngineRoutes
 from api.v1.jobs import JobRoutes
 from api.v1.pictures import PictureRoutes
 from api.v1.views import Health
+from api.v1.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import ReplicaLostError
 from jobs.ports import JobService
@@ -64,6 +65,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
         PictureRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
+        VoiceRoutes(config),
         SessionRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)

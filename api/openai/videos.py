@@ -83,7 +83,7 @@ class VideoRoutes:
                     SubmitRequest(
                         job_id=new_id(),
                         admission_id=place.id,
-                        audio=form.audio,
+                        audio=form.speech,
                         video=form.input_reference,
                         avatar_id=form.avatar_id,
                         options=JobOptions(

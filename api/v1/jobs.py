@@ -104,7 +104,7 @@ class JobRoutes:
                     SubmitRequest(
                         job_id=new_id(),
                         admission_id=place.id,
-                        audio=form.audio,
+                        audio=form.speech,
                         video=form.video,
                         avatar_id=form.avatar_id,
                         face_image=form.face_image,

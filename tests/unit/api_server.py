@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from api.app import make_app
-from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
+from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig, SpeechConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError
 from storage.local.file_store import FileStore
 from storage.records import (
@@ -229,6 +229,7 @@ def serving(
     network: NetworkConfig | None = None,
     jobs: JobConfig | None = None,
     heygem: HeygemConfig | None = None,
+    speech: SpeechConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     config = PipelineConfig(
@@ -236,6 +237,7 @@ def serving(
         network=network or NetworkConfig(),
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
+        speech=speech or SpeechConfig(),
     )
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
