@@ -48,7 +48,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app.add_middleware(KeyGate, keys=keys, allow_without_keys=config.access.allow_without_keys)
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
     app.add_middleware(AppWindow)
-    app.include_router(PageRoutes().router())
+    app.include_router(PageRoutes(config.labels).router())
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
     app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.

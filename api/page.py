@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 import web
+from config import LabelsConfig
 from errors import NotFoundError
 
 ASSETS: Final = "/page"
@@ -50,9 +51,14 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
 class PageRoutes:
-    """The page, read from the disk once."""
+    """The page, read from the disk once.
 
-    def __init__(self) -> None:
+    Args:
+        labels: Whether the page may say that videos are labelled.
+    """
+
+    def __init__(self, labels: LabelsConfig) -> None:
+        self._labelled = b"" if labels.metadata or labels.c2pa else b" hidden"
         self._files = _read_all()
         digest = hashlib.sha256()
         for name, content in sorted(self._files.items()):
@@ -73,6 +79,7 @@ class PageRoutes:
             links = {"page": f"{root}/", "documentation": f"{root}/docs", "openapi": f"{root}/openapi.json"}
             return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{root}/v1/jobs"}}, headers=_VARY)
         content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
+        content = content.replace(b"{{labelled}}", self._labelled)
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 
     def asset(self, edition: str, name: str, request: Request) -> Response:
