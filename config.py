@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 _ROOT = Path(__file__).resolve().parent
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
@@ -45,12 +46,12 @@ class MediaLimits(_Frozen):
     open_timeout_s: float = Field(
         10.0,
         gt=0,
-        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
-        " work by decoder.cpu_share of it in processor time.",
+        description="Opening and probing the files of one request, beside what their bytes take to read: in wall clock,"
+        " and decoder.cpu_share of it in processor time.",
     )
 
     def probe_seconds(self, num_bytes: int) -> float:
-        """Bound of opening and probing a file of that size."""
+        """Bound of opening and probing files that have so many bytes together."""
         return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
@@ -60,7 +61,10 @@ class DecoderConfig(_Frozen):
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
     max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
     max_shared_memory_bytes: int = Field(
-        4 * 1024**3, gt=0, description="Memory of all decoder processes of a machine together; the largest one goes."
+        4 * 1024**3,
+        gt=0,
+        description="Memory of all decoder processes of a machine together, half of the machine's at most;"
+        " the largest one goes.",
     )
     is_confined: bool = Field(
         True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
@@ -88,11 +92,30 @@ class NetworkConfig(_Frozen):
     max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about 30 hours.")
 
 
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    for network in networks:
+        ip_network(network, strict=False)
+    return networks
+
+
+_Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$")]
+
+
 class AccessConfig(_Frozen):
     """Who may use the API."""
 
     allow_without_keys: bool = Field(
         False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+    )
+    allowed_origins: tuple[_Origin, ...] = Field(
+        (),
+        description="Origins of web pages elsewhere whose scripts may call the API (CORS), as `https://app.example`; "
+        "`*` is every page, with an API key. They send a key; cookies are never taken from them.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = Field(
+        (),
+        description="Networks (CIDR) of reverse proxies whose X-Forwarded-Proto, -Host and -Prefix make links "
+        "absolute. It lets nobody in.",
     )
 
 

@@ -6,6 +6,8 @@
     │   ├── MediaLimitError              413  media_too_large        decodes, but passes a limit
     │   ├── FaceNotFoundError            422  face_not_found
     │   ├── OptionError                  422  option_invalid
+    │   ├── RangeError                   416  range_not_satisfiable  no byte of the file lies in what was asked for
+    │   ├── KeyReuseError                422  idempotency_key_reused another request bore this key before
     │   ├── UrlRefusedError              422  url_refused            its scheme, host or address is not allowed
     │   └── UrlFetchError                422  url_fetch_failed       retryable
     ├── UnauthorizedError                401  unauthorized           no API key, or an unknown one
@@ -78,6 +80,19 @@ class OptionError(InputError):
     """An option has a value that does not exist."""
 
     code = "option_invalid"
+
+
+class RangeError(InputError):
+    """A `Range` names bytes that the file does not have. Arguments: the message and the bytes that it has."""
+
+    status_code = 416
+    code = "range_not_satisfiable"
+
+
+class KeyReuseError(InputError):
+    """An idempotency key comes with another request than the one that made its job."""
+
+    code = "idempotency_key_reused"
 
 
 class UrlRefusedError(InputError):

@@ -36,8 +36,9 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     AvatarStatus,
+    JobPage,
+    JobQuery,
     JobRecord,
-    JobStatus,
     SegmentRecord,
     ServiceStatus,
     SubmitRequest,
@@ -145,9 +146,9 @@ class Director:
         """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
         self._table.free_key(self._table.get_job(job_id, owner).id)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        """Return the newest jobs, optionally of one status."""
-        return self._table.list_jobs(limit, status, owner)
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """Return a page of jobs, the newest first."""
+        return self._table.list_jobs(query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""

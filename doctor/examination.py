@@ -14,7 +14,7 @@ from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
 from doctor.finding import Finding, ok, problem
 from doctor.labels import check_labels
-from doctor.machine import available_memory_bytes, file_system, memory_bytes, num_cpus
+from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Plan, Question, make_plan
 from doctor.resources import (
@@ -29,6 +29,7 @@ from doctor.software import check_clock, check_onnxruntime, check_packages, chec
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front import front_program
+from media.decoding.machine_memory import memory_bytes
 from storage.local.api_keys import ApiKeys
 
 _SHM = Path("/dev/shm")

@@ -15,8 +15,9 @@ from storage.records import (
     AdmitRequest,
     AvatarRecord,
     AvatarRequest,
+    JobPage,
+    JobQuery,
     JobRecord,
-    JobStatus,
     SegmentRecord,
     ServiceStatus,
     SubmitRequest,
@@ -60,8 +61,8 @@ class JobService(Protocol):
     async def free_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        """The newest jobs first."""
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """A page of jobs, the newest first."""
         ...
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:

@@ -26,7 +26,7 @@ class VoiceRoutes:
     def router(self) -> APIRouter:
         """The route with what OpenAPI says of it."""
         router = APIRouter(prefix="/v1", tags=["voices"])
-        router.add_api_route("/voices", self.voices, summary="Can texts be spoken?")
+        router.add_api_route("/voices", self.voices, summary="Can texts be spoken?", operation_id="get_voices")
         return router
 
     async def voices(self) -> VoiceView:

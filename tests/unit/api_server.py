@@ -21,6 +21,8 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     ErrorRecord,
+    JobPage,
+    JobQuery,
     JobRecord,
     JobStatus,
     QueueStatus,
@@ -67,7 +69,9 @@ class MemoryService:
         if request.idempotency_key is not None:
             job = self.table.find_job(request.owner, request.idempotency_key)
             if job is not None:
-                return Admission(id=new_id(), job=job)
+                return Admission(
+                    id=new_id(), job=job, max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s
+                )
         num_bytes = request.num_bytes or request.max_bytes
         place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes)
         self.places.add(place.id)
@@ -106,6 +110,8 @@ class MemoryService:
                 avatar_key=key,
                 source_label=request.video.label if request.video else "",
                 metadata=request.metadata,
+                request_digest=request.request_digest,
+                base_url=request.base_url,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -130,8 +136,8 @@ class MemoryService:
     async def free_key(self, job_id: str, owner: str | None) -> None:
         self.table.free_key(self.table.get_job(job_id, owner).id)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        return self.table.list_jobs(limit, status, owner)
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        return self.table.list_jobs(query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         self.num_waits += 1
