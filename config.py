@@ -149,6 +149,7 @@ class SpeechConfig(_Frozen):
         description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. None takes "
         "the voice of the extra `[tts]` (English) where it is installed. Private addresses are allowed: it is yours.",
     )
+    packaged: bool = Field(True, description="Whether the voice of the extra `[tts]` is used, where there is no `url`.")
     api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
     model: str = Field("tts-1", max_length=128, description="The model that it is asked for.")
     voice: str = Field("alloy", max_length=128, description="The voice of a job that names none.")

@@ -22,7 +22,7 @@
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
-    ├── VoiceError                       503  voice_failed           retryable; what makes speech of text did not
+    ├── VoiceError                       503  voice_failed           retryable
     ├── WeightsError                     500  weights_invalid
     ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid

@@ -96,6 +96,6 @@ def speaker_of(settings: SpeechConfig) -> Speaker:
     """The voice of this process: the operator's endpoint, else that of the extra, else none."""
     if settings.url is not None:
         return Speaker(settings, EndpointVoice(settings), settings.voice)
-    if find_spec("hibari") is not None:
+    if settings.packaged and find_spec("hibari") is not None:
         return Speaker(settings, PackagedVoice(settings), PACKAGED_VOICE)
     return Speaker(settings, None, None)

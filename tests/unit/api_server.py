@@ -243,7 +243,7 @@ def serving(
         network=network or NetworkConfig(),
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
-        speech=speech or SpeechConfig(),
+        speech=speech or SpeechConfig(packaged=False),
     )
     app = make_app(service, service.files, config)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
