@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +65,7 @@ class ManifestSigner:
 
         Raises:
             LabelError: The signature cannot be made.
-            OSError: The file cannot be written.
+            OSError: The file cannot be written; ENOSPC when the disk is full.
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
@@ -79,6 +81,8 @@ class ManifestSigner:
             ):
                 builder.sign(signer, _FORMAT, source, target)
         except c2pa.C2paError as error:
+            if shutil.disk_usage(out.parent).free < video.stat().st_size:  # it names no cause of what it cannot write
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
 
 
