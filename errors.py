@@ -22,6 +22,7 @@
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
+    ├── VoiceError                       503  voice_failed           retryable
     ├── WeightsError                     500  weights_invalid
     ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid
@@ -201,6 +202,14 @@ class ReplicaLostError(LipwrightError):
 
     status_code = 503
     code = "replica_lost"
+    retryable = True
+
+
+class VoiceError(LipwrightError):
+    """What makes speech of text could not be reached, or gave something else: no fault of the caller's."""
+
+    status_code = 503
+    code = "voice_failed"
     retryable = True
 
 

@@ -78,7 +78,12 @@ class Director:
         services = JobServices(config, self._stages, self._presenters, self._table, self._files)
         self._desk = AdmissionDesk(config, self._table, self._files)
         self._intake = Intake(
-            self._stages, self._table, self._files, self._desk, EngineRoom(config, engines=engines).check
+            self._stages,
+            self._table,
+            self._files,
+            self._desk,
+            EngineRoom(config, engines=engines).check,
+            marks_all=config.labels.visible,
         )
         self._scheduler = JobScheduler(services)
         self._replicas = ReplicaWatch(running_replicas)

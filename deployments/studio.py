@@ -16,13 +16,14 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
-from jobs.messages import Made, PresenterRef, Rendered, SourceVideo
+from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.labels.labeller import Labeller
+from media.labels.mark import Mark, MarkStyle
 from media.planes import Planes
 from media.probe import VideoInfo
 from media.stop import Stop
@@ -77,7 +78,7 @@ class Studio:
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_call
-    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
@@ -88,6 +89,7 @@ class Studio:
             engine: Name of the engine.
             plan: The engine's own.
             out: The encoded segment, written whole or not at all.
+            marking: Which of its frames carry the visible mark, and where.
 
         Raises:
             StorageFullError: The disk has no room for it.
@@ -99,7 +101,7 @@ class Studio:
         try:
             made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
             shot = _Shot(reader, source.info, engine, partial(made.cut, known))
-            segment, silent_motion = await self._encoded(shot, plan)
+            segment, silent_motion = await self._encoded(shot, plan, self._marks(source.info, marking, len(plan)))
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
             reader.close()
@@ -136,7 +138,7 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    async def _encoded(self, shot: _Shot, plan: Plan) -> tuple[bytes, Moments]:
+    async def _encoded(self, shot: _Shot, plan: Plan, marks: list[Mark | None]) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
         render, window, motion = self._config.render, deque[asyncio.Task[Moments]](), Moments()
         try:
@@ -147,7 +149,8 @@ class Studio:
                 piece = plan.slice(start, min(start + step, len(plan)))
                 frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
                 patches = self._synthesize(shot.engine, faces)
-                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
+                marked = list(zip(frames, marks[start : start + step], strict=True))
+                written = asyncio.create_task(self._write_after(written, writer, marked, patches))
                 window.append(written)
                 if len(window) >= render.chunk_window:
                     motion += await window.popleft()
@@ -164,6 +167,15 @@ class Studio:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+
+    def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Mark | None]:
+        """The mark of each frame of a segment."""
+        if not marking.corners:
+            return [None] * num_frames
+        labels = self._config.labels
+        mark = Mark(info, MarkStyle(labels.visible_language, labels.visible_height), marking.corners)
+        num_marked = num_frames if marking.num_frames is None else min(marking.num_frames, num_frames)
+        return [mark] * num_marked + [None] * (num_frames - num_marked)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2
@@ -186,7 +198,7 @@ class Studio:
         self,
         before: asyncio.Task[Moments] | None,
         writer: SegmentWriter,
-        frames: list[Planes],
+        frames: list[tuple[Planes, Mark | None]],
         patches: asyncio.Future[FacePatches],
     ) -> Moments:
         """Encode `frames` with their faces when both the faces and what comes before them are done."""
@@ -200,8 +212,8 @@ class Studio:
             raise
 
         def encode(stop: Stop) -> None:
-            for number, frame in enumerate(frames):
-                writer.write(frame, faces.patch(number))
+            for number, (frame, mark) in enumerate(frames):
+                writer.write(frame, faces.patch(number), mark)
 
         await self._run(encode, len(frames))
         return faces.silent_motion

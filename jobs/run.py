@@ -12,6 +12,7 @@ from config import PipelineConfig
 from errors import InputError, StorageFullError
 from jobs.accidents import first_cause
 from jobs.forecast import promised_bytes, result_bytes
+from jobs.marking import marking_of
 from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
 from jobs.presenters import Presenters
@@ -166,7 +167,8 @@ class JobRun:
         try:
             work = self._work._replace(segment=segment.number)
             out = services.files.segment_path(job.id, segment.number)
-            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out)
+            marking = marking_of(job.options, segment, presenter.source.info.fps, services.config.labels)
+            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out, marking)
         finally:
             window.release()
         self._silent_motion += rendered.silent_motion

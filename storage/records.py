@@ -88,6 +88,8 @@ class JobOptions(_Frozen):
     engine: str
     face: str = "largest"
     loop: LoopMode = "pingpong"
+    visible_label: bool = Field(False, description="A visible mark in the lower right corner.")
+    visible_label_top: bool = Field(False, description="The same in the upper right one: HeyGem's `digital_auth`.")
 
 
 class AdmitRequest(_Frozen):

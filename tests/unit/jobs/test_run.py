@@ -16,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -73,7 +73,9 @@ class MemoryStages(NoStages):
         drive = Drive(first_frame=span.first, **arrays)  # type: ignore[arg-type]
         return Planned(drive, None, measures_of(span.first, span.stop))
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         assert isinstance(plan, Drive)
         segment = self._make_segment(plan.first_frame)
         return Rendered(await asyncio.to_thread(out.write_bytes, segment), Moments.of(np.full(len(plan), 0.06)))
