@@ -67,9 +67,9 @@ class ServiceProcess:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it as Ctrl-C does."""
+        """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGTERM)
             self._process.wait(60)
 
     def wait(self, timeout_s: float) -> int:
