@@ -67,9 +67,7 @@ class FormDesk:
             yield place
 
     @asynccontextmanager
-    async def receive(
-        self, request: Request, kind: type[_Form], place: Admission
-    ) -> AsyncIterator[tuple[_Form, str]]:
+    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[tuple[_Form, str]]:
         """The form of `request` and its digest; its uploads are removed when the block fails, whatever the reason.
 
         Raises:

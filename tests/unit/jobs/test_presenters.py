@@ -18,7 +18,7 @@ from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
 from jobs.presenters import Presenters
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.face.choice import FaceChoice
-from models.presenter.folder import INFO_FILE, PRESENTER_VERSION
+from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
 from storage.local.file_store import FileStore
@@ -66,7 +66,9 @@ class CountingStages(NoStages):
 
     async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
         self.counts["build"] += 1
-        (presenter.folder / INFO_FILE).write_text(f'{{"version": "{PRESENTER_VERSION}"}}')
+        (presenter.folder / "track.npz").write_bytes(b"landmarks")
+        content = {"version": PRESENTER_VERSION, "files": hashes_of(presenter.folder, ["track.npz"])}
+        write_whole(presenter.folder / INFO_FILE, content)
         return True
 
     async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
@@ -118,6 +120,21 @@ def test_engines_share_the_track(bench: Bench) -> None:
     assert record is not None and record.status is AvatarStatus.READY
     assert record.info is not None and record.info.talks
     assert not (bench.files.avatar_dir(bench.key) / "tracking").exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None:
+    bench.ensure("warp")
+    path = bench.files.avatar_dir(bench.key) / "track.npz"
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": b"land", "changed": b"land\0\0\0\0\0"}[harm])
+    bench.ensure("warp")
+    assert (bench.stages.counts["track"], bench.stages.counts["build"]) == (200, 2)
+    assert path.read_bytes() == b"landmarks"
+    bench.ensure("warp")
+    assert bench.stages.counts["build"] == 2, "and is known from then on"
 
 
 def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
