@@ -18,6 +18,7 @@ import resource
 import select
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ SHARED_MEMORY: Final = 78
 """Exit code that the nursery gives a decoder that took too much of the memory that all share."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_LEAST_S: Final = 0.001  # a timer of 0 never rings
 _KILL_AFTER_S: Final = 3  # SIGXCPU, which says why, comes first
 _FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: where memory runs out, a decoder goes before all others
 
@@ -66,9 +68,9 @@ def bound_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-def bound_wall(seconds: float) -> None:
-    """Kill this process (SIGALRM) after that much wall clock, and not because of any bound before."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+def bound_wall(deadline: float) -> None:
+    """Kill this process (SIGALRM) at that time of the monotonic clock, and not because of any bound before."""
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), _LEAST_S))
 
 
 def check_memory() -> None:

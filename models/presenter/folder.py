@@ -1,6 +1,6 @@
 """The folder of a presenter, for those who only have to know what is in it.
 
-folder/presenter.json                  what it is, with the hashes of the others; written last: it makes the folder whole
+folder/presenter.json                  what it is, and the others' hashes; written last: it makes the folder whole
 folder/track.npz                       the face in every frame
 folder/motion.npz                      how a still moves
 folder/engines/{name}-{version}/       what one engine keeps of it; `complete`, with the hashes, is written last
