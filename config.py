@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 _ROOT = Path(__file__).resolve().parent
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
@@ -91,11 +92,30 @@ class NetworkConfig(_Frozen):
     max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about 30 hours.")
 
 
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    for network in networks:
+        ip_network(network, strict=False)
+    return networks
+
+
+_Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$")]
+
+
 class AccessConfig(_Frozen):
     """Who may use the API."""
 
     allow_without_keys: bool = Field(
         False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+    )
+    allowed_origins: tuple[_Origin, ...] = Field(
+        (),
+        description="Origins of web pages elsewhere whose scripts may call the API (CORS), as `https://app.example`; "
+        "`*` is every page, with an API key. They send a key; cookies are never taken from them.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = Field(
+        (),
+        description="Networks (CIDR) of reverse proxies whose X-Forwarded-Proto, -Host and -Prefix make links "
+        "absolute. It lets nobody in.",
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 import web
+from api.conditional import unchanged
 from errors import NotFoundError
 
 ASSETS: Final = "/page"
@@ -86,13 +87,13 @@ class PageRoutes:
         self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None
     ) -> Response:
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        headers = {**_HEADERS, "Cache-Control": caching, "ETag": etag, **(more or {})}
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=headers)
+        headers = {**_HEADERS, "cache-control": caching, "etag": etag, **(more or {})}
+        if (answer := unchanged(request, headers)) is not None:
+            return answer
         return Response(content, media_type=_MEDIA_TYPES[suffix], headers=headers)
 
 
-_VARY: Final = {"Vary": "Accept"}
+_VARY: Final = {"vary": "Accept"}
 
 
 def _read_all() -> dict[str, bytes]:

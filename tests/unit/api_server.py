@@ -69,7 +69,9 @@ class MemoryService:
         if request.idempotency_key is not None:
             job = self.table.find_job(request.owner, request.idempotency_key)
             if job is not None:
-                return Admission(id=new_id(), job=job, max_bytes=MAX_UPLOAD_BYTES, timeout_s=self.body_s)
+                return Admission(
+                    id=new_id(), job=job, max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s
+                )
         num_bytes = request.num_bytes or request.max_bytes
         place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes)
         self.places.add(place.id)

@@ -55,7 +55,7 @@ class Desk:
 
         async def take(request: Request) -> dict[str, Any]:
             request.state.caller = Caller()
-            async with desk.receive(request, JobForm, PLACE) as form:
+            async with desk.receive(request, JobForm, PLACE) as (form, _):
                 return form.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])

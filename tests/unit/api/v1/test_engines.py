@@ -82,5 +82,5 @@ def test_the_api_has_it_behind_its_key(tmp_path: Path) -> None:
     finally:
         service.table.close()
     operation = schema["paths"]["/v1/engines"]["get"]
-    assert operation["security"] == [{"HTTPBearer": []}]
+    assert operation["security"] == [{"HTTPBearer": []}, {"X-API-Key": []}, {}]
     assert {"200", "401", "403"} <= set(operation["responses"])

@@ -17,6 +17,7 @@ from storage.records import (
     CallbackStatus,
     ErrorRecord,
     JobOptions,
+    JobQuery,
     JobRecord,
     JobStatus,
     SegmentRecord,
@@ -267,7 +268,18 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
     row = to_row(
-        job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes", "source_label", "metadata"}
+        job,
+        {
+            "queue_position",
+            "report",
+            "callback",
+            "audio_seconds",
+            "disk_bytes",
+            "source_label",
+            "metadata",
+            "request_digest",
+            "base_url",
+        },
     )
     with sqlite3.connect(path) as connection:
         for statement in MIGRATIONS[0]:
