@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ from models.presenter.folder import (
 )
 
 
-class Keeper(NamedTuple):
+@dataclass
+class Keeper:
     name: str = "warp"
     version: str = "3"
 
