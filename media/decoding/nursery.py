@@ -5,7 +5,8 @@ milliseconds. This one opens no media itself, has one thread, and does four thin
 socket that it is sent, says on that socket how the decoder ended, kills a decoder whose other end is closed, and the
 largest one when all decoders of the machine need too much memory. So closing a socket is how a decoder is killed, and
 none outlives the process that asked for it. A decoder has a session of its own, which is killed whole; what it leaves
-behind becomes this process' child, and is killed too.
+behind becomes this process' child, and is killed too. A nursery that is killed takes its decoders with it (PDEATHSIG);
+the one that is started in its place ends what they had started.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Final, NoReturn
 
 from media.decoding.channel import Channel
 from media.decoding.frame_memory import return_freed_frames
+from media.decoding.orphans import end_orphans
 from media.decoding.sandbox import Reach, confine
 from media.decoding.shared_memory import CHECK_S, SharedMemory
 from media.decoding.wire import Ended
@@ -245,4 +247,6 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
 
     return_freed_frames()
     gc.freeze()  # a collection in a decoder would copy every page of what was imported
-    _Nursery(socket.socket(fileno=control), SharedMemory(max_shared_bytes, group)).serve()
+    memory = SharedMemory(max_shared_bytes, group)
+    end_orphans(memory.decoders())
+    _Nursery(socket.socket(fileno=control), memory).serve()
