@@ -14,7 +14,7 @@ from jobs.accidents import tried_again
 from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
 from jobs.ports import Stages
 from media.probe import VideoInfo
-from models.face.choice import FaceChoice, is_reference
+from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.presenter.folder import is_tracked
 from models.track.state import TrackState
 from storage.local.file_store import FileStore
@@ -112,12 +112,16 @@ class Presenters:
         self.sweep()
 
     async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
-        """The error, or the loss of the source that explains it."""
+        """The error, or the loss of the source or the reference picture that explains it."""
         record = self._table.find_avatar(key)
         if record is None:
             return error
-        path = self._files.avatar_source_path(key)
-        return await asyncio.to_thread(self._files.blamed, error, path, record.source_sha256)
+        kept = [(self._files.avatar_source_path(key), record.source_sha256)]
+        if (sha256 := reference_sha256(record.face)) is not None:
+            kept.append((self._files.avatar_face_path(key), sha256))
+        for path, sha256 in kept:
+            error = await asyncio.to_thread(self._files.blamed, error, path, sha256)
+        return error
 
     async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""

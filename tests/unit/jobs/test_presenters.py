@@ -17,7 +17,7 @@ from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
 from jobs.presenters import Presenters
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.face.choice import FaceChoice
+from models.face.choice import FaceChoice, recorded_face
 from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
@@ -63,6 +63,9 @@ class CountingStages(NoStages):
             raise self.fault
         assert out.parent.is_dir()
         return TrackState(None, None, None)
+
+    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+        return FaceChoice("like", (0.0,))
 
     async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
         self.counts["build"] += 1
@@ -168,3 +171,18 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
         bench.ensure("warp")
     record = bench.table.find_avatar(bench.key)
     assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
+
+
+def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) -> None:
+    bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
+    path = bench.files.avatar_face_path(bench.key)
+    path.write_bytes(b"picture")
+    record = bench.table.find_avatar(bench.key)
+    assert record is not None
+    face = recorded_face("largest", hashlib.sha256(b"picture").hexdigest())
+    bench.table.update_avatar(bench.key, face=face)
+    with pytest.raises(FaceNotFoundError):
+        bench.ensure("warp")
+    path.write_bytes(b"pict")
+    with pytest.raises(StoredFileError, match="^face: expected the file that was kept"):
+        bench.ensure("warp")
