@@ -1,4 +1,4 @@
-"""SIGKILL to everything in the middle of ten jobs, damage to what they made, and a new start on the same data folder."""
+"""SIGKILL to everything in the middle of ten jobs, damage to what they made, and a new start in the same folder."""
 
 from __future__ import annotations
 
