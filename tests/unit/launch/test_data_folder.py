@@ -32,11 +32,20 @@ def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
     assert table.loss().endswith("found another file in its place")
 
 
+def _make(data: Path, name: str, content: str | None) -> None:
+    """A file of that content in a data folder, or a folder in its place."""
+    data.mkdir()
+    if content is None:
+        (data / name).mkdir()
+    else:
+        (data / name).write_text(content)
+
+
 HARMS: dict[str, Callable[[Path], Any]] = {
     "no folder": lambda data: data.write_text("a file"),
-    "no table": lambda data: (data / "jobs.sqlite3").mkdir(parents=True),
-    "damaged table": lambda data: (data.mkdir(), (data / "jobs.sqlite3").write_bytes(b"no database" * 1000)),
-    "no place for uploads": lambda data: (data.mkdir(), (data / "uploads").write_text("a file")),
+    "no table": lambda data: _make(data, "jobs.sqlite3", None),
+    "damaged table": lambda data: _make(data, "jobs.sqlite3", "no database" * 1000),
+    "no place for uploads": lambda data: _make(data, "uploads", "a file"),
 }
 
 
