@@ -19,6 +19,8 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack; on a machine that does nothing else it is 5 ms."""
+WHILE_SENT_S = 2.0
+"""p99 of /healthz while the disk takes all that it can; the proxy moves 75 MB/s then, and one core is its own."""
 NUM_FOLLOWERS = 1030
 PAUSE_S = 5.0
 """Longest pause of an upload here, a quarter of what it is by default."""
@@ -110,7 +112,7 @@ def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller:
         f"\n{num_mib} MiB in {sent_s:.1f} s: MiB {memory.grown_mib}, kept {memory.kept_mib}, "
         f"healthz p99 {p99 * 1000:.0f} ms"
     )
-    assert p99 < health.bound(HEALTHY_S)
+    assert p99 < health.bound(WHILE_SENT_S)
     assert all(grown < 100 for grown in memory.grown_mib.values())
     assert caller.wait([job], 120)[job]["status"] == "succeeded"
 
