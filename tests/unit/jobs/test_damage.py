@@ -12,7 +12,7 @@ import pytest
 
 from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
-from jobs.messages import Made, PresenterRef, Rendered, SourceVideo
+from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from jobs.run import JobRun, JobServices
 from media.joiner import join_segments
 from media.writer import SegmentWriter
@@ -38,7 +38,9 @@ class FilmStages(MemoryStages):
         self.after = after
         self.rendered: list[int] = []
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         assert isinstance(plan, Drive)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
