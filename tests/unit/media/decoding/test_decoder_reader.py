@@ -120,6 +120,10 @@ def test_reading_goes_on_when_the_decoder_or_its_nursery_is_killed(h264: Path) -
             numbers.append(number_of(planes))
             if len(numbers) in (20, 40):
                 (nursery,) = [child for child in psutil.Process().children() if child not in others]
+                deadline = time.monotonic() + 60
+                while not nursery.children():  # a new one has to start first
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
                 (nursery if len(numbers) == 20 else nursery.children()[0]).kill()
         assert numbers == list(range(60))
 
