@@ -33,6 +33,7 @@ from lipwright_client.errors import (
     UploadError,
     UrlFetchError,
     UrlRefusedError,
+    VoiceError,
     WaitTimeoutError,
     WeightsError,
 )
@@ -48,6 +49,7 @@ from lipwright_client.records import (
     MissingWeights,
     QueueStatus,
     ServiceStatus,
+    Voices,
 )
 from lipwright_client.settings import VERSION as __version__
 
@@ -95,6 +97,8 @@ __all__ = [
     "UploadError",
     "UrlFetchError",
     "UrlRefusedError",
+    "VoiceError",
+    "Voices",
     "WaitTimeoutError",
     "WeightsError",
     "__version__",

@@ -13,7 +13,7 @@ from lipwright_client import calls
 from lipwright_client.calls import AvatarFields, Call, JobFields
 from lipwright_client.errors import ClientError, ConnectionFailedError
 from lipwright_client.patience import USUAL, Attempts, Patience, checked
-from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus
+from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
 from lipwright_client.saving import Target, saving
 from lipwright_client.settings import Settings
 from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
@@ -264,6 +264,10 @@ class Lipwright:
         if out is not None:
             self.jobs.download(job.id, out)
         return job
+
+    def voices(self) -> Voices:
+        """Whether the service speaks a `text` in place of `audio`."""
+        return self._transport.run(calls.get_voices())
 
     def status(self) -> ServiceStatus:
         """How busy the service is."""

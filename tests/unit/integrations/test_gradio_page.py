@@ -74,6 +74,7 @@ def _inputs(folder: Path, **options: Any) -> dict[str, Any]:
     known = {
         "audio": handle_file(str(folder / "a.wav")),
         "video": video,
+        "text": "",
         "portrait": None,
         "avatar": "",
         "engine": None,

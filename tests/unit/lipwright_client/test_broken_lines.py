@@ -16,6 +16,7 @@ from lipwright_client import (
     Lipwright,
     Patience,
     UnexpectedAnswerError,
+    VoiceError,
     WaitTimeoutError,
 )
 from tests.unit.lipwright_client.unruly import http, unruly
@@ -150,6 +151,10 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
     ]
     with unruly(lambda head, headers: answers.pop(0)) as url:
         assert Lipwright(url).jobs.get("j").id == "j"
+    answers = [http("503 Service Unavailable", _problem(503, "voice_failed", True))] * 5
+    with unruly(lambda head, headers: answers.pop()) as url, pytest.raises(VoiceError):
+        Lipwright(url, patience=Patience(max_breaks=2, max_full_s=600)).jobs.create(text="Hello", avatar_id="a")
+    assert len(answers) == 2, "each try makes the speech anew"
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
         Lipwright(url).jobs.get("j")

@@ -118,6 +118,7 @@ def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -
     assert [engine.name for engine in engines.engines if engine.is_default] == ["warp"]
     assert any("models add" in role.add_command for engine in engines.engines for role in engine.missing)
     assert client.status().queue.max_queued == 8
+    assert client.voices().max_chars > 0
 
 
 def test_events_and_preview(client: Lipwright, service: MemoryService) -> None:
