@@ -20,6 +20,7 @@
     │   └── BusyError                    503  busy                   retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
+    ├── TableLostError                   503  job_table_lost         retryable
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── VoiceError                       503  voice_failed           retryable
@@ -182,6 +183,14 @@ class StoredFileError(LipwrightError):
     """A file that the service keeps is gone, or is not what was written: no fault of the caller's."""
 
     code = "stored_file_lost"
+
+
+class TableLostError(LipwrightError):
+    """The file of the job table was deleted or replaced under the service: nothing is accepted into it any more."""
+
+    status_code = 503
+    code = "job_table_lost"
+    retryable = True
 
 
 class StageTimeoutError(LipwrightError, TimeoutError):

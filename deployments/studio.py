@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Studio:
             raise
         self._readers.put((source.path, _next_index(plan)), reader)
         self._presenters.put(folder, known)
-        return Rendered(len(segment), silent_motion)
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_call
     async def join(self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made) -> None:

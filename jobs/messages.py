@@ -34,10 +34,12 @@ class Rendered(NamedTuple):
 
     Attributes:
         num_bytes: Of its file.
+        sha256: Of its file, taken before it was written.
         silent_motion: See `models.engines.patches.FacePatches`, of all its frames.
     """
 
     num_bytes: int
+    sha256: str
     silent_motion: Moments = Moments()
 
 

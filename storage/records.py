@@ -259,6 +259,7 @@ class SegmentRecord(_Frozen):
     stop: int
     status: SegmentStatus = SegmentStatus.PENDING
     num_bytes: int = 0
+    sha256: str = Field("", description="Of its file as it was rendered; another content is rendered again.")
     attempts: int = 0
 
 
