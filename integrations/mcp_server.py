@@ -17,8 +17,8 @@ from lipwright_client.calls import JobFields
 from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
-    "Lipwright makes a face speak: `speak` takes speech (any sound file, or a text where the service has a voice) and a "
-    "face (a video or a portrait, or the id of a kept avatar) and writes an MP4. Paths are relative to the shared "
+    "Lipwright makes a face speak: `speak` takes speech (any sound file, or a text where the service has a voice) and "
+    "a face (a video or a portrait, or the id of a kept avatar) and writes an MP4. Paths are relative to the shared "
     "folder; URLs work too. A minute of video can take a minute and more: `speak` reports progress; with wait=false, "
     "ask `job_status` and then `save_video`."
 )

@@ -49,7 +49,7 @@ class AsyncTransport:
             try:
                 async for item in self._connection(reading):
                     yield item
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reading.broke(error)
             if not reading.is_over:
                 await anyio.sleep(reading.pause_s)
@@ -58,7 +58,7 @@ class AsyncTransport:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
+    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.RequestError:
         with call.body.opened() as body:
             timeout = call.timeout(self._http.timeout)
             options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
@@ -68,7 +68,7 @@ class AsyncTransport:
                 request.stream = _ReadInThreads(request.stream)
             try:
                 return await self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
     async def _connection(self, reading: Reading[T]) -> AsyncIterator[T]:

@@ -45,7 +45,7 @@ class Transport:
         while not reading.is_over:
             try:
                 yield from self._connection(reading)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reading.broke(error)
             if not reading.is_over:
                 time.sleep(reading.pause_s)
@@ -54,13 +54,13 @@ class Transport:
         """Close all connections."""
         self._http.close()
 
-    def _send(self, call: Call[T]) -> httpx.Response | httpx.TransportError:
+    def _send(self, call: Call[T]) -> httpx.Response | httpx.RequestError:
         with call.body.opened() as body:
             timeout = call.timeout(self._http.timeout)
             options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
             try:
                 return self._http.request(call.method, call.path, **options)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
     def _connection(self, reading: Reading[T]) -> Iterator[T]:

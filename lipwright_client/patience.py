@@ -51,14 +51,14 @@ class Attempts:
         self._num_breaks = 0
         self._num_tries = 0
 
-    def pause_after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+    def pause_after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Seconds to wait before the next try; None when the answer stands.
 
         Raises:
             ConnectionFailedError: The line broke, and there is no further try.
         """
         self._num_tries += 1
-        if isinstance(outcome, httpx.TransportError) or _is_in_vain(outcome):
+        if isinstance(outcome, httpx.RequestError) or _is_in_vain(outcome):
             self._num_breaks += 1
             if self._num_breaks <= self._patience.max_breaks and self._call.body.can_be_sent_again:
                 return pause_after_break(self._num_breaks)
@@ -118,7 +118,7 @@ def checked(answer: httpx.Response) -> httpx.Response:
     raise UnexpectedAnswerError(f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}.")
 
 
-def connection_failed(error: httpx.TransportError) -> ConnectionFailedError:
+def connection_failed(error: httpx.RequestError) -> ConnectionFailedError:
     """What a broken line is called."""
     reason = str(error) or type(error).__name__
     return ConnectionFailedError(f"The service cannot be reached: {reason}")

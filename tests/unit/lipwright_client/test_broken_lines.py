@@ -190,6 +190,7 @@ def test_lists_go_over_pages() -> None:
         http("200 OK", b"[]"),
         http("200 OK", b'{"id": "j"}'),
         http("302 Found", location="/elsewhere"),
+        http("200 OK", b'{"id": 5', content_type="application/json"),
     ],
 )
 def test_another_server_is_told_apart(said: bytes) -> None:
@@ -197,7 +198,16 @@ def test_another_server_is_told_apart(said: bytes) -> None:
         Lipwright(url).jobs.get("j")
 
 
+@pytest.mark.parametrize("address", ["box:8000", "http://", "ftp://box", "http://box:port"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(ConnectionFailedError, match="Expected an address"):
+        Lipwright(address)
+
+
 def test_nobody_there() -> None:
+    garbled = http("200 OK", b"no gzip", content_encoding="gzip")
+    with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError):
+        Lipwright(url, patience=Patience(max_breaks=0)).status()
     with pytest.raises(ConnectionFailedError) as error:
         Lipwright("http://127.0.0.1:9", patience=Patience(max_breaks=1)).status()
     assert isinstance(error.value, ConnectionError)
