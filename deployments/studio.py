@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +20,6 @@ from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
-from media.planes import Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
@@ -32,6 +29,7 @@ from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
+from rendering.segment_renderer import SegmentRenderer, Shot
 from storage.local.file_store import write_atomic
 from telemetry import metrics
 from telemetry.log_context import Work, current_work
@@ -39,16 +37,6 @@ from telemetry.log_context import Work, current_work
 T = TypeVar("T")
 
 _MAX_IDLE_READERS = 2
-
-
-@dataclass(frozen=True)
-class _Shot:
-    """What one segment is made of: frames of a source, and an engine that cuts faces out of them."""
-
-    reader: FrameSource
-    info: VideoInfo
-    engine: str
-    cut: Callable[[Plan, list[Planes]], Chunk]
 
 
 @serve.deployment
@@ -73,6 +61,7 @@ class Studio:
         self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._presenters: Loaded[Path, Presenter] = Loaded(8)
         self._engines = EngineRoom(config, self._num_threads, engines)
+        self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
 
     @stage_call
     async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
@@ -96,8 +85,8 @@ class Studio:
         reader = self._readers.take(key, lambda: self._open(source, known))
         try:
             made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
-            shot = _Shot(reader, source.info, engine, partial(made.cut, known))
-            segment, silent_motion = await self._encoded(shot, plan)
+            shot = Shot(reader, engine, partial(made.cut, known))
+            segment, silent_motion = await self._encoded(shot, source.info, plan)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
             reader.close()
@@ -129,29 +118,12 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    async def _encoded(self, shot: _Shot, plan: Plan) -> tuple[bytes, Moments]:
+    async def _encoded(self, shot: Shot, info: VideoInfo, plan: Plan) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
-        render, window, motion = self._config.render, deque[asyncio.Task[Moments]](), Moments()
-        try:
-            writer = SegmentWriter(shot.info, render.crf, render.preset, num_threads=render.encoder_threads)
-            step = self._chunk_frames(shot.info)
-            written: asyncio.Task[Moments] | None = None
-            for start in range(0, len(plan), step):
-                piece = plan.slice(start, min(start + step, len(plan)))
-                frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
-                patches = self._synthesize(shot.engine, faces)
-                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
-                window.append(written)
-                if len(window) >= render.chunk_window:
-                    motion += await window.popleft()
-            while window:
-                motion += await window.popleft()
-            return await self._run(lambda stop: writer.finish(), len(plan)), motion
-        except BaseException:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
-            raise
+        render = self._config.render
+        writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
+        motion = await self._renderer.render(shot, plan, writer, self._chunk_frames(info))
+        return await self._run(lambda stop: writer.finish(), len(plan)), motion
 
     def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
@@ -174,36 +146,6 @@ class Studio:
         # Tries are counted for each chunk: that this segment is tried again says nothing of its chunks.
         work = current_work()._replace(attempt=1)
         return asyncio.ensure_future(call_stage("FaceSynthesis", work, start, bounds))
-
-    async def _write_after(
-        self,
-        before: asyncio.Task[Moments] | None,
-        writer: SegmentWriter,
-        frames: list[Planes],
-        patches: asyncio.Future[FacePatches],
-    ) -> Moments:
-        """Encode `frames` with their faces when both the faces and what comes before them are done."""
-        try:
-            faces = await patches
-            if before is not None:
-                await asyncio.wait([before])
-                before.result()
-        except BaseException:
-            patches.cancel()
-            raise
-
-        def encode(stop: Stop) -> None:
-            for number, frame in enumerate(frames):
-                writer.write(frame, faces.patch(number))
-
-        await self._run(encode, len(frames))
-        return faces.silent_motion
-
-
-def _decode_and_cut(shot: _Shot, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
-    with stop.ending(shot.reader.close):
-        frames = list(shot.reader.read(plan.source_index.tolist()))
-    return frames, shot.cut(plan, frames)
 
 
 def _next_index(plan: Plan) -> int:
