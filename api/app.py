@@ -10,6 +10,7 @@ from api import problem
 from api.access import KeyGate
 from api.body_window import AppWindow
 from api.heygem.routes import EasyRoutes
+from api.live.routes import LiveRoutes
 from api.openai.videos import VideoRoutes
 from api.page import PageRoutes
 from api.problem import problem_responses
@@ -22,6 +23,7 @@ from api.v1.views import Health
 from config import PipelineConfig
 from errors import ReplicaLostError
 from jobs.ports import JobService
+from rendering.moment import LiveService
 from storage.local.api_keys import ApiKeys
 from storage.local.file_store import FileStore
 from storage.records import ServiceStatus
@@ -29,8 +31,8 @@ from storage.records import ServiceStatus
 _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
 
 
-def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> FastAPI:
-    """The API over `service`, which reads the uploads that this app writes into `files`."""
+def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
+    """The API over `service`, which reads the uploads that this app writes into `files`; with `live` sessions too."""
 
     async def healthz() -> Health:
         """Says that this process serves requests."""
@@ -68,6 +70,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
     app.include_router(VideoRoutes(service, files, config).router(), dependencies=key, responses=responses)
+    if live is not None and config.live.has_sessions:
+        app.include_router(LiveRoutes(config.live, live).router())
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     return app

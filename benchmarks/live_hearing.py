@@ -33,9 +33,7 @@ def offline(speech: Path, features: SpeechFeatures, network: SpeechToMouth, num_
     return network.predict(block, FPS, 0, num_frames)
 
 
-def live(
-    samples: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth, num_frames: int
-) -> MouthBlock:
+def live(samples: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth, num_frames: int) -> MouthBlock:
     """As a session does it: sound comes as it is spoken, and frames leave when they can."""
     stream, parts = SpeechStream(), []
     for first in range(0, num_frames, MOMENT_FRAMES):
@@ -44,7 +42,9 @@ def live(
         stream.push(samples[stream.num_samples : heard])
         block = features.extract_window(stream.window(float(first / FPS), float(stop / FPS)))
         parts.append(network.predict(block, FPS, first, stop - first))
-    return MouthBlock(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "contact", "gate")))
+    return MouthBlock(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "contact", "gate"))
+    )
 
 
 def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, float, float]:
@@ -53,7 +53,13 @@ def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, f
     r = [float(np.corrcoef(a[:, channel], b[:, channel])[0, 1]) for channel in range(a.shape[1])]
     shifted = [float(np.corrcoef(np.roll(b[:, 0], lag)[5:-5], a[5:-5, 0])[0, 1]) for lag in LAGS]
     lag = list(LAGS)[int(np.argmax(shifted))]
-    return r[0], float(np.mean(r)), lag, float(b[:, 0].std() / a[:, 0].std()), float(np.abs(whole.gate - stream.gate).mean())
+    return (
+        r[0],
+        float(np.mean(r)),
+        lag,
+        float(b[:, 0].std() / a[:, 0].std()),
+        float(np.abs(whole.gate - stream.gate).mean()),
+    )
 
 
 def main(files: list[Path]) -> None:
@@ -66,9 +72,7 @@ def main(files: list[Path]) -> None:
             samples = np.load(speech)[: MAX_SECONDS * 16000]
             np.save(speech, samples)
             num_frames = len(samples) * FPS.numerator // 16000
-            row = compare(
-                offline(speech, features, network, num_frames), live(samples, features, network, num_frames)
-            )
+            row = compare(offline(speech, features, network, num_frames), live(samples, features, network, num_frames))
         rows.append(row)
         print(f"| {file.stem} | {row[0]:.3f} | {row[1]:.3f} | {row[2]} | {row[3]:.2f} | {row[4]:.3f} |")
     mean = np.mean(rows, 0)

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
+from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -29,6 +29,7 @@ from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
+from rendering.loaded import Loaded
 from rendering.segment_renderer import SegmentRenderer, Shot
 from storage.local.file_store import write_atomic
 from telemetry import metrics

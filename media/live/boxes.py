@@ -63,7 +63,9 @@ def stream_head(info: VideoInfo, headers: PictureHeaders) -> bytes:
         info: Size, rate, colour tags and pixel aspect of the pictures.
         headers: Of the encoder that makes them.
     """
-    picture = _track(PICTURE_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
+    picture = _track(
+        PICTURE_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height
+    )
     sound = _track(SOUND_TRACK, SOUND_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
     extends = box(b"mvex", *(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, 0)) for track in (1, 2)))
     head = full_box(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 0), _RATE_AND_VOLUME, _MATRIX, bytes(24), _NEXT_TRACK)
@@ -81,7 +83,9 @@ def _track(number: int, scale: int, entry: bytes, kind: bytes, header: bytes, wi
     mdhd = full_box(b"mdhd", 0, 0, struct.pack(">4IHH", 0, 0, scale, 0, 0x55C4, 0))  # language: und
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), kind, bytes(12), b"\0")
     here = box(b"dinf", full_box(b"dref", 0, 0, struct.pack(">I", 1), full_box(b"url ", 0, 1)))
-    empty = [full_box(name, 0, 0, bytes(size)) for name, size in ((b"stts", 4), (b"stsc", 4), (b"stsz", 8), (b"stco", 4))]
+    empty = [
+        full_box(name, 0, 0, bytes(size)) for name, size in ((b"stts", 4), (b"stsc", 4), (b"stsz", 8), (b"stco", 4))
+    ]
     stbl = box(b"stbl", full_box(b"stsd", 0, 0, struct.pack(">I", 1), entry), *empty)
     return box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, box(b"minf", header, here, stbl)))
 

@@ -47,7 +47,7 @@ class SpeechIntake:
 
 
 class Thinned:
-    """48 kHz to 16 kHz, as much as comes at a time: a windowed sinc of 1.5 ms, with its delay taken out up to .75 ms."""
+    """48 kHz to 16 kHz, as much as comes at a time: a windowed sinc of 1.5 ms, half of it late."""
 
     def __init__(self) -> None:
         places = np.arange(_TAPS) - (_TAPS - 1) / 2
@@ -67,7 +67,7 @@ class OpusSound:
 
     def __init__(self) -> None:
         context = AudioCodecContext.create("libopus", "w")
-        context.sample_rate, context.layout, context.format = SOUND_RATE, "mono", "s16"  # type: ignore[assignment]
+        context.sample_rate, context.layout, context.format = SOUND_RATE, "mono", "s16"
         context.bit_rate = _BIT_RATE
         context.options = {"frame_duration": "20", "application": "audio"}
         context.open()

@@ -50,6 +50,4 @@ class StreamWriter:
         start = self._num_packets * OPUS_SAMPLES
         self._num_packets += len(packets)
         self._number += 1
-        return fragment(
-            self._number, [(PICTURE_TRACK, first_frame * ticks, frames), (SOUND_TRACK, start, packets)]
-        )
+        return fragment(self._number, [(PICTURE_TRACK, first_frame * ticks, frames), (SOUND_TRACK, start, packets)])

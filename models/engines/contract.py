@@ -320,6 +320,7 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class LiveListener(Protocol):
     """Hears speech that is still coming."""
 

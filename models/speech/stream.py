@@ -77,6 +77,10 @@ class SpeechStream:
             self._open_row = (self.num_samples + int((samples != 0).argmax())) // _ROW_SAMPLES
         self._held = np.concatenate([self._held, samples])
 
+    def forget_after(self, num_samples: int) -> None:
+        """Take back what was pushed behind the first `num_samples` samples: it will not be spoken."""
+        self._held = self._held[: max(0, num_samples - self._first)]
+
     def shut(self, seconds: float) -> None:
         """Have the mouth shut from a time on, until more speech is pushed: the rest of a word is not waited for."""
         self._shut_row, self._open_row = round(seconds * ROWS_PER_SECOND), None

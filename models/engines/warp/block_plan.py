@@ -52,9 +52,7 @@ def plan_ahead(
     return kept, PathState(int(kept.exemplar[-1]), shape[num_kept - 1].copy())
 
 
-def shown_shape(
-    avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]
-) -> NDArray[np.float32]:
+def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
     """(T, 8) mouth shapes of this presenter: calibrated, and led to the source's own where the effect fades out."""
     shape = avatar.calibration.apply(mouth.shape, mouth.gate)
     if not avatar.talks:
