@@ -219,8 +219,8 @@ backend health
     server {serve} maxconn {max_quick}
 backend followers
     server {serve}
-# A socket lives as long as its session, which bounds itself: Serve's own bound is for answers. It does not slow down who
-# sends too much either, so that is done here. What is compressed would not be bounded by it, and pictures and sound are.
+# A socket lives as long as its session, which bounds itself: Serve's own bound is for answers. Who sends too much is
+# slowed down here, as nobody behind does that; what is compressed would get round it.
 backend live
     filter bwlim-in from-caller default-limit {live_bytes_per_s} default-period 1s
     http-request set-bandwidth-limit from-caller

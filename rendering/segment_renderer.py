@@ -86,12 +86,14 @@ class SegmentRenderer:
             What was measured of the faces: `FacePatches.silent_motion`.
         """
         window, motion = deque[asyncio.Task[Moments]](), Moments()
+        painted: list[asyncio.Future[FacePatches]] = []
         written: asyncio.Task[Moments] | None = None
         try:
             for start in range(0, len(plan), chunk_frames):
                 piece = plan.slice(start, min(start + chunk_frames, len(plan)))
                 frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
                 patches = self._paint(shot.engine, faces)
+                painted = [*painted[-self._window :], patches]
                 written = asyncio.create_task(self._write_after(written, writer, frames, patches))
                 window.append(written)
                 if len(window) >= self._window:
@@ -100,9 +102,11 @@ class SegmentRenderer:
                 motion += await window.popleft()
             return motion
         except BaseException:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            # Faces too: a task that is cancelled before its first step cancels nothing itself.
+            left = [*window, *painted]
+            for future in left:
+                future.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
             raise
 
     async def _write_after(
