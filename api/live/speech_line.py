@@ -117,7 +117,9 @@ class SpeechLine:
         """
         stop = float((first_frame + num_frames) / self._fps)
         has_begun = not self._is_speaking and self._can_begin()
-        self._is_speaking = self._is_speaking or has_begun
+        if has_begun:
+            self._is_speaking = True
+            self._stream.begin()
         if self._is_speaking:
             self._place(math.ceil((stop + LOOK_AHEAD_SECONDS) * SOUND_RATE / _RATIO) * _RATIO)
         is_short = stop_sample > self._left + len(self._placed)

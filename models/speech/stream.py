@@ -25,6 +25,9 @@ _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 _BEFORE_ROWS: Final = 75
 # From an interruption on the mouth shuts within so many rows, whatever was said before.
 _SHUT_ROWS: Final = 5
+_OPEN_ROWS: Final = 4  # in which it opens again, or for the first time, as the gate of a whole file does
+_QUIET_ROWS: Final = 16  # behind which that gate is closed
+_QUIET: Final = 184  # -45 dBFS
 _MAX_SHUT_ROWS: Final = 40  # behind it the gate has closed by itself
 
 
@@ -64,6 +67,7 @@ class SpeechStream:
         self._first = 0  # number of its first sample
         self._shut_row: int | None = None
         self._open_row: int | None = None
+        self._begin_row: int | None = None
 
     @property
     def num_samples(self) -> int:
@@ -85,6 +89,15 @@ class SpeechStream:
         """Have the mouth shut from a time on, until more speech is pushed: the rest of a word is not waited for."""
         self._shut_row, self._open_row = round(seconds * ROWS_PER_SECOND), None
 
+    def begin(self) -> None:
+        """Have a mouth that is shut open softly with what is pushed next: nobody knew of it before.
+
+        A mouth that just spoke goes on as it was.
+        """
+        before = self._held[-_QUIET_ROWS * _ROW_SAMPLES :]
+        is_quiet = not len(before) or int(np.abs(before.astype(np.int32)).max()) < _QUIET
+        self._begin_row = self.num_samples // _ROW_SAMPLES if is_quiet else None
+
     def window(self, start_seconds: float, stop_seconds: float) -> SpeechWindow:
         """Return what is known of the speech around frames in [start_seconds, stop_seconds).
 
@@ -102,12 +115,15 @@ class SpeechStream:
         return SpeechWindow(start_seconds, stop_seconds, first_row, samples, level, share)
 
     def _open_share(self, first_row: int, num_rows: int) -> NDArray[np.float32]:
-        if self._shut_row is None:
-            return np.ones(num_rows, np.float32)
         rows = first_row + np.arange(num_rows)
-        shut = 1 - (rows - self._shut_row) / _SHUT_ROWS
-        until = self._shut_row + _MAX_SHUT_ROWS if self._open_row is None else self._open_row
-        return np.where(rows >= until, 1, shut.clip(0, 1)).astype(np.float32)
+        share = np.ones(num_rows)
+        if self._begin_row is not None:
+            share = ((rows - self._begin_row) / _OPEN_ROWS).clip(0, 1)
+        if self._shut_row is not None:
+            until = self._shut_row + _MAX_SHUT_ROWS if self._open_row is None else self._open_row
+            shut = (1 - (rows - self._shut_row) / _SHUT_ROWS).clip(0, 1)
+            share = np.where(rows >= until, share, np.minimum(share, shut))
+        return share.astype(np.float32)
 
     def _forget(self, before: int) -> None:
         num = max(0, before - self._first)

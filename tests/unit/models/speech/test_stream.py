@@ -132,3 +132,17 @@ def test_a_quiet_voice_is_brought_up(voice: NDArray[np.int16]) -> None:
     level.add(voice)
     quiet.add((voice * 0.1).astype(np.int16))
     assert quiet.level(RATE).gain / level.level(RATE).gain == pytest.approx(10, rel=0.35)
+
+
+def test_a_mouth_that_was_shut_opens_softly_and_one_that_spoke_goes_on(
+    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth
+) -> None:
+    loud = voice[RATE : 3 * RATE]
+    for before, softly in ((np.zeros(RATE, np.int16), True), (loud[:RATE], False)):
+        stream = SpeechStream()
+        stream.push(before)
+        stream.begin()
+        stream.push(loud)
+        gate = network.predict(features.extract_window(stream.window(1.0, 1.4)), FPS, 25, 10).gate
+        assert (gate[0] < 0.3) == softly
+        assert (gate[3:] > 0.95).all(), "it is open after 80 ms"
