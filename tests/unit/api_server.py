@@ -14,6 +14,7 @@ import uvicorn
 from api.app import make_app
 from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError
+from rendering.moment import LiveService
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -229,6 +230,7 @@ def serving(
     network: NetworkConfig | None = None,
     jobs: JobConfig | None = None,
     heygem: HeygemConfig | None = None,
+    live: LiveService | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     config = PipelineConfig(
@@ -237,7 +239,7 @@ def serving(
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
     )
-    app = make_app(service, service.files, config)
+    app = make_app(service, service.files, config, live)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
