@@ -110,7 +110,7 @@ def speech() -> bytes:
         places = np.arange(len(samples) * RATE // file.getframerate()) * file.getframerate() / RATE
     resampled = np.interp(places, np.arange(len(samples)), samples).astype("<i2")
     first = int(np.flatnonzero(np.abs(resampled) > LOUD)[0])
-    return resampled[first:].tobytes()
+    return bytes(resampled[first:].tobytes())
 
 
 def avatar(url: str) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from media.frame_source import FrameSource
 from media.planes import Patch, Planes
@@ -103,7 +103,7 @@ class SegmentRenderer:
             return motion
         except BaseException:
             # Faces too: a task that is cancelled before its first step cancels nothing itself.
-            left = [*window, *painted]
+            left: list[asyncio.Future[Any]] = [*window, *painted]
             for future in left:
                 future.cancel()
             await asyncio.gather(*left, return_exceptions=True)

@@ -77,9 +77,9 @@ def test_a_presenter_speaks_what_is_still_being_said(service_url: str, avatar: s
         live.until("agent.speak_ended")
         live.until("session.fragment", 2)
     assert began["type"] == "agent.speak_started"
-    with av.open(io.BytesIO(live.stream)) as container:
+    with av.open(io.BytesIO(live.stream), "r") as container:
         mouths = [frame.to_ndarray()[320:400, 200:320].astype(float) for frame in container.decode(video=0)]
-    with av.open(io.BytesIO(live.stream)) as container:
+    with av.open(io.BytesIO(live.stream), "r") as container:
         heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     loud = np.flatnonzero(np.abs(heard) > 0.02) / 48000
     assert loud[-1] - loud[0] == pytest.approx(len(sound) / 2 / rate, abs=0.4)

@@ -84,8 +84,8 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
     kinds = [text["type"] for text in talk.line.texts if text["type"] != "session.fragment"]
     assert kinds == ["session.stream", "agent.speak_started", "agent.speak_ended"]
     assert talk.line.of("agent.speak_started")[0]["event_id"] == "e1"
-    with av.open(io.BytesIO(b"".join(talk.line.binaries))) as container:
-        num_frames = sum(1 for _ in container.decode(video=0))
+    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
+        num_frames = len(list(container.decode(video=0)))
     fragments = talk.line.of("session.fragment")
     assert num_frames == 3 * len(fragments) == 3 * len(talk.service.requests)
     assert [each["start_seconds"] for each in fragments] == pytest.approx([0.12 * n for n in range(len(fragments))])

@@ -63,7 +63,7 @@ def stream(info: VideoInfo, num_groups: int) -> tuple[bytes, list[bytes]]:
 
 
 def lumas(data: bytes) -> Iterator[tuple[float, int]]:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode(video=0):
             assert frame.pts is not None and frame.time_base is not None
             yield float(frame.pts * frame.time_base), round(float(frame.to_ndarray()[:SIDE].mean()))
@@ -81,7 +81,8 @@ def test_a_fragment_needs_none_before_it(info: VideoInfo) -> None:
     head, fragments = stream(info, 5)
     frames = list(lumas(head + fragments[3]))
     assert len(frames) == GROUP
-    assert frames[0] == (pytest.approx(3 * GROUP / 25), pytest.approx(20 + 3 * GROUP, abs=1))
+    assert frames[0][0] == pytest.approx(3 * GROUP / 25)
+    assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
 
 
 def test_a_fragment_is_one_moof_and_one_mdat_with_all_that_it_has(info: VideoInfo) -> None:
@@ -95,7 +96,7 @@ def test_a_fragment_is_one_moof_and_one_mdat_with_all_that_it_has(info: VideoInf
 
 def test_sound_stands_where_its_picture_does(info: VideoInfo) -> None:
     head, fragments = stream(info, 50)
-    with av.open(io.BytesIO(head + b"".join(fragments))) as container:
+    with av.open(io.BytesIO(head + b"".join(fragments)), "r") as container:
         frames = list(container.decode(audio=0))
     first = frames[0]
     assert first.pts is not None and first.time_base is not None

@@ -67,9 +67,7 @@ def test_the_mouth_is_nearly_that_of_the_whole_file(
     assert np.argmax(late) == 1
 
 
-def test_how_sound_is_divided_changes_nothing(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth
-) -> None:
+def test_how_sound_is_divided_changes_nothing(voice: NDArray[np.int16]) -> None:
     level, other = RunningLevel(), RunningLevel()
     level.add(voice)
     for start in range(0, len(voice), 333):
@@ -77,14 +75,12 @@ def test_how_sound_is_divided_changes_nothing(
     assert level.level(RATE) == other.level(RATE)
 
 
-def test_a_frame_knows_240_ms_of_what_follows_and_no_more(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth
-) -> None:
+def test_a_frame_knows_240_ms_of_what_follows_and_no_more(voice: NDArray[np.int16]) -> None:
     first = 40
     start, stop = float(first / FPS), float((first + STEP) / FPS)
     known = int(np.ceil((stop + LOOK_AHEAD_SECONDS) * RATE))
 
-    def mouth(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    def known_of(samples: NDArray[np.int16]) -> NDArray[np.int16]:
         stream = SpeechStream()
         stream.push(samples)
         window = stream.window(start, stop)
@@ -93,9 +89,9 @@ def test_a_frame_knows_240_ms_of_what_follows_and_no_more(
 
     changed = voice.copy()
     changed[known:] = 0
-    assert np.array_equal(mouth(voice), mouth(changed))
+    assert np.array_equal(known_of(voice), known_of(changed))
     changed[known - 1] += 1
-    assert not np.array_equal(mouth(voice), mouth(changed))
+    assert not np.array_equal(known_of(voice), known_of(changed))
     assert LOOK_AHEAD_SECONDS <= 0.24
 
 
