@@ -149,7 +149,7 @@ class LiveConfig(_Frozen):
     lead_seconds: float = Field(
         0.28, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
     )
-    crf: int = Field(23, ge=0, le=51, description="libx264 constant rate factor.")
+    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above it, groups begin to show.")
     preset: str = Field("veryfast", description="libx264 preset.")
     max_buffered_seconds: float = Field(60.0, gt=0, description="Sound of one session that waits to be spoken.")
     max_message_bytes: int = Field(2 * 1024**2, gt=0, description="One message of a client.")
