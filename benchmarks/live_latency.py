@@ -66,15 +66,16 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
   stalls = 0;
   for (let turn = 0; turn < turns; turn += 1) {
     events.length = 0;
+    let isTalking = true;
     const sent = performance.now();
     if (pace === "burst") {
       link.speak(speech);
       link.speakEnd();
     } else {
       (async () => {
-        for (let start = 0, number = 0; start < speech.length; start += 960, number += 1) {
+        for (let start = 0, number = 0; isTalking && start < speech.length; start += 960, number += 1) {
           await pause(Math.max(0, sent + 40 * number - performance.now()));
-          link.speak(speech.slice(start, start + 960));
+          if (isTalking) link.speak(speech.slice(start, start + 960));
         }
       })();
     }
@@ -86,6 +87,7 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
     behind.push(video.buffered.end(0) - video.currentTime);
     await pause(700 + 37 * (turn % 7));
     const stopped = performance.now();
+    isTalking = false;
     link.interrupt();
     const cut = await until(() => {
       const at = events.findIndex(({type}) => type === "agent.speak_interrupted");
