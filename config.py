@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 _ROOT = Path(__file__).resolve().parent
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
@@ -45,12 +46,12 @@ class MediaLimits(_Frozen):
     open_timeout_s: float = Field(
         10.0,
         gt=0,
-        description="Opening and probing one file, beside what its bytes take to read: a stalled disk by wall clock,"
-        " work by decoder.cpu_share of it in processor time.",
+        description="Opening and probing the files of one request, beside what their bytes take to read: in wall clock,"
+        " and decoder.cpu_share of it in processor time.",
     )
 
     def probe_seconds(self, num_bytes: int) -> float:
-        """Bound of opening and probing a file of that size."""
+        """Bound of opening and probing files that have so many bytes together."""
         return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
@@ -60,7 +61,10 @@ class DecoderConfig(_Frozen):
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
     max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
     max_shared_memory_bytes: int = Field(
-        4 * 1024**3, gt=0, description="Memory of all decoder processes of a machine together; the largest one goes."
+        4 * 1024**3,
+        gt=0,
+        description="Memory of all decoder processes of a machine together, half of the machine's at most;"
+        " the largest one goes.",
     )
     is_confined: bool = Field(
         True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
@@ -88,11 +92,30 @@ class NetworkConfig(_Frozen):
     max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about 30 hours.")
 
 
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    for network in networks:
+        ip_network(network, strict=False)
+    return networks
+
+
+_Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$")]
+
+
 class AccessConfig(_Frozen):
     """Who may use the API."""
 
     allow_without_keys: bool = Field(
         False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+    )
+    allowed_origins: tuple[_Origin, ...] = Field(
+        (),
+        description="Origins of web pages elsewhere whose scripts may call the API (CORS), as `https://app.example`; "
+        "`*` is every page, with an API key. They send a key; cookies are never taken from them.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = Field(
+        (),
+        description="Networks (CIDR) of reverse proxies whose X-Forwarded-Proto, -Host and -Prefix make links "
+        "absolute. It lets nobody in.",
     )
 
 
@@ -114,6 +137,49 @@ class HeygemConfig(_Frozen):
     )
     chaofen_engine: str | None = Field(
         None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; None takes the default."
+    )
+
+
+class LabelsConfig(_Frozen):
+    """Marks that say of every result that it is synthetic; docs/labels.md says who asks for which."""
+
+    metadata: bool = Field(True, description="The tag `AIGC` (GB 45438-2025) and a comment, in results and previews.")
+    c2pa: bool = Field(True, description="A signed C2PA manifest in every result; a running preview cannot have one.")
+    producer: str = Field(
+        "Lipwright", min_length=1, max_length=128, description="Name or code of who makes the videos: you."
+    )
+    propagator: str = Field("", max_length=128, description="Name or code of who passes them on, if you do that too.")
+    certificate: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None,
+        description="PEM file of the certificates that sign manifests, the signer's first. None signs with a test "
+        "certificate made at first use in the data folder, which nobody trusts and which says so.",
+    )
+    private_key: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None, description="PEM file of the signer's key, without a password; readable for the service alone."
+    )
+    visible: bool = Field(False, description="A visible mark in every result; a job may ask for one all the same.")
+    visible_language: Literal["en", "zh"] = Field("en", description="Its text: `AI generated` or `AI 生成`.")
+    visible_seconds: float | None = Field(
+        None, ge=2, description="How long it stands, from the opening frame on; None for the whole video."
+    )
+    visible_height: float = Field(
+        0.05, ge=0.05, le=0.2, description="Height of its text, as a share of the frame's shorter side."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("expected both labels.certificate and labels.private_key, or neither, found one")
+        return self
+
+
+class GradioConfig(_Frozen):
+    """A page by Gradio at `/gradio`, beside the service's own. Needs the extra `gradio`, and one replica of Ingress."""
+
+    enabled: bool = Field(False, description="Whether the page is shown.")
+    service_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="Where the page's process reaches this very service; `lipwright serve` sets its own address.",
     )
 
 
@@ -230,6 +296,8 @@ class PipelineConfig(_Frozen):
     network: NetworkConfig = NetworkConfig()
     access: AccessConfig = AccessConfig()
     heygem: HeygemConfig = HeygemConfig()
+    gradio: GradioConfig = GradioConfig()
+    labels: LabelsConfig = LabelsConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()

@@ -6,6 +6,8 @@
     │   ├── MediaLimitError              413  media_too_large        decodes, but passes a limit
     │   ├── FaceNotFoundError            422  face_not_found
     │   ├── OptionError                  422  option_invalid
+    │   ├── RangeError                   416  range_not_satisfiable  no byte of the file lies in what was asked for
+    │   ├── KeyReuseError                422  idempotency_key_reused another request bore this key before
     │   ├── UrlRefusedError              422  url_refused            its scheme, host or address is not allowed
     │   └── UrlFetchError                422  url_fetch_failed       retryable
     ├── UnauthorizedError                401  unauthorized           no API key, or an unknown one
@@ -21,6 +23,7 @@
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── WeightsError                     500  weights_invalid
+    ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid
 
 Arguments are positional, so that each class survives pickling between processes. `code` is stable and is
@@ -76,6 +79,19 @@ class OptionError(InputError):
     """An option has a value that does not exist."""
 
     code = "option_invalid"
+
+
+class RangeError(InputError):
+    """A `Range` names bytes that the file does not have. Arguments: the message and the bytes that it has."""
+
+    status_code = 416
+    code = "range_not_satisfiable"
+
+
+class KeyReuseError(InputError):
+    """An idempotency key comes with another request than the one that made its job."""
+
+    code = "idempotency_key_reused"
 
 
 class UrlRefusedError(InputError):
@@ -192,6 +208,12 @@ class WeightsError(LipwrightError):
     """A weights file is missing or is not the one expected."""
 
     code = "weights_invalid"
+
+
+class LabelError(LipwrightError):
+    """A result could not be signed as the settings ask; without its label it is not given out."""
+
+    code = "label_failed"
 
 
 class ConfigError(LipwrightError, ValueError):

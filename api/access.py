@@ -10,19 +10,23 @@ loopback, so nobody counts as being on this machine then.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from api.base_url import told_base_url
 from api.forms.uploads import drain
 from api.problem import answer_to
 from api.session_token import session_key
-from errors import ForbiddenError, UnauthorizedError
+from config import AccessConfig
+from errors import ForbiddenError, LipwrightError, UnauthorizedError
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.local.api_keys import ApiKey, ApiKeys
@@ -68,13 +72,22 @@ class KeyGate:
     Args:
         app: What is behind the gate.
         keys: The API keys. When there are none, only this machine is served.
-        allow_without_keys: Serve everybody as long as there are no keys.
+        settings: Whom else to serve, and whom to believe.
+        refusal: Gives the answer to a request that an error ended, by the path of the request.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, allow_without_keys: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: ApiKeys,
+        settings: AccessConfig,
+        refusal: Callable[[LipwrightError, str], Response] = answer_to,
+    ) -> None:
         self._app = app
         self._keys = keys
-        self._allow_without_keys = allow_without_keys
+        self._settings = settings
+        self._refusal = refusal
+        self._proxies = AccessRule(False, False, settings.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or answer with a problem."""
@@ -87,23 +100,31 @@ class KeyGate:
                 request_refused(error.code)
                 return await WebSocketClose(_REFUSED, str(error)[:_MAX_REASON])(scope, receive, send)
             await drain(Request(scope, receive))
-            return await answer_to(error, scope["path"])(scope, receive, send)
-        scope.setdefault("state", {})["caller"] = caller
+            return await self._refusal(error, scope["path"])(scope, receive, send)
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+        state["base_url"] = self._base_url(scope)
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
-        rule = AccessRule(bool(self._keys.list()), self._allow_without_keys)
+        rule = AccessRule(bool(self._keys.list()), self._settings.allow_without_keys)
         if rule.has_keys:
             key = self._key(headers, scope.get("method", ""))  # a WebSocket has none: it is no safe method
             return Caller(key.id, key.max_priority)
-        if not rule.serves_without_key(_is_from_here(headers, scope)):
+        if not rule.serves_without_key(_is_from_here(headers, scope, self._settings.allowed_origins)):
             raise ForbiddenError(
                 "Without API keys only clients on the service's own machine are served, under localhost or its "
                 "loopback address, by HTTP/1.1 and through no proxy. Make a key with `lipwright keys add NAME`, or set "
                 "access.allow_without_keys."
             )
         return Caller()
+
+    def _base_url(self, scope: Scope) -> str:
+        """What links begin with; of the peers on the way here, the one that the front sees is who sent the request."""
+        headers = Headers(scope=scope)
+        peer, _ = _connections(headers, scope)[-1]
+        return told_base_url(headers, scope.get("root_path", ""), peer, self._proxies)
 
     def _key(self, headers: Headers, method: str) -> ApiKey:
         """The key that a request shows itself, or that its browser has signed in with."""
@@ -114,18 +135,19 @@ class KeyGate:
         raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
 
 
-def _is_from_here(headers: Headers, scope: Scope) -> bool:
+def _is_from_here(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:
     """Whether a program on this machine asks, and neither a proxy nor a page of a stranger in its browser.
 
     A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
-    (DNS rebinding: the name is in `Host`).
+    (DNS rebinding: the name is in `Host`). The operator may have allowed that page by name.
     """
     if not all(is_private(peer) and version in _WITHOUT_A_PROXY for peer, version in _connections(headers, scope)):
         return False
     if any(_OF_A_PROXY.fullmatch(name) for name in headers):
         return False
     names = [_host(f"//{host}") for host in headers.getlist("host")]
-    return all(is_loopback(name) for name in (*names, *map(_host, headers.getlist("origin"))))
+    origins = [_host(origin) for origin in headers.getlist("origin") if origin not in allowed_origins]
+    return all(is_loopback(name) for name in (*names, *origins))
 
 
 def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from fastapi import Depends, FastAPI
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from api import problem
 from api.access import KeyGate
 from api.body_window import AppWindow
+from api.gradio_mount import mount_gradio
 from api.heygem.routes import EasyRoutes
 from api.live.routes import LiveRoutes
-from api.openai.videos import VideoRoutes
+from api.openai.errors import error_answer, error_responses
+from api.openai.videos import PREFIX, VideoRoutes
+from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
-from api.problem import problem_responses
+from api.problem import answer_to, problem_responses
 from api.session import SessionRoutes
 from api.v1.avatars import AvatarRoutes
 from api.v1.engines import EngineRoutes
@@ -21,13 +26,19 @@ from api.v1.jobs import JobRoutes
 from api.v1.pictures import PictureRoutes
 from api.v1.views import Health
 from config import PipelineConfig
-from errors import ReplicaLostError
+from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
 from rendering.moment import LiveService
 from storage.local.api_keys import ApiKeys
 from storage.local.file_store import FileStore
 from storage.records import ServiceStatus
 
+_SENT_HEADERS = (
+    *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID"),
+    *("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control"),
+)
+"""What scripts of pages elsewhere may send, beside what they always may."""
+_PREFLIGHT_S = 7200  # as long as Chromium keeps an answer; others keep it longer
 _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
 
 
@@ -44,34 +55,80 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
             raise ReplicaLostError("Not every stage answers yet.")
         return Health()
 
-    app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None)
+    app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
+    app.include_router(OpenAPIRoute(app).router())
     keys = ApiKeys(files.root)
-    app.add_middleware(KeyGate, keys=keys, allow_without_keys=config.access.allow_without_keys)
+    app.add_middleware(KeyGate, keys=keys, settings=config.access, refusal=_refusal)
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
+    _let_pages_in(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
     app.include_router(PageRoutes().router())
-    app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?")
-    app.add_api_route("/readyz", readyz, tags=["service"], summary="Ready?", responses=problem_responses(503))
+    app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?", operation_id="check_alive")
+    app.add_api_route(
+        "/readyz",
+        readyz,
+        tags=["service"],
+        summary="Ready?",
+        responses=problem_responses(503),
+        operation_id="check_ready",
+    )
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.
-    key = [Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any."))]
+    key = [
+        Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any.")),
+        Depends(APIKeyHeader(name="X-API-Key", scheme_name="X-API-Key", auto_error=False, description="The same.")),
+    ]
 
     async def status() -> ServiceStatus:
         """What waits, what runs, and how long a job that is accepted now would wait."""
         return await service.status()
 
     responses = problem_responses(401, 403, 503)
-    app.add_api_route("/v1/status", status, tags=["service"], summary="Busy?", responses=responses, dependencies=key)
+    app.add_api_route(
+        "/v1/status",
+        status,
+        tags=["service"],
+        summary="Busy?",
+        responses=responses,
+        dependencies=key,
+        operation_id="get_status",
+    )
     for routes in (
         JobRoutes(service, files, config),
-        PictureRoutes(service, files),
+        PictureRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
         SessionRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
-    app.include_router(VideoRoutes(service, files, config).router(), dependencies=key, responses=responses)
+    app.include_router(
+        VideoRoutes(service, files, config).router(), dependencies=key, responses=error_responses(401, 403, 503)
+    )
     if live is not None and config.live.has_sessions:
         app.include_router(LiveRoutes(config.live, live).router())
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
+    if config.gradio.enabled:
+        mount_gradio(app, config)
     return app
+
+
+def _refusal(error: LipwrightError, path: str) -> Response:
+    """The answer of the gate, in the form that clients of the path know."""
+    return error_answer(error, path) if f"{path}/".startswith(f"{PREFIX}/") else answer_to(error, path)
+
+
+def _let_pages_in(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Let scripts of these origins' pages call (CORS, WHATWG Fetch); never with the cookies of who looks at them."""
+    if not origins:
+        return
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST", "DELETE"),
+        allow_headers=_SENT_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
+        allow_private_network=True,
+        max_age=_PREFLIGHT_S,
+    )

@@ -10,6 +10,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 import web
+from api.base_url import base_url
+from api.conditional import unchanged
 from errors import NotFoundError
 
 ASSETS: Final = "/page"
@@ -70,8 +72,9 @@ class PageRoutes:
         """The page; for clients that ask for JSON and not for HTML, where to find what."""
         root, accept = request.scope.get("root_path", ""), request.headers.get("accept", "")
         if "application/json" in accept and "text/html" not in accept:
-            links = {"page": f"{root}/", "documentation": f"{root}/docs", "openapi": f"{root}/openapi.json"}
-            return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{root}/v1/jobs"}}, headers=_VARY)
+            base = base_url(request)
+            links = {"page": f"{base}/", "documentation": f"{base}/docs", "openapi": f"{base}/openapi.json"}
+            return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{base}/v1/jobs"}}, headers=_VARY)
         content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 
@@ -86,13 +89,13 @@ class PageRoutes:
         self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None
     ) -> Response:
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        headers = {**_HEADERS, "Cache-Control": caching, "ETag": etag, **(more or {})}
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=headers)
+        headers = {**_HEADERS, "cache-control": caching, "etag": etag, **(more or {})}
+        if (answer := unchanged(request, headers)) is not None:
+            return answer
         return Response(content, media_type=_MEDIA_TYPES[suffix], headers=headers)
 
 
-_VARY: Final = {"Vary": "Accept"}
+_VARY: Final = {"vary": "Accept"}
 
 
 def _read_all() -> dict[str, bytes]:

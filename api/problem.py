@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UnauthorizedError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from storage.records import ErrorRecord
 from telemetry.metrics import request_refused
 
@@ -55,6 +55,8 @@ def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeError):
+        headers["Content-Range"] = f"bytes */{error.args[1]}"
     return _response(problem_of(error, instance), headers)
 
 
@@ -66,7 +68,7 @@ def job_problem(error: ErrorRecord, instance: str) -> ProblemResponse:
 
 def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` for these status codes."""
-    content = {PROBLEM_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in status_codes}
 
 

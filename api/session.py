@@ -26,9 +26,11 @@ class SessionRoutes:
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
         router = APIRouter(prefix="/v1/session", tags=["service"])
-        router.add_api_route("", self.look, summary="Signed in?")
-        router.add_api_route("", self.sign_in, methods=["POST"], summary="Sign in")
-        router.add_api_route("", self.sign_out, methods=["DELETE"], status_code=204, summary="Sign out")
+        router.add_api_route("", self.look, summary="Signed in?", operation_id="get_session")
+        router.add_api_route("", self.sign_in, methods=["POST"], summary="Sign in", operation_id="sign_in")
+        router.add_api_route(
+            "", self.sign_out, methods=["DELETE"], status_code=204, summary="Sign out", operation_id="sign_out"
+        )
         return router
 
     def look(self, request: Request) -> SessionView:

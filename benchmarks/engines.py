@@ -21,9 +21,9 @@ from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
 from benchmarks.material import make_presenter, make_speech, num_frames_of
 from benchmarks.random_weights.wav2lip import save_wav2lip
 from benchmarks.through_graph import create_avatar, measure_job
-from cli.client import Client
 from config import PipelineConfig, RenderConfig
 from launch.serve_config import default_config_path
+from lipwright_client import Lipwright
 from models.engines.contract import Machine
 from models.engines.wav2lip.generator import load_generator
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -88,7 +88,7 @@ def _through_graph(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     with running_service(data_dir=folder / "data", config_path=path) as url:
-        client = Client(url)
+        client = Lipwright(url)
         avatar_id = create_avatar(client, video)
         measure_job(client, avatar_id, make_speech(1.0, folder), "wav2lip")  # loads the network
         return measure_job(client, avatar_id, make_speech(seconds, folder), "wav2lip").as_json()

@@ -15,7 +15,7 @@ import typer
 
 from benchmarks.material import make_presenter, make_speech
 from benchmarks.through_graph import create_avatar
-from cli.client import Client
+from lipwright_client import Lipwright
 from tests.browser import Visitor, chromium
 
 # In the page: the moments at which the form was sent, at which the page heard of the first segment, and at which the
@@ -42,7 +42,7 @@ def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after
         folder = Path(name)
         speech = make_speech(20.0, folder)
         with running_service(data_dir=folder / "data") as url:
-            create_avatar(Client(url), make_presenter(512, 512, 10.0, folder))
+            create_avatar(Lipwright(url), make_presenter(512, 512, 10.0, folder))
             times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first warms caches
     for what, column in zip(("first segment is told", "first picture is seen"), zip(*times, strict=True), strict=True):
         values = ", ".join(f"{seconds:.2f}" for seconds in column)

@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.judge import Judge
 from benchmarks.quality_cases import TESTS, Case, make_cases
 from benchmarks.quality_table import markdown, table
-from cli.client import Client, ClientError
+from lipwright_client import Lipwright, Patience
 
 RESULTS = Path(__file__).with_name("quality.json")
 _JUDGES_AT_A_TIME = 2
@@ -64,14 +64,10 @@ def _render(cases: Sequence[Case]) -> dict[Path, Any]:
 
     reports: dict[Path, Any] = {}
     with running_service(data_dir=cases[0].result.parents[1] / "data") as url:
-        client = Client(url)
+        client = Lipwright(url, patience=Patience(max_full_s=1800))
         for case in track(cases, "Jobs", console=Console(stderr=True)):
-            job = client.submit({"video": case.video, "audio": case.audio}, {})
-            *_, job = client.follow(job["id"])
-            if job["status"] != "succeeded":
-                raise ClientError(job["status"], f"{case.test} of {case.clip}: {job['error']}")
-            client.download(job["id"], case.result)
-            reports[case.result] = job.get("report")
+            job = client.speak(video=case.video, audio=case.audio, out=case.result)
+            reports[case.result] = job.report
     return reports
 
 

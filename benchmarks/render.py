@@ -21,8 +21,8 @@ import typer
 from benchmarks.material import make_presenter, make_speech, num_frames_of
 from benchmarks.report import print_results
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
-from cli.client import Client
 from config import RenderConfig
+from lipwright_client import Lipwright
 
 SIZES = ((512, 512), (1920, 1080))
 RESULTS = Path(__file__).with_name("results.json")
@@ -73,7 +73,7 @@ def _through_graph(
 
     start = time.monotonic()
     with running_service(data_dir=folder / "data") as url:
-        client = Client(url)
+        client = Lipwright(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)
         for size, video in presenters.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
-from cli.client import Client
+from lipwright_client import Lipwright
 
 _ANALYSIS_S = 600.0
 _IDLE_S = 10.0
@@ -53,38 +53,23 @@ def idle_cpu_share() -> float:
     return sum(cpu_between(before, cpu_seconds()).values()) / _IDLE_S
 
 
-def create_avatar(client: Client, video: Path) -> str:
+def create_avatar(client: Lipwright, video: Path) -> str:
     """Analyse a presenter and return its id."""
-    with video.open("rb") as file:
-        answer = client.request("POST", "/v1/avatars", files={"video": (video.name, file)})
-    avatar_id = str(answer.json()["id"])
-    deadline = time.monotonic() + _ANALYSIS_S
-    while time.monotonic() < deadline:
-        avatar = client.request("GET", f"/v1/avatars/{avatar_id}").json()
-        if avatar["status"] == "failed":
-            raise RuntimeError(f"The presenter could not be analysed: {avatar['error']}")
-        if avatar["status"] == "ready":
-            return avatar_id
-        time.sleep(0.5)
-    raise TimeoutError(f"The presenter was not analysed within {_ANALYSIS_S:.0f} s.")
+    avatar = client.avatars.wait(client.avatars.create(video=video).id, _ANALYSIS_S)
+    if avatar.status == "failed":
+        raise RuntimeError(f"The presenter could not be analysed: {avatar.error}")
+    return avatar.id
 
 
-def measure_job(client: Client, avatar_id: str, audio: Path, engine: str = "warp") -> JobCost:
+def measure_job(client: Lipwright, avatar_id: str, audio: Path, engine: str = "warp") -> JobCost:
     """Run one job of a cached presenter, followed by its events: asking for its state would cost CPU time too."""
     before, start, first_s = cpu_seconds(), time.monotonic(), 0.0
     with MemoryPeaks() as peaks:
-        with audio.open("rb") as file:
-            files = {"audio": (audio.name, file)}
-            accepted = client.request(
-                "POST", "/v1/jobs", data={"avatar_id": avatar_id, "engine": engine}, files=files
-            ).json()
-        job: dict[str, Any] = accepted
-        for seen in client.follow(accepted["id"]):
+        job = client.jobs.create(audio=audio, avatar_id=avatar_id, engine=engine)
+        for seen in client.jobs.events(job.id):
             job = seen
-            if job["num_frames_done"] and not first_s:
+            if job.num_frames_done and not first_s:
                 first_s = time.monotonic() - start
-    if job["status"] != "succeeded":
-        raise RuntimeError(f"The job failed: {job['error']}")
-    wall_s, frames = time.monotonic() - start, int(job["num_frames"])
+    wall_s, frames = time.monotonic() - start, job.check().num_frames or 0
     spent = {name: seconds * 1000 / frames for name, seconds in cpu_between(before, cpu_seconds()).items()}
     return JobCost(frames, wall_s, first_s, sum(spent.values()), spent, peaks.uss_mib, peaks.rss_mib)

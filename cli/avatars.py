@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
-from cli.client import Client
-from cli.terminal import DEFAULT_SERVER, Server, console, one_line_errors
+from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, one_line_errors, service
 
 app = typer.Typer(no_args_is_help=True, help="Presenters that a running service keeps: analysed once.")
 
 
 @app.command("list")
-def list_avatars(server: Server = DEFAULT_SERVER) -> None:
+def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Show them, the newest first."""
     with one_line_errors():
+        avatars = service(server).avatars.list()
+        if as_json:
+            print(json.dumps([avatar.raw for avatar in avatars], indent=2))
+            return
         table = Table(Column("id", min_width=32), "name", "status", "size", "seconds", "created", box=None)
-        for avatar in Client(server).request("GET", "/v1/avatars").json()["avatars"]:
-            info = avatar["info"] or {}
-            size = f"{info['width']}x{info['height']}" if info else ""
-            seconds = "still" if info.get("is_still") else f"{info['duration_seconds']:.1f}" if info else ""
-            table.add_row(avatar["id"], avatar["label"], avatar["status"], size, seconds, avatar["created_at"][:19])
+        for avatar in avatars:
+            info = avatar.info
+            size = f"{info.width}x{info.height}" if info else ""
+            seconds = "" if info is None else "still" if info.is_still else f"{info.duration_seconds:.1f}"
+            created = moment(avatar.created_at)
+            table.add_row(avatar.id, name(avatar.label), avatar.status, size, seconds, created)
         console().print(table)
 
 
@@ -32,16 +37,17 @@ def add_avatar(
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],
     face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
     server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
 ) -> None:
     """Keep a presenter, and print its id."""
-    with one_line_errors(), video.open("rb") as file:
-        files = {"video": (video.name, file)}
-        print(Client(server).request("POST", "/v1/avatars", files=files, data={"face": face}).json()["id"])
+    with one_line_errors():
+        avatar = service(server).avatars.create(video=video, face=face)
+        print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 
 @app.command("delete")
 def delete_avatar(avatar_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Forget one."""
     with one_line_errors():
-        Client(server).request("DELETE", f"/v1/avatars/{avatar_id}")
+        service(server).avatars.delete(avatar_id)
         print(f"deleted {avatar_id}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from cli.terminal import console, one_line_errors
+from cli.terminal import AsJson, console, moment, one_line_errors
 from errors import NotFoundError
 from launch.serve_config import read_serve_config
 from storage.local.api_keys import ApiKeys
@@ -35,12 +36,17 @@ def add(
 
 
 @app.command("list")
-def list_keys(data_dir: _DataDir = None) -> None:
+def list_keys(data_dir: _DataDir = None, as_json: AsJson = False) -> None:
     """Show all keys, without their secrets."""
     with one_line_errors():
+        keys = ApiKeys(_data_folder(data_dir)).list()
+        if as_json:
+            shown = {"id", "name", "max_priority", "created_at"}
+            print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
+            return
         table = Table("id", "name", "max priority", "created", box=None)
-        for key in ApiKeys(_data_folder(data_dir)).list():
-            table.add_row(key.id, key.name, str(key.max_priority), f"{key.created_at:%Y-%m-%dT%H:%M:%S}")
+        for key in keys:
+            table.add_row(key.id, key.name, str(key.max_priority), moment(key.created_at))
         console().print(table)
 
 

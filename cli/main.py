@@ -13,27 +13,31 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 
 from cli.avatars import app as avatars_app
-from cli.client import Client, ClientError
 from cli.doctor import ObjectStoreMemory, doctor
+from cli.inspect import inspect
+from cli.integrations import check_extra, gradio, mcp
+from cli.jobs import app as jobs_app
+from cli.jobs import print_report_of
 from cli.keys import app as keys_app
 from cli.models import app as models_app
-from cli.report import print_report
-from cli.terminal import DEFAULT_SERVER, Server, UsageError, console, one_line_errors
+from cli.terminal import SERVER_VARIABLES, UsageError, one_line_errors, service
+from lipwright_client import ClientError, Job, Lipwright
+from lipwright_client.calls import JobFields
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.command()(doctor)
+app.command()(mcp)
+app.command()(gradio)
+app.command()(inspect)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 
@@ -63,7 +67,8 @@ def speak(
     face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
     loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
     server: Annotated[
-        str | None, typer.Option(envvar="LIPWRIGHT_SERVER", help="Use this service; without it, one is started here.")
+        str | None,
+        typer.Option(envvar=SERVER_VARIABLES, help="Use this service; without it, one is started here."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of a service started here.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
@@ -78,14 +83,17 @@ def speak(
         inputs = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
         files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
         _check_paths(files, out)
-        urls = {f"{name}_url": value for name, value in inputs.items() if name not in files}
-        options = {"face": face, "loop": loop, **urls} | ({"engine": engine} if engine else {})
+        fields: JobFields = {"video": video, "audio": audio, "face": face, "loop": loop}
+        if face_image:
+            fields["face_image"] = face_image
+        if engine:
+            fields["engine"] = engine
         with _server(server, data_dir, files) as base_url:
-            job = _run_job(Client(base_url), files, out, options)
-        line = f"{out}: {job['num_frames']} frames, {job['num_bytes']} bytes"
-        print(json.dumps(job, indent=2) if as_json else line, flush=True)
+            job, num_bytes = _run_job(service(base_url), out, fields)
+        whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
+        print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
         if report and not as_json:
-            _print_report(job)
+            print_report_of(job)
 
 
 @app.command()
@@ -110,6 +118,9 @@ def serve(
     heygem_strict: Annotated[
         bool, typer.Option("--heygem-strict", help="Busy instead of queued, and final answers once; implies --heygem.")
     ] = False,
+    gradio_page: Annotated[
+        bool, typer.Option("--gradio", help="Show a page by Gradio at /gradio, too; needs the extra `gradio`.")
+    ] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
     from launch.service import NodeOptions, running_service
@@ -118,69 +129,13 @@ def serve(
     node = NodeOptions(object_store_memory, metrics_port or None)
     with one_line_errors():
         door = _heygem(heygem, heygem_root, heygem_strict)
+        if gradio_page:
+            check_extra("gradio")
         port = (_HEYGEM_PORT if door else _PORT) if port is None else port
-        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door) as url:
+        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door, gradio_page) as url:
             metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
             print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
             threading.Event().wait()
-
-
-@jobs_app.command("list")
-def list_jobs(
-    server: Server = DEFAULT_SERVER,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
-    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
-) -> None:
-    """Show the newest jobs."""
-    with one_line_errors():
-        query = {"limit": str(limit)} | ({"status": status} if status else {})
-        table = Table(Column("id", min_width=32), "status", "stage", "done", "frames", "created", box=None)
-        for job in Client(server).request("GET", "/v1/jobs", params=query).json()["jobs"]:
-            frames = f"{job['num_frames_done']}/{job['num_frames'] or '?'}"
-            table.add_row(
-                job["id"], job["status"], job["stage"], f"{job['progress']:.0%}", frames, job["created_at"][:19]
-            )
-        console().print(table)
-
-
-@jobs_app.command("show")
-def show_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Show one job as JSON."""
-    with one_line_errors():
-        print(json.dumps(Client(server).request("GET", f"/v1/jobs/{job_id}").json(), indent=2))
-
-
-@jobs_app.command("report")
-def report_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Show the quality report of one job."""
-    with one_line_errors():
-        _print_report(Client(server).request("GET", f"/v1/jobs/{job_id}").json())
-
-
-@jobs_app.command("cancel")
-def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Cancel a job."""
-    with one_line_errors():
-        print(Client(server).request("POST", f"/v1/jobs/{job_id}/cancel").json()["status"])
-
-
-@jobs_app.command("delete")
-def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Remove a job with its files; an unfinished one is cancelled first."""
-    with one_line_errors():
-        client = Client(server)
-        client.request("POST", f"/v1/jobs/{job_id}/cancel")
-        client.request("DELETE", f"/v1/jobs/{job_id}")
-        print("removed")
-
-
-@jobs_app.command("download")
-def download_job(
-    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: Server = DEFAULT_SERVER
-) -> None:
-    """Save the video of a finished job."""
-    with one_line_errors():
-        print(f"{out}: {Client(server).download(job_id, out)} bytes")
 
 
 class _StageBars:
@@ -191,56 +146,39 @@ class _StageBars:
         self._stage = ""
         self._task = TaskID(0)
 
-    def show(self, job: dict[str, Any]) -> None:
+    def show(self, job: Job) -> None:
         """Follow `job` to its present stage and progress."""
-        if job["stage"] != self._stage:
+        if job.stage != self._stage:
             if self._stage:
-                frames = f"{job['num_frames']} frames" if self._stage == "rendering" else ""
+                frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
                 self._bar.update(self._task, total=1, completed=1, frames=frames)
                 self._bar.stop_task(self._task)
-            if job["status"] not in ("queued", "running"):
+            if job.is_final:
                 return
-            self._stage = job["stage"]
+            self._stage = job.stage
             self._task = self._bar.add_task(self._stage, total=None, frames="")
-        if self._stage == "rendering" and job["num_frames"]:
-            done, total = job["num_frames_done"], job["num_frames"]
+        if self._stage == "rendering" and job.num_frames:
+            done, total = job.num_frames_done, job.num_frames
             self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
 
 
-def _run_job(client: Client, files: dict[str, Path], out: Path, options: dict[str, str]) -> dict[str, Any]:
-    """Submit, follow and download one job; Ctrl-C cancels it."""
-    job = client.submit(files, options)
+def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
+    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the bytes of its video."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
         TextColumn("{task.fields[frames]}"),
         TimeElapsedColumn(),
     )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        job = client.speak(on_change=_StageBars(bar).show, **fields)
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            stages = _StageBars(bar)
-            for seen in client.follow(job["id"]):
-                job = seen
-                stages.show(job)
-    except KeyboardInterrupt:
-        with contextlib.suppress(ClientError, httpx.HTTPError):
-            client.request("POST", f"/v1/jobs/{job['id']}/cancel")
+        return job, client.jobs.download(job.id, out)
+    except ClientError:
         raise
-    if job["status"] != "succeeded":
-        error = job["error"] or {"code": job["status"], "message": f"Job {job['id']} was {job['status']}."}
-        raise ClientError(error["code"], error["message"])
-    try:
-        return {**job, "out": str(out), "num_bytes": client.download(job["id"], out)}
     except OSError as error:
-        again = f"The result is kept: lipwright jobs download {job['id']} --out FILE.mp4"
-        raise ClientError("file_unusable", f"{out} cannot be written: {error.strerror}. {again}") from error
-
-
-def _print_report(job: dict[str, Any]) -> None:
-    report = job.get("report")
-    if report is None:
-        raise ClientError("not_found", f"Job {job['id']} has no quality report (stage: {job['stage']}).")
-    print_report(report, console())
+        again = f"The result is kept: lipwright jobs download {job.id} --out FILE.mp4"
+        raise OSError(f"{out} cannot be written: {error.strerror}. {again}") from error
 
 
 @contextlib.contextmanager

@@ -5,21 +5,40 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from cli.client import ClientError
 from errors import LipwrightError
+from lipwright_client import ClientError, Lipwright, Patience
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
-Server = Annotated[str, typer.Option(envvar="LIPWRIGHT_SERVER", help="Base URL of the service.")]
+SERVER_VARIABLES = ["LIPWRIGHT_URL", "LIPWRIGHT_SERVER"]
+Server = Annotated[str, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of the service.")]
 """Option of commands that talk to a running service."""
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_MAX_SUBMIT_S = 1800.0  # how long a full service is asked again
+
+
+def service(url: str) -> Lipwright:
+    """The service at `url`, as a command talks to it."""
+    return Lipwright(url, patience=Patience(max_full_s=_MAX_SUBMIT_S))
+
+
+def moment(time: datetime) -> str:
+    """A date and time with its zone."""
+    return time.isoformat(" ", "seconds")
+
+
+def name(text: str) -> Text:
+    """A stranger's name for a file, as one line without a terminal's commands."""
+    return Text("".join(each if each.isprintable() else " " for each in text))
 
 
 class UsageError(Exception):
@@ -40,11 +59,9 @@ def one_line_errors() -> Iterator[None]:
         code, message = error.args
         _fail(code, message, _EXIT_USAGE)
     except ClientError as error:
-        _fail(error.code, error.message, _EXIT_FAILED)
+        _fail(error.code, error.detail, _EXIT_FAILED)
     except LipwrightError as error:
         _fail(error.code, str(error), _EXIT_FAILED)
-    except httpx.HTTPError as error:
-        _fail("connection_failed", f"The service cannot be reached: {error}", _EXIT_FAILED)
     except OSError as error:
         _fail("file_unusable", str(error), _EXIT_FAILED)
     except KeyboardInterrupt:

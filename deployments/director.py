@@ -25,6 +25,7 @@ from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.status import service_status
 from jobs.webhooks import Callbacks
+from media.labels.labeller import Labeller
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
@@ -36,8 +37,9 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     AvatarStatus,
+    JobPage,
+    JobQuery,
     JobRecord,
-    JobStatus,
     SegmentRecord,
     ServiceStatus,
     SubmitRequest,
@@ -66,6 +68,7 @@ class Director:
     ) -> None:
         """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
         install_log_context()
+        await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
         self._files = FileStore(config.data_dir)
         self._table = JobTable(self._files.table_path, self._announce)
         self._table.claim()
@@ -129,19 +132,17 @@ class Director:
         """Return one job, or raise NotFoundError."""
         return self._table.get_job(job_id, owner)
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        """Return the job that this key made, or raise NotFoundError."""
-        if (job := self._table.find_job(owner, idempotency_key)) is None:
-            raise NotFoundError("There is no job of this key.")
-        return job
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        """Return the job that this key made, if any."""
+        return self._table.find_job(owner, idempotency_key)
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
         self._table.free_key(self._table.get_job(job_id, owner).id)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        """Return the newest jobs, optionally of one status."""
-        return self._table.list_jobs(limit, status, owner)
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """Return a page of jobs, the newest first."""
+        return self._table.list_jobs(query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""

@@ -41,8 +41,9 @@ class FaceSynthesis:
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
         self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
-        self._painters: Shelf[Painter] = Shelf("FaceSynthesis", config.memory, config.engine, free_gpu_memory)
-        self._painters.put(config.engine, self._engines.engine(config.engine).painter(self._machine))
+        default = self._engines.edition(config.engine)
+        self._painters: Shelf[Painter] = Shelf("FaceSynthesis", config.memory, default, free_gpu_memory)
+        self._painters.put(default, self._engines.engine(config.engine).painter(self._machine))
 
     @stage_call
     async def synthesize(self, engine: str, chunk: Chunk) -> FacePatches:
@@ -53,7 +54,8 @@ class FaceSynthesis:
             WeightsError: Its weights are missing or not those expected.
             StageTimeoutError: The engine did not come back in time.
         """
-        async with self._painters.use(engine, lambda: self._engines.engine(engine).painter(self._machine)) as painter:
+        edition = self._engines.edition(engine)
+        async with self._painters.use(edition, lambda: self._engines.engine(engine).painter(self._machine)) as painter:
 
             def work(stop: Stop) -> FacePatches:
                 return painter.paint(chunk, stop.is_set)

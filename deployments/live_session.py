@@ -35,7 +35,7 @@ class LiveSession:
         """Load nothing: a service that nobody talks with live pays nothing for it."""
         keep_freed_buffers()
         self._config = config
-        self._num_threads = claim_threads(gives_way=False)
+        self._num_threads = claim_threads(niceness=0)
         self._room = Room()
         self._threads = Threads("LiveSession")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final
 
 from ray import serve
 
-from config import MediaLimits, PipelineConfig
+from config import PipelineConfig
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Probed
-from media.container import file_status
 from media.decoding.decoder import Decoders
+from media.decoding.entrance import Entrance
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
 from telemetry import metrics
 
-T = TypeVar("T")
+_NICENESS: Final = 2  # a caller waits for it, and its work is bounded by seconds; renders give way
+_GRACE_S: Final = 5.0
+"""A decoder ends itself first and says why; this is for a machine that cannot even do that."""
 
 
 @serve.deployment
@@ -29,7 +30,7 @@ class MediaProbe:
 
     def __init__(self, config: PipelineConfig) -> None:
         """Have a decoder process ready."""
-        claim_threads()
+        claim_threads(_NICENESS)
         self._config = config
         self._room = Room()
         self._threads = Threads("MediaProbe")
@@ -43,23 +44,18 @@ class MediaProbe:
         Raises:
             MediaError: One of them cannot be used.
             MediaLimitError: One of them passes a limit.
+            StageTimeoutError: They were not opened in time (`limits.open_timeout_s`, for both).
         """
-        timeout_s = self._config.jobs.call_timeout_s(0)
+        files = [file for file in (video, audio) if file is not None]
+        entrance = await asyncio.to_thread(Entrance, self._decoders, self._config, files)
 
         def work(stop: Stop) -> Probed:
-            limits = self._config.limits
-
-            def look(probe: Callable[[Path, MediaLimits], T], file: Path) -> T:
-                cpu_seconds = limits.probe_seconds(file_status(file).st_size) * self._config.decoder.cpu_share
-                work = partial(probe, file, limits)
-                return self._decoders.run(work, file=file, timeout_s=timeout_s, stop=stop, cpu_seconds=cpu_seconds)
-
-            info = look(probe_video, video) if video is not None else None
+            info = entrance.look(probe_video, video, stop) if video is not None else None
             if info is not None and info.is_still:
                 info = replace(info, fps=Fraction(self._config.render.still_fps))
-            return Probed(info, look(probe_audio, audio) if audio is not None else None)
+            return Probed(info, entrance.look(probe_audio, audio, stop) if audio is not None else None)
 
-        return await self._threads.run(work, timeout_s)
+        return await self._threads.run(work, entrance.seconds + _GRACE_S)
 
     async def ready(self) -> bool:
         """True once the replica runs."""

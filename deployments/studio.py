@@ -14,12 +14,13 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
-from jobs.messages import PresenterRef, Rendered, SourceVideo
+from jobs.messages import Made, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
+from media.labels.labeller import Labeller
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
@@ -31,7 +32,7 @@ from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
 from rendering.loaded import Loaded
 from rendering.segment_renderer import SegmentRenderer, Shot
-from storage.local.file_store import write_atomic
+from storage.local.file_store import disk_errors, write_atomic
 from telemetry import metrics
 from telemetry.log_context import Work, current_work
 
@@ -63,6 +64,7 @@ class Studio:
         self._presenters: Loaded[Path, Presenter] = Loaded(8)
         self._engines = EngineRoom(config, self._num_threads, engines)
         self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
+        self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_call
     async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
@@ -97,17 +99,22 @@ class Studio:
         return Rendered(len(segment), silent_motion)
 
     @stage_call
-    async def join(
-        self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
-    ) -> None:
-        """Join finished segments by packet copy and add the caller's sound."""
-        timeout_s = self._config.jobs.call_timeout_s(num_frames)
+    async def join(self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
+        """Join finished segments by packet copy, add the caller's sound, and label the whole.
+
+        Raises:
+            LabelError: It cannot be signed. Nothing is written: an unlabelled result is not given out.
+        """
+        timeout_s = self._config.jobs.call_timeout_s(made.num_frames)
+        tags, limits = self._labeller.tags(made.produce_id), self._config.limits
 
         def work(stop: Stop) -> None:
             with written_whole(out) as part:
-                join = partial(join_segments, segments, audio, part, source.info, num_frames, self._config.limits)
+                join = partial(join_segments, segments, audio, part, source.info, made.num_frames, limits, tags)
                 folders = list({segment.parent for segment in segments})
                 self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop, reads=folders, writes=part.parent)
+                with disk_errors():
+                    self._labeller.sign(part, from_still=source.info.is_still)
 
         await self._threads.run(work, timeout_s)
 

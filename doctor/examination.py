@@ -6,13 +6,15 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
 from doctor.finding import Finding, ok, problem
-from doctor.machine import available_memory_bytes, file_system, memory_bytes, num_cpus
+from doctor.labels import check_labels
+from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Plan, Question, make_plan
 from doctor.resources import (
@@ -27,6 +29,7 @@ from doctor.software import check_clock, check_onnxruntime, check_packages, chec
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front import front_program
+from media.decoding.machine_memory import memory_bytes
 from storage.local.api_keys import ApiKeys
 
 _SHM = Path("/dev/shm")
@@ -75,6 +78,7 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, front_program()),
         "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
+        "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from errors import ConfigError
+from media.decoding.machine_memory import memory_bytes
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _GPU_FIELDS: Final = "name,driver_version,memory.total"
@@ -52,13 +53,6 @@ def num_cpus(cgroup: Path = _CGROUP) -> float:
     if quota.isdigit() and period.isdigit():
         cores = min(cores, int(quota) / int(period))
     return cores
-
-
-def memory_bytes(cgroup: Path = _CGROUP) -> int:
-    """Memory of this machine, or of this container where it is limited."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _first_line(cgroup / "memory.max")
-    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def available_memory_bytes() -> int:

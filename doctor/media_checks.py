@@ -10,6 +10,7 @@ from config import DecoderConfig
 from doctor.finding import Finding, ok, problem, size, warning
 from media.decoding.decoder import Decoders
 from media.decoding.sandbox import lacking_layers
+from media.decoding.shared_memory import shared_bytes
 from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
 
 _MEND: Final = "Install PyAV's own wheel, which carries FFmpeg with all of them: pip install --force-reinstall av."
@@ -29,7 +30,9 @@ def check_sandbox(config: DecoderConfig) -> Finding:
         lacking = decoders.run(lacking_layers, file=Path("doctor"), timeout_s=_TRY_S)
     if lacking:
         return warning(name, f"without {lacking}", expected, _CONFINE)
-    return ok(name, f"{expected}; one bound of {size(config.max_shared_memory_bytes)} on the memory of all")
+    return ok(
+        name, f"{expected}; one bound of {size(shared_bytes(config.max_shared_memory_bytes))} on the memory of all"
+    )
 
 
 def check_encoders() -> Finding:

@@ -93,7 +93,7 @@ class AdmissionDesk:
         self._drop_late()
         if request.idempotency_key is not None:
             if (job := self._table.find_job(request.owner, request.idempotency_key)) is not None:
-                return Admission(id=new_id(), job=job)
+                return _comparison(request, job)
             if any(
                 (k.owner, k.idempotency_key) == (request.owner, request.idempotency_key) for k in self._kept.values()
             ):
@@ -261,6 +261,14 @@ class AdmissionDesk:
         now = self._clock()
         for place_id in [place_id for place_id, kept in self._kept.items() if kept.until <= now]:
             del self._kept[place_id]
+
+
+def _comparison(request: AdmitRequest, job: JobRecord) -> Admission:
+    """What a body may be that is only compared with that of its job: it is read and nothing of it is kept."""
+    max_bytes = request.max_bytes if request.num_bytes is None else max(1, request.num_bytes)
+    return Admission(
+        id=new_id(), job=job, max_bytes=max_bytes, timeout_s=_MIN_BODY_S + max_bytes / _MIN_BYTES_PER_SECOND
+    )
 
 
 def _upload_bytes(job: JobRecord) -> int:

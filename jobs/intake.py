@@ -10,6 +10,7 @@ from pathlib import Path
 from errors import InputError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.forecast import result_bytes
+from jobs.idempotency import check_same_request
 from jobs.ports import Stages
 from models.face.choice import recorded_face
 from models.presenter.folder import PRESENTER_VERSION
@@ -51,6 +52,7 @@ class Intake:
             InputError: An input or an option cannot be used.
             NotFoundError: There is no such avatar.
             StorageFullError: The disk would not hold the result.
+            KeyReuseError: Another request with the same idempotency key has made a job meanwhile.
         """
         self._check_engine(request.options.engine)
         face = recorded_face(request.options.face, _sha256(request.face_image))
@@ -70,6 +72,7 @@ class Intake:
         self._desk.check_disk(disk_bytes)
         if (known := self._known(request)) is not None:
             self._drop(request.audio, request.video, request.face_image)
+            check_same_request(known, request.request_digest)
             return known
         if request.video is not None:
             avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False)
@@ -86,6 +89,8 @@ class Intake:
                 avatar_key=avatar.key,
                 source_label=avatar.label if request.video is None else request.video.label,
                 metadata=request.metadata,
+                request_digest=request.request_digest,
+                base_url=request.base_url,
                 audio_seconds=seconds,
                 disk_bytes=disk_bytes,
                 owner=request.owner,

@@ -40,6 +40,18 @@ class Rendered(NamedTuple):
     silent_motion: Moments = Moments()
 
 
+class Made(NamedTuple):
+    """What a job's segments are together.
+
+    Attributes:
+        num_frames: Of all of them.
+        produce_id: What labels call the video.
+    """
+
+    num_frames: int
+    produce_id: str
+
+
 class PreparedSpeech(NamedTuple):
     """A sound file as engines hear it, and what is measured once for the whole of it.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -15,8 +15,9 @@ from storage.records import (
     AdmitRequest,
     AvatarRecord,
     AvatarRequest,
+    JobPage,
+    JobQuery,
     JobRecord,
-    JobStatus,
     SegmentRecord,
     ServiceStatus,
     SubmitRequest,
@@ -53,15 +54,15 @@ class JobService(Protocol):
         """One job, or NotFoundError."""
         ...
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        """The job that this key made, or NotFoundError."""
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        """The job that this key made, None where there is none: doors that live by keys ask before each job."""
         ...
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        """The newest jobs first."""
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """A page of jobs, the newest first."""
         ...
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
@@ -154,9 +155,9 @@ class Stages(Protocol):
         ...
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
     ) -> None:
-        """Write the whole video to `out`."""
+        """Write the whole video to `out`, labelled."""
         ...
 
     async def ready(self) -> bool:

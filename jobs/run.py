@@ -12,7 +12,7 @@ from config import PipelineConfig
 from errors import InputError, StorageFullError
 from jobs.accidents import first_cause
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
 from jobs.presenters import Presenters
 from jobs.segments import Block, Segment, plan_blocks
@@ -96,7 +96,7 @@ class JobRun:
 
         self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
-        await stages.join(work, paths, audio, files.result_path(job.id), source, self._num_frames)
+        await stages.join(work, paths, audio, files.result_path(job.id), source, Made(self._num_frames, job.produce_id))
 
     def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
         """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.

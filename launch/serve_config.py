@@ -71,6 +71,7 @@ class ServeConfig:
         data_dir: Path | None = None,
         allow_without_keys: bool = False,
         heygem: Mapping[str, Any] | None = None,
+        gradio: bool = False,
     ) -> ServeConfig:
         """The same for a service of this machine alone, at this address; what is None or False stays as it is."""
         content = copy.deepcopy(self.content)
@@ -83,7 +84,17 @@ class ServeConfig:
             arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
         if heygem:
             arguments["heygem"] = {**arguments.get("heygem", {}), **heygem}
+        if gradio or arguments.get("gradio", {}).get("enabled"):
+            arguments["gradio"] = {"enabled": True, "service_url": f"http://{reachable(host)}:{port}"}
+            for deployment in content["applications"][0].get("deployments") or []:
+                if deployment["name"] == "Ingress":
+                    deployment["num_replicas"] = 1  # Gradio keeps its visitors' sessions in one process
         return ServeConfig(self.path, content)
+
+
+def reachable(host: str) -> str:
+    """An address at which this machine reaches a server of its own that listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "") else host
 
 
 def read_serve_config(path: Path | None = None) -> ServeConfig:

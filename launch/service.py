@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +24,8 @@ from launch.folder_lock import locked_folder
 from launch.front import Front, front_program
 from launch.port import free_port, try_to_listen
 from launch.ray_watch import watched
-from launch.serve_config import ServeConfig, read_serve_config
+from launch.serve_config import ServeConfig, reachable, read_serve_config
+from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
 from storage.local.api_keys import ApiKeys
 
@@ -101,6 +104,7 @@ def running_service(
     node: NodeOptions = NodeOptions(),
     allow_without_keys: bool = False,
     heygem: Mapping[str, Any] | None = None,
+    gradio: bool = False,
 ) -> Iterator[str]:
     """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
 
@@ -113,6 +117,7 @@ def running_service(
         node: What the Ray node is started with.
         allow_without_keys: Serve other machines though no API key exists.
         heygem: Fields of `config.HeygemConfig` that replace those of the config.
+        gradio: Show the page by Gradio, whatever the config says.
 
     Raises:
         ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served or
@@ -121,17 +126,25 @@ def running_service(
         StageTimeoutError: The stages did not come up within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
-    config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem)
+    config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
     check_access(host, config.pipeline)
     check_port(host, config.http_options["port"])
-    url = f"http://{_reachable(host)}:{config.http_options['port']}"
+    url = f"http://{reachable(host)}:{config.http_options['port']}"
     with (
         locked_folder(config.pipeline.data_dir) as lock,
+        _labelled(config.pipeline),
         _fronted(config) as (behind, front),
         _deployed(behind, is_quiet, node, front),
     ):
         lock.tell(url)
         yield url
+
+
+@contextmanager
+def _labelled(settings: PipelineConfig) -> Iterator[None]:
+    """Refuse to start a service whose results could not be signed."""
+    Labeller(settings.labels, settings.data_dir).try_to_sign()
+    yield
 
 
 @contextmanager
@@ -166,7 +179,7 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Fro
     import ray.serve
 
     try:
-        with _private_files():
+        with _private_files(), own_ending():
             ray.init(
                 address="local",
                 namespace="serve",
@@ -182,7 +195,7 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Fro
         with watched(ray._private.worker._global_node, front):
             _deploy(config.content)
             options = config.http_options
-            _wait_until_ready(f"http://{_reachable(options['host'])}:{options['port']}", config.name)
+            _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)
             yield
     finally:
         if ray.is_initialized():
@@ -198,6 +211,15 @@ def _private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(umask)
+
+
+@contextmanager
+def own_ending() -> Iterator[None]:
+    """Have SIGTERM end this process as it did before the block, in which Ray installs what ends it at once."""
+    known = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(known) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, known)
 
 
 def _deploy(config: dict[str, Any]) -> None:
@@ -239,10 +261,6 @@ def _answers(url: str) -> bool:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "") else host
 
 
 def _python_path() -> str:

@@ -21,6 +21,7 @@ import av.logging
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError, StoredFileError
+from media.png_texts import SIGNATURE, check_texts
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"
@@ -28,7 +29,7 @@ FORMATS: Final = (
 )
 """FFmpeg demuxers that may open a caller's file."""
 
-_PICTURES: Final = ((b"\x89PNG\r\n\x1a\n", 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
+_PICTURES: Final = ((SIGNATURE, 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
 _HEAD_BYTES: Final = 65536
 _NOT_ALLOWED: Final = "Format not on whitelist"
 _TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
@@ -39,7 +40,8 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
 
     Args:
         path: A regular file; its name is used in messages only, never to choose a format.
-        limits: Bytes, streams, pixels and wall clock allowed.
+        limits: Bytes, streams and pixels allowed. The time is up to the process that opens it: a clock in here would
+            make a busy machine call a good file invalid.
 
     Returns:
         The open container, its streams known, nothing decoded.
@@ -48,10 +50,13 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable; the message
             carries FFmpeg's last line.
         StoredFileError: It is gone.
-        MediaLimitError: More bytes, streams or pixels than allowed.
+        MediaLimitError: More bytes, streams or pixels than allowed, or a picture with too many texts.
     """
     name = path.name
     _check_size(path, limits)
+    picture_format = _picture_format(path)
+    if picture_format in ("png_pipe", "apng"):
+        check_texts(path)
     # Frame threads log through a callback that needs the GIL; at PANIC only the last error is kept, for messages.
     av.logging.set_level(av.logging.PANIC)
     options = {
@@ -63,9 +68,8 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
         container = av.open(
             str(path.absolute()),
             "r",
-            _picture_format(path),
+            picture_format,
             options,
-            timeout=limits.open_timeout_s,
             metadata_errors="ignore",
         )
     if not isinstance(container, av.container.InputContainer) or len(container.streams) > limits.max_streams:
@@ -92,8 +96,6 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
     except av.error.FFmpegError as error:
         line = last_line(error)
         found = error.strerror or type(error).__name__
-        if isinstance(error, av.error.ExitError):
-            found = "it could not be read in time"
         if line.startswith(_NOT_ALLOWED):  # the rest of it is our own list
             found, line = "a playlist, a script or another format that is not accepted", ""
         message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")

@@ -19,6 +19,9 @@ from errors import MediaError, MediaLimitError
 from media.container import ffmpeg_errors, file_status, open_container
 from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
 
+_MAX_HIDDEN_FRAMES: Final = 20_000
+"""Frames that an edit list decodes and does not show: a trimmed screen recording with a single key frame has some."""
+_HIDDEN_PER_FRAME: Final = 8
 _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 
 
@@ -129,6 +132,16 @@ def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits
         )
 
 
+def _check_hidden(path: Path, num_hidden: int, num_shown: int) -> None:
+    """Refuse an edit list that goes back to its key frames again and again: each time, all behind them is decoded."""
+    most = _MAX_HIDDEN_FRAMES + _HIDDEN_PER_FRAME * num_shown
+    if num_hidden > most:
+        raise MediaLimitError(
+            f"{path.name}: expected an edit list that decodes at most {most} frames beside the {num_shown} that it "
+            "shows, found more."
+        )
+
+
 def _read_packets(
     container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -136,11 +149,13 @@ def _read_packets(
     pts: list[int] = []
     keys: list[int] = []
     last = (-(2**62), 0)
-    step = 0
+    step = num_hidden = 0
     max_frames = int(limits.max_video_seconds * MAX_FPS)
     with ffmpeg_errors(path, "readable video packets"):
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
+                num_hidden += packet.is_discard
+                _check_hidden(path, num_hidden, len(pts))
                 continue
             if not pts and packet.has_sidedata("encryption_info"):
                 raise MediaError(f"{path.name}: expected a video that can be decoded, found an encrypted one.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import av
@@ -43,6 +44,7 @@ def join_segments(
     info: VideoInfo,
     num_frames: int,
     limits: MediaLimits | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes the finished MP4: video by packet copy, the caller's sound as AAC, `moov` in front, nothing late.
 
@@ -53,6 +55,7 @@ def join_segments(
         info: What the segments were written with.
         num_frames: Frames that all segments together must have. Sound behind the last one is cut.
         limits: Bounds on `audio`; the default ones if None.
+        tags: Metadata of the file, by any names.
 
     Raises:
         StoredFileError: A segment is gone or was cut, or they differ in their settings.
@@ -62,8 +65,9 @@ def join_segments(
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
     os.close(handle)
     try:
-        container = av.open(name, "w", format="mp4", options={"movflags": "+faststart"})
+        container = av.open(name, "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"})
         assert isinstance(container, OutputContainer)
+        container.metadata.update(tags)
         with container:
             _mux(container, segments, track, info, num_frames)
         os.replace(name, out)

@@ -34,6 +34,8 @@ MIN_SIDE: Final = 16
 """Smallest width and height in pixels."""
 _SAMPLE_RATES: Final = range(1000, 768_001)
 _UNSPECIFIED: Final = 2
+_NAMES_SIDE_DATA: Final = frozenset({"png", "apng"})
+"""Codecs whose colour profiles bear a name: PyAV 18.1 frees it once too often when side data is looked at."""
 _FULL_RANGE: Final = 2
 _BT709: Final = 1
 
@@ -104,7 +106,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
         frame = _first_frame(container, stream, path, limits)
         codec, aspect = stream.codec_context.name, stream.sample_aspect_ratio
     _check_frame_size(path, frame.width, frame.height, limits)
-    rotation, is_mirrored = _orientation(frame)
+    rotation, is_mirrored = _orientation(frame, codec)
     is_turned = rotation % 180 != 0
     width, height = frame.width & ~1, frame.height & ~1
     aspect = aspect if aspect else Fraction(1)
@@ -215,8 +217,10 @@ def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) 
         raise MediaError(f"{path.name}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, found {width} x {height}.")
 
 
-def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+def _orientation(frame: VideoFrame, codec: str) -> tuple[int, bool]:
     """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2, or EXIF's eight."""
+    if codec in _NAMES_SIDE_DATA:
+        return frame.rotation % 360, False
     try:
         side_data = cast(Mapping[SideDataType, SideData], frame.side_data)[SideDataType.DISPLAYMATRIX]
     except KeyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from net.target import is_loopback
 
@@ -21,10 +22,12 @@ class AccessRule:
     Attributes:
         has_keys: Whether there is an API key.
         allow_without_keys: Whether strangers are served as long as there is none.
+        trusted_proxies: Networks (CIDR) of proxies that are believed what they say of the way to them.
     """
 
     has_keys: bool
     allow_without_keys: bool
+    trusted_proxies: tuple[str, ...] = ()
 
     def may_listen(self, host: str) -> bool:
         """Whether the service may listen on an address: not where strangers would be served without a key."""
@@ -33,6 +36,16 @@ class AccessRule:
     def serves_without_key(self, is_from_here: bool) -> bool:
         """Whether a request is served that carries no key, by whether it comes from this machine."""
         return not self.has_keys and (self.allow_without_keys or is_from_here)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the peer of a connection is a proxy that is believed; never where peers are hidden."""
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # what a socket for both versions calls an IPv4 peer
+        return not hides_peers() and any(address in ip_network(net, strict=False) for net in self.trusted_proxies)
 
 
 def is_private(host: str) -> bool:

@@ -117,6 +117,8 @@ class SubmitRequest(_Frozen):
     callback_url: str | None = None
     priority: int = 0
     metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
+    request_digest: str | None = Field(None, description="Digest of what was asked, to know it again by its key.")
+    base_url: str = Field("", description="What links of its webhook begin with; empty for paths.")
 
 
 class AvatarRequest(_Frozen):
@@ -180,6 +182,8 @@ class JobRecord(_Frozen):
     avatar_key: str
     source_label: str = Field("", description="The client's name of the presenter's file.")
     metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
+    request_digest: str | None = Field(None, description="Digest of what was asked, to know it again by its key.")
+    base_url: str = Field("", description="What links of its webhook begin with; empty for paths.")
     audio_seconds: float = Field(0.0, description="Duration of the speech as its file claims it.")
     disk_bytes: int = Field(0, description="Disk space that the job needs at most, as far as can be said before.")
     attempts: int = Field(0, description="Starts since the last progress.")
@@ -190,6 +194,29 @@ class JobRecord(_Frozen):
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def produce_id(self) -> str:
+        """What labels call the video: a name of what it is made of and how, equal for equal inputs and options."""
+        text = f"{self.audio.sha256}\n{self.avatar_key}\n{self.options.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class JobQuery(_Frozen):
+    """Which jobs a list shows, the newest first."""
+
+    limit: int
+    owner: str | None = Field(None, description="Only its own; None for all.")
+    status: JobStatus | None = None
+    metadata: dict[str, str] = Field({}, description="Only jobs that bear all of these words.")
+    after: int | None = Field(None, description="Where the page before ended: a `next_after`.")
+
+
+class JobPage(_Frozen):
+    """One page of a list. Jobs that come and go between two pages move nothing in the second."""
+
+    jobs: list[JobRecord]
+    next_after: int | None = Field(description="`JobQuery.after` of the next page; None on the last one.")
+
 
 class Admission(_Frozen):
     """A place kept for one body, or the job that its idempotency key names already."""
@@ -198,7 +225,9 @@ class Admission(_Frozen):
     max_bytes: int = Field(0, description="Bytes that the body may have.")
     timeout_s: float = Field(0.0, description="Wall clock in which the body has to be here.")
     granted_bytes: int = Field(0, description="Bytes that are kept for it until it asks for more with `extend`.")
-    job: JobRecord | None = Field(None, description="The job that this key made before; nothing is kept then.")
+    job: JobRecord | None = Field(
+        None, description="The job that this key made before; nothing is kept then, and the body is only compared."
+    )
 
 
 class AvatarRecord(_Frozen):

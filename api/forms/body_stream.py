@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from config import MediaLimits
-from errors import StageTimeoutError
+from errors import MediaLimitError, StageTimeoutError
 from jobs.ports import JobService
 from storage.records import Admission, AdmitRequest
 
@@ -81,6 +81,23 @@ class BodyGrant:
             self._told_at = time.monotonic()
 
 
+class ComparisonGrant:
+    """The room of a body that is read and not kept: a bound, of which nobody has to be told."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+
+    async def count(self, num_bytes: int) -> None:
+        """Take so many bytes more.
+
+        Raises:
+            MediaLimitError: There are more than the bound.
+        """
+        self._left -= num_bytes
+        if self._left < 0:
+            raise MediaLimitError("The body is longer than it may be.")
+
+
 class BodyStream:
     """The pieces of a request's body; iterate once.
 
@@ -90,7 +107,7 @@ class BodyStream:
         grant: The room that it has.
     """
 
-    def __init__(self, request: Request, pace: Pace, grant: BodyGrant) -> None:
+    def __init__(self, request: Request, pace: Pace, grant: BodyGrant | ComparisonGrant) -> None:
         self.content_type = request.headers.get("content-type", "")
         self._stream = request.stream()
         self._pace = pace

@@ -11,23 +11,28 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.access import caller_of
-from api.forms.body_stream import BodyGrant, BodyStream, Pace
+from api.forms.body_stream import BodyGrant, BodyStream, ComparisonGrant, Pace
 from api.forms.form_parts import FormShape, Parts
 from api.forms.places import Places, in_time
+from api.forms.request_digest import request_digest
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
 from api.v1.views import is_file
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
+from jobs.idempotency import check_same_request
 from jobs.ports import JobService
 from net.guard import Guard
 from storage.local.file_store import FileStore
-from storage.records import Admission, AdmitRequest
+from storage.local.upload_hasher import HashesOnly
+from storage.records import Admission, AdmitRequest, JobRecord, UploadedFile
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: a job that is sent again with the same key is the same job."""
 _MAX_KEY_CHARS = 200
+
+_NOT_FETCHED = UploadedFile(key="", sha256="", num_bytes=0, label="")
 
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -62,8 +67,8 @@ class FormDesk:
             yield place
 
     @asynccontextmanager
-    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[_Form]:
-        """The form of `request`; its uploads are removed when the block fails, whatever the reason.
+    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[tuple[_Form, str]]:
+        """The form of `request` and its digest; its uploads are removed when the block fails, whatever the reason.
 
         Raises:
             InputError: The body cannot be used.
@@ -81,13 +86,40 @@ class FormDesk:
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
                 await self._fetch(request, parts, grant)
-            yield _validated(kind, {**parts.files, **parts.texts})
+            form = _validated(kind, {**parts.files, **parts.texts})
+            yield form, request_digest(form, parts.urls)
         except BaseException as error:
             for upload in parts.files.values() if parts else ():
                 self._files.delete_upload(upload.key)
             if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise
+
+    async def compare(self, request: Request, kind: type[_Form], place: Admission) -> JobRecord:
+        """The job that the idempotency key of `request` made before, if this is the request that it was made of.
+
+        The body is read as that of a new job is, and hashed instead of kept; URLs in it are not fetched.
+
+        Raises:
+            KeyReuseError: It is another request.
+            InputError: The body cannot be used at all.
+            StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
+        """
+        assert place.job is not None
+        if place.job.request_digest is None:
+            await drain(request)
+            return place.job
+        max_bytes = min(self._max_file_bytes, place.max_bytes)
+        try:
+            async with in_time(place.timeout_s):
+                body = BodyStream(request, Pace.of(self._limits), ComparisonGrant(place.max_bytes))
+                parts = await receive_form(body, shape_of(kind), HashesOnly(), max_bytes, self._urls.check)
+        except LipwrightError:
+            await drain(request)
+            raise
+        form = _validated(kind, {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED), **parts.texts})
+        check_same_request(place.job, request_digest(form, parts.urls))
+        return place.job
 
     async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
         """Fetch what the form names by URL, in a place that is wide enough for it."""

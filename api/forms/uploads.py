@@ -24,7 +24,8 @@ from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
-from storage.local.file_store import FileStore, UploadWriter, clean_label
+from storage.local.file_store import UploadWriter, clean_label
+from storage.local.upload_hasher import UploadHouse
 from storage.records import UploadedFile
 from telemetry import metrics
 
@@ -56,7 +57,7 @@ class _Part:
 async def receive_form(
     body: BodyStream,
     shape: FormShape,
-    files: FileStore,
+    files: UploadHouse,
     max_file_bytes: int,
     check_url: CheckUrl,
 ) -> Parts:
@@ -151,7 +152,7 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
 class _FormReader:
     """Takes the parser's callbacks; does all of its writing in `flush` and `finish`, which belong in a thread."""
 
-    def __init__(self, shape: FormShape, files: FileStore, max_file_bytes: int, check_url: CheckUrl) -> None:
+    def __init__(self, shape: FormShape, files: UploadHouse, max_file_bytes: int, check_url: CheckUrl) -> None:
         self._shape = shape
         self._files = files
         self._max_file_bytes = max_file_bytes

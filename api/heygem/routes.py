@@ -18,6 +18,7 @@ from api.heygem.envelope import Code, envelope, envelope_of
 from api.heygem.inputs import EasyInputs
 from api.heygem.progress import task_of
 from api.heygem.submission import MAX_BODY_BYTES, EasySubmission, checked_code
+from api.openapi import RANGED
 from api.problem import problem_responses
 from api.result_file import result_file
 from config import PipelineConfig
@@ -50,13 +51,25 @@ class EasyRoutes:
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
         router = APIRouter(prefix="/easy", tags=["heygem"])
-        router.add_api_route("/submit", self.submit, methods=["POST"], summary="Submit a task")
-        router.add_api_route("/query", self.query, summary="Look at a task")
-        router.add_api_route("/cancel", self.cancel, methods=["POST"], summary="Cancel a task")
-        answers = problem_responses(404, 409, 416)
-        for path, handler in (("/download", self.download), ("/download/{file_name}", self.download_by_name)):
+        router.add_api_route(
+            "/submit", self.submit, methods=["POST"], summary="Submit a task", operation_id="easy_submit"
+        )
+        router.add_api_route("/query", self.query, summary="Look at a task", operation_id="easy_query")
+        router.add_api_route(
+            "/cancel", self.cancel, methods=["POST"], summary="Cancel a task", operation_id="easy_cancel"
+        )
+        answers = {**RANGED, **problem_responses(404, 409, 416)}
+        for path, handler, name in (
+            ("/download", self.download, "easy_download"),
+            ("/download/{file_name}", self.download_by_name, "easy_download_by_name"),
+        ):
             router.add_api_route(
-                path, handler, summary="Get a task's video", response_class=FileResponse, responses=answers
+                path,
+                handler,
+                summary="Get a task's video",
+                response_class=FileResponse,
+                responses=answers,
+                operation_id=name,
             )
             router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
         return router
@@ -79,11 +92,11 @@ class EasyRoutes:
         """
         return await _answered(self._cancel(request, code))
 
-    async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> FileResponse:
+    async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> Response:
         """The finished video, whole or in ranges."""
         return result_file(await self._find(request, code), self._files, request)
 
-    async def download_by_name(self, request: Request, file_name: str) -> FileResponse:
+    async def download_by_name(self, request: Request, file_name: str) -> Response:
         """The same by the `result` of the task, for clients that put it behind an address."""
         return result_file(await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request)
 
@@ -141,13 +154,12 @@ class EasyRoutes:
         return await self._query(request, code)
 
     async def _find(self, request: Request, code: str) -> JobRecord:
-        return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
+        if (job := await self._known(request, code)) is None:
+            raise NotFoundError(f"There is no task {code[:80]!r}.")
+        return job
 
     async def _known(self, request: Request, code: str) -> JobRecord | None:
-        try:
-            return await self._find(request, code)
-        except NotFoundError:
-            return None
+        return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

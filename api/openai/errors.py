@@ -45,9 +45,9 @@ class OpenAIRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                return _answer(OptionError(describe(error.errors())), request)
+                return error_answer(OptionError(describe(error.errors())), request.url.path)
             except LipwrightError as error:
-                return _answer(error, request)
+                return _logged(error, request)
 
         return told
 
@@ -57,12 +57,21 @@ def error_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": HTTPStatus(code).phrase, "model": ErrorBody} for code in status_codes}
 
 
-def _answer(error: LipwrightError, request: Request) -> Response:
-    if error.status_code >= 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error)
-    known = answer_to(error, request.url.path)
+def error_answer(error: LipwrightError, path: str) -> Response:
+    """The whole answer to a request for `path` that `error` ended."""
+    known = answer_to(error, path)
     kinds = {429: "rate_limit_error"}
     kind = kinds.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
     body = ErrorBody(error=ErrorDetails(message=str(error), type=kind, code=error.code))
-    kept = {name: known.headers[name] for name in ("retry-after", "www-authenticate") if name in known.headers}
+    kept = {
+        name: known.headers[name]
+        for name in ("retry-after", "www-authenticate", "content-range")
+        if name in known.headers
+    }
     return JSONResponse(body.model_dump(), error.status_code, kept)
+
+
+def _logged(error: LipwrightError, request: Request) -> Response:
+    if error.status_code >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    return error_answer(error, request.url.path)

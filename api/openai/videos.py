@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse
 
 from api.access import caller_of
+from api.base_url import base_url
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
-from api.forms.uploads import drain
 from api.openai.errors import OpenAIRoute, error_responses
 from api.openai.views import VideoDeleted, VideoForm, VideoList, VideoView
+from api.openapi import IDEMPOTENT, RANGED
 from api.result_file import result_file
 from api.v1.views import form_body
 from config import MediaLimits, PipelineConfig
@@ -22,8 +23,9 @@ from errors import MediaError, NotFoundError
 from jobs.ports import JobService
 from media.probe import probe_video
 from storage.local.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
 
+PREFIX: Final = "/v1/videos"
 _MAX_LISTED = 1000
 """How far back a list goes."""
 
@@ -40,30 +42,49 @@ class VideoRoutes:
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
-        router = APIRouter(prefix="/v1/videos", tags=["videos"], route_class=OpenAIRoute)
+        router = APIRouter(prefix=PREFIX, tags=["videos"], route_class=OpenAIRoute)
         router.add_api_route(
             "",
             self.create,
             methods=["POST"],
             response_model=VideoView,
             summary="Create a video",
-            openapi_extra=form_body(VideoForm),
+            operation_id="create_video",
+            openapi_extra={**form_body(VideoForm), **IDEMPOTENT},
             responses=error_responses(404, 409, 413, 422, 429, 504, 507),
         )
-        router.add_api_route("", self.list_videos, summary="List videos", responses=error_responses(404, 422))
-        one = "/{video_id}"
-        router.add_api_route(one, self.get_video, summary="Look at a video", responses=error_responses(404))
         router.add_api_route(
-            one, self.delete, methods=["DELETE"], summary="Delete a video", responses=error_responses(404, 409)
+            "",
+            self.list_videos,
+            summary="List videos",
+            responses=error_responses(404, 422),
+            operation_id="list_videos",
         )
-        video: dict[int | str, dict[str, Any]] = {
-            200: {"content": {"video/mp4": {}}},
-            206: {"description": "The range that was asked for."},
-        }
-        answers = {**video, **error_responses(404, 409, 416, 422)}
+        one = "/{video_id}"
+        router.add_api_route(
+            one,
+            self.get_video,
+            summary="Look at a video",
+            responses=error_responses(404, 422),
+            operation_id="get_video",
+        )
+        router.add_api_route(
+            one,
+            self.delete,
+            methods=["DELETE"],
+            summary="Delete a video",
+            responses=error_responses(404, 409, 422),
+            operation_id="delete_video",
+        )
+        answers = {**RANGED, **error_responses(404, 409, 416, 422)}
         content = f"{one}/content"
         router.add_api_route(
-            content, self.content, summary="Download a video", response_class=FileResponse, responses=answers
+            content,
+            self.content,
+            summary="Download a video",
+            response_class=FileResponse,
+            responses=answers,
+            operation_id="download_video",
         )
         router.add_api_route(content, self.content, methods=["HEAD"], include_in_schema=False)
         return router
@@ -76,9 +97,8 @@ class VideoRoutes:
         owner, key = caller_of(request).owner, request.headers.get(IDEMPOTENCY_KEY)
         async with self._desk.admit(request, VideoForm, key) as place:
             if place.job is not None:
-                await drain(request)
-                return await self._answer(place.job)
-            async with self._desk.receive(request, VideoForm, place) as form:
+                return await self._answer(await self._desk.compare(request, VideoForm, place))
+            async with self._desk.receive(request, VideoForm, place) as (form, digest):
                 job = await self._service.submit(
                     SubmitRequest(
                         job_id=new_id(),
@@ -89,6 +109,8 @@ class VideoRoutes:
                         options=JobOptions(engine=form.model or self._default_engine, face=form.face, loop=form.loop),
                         owner=owner,
                         idempotency_key=key,
+                        request_digest=digest,
+                        base_url=base_url(request),
                     )
                 )
         return await self._answer(job)
@@ -101,7 +123,8 @@ class VideoRoutes:
         order: Annotated[Literal["asc", "desc"], Query(description="By time of creation.")] = "desc",
     ) -> VideoList:
         """The newest first, as far back as the last 1000 jobs."""
-        jobs = await self._service.list_jobs(_MAX_LISTED, None, caller_of(request).owner)
+        query = JobQuery(limit=_MAX_LISTED, owner=caller_of(request).owner)
+        jobs = (await self._service.list_jobs(query)).jobs
         if order == "asc":
             jobs.reverse()
         begin = 0 if after is None else _place_after([job.id for job in jobs], after)
@@ -119,7 +142,7 @@ class VideoRoutes:
         video_id: str,
         request: Request,
         variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
-    ) -> FileResponse:
+    ) -> Response:
         """The finished MP4, whole or in ranges."""
         return result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
 

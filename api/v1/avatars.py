@@ -6,7 +6,9 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from api.access import caller_of
+from api.base_url import base_url
 from api.forms.job_forms import FormDesk
+from api.openapi import headers_of
 from api.problem import problem_responses
 from api.v1.views import AvatarForm, AvatarList, AvatarView, form_body
 from config import PipelineConfig
@@ -33,11 +35,18 @@ class AvatarRoutes:
             response_model=AvatarView,
             summary="Create an avatar",
             openapi_extra=form_body(AvatarForm),
-            responses=problem_responses(413, 422, 429, 504, 507),
+            responses={202: {"headers": headers_of("Location")}, **problem_responses(413, 422, 429, 504, 507)},
+            operation_id="create_avatar",
         )
         one = "/{avatar_id}"
-        router.add_api_route("", self.list_avatars, summary="List avatars")
-        router.add_api_route(one, self.get_avatar, summary="Look at an avatar", responses=problem_responses(404))
+        router.add_api_route("", self.list_avatars, summary="List avatars", operation_id="list_avatars")
+        router.add_api_route(
+            one,
+            self.get_avatar,
+            summary="Look at an avatar",
+            responses=problem_responses(404),
+            operation_id="get_avatar",
+        )
         router.add_api_route(
             one,
             self.delete,
@@ -45,6 +54,7 @@ class AvatarRoutes:
             status_code=204,
             summary="Delete an avatar",
             responses=problem_responses(404, 409),
+            operation_id="delete_avatar",
         )
         return router
 
@@ -56,25 +66,25 @@ class AvatarRoutes:
         owner = caller_of(request).owner
         async with (
             self._desk.admit(request, AvatarForm) as place,
-            self._desk.receive(request, AvatarForm, place) as form,
+            self._desk.receive(request, AvatarForm, place) as (form, _),
         ):
             avatar = await self._service.create_avatar(
                 AvatarRequest(
                     admission_id=place.id, video=form.video, face=form.face, face_image=form.face_image, owner=owner
                 )
             )
-        location = f"{request.scope.get('root_path', '')}/v1/avatars/{avatar.id}"
-        return JSONResponse(AvatarView.of(avatar).model_dump(mode="json"), 202, {"Location": location})
+        view = AvatarView.of(avatar, base_url(request))
+        return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
     async def list_avatars(self, request: Request) -> AvatarList:
         """The avatars that were created here, the newest first."""
-        return AvatarList(
-            avatars=[AvatarView.of(avatar) for avatar in await self._service.list_avatars(caller_of(request).owner)]
-        )
+        avatars, base = await self._service.list_avatars(caller_of(request).owner), base_url(request)
+        return AvatarList(avatars=[AvatarView.of(avatar, base) for avatar in avatars])
 
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
         """The avatar as it is now."""
-        return AvatarView.of(await self._service.get_avatar(avatar_id, caller_of(request).owner))
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        return AvatarView.of(avatar, base_url(request))
 
     async def delete(self, avatar_id: str, request: Request) -> None:
         """Forget the avatar and its source. Refused while an unfinished job needs it."""

@@ -66,7 +66,7 @@ class EngineRoutes:
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
         router = APIRouter(prefix="/v1/engines", tags=["engines"])
-        router.add_api_route("", self.list_engines, summary="List engines")
+        router.add_api_route("", self.list_engines, summary="List engines", operation_id="list_engines")
         return router
 
     def list_engines(self) -> EngineList:

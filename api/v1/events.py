@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from api.problem import problem_of
 from api.v1.followers import Feed
@@ -14,7 +15,7 @@ PING_S = 10.0
 _RECONNECT_MS = 2000
 
 
-async def job_events(feed: Feed, job: JobRecord, seen: int, root_path: str) -> AsyncIterator[str]:
+async def job_events(feed: Feed, job: JobRecord, seen: int, base_url: str) -> AsyncIterator[str]:
     """Event text for every version of `job` after `seen` that `feed` tells of, up to the final one.
 
     A place in the queue moves without the job changing: it is told with the next ping. An error of the service ends
@@ -29,7 +30,7 @@ async def job_events(feed: Feed, job: JobRecord, seen: int, root_path: str) -> A
     try:
         while True:
             if job.version > seen or (job.version == seen and job.queue_position != position):
-                text = feed.text(root_path) if job is feed.job else JobView.of(job, root_path).model_dump_json()
+                text = feed.text(base_url) if job is feed.job else JobView.of(job, base_url).model_dump_json()
                 yield _event("job", text, job.version)
                 seen, position = job.version, job.queue_position
             else:
@@ -39,7 +40,9 @@ async def job_events(feed: Feed, job: JobRecord, seen: int, root_path: str) -> A
             job = await feed.after(number)
             number = feed.number
     except LipwrightError as error:
-        yield _event("problem", problem_of(error, f"{root_path}/v1/jobs/{job.id}/events").model_dump_json())
+        yield _event(
+            "problem", problem_of(error, f"{urlsplit(base_url).path}/v1/jobs/{job.id}/events").model_dump_json()
+        )
 
 
 def _event(name: str, json_text: str, number: int | None = None) -> str:

@@ -51,11 +51,11 @@ class Feed:
             await self._news.wait()
         return self.job
 
-    def text(self, root_path: str) -> str:
+    def text(self, base_url: str) -> str:
         """The job of now as JSON, made once for all followers."""
-        if root_path not in self._texts:
-            self._texts[root_path] = JobView.of(self.job, root_path).model_dump_json()
-        return self._texts[root_path]
+        if base_url not in self._texts:
+            self._texts[base_url] = JobView.of(self.job, base_url).model_dump_json()
+        return self._texts[base_url]
 
     def close(self) -> None:
         """Stop reading."""

@@ -8,19 +8,20 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.access import caller_of
+from api.base_url import base_url
 from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
-from api.forms.uploads import drain
+from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
-from api.v1.views import JobForm, JobList, JobView, form_body
+from api.v1.views import JobForm, JobList, JobView, form_body, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
 from errors import ForbiddenError
 from jobs.ports import JobService
 from net.guard import Guard
 from storage.local.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
 
 
 class JobRoutes:
@@ -37,6 +38,7 @@ class JobRoutes:
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
         router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+        headers = headers_of("Location", "Idempotency-Replayed")
         router.add_api_route(
             "",
             self.submit,
@@ -44,31 +46,52 @@ class JobRoutes:
             status_code=202,
             response_model=JobView,
             summary="Submit a job",
-            openapi_extra=form_body(JobForm),
+            operation_id="submit_job",
+            openapi_extra={**form_body(JobForm), **IDEMPOTENT},
             responses={
-                200: {"description": "The job, or its video, if it ended within `wait`.", "model": JobView},
+                200: {
+                    "description": "The job, or its video, if it ended within `wait`.",
+                    "model": JobView,
+                    "content": {"application/json": {}, "video/mp4": BINARY},
+                    "headers": headers,
+                },
+                202: {"headers": headers},
                 **problem_responses(404, 409, 413, 422, 429, 504, 507),
             },
         )
-        router.add_api_route("", self.list_jobs, summary="List jobs", responses=problem_responses(422))
-        router.add_api_route("/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404))
+        router.add_api_route(
+            "", self.list_jobs, summary="List jobs", responses=problem_responses(422), operation_id="list_jobs"
+        )
+        router.add_api_route(
+            "/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404), operation_id="get_job"
+        )
         router.add_api_route(
             "/{job_id}",
             self.delete,
             methods=["DELETE"],
             summary="Cancel or remove a job",
             responses=problem_responses(404, 409),
+            operation_id="delete_job",
         )
         router.add_api_route(
-            "/{job_id}/cancel", self.cancel, methods=["POST"], summary="Cancel a job", responses=problem_responses(404)
+            "/{job_id}/cancel",
+            self.cancel,
+            methods=["POST"],
+            summary="Cancel a job",
+            responses=problem_responses(404),
+            operation_id="cancel_job",
         )
         router.add_api_route(
             "/{job_id}/events",
             self.events,
             summary="Follow a job",
+            operation_id="follow_job",
             response_class=StreamingResponse,
             responses={
-                200: {"description": "One event `job` per change.", "content": {"text/event-stream": {}}},
+                200: {
+                    "description": "One event `job` per change.",
+                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                },
                 204: {"description": "The job is finished and the client knows it."},
                 **problem_responses(404, 503),
             },
@@ -83,7 +106,7 @@ class JobRoutes:
         """Send a presenter (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
 
         The answer comes when both files were received and opened; the work goes on in the background. With a header
-        `Idempotency-Key`, sending the same again gives the same job.
+        `Idempotency-Key`, sending the same again gives the same job; another request with that key is refused.
 
         With `wait`, the answer comes when the job has ended, then with status 200, or after so many seconds. A client
         that accepts `video/mp4` gets the video itself then, or the problem that ended the job.
@@ -91,9 +114,9 @@ class JobRoutes:
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
         async with self._desk.admit(request, JobForm, key) as place:
             if place.job is not None:
-                await drain(request)
-                return await self._answer(place.job, request, wait, {"Idempotency-Replayed": "true"})
-            async with self._desk.receive(request, JobForm, place) as form:
+                job = await self._desk.compare(request, JobForm, place)
+                return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
+            async with self._desk.receive(request, JobForm, place) as (form, digest):
                 if form.priority > caller.max_priority:
                     raise ForbiddenError(
                         f"priority: expected at most {caller.max_priority} with this API key, found {form.priority}."
@@ -114,6 +137,8 @@ class JobRoutes:
                         callback_url=form.callback_url,
                         priority=form.priority,
                         metadata=form.metadata,
+                        request_digest=digest,
+                        base_url=base_url(request),
                     )
                 )
         return await self._answer(job, request, wait, {})
@@ -129,10 +154,21 @@ class JobRoutes:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
         status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
+        metadata: Annotated[
+            str | None, Query(description="Only jobs that bear all of these words, a JSON object of texts.")
+        ] = None,
+        after: Annotated[int | None, Query(ge=0, description="The `next_after` of the page before.")] = None,
     ) -> JobList:
-        """The newest jobs first."""
-        owner = caller_of(request).owner
-        return JobList(jobs=[_view(job, request) for job in await self._service.list_jobs(limit, status, owner)])
+        """The newest jobs first, page by page. Jobs that come or go meanwhile move nothing on the next page."""
+        query = JobQuery(
+            limit=limit,
+            owner=caller_of(request).owner,
+            status=status,
+            metadata=parsed_metadata(metadata) if metadata else {},
+            after=after,
+        )
+        page = await self._service.list_jobs(query)
+        return JobList(jobs=[_view(job, request) for job in page.jobs], next_after=page.next_after)
 
     async def get_job(self, job_id: str, request: Request) -> JobView:
         """The job as it is now."""
@@ -169,10 +205,10 @@ class JobRoutes:
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to come again
         follower = self._followers.enter(job, caller_of(request).owner)
-        stream = job_events(follower.feed, job, seen, request.scope.get("root_path", ""))
+        stream = job_events(follower.feed, job, seen, base_url(request))
         headers = {**NO_STORE, "X-Accel-Buffering": "no"}
         return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
 
 
 def _view(job: JobRecord, request: Request) -> JobView:
-    return JobView.of(job, request.scope.get("root_path", ""))
+    return JobView.of(job, base_url(request))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
 
 from api.access import caller_of
+from api.conditional import unchanged
+from api.kept_file import file_tag, kept_file
+from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
-from api.result_file import ignore_unknown_ranges, result_file
+from api.result_file import result_file
 from api.v1.preview import Previews
+from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
 from media.preview.thumbnail import thumbnail
 from storage.local.file_store import FileStore
+from storage.records import JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 # What a stranger sent is shown as a picture or a film and never as a page.
@@ -34,49 +39,54 @@ _SIGNATURES: Final = (
 class PictureRoutes:
     """Handlers over a `JobService` and the files that it shares."""
 
-    def __init__(self, service: JobService, files: FileStore) -> None:
+    def __init__(self, service: JobService, files: FileStore, labels: LabelsConfig) -> None:
         self._service = service
         self._files = files
-        self._previews = Previews(service, files)
+        self._previews = Previews(service, files, labels)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
-        router = APIRouter(prefix="/v1", tags=["jobs"])
+        router = APIRouter(prefix="/v1")
         job = "/jobs/{job_id}"
-        video: dict[int | str, dict[str, Any]] = {
-            200: {"content": {"video/mp4": {}}},
-            206: {"description": "The range that was asked for."},
-        }
         router.add_api_route(
             f"{job}/video",
             self.video,
             summary="Get the video",
+            tags=["jobs"],
             response_class=FileResponse,
-            responses={**video, **problem_responses(404, 409, 416)},
+            responses={**RANGED, **problem_responses(404, 409, 416)},
+            operation_id="get_job_video",
         )
         router.add_api_route(f"{job}/video", self.video, methods=["HEAD"], include_in_schema=False)
         router.add_api_route(
             f"{job}/preview",
             self.preview,
             summary="Watch the video while it is rendered",
+            tags=["jobs"],
             response_class=StreamingResponse,
             responses={
-                200: {"description": "A fragmented MP4 that ends with the job.", "content": {"video/mp4": {}}},
+                **CACHED,
+                200: {"description": "A fragmented MP4 that ends with the job.", "content": {"video/mp4": BINARY}},
                 **problem_responses(404, 409, 429),
             },
+            operation_id="preview_job",
         )
         router.add_api_route(
             f"{job}/thumbnail",
             self.thumbnail,
             summary="Get a small picture of the video",
+            tags=["jobs"],
             response_class=Response,
-            responses={200: {"content": {"image/jpeg": {}}}, **problem_responses(404, 409)},
+            responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404, 409)},
+            operation_id="get_job_thumbnail",
         )
-        sources = problem_responses(404, 416)
+        sources = {**RANGED, **problem_responses(404, 416)}
         router.add_api_route(
             f"{job}/source",
             self.job_source,
             summary="Get its presenter",
+            tags=["jobs"],
+            operation_id="get_job_source",
             response_class=FileResponse,
             responses=sources,
         )
@@ -84,6 +94,7 @@ class PictureRoutes:
             "/avatars/{avatar_id}/source",
             self.avatar_source,
             summary="Get its presenter",
+            operation_id="get_avatar_source",
             tags=["avatars"],
             response_class=FileResponse,
             responses=sources,
@@ -95,19 +106,23 @@ class PictureRoutes:
         job_id: str,
         request: Request,
         download: Annotated[bool, Query(description="Offer to save the file instead of showing it.")] = False,
-    ) -> FileResponse:
+    ) -> Response:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return result_file(job, self._files, request, download)
 
-    async def preview(self, job_id: str, request: Request) -> StreamingResponse:
+    async def preview(self, job_id: str, request: Request) -> Response:
         """The video from its first frame on, while it is rendered; the answer ends when the job does.
 
         Its sound is the speech at 16 kHz until the job has ended. Made for Media Source Extensions; a `<video src>`
         plays it, too.
         """
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
+        if job.status is JobStatus.SUCCEEDED and (result := self._files.result_path(job.id)).is_file():
+            headers |= {"cache-control": "private, no-cache", "etag": file_tag(result)}  # it is always the same then
+            if (answer := unchanged(request, headers)) is not None:
+                return answer
         return StreamingResponse(self._previews.open(job), media_type="video/mp4", headers=headers)
 
     async def thumbnail(self, job_id: str, request: Request) -> Response:
@@ -118,26 +133,31 @@ class PictureRoutes:
             path = self._files.segment_path(job.id, 0)
         if not path.is_file():
             raise StateError(f"Job {job.id} has no picture: expected a rendered segment, found it {job.status}.")
+        headers = {
+            "cache-control": "private, max-age=86400, immutable",
+            "etag": file_tag(path),
+            "x-content-type-options": "nosniff",
+        }
+        if (answer := unchanged(request, headers)) is not None:
+            return answer
         picture = await asyncio.to_thread(thumbnail, path)
-        headers = {**_PRIVATE, "Cache-Control": "private, max-age=86400, immutable"}
         return Response(picture, media_type="image/jpeg", headers=headers)
 
-    async def job_source(self, job_id: str, request: Request) -> FileResponse:
+    async def job_source(self, job_id: str, request: Request) -> Response:
         """The video or picture that the job was given, as it was sent."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return _source_response(request, self._files.avatar_source_path(job.avatar_key))
 
-    async def avatar_source(self, avatar_id: str, request: Request) -> FileResponse:
+    async def avatar_source(self, avatar_id: str, request: Request) -> Response:
         """The video or picture that the avatar was made of, as it was sent."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return _source_response(request, self._files.avatar_source_path(avatar.key))
 
 
-def _source_response(request: Request, path: Path) -> FileResponse:
-    ignore_unknown_ranges(request)
+def _source_response(request: Request, path: Path) -> Response:
     if not path.is_file():
         raise NotFoundError("The presenter's file was removed.")
-    return FileResponse(path, media_type=_media_type(path), headers=_INERT)
+    return kept_file(request, path, _INERT, media_type=_media_type(path))
 
 
 def _media_type(path: Path) -> str:

@@ -8,8 +8,10 @@ from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
+from config import LabelsConfig
 from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
 from jobs.ports import JobService
+from media.labels.tags import result_tags
 from media.preview.fragments import LivePreview, finished_preview
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus
@@ -29,7 +31,10 @@ _T = TypeVar("_T")
 class Previews:
     """The previews that one process of the API sends at the moment."""
 
-    def __init__(self, service: JobService, files: FileStore, max_viewers: int = _MAX_VIEWERS) -> None:
+    def __init__(
+        self, service: JobService, files: FileStore, labels: LabelsConfig, max_viewers: int = _MAX_VIEWERS
+    ) -> None:
+        self._labels = labels
         self._service = service
         self._files = files
         self._max_viewers = max_viewers
@@ -67,6 +72,7 @@ class Previews:
     async def _pieces(self, job: JobRecord) -> AsyncGenerator[tuple[float, bytes]]:
         """Pieces behind the second of the video at which they end; waits for segments until the job has ended."""
         preview: LivePreview | None = None
+        tags = result_tags(self._labels, job.produce_id)
         num_segments = 0
         while not job.status.is_final:
             for segment in await _patiently(partial(self._service.finished_segments, job.id, None)):
@@ -75,7 +81,7 @@ class Previews:
                 path = self._files.segment_path(job.id, segment.number)
                 try:
                     if preview is None:
-                        preview = await asyncio.to_thread(LivePreview, path, self._files.speech_path(job.id))
+                        preview = await asyncio.to_thread(LivePreview, path, self._files.speech_path(job.id), tags)
                     async for piece in _in_threads(preview.add_segment(path)):
                         yield preview.seconds, piece
                 except (StoredFileError, FileNotFoundError):
@@ -86,7 +92,7 @@ class Previews:
             return
         result = self._files.result_path(job.id)
         if preview is None:
-            async for whole in _in_threads(finished_preview(result)):
+            async for whole in _in_threads(finished_preview(result, tags)):
                 yield whole
             return
         async for piece in _in_threads(preview.add_rest(result)):

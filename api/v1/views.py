@@ -6,8 +6,19 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
+from errors import OptionError
 from models.quality.report import QualityReport
 from storage.records import (
     AvatarInfo,
@@ -44,6 +55,7 @@ def _parsed(value: Any) -> Any:
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
 _Metadata = Annotated[dict[_MetadataKey, _MetadataText], BeforeValidator(_parsed), Field(max_length=16)]
+_METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
 
 
@@ -96,7 +108,7 @@ class AvatarForm(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where to go from a job. Paths on this server."""
+    """Where to go from a job: paths on this server, or whole addresses where a trusted proxy says what they are."""
 
     self: str = Field(description="The job.")
     events: str = Field(description="Server-sent events: one for every change of the job.")
@@ -134,9 +146,9 @@ class JobView(BaseModel):
     links: JobLinks
 
     @classmethod
-    def of(cls, job: JobRecord, root_path: str) -> JobView:
-        """The view of `job` for clients that reach this service under `root_path`."""
-        here = f"{root_path}/v1/jobs/{job.id}"
+    def of(cls, job: JobRecord, base_url: str) -> JobView:
+        """The view of `job` for clients that reach this service under `base_url` (`api.base_url`)."""
+        here = f"{base_url}/v1/jobs/{job.id}"
         video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
         preview = None if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) else f"{here}/preview"
         shared = {name: getattr(job, name) for name in cls.model_fields if name not in ("links", "inputs")}
@@ -152,9 +164,17 @@ def _label(upload: UploadedFile | None) -> str:
 
 
 class JobList(BaseModel):
-    """The newest jobs first."""
+    """One page of jobs, the newest first."""
 
     jobs: list[JobView]
+    next_after: int | None = Field(description="The `after` of the next page; null on the last one.")
+
+
+class AvatarLinks(BaseModel):
+    """Where to go from an avatar, as from a job."""
+
+    self: str = Field(description="The avatar.")
+    source: str = Field(description="The presenter as it was sent.")
 
 
 class AvatarView(BaseModel):
@@ -168,11 +188,14 @@ class AvatarView(BaseModel):
     error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
     created_at: datetime
     last_used_at: datetime
+    links: AvatarLinks
 
     @classmethod
-    def of(cls, avatar: AvatarRecord) -> AvatarView:
-        """The view of `avatar`."""
-        return cls(**{name: getattr(avatar, name) for name in cls.model_fields})
+    def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
+        """The view of `avatar` for clients that reach this service under `base_url`."""
+        here = f"{base_url}/v1/avatars/{avatar.id}"
+        shared = {name: getattr(avatar, name) for name in cls.model_fields if name != "links"}
+        return cls(**shared, links=AvatarLinks(self=here, source=f"{here}/source"))
 
 
 class AvatarList(BaseModel):
@@ -199,9 +222,10 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     ]
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
+    in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}
     content = {
         "multipart/form-data": {"schema": multipart},
-        "application/json": {"schema": {**multipart, "properties": {**by_url, **urls}}},
+        "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
     }
     return {"requestBody": {"required": True, "content": content}}
 
@@ -215,6 +239,18 @@ def _url_field(name: str) -> dict[str, str]:
     return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}
 
 
+def parsed_metadata(text: str) -> dict[str, str]:
+    """The words that a query names as a JSON object.
+
+    Raises:
+        OptionError: It is none, or holds what no job can bear.
+    """
+    try:
+        return _METADATA.validate_python(text)
+    except ValidationError as error:
+        raise OptionError("metadata: expected a JSON object of at most 16 texts.") from error
+
+
 def webhook_view(job: JobRecord) -> dict[str, Any]:
-    """What a webhook says of a job: its view, with links that begin at the service's root."""
-    return JobView.of(job, "").model_dump(mode="json")
+    """What a webhook says of a job: its view, with links as whoever submitted it was given them."""
+    return JobView.of(job, job.base_url).model_dump(mode="json")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
+from api.base_url import base_url
 from api.problem import job_problem
 from api.result_file import result_file
 from api.v1.followers import Followers
@@ -42,7 +44,7 @@ async def wait_until_final(followers: Followers, job: JobRecord, owner: str | No
 
 def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
     """202 and the job, whatever its status."""
-    view = JobView.of(job, request.scope.get("root_path", ""))
+    view = JobView.of(job, base_url(request))
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
 
 
@@ -54,11 +56,11 @@ def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[st
     """
     if not job.status.is_final:
         return accepted(job, request, headers)
-    view = JobView.of(job, request.scope.get("root_path", ""))
+    view = JobView.of(job, base_url(request))
     headers = {"Location": view.links.self, **NO_STORE, **headers}
     if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
-            return job_problem(job.error, view.links.self)
+            return job_problem(job.error, urlsplit(view.links.self).path)
         response = result_file(job, files, request)
         response.headers.update(headers)
         return response

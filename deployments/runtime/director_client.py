@@ -18,8 +18,9 @@ from storage.records import (
     AdmitRequest,
     AvatarRecord,
     AvatarRequest,
+    JobPage,
+    JobQuery,
     JobRecord,
-    JobStatus,
     SegmentRecord,
     ServiceStatus,
     SubmitRequest,
@@ -64,7 +65,7 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
 
-    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord:
+    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord | None:
         """See `JobService`."""
         return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
 
@@ -72,9 +73,9 @@ class DirectorClient:
         """See `JobService`."""
         await self._call("free_key", job_id, owner)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None = None) -> list[JobRecord]:
+    async def list_jobs(self, query: JobQuery) -> JobPage:
         """See `JobService`."""
-        return await self._call("list_jobs", limit, status, owner)  # type: ignore[no-any-return]
+        return await self._call("list_jobs", query)  # type: ignore[no-any-return]
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """See `JobService`."""

@@ -30,11 +30,10 @@ _NICENESS = 5
 _MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
 
 
-def claim_threads(gives_way: bool = True) -> int:
+def claim_threads(niceness: int = _NICENESS) -> int:
     """Limit OpenCV to the replica's CPU share and return the number of threads (at least 1) for everything else.
 
-    The replica also gives way to those that only answer, so that a busy machine is not a silent one; one that someone
-    watches while it works does not (`gives_way` false).
+    The replica also gives way to those that only answer, by `niceness`, so that a busy machine is not a silent one.
 
     Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. Torch takes its number from
     OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
@@ -42,8 +41,7 @@ def claim_threads(gives_way: bool = True) -> int:
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
     cv2.setNumThreads(num_threads if num_threads > 1 else 0)
-    if gives_way:
-        os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS))
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
     return num_threads
 
 

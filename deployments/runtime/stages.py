@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -131,14 +131,14 @@ class ServeStages:
         return rendered
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
     ) -> None:
         """See `Studio.join`."""
         await self._call(
             "Studio.join",
             work,
-            num_frames,
-            lambda work: self.studio.join.remote(work, segments, audio, out, source, num_frames),
+            made.num_frames,
+            lambda work: self.studio.join.remote(work, segments, audio, out, source, made),
         )
 
     async def ready(self) -> bool:

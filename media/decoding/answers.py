@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from errors import LipwrightError
 from media.decoding.channel import Channel
-from media.decoding.nursery import bound_cpu, check_memory
+from media.decoding.nursery import bound_cpu, bound_wall, check_memory
 from media.decoding.wire import Failed
 
 
-def answer(work: Callable[[], object], cpu_seconds: float, channel: Channel) -> None:
+def answer(work: Callable[[], object], cpu_seconds: float, wall_seconds: float, channel: Channel) -> None:
     """Send what `work()` returns, or the error that it raises."""
     bound_cpu(cpu_seconds)
+    bound_wall(wall_seconds)
     try:
         value = work()
     except MemoryError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ from media.decoding.channel import Channel, Message
 from media.decoding.nursery import OUT_OF_MEMORY, SHARED_MEMORY, Task
 from media.decoding.nursery_process import NurseryProcess
 from media.decoding.sandbox import Reach
+from media.decoding.shared_memory import shared_bytes
 from media.decoding.wire import BadAnswerError, Ended, Failed
 from media.stop import Stop
 
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 _MAX_READER_CPU_S: Final = 3600.0
 """Processor time of a decoder that is asked again and again; another one takes over from it."""
+_GRACE_S: Final = 1.0
+"""A decoder that is late ends itself, and its processor time is known; one that cannot is killed so much later."""
+_LEAST_S: Final = 0.01  # a timer of 0 would never ring
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
 """Memory file of one that writes no other: a batch of frames."""
 
@@ -41,6 +46,19 @@ OnDeath = Callable[[DecoderDeath], None]
 
 class LostDecoderError(Exception):
     """A decoder is gone for a reason that lies outside it: the same request to another one can succeed."""
+
+
+class LateDecoderError(StageTimeoutError):
+    """A decoder passed its wall clock.
+
+    Args:
+        message: For the user.
+        cpu_seconds: Processor time that it took until then; little of it says that it had to wait for others.
+    """
+
+    def __init__(self, message: str, cpu_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.cpu_seconds = cpu_seconds
 
 
 class Decoder:
@@ -85,6 +103,7 @@ class Decoder:
         Raises:
             LostDecoderError: The decoder is gone, and not because of what it decoded.
             StageTimeoutError: No answer came in time; the decoder is killed.
+            LateDecoderError: The decoder ended itself for that reason.
             CancelledJobError: `close` was called meanwhile.
             MediaError: The decoder crashed.
             MediaLimitError: It passed a bound of memory or processor time.
@@ -111,7 +130,7 @@ class Decoder:
         if isinstance(message.value, Failed):
             raise message.value.error
         if isinstance(message.value, Ended):
-            raise self._reason(message.value.exit_code)
+            raise self._reason(message.value.exit_code, message.value.cpu_seconds)
         return message
 
     def close(self) -> None:
@@ -119,7 +138,7 @@ class Decoder:
         self._is_closed = True
         self._channel.close()
 
-    def _reason(self, exit_code: int) -> Exception:
+    def _reason(self, exit_code: int, cpu_seconds: float) -> Exception:
         if exit_code in (0, -signal.SIGKILL):
             return LostDecoderError()
         if exit_code == OUT_OF_MEMORY:
@@ -128,7 +147,7 @@ class Decoder:
             return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
         if exit_code == SHARED_MEMORY:
             self._on_death("memory")
-            allowed = self._config.max_shared_memory_bytes >> 20
+            allowed = shared_bytes(self._config.max_shared_memory_bytes) >> 20
             return MediaLimitError(
                 f"{self._name}: expected all files that are decoded at a time to need at most {allowed} MiB, "
                 "found that it takes more than half of that."
@@ -136,6 +155,9 @@ class Decoder:
         if exit_code == -signal.SIGXCPU:
             self._on_death("cpu_time")
             return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
+        if exit_code == -signal.SIGALRM:
+            self._on_death("wall_time")
+            return LateDecoderError(f"{self._name}: expected it decoded in time, found no end", cpu_seconds)
         if exit_code < 0:
             self._on_death("crash")
             kind = signal.Signals(-exit_code).name
@@ -152,7 +174,7 @@ class Decoders:
         """`on_death` is told why a decoder ended before its answer; decoders of one group share a bound on memory."""
         self._config = config
         self._on_death = on_death
-        self._nursery = NurseryProcess(config.max_shared_memory_bytes, group)
+        self._nursery = NurseryProcess(shared_bytes(config.max_shared_memory_bytes), group)
 
     def __enter__(self) -> Self:
         return self
@@ -212,14 +234,14 @@ class Decoders:
         Args:
             work: A module-level function, or a `partial` of one; done again if its decoder is lost.
             file: The file that it decodes; named in errors.
-            timeout_s: Wall clock.
+            timeout_s: Wall clock, a second try included.
             stop: Ends it early.
             cpu_seconds: Processor time; a share of `timeout_s` if None.
             reads: What else it reads: files, or folders.
             writes: The folder that it writes in.
 
         Raises:
-            StageTimeoutError: It took longer.
+            StageTimeoutError: It took longer; a `LateDecoderError` if it ended itself.
             CancelledJobError: `stop` was set.
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or processor time.
@@ -228,12 +250,14 @@ class Decoders:
             Exception: Whatever else `work` raised.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
+        deadline = time.monotonic() + timeout_s
         reach = Reach((file, *reads), () if writes is None else (writes,))
         for _ in range(2):
             try:
-                decoder = self.open(partial(answer, work, bound), file, reach, bound)
+                left_s = max(deadline - time.monotonic(), _LEAST_S)
+                decoder = self.open(partial(answer, work, bound, left_s), file, reach, bound)
                 with decoder, (stop or Stop()).ending(decoder.close):
-                    done: T = decoder.receive(timeout_s).value
+                    done: T = decoder.receive(left_s + _GRACE_S).value
                     return done
             except LostDecoderError:
                 continue

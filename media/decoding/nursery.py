@@ -66,6 +66,11 @@ def bound_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
+def bound_wall(seconds: float) -> None:
+    """Kill this process (SIGALRM) after that much wall clock, and not because of any bound before."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def check_memory() -> None:
     """Raise MemoryError if this decoder came so near its bound that it was refused memory, or soon will be.
 
@@ -168,14 +173,15 @@ class _Nursery:
                 if pid in self._decoders:
                     _kill(pid)  # its session; while it is not waited for, the number is its own
                     self._kill_left()
-                _, status = os.waitpid(pid, 0)
+                _, status, used = os.wait4(pid, 0)
                 if pid in self._decoders:
-                    self._tell(pid, self._exit_codes.pop(pid, os.waitstatus_to_exitcode(status)))
+                    exit_code = self._exit_codes.pop(pid, os.waitstatus_to_exitcode(status))
+                    self._tell(pid, Ended(exit_code, used.ru_utime + used.ru_stime))
 
-    def _tell(self, pid: int, exit_code: int) -> None:
+    def _tell(self, pid: int, ended: Ended) -> None:
         with self._decoders.pop(pid) as theirs, contextlib.suppress(OSError):
             theirs.setblocking(False)
-            Channel.of_decoder(theirs).send(Ended(exit_code))
+            Channel.of_decoder(theirs).send(ended)
 
     def _share_memory(self) -> None:
         passed = self._memory.passed_by(self._decoders)

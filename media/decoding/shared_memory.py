@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from media.decoding.machine_memory import memory_bytes
+
 CHECK_S: Final = 0.05
 """Between two looks; filling a gigabyte takes a third of a second."""
 _NAME: Final = "lipwright-"
@@ -16,6 +18,11 @@ _PR_SET_NAME: Final = 15
 _UNNOTICED_SHARE: Final = 1 / 8
 """A decoder below this share of the bound is not worth a look at the whole machine."""
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def shared_bytes(configured: int) -> int:
+    """The bound that holds: a setting cannot promise decoders more than half of what this machine has."""
+    return min(configured, memory_bytes() // 2)
 
 
 class SharedMemory:

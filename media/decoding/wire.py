@@ -32,9 +32,11 @@ class Ended:
 
     Attributes:
         exit_code: As of `os.waitstatus_to_exitcode`: minus the signal that killed it.
+        cpu_seconds: Processor time that it took.
     """
 
     exit_code: int
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ caller's own files are not opened.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import av
@@ -30,7 +31,7 @@ from media.speech_writer import SPEECH_SAMPLE_RATE
 MEDIA_TYPE: Final = 'video/mp4; codecs="avc1.640028, mp4a.40.2"'
 """What a browser is told before it has seen the stream; the profile and level stand in the stream itself."""
 # `delay_moov` writes the head with the first fragment, when both encoders' delays are known for its edit lists.
-_OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof", "frag_duration": "200000"}
+_OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}
 _AAC_FRAME: Final = 1024
 _BIT_RATE: Final = 64_000
 _INT16_SCALE: Final = 32768
@@ -45,14 +46,16 @@ class LivePreview:
     Args:
         first: The first segment, from which the encoder's settings are taken.
         speech: What `media.audio.extract_speech` wrote. It is mapped: it may be removed while this is used.
+        tags: Metadata of the stream, by any names.
 
     Raises:
         StoredFileError: A file is gone.
     """
 
-    def __init__(self, first: Path, speech: Path) -> None:
+    def __init__(self, first: Path, speech: Path, tags: Mapping[str, str] = MappingProxyType({})) -> None:
         self._sink = _Sink()
         self._container = _new_container(self._sink)
+        self._container.metadata.update(tags)
         with open_container(first, MediaLimits()) as container:
             template = video_stream(container, first)
             self._fps = _exact_rate(template, first)
@@ -130,8 +133,12 @@ class LivePreview:
             self._container.mux(self._sound.encode(frame))
 
 
-def finished_preview(result: Path) -> Iterator[tuple[float, bytes]]:
+def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[float, bytes]]:
     """The joined result as fragments, by packet copy.
+
+    Args:
+        result: The file.
+        tags: Metadata of the stream, by any names.
 
     Yields:
         Pieces of the stream of about 256 KiB, each behind the second of the video at which it ends.
@@ -141,6 +148,7 @@ def finished_preview(result: Path) -> Iterator[tuple[float, bytes]]:
     """
     sink, seconds = _Sink(), 0.0
     with open_container(result, MediaLimits()) as source, _new_container(sink) as target:
+        target.metadata.update(tags)
         streams = [video_stream(source, result), *source.streams.audio[:1]]
         copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in streams}
         for packet in _packets(source, *streams):

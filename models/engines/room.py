@@ -96,7 +96,7 @@ class EngineRoom:
     ) -> None:
         self._config, self._num_threads = config, num_threads
         self._store = WeightsStore(config.data_dir / "weights", engines)
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which edition, and the engine
 
     @property
     def names(self) -> Iterable[str]:
@@ -109,13 +109,7 @@ class EngineRoom:
         Raises:
             OptionError: There is none of that name, or it lacks weights; the message says how they are added.
         """
-        base, *steps = name.split("+")
-        names = engine_names(self._store)
-        for step in steps:
-            step_class(step)
-        if base not in names:
-            raise OptionError(f"engine: expected one of {', '.join(names)}, found {base[:80]!r}")
-        for part in (base, *steps):
+        for part in self._parts(name):
             lacking = [
                 role
                 for role in _missing(part, weights_roles(part, self._store.engines), self._store)
@@ -128,18 +122,43 @@ class EngineRoom:
     def engine(self, name: str) -> Engine:
         """Return an engine, or a variant of one, with the steps on top of it that stand behind pluses.
 
+        It is made once, and anew when its weights were replaced.
+
         Raises:
             OptionError: There is none of that name.
             ConfigError: One of its options cannot be used.
         """
-        if name not in self._engines:
+        edition = self.edition(name)
+        if self._engines.get(name, ("",))[0] != edition:
             base, plus, step = name.rpartition("+")
             if plus:
                 made = step_class(step)(self._settings(step)).on_top_of(self.engine(base))
             else:
                 made = make_engine(name, self._store, self._settings(name).options, self._num_threads)
-            self._engines[name] = made
-        return self._engines[name]
+            self._engines[name] = edition, made
+        return self._engines[name][1]
+
+    def edition(self, name: str) -> str:
+        """Return what tells an engine with its present weights from the same with others; no file of them is read.
+
+        Raises:
+            OptionError: There is none of that name.
+        """
+        marks = [
+            self._store.for_engine(part).mark(role.name)
+            for part in self._parts(name)
+            for role in weights_roles(part, self._store.engines)
+        ]
+        return " ".join([name, *marks])
+
+    def _parts(self, name: str) -> list[str]:
+        """The engine and the steps of a name."""
+        base, *steps = name.split("+")
+        for step in steps:
+            step_class(step)
+        if base not in (names := engine_names(self._store)):
+            raise OptionError(f"engine: expected one of {', '.join(names)}, found {base[:80]!r}")
+        return [base, *steps]
 
     def _settings(self, name: str) -> EngineSettings:
         options = self._config.engines.get(split_name(name)[0], {})

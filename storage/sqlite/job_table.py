@@ -6,6 +6,7 @@ when the method returns, so that an accepted job survives a power cut.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,6 +17,8 @@ from storage.records import (
     AvatarRecord,
     CallbackRecord,
     CallbackStatus,
+    JobPage,
+    JobQuery,
     JobRecord,
     JobStatus,
     SegmentRecord,
@@ -137,16 +140,30 @@ class JobTable:
                 raise StateError(f"Job {job_id} keeps its key: expected it to be finished, found it {job.status}.")
             self._database.update("jobs", "id", job_id, {"idempotency_key": None})
 
-    def list_jobs(self, limit: int, status: JobStatus | None = None, owner: str | None = None) -> list[JobRecord]:
-        """The newest jobs first, at most `limit`; with `owner`, only that owner's."""
+    def list_jobs(self, query: JobQuery) -> JobPage:
+        """A page of jobs, the newest first."""
         rows = self._database.query(
-            "SELECT * FROM jobs WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR owner = ?2) "
-            "ORDER BY number DESC LIMIT ?3",
-            status,
-            owner,
-            limit,
+            """
+            SELECT * FROM jobs
+            WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR number < ?3)
+                AND NOT EXISTS (
+                    SELECT 1 FROM json_each(?4) AS asked
+                    WHERE NOT EXISTS (
+                        SELECT 1 FROM json_each(jobs.metadata) AS borne
+                        WHERE borne.key = asked.key AND borne.value = asked.value
+                    )
+                )
+            ORDER BY number DESC LIMIT ?5
+            """,
+            query.status,
+            query.owner,
+            query.after,
+            json.dumps(query.metadata),
+            query.limit + 1,
         )
-        return self._jobs(rows)
+        is_last = len(rows) <= query.limit
+        rows = rows[: query.limit]
+        return JobPage(jobs=self._jobs(rows), next_after=None if is_last else int(rows[-1]["number"]))
 
     def queued_jobs(self) -> list[JobRecord]:
         """Waiting jobs in the order in which they start."""

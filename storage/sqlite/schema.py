@@ -92,6 +92,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN source_label TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE jobs ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN request_digest TEXT",
+        "ALTER TABLE jobs ADD COLUMN base_url TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -76,10 +76,11 @@ class ServiceProcess:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it as Ctrl-C does."""
+        """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait(60)
+            self._process.send_signal(signal.SIGTERM)
+            status = self._process.wait(60)
+            assert status >= 0, f"expected an end in order, found signal {-status}"
 
     def wait(self, timeout_s: float) -> int:
         """Wait until the command has ended, and return its exit status."""

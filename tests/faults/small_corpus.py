@@ -185,6 +185,8 @@ class SmallCorpus:
             "fast.mp4": write_fast_video(folder / "a.mp4", 400_000),
             "hours_frozen.mp4": write_frozen_video(folder / "b.mp4", 3000),
             "texts.png": write_text_picture(folder / "c.png", 1000, 10_000_000),
+            "one_text.png": write_text_picture(folder / "c.png", 1, 200_000_000),
+            "many_edits.mp4": write_edited_video(folder / "d.mp4", 10_000),
         }.items():
             self._add("video", "reject", name, path.read_bytes())
         self._add("video", "either", "edits.mp4", write_edited_video(folder / "d.mp4", 50).read_bytes())

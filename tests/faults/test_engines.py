@@ -13,22 +13,22 @@ from tests.faults.load import Caller, Pair
 from tests.faults.service_process import config_with, served
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_failing_engines_end_their_own_jobs(tmp_path: Path, portrait_pair: Pair) -> None:
-    path = config_with(tmp_path, jobs={"min_call_timeout_s": 8.0, "timeout_s_per_frame": 0.05})
+    path = config_with(tmp_path, jobs={"min_call_timeout_s": 8.0, "timeout_s_per_frame": 0.05, "max_attempts": 3})
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["applications"][0]["import_path"] = "tests.faults.graph_with_faults:build"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     with served(tmp_path / "data", path) as service:
         caller = Caller(service.url)
-        caller.wait([caller.accepted(portrait_pair)], 60)
+        caller.wait([caller.accepted(portrait_pair)], 120)
         started = time.monotonic()
         bad = {engine: caller.accepted(portrait_pair, engine=engine) for engine in ("hangs", "crashes", "raises")}
         good = [caller.accepted(portrait_pair) for _ in range(6)]
         ends: dict[str, float] = {}
         final: dict[str, dict[str, Any]] = {}
         while len(final) < len(bad) + len(good):
-            assert time.monotonic() - started < 150, f"not final: {set(bad.values()) | set(good) - set(final)}"
+            assert time.monotonic() - started < 300, f"not final: {set(bad.values()) | set(good) - set(final)}"
             for job_id in (*bad.values(), *good):
                 job = caller.job(job_id)
                 if job["status"] in ("succeeded", "failed") and job_id not in final:
@@ -42,4 +42,4 @@ def test_failing_engines_end_their_own_jobs(tmp_path: Path, portrait_pair: Pair)
         assert errors["crashes"]["code"] == "replica_lost" and "FaceSynthesis" in errors["crashes"]["message"]
         assert errors["raises"]["code"] == "internal" and "ZeroDivisionError" in errors["raises"]["message"]
         after = caller.accepted(portrait_pair)
-        assert caller.wait([after], 60)[after]["status"] == "succeeded", "the hung replica was replaced"
+        assert caller.wait([after], 120)[after]["status"] == "succeeded", "the hung replica was replaced"

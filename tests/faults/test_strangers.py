@@ -17,8 +17,8 @@ from tests.faults.health_probe import HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
 
-HEALTHY_S = 0.25 if IS_ENDURANCE else 1.0
-"""p99 of /healthz during an attack; on a machine that does nothing else it is 5 ms."""
+HEALTHY_S = 0.25
+"""p99 of /healthz that is promised during an attack; on a machine that does nothing else it is 5 ms."""
 NUM_FOLLOWERS = 1030
 PAUSE_S = 5.0
 """Longest pause of an upload here, a quarter of what it is by default."""
@@ -51,7 +51,7 @@ def test_an_endless_head_costs_nobody_else_anything(
     p99 = health.percentile(0.99)
     print(f"\nheads of 1, 50, 100, 200 MB: {attacks}, healthz p99 {p99 * 1000:.0f} ms, MiB {memory.grown_mib}")
     assert all(status in (0, 400, 431) and took_s < 5 for status, took_s in attacks)
-    assert p99 < HEALTHY_S
+    assert p99 < health.bound(HEALTHY_S)
     assert memory.grown_mib["proxy"] < 50
     answer = httpx.get(f"{service.url}/v1/jobs", headers={"big": "a" * 20_000}, trust_env=False, timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (431, "head_too_large")
@@ -124,7 +124,7 @@ def test_followers_by_the_thousand_keep_nobody_out(
     )
     assert set(statuses) == {200, 503}
     assert statuses[200] <= 256
-    assert p99 < HEALTHY_S
+    assert p99 < health.bound(HEALTHY_S)
     assert {one["status"] for one in final.values()} == {"succeeded"}
     assert ingress.is_running()
 

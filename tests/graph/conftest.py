@@ -1,4 +1,4 @@
-"""One real Ray and one real service for all graph tests."""
+"""Two real services for all graph tests; they end with them, so that they take nothing from what comes after."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from launch.service import running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def heygem_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that clients of HeyGem share with the service."""
     return tmp_path_factory.mktemp("heygem")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> Iterator[str]:
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     data_dir = tmp_path_factory.mktemp("data")
@@ -28,19 +28,19 @@ def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> 
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def strict_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of `strict`."""
     return tmp_path_factory.mktemp("strict") / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def strict_keep_s() -> float:
     """How long `strict` keeps finished jobs."""
     return 20.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
     """A service as a process of its own: one job at a time, a short queue, a short memory, webhooks to loopback."""
     config = config_with(
@@ -52,7 +52,7 @@ def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(service_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service_url, timeout=30) as client:
         yield client

@@ -13,6 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
+from config import MediaLimits
+from media.labels.inspection import Verdict, inspect_labels
+
 DEADLINE_S = 120.0
 
 
@@ -69,6 +72,22 @@ def test_a_portrait_speaks(client: httpx.Client, finished: dict[str, Any], speec
     assert (motion > 20).mean() > 0.3, "a speaking mouth moves in many frames"
     upper = np.stack(frames)[:, : frames[0].shape[0] // 2].astype(np.int16)
     assert np.abs(upper[len(upper) // 2] - upper[0]).mean() > 1, "the head sways"
+
+
+def test_result_and_preview_say_that_they_are_synthetic(
+    client: httpx.Client, finished: dict[str, Any], tmp_path: Path
+) -> None:
+    made = {}
+    for name in ("video", "preview"):
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(client.get(f"/v1/jobs/{finished['id']}/{name}").raise_for_status().content)
+        made[name] = inspect_labels(path, MediaLimits())
+        assert made[name].verdict is Verdict.SYNTHETIC
+    assert made["video"].aigc == made["preview"].aigc
+    manifest = made["video"].manifest
+    assert manifest is not None
+    assert (manifest.state, manifest.source_types) == ("Valid", ("trainedAlgorithmicMedia",))
+    assert made["preview"].manifest is None, "a hash of the whole cannot stand in a stream"
 
 
 def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], speech: Path) -> None:

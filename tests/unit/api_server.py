@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from api.app import make_app
-from config import HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError
+from config import AccessConfig, GradioConfig, HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
+from errors import CapacityError, LipwrightError, OptionError
+from launch.port import free_port
 from rendering.moment import LiveService
 from storage.local.file_store import FileStore
 from storage.records import (
@@ -22,6 +23,8 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     ErrorRecord,
+    JobPage,
+    JobQuery,
     JobRecord,
     JobStatus,
     QueueStatus,
@@ -68,7 +71,9 @@ class MemoryService:
         if request.idempotency_key is not None:
             job = self.table.find_job(request.owner, request.idempotency_key)
             if job is not None:
-                return Admission(id=new_id(), job=job)
+                return Admission(
+                    id=new_id(), job=job, max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s
+                )
         num_bytes = request.num_bytes or request.max_bytes
         place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes)
         self.places.add(place.id)
@@ -107,6 +112,8 @@ class MemoryService:
                 avatar_key=key,
                 source_label=request.video.label if request.video else "",
                 metadata=request.metadata,
+                request_digest=request.request_digest,
+                base_url=request.base_url,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -123,16 +130,14 @@ class MemoryService:
             raise RuntimeError("secret of the inside")
         return self.table.get_job(job_id, owner)
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
-        if (job := self.table.find_job(owner, idempotency_key)) is None:
-            raise NotFoundError("There is no job of this key.")
-        return job
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
+        return self.table.find_job(owner, idempotency_key)
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         self.table.free_key(self.table.get_job(job_id, owner).id)
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        return self.table.list_jobs(limit, status, owner)
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        return self.table.list_jobs(query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         self.num_waits += 1
@@ -230,24 +235,29 @@ def serving(
     network: NetworkConfig | None = None,
     jobs: JobConfig | None = None,
     heygem: HeygemConfig | None = None,
+    access: AccessConfig | None = None,
+    has_gradio: bool = False,
     live: LiveService | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
+    port = free_port()
     config = PipelineConfig(
         limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         network=network or NetworkConfig(),
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
+        access=access or AccessConfig(),
+        gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
     )
     app = make_app(service, service.files, config, live)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
+    lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         while not (server.started and server.servers):
             assert thread.is_alive(), "uvicorn did not start"
             thread.join(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True

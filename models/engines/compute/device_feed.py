@@ -6,15 +6,18 @@ comes back. Host memory is pinned, otherwise copies would wait for each other. O
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from models.engines.compute.shared_batches import Batch, SharedBatches
+from models.engines.compute.torch_device import repeatable
 
 Compute = Callable[..., Tensor]
 """Takes the tensors of a batch, on the device, and returns one tensor of as many rows."""
@@ -23,8 +26,8 @@ Compute = Callable[..., Tensor]
 class DeviceFeed:
     """Runs batches on a device.
 
-    All batches of one call have the same shapes (see `models.engines.compute.batches`). Several threads may ask at
-    once, as a replica paints several chunks at a time; on a GPU they take turns, as there is one pair of slots.
+    All batches of one call have the same shapes, and one thread asks at a time, as there is one pair of slots:
+    `models.engines.compute.shared_batches` sees to both.
 
     Args:
         device: Where.
@@ -33,11 +36,8 @@ class DeviceFeed:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._lanes: _Lanes | None = None
-        self._turn = threading.Lock()
 
-    def run(
-        self, batches: Iterable[tuple[tuple[NDArray[Any], ...], int]], compute: Compute
-    ) -> Iterator[NDArray[np.generic]]:
+    def run(self, batches: Iterable[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
         """Compute batches, in order.
 
         Args:
@@ -51,12 +51,9 @@ class DeviceFeed:
             for arrays, num in batches:
                 yield compute(*(torch.from_numpy(array) for array in arrays))[:num].numpy()
         else:
-            with self._turn:
-                yield from self._run_ahead(iter(batches), compute)
+            yield from self._run_ahead(iter(batches), compute)
 
-    def _run_ahead(
-        self, batches: Iterator[tuple[tuple[NDArray[Any], ...], int]], compute: Compute
-    ) -> Iterator[NDArray[np.generic]]:
+    def _run_ahead(self, batches: Iterator[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
         if self._lanes is None:
             self._lanes = _Lanes(self._device)
         lanes, waiting = self._lanes, list[tuple[Tensor, torch.cuda.Event, int]]()
@@ -75,6 +72,30 @@ class DeviceFeed:
             # One result stays on its way, so that the next batch is queued before this one is waited for.
             while len(waiting) > (1 if upcoming is not None else 0):
                 yield _arrived(*waiting.pop(0))
+
+
+class DeviceBatches:
+    """Shared batches that are computed on a device; see `models.engines.compute.shared_batches.SharedBatches`.
+
+    Args:
+        device: Where.
+        size: Rows of a batch.
+    """
+
+    def __init__(self, device: torch.device, size: int) -> None:
+        self._feed, self._batches = DeviceFeed(device), SharedBatches(size)
+
+    def fill(
+        self,
+        out: NDArray[Any],
+        arrays: tuple[NDArray[Any], ...],
+        compute: Compute,
+        should_stop: Callable[[], bool] = lambda: False,
+        together: Hashable = True,
+    ) -> None:
+        """Compute N rows; see `SharedBatches.fill`. `compute` is run as `repeatable` says."""
+        with repeatable():
+            self._batches.fill(out, arrays, partial(self._feed.run, compute=compute), should_stop, together)
 
 
 def _arrived(host: Tensor, done: torch.cuda.Event, num: int) -> NDArray[np.generic]:

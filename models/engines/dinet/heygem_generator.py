@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.batches import fixed_batches
 from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.compute.shared_batches import Batch, SharedBatches
 from models.engines.contract import Machine
 from models.engines.dinet.crop_layout import CropLayout, to_levels, to_planes
 from models.engines.dinet.io_shapes import GENERATOR_INPUTS, GENERATOR_OUTPUTS
@@ -43,6 +43,7 @@ class HeyGemGenerator:
         if len(fixed) > 1:
             raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
         self.batch_size = fixed.pop() if fixed else batch_size
+        self._batches = SharedBatches(self.batch_size)
 
     def generate(
         self, crops: NDArray[np.uint8], speech: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
@@ -57,11 +58,13 @@ class HeyGemGenerator:
         Returns:
             (N, 256, 256, 3) uint8 RGB.
         """
-        painted, done = np.empty_like(crops), 0
-        for (batch, said), num in fixed_batches((crops, speech), self.batch_size, should_stop):
-            painted[done : done + num] = (self._on_cuda if self._is_on_cuda else self._on_cpu)(batch, said)[:num]
-            done += num
+        painted = np.empty_like(crops)
+        self._batches.fill(painted, (crops, speech), self._compute, should_stop)
         return painted
+
+    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
+        paint = self._on_cuda if self._is_on_cuda else self._on_cpu
+        return (paint(*arrays)[:num] for arrays, num in batches)
 
     def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         whole = to_planes(crops)

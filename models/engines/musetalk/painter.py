@@ -14,7 +14,7 @@ from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.paste import paste
 from models.engines.box.picture import Interpolation, box_rgb
 from models.engines.compute.batches import fixed_batches
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.face_networks import FaceNetworks
 from models.engines.musetalk.options import MuseTalkOptions
@@ -47,7 +47,7 @@ class MuseTalkPainter:
         self._networks = networks
         self._options = options
         self._batch = options.batch_size or _BATCH[networks.device.type]
-        self._feed = DeviceFeed(networks.device)
+        self._batches = DeviceBatches(networks.device, self._batch)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
     def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
@@ -66,11 +66,9 @@ class MuseTalkPainter:
         def render(crop: Tensor, drive: Tensor) -> Tensor:
             return self._networks.render(latents[crop], drive)
 
-        done = 0
-        batches = fixed_batches((chunk.crop.astype(np.int64), chunk.drive), self._batch, should_stop)
-        for part in self._feed.run(batches, render):
-            faces[done : done + len(part)] = part
-            done += len(part)
+        rows = (chunk.crop.astype(np.int64), chunk.drive)
+        # `render` knows the latents of this chunk alone.
+        self._batches.fill(faces, rows, render, should_stop, together=None)
 
     def _crop_latents(self, chunk: BoxChunk, size: int, should_stop: Callable[[], bool]) -> Tensor:
         """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.batches import fixed_batches
 from models.engines.compute.checkpoints import file_format
 from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.compute.shared_batches import Batch, SharedBatches
 from models.engines.contract import Machine
 from models.engines.ultralight.face_box import network_pictures
 from models.engines.ultralight.options import UltralightOptions
@@ -93,19 +93,22 @@ class OnnxGenerator:
             )
         self.variant = variant
         self._picture, (self._sound,) = pictures[0], sounds
-        self._batch_size = fixed.pop() if fixed else options.batch_for(machine.device)
+        self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(machine.device))
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
-        done = 0
-        for (shown, heard), num in fixed_batches((faces, audio), self._batch_size, should_stop):
-            out = self._network.run({self._picture: network_pictures(shown), self._sound: heard})[:num]
-            if out.shape != (num, 3, SIDE, SIDE):
-                raise WeightsError(f"Expected ({num}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
-            levels = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
-            painted[done : done + num] = levels.transpose(0, 2, 3, 1)[..., ::-1]
-            done += num
+        self._batches.fill(painted, (faces, audio), self._compute, should_stop)
         return painted
+
+    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
+        return (self._paint(*arrays)[:num] for arrays, num in batches)
+
+    def _paint(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+        out = self._network.run({self._picture: network_pictures(faces), self._sound: audio})
+        if out.shape != (len(faces), 3, SIDE, SIDE):
+            raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
+        levels: NDArray[np.uint8] = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
+        return levels.transpose(0, 2, 3, 1)[..., ::-1]

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from errors import WeightsError
 from models.engines.compute.batch_norm import fold_batch_norm
-from models.engines.compute.batches import fixed_batches
 from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.precision import choose_precision
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
@@ -51,7 +50,7 @@ class TorchGenerator:
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_for(machine.device)
-        self._feed = DeviceFeed(self._device)
+        self._batches = DeviceBatches(self._device, self.batch_size)
         with repeatable():
             self.dtype = choose_precision(self._run_samples, options.precision, self._device)
             self._network.to(self.dtype)
@@ -61,12 +60,7 @@ class TorchGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.ultralight.generator.Generator.generate`."""
         painted = np.empty_like(faces)
-        done = 0
-        with repeatable():
-            batches = fixed_batches((faces, audio), self.batch_size, should_stop)
-            for part in self._feed.run(batches, self._paint):
-                painted[done : done + len(part)] = part
-                done += len(part)
+        self._batches.fill(painted, (faces, audio), self._paint, should_stop)
         return painted
 
     def _paint(self, faces: Tensor, audio: Tensor) -> Tensor:

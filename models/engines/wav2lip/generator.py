@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.batches import advise_batch, fixed_batches, usual_batch
+from models.engines.compute.batches import advise_batch, usual_batch
 from models.engines.compute.checkpoints import file_format
 from models.engines.compute.onnx_network import OnnxNetwork
+from models.engines.compute.shared_batches import Batch, SharedBatches
 from models.engines.contract import Machine
 from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -79,22 +80,23 @@ class OnnxGenerator:
             found = f"{self._network.input_shapes} -> {self._network.output_shape}"
             raise WeightsError(f"Expected a Wav2Lip network in {path.name}, found one with shapes {found}.")
         self.size = layout.size
-        self._batch = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
+        size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
+        self._batches = SharedBatches(size)
         self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
         self._paint = self._on_cuda if machine.device == "cuda" else self._on_cpu
         if options.measure_batch and layout.batch < 0:
-            advise_batch(self._time, self._batch)
+            advise_batch(self._time, size)
 
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
-        done = 0
-        for (batch, mel), num in fixed_batches((faces, windows), self._batch, should_stop):
-            painted[done : done + num] = self._paint(batch, mel)[:num]
-            done += num
+        self._batches.fill(painted, (faces, windows), self._compute, should_stop)
         return painted
+
+    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
+        return (self._paint(*arrays)[:num] for arrays, num in batches)
 
     def _on_cpu(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
         seen = np.empty((len(faces), 6, self.size, self.size), np.float32)

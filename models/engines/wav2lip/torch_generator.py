@@ -13,9 +13,9 @@ from torch import Tensor
 
 from errors import WeightsError
 from models.engines.compute.batch_norm import fold_batch_norm
-from models.engines.compute.batches import advise_batch, fixed_batches, usual_batch
+from models.engines.compute.batches import advise_batch, usual_batch
 from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.precision import choose_precision
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
@@ -47,7 +47,7 @@ class TorchGenerator:
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_size or usual_batch(machine.device)
-        self._feed = DeviceFeed(self._device)
+        self._batches = DeviceBatches(self._device, self.batch_size)
         with repeatable():
             self.dtype = choose_precision(self._run_samples, options.precision, self._device)
             self._network.to(self.dtype)
@@ -59,12 +59,7 @@ class TorchGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
         painted = np.empty_like(faces)
-        done = 0
-        with repeatable():
-            batches = fixed_batches((faces, windows), self.batch_size, should_stop)
-            for part in self._feed.run(batches, self._paint):
-                painted[done : done + len(part)] = part
-                done += len(part)
+        self._batches.fill(painted, (faces, windows), self._paint, should_stop)
         return painted
 
     def _paint(self, faces: Tensor, windows: Tensor) -> Tensor:

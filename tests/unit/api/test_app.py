@@ -29,7 +29,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -290,13 +290,14 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     schema = http.get("/openapi.json").json()
     submit = schema["paths"]["/v1/jobs"]["post"]
     content = submit["requestBody"]["content"]
-    form, by_url = (content[kind]["schema"] for kind in ("multipart/form-data", "application/json"))
+    named = (content[kind]["schema"]["$ref"] for kind in ("multipart/form-data", "application/json"))
+    form, by_url = (schema["components"]["schemas"][ref.rpartition("/")[2]] for ref in named)
     assert form["properties"]["audio"]["format"] == "binary"
     assert form["allOf"] == [{"anyOf": [{"required": ["audio"]}, {"required": ["audio_url"]}]}]
     assert all(field.get("description") for field in form["properties"].values())
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)
-    assert submit["security"] == [{"HTTPBearer": []}]
+    assert submit["security"] == [{"HTTPBearer": []}, {"X-API-Key": []}, {}]
     assert set(submit["responses"]) == {
         "200",
         "202",

@@ -19,7 +19,7 @@ WEB = Path(__file__).resolve().parents[3] / "web"
 def http(tmp_path: Path) -> Iterator[httpx.Client]:
     with (
         serving(MemoryService(tmp_path)) as url,
-        httpx.Client(base_url=url, timeout=10, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
     ):
         yield client
 

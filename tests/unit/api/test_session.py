@@ -28,7 +28,7 @@ def made(keys: ApiKeys) -> tuple[ApiKey, str]:
 def http(tmp_path: Path) -> Iterator[httpx.Client]:
     with (
         serving(MemoryService(tmp_path)) as url,
-        httpx.Client(base_url=url, timeout=10, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
     ):
         yield client
 

@@ -19,7 +19,7 @@ from config import NetworkConfig
 from errors import FaceNotFoundError
 from launch.folder_lock import locked_folder
 from storage.local.api_keys import ApiKeys
-from storage.records import JobStatus
+from storage.records import JobQuery, JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.quality_report import example_report
@@ -228,7 +228,7 @@ def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, serv
         running.kill()
     assert running.returncode == 130
     assert stderr.rstrip().splitlines()[-1] == "error: interrupted: Stopped."
-    assert [job.status for job in service.table.list_jobs(9)] == [JobStatus.CANCELLED]
+    assert [job.status for job in service.table.list_jobs(JobQuery(limit=9)).jobs] == [JobStatus.CANCELLED]
 
 
 def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]) -> None:

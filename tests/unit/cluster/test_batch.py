@@ -18,6 +18,8 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     ErrorRecord,
+    JobPage,
+    JobQuery,
     JobRecord,
     JobStatus,
     SegmentRecord,
@@ -79,14 +81,14 @@ class LocalDirector:
             raise NotFoundError(f"There is no job {job_id}.")
         return self.jobs[job_id]
 
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord:
+    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         raise AssertionError("a batch knows its jobs by their ids")
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         raise AssertionError("a batch gives no keys")
 
-    async def list_jobs(self, limit: int, status: JobStatus | None, owner: str | None) -> list[JobRecord]:
-        return [job for job in self.jobs.values() if status in (None, job.status)][:limit]
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        raise AssertionError("a batch lists no jobs")
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         speech = self._files.audio_path(job_id).read_bytes()

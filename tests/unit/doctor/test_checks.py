@@ -7,21 +7,24 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from config import AccessConfig, DecoderConfig
+from config import AccessConfig, DecoderConfig, LabelsConfig
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder
 from doctor.finding import Finding, Status, ok, problem, warning, worst
+from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Question, make_plan
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.weights import check_weights
 from errors import ConfigError
+from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.unit.api_server import MemoryService, serving
 
@@ -183,6 +186,20 @@ def test_keys_are_needed_where_others_can_reach_us() -> None:
     assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
     assert _is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
     assert _is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
+
+
+def test_what_signs_results_is_looked_at(tmp_path: Path) -> None:
+    now, missing = datetime.now(UTC), tmp_path / "none.pem"
+    assert _is_mended(check_labels(LabelsConfig(), tmp_path, now), Status.WARNING)
+    assert _is_mended(check_labels(LabelsConfig(metadata=False), tmp_path, now), Status.WARNING)
+    assert not list(tmp_path.iterdir()), "the doctor makes no certificate"
+    broken = LabelsConfig(certificate=missing, private_key=missing)
+    assert _is_mended(check_labels(broken, tmp_path, now), Status.PROBLEM)
+    load_credentials(LabelsConfig(), tmp_path)
+    (pem,) = tmp_path.rglob("*.pem")
+    own = LabelsConfig(certificate=pem, private_key=pem)
+    assert check_labels(own, tmp_path, now).status is Status.OK
+    assert _is_mended(check_labels(own, tmp_path, now + timedelta(days=3640)), Status.WARNING)
 
 
 def test_rays_token(tmp_path: Path) -> None:

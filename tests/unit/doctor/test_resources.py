@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from doctor.finding import Finding, Status
-from doctor.machine import FileSystem, file_system, memory_bytes, num_cpus
+from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.resources import (
     check_cpus,
     check_memory,
@@ -16,6 +16,7 @@ from doctor.resources import (
     check_shared_memory,
     store_bytes,
 )
+from media.decoding.machine_memory import memory_bytes
 
 MIB, GIB = 1024**2, 1024**3
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -55,7 +55,7 @@ class NoStages:
         raise AssertionError("nothing is rendered here")
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, num_frames: int
+        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
     ) -> None:
         raise AssertionError("nothing is joined here")
 

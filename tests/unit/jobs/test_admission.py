@@ -185,6 +185,7 @@ def test_an_idempotency_key_names_its_job(place: Place) -> None:
     job = place.add(owner="a", idempotency_key="k")
     again = place.desk.admit(asking(owner="a", idempotency_key="k"))
     assert again.job is not None and again.job.id == job.id
+    assert again.max_bytes == MIB and again.timeout_s >= 60, "its body is read and compared"
     assert place.desk.state().num_arriving == 1, "no place is kept for a job that is there"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from config import JobConfig, PipelineConfig
+from errors import KeyReuseError
 from jobs.admission import AdmissionDesk
 from jobs.intake import Intake
 from jobs.messages import Probed
@@ -114,3 +115,13 @@ def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
     first, second = (asyncio.run(bench.intake.job(bench.request("a key"))) for _ in range(2))
     assert first.id == second.id
     assert bench.uploads() == []
+
+
+def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: Bench) -> None:
+    bench.table.is_dying = False
+    first, second = (bench.request("a key").model_copy(update={"request_digest": digit * 64}) for digit in "ab")
+    job = asyncio.run(bench.intake.job(first))
+    with pytest.raises(KeyReuseError, match=job.id):
+        asyncio.run(bench.intake.job(second))
+    assert bench.uploads() == []
+    assert bench.table.find_job(None, "a key") == job

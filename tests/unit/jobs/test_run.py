@@ -16,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
-from jobs.messages import BlockRequest, PreparedSpeech, PresenterRef, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -78,10 +78,8 @@ class MemoryStages(NoStages):
         segment = self._make_segment(plan.first_frame)
         return Rendered(await asyncio.to_thread(out.write_bytes, segment), Moments.of(np.full(len(plan), 0.06)))
 
-    async def join(
-        self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, num_frames: int
-    ) -> None:
-        assert num_frames == 175
+    async def join(self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
+        assert (made.num_frames, len(made.produce_id)) == (175, 32)
         await asyncio.to_thread(out.write_bytes, b"whole")
 
 

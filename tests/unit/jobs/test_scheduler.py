@@ -17,7 +17,7 @@ from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from storage.local.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
@@ -166,5 +166,5 @@ def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) ->
         assert not bench.scheduler._running
 
     asyncio.run(delete())
-    assert bench.table.list_jobs(9) == []
+    assert bench.table.list_jobs(JobQuery(limit=9)).jobs == []
     assert bench.files.job_ids() == []

@@ -183,3 +183,13 @@ def hold_and_tell(num_bytes: int, channel: Channel) -> None:
     channel.send("held")
     time.sleep(20)
     del held
+
+
+def sleeping_probe(file: Path, limits: MediaLimits) -> str:
+    time.sleep(20)
+    return file.name
+
+
+def spinning_probe(file: Path, limits: MediaLimits) -> str:
+    spin()
+    return file.name

@@ -12,6 +12,7 @@ from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.container import open_container
 from media.probe import probe_audio, probe_video
+from tests.unit.media.bombs import write_edited_video
 from tests.unit.media.clips import LIMITS, noise, write_audio, write_cover_picture, write_still, write_video
 
 
@@ -142,3 +143,9 @@ def test_a_picture_bomb_is_refused_undecoded(tmp_path: Path) -> None:
     path = write_still(tmp_path / "big.png", "png", "gray", (2000, 2000))
     with pytest.raises(MediaLimitError, match=r"big\.png"):
         probe_video(path, MediaLimits(max_pixels=1_000_000))
+
+
+def test_an_edit_list_that_buys_decoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaLimitError, match=r"many\.mp4: expected an edit list that decodes at most"):
+        probe_video(write_edited_video(tmp_path / "many.mp4", 10_000), LIMITS)
+    assert probe_video(write_edited_video(tmp_path / "few.mp4", 50), LIMITS).num_frames == 150

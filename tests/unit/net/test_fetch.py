@@ -175,22 +175,22 @@ def test_silence_and_drips_are_given_up() -> None:
     def script(path: str, send: Send) -> None:
         if path == "/drip":
             send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-            for _ in range(100):
+            for _ in range(600):
                 send(b"x")
                 time.sleep(0.1)
         elif path == "/headers":
-            for _ in range(100):
+            for _ in range(600):
                 send(b"HTTP/1.1 100 Continue\r\n\r\n")
                 time.sleep(0.1)
         else:
-            web.closed.wait(10)
+            web.closed.wait(60)
 
     with serving(script) as web:
         for path in ("/silence", "/drip", "/headers"):
             began = time.monotonic()
             with pytest.raises(UrlFetchError, match="too long"):
                 _fetch(web.url(path))
-            assert time.monotonic() - began < 2.0, path
+            assert time.monotonic() - began < 30, path
 
 
 def test_a_steady_download_may_outlast_the_first_bound() -> None:

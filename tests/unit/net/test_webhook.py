@@ -64,11 +64,11 @@ def test_a_private_receiver_is_refused() -> None:
 
 
 def test_a_receiver_that_never_answers_is_given_up() -> None:
-    with serving(lambda path, send: time.sleep(2)) as web:
+    with serving(lambda path, send: time.sleep(60)) as web:
         began = time.monotonic()
         with pytest.raises(UrlFetchError, match="too long"):
             asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
-        assert time.monotonic() - began < 1.8
+        assert time.monotonic() - began < 30
 
 
 def test_tries_spread_over_a_day() -> None:

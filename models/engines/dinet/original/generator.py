@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.engines.compute.batches import fixed_batches
-from models.engines.compute.device_feed import DeviceFeed
+from models.engines.compute.device_feed import DeviceBatches
 from models.engines.compute.precision import Precision, choose_precision
 from models.engines.compute.torch_device import open_device, repeatable
 from models.engines.contract import Machine
@@ -49,7 +49,7 @@ class DinetGenerator:
         network = load_dinet(path)
         fold_norms(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._feed, self._batch_size = DeviceFeed(self._device), batch_size
+        self._batches = DeviceBatches(self._device, batch_size)
         self.dtype = torch.float32
         """What it computes in."""
         self.dtype = choose_precision(self._run_sample, precision, self._device)
@@ -73,24 +73,22 @@ class DinetGenerator:
         Returns:
             (N, 416, 320, 3) uint8 RGB.
         """
-        painted, done = np.empty_like(crops), 0
+        painted, presenter = np.empty_like(crops), references.tobytes()
         with repeatable(), self._casting(self.dtype):
-            known = self._know(references)
-            batches = fixed_batches((crops, speech), self._batch_size, should_stop)
-            for part in self._feed.run(batches, lambda own, said: self._paint(own, known, said)):
-                painted[done : done + len(part)] = part
-                done += len(part)
+            known = self._know(presenter, references)
+            paint = partial(self._paint, known)
+            self._batches.fill(painted, (crops, speech), paint, should_stop, together=presenter)
         return painted
 
-    def _know(self, references: NDArray[np.uint8]) -> Reference:
+    def _know(self, presenter: bytes, references: NDArray[np.uint8]) -> Reference:
         """What the network knows of a presenter's references; the last presenter's is kept."""
-        key = references.tobytes()
-        if self._known is None or self._known[0] != key:
+        known = self._known
+        if known is None or known[0] != presenter:
             pictures = _planes(torch.from_numpy(references).to(self._device))
-            self._known = key, self._network.know(_stacked(pictures))
-        return self._known[1]
+            known = self._known = presenter, self._network.know(_stacked(pictures))
+        return known[1]
 
-    def _paint(self, crops: Tensor, known: Reference, speech: Tensor) -> Tensor:
+    def _paint(self, known: Reference, crops: Tensor, speech: Tensor) -> Tensor:
         source = _planes(crops)
         source[self._layout.masked] = 0
         painted: Tensor = self._network.speak(source, known, speech).float()

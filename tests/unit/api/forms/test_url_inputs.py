@@ -55,7 +55,7 @@ class Desk:
 
         async def take(request: Request) -> dict[str, Any]:
             request.state.caller = Caller()
-            async with desk.receive(request, JobForm, PLACE) as form:
+            async with desk.receive(request, JobForm, PLACE) as (form, _):
                 return form.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])
@@ -67,7 +67,7 @@ class Desk:
         while not (self._server.started and self._server.servers):
             self._thread.join(0.01)
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
         return self
 
     def __exit__(self, *reason: object) -> None:

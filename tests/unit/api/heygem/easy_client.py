@@ -67,6 +67,6 @@ def easy(
     heygem = HeygemConfig(enabled=True, root=root if has_root else None, **settings)
     with (
         serving(service, network, heygem=heygem) as url,
-        httpx.Client(base_url=url, timeout=10, trust_env=False) as http,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
         yield Easy(http, service, root)

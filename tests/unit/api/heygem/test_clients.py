@@ -153,7 +153,7 @@ def _send(base_url: str, habit: Habit) -> dict[str, Any]:
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (habit.body[:20], habit.body[20:]))
     length = "Transfer-Encoding: chunked" if habit.is_chunked else f"Content-Length: {len(habit.body)}"
     lines = ("POST /easy/submit HTTP/1.1", f"Host: {address.netloc}", "Connection: close", *habit.headers, length)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as line:
         line.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         line.sendall(chunks + b"0\r\n\r\n" if habit.is_chunked else habit.body)
         answer = b"".join(iter(lambda: line.recv(65536), b""))

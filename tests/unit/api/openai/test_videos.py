@@ -28,7 +28,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=f"{url}/v1", timeout=10, trust_env=False) as client:
+    with serving(service) as url, httpx.Client(base_url=f"{url}/v1", timeout=60, trust_env=False) as client:
         yield client
 
 

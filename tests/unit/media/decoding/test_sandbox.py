@@ -21,7 +21,9 @@ from media.audio import extract_speech, read_speech
 from media.decoding import wire
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders, written_whole
+from media.decoding.machine_memory import memory_bytes
 from media.decoding.sandbox import lacking_layers
+from media.decoding.shared_memory import shared_bytes
 from media.joiner import join_segments
 from media.probe import probe_video
 from media.writer import SegmentWriter
@@ -146,6 +148,18 @@ def test_memory_is_bounded_for_all_decoders_together() -> None:
             with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 400 MiB"):
                 _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 20))
             assert _run(small, partial(decoder_tasks.hold, 150 * 1024**2, 1)) == 1  # the other one is larger
+
+
+def test_the_shared_bound_is_no_more_than_half_of_the_machine() -> None:
+    assert shared_bytes(2**60) == memory_bytes() // 2
+    assert shared_bytes(1024) == 1024
+    with (
+        Decoders(DecoderConfig(max_shared_memory_bytes=2**60)) as decoders,
+        decoders.open(partial(decoder_tasks.hold_and_tell, 1), CLIP) as decoder,
+    ):
+        assert decoder.receive(30).value == "held"
+        commands = (child.cmdline() for child in psutil.Process().children(recursive=True))
+        assert any(str(memory_bytes() // 2) in command for command in commands)
 
 
 def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp_path: Path) -> None:

@@ -83,6 +83,12 @@ def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
     assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)
     assert engine.settings.weights.path("generator").name == entry.file_name
     assert room.engine("toy:gan") is engine
+    store = WeightsStore(tmp_path / "weights", TOYS)
+    store.remove("toy:gan")
+    replaced = store.add(safetensors_file(tmp_path / "w2", fill=1), name="gan")
+    anew = room.engine("toy:gan")
+    assert isinstance(anew, ToyEngine) and anew is not engine, "made anew for its new weights"
+    assert anew.settings.weights.path("generator").name == replaced.file_name != entry.file_name
     with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found 'nonesuch'"):
         room.engine("nonesuch")
 

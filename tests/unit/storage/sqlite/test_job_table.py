@@ -17,6 +17,7 @@ from storage.records import (
     CallbackStatus,
     ErrorRecord,
     JobOptions,
+    JobQuery,
     JobRecord,
     JobStatus,
     SegmentRecord,
@@ -75,7 +76,7 @@ def test_queue_order_and_positions(table: JobTable) -> None:
     assert running.queue_position is None and running.started_at is not None
     assert table.get_job(late.id).queue_position == 1
     assert [job.id for job in table.unfinished_jobs()] == [slow.id, fast.id, late.id]
-    assert [job.id for job in table.list_jobs(2)] == [late.id, fast.id]
+    assert [job.id for job in table.list_jobs(JobQuery(limit=2)).jobs] == [late.id, fast.id]
     assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
 
 
@@ -110,8 +111,8 @@ def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
     assert table.get_job(mine.id, "a") == table.get_job(mine.id)
     with pytest.raises(NotFoundError):
         table.get_job(other.id, "a")
-    assert [job.id for job in table.list_jobs(9, None, "a")] == [mine.id]
-    assert len(table.list_jobs(9, JobStatus.QUEUED)) == 2
+    assert [job.id for job in table.list_jobs(JobQuery(limit=9, owner="a")).jobs] == [mine.id]
+    assert len(table.list_jobs(JobQuery(limit=9, status=JobStatus.QUEUED)).jobs) == 2
     avatar = table.put_avatar(_avatar("1" * 32, owner="b", pinned=True))
     assert table.list_avatars(owner="a") == []
     with pytest.raises(NotFoundError):
@@ -267,7 +268,18 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
     row = to_row(
-        job, {"queue_position", "report", "callback", "audio_seconds", "disk_bytes", "source_label", "metadata"}
+        job,
+        {
+            "queue_position",
+            "report",
+            "callback",
+            "audio_seconds",
+            "disk_bytes",
+            "source_label",
+            "metadata",
+            "request_digest",
+            "base_url",
+        },
     )
     with sqlite3.connect(path) as connection:
         for statement in MIGRATIONS[0]:

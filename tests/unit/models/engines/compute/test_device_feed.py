@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -40,15 +38,6 @@ def test_batches_come_back_in_order_from_a_gpu() -> None:
     for num in (1, 4, 5, 8, 33, 200):
         _run(device, feed, num)
     assert list(feed.run(iter(()), _twice_plus)) == []
-
-
-@pytest.mark.needs_cuda
-def test_chunks_painted_at_the_same_time_do_not_mix() -> None:
-    device = open_device(Machine("cuda"))
-    feed = DeviceFeed(device)
-    with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(_run, device, feed, num) for num in (33, 200, 8, 5, 64, 1)]:
-            done.result()
 
 
 def test_threads_are_those_of_the_machine() -> None:

@@ -1,0 +1,36 @@
+"""`lipwright inspect`: says what a file says of how it was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.terminal import one_line_errors
+
+_EXIT_UNLABELLED, _EXIT_BROKEN = 3, 4
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any sound, video or picture file.")],
+    trust: Annotated[Path | None, typer.Option(help="PEM file of certificates whose signatures are trusted.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Read the labels of FILE: the AIGC tag, the C2PA manifest, the comment. Nothing is fetched.
+
+    The exit status is 0 if the file says that it is synthetic, 3 if it carries no label, 4 if a label is broken.
+    """
+    from config import MediaLimits
+    from media.labels.inspection import Verdict, inspect_labels
+
+    with one_line_errors():
+        anchors = None if trust is None else trust.read_text(encoding="ascii", errors="replace")
+        labels = inspect_labels(file, MediaLimits(), anchors)
+    if as_json:
+        print(json.dumps(labels.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(labels.in_words()))
+    if labels.verdict is not Verdict.SYNTHETIC:
+        raise typer.Exit(_EXIT_BROKEN if labels.verdict is Verdict.BROKEN else _EXIT_UNLABELLED)

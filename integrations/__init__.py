@@ -1,0 +1,1 @@
+"""Other doors to a running service: they know the client, and nothing of the service."""

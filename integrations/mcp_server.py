@@ -1,0 +1,192 @@
+"""Lipwright as tools of a model: a server of the Model Context Protocol (modelcontextprotocol.io) over stdio."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from integrations.shared_folder import FolderError, SharedFolder
+from lipwright_client import AsyncLipwright, ClientError, Job
+from lipwright_client.calls import JobFields
+from lipwright_client.settings import VERSION
+
+_INSTRUCTIONS = (
+    "Lipwright makes a face speak: `speak` takes speech (any sound file) and a face (a video or a portrait, or the id "
+    "of a kept avatar) and writes an MP4. Paths are relative to the shared folder; URLs work too. A minute of video "
+    "can take a minute and more: `speak` reports progress; with wait=false, ask `job_status` and then `save_video`."
+)
+_Audio = Annotated[str, Field(description="The speech: a file in the shared folder, or a URL.")]
+_Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder; made up without it.")]
+_JobId = Annotated[str, Field(description="The id that `speak` gave.")]
+
+
+class SpokenVideo(BaseModel):
+    """What came of a job so far."""
+
+    job_id: str
+    status: str = Field(description="queued, running, succeeded, failed or cancelled.")
+    stage: str
+    progress: float = Field(description="0 to 1.")
+    num_frames: int | None
+    path: str | None = Field(None, description="The video's file, once it is saved.")
+    uri: str | None = Field(None, description="The same as a file: URI.")
+    error: str | None = Field(None, description="Why it failed.")
+    warnings: list[str] = Field([], description="What is known to be wrong with the result.")
+
+    @classmethod
+    def of(cls, job: Job, path: Path | None = None) -> SpokenVideo:
+        """What is known of `job`, whose video is at `path`."""
+        return cls(
+            job_id=job.id,
+            status=job.status,
+            stage=job.stage,
+            progress=job.progress,
+            num_frames=job.num_frames,
+            path=None if path is None else str(path),
+            uri=None if path is None else path.as_uri(),
+            error=None if job.error is None else f"{job.error.code}: {job.error.message}",
+            warnings=[str(each) for each in (job.report or {}).get("warnings", [])],
+        )
+
+
+class AvatarSummary(BaseModel):
+    """A presenter that the service keeps."""
+
+    avatar_id: str
+    name: str
+    status: str = Field(description="analysing, ready or failed; jobs may use one that is analysing.")
+
+
+class EngineSummary(BaseModel):
+    """Something that makes faces speak."""
+
+    name: str
+    title: str
+    is_default: bool
+    is_installed: bool
+
+
+class LipwrightTools:
+    """The tools over one service.
+
+    Args:
+        client: The service.
+        folder: Where inputs lie and results go; the model gets at nothing beside it.
+    """
+
+    def __init__(self, client: AsyncLipwright, folder: SharedFolder) -> None:
+        self._client = client
+        self._folder = folder
+
+    def server(self) -> MCPServer[Any]:
+        """A server with these tools."""
+        server: MCPServer[Any] = MCPServer(
+            "lipwright", title="Lipwright", instructions=_INSTRUCTIONS, version=VERSION, log_level="WARNING"
+        )
+        for tool in (
+            self.speak,
+            self.job_status,
+            self.save_video,
+            self.cancel_job,
+            self.list_avatars,
+            self.list_engines,
+        ):
+            server.add_tool(tool)
+        return server
+
+    async def speak(
+        self,
+        context: Context[Any, Any],
+        audio: _Audio,
+        video: Annotated[
+            str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
+        ] = None,
+        avatar_id: Annotated[str | None, Field(description="A kept avatar, in place of `video`.")] = None,
+        out: _Out = None,
+        engine: Annotated[str | None, Field(description="One of `list_engines`.")] = None,
+        face: Annotated[str, Field(description="largest, an index by size, point:x,y or box:x0,y0,x1,y1.")] = "largest",
+        wait: Annotated[bool, Field(description="Wait for the end and save the video.")] = True,
+    ) -> SpokenVideo:
+        """Make the face of a video, portrait or avatar speak a sound file; the result is an MP4."""
+        with _told():
+            fields = self._fields(audio, video, avatar_id, engine, face)
+            target = None if out is None else self._folder.target(out, "out")
+            if not wait:
+                return SpokenVideo.of(await self._client.jobs.create(**fields))
+
+            async def report(job: Job) -> None:
+                frames = f", frame {job.num_frames_done} of {job.num_frames}" if job.num_frames_done else ""
+                await context.report_progress(job.progress, 1.0, f"{job.stage}{frames}")
+
+            job = await self._client.speak(on_change=report, **fields)
+            return await self._save(job, target)
+
+    async def job_status(self, job_id: _JobId) -> SpokenVideo:
+        """How far a job is, and why it failed."""
+        with _told():
+            return SpokenVideo.of(await self._client.jobs.get(job_id))
+
+    async def save_video(self, job_id: _JobId, out: _Out = None) -> SpokenVideo:
+        """Save the video of a job that succeeded into the shared folder."""
+        with _told():
+            target = None if out is None else self._folder.target(out, "out")
+            return await self._save(await self._client.jobs.get(job_id), target)
+
+    async def cancel_job(self, job_id: _JobId) -> SpokenVideo:
+        """Stop a job that is queued or running."""
+        with _told():
+            return SpokenVideo.of(await self._client.jobs.cancel(job_id))
+
+    async def list_avatars(self) -> list[AvatarSummary]:
+        """The presenters that the service keeps: they need no analysis of their own."""
+        with _told():
+            avatars = await self._client.avatars.list()
+            return [AvatarSummary(avatar_id=each.id, name=each.label, status=each.status) for each in avatars]
+
+    async def list_engines(self) -> list[EngineSummary]:
+        """What can make the face speak."""
+        with _told():
+            return [
+                EngineSummary(
+                    name=each.name, title=each.title, is_default=each.is_default, is_installed=each.is_installed
+                )
+                for each in (await self._client.engines.list()).engines
+            ]
+
+    def _fields(self, audio: str, video: str | None, avatar_id: str | None, engine: str | None, face: str) -> JobFields:
+        fields: JobFields = {"audio": self._folder.source(audio, "audio")}
+        if video is not None:
+            fields["video"] = self._folder.source(video, "video")
+            fields["face"] = face
+        if avatar_id is not None:
+            fields["avatar_id"] = avatar_id
+        if engine is not None:
+            fields["engine"] = engine
+        return fields
+
+    async def _save(self, job: Job, target: Path | None) -> SpokenVideo:
+        path = target or self._folder.target(f"lipwright-{job.check().id[:12]}.mp4", "out")
+        await self._client.jobs.download(job.id, path)
+        return SpokenVideo.of(job, path)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Have the model read what went wrong; a defect of ours stays a defect."""
+    try:
+        yield
+    except ClientError as error:
+        raise ToolError(f"{error.code}: {error.detail}") from error
+    except (FolderError, OSError) as error:
+        raise ToolError(str(error)) from error
+
+
+def run(url: str, folder: Path) -> None:
+    """Serve on standard input and output until they close."""
+    LipwrightTools(AsyncLipwright(url), SharedFolder(folder)).server().run("stdio")

@@ -1,0 +1,280 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar, Unpack
+
+import httpx
+
+from lipwright_client import calls
+from lipwright_client.calls import AvatarFields, Call, JobFields
+from lipwright_client.errors import ClientError, ConnectionFailedError
+from lipwright_client.patience import USUAL, Attempts, Patience, checked
+from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus
+from lipwright_client.saving import Target, saving
+from lipwright_client.settings import Settings
+from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
+
+T = TypeVar("T")
+
+
+class Transport:
+    """Carries calls and streams, and waits where it is told to."""
+
+    def __init__(self, http: httpx.Client, patience: Patience) -> None:
+        self.patience = patience
+        self._http = http
+
+    def run(self, call: Call[T]) -> T:
+        """The result of a call, after as many tries as patience allows."""
+        attempts = Attempts(call, self.patience)
+        while True:
+            outcome = self._send(call)
+            pause_s = attempts.pause_after(outcome)
+            if pause_s is None:
+                break
+            time.sleep(pause_s)
+        assert isinstance(outcome, httpx.Response)
+        return call.read(outcome if attempts.is_done(outcome) else checked(outcome))
+
+    def read(self, reading: Reading[T]) -> Iterator[T]:
+        """What a stream says, over as many connections as it takes."""
+        while not reading.is_over:
+            try:
+                yield from self._connection(reading)
+            except httpx.TransportError as error:
+                reading.broke(error)
+            if not reading.is_over:
+                time.sleep(reading.pause_s)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def _send(self, call: Call[T]) -> httpx.Response | httpx.TransportError:
+        with call.body.opened() as body:
+            timeout = call.timeout(self._http.timeout)
+            options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
+            try:
+                return self._http.request(call.method, call.path, **options)
+            except httpx.TransportError as error:
+                return error
+
+    def _connection(self, reading: Reading[T]) -> Iterator[T]:
+        answer = self._http.send(self._http.build_request(**reading.request()), stream=True)
+        with contextlib.closing(answer):
+            if not answer.is_success:
+                answer.read()
+            if not reading.begin(answer):
+                return
+            for piece in answer.iter_bytes():
+                yield from reading.feed(piece)
+                if reading.is_over:
+                    return
+        reading.end()
+
+
+class Jobs:
+    """Jobs of the service."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, **fields: Unpack[JobFields]) -> Job:
+        """Submit a job; returns it as soon as the service has taken its files.
+
+        Raises:
+            UploadError: A file is not there.
+            InputError: The service cannot use a file or an option.
+            CapacityError: The service stayed full.
+        """
+        return self._transport.run(calls.create_job(fields))
+
+    def get(self, job_id: str) -> Job:
+        """The job as it is now."""
+        return self._transport.run(calls.get_job(job_id))
+
+    def list(
+        self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> tuple[Job, ...]:
+        """The newest jobs first: at most `limit`, of this status, with these words."""
+        pages = calls.JobPages(limit, status, metadata)
+        while (call := pages.next_call()) is not None:
+            pages.take(self._transport.run(call))
+        return pages.jobs
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job; a finished one stays as it is."""
+        return self._transport.run(calls.cancel_job(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job with its files; an unfinished one is cancelled first."""
+        self.cancel(job_id)
+        self._transport.run(calls.delete_job(job_id))
+
+    def events(self, job_id: str) -> Iterator[Job]:
+        """The job at every change up to its end; goes on where it was when the line breaks."""
+        return self._transport.read(EventReading(job_id, self._transport.patience))
+
+    def wait(
+        self, job_id: str, timeout_s: float | None = None, on_change: Callable[[Job], object] | None = None
+    ) -> Job:
+        """The job when it has ended, whichever way: `job.check()` raises what went wrong.
+
+        Args:
+            job_id: The job.
+            timeout_s: Longest wait; None waits for as long as it takes.
+            on_change: Called with the job at every change.
+
+        Raises:
+            WaitTimeoutError: The job goes on.
+        """
+        job = None
+        for job in self._transport.read(EventReading(job_id, self._transport.patience, timeout_s)):
+            if on_change is not None:
+                on_change(job)
+        return self.get(job_id) if job is None else job
+
+    def download(self, job_id: str, out: Target) -> int:
+        """Save the video of a job that succeeded, and return its bytes.
+
+        Args:
+            job_id: The job.
+            out: A path, which then holds the whole video or what it held before; or a file open for writing.
+        """
+        num_bytes = 0
+        with saving(out) as file:
+            for piece in self._transport.read(VideoReading(job_id, self._transport.patience)):
+                file.write(piece)
+                num_bytes += len(piece)
+        return num_bytes
+
+    def preview(self, job_id: str) -> Iterator[bytes]:
+        """The video while it is rendered: pieces of a fragmented MP4 that ends with the job."""
+        return self._transport.read(PreviewReading(job_id, self._transport.patience))
+
+
+class Avatars:
+    """Presenters that the service keeps."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
+        """Keep a presenter. It can be used at once; the first job waits for its analysis."""
+        return self._transport.run(calls.create_avatar(fields))
+
+    def get(self, avatar_id: str) -> Avatar:
+        """The avatar as it is now."""
+        return self._transport.run(calls.get_avatar(avatar_id))
+
+    def wait(self, avatar_id: str, timeout_s: float = 600.0) -> Avatar:
+        """The avatar when it is analysed, whichever way.
+
+        Raises:
+            WaitTimeoutError: The analysis goes on.
+        """
+        watch = AvatarWatch(avatar_id, timeout_s)
+        while True:
+            avatar = self.get(avatar_id)
+            if not watch.goes_on(avatar):
+                return avatar
+            time.sleep(watch.pause_s)
+
+    def list(self) -> tuple[Avatar, ...]:
+        """All of them, the newest first."""
+        return self._transport.run(calls.list_avatars())
+
+    def delete(self, avatar_id: str) -> None:
+        """Forget one; refused while an unfinished job needs it."""
+        self._transport.run(calls.delete_avatar(avatar_id))
+
+
+class Engines:
+    """What makes faces speak."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> EngineList:
+        """All engines and steps, also those whose weights are missing."""
+        return self._transport.run(calls.list_engines())
+
+
+class Lipwright:
+    """A Lipwright service.
+
+    Args:
+        base_url: Its address; LIPWRIGHT_URL, or port 8000 of this machine, without it.
+        api_key: An API key; LIPWRIGHT_API_KEY without it.
+        timeout_s: Bound of a connection, and of each wait for a short answer.
+        patience: How long it is tried again.
+        transport: What httpx sends requests by; for proxies, certificates and tests.
+        headers: More header fields of every request.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        patience: Patience = USUAL,
+        transport: httpx.BaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        settings = Settings.of(base_url, api_key, timeout_s)
+        self.base_url = settings.base_url
+        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options(headers)), patience)
+        self.jobs = Jobs(self._transport)
+        self.avatars = Avatars(self._transport)
+        self.engines = Engines(self._transport)
+
+    def speak(
+        self,
+        out: Target | None = None,
+        timeout_s: float | None = None,
+        on_change: Callable[[Job], object] | None = None,
+        **fields: Unpack[JobFields],
+    ) -> Job:
+        """Make a face speak: submit, wait, save. Whatever ends the wait early cancels the job.
+
+        Args:
+            out: Where the video is saved; None leaves it at the service.
+            timeout_s: Longest wait for the job's end.
+            on_change: Called with the job at every change.
+            **fields: As for `jobs.create`.
+
+        Raises:
+            ProblemError: The submission was refused, or the job failed; the class follows the code.
+            WaitTimeoutError: It took longer than `timeout_s`.
+        """
+        job = self.jobs.create(**fields)
+        try:
+            job = self.jobs.wait(job.id, timeout_s, on_change)
+        except ConnectionFailedError:
+            raise  # nobody is there to be told
+        except BaseException:
+            with contextlib.suppress(ClientError):
+                self.jobs.cancel(job.id)
+            raise
+        job.check()
+        if out is not None:
+            self.jobs.download(job.id, out)
+        return job
+
+    def status(self) -> ServiceStatus:
+        """How busy the service is."""
+        return self._transport.run(calls.get_status())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Lipwright:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,49 @@
+"""Where the service is and how it is talked to: what the arguments and the environment say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+VERSION: Final = "0.1.0"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the service is.
+
+    Attributes:
+        base_url: Its address, with the path below which it is served.
+        api_key: A key of `lipwright keys add`; empty sends none.
+        timeout_s: Bound of a connection, and of each wait for the next bytes of a short answer.
+    """
+
+    base_url: str
+    api_key: str
+    timeout_s: float
+
+    @classmethod
+    def of(cls, base_url: str | None, api_key: str | None, timeout_s: float) -> Settings:
+        """Arguments first, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY."""
+        url = base_url or os.environ.get("LIPWRIGHT_URL", "").strip() or DEFAULT_URL
+        key = os.environ.get("LIPWRIGHT_API_KEY", "") if api_key is None else api_key
+        return cls(url.rstrip("/"), key.strip(), timeout_s)
+
+    def httpx_options(self, more_headers: Mapping[str, str] | None) -> dict[str, Any]:
+        """The arguments of an httpx client, sync or async, that sends `more_headers` with every request."""
+        headers = {"User-Agent": f"lipwright-client/{VERSION}", **(more_headers or {})}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        return {
+            "base_url": self.base_url,
+            "headers": headers,
+            "timeout": httpx.Timeout(self.timeout_s),
+            # A proxy from the environment cannot reach this machine's loopback.
+            "trust_env": httpx.URL(self.base_url).host not in _LOOPBACK,
+        }

@@ -1,0 +1,257 @@
+"""Answers that are read while they come, and taken up again where they were when the line breaks.
+
+A `Reading` knows what to ask for and what the bytes mean; the clients only carry bytes, and wait.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Final, Generic, TypeVar
+
+import httpx
+
+from lipwright_client.calls import job_path
+from lipwright_client.errors import ConnectionFailedError, UnexpectedAnswerError, WaitTimeoutError
+from lipwright_client.from_json import from_json
+from lipwright_client.patience import Patience, checked, connection_failed, pause_after_break, pause_after_refusal
+from lipwright_client.records import Avatar, Job
+
+T = TypeVar("T")
+
+PING_S: Final = 10.0
+"""How often a stream of events says something at least: what the service documents."""
+_SILENCE_S = 3 * PING_S
+_PIECE_READ_S = 120.0
+_PREVIEW_READ_S = 3600.0  # a preview is silent until its job's turn has come
+
+
+class Reading(ABC, Generic[T]):
+    """One stream over any number of connections.
+
+    Attributes:
+        is_over: Whether all of it was read.
+        pause_s: Seconds to wait before the next connection.
+    """
+
+    def __init__(self, job_id: str, patience: Patience) -> None:
+        self.is_over = False
+        self.pause_s = 0.0
+        self._path = job_path(job_id)
+        self._patience = patience
+        self._heard_at = time.monotonic()
+        self._refused_until = time.monotonic() + patience.max_full_s
+        self._num_breaks = 0
+
+    @abstractmethod
+    def request(self) -> dict[str, Any]:
+        """The next request, as the arguments of `httpx.Client.build_request`."""
+
+    @abstractmethod
+    def feed(self, piece: bytes) -> Iterator[T]:
+        """What the next bytes of the body mean."""
+
+    def begin(self, answer: httpx.Response) -> bool:
+        """Look at the head of an answer (all of it, if it is no success); says whether its body is to be read.
+
+        Raises:
+            ProblemError: The service said no.
+        """
+        pause_s = pause_after_refusal(answer)
+        if pause_s is not None and time.monotonic() + pause_s < self._refused_until:
+            self.pause_s = pause_s
+            return False
+        checked(answer)
+        self._refused_until = time.monotonic() + self._patience.max_full_s
+        return True
+
+    def end(self) -> None:
+        """The body has ended as it should."""
+        self.is_over = True
+
+    def broke(self, error: httpx.TransportError) -> None:
+        """The line broke, or said nothing for too long.
+
+        Raises:
+            ConnectionFailedError: There is no further try.
+        """
+        self._num_breaks += 1
+        self.pause_s = pause_after_break(self._num_breaks)
+        if time.monotonic() + self.pause_s > self._heard_at + self._patience.max_silence_s:
+            raise connection_failed(error) from error
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        self._num_breaks = 0
+
+
+class EventReading(Reading[Job]):
+    """A job at every change, up to its end.
+
+    Args:
+        job_id: The job.
+        patience: How long broken lines are mended.
+        timeout_s: Bound of the whole; None waits for as long as the job takes.
+    """
+
+    def __init__(self, job_id: str, patience: Patience, timeout_s: float | None = None) -> None:
+        super().__init__(job_id, patience)
+        self._job_id = job_id
+        self._version = "0"
+        self._buffer = b""
+        self._fields: dict[str, str] = {}
+        self._timeout_s = timeout_s
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._silence_s = _SILENCE_S
+
+    def request(self) -> dict[str, Any]:
+        """The events from the last one on that was seen."""
+        self._buffer, self._fields = b"", {}
+        self._silence_s = min(_SILENCE_S, max(0.05, self._remaining_s()))
+        headers = {"Last-Event-ID": self._version, "Accept": "text/event-stream"}
+        timeout = httpx.Timeout(_SILENCE_S, read=self._silence_s)
+        return {"method": "GET", "url": f"{self._path}/events", "headers": headers, "timeout": timeout}
+
+    def begin(self, answer: httpx.Response) -> bool:
+        """Look at the head of an answer: 204 says that the job has ended as was seen already."""
+        if answer.status_code == 204:
+            self.is_over = True
+            return False
+        return super().begin(answer)
+
+    def feed(self, piece: bytes) -> Iterator[Job]:
+        """Jobs out of server-sent events (HTML Standard, section 9.2)."""
+        self._heard()
+        *lines, self._buffer = (self._buffer + piece).split(b"\n")
+        for line in lines:
+            job = self._line(line.rstrip(b"\r").decode())
+            if job is not None:
+                yield job
+        self._look_at_the_clock()
+
+    def end(self) -> None:
+        """The body has ended before the job: the service went away, and is asked again."""
+        if not self.is_over:
+            self.broke(httpx.RemoteProtocolError("The stream of events ended before the job."))
+
+    def broke(self, error: httpx.TransportError) -> None:
+        """Take the line up again, unless the caller's time is over."""
+        self._look_at_the_clock()
+        if isinstance(error, httpx.ReadTimeout) and self._silence_s < _SILENCE_S:
+            self.pause_s = 0.0  # the bound was the caller's, and has almost come
+            return
+        super().broke(error)
+        self.pause_s = min(self.pause_s, max(0.0, self._remaining_s()))
+
+    def _line(self, line: str) -> Job | None:
+        if line:
+            name, colon, value = line.partition(":")
+            if name and colon:
+                self._fields[name] = value.removeprefix(" ")
+            return None
+        fields, self._fields = self._fields, {}
+        if fields.get("event") != "job" or "data" not in fields:
+            return None
+        try:
+            job = from_json(Job, json.loads(fields["data"]))
+        except ValueError as error:
+            raise UnexpectedAnswerError(
+                f"{self._path}/events: expected JSON, found {fields['data'][:80]!r}."
+            ) from error
+        self._version = fields.get("id", self._version)
+        self.is_over = job.is_final
+        return job
+
+    def _remaining_s(self) -> float:
+        return float("inf") if self._deadline is None else self._deadline - time.monotonic()
+
+    def _look_at_the_clock(self) -> None:
+        if self.is_over or self._deadline is None:
+            return
+        if self._remaining_s() <= 0:
+            raise WaitTimeoutError(f"Job {self._job_id} did not end within {self._timeout_s:.1f} s.")
+
+
+class VideoReading(Reading[bytes]):
+    """The bytes of a finished video; goes on at the byte where the line broke, if it is still the same file."""
+
+    def __init__(self, job_id: str, patience: Patience) -> None:
+        super().__init__(job_id, patience)
+        self._num_bytes = 0
+        self._etag = ""
+
+    def request(self) -> dict[str, Any]:
+        """The rest of the file."""
+        headers = {"Accept-Encoding": "identity"}
+        if self._num_bytes:
+            headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
+        timeout = httpx.Timeout(_SILENCE_S, read=_PIECE_READ_S)
+        return {"method": "GET", "url": f"{self._path}/video", "headers": headers, "timeout": timeout}
+
+    def begin(self, answer: httpx.Response) -> bool:
+        """Look at the head of an answer."""
+        if not super().begin(answer):
+            return False
+        is_rest = answer.status_code == 206
+        if self._num_bytes and not is_rest:
+            raise ConnectionFailedError("The line broke, and the video has changed meanwhile: load it again.")
+        self._etag = answer.headers.get("etag", "")
+        return True
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The bytes as they are."""
+        self._heard()
+        self._num_bytes += len(piece)
+        yield piece
+
+    def broke(self, error: httpx.TransportError) -> None:
+        """Take the line up again, if the file can be told from another."""
+        if self._num_bytes and not self._etag:
+            raise connection_failed(error) from error
+        super().broke(error)
+
+
+class PreviewReading(Reading[bytes]):
+    """The bytes of a preview, which grows with its job. A broken line ends it: it cannot go on in the middle."""
+
+    def request(self) -> dict[str, Any]:
+        """The preview from its first frame on."""
+        timeout = httpx.Timeout(_SILENCE_S, read=_PREVIEW_READ_S)
+        return {"method": "GET", "url": f"{self._path}/preview", "timeout": timeout}
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The bytes as they are."""
+        yield piece
+
+    def broke(self, error: httpx.TransportError) -> None:
+        """End it."""
+        raise connection_failed(error) from error
+
+
+class AvatarWatch:
+    """How often an avatar is looked at while it is analysed: it has no events.
+
+    Attributes:
+        pause_s: Seconds to wait before the next look.
+    """
+
+    def __init__(self, avatar_id: str, timeout_s: float) -> None:
+        self.pause_s = 0.1
+        self._avatar_id = avatar_id
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+
+    def goes_on(self, avatar: Avatar) -> bool:
+        """Whether it is to be looked at again.
+
+        Raises:
+            WaitTimeoutError: There is no time left for that.
+        """
+        if avatar.status != "analysing":
+            return False
+        if time.monotonic() + self.pause_s > self._deadline:
+            raise WaitTimeoutError(f"Avatar {self._avatar_id} was not analysed within {self._timeout_s:.1f} s.")
+        self.pause_s = min(1.0, 2 * self.pause_s)
+        return True

@@ -1,0 +1,65 @@
+"""Labels of results as the settings want them: what the joiner writes, and what is signed afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from config import LabelsConfig
+from errors import ConfigError, LabelError
+from media.labels.credentials import Credentials, load_credentials
+from media.labels.signer import ManifestSigner
+from media.labels.tags import result_tags
+from media.labels.trial import write_trial
+
+
+class Labeller:
+    """Labels the results of one service.
+
+    Args:
+        settings: What is asked for.
+        data_dir: Where the test certificate lies, or is put, when the operator has none.
+
+    Raises:
+        ConfigError: The certificate cannot be used.
+    """
+
+    def __init__(self, settings: LabelsConfig, data_dir: Path) -> None:
+        self._settings = settings
+        self.credentials: Credentials | None = load_credentials(settings, data_dir) if settings.c2pa else None
+        self._signer = ManifestSigner(self.credentials) if self.credentials is not None else None
+
+    def try_to_sign(self) -> None:
+        """Label a video of one frame.
+
+        Raises:
+            ConfigError: Results could not be signed.
+        """
+        with TemporaryDirectory() as folder:
+            video = Path(folder) / "trial.mp4"
+            write_trial(video)
+            try:
+                self.sign(video, from_still=True)
+            except LabelError as error:
+                raise ConfigError(
+                    f"labels.certificate: expected one that may sign manifests (C2PA): {error}"
+                ) from error
+
+    def tags(self, produce_id: str) -> dict[str, str]:
+        """Tags that the joined file carries."""
+        return result_tags(self._settings, produce_id)
+
+    def sign(self, video: Path, *, from_still: bool) -> None:
+        """Put a manifest into a finished file, in place; nothing where none is asked for.
+
+        Raises:
+            LabelError: The signature cannot be made. The file is as it was.
+        """
+        if self._signer is None:
+            return
+        signed = video.with_name(f"signed-{video.name}")
+        try:
+            self._signer.sign(video, signed, from_still=from_still)
+            signed.replace(video)
+        finally:
+            signed.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""The signed manifest of a result (C2PA 2): what was done to it, by what, bound to its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import c2pa
+
+from errors import LabelError
+from media.labels.credentials import Credentials
+
+_SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"  # IPTC's list, which C2PA takes over
+CREATED_TYPE: Final = _SOURCE_TYPES + "trainedAlgorithmicMedia"
+"""All of it was made by a trained algorithm: a video from a portrait."""
+EDITED_TYPE: Final = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
+"""Part of it was: the face in a video that somebody filmed."""
+_FORMAT: Final = "video/mp4"
+_SOURCE_LABEL: Final = "source"
+# Nothing is fetched: no trust list, no revocation, no manifest of others. A picture of the video says nothing more.
+_SETTINGS: Final = {
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": True},
+}
+
+
+class ManifestSigner:
+    """Signs results with one certificate. Safe to use from several threads, one file each.
+
+    Args:
+        credentials: Who signs.
+    """
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+
+    @cached_property
+    def _context(self) -> c2pa.Context:
+        return c2pa.Context.from_dict(_SETTINGS)
+
+    def sign(self, video: Path, out: Path, *, from_still: bool) -> None:
+        """Write `video` to `out` with a manifest in it. Names in it come from the content: equal files, equal names.
+
+        Args:
+            video: A finished MP4 file of ours.
+            out: Replaced.
+            from_still: Whether the face came from a portrait: then nothing of the video was filmed.
+
+        Raises:
+            LabelError: The signature cannot be made.
+            OSError: The file cannot be written.
+        """
+        with video.open("rb") as source:
+            names = _Names(hashlib.file_digest(source, "sha256").digest())
+        manifest = created(names) if from_still else edited(names)
+        try:
+            who = self.credentials
+            info = c2pa.C2paSignerInfo(who.algorithm, who.chain, who.private_key, None)
+            with (
+                c2pa.Signer.from_info(info) as signer,
+                c2pa.Builder(json.dumps(manifest), self._context) as builder,
+                video.open("rb") as source,
+                open(out, "w+b", opener=_private) as target,
+            ):
+                builder.sign(signer, _FORMAT, source, target)
+        except c2pa.C2paError as error:
+            raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+class _Names:
+    """Identifiers that a manifest needs, derived from the content that it is for."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.instance = str(UUID(bytes=digest[:16], version=4))
+        self.source = str(UUID(bytes=digest[16:], version=4))
+
+
+def created(names: _Names) -> dict[str, Any]:
+    """The manifest of a video that was made from a portrait."""
+    return _manifest(names, [{"action": "c2pa.created", "digitalSourceType": CREATED_TYPE}], [])
+
+
+def edited(names: _Names) -> dict[str, Any]:
+    """The manifest of a video whose face was animated; of the source nothing is told but that there was one."""
+    source = {
+        "title": "Source video",
+        "format": _FORMAT,
+        "relationship": "parentOf",
+        "instance_id": f"xmp:iid:{names.source}",
+        "label": _SOURCE_LABEL,
+    }
+    actions: list[dict[str, Any]] = [
+        {"action": "c2pa.opened", "parameters": {"ingredientIds": [_SOURCE_LABEL]}},
+        {"action": "c2pa.edited", "digitalSourceType": EDITED_TYPE},
+    ]
+    return _manifest(names, actions, [source])
+
+
+def _manifest(names: _Names, actions: list[dict[str, Any]], ingredients: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "claim_generator_info": [{"name": "Lipwright", "version": version("lipwright")}],
+        "title": "Lipwright video",
+        "format": _FORMAT,
+        "label": f"urn:c2pa:{names.instance}",
+        "instance_id": f"xmp:iid:{names.instance}",
+        "ingredients": ingredients,
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": actions, "allActionsIncluded": True}, "created": True}
+        ],
+    }

@@ -1,0 +1,49 @@
+"""Lists of jobs: what they show, page by page, and filtered."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import httpx
+
+from tests.unit.api.edge_client import post, problem
+from tests.unit.api_server import MemoryService
+
+
+class TestLists:
+    def test_names_words_and_whole_dates(self, http: httpx.Client) -> None:
+        post(http, headers={}, metadata='{"order": "17"}')
+        (job,) = http.get("/v1/jobs").json()["jobs"]
+        assert job["inputs"] == {"audio": "a talk.wav", "presenter": "face.mp4"}
+        assert job["metadata"] == {"order": "17"}
+        assert datetime.fromisoformat(job["created_at"]).utcoffset() == timedelta(0)
+
+    def test_pages_stay_as_they_are_while_jobs_come_and_go(self, http: httpx.Client, service: MemoryService) -> None:
+        ids = [post(http, headers={}).json()["id"] for _ in range(5)][::-1]
+        first = http.get("/v1/jobs", params={"limit": 2}).json()
+        post(http, headers={})
+        service.table.delete_job(ids[1])  # the last of the page
+        second = http.get("/v1/jobs", params={"limit": 2, "after": first["next_after"]}).json()
+        last = http.get("/v1/jobs", params={"limit": 2, "after": second["next_after"]}).json()
+        pages = [[job["id"] for job in page["jobs"]] for page in (first, second, last)]
+        assert pages == [ids[:2], ids[2:4], ids[4:]] and last["next_after"] is None
+
+    def test_filters(self, http: httpx.Client, service: MemoryService) -> None:
+        ids = [
+            post(http, headers={}, metadata=json.dumps(words)).json()["id"]
+            for words in ({"order": "17"}, {"order": "17", "it's": 'a "b"'}, {"order": "18"}, {})
+        ]
+        service.finish(ids[0])
+
+        def listed(**query: str) -> list[str]:
+            return [job["id"] for job in http.get("/v1/jobs", params=query).raise_for_status().json()["jobs"]]
+
+        assert listed(metadata='{"order": "17"}') == ids[1::-1]
+        assert listed(metadata=json.dumps({"order": "17", "it's": 'a "b"'})) == [ids[1]]
+        assert listed(metadata='{"order": "17"}', status="queued") == [ids[1]]
+        assert listed(metadata='{"17": "order"}') == []
+        for wrong in ("17", '{"a": 1}'):
+            assert (
+                "metadata" in problem(http.get("/v1/jobs", params={"metadata": wrong}), 422, "option_invalid")["detail"]
+            )

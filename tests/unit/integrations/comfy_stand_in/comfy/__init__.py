@@ -1,0 +1,1 @@
+"""ComfyUI, as far as the node asks for it."""

@@ -1,0 +1,1 @@
+"""The versioned interface of ComfyUI."""

@@ -1,0 +1,9 @@
+"""ComfyUI's folders."""
+
+import tempfile
+
+_TEMP = tempfile.mkdtemp(prefix="comfy-stand-in-")
+
+
+def get_temp_directory() -> str:
+    return _TEMP

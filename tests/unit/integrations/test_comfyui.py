@@ -1,0 +1,151 @@
+"""The ComfyUI node, loaded as ComfyUI loads a folder of `custom_nodes`, over stand-ins of the published interface."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import io
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import errors
+from lipwright_client import FaceNotFoundError, UnauthorizedError
+from storage.local.api_keys import ApiKeys
+from storage.records import JobStatus, SubmitRequest
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+
+_STAND_IN = Path(__file__).with_name("comfy_stand_in")
+_STOOD_IN = ("comfy", "comfy_api", "folder_paths", "lipwright_node")
+
+
+@pytest.fixture
+def comfy(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> Iterator[ModuleType]:
+    """The node's package."""
+    monkeypatch.syspath_prepend(str(_STAND_IN))
+    folder = repo_root / "integrations" / "comfyui"
+    spec = importlib.util.spec_from_file_location(
+        "lipwright_node", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "lipwright_node", module)
+    spec.loader.exec_module(module)
+    yield module
+    for name in [name for name in sys.modules if name.partition(".")[0] in _STOOD_IN]:
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path / "data")
+
+
+@pytest.fixture
+def url(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with serving(service) as url:
+        monkeypatch.setenv("LIPWRIGHT_URL", url)
+        yield url
+
+
+def _audio() -> dict[str, Any]:
+    return {"waveform": torch.tensor([[[0.0, 0.5, -2.0], [1.0, 0.0, 0.25]]]), "sample_rate": 44100}
+
+
+def _node(comfy: ModuleType) -> Any:
+    (node,) = asyncio.run(_nodes(comfy))
+    return node
+
+
+async def _nodes(comfy: ModuleType) -> list[Any]:
+    extension = await comfy.comfy_entrypoint()
+    nodes: list[Any] = await extension.get_node_list()
+    return nodes
+
+
+def _run(comfy: ModuleType, **inputs: Any) -> Any:
+    return asyncio.run(_node(comfy).execute(audio=_audio(), **inputs)).args
+
+
+def _sent(service: MemoryService, request: SubmitRequest) -> bytes:
+    assert request.video is not None
+    return service.files.upload_path(request.video.key).read_bytes()
+
+
+def test_the_inputs_are_those_of_execute(comfy: ModuleType) -> None:
+    schema = _node(comfy).define_schema()
+    parameters = inspect.signature(_node(comfy).execute).parameters
+    assert [each.id for each in schema.inputs] == list(parameters)
+    assert {each.id for each in schema.inputs if not each.is_optional} == {"audio"}
+    for each in schema.inputs:
+        assert each.default is None or each.default == parameters[each.id].default
+    assert [each.kind for each in schema.outputs] == ["VIDEO", "STRING"]
+
+
+def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp_path: Path) -> None:
+    from comfy_api import latest  # type: ignore[import-not-found, unused-ignore]
+
+    service.outcome = "video"
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    video, job_id = _run(comfy, video=latest.VideoFromFile(str(tmp_path / "film.mp4")), loop="hold", face="0")
+    assert Path(video.file).read_bytes() == VIDEO_BYTES
+    (request,) = service.requests
+    assert (request.job_id, request.options.loop, request.options.face) == (job_id, "hold", "0")
+    assert _sent(service, request) == b"film"
+    with wave.open(io.BytesIO(service.files.audio_path(job_id).read_bytes())) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (44100, 2, 2)
+        samples = np.frombuffer(sound.readframes(9), "<i2").reshape(-1, 2)
+    assert samples.tolist() == [[0, 32767], [16384, 0], [-32767, 8192]]
+    assert latest.progress[-1] == (1.0, 1.0)
+
+
+def test_pictures(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    service.outcome = "video"
+    picture = torch.zeros(1, 4, 6, 3)
+    picture[..., 0] = 1.0
+    _run(comfy, image=picture)
+    with Image.open(io.BytesIO(_sent(service, service.requests[-1]))) as png:
+        assert (png.format, png.size, png.getpixel((0, 0))) == ("PNG", (6, 4), (255, 0, 0))
+    _run(comfy, image=torch.zeros(3, 4, 6, 4), fps=29.97)
+    assert _sent(service, service.requests[-1]) == b"(3, 4, 6, 3) at 2997/100"
+
+
+def test_one_face_is_asked_for(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    for wrong in ({}, {"image": torch.zeros(1, 2, 2, 3), "avatar_id": "a"}):
+        with pytest.raises(ValueError, match="exactly one"):
+            _run(comfy, **wrong)
+    service.outcome = errors.FaceNotFoundError("no face")
+    with pytest.raises(FaceNotFoundError):
+        _run(comfy, image=torch.zeros(1, 2, 2, 3))
+
+
+def test_interrupting_cancels_the_job(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    from comfy import model_management  # type: ignore[import-not-found, unused-ignore]
+
+    model_management.is_interrupted = True
+    with pytest.raises(model_management.InterruptProcessingException):
+        _run(comfy, image=torch.zeros(1, 2, 2, 3))
+    assert service.table.get_job(service.requests[-1].job_id).status is JobStatus.CANCELLED
+
+
+def test_a_stranger_s_workflow_does_not_get_the_key(
+    comfy: ModuleType, service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key = ApiKeys(service.files.root).add("me")
+    monkeypatch.setenv("LIPWRIGHT_API_KEY", key)
+    service.outcome = "video"
+    picture = torch.zeros(1, 2, 2, 3)
+    assert _run(comfy, image=picture)
+    assert _run(comfy, image=picture, url=f"{url}/")
+    monkeypatch.setenv("LIPWRIGHT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnauthorizedError):
+        _run(comfy, image=picture, url=url)

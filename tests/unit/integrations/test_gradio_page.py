@@ -1,0 +1,135 @@
+"""The Gradio page, used by Gradio's own client."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from errors import FaceNotFoundError
+from lipwright_client import Lipwright
+from storage.records import JobStatus
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> MemoryService:
+    return MemoryService(tmp_path_factory.mktemp("page") / "data")
+
+
+@pytest.fixture(scope="module")
+def service_url(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def page_url(service_url: str, repo_root: Path) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", str(port)]
+    page = subprocess.Popen(command, cwd=repo_root)
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while not _answers(url):
+            assert page.poll() is None and time.monotonic() < deadline, "the page did not start"
+            time.sleep(0.1)
+        yield url
+    finally:
+        page.terminate()
+        page.wait(20)
+
+
+@pytest.fixture(scope="module")
+def page(page_url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(page_url, verbose=False, download_files=tmp_path_factory.mktemp("results"), analytics_enabled=False)
+
+
+@pytest.fixture(autouse=True)
+def _plain(service: MemoryService) -> None:
+    service.outcome = None
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _inputs(folder: Path, **options: Any) -> dict[str, Any]:
+    (folder / "a.wav").write_bytes(b"sound")
+    (folder / "v.mp4").write_bytes(b"film")
+    video = handle_file(str(folder / "v.mp4"))
+    known = {
+        "audio": handle_file(str(folder / "a.wav")),
+        "video": video,
+        "portrait": None,
+        "avatar": "",
+        "engine": None,
+    }
+    return known | {"face": "largest", "loop": "hold", "api_name": "/speak"} | options
+
+
+def test_speak(page: Client, service: MemoryService, tmp_path: Path) -> None:
+    service.outcome = "video"
+    state, video = page.predict(**_inputs(tmp_path))
+    assert state == "succeeded"
+    assert Path(video).read_bytes() == VIDEO_BYTES
+    sent = service.requests[-1]
+    assert (sent.options.loop, sent.audio.label, sent.video and sent.video.label) == ("hold", "a.wav", "v.mp4")
+    assert service.files.audio_path(sent.job_id).read_bytes() == b"sound"
+
+
+def test_a_kept_presenter(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:
+    service.outcome = "video"
+    avatar = Lipwright(service_url).avatars.create(video=("anna.mp4", b"film"))
+    avatars, engines = page.predict(api_name="/choices")
+    assert ["anna.mp4", avatar.id] in [list(choice) for choice in avatars["choices"]]
+    assert engines["value"] == "warp"
+    assert page.predict(**_inputs(tmp_path, video=None, avatar=avatar.id, engine="warp"))[0] == "succeeded"
+    assert service.requests[-1].avatar_id == avatar.id
+
+
+def test_what_goes_wrong_is_told(page: Client, service: MemoryService, tmp_path: Path) -> None:
+    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
+    with pytest.raises(Exception, match=r"Face not found: v\.mp4: expected a face, found none\."):
+        page.predict(**_inputs(tmp_path))
+    with pytest.raises(Exception, match="A face is missing"):
+        page.predict(**_inputs(tmp_path, video=None))
+    with pytest.raises(Exception, match="Speech is missing"):
+        page.predict(**_inputs(tmp_path, audio=None))
+
+
+def test_progress_is_shown_and_leaving_cancels(page: Client, service: MemoryService, tmp_path: Path) -> None:
+    making = page.submit(**_inputs(tmp_path))
+    number = len(service.requests)
+    _until(lambda: len(service.requests) > number or ("waiting to start", None) in making.outputs())
+    job_id = service.requests[-1].job_id
+    service.table.update_job(job_id, status=JobStatus.RUNNING, progress=0.5, num_frames=50, num_frames_done=25)
+    _until(lambda: any("50%, frame 25 of 50" in str(output) for output in making.outputs()))
+    making.cancel()
+    _until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
+
+
+def test_nothing_comes_from_elsewhere(page_url: str) -> None:
+    html = httpx.get(page_url, trust_env=False).text
+    assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
+    assert '"analytics_enabled":false' in html.replace(" ", "")
+    stranger = httpx.get(page_url, headers={"host": "evil.example"}, trust_env=False)
+    assert stranger.status_code == 400
+
+
+def _until(is_so: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

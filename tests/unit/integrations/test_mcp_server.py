@@ -1,0 +1,135 @@
+"""The tools for models, called by the SDK's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from errors import FaceNotFoundError
+from integrations.mcp_server import LipwrightTools
+from integrations.shared_folder import SharedFolder
+from lipwright_client import AsyncLipwright
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path / "data")
+
+
+@pytest.fixture
+def url(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"sound")
+    (folder / "v.mp4").write_bytes(b"film")
+    (tmp_path / "secret.wav").write_bytes(b"secret")
+    (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
+    return folder
+
+
+def _call(url: str, folder: Path, *calls: tuple[str, dict[str, Any]], **options: Any) -> list[Any]:
+    """The results of tool calls, one after the other, in memory."""
+
+    async def use() -> list[Any]:
+        async with (
+            AsyncLipwright(url) as lipwright,
+            Client(LipwrightTools(lipwright, SharedFolder(folder)).server()) as client,
+        ):
+            return [await client.call_tool(name, arguments, **options) for name, arguments in calls]
+
+    return asyncio.run(use())
+
+
+def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_root: Path) -> None:
+    service.outcome = "video"
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
+
+    async def use() -> tuple[list[str], Any]:
+        command = ["-m", "cli", "mcp", "--server", url, "--folder", str(folder)]
+        server = StdioServerParameters(command=sys.executable, args=command, cwd=repo_root)
+        async with Client(stdio_client(server)) as client:
+            tools = [tool.name for tool in (await client.list_tools()).tools]
+            arguments = {"audio": "a.wav", "video": "v.mp4", "out": "result.mp4"}
+            return tools, await client.call_tool("speak", arguments, progress_callback=hear)
+
+    tools, result = asyncio.run(use())
+    assert tools == ["speak", "job_status", "save_video", "cancel_job", "list_avatars", "list_engines"]
+    assert not result.is_error, result.content
+    said = result.structured_content
+    assert (said["status"], said["num_frames"], said["path"]) == ("succeeded", 50, str(folder / "result.mp4"))
+    assert said["uri"] == (folder / "result.mp4").as_uri()
+    assert (folder / "result.mp4").read_bytes() == VIDEO_BYTES
+    assert told[-1] == (1.0, 1.0, "done, frame 50 of 50")
+
+
+def test_submit_look_and_save(service: MemoryService, url: str, folder: Path) -> None:
+    (started,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4", "wait": False}))
+    job_id = started.structured_content["job_id"]
+    early, looked = _call(url, folder, ("save_video", {"job_id": job_id}), ("job_status", {"job_id": job_id}))
+    assert early.is_error and "state_conflict" in early.content[0].text
+    assert looked.structured_content["status"] == "queued"
+    service.finish(job_id)
+    (saved,) = _call(url, folder, ("save_video", {"job_id": job_id}))
+    assert Path(saved.structured_content["path"]).read_bytes() == VIDEO_BYTES
+    assert Path(saved.structured_content["path"]).parent == folder
+    (other,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4", "wait": False}))
+    (stopped,) = _call(url, folder, ("cancel_job", {"job_id": other.structured_content["job_id"]}))
+    assert stopped.structured_content["status"] == "cancelled"
+
+
+def test_failures_are_told(service: MemoryService, url: str, folder: Path) -> None:
+    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
+    (failed,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4"}))
+    assert failed.is_error
+    assert "face_not_found: v.mp4: expected a face, found none." in failed.content[0].text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"audio": "../secret.wav"},
+        {"audio": "link.wav"},
+        {"audio": "missing.wav"},
+        {"audio": "a.wav", "out": "../out.mp4"},
+        {"audio": "a.wav", "out": "v.mp4"},
+        {"audio": "a.wav", "out": "out.py"},
+    ],
+)
+def test_nothing_beside_the_folder_is_read_or_written(
+    service: MemoryService, url: str, folder: Path, arguments: dict[str, str]
+) -> None:
+    before = sorted(folder.parent.rglob("*.*"))
+    (refused,) = _call(url, folder, ("speak", {"video": "v.mp4", **arguments}))
+    assert refused.is_error and ("audio:" in refused.content[0].text or "out:" in refused.content[0].text)
+    assert not service.requests
+    assert [path for path in sorted(folder.parent.rglob("*.*")) if "data" not in path.parts] == [
+        path for path in before if "data" not in path.parts
+    ]
+
+
+def test_avatars_and_engines(service: MemoryService, url: str, folder: Path) -> None:
+    async def keep() -> str:
+        async with AsyncLipwright(url) as client:
+            return (await client.avatars.create(video=("anna.mp4", b"film"))).id
+
+    avatar_id = asyncio.run(keep())
+    avatars, engines = _call(url, folder, ("list_avatars", {}), ("list_engines", {}))
+    assert avatars.structured_content["result"] == [{"avatar_id": avatar_id, "name": "anna.mp4", "status": "analysing"}]
+    assert "warp" in [each["name"] for each in engines.structured_content["result"] if each["is_default"]]

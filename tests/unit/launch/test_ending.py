@@ -1,0 +1,21 @@
+"""How a service is ended: by the signal handler that was there before Ray came."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from launch.service import own_ending
+
+
+def test_sigterm_is_handled_as_before_the_block() -> None:
+    def ours(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("no signal is sent")
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with own_ending():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)

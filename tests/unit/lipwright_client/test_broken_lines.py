@@ -1,0 +1,198 @@
+"""What the client does when lines break, against a server that breaks them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from lipwright_client import (
+    ConnectionFailedError,
+    InProgressError,
+    Lipwright,
+    Patience,
+    UnexpectedAnswerError,
+    WaitTimeoutError,
+)
+from tests.unit.lipwright_client.unruly import http, unruly
+
+JOB: dict[str, Any] = {
+    "id": "j",
+    "status": "queued",
+    "stage": "queued",
+    "progress": 0,
+    "num_frames_done": 0,
+    "num_frames": None,
+    "created_at": "2026-11-25T17:00:00Z",
+    "a_field_of_tomorrow": [1, 2],
+}
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def _job(status: str = "queued", **fields: Any) -> bytes:
+    return json.dumps(JOB | {"status": status} | fields).encode()
+
+
+def _event(version: int, status: str) -> bytes:
+    said = f"event: job\r\nid: {version}\r\ndata: ".encode() + _job(status) + b"\r\n\r\n"
+    return f"{len(said):x}\r\n".encode() + said + b"\r\n"
+
+
+def _problem(status: int, code: str, retryable: bool) -> bytes:
+    return json.dumps({"code": code, "title": code, "detail": "d", "status": status, "retryable": retryable}).encode()
+
+
+def test_a_submission_whose_answer_was_lost_is_sent_again_under_the_same_key(tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    def answer(head: str, headers: dict[str, str]) -> bytes | None:
+        keys.append(headers["idempotency-key"])
+        return http("202 Accepted", _job()) if len(keys) == 3 else None
+
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    with unruly(answer) as url, (tmp_path / "a.wav").open("rb") as audio:
+        assert Lipwright(url).jobs.create(audio=audio, video=b"film").id == "j"
+    assert len(keys) == 3 and len(set(keys)) == 1
+
+
+def test_what_cannot_be_read_twice_is_not_sent_twice() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.rest = [b"sound"]
+
+        def read(self, size: int = -1, /) -> bytes:
+            return self.rest.pop() if self.rest else b""
+
+    heads: list[str] = []
+
+    def answer(head: str, headers: dict[str, str]) -> None:
+        heads.append(head)
+
+    with unruly(answer) as url, pytest.raises(ConnectionFailedError):
+        Lipwright(url).jobs.create(audio=Once(), video=b"film")
+    assert len(heads) == 1
+
+
+def test_events_go_on_where_the_line_broke() -> None:
+    said = {"0": STREAM + _event(1, "queued"), "1": STREAM + _event(2, "running"), "2": STREAM + _event(3, "succeeded")}
+    asked: list[str] = []
+
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        asked.append(headers["last-event-id"])
+        return said[headers["last-event-id"]]
+
+    with unruly(answer) as url:
+        assert [job.status for job in Lipwright(url).jobs.events("j")] == ["queued", "running", "succeeded"]
+    assert asked == ["0", "1", "2"]
+
+
+def test_following_ends_when_nobody_speaks() -> None:
+    with unruly(lambda head, headers: None) as url, pytest.raises(ConnectionFailedError):
+        list(Lipwright(url, patience=Patience(max_silence_s=1)).jobs.events("j"))
+    # A service that opens streams and says nothing in them is silent, too.
+    with unruly(lambda head, headers: STREAM + b"0\r\n\r\n") as url, pytest.raises(ConnectionFailedError):
+        list(Lipwright(url, patience=Patience(max_silence_s=1)).jobs.events("j"))
+
+
+def test_a_wait_ends_in_time_though_the_service_says_nothing() -> None:
+    start = time.monotonic()
+    with unruly(lambda head, headers: time.sleep(2)) as url, pytest.raises(WaitTimeoutError):
+        Lipwright(url).jobs.wait("j", timeout_s=0.5)
+    assert time.monotonic() - start < 20
+
+
+def test_a_download_goes_on_at_the_byte_where_it_broke(tmp_path: Path) -> None:
+    video, asked = bytes(range(256)) * 8, []
+
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        start = int(headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        asked.append((start, headers.get("if-range")))
+        status = "206 Partial Content" if start else "200 OK"
+        whole = http(status, video[start:], etag='"1"')
+        return whole if start >= 1000 else whole[: len(whole) - len(video[start:]) + 500]
+
+    with unruly(answer) as url:
+        assert Lipwright(url).jobs.download("j", tmp_path / "out.mp4") == len(video)
+    assert (tmp_path / "out.mp4").read_bytes() == video
+    assert asked == [(0, None), (500, '"1"'), (1000, '"1"')]
+
+
+def test_another_file_is_not_joined_to_half_of_one(tmp_path: Path) -> None:
+    answers = [http("200 OK", b"first" * 100, etag='"1"')[:-250], http("200 OK", b"other" * 100, etag='"2"')]
+    (tmp_path / "out.mp4").write_bytes(b"old")
+    with unruly(lambda head, headers: answers.pop(0)) as url, pytest.raises(ConnectionFailedError, match="changed"):
+        Lipwright(url).jobs.download("j", tmp_path / "out.mp4")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"old")]
+
+
+def test_a_removal_whose_answer_was_lost_has_happened() -> None:
+    def answer(head: str, headers: dict[str, str]) -> bytes | None:
+        heads.append(head.split()[0])
+        if heads[-1] == "POST":
+            return http("200 OK", _job("succeeded"))
+        return None if heads.count("DELETE") == 1 else http("404 Not Found", _problem(404, "not_found", False))
+
+    heads: list[str] = []
+    with unruly(answer) as url:
+        Lipwright(url).jobs.delete("j")
+    assert heads == ["POST", "DELETE", "DELETE"]
+
+
+def test_answers_that_may_change_are_asked_for_again() -> None:
+    answers = [
+        http("502 Bad Gateway", b"<html>", content_type="text/html"),
+        http("409 Conflict", _problem(409, "request_in_progress", True), retry_after="0"),
+        http("200 OK", _job()),
+    ]
+    with unruly(lambda head, headers: answers.pop(0)) as url:
+        assert Lipwright(url).jobs.get("j").id == "j"
+    refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
+    with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
+        Lipwright(url).jobs.get("j")
+
+
+def test_lists_go_over_pages() -> None:
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        query = dict(parse_qsl(urlsplit(head.split()[1]).query))
+        asked.append(query)
+        first, limit = int(query.get("after", 0)), int(query["limit"])
+        jobs = [JOB | {"id": str(number)} for number in range(first, min(700, first + limit))]
+        return http(
+            "200 OK", json.dumps({"jobs": jobs, "next_after": first + limit if first + limit < 700 else None}).encode()
+        )
+
+    asked: list[dict[str, str]] = []
+    with unruly(answer) as url:
+        client = Lipwright(url)
+        assert [job.id for job in client.jobs.list(limit=1000)] == [str(number) for number in range(700)]
+        assert [job.id for job in client.jobs.list(2, "queued", {"order": "17"})] == ["0", "1"]
+    assert asked == [
+        {"limit": "500"},
+        {"limit": "500", "after": "500"},
+        {"limit": "2", "status": "queued", "metadata": '{"order": "17"}'},
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        http("404 Not Found", b"<html>nginx"),
+        http("200 OK", b"<html>hello"),
+        http("200 OK", b"[]"),
+        http("200 OK", b'{"id": "j"}'),
+        http("302 Found", location="/elsewhere"),
+    ],
+)
+def test_another_server_is_told_apart(said: bytes) -> None:
+    with unruly(lambda head, headers: said) as url, pytest.raises(UnexpectedAnswerError):
+        Lipwright(url).jobs.get("j")
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(ConnectionFailedError) as error:
+        Lipwright("http://127.0.0.1:9", patience=Patience(max_breaks=1)).status()
+    assert isinstance(error.value, ConnectionError)

@@ -1,0 +1,279 @@
+"""What a program does with the client, against the real API on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import errors as service_errors
+import lipwright_client as package
+from config import JobConfig
+from errors import FaceNotFoundError, LipwrightError
+from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError
+from lipwright_client.errors import problem_error
+from storage.local.api_keys import ApiKeys
+from storage.records import JobStatus
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.quality_report import example_report
+
+
+def test_speak_in_one_line(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+    service.outcome, service.report = "video", example_report()
+    (tmp_path / "anna.mp4").write_bytes(b"film")
+    seen: list[Job] = []
+    job = client.speak(
+        video=tmp_path / "anna.mp4",
+        audio=b"sound",
+        loop="hold",
+        metadata={"order": "17"},
+        out=tmp_path / "out.mp4",
+        on_change=seen.append,
+    )
+    assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "data", "out.mp4"]
+    assert (job.status, job.num_frames, job.progress, job.is_final) == ("succeeded", 50, 1.0, True)
+    assert (job.inputs.presenter, job.metadata, job.options["loop"]) == ("anna.mp4", {"order": "17"}, "hold")
+    assert job.created_at.tzinfo is not None and seen[-1] == job
+    assert job.report is not None and job.report["warnings"] == service.report["warnings"]
+
+
+def _pipe() -> io.BufferedReader:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as file:
+        file.write(b"sound")
+    return os.fdopen(reading, "rb")
+
+
+@pytest.mark.parametrize(
+    ("give", "name"),
+    [
+        (lambda folder: folder / "a.wav", "a.wav"),
+        (lambda folder: str(folder / "a.wav"), "a.wav"),
+        (lambda folder: b"sound", "audio"),
+        (lambda folder: bytearray(b"sound"), "audio"),
+        (lambda folder: ("named.wav", b"sound"), "named.wav"),
+        (lambda folder: io.BytesIO(b"sound"), "audio"),
+        (lambda folder: (folder / "a.wav").open("rb"), "a.wav"),
+        (lambda folder: ("piped.wav", _pipe()), "piped.wav"),
+        (lambda folder: "data:audio/wav;base64,c291bmQ=", None),
+    ],
+)
+def test_sources(
+    client: Lipwright, service: MemoryService, tmp_path: Path, give: Callable[[Path], Any], name: str | None
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    job = client.jobs.create(audio=give(tmp_path), video=("v.mp4", b"film"))
+    assert service.files.audio_path(job.id).read_bytes() == b"sound"
+    assert name is None or job.inputs.audio == name
+
+
+def test_what_cannot_be_sent_is_refused_before_it_is(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+    with pytest.raises(package.UploadError, match="there is no file"):
+        client.jobs.create(audio=tmp_path / "missing.wav", video=b"film")
+    with pytest.raises(package.UploadError, match="mode 'rb'"):
+        client.jobs.create(audio=io.StringIO("sound"), video=b"film")  # type: ignore[arg-type]
+    with pytest.raises(package.UploadError, match="found int"):
+        client.jobs.create(audio=5, video=b"film")  # type: ignore[arg-type]
+    assert not service.asked
+
+
+def test_jobs_are_looked_after(client: Lipwright, service: MemoryService) -> None:
+    first = client.jobs.create(audio=b"sound", video=b"film")
+    second = client.jobs.create(audio=b"sound", video=b"film")
+    assert first.id != second.id, "each call makes a job of its own"
+    assert [job.id for job in client.jobs.list()] == [second.id, first.id]
+    assert client.jobs.list(limit=1)[0].id == second.id
+    service.finish(first.id)
+    assert [job.id for job in client.jobs.list(status="succeeded")] == [first.id]
+    assert client.jobs.get(first.id).status == "succeeded"
+    assert client.jobs.cancel(second.id).status == "cancelled"
+    unfinished = client.jobs.create(audio=b"sound", video=b"film", idempotency_key="mine")
+    assert client.jobs.create(audio=b"sound", video=b"film", idempotency_key="mine").id == unfinished.id
+    client.jobs.delete(unfinished.id)
+    with pytest.raises(package.NotFoundError) as missing:
+        client.jobs.get(unfinished.id)
+    assert (missing.value.code, missing.value.title, missing.value.problem.status) == ("not_found", "Not found", 404)
+    assert unfinished.id in missing.value.detail and not missing.value.retryable
+
+
+def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -> None:
+    avatar = client.avatars.create(video=("anna.mp4", b"film"), face="0")
+    assert (avatar.label, avatar.face, avatar.status, avatar.info) == ("anna.mp4", "0", "analysing", None)
+    assert [each.id for each in client.avatars.list()] == [avatar.id] == [client.avatars.get(avatar.id).id]
+    with pytest.raises(package.WaitTimeoutError):
+        client.avatars.wait(avatar.id, timeout_s=0.3)
+    client.jobs.create(audio=b"sound", avatar_id=avatar.id)
+    client.avatars.delete(avatar.id)
+    assert client.avatars.list() == ()
+    engines = client.engines.list()
+    assert [engine.name for engine in engines.engines if engine.is_default] == ["warp"]
+    assert any("models add" in role.add_command for engine in engines.engines for role in engine.missing)
+    assert client.status().queue.max_queued == 8
+
+
+def test_events_and_preview(client: Lipwright, service: MemoryService) -> None:
+    job = client.jobs.create(audio=b"sound", video=b"film")
+    events = client.jobs.events(job.id)
+    assert next(events).status == "queued"
+    service.table.update_job(job.id, status=JobStatus.RUNNING, progress=0.25)
+    assert next(events).progress == 0.25
+    service.finish(job.id)
+    assert [seen.status for seen in events][-1] == "succeeded"
+    assert client.jobs.wait(job.id).status == "succeeded"
+    service.fail(failed := client.jobs.create(audio=b"sound", video=b"film").id, FaceNotFoundError("no face"))
+    with pytest.raises(package.StateError):
+        list(client.jobs.preview(failed))
+
+
+def test_a_job_that_fails_raises_by_its_code(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
+    with pytest.raises(package.FaceNotFoundError) as failed:
+        client.speak(video=b"film", audio=b"sound", out=tmp_path / "out.mp4")
+    assert isinstance(failed.value, ValueError) and failed.value.detail == "v.mp4: expected a face, found none."
+    assert failed.value.job_id == client.jobs.list()[0].id
+    assert not (tmp_path / "out.mp4").exists()
+    with pytest.raises(package.OptionError):
+        client.speak(video=b"film", audio=b"sound", engine="nonesuch")
+
+
+def test_a_wait_that_ends_early_cancels_the_job(client: Lipwright, service: MemoryService) -> None:
+    with pytest.raises(package.WaitTimeoutError, match=r"within 0\.5 s"):
+        client.speak(video=b"film", audio=b"sound", timeout_s=0.5)
+    (job,) = client.jobs.list()
+    assert job.status == "cancelled"
+
+    def interrupt(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.speak(video=b"film", audio=b"sound", on_change=interrupt)
+    assert [job.status for job in client.jobs.list()] == ["cancelled", "cancelled"]
+
+
+def test_the_key_and_the_address_of_the_environment(
+    service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key = ApiKeys(service.files.root).add("me")
+    monkeypatch.setenv("LIPWRIGHT_URL", f"{url}/")
+    with pytest.raises(package.UnauthorizedError):
+        Lipwright().status()
+    assert Lipwright(api_key=key).status().queue.num_queued == 0
+    monkeypatch.setenv("LIPWRIGHT_API_KEY", key)
+    assert Lipwright().base_url == url
+    assert Lipwright().status().queue.num_queued == 0
+    with pytest.raises(package.UnauthorizedError):
+        Lipwright(api_key="lw_wrong").status()
+
+
+def test_a_full_service_is_asked_again_with_the_same_key(client: Lipwright, service: MemoryService) -> None:
+    service.num_refusals = 2
+    client.jobs.create(audio=b"sound", video=io.BytesIO(b"film"))
+    keys = {request.idempotency_key for request in service.asked}
+    assert len(service.asked) == 3 and len(keys) == 1 and None not in keys
+    assert len(service.requests) == 1
+
+
+def test_patience_with_a_full_service_ends(service: MemoryService, url: str) -> None:
+    service.is_full = True
+    with pytest.raises(package.CapacityError) as full:
+        Lipwright(url, patience=Patience(max_full_s=1)).jobs.create(audio=b"sound", video=b"film")
+    assert full.value.retryable
+    assert len(service.asked) == 1, "it asks to wait for seven seconds"
+
+
+def test_a_follower_who_finds_no_place_comes_again(service: MemoryService) -> None:
+    with serving(service, jobs=JobConfig(max_followers=1)) as url:
+        client = Lipwright(url)
+        job = client.jobs.create(audio=b"sound", video=b"film")
+        first = client.jobs.events(job.id)
+        assert next(first).status == "queued"
+        is_refused = threading.Event()
+        seen: list[str] = []
+
+        def follow() -> None:
+            second = Lipwright(url)
+            second._transport._http.event_hooks["response"].append(lambda _: is_refused.set())
+            seen.extend(one.status for one in second.jobs.events(job.id))
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        assert is_refused.wait(30)  # and told to come again in five seconds
+        service.finish(job.id)
+        assert list(first)[-1].status == "succeeded"
+        thread.join(60)
+        assert seen == ["succeeded"]
+
+
+def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> None:
+    (tmp_path / "anna.mp4").write_bytes(b"film" * 50_000)
+
+    async def use() -> None:
+        async with AsyncLipwright(url) as client:
+            service.outcome, service.num_refusals = "video", 1
+            job = await client.speak(video=tmp_path / "anna.mp4", audio=b"sound", out=tmp_path / "out.mp4")
+            assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+            sent = service.requests[0].video
+            assert sent is not None and sent.label == "anna.mp4"
+            assert service.files.upload_path(sent.key).read_bytes() == b"film" * 50_000
+            assert [each.id for each in await client.jobs.list()] == [job.id]
+            await client.jobs.delete(job.id)
+            with pytest.raises(package.NotFoundError):
+                await client.jobs.get(job.id)
+            service.outcome = None
+            job = await client.jobs.create(audio=b"sound", video=b"film")
+            seen = []
+            async for each in client.jobs.events(job.id):
+                seen.append(each.status)
+                if not each.is_final:
+                    service.finish(job.id)
+            assert seen[0] == "queued" and seen[-1] == "succeeded"
+            avatar = await client.avatars.create(video=b"film")
+            assert [each.id for each in await client.avatars.list()] == [avatar.id]
+            await client.avatars.delete(avatar.id)
+            assert (await client.engines.list()).engines and (await client.status()).queue.max_running == 1
+
+    asyncio.run(use())
+
+
+def test_a_cancelled_coroutine_cancels_its_job(service: MemoryService, url: str) -> None:
+    async def use() -> None:
+        async with AsyncLipwright(url) as client:
+            started = asyncio.Event()
+            speaking = client.speak(video=b"film", audio=b"sound", on_change=lambda _: started.set())
+            task = asyncio.create_task(speaking)
+            await asyncio.wait_for(started.wait(), 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert [job.status for job in await client.jobs.list()] == ["cancelled"]
+
+    asyncio.run(use())
+
+
+def _kinds(kind: type[Any]) -> list[type[Any]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in _kinds(child))]
+
+
+def test_every_code_of_the_service_has_its_exception() -> None:
+    ours = [each for each in _kinds(LipwrightError) if each.__module__ == service_errors.__name__]
+    for kind in ours:
+        error = problem_error(Problem(kind.code, "t", "d", kind.status_code, kind.retryable))
+        assert getattr(error, "known_code", "") == kind.code, f"lipwright_client knows no {kind.code}"
+    assert type(problem_error(Problem("new_code", "t", "d", 422))) is package.InputError
+    assert type(problem_error(Problem("new_code", "t", "d", 507))) is package.ServiceError
+
+
+def test_exceptions_survive_pickling() -> None:
+    problem = Problem("face_not_found", "Face not found", "none", 422)
+    for kind in _kinds(package.ClientError):
+        error = kind(problem, "job") if issubclass(kind, ProblemError) else kind("a line")
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is kind and (copy.code, copy.detail, str(copy)) == (error.code, error.detail, str(error))

@@ -1,0 +1,65 @@
+"""Real decoders at the door: one bound of wall clock for all files of a request, and who is to blame when it passes."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import DecoderConfig, MediaLimits, PipelineConfig
+from errors import MediaLimitError, StageTimeoutError
+from media.decoding.decoder import Decoders, LateDecoderError
+from media.decoding.entrance import Entrance
+from media.probe import probe_audio, probe_video
+from tests.unit.media import decoder_tasks
+from tests.unit.media.clips import LIMITS
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(DecoderConfig()) as decoders:
+        decoders.run(decoder_tasks.process_id, file=Path("x"), timeout_s=60)  # the nursery is there
+        yield decoders
+
+
+def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
+    limits, decoder = MediaLimits(open_timeout_s=open_timeout_s), DecoderConfig(cpu_share=cpu_share)
+    return PipelineConfig(limits=limits, decoder=decoder)
+
+
+def test_files_are_looked_at(decoders: Decoders, h264: Path) -> None:
+    entrance = Entrance(decoders, _config(60), [h264, h264])
+    assert entrance.look(probe_video, h264) == probe_video(h264, LIMITS)
+    assert entrance.look(probe_audio, h264) == probe_audio(h264, LIMITS)
+
+
+def test_a_file_that_keeps_its_decoder_at_work_is_refused_in_time(decoders: Decoders, h264: Path) -> None:
+    # Either bound comes first on a busy machine; the file is to blame by both.
+    start = time.monotonic()
+    with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected (less work|a file that is opened within 4 s)"):
+        Entrance(decoders, _config(4, 0.05), [h264]).look(decoder_tasks.spinning_probe, h264)
+    assert time.monotonic() - start < 4 + 5
+
+
+def test_a_file_that_waits_for_a_busy_machine_is_not_to_blame(decoders: Decoders, h264: Path) -> None:
+    with pytest.raises(StageTimeoutError, match=r"h264\.mp4") as caught:
+        Entrance(decoders, _config(2), [h264]).look(decoder_tasks.sleeping_probe, h264)
+    assert not isinstance(caught.value, MediaLimitError)
+
+
+def test_files_of_one_request_share_the_time(decoders: Decoders, h264: Path) -> None:
+    entrance = Entrance(decoders, _config(2), [h264, h264])
+    assert entrance.seconds == pytest.approx(2, abs=0.1)
+    time.sleep(2.1)  # what the first one takes
+    start = time.monotonic()
+    with pytest.raises(StageTimeoutError):
+        entrance.look(decoder_tasks.sleeping_probe, h264)
+    assert time.monotonic() - start < 1.9
+
+
+def test_who_was_late_travels(decoders: Decoders) -> None:
+    error = pickle.loads(pickle.dumps(LateDecoderError("a.mp4: late", 1.5)))
+    assert (str(error), error.cpu_seconds, error.was_tried_again) == ("a.mp4: late", 1.5, False)

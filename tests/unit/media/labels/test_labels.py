@@ -1,0 +1,259 @@
+"""Labels: every result says that it is synthetic, in a way that programs of others read, and that shows changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from config import LabelsConfig
+from errors import ConfigError, LabelError
+from media.joiner import join_segments
+from media.labels.credentials import load_credentials
+from media.labels.inspection import Verdict, inspect_labels
+from media.labels.labeller import Labeller
+from media.labels.signer import ManifestSigner
+from media.labels.tags import AIGC_FIELDS
+from media.preview.fragments import LivePreview, finished_preview
+from tests.manifest_box import without_manifest
+from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, write_audio
+from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
+
+TAGGED = LabelsConfig(producer="演示公司", propagator="P")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
+    return SegmentedJob(tmp_path_factory.mktemp("job"), Fraction(25))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
+    """The job's result as `Studio.join` makes it."""
+    labeller, out = Labeller(TAGGED, data_dir), tmp_path / "result.mp4"
+    sound = write_audio(tmp_path / "a.wav", noise(3.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    join_segments(job.segments, sound, out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12"))
+    labeller.sign(out, from_still=False)
+    return out
+
+
+def _aigc(path: Path) -> dict[str, str]:
+    with av.open(str(path)) as container:
+        found = json.loads(container.metadata["AIGC"])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_result_carries_every_field_of_the_tag(result: Path) -> None:
+    found = _aigc(result)
+    assert tuple(found) == AIGC_FIELDS
+    assert found["Label"] == "1"
+    assert (found["ContentProducer"], found["ProduceID"]) == ("演示公司", "ab12")
+    assert (found["ContentPropagator"], found["PropagateID"]) == ("P", "ab12")
+
+
+def test_a_preview_carries_the_tag_from_its_first_piece(job: SegmentedJob, tmp_path: Path) -> None:
+    tags = Labeller(TAGGED.model_copy(update={"c2pa": False}), tmp_path).tags("ab12")
+    live = LivePreview(job.segments[0], job.speech, tags)
+    (tmp_path / "live.mp4").write_bytes(b"".join(live.add_segment(job.segments[0])))
+    (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(job.result, tags)))
+    for name in ("live.mp4", "finished.mp4"):
+        assert _aigc(tmp_path / name)["Label"] == "1"
+        assert inspect_labels(tmp_path / name, LIMITS).verdict is Verdict.SYNTHETIC
+
+
+def test_a_result_is_signed_and_shows_the_same_pictures(job: SegmentedJob, result: Path) -> None:
+    labels = inspect_labels(result, LIMITS)
+    assert labels.verdict is Verdict.SYNTHETIC
+    assert labels.manifest is not None
+    assert (labels.manifest.state, labels.manifest.is_test, labels.manifest.problems) == ("Valid", True, ())
+    assert labels.manifest.source_types == ("compositeWithTrainedAlgorithmicMedia",)
+    assert [pts for pts, _ in decode_all(result)] == [pts for pts, _ in decode_all(job.result)]
+    head = result.read_bytes()
+    assert head.index(b"moov") < head.index(b"mdat"), "it plays while it is loaded"
+
+
+def test_a_video_from_a_portrait_was_created_as_a_whole(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, out, from_still=True)
+    manifest = inspect_labels(out, LIMITS).manifest
+    assert manifest is not None
+    assert manifest.source_types == ("trainedAlgorithmicMedia",)
+
+
+def test_two_signatures_differ_in_the_manifest_alone(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
+    signed = []
+    for name in ("a.mp4", "b.mp4"):
+        ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, tmp_path / name, from_still=False)
+        signed.append((tmp_path / name).read_bytes())
+    assert len(signed[0]) == len(signed[1])
+    assert without_manifest(signed[0]) == without_manifest(signed[1]) != signed[0]
+
+
+def test_a_changed_video_is_told_from_a_signed_one(result: Path) -> None:
+    changed = bytearray(result.read_bytes())
+    changed[-2000] ^= 1
+    result.write_bytes(changed)
+    labels = inspect_labels(result, LIMITS)
+    assert labels.verdict is Verdict.BROKEN
+    assert labels.manifest is not None
+    assert labels.manifest.problems == ("assertion.bmffHash.mismatch",)
+    assert "the file was changed" in labels.in_words()[0]
+
+
+def test_a_file_without_labels_is_called_unlabelled(job: SegmentedJob, tmp_path: Path) -> None:
+    for path in (
+        job.result,
+        write_audio(tmp_path / "a.wav", noise(0.1, 16000)[None], 16000, "pcm_s16le", sample_format="s16"),
+    ):
+        assert inspect_labels(path, LIMITS).verdict is Verdict.UNLABELLED
+
+
+def test_a_tag_that_is_no_such_object_is_broken(job: SegmentedJob, tmp_path: Path) -> None:
+    for number, text in enumerate(("yes", "[1]", '{"a": 1}', "[" * 100_000)):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(b"".join(piece for _, piece in finished_preview(job.result, {"AIGC": text})))
+        assert inspect_labels(path, LIMITS).verdict is Verdict.BROKEN
+
+
+def test_nothing_is_written_where_it_is_switched_off(job: SegmentedJob, tmp_path: Path) -> None:
+    labeller = Labeller(LabelsConfig(metadata=False, c2pa=False), tmp_path / "none")
+    before = job.result.read_bytes()
+    labeller.sign(job.result, from_still=True)
+    assert (labeller.tags("ab"), job.result.read_bytes()) == ({}, before)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_test_certificate_is_made_once_for_the_service_alone(data_dir: Path) -> None:
+    first, second = (load_credentials(LabelsConfig(), data_dir) for _ in range(2))
+    assert first == second
+    assert first.is_test
+    assert "TEST" in first.signer and "PRIVATE" not in repr(first)
+    (file,) = (data_dir / "labels").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+class Authority:
+    """Somebody who gives out certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, "Example CA"),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
+            ]
+        )
+        self.certificate = (
+            self._builder(self.name, self.key, 1000)
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), True)
+            .sign(self.key, SHA256())
+        )
+        self.pem = self.certificate.public_bytes(Encoding.PEM)
+
+    def settings(
+        self, days: int = 100, purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION
+    ) -> LabelsConfig:
+        """Those of an operator with a certificate of this authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, "Example Studio"),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
+            ]
+        )
+        signer = (
+            self._builder(name, key, days)
+            .add_extension(x509.BasicConstraints(False, None), True)
+            .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+            .sign(self.key, SHA256())
+        )
+        chain, private = self._folder / "chain.pem", self._folder / "key.pem"
+        chain.write_bytes(signer.public_bytes(Encoding.PEM) + self.pem)
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+        return LabelsConfig(certificate=chain, private_key=private)
+
+    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=10))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        )
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[Authority]:
+    yield Authority(tmp_path)
+
+
+def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
+    job: SegmentedJob, authority: Authority, tmp_path: Path
+) -> None:
+    labeller = Labeller(authority.settings(), tmp_path)
+    labeller.try_to_sign()
+    out = tmp_path / "out.mp4"
+    out.write_bytes(job.result.read_bytes())
+    labeller.sign(out, from_still=False)
+    stranger, friend = inspect_labels(out, LIMITS), inspect_labels(out, LIMITS, authority.pem.decode())
+    assert stranger.manifest is not None and friend.manifest is not None
+    assert (stranger.manifest.state, friend.manifest.state) == ("Valid", "Trusted")
+    assert (friend.manifest.signer, friend.manifest.is_test) == ("Example Studio", False)
+    assert not (tmp_path / "labels").exists(), "no test certificate is made"
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Authority, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found it to hold from"):
+        Labeller(authority.settings(days=-1), tmp_path)
+    good = authority.settings()
+    assert good.private_key is not None and good.certificate is not None
+    other = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    good.private_key.write_bytes(other)
+    with pytest.raises(ConfigError, match="found that of another one"):
+        Labeller(good, tmp_path)
+    good.private_key.write_text("none", encoding="ascii")
+    with pytest.raises(ConfigError, match="expected a PEM key"):
+        Labeller(good, tmp_path)
+    good.private_key.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Labeller(good, tmp_path)
+    with pytest.raises(ConfigError, match="may sign manifests"):
+        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).try_to_sign()
+    with pytest.raises(ValueError, match="or neither"):
+        LabelsConfig(certificate=tmp_path / "chain.pem")
+
+
+def test_a_signature_that_fails_leaves_the_file_as_it_was(
+    job: SegmentedJob, authority: Authority, tmp_path: Path
+) -> None:
+    labeller = Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path)
+    out = tmp_path / "out.mp4"
+    out.write_bytes(job.result.read_bytes())
+    with pytest.raises(LabelError, match="Example Studio"):
+        labeller.sign(out, from_still=False)
+    assert out.read_bytes() == job.result.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "chain.pem", "key.pem"}
