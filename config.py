@@ -140,6 +140,26 @@ class HeygemConfig(_Frozen):
     )
 
 
+class SpeechConfig(_Frozen):
+    """What speaks a text that comes in place of sound: an endpoint of yours, or the voice of the extra `[tts]`."""
+
+    url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. None takes "
+        "the voice of the extra `[tts]` (English) where it is installed. Private addresses are allowed: it is yours.",
+    )
+    packaged: bool = Field(True, description="Whether the voice of the extra `[tts]` is used, where there is no `url`.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
+    model: str = Field("tts-1", max_length=128, description="The model that it is asked for.")
+    voice: str = Field("alloy", max_length=128, description="The voice of a job that names none.")
+    response_format: Literal["wav", "mp3", "flac", "opus", "aac"] = Field("wav", description="What it is asked for.")
+    timeout_s: float = Field(120.0, gt=0, le=200, description="Bound of making one speech.")
+    max_chars: int = Field(4096, gt=0, description="Longest text; 4096 is what OpenAI takes at a time.")
+    max_bytes: int = Field(128 * 1024**2, gt=0, description="Largest sound taken.")
+    max_at_a_time: int = Field(2, ge=1, description="Speeches made at a time by one Ingress replica; then 503 `busy`.")
+
+
 class LabelsConfig(_Frozen):
     """Marks that say of every result that it is synthetic; docs/labels.md says who asks for which."""
 
@@ -298,6 +318,7 @@ class PipelineConfig(_Frozen):
     heygem: HeygemConfig = HeygemConfig()
     gradio: GradioConfig = GradioConfig()
     labels: LabelsConfig = LabelsConfig()
+    speech: SpeechConfig = SpeechConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()

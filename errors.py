@@ -20,8 +20,10 @@
     │   └── BusyError                    503  busy                   retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
+    ├── TableLostError                   503  job_table_lost         retryable
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
+    ├── VoiceError                       503  voice_failed           retryable
     ├── WeightsError                     500  weights_invalid
     ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid
@@ -183,6 +185,14 @@ class StoredFileError(LipwrightError):
     code = "stored_file_lost"
 
 
+class TableLostError(LipwrightError):
+    """The file of the job table was deleted or replaced under the service: nothing is accepted into it any more."""
+
+    status_code = 503
+    code = "job_table_lost"
+    retryable = True
+
+
 class StageTimeoutError(LipwrightError, TimeoutError):
     """A stage took longer than its bound."""
 
@@ -201,6 +211,14 @@ class ReplicaLostError(LipwrightError):
 
     status_code = 503
     code = "replica_lost"
+    retryable = True
+
+
+class VoiceError(LipwrightError):
+    """What makes speech of text could not be reached, or gave something else: no fault of the caller's."""
+
+    status_code = 503
+    code = "voice_failed"
     retryable = True
 
 

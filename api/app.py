@@ -25,6 +25,7 @@ from api.v1.engines import EngineRoutes
 from api.v1.jobs import JobRoutes
 from api.v1.pictures import PictureRoutes
 from api.v1.views import Health
+from api.v1.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
@@ -64,7 +65,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
     _let_pages_in(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
-    app.include_router(PageRoutes().router())
+    app.include_router(PageRoutes(config.labels).router())
     app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?", operation_id="check_alive")
     app.add_api_route(
         "/readyz",
@@ -99,6 +100,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         PictureRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
+        VoiceRoutes(config),
         SessionRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 import web
 from api.base_url import base_url
 from api.conditional import unchanged
+from config import LabelsConfig
 from errors import NotFoundError
 
 ASSETS: Final = "/page"
@@ -52,9 +53,14 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
 class PageRoutes:
-    """The page, read from the disk once."""
+    """The page, read from the disk once.
 
-    def __init__(self) -> None:
+    Args:
+        labels: Whether the page may say that videos are labelled.
+    """
+
+    def __init__(self, labels: LabelsConfig) -> None:
+        self._labelled = b"" if labels.metadata or labels.c2pa else b" hidden"
         self._files = _read_all()
         digest = hashlib.sha256()
         for name, content in sorted(self._files.items()):
@@ -76,6 +82,7 @@ class PageRoutes:
             links = {"page": f"{base}/", "documentation": f"{base}/docs", "openapi": f"{base}/openapi.json"}
             return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{base}/v1/jobs"}}, headers=_VARY)
         content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
+        content = content.replace(b"{{labelled}}", self._labelled)
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 
     def asset(self, edition: str, name: str, request: Request) -> Response:

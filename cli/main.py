@@ -60,12 +60,21 @@ def lipwright(
 @app.command()
 def speak(
     video: Annotated[str, typer.Option(help="The presenter: a video or a still portrait, as a file or a URL.")],
-    audio: Annotated[str, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")],
     out: Annotated[Path, typer.Option(help="The video to write.")],
+    audio: Annotated[
+        str | None, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="What to say in place of AUDIO, where the service has a voice.")
+    ] = None,
+    voice: Annotated[str | None, typer.Option(help="The voice that says it; the default is the service's.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
     face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
     face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
     loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
+    visible_label: Annotated[
+        bool, typer.Option("--visible-label", help="Write into the picture that it is synthetic.")
+    ] = False,
     server: Annotated[
         str | None,
         typer.Option(envvar=SERVER_VARIABLES, help="Use this service; without it, one is started here."),
@@ -74,16 +83,27 @@ def speak(
     report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
 ) -> None:
-    """Make the face in VIDEO speak AUDIO.
+    """Make the face in VIDEO speak AUDIO, or TEXT.
 
     Without a server the one that works in the data folder is used, or one is started for this job.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     with one_line_errors():
-        inputs = {"video": video, "audio": audio} | ({"face_image": face_image} if face_image else {})
+        if (audio is None) == (text is None):
+            raise UsageError("input_invalid", "expected either --audio or --text.")
+        named = {"video": video, "audio": audio, "face_image": face_image}
+        inputs = {name: value for name, value in named.items() if value}
         files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
         _check_paths(files, out)
-        fields: JobFields = {"video": video, "audio": audio, "face": face, "loop": loop}
+        fields: JobFields = {"video": video, "face": face, "loop": loop}
+        if audio:
+            fields["audio"] = audio
+        if text:
+            fields["text"] = text
+        if voice:
+            fields["voice"] = voice
+        if visible_label:
+            fields["visible_label"] = True
         if face_image:
             fields["face_image"] = face_image
         if engine:

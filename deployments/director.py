@@ -79,7 +79,12 @@ class Director:
         services = JobServices(config, self._stages, self._presenters, self._table, self._files)
         self._desk = AdmissionDesk(config, self._table, self._files)
         self._intake = Intake(
-            self._stages, self._table, self._files, self._desk, EngineRoom(config, engines=engines).check
+            self._stages,
+            self._table,
+            self._files,
+            self._desk,
+            EngineRoom(config, engines=engines).check,
+            marks_all=config.labels.visible,
         )
         self._scheduler = JobScheduler(services)
         self._replicas = ReplicaWatch(running_replicas)
@@ -95,7 +100,7 @@ class Director:
         self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
 
     async def check_health(self) -> None:
-        """Raise when another Director has taken over the table, or when one of the endless loops has ended."""
+        """Raise when another Director has taken over the table, its file is lost, or an endless loop has ended."""
         self._table.check_claim()
         for loop in self._loops:
             if loop.done():
@@ -105,6 +110,7 @@ class Director:
 
     async def admit(self, request: AdmitRequest) -> Admission:
         """Keep a place for one body; see `AdmissionDesk.admit`."""
+        self._table.check_claim()  # before a body is read for a table that takes no job
         return self._desk.admit(request)
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:

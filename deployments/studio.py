@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,15 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
-from jobs.messages import Made, PresenterRef, Rendered, SourceVideo
+from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.labels.labeller import Labeller
+from media.labels.mark import Mark, MarkStyle
+from media.planes import Patch, Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
@@ -39,6 +42,16 @@ from telemetry.log_context import Work, current_work
 T = TypeVar("T")
 
 _MAX_IDLE_READERS = 2
+
+
+class _Marked:
+    """A writer that puts each frame's mark on it."""
+
+    def __init__(self, writer: SegmentWriter, marks: Sequence[Mark | None]) -> None:
+        self._writer, self._marks = writer, iter(marks)
+
+    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+        self._writer.write(planes, patch, next(self._marks))
 
 
 @serve.deployment
@@ -67,7 +80,7 @@ class Studio:
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_call
-    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
@@ -78,6 +91,7 @@ class Studio:
             engine: Name of the engine.
             plan: The engine's own.
             out: The encoded segment, written whole or not at all.
+            marking: Which of its frames carry the visible mark, and where.
 
         Raises:
             StorageFullError: The disk has no room for it.
@@ -89,14 +103,15 @@ class Studio:
         try:
             made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
             shot = Shot(reader, engine, partial(made.cut, known))
-            segment, silent_motion = await self._encoded(shot, source.info, plan)
+            marks = self._marks(source.info, marking, len(plan))
+            segment, silent_motion = await self._encoded(shot, source.info, plan, marks)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
             reader.close()
             raise
         self._readers.put((source.path, _next_index(plan)), reader)
         self._presenters.put(folder, known)
-        return Rendered(len(segment), silent_motion)
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_call
     async def join(self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
@@ -126,17 +141,28 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    async def _encoded(self, shot: Shot, info: VideoInfo, plan: Plan) -> tuple[bytes, Moments]:
+    async def _encoded(
+        self, shot: Shot, info: VideoInfo, plan: Plan, marks: Sequence[Mark | None]
+    ) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
         render = self._config.render
         writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
-        motion = await self._renderer.render(shot, plan, writer, self._chunk_frames(info))
+        motion = await self._renderer.render(shot, plan, _Marked(writer, marks), self._chunk_frames(info))
         return await self._run(lambda stop: writer.finish(), len(plan)), motion
 
     def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+
+    def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Mark | None]:
+        """The mark of each frame of a segment."""
+        if not marking.corners:
+            return [None] * num_frames
+        labels = self._config.labels
+        mark = Mark(info, MarkStyle(labels.visible_language, labels.visible_height), marking.corners)
+        num_marked = num_frames if marking.num_frames is None else min(marking.num_frames, num_frames)
+        return [mark] * num_marked + [None] * (num_frames - num_marked)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2

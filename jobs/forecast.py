@@ -59,9 +59,12 @@ def measured_rate(finished: Sequence[JobRecord]) -> float | None:
 
 
 def result_bytes(width: int, height: int, fps: Fraction, seconds: float) -> int:
-    """Disk space that a result of this size needs at most while it is made: segments, and the file joined from them."""
+    """Disk space that a result of this size needs at most while it is made.
+
+    That is: the segments, the file joined from them, and the signed copy that takes its place.
+    """
     video = width * height * float(fps) * seconds * _BITS_PER_PIXEL / 8
-    return round(2 * video + _SOUND_BYTES_PER_SECOND * seconds)
+    return round(3 * video + 2 * _SOUND_BYTES_PER_SECOND * seconds)
 
 
 def promised_bytes(unfinished: Sequence[JobRecord]) -> int:

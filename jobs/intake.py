@@ -19,6 +19,7 @@ from storage.records import (
     AvatarRecord,
     AvatarRequest,
     AvatarStatus,
+    JobOptions,
     JobRecord,
     SubmitRequest,
     UploadedFile,
@@ -40,8 +41,10 @@ class Intake:
         files: FileStore,
         desk: AdmissionDesk,
         check_engine: Callable[[str], None],
+        marks_all: bool = False,
     ) -> None:
-        """`check_engine` raises OptionError of an engine that cannot do a job."""
+        """`check_engine` raises OptionError of an engine that cannot do a job; `marks_all` marks every job visibly."""
+        self._marks_all = marks_all
         self._stages, self._table, self._files, self._desk = stages, table, files, desk
         self._check_engine = check_engine
 
@@ -83,7 +86,7 @@ class Intake:
         return self._table.insert_job(
             JobRecord(
                 id=request.job_id,
-                options=request.options.model_copy(update={"face": face}),
+                options=self._kept_options(request, face),
                 audio=request.audio,
                 video=request.video,
                 avatar_key=avatar.key,
@@ -113,6 +116,11 @@ class Intake:
             await self._stages.probe(Work(request.video.key), path, None)
         await self._check_picture(request.face_image, _key(request.video, face, request.owner))
         return self._keep_source(request.video, (face, request.face_image), request.owner, pinned=True)
+
+    def _kept_options(self, request: SubmitRequest, face: str) -> JobOptions:
+        """The options that the job is done with, whatever the settings are when it is taken up again."""
+        is_marked = request.options.visible_label or self._marks_all
+        return request.options.model_copy(update={"face": face, "visible_label": is_marked})
 
     def _source_path(self, video: UploadedFile, face: str, owner: str | None) -> Path:
         return self._files.find_upload(video.key, self._files.avatar_source_path(_key(video, face, owner)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from media.labels.mark import Corner
 from media.playback import Loop
 from media.probe import AudioInfo, VideoInfo
 from models.engines.contract import FrameSpan
@@ -33,11 +34,25 @@ class Rendered(NamedTuple):
 
     Attributes:
         num_bytes: Of its file.
+        sha256: Of its file, taken before it was written.
         silent_motion: See `models.engines.patches.FacePatches`, of all its frames.
     """
 
     num_bytes: int
+    sha256: str
     silent_motion: Moments = Moments()
+
+
+class Marking(NamedTuple):
+    """The visible mark of one segment.
+
+    Attributes:
+        corners: Where it stands; nowhere if there are none.
+        num_frames: Frames from the segment's first one on that have it; None for all.
+    """
+
+    corners: tuple[Corner, ...] = ()
+    num_frames: int | None = None
 
 
 class Made(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -150,7 +150,9 @@ class Stages(Protocol):
         """Return what the output frames of one block show."""
         ...
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         """Write one encoded segment to `out`."""
         ...
 

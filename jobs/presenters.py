@@ -14,7 +14,7 @@ from jobs.accidents import tried_again
 from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
 from jobs.ports import Stages
 from media.probe import VideoInfo
-from models.face.choice import FaceChoice, is_reference
+from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.presenter.folder import is_tracked
 from models.track.state import TrackState
 from storage.local.file_store import FileStore
@@ -76,6 +76,14 @@ class Presenters:
                     store.pop(wanted, None)
         return presenter
 
+    async def is_whole(self, key: str, engine: str) -> bool:
+        """Return whether all that was made of avatar `key` for `engine` lies there as it was written.
+
+        Raises:
+            StoredFileError: Its source is gone.
+        """
+        return await self._is_ready(key, engine, await self._find(key))
+
     async def _find(self, key: str) -> PresenterRef:
         path = self._files.avatar_source_path(key)
         try:
@@ -87,8 +95,11 @@ class Presenters:
 
     async def _is_ready(self, key: str, engine: str, presenter: PresenterRef) -> bool:
         record = self._table.find_avatar(key)
-        is_tracked_here = record is not None and record.status is AvatarStatus.READY and is_tracked(presenter.folder)
-        return is_tracked_here and await self._stages.is_analysed(Work(key), engine, presenter)
+        is_known = record is not None and await self._is_tracked(record, presenter)
+        return is_known and await self._stages.is_analysed(Work(key), engine, presenter)
+
+    async def _is_tracked(self, record: AvatarRecord, presenter: PresenterRef) -> bool:
+        return record.status is AvatarStatus.READY and await asyncio.to_thread(is_tracked, presenter.folder)
 
     async def _analyse(self, wanted: _Wanted, presenter: PresenterRef) -> None:
         key = wanted.key
@@ -101,12 +112,16 @@ class Presenters:
         self.sweep()
 
     async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
-        """The error, or the loss of the source that explains it."""
+        """The error, or the loss of the source or the reference picture that explains it."""
         record = self._table.find_avatar(key)
         if record is None:
             return error
-        path = self._files.avatar_source_path(key)
-        return await asyncio.to_thread(self._files.blamed, error, path, record.source_sha256)
+        kept = [(self._files.avatar_source_path(key), record.source_sha256)]
+        if (sha256 := reference_sha256(record.face)) is not None:
+            kept.append((self._files.avatar_face_path(key), sha256))
+        for path, sha256 in kept:
+            error = await asyncio.to_thread(self._files.blamed, error, path, sha256)
+        return error
 
     async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""
@@ -114,7 +129,7 @@ class Presenters:
         async with self._tracking.setdefault(key, asyncio.Lock()):
             record = self._table.find_avatar(key)
             assert record is not None, "the avatar of a job is kept while the job needs it"
-            if not (record.status is AvatarStatus.READY and is_tracked(presenter.folder)):
+            if not await self._is_tracked(record, presenter):
                 record = self._table.update_avatar(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, wanted, presenter)
                 self._table.update_avatar(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))

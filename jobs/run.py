@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from config import PipelineConfig
 from errors import InputError, StorageFullError
 from jobs.accidents import first_cause
 from jobs.forecast import promised_bytes, result_bytes
+from jobs.kept_segments import KeptSegments
+from jobs.marking import marking_of
 from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
 from jobs.presenters import Presenters
@@ -23,10 +26,12 @@ from models.mouth.motion import Moments
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from storage.local.file_store import FileStore
-from storage.records import JobRecord, SegmentRecord, SegmentStatus, Stage
+from storage.records import JobRecord, Stage
 from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import Work
+
+logger = logging.getLogger("ray.serve")
 
 # Shares of the progress bar: where each stage begins.
 _BEGIN = {Stage.LISTENING: 0.0, Stage.ANALYSING: 0.02, Stage.RENDERING: 0.25, Stage.JOINING: 0.98}
@@ -53,24 +58,38 @@ class JobRun:
         self._work = Work(job.id)
         self._num_frames = 0
         self._num_done = 0
-        self._silent_motion = Moments()
+        self._segments = KeptSegments(services.table, services.files, job.id)
+        self._silent_motion: dict[int, Moments] = {}  # by the number of the segment: one may be rendered again
+        self._has_presenter = False
 
     async def run(self) -> None:
         """Make the video; returns when it lies in its place.
+
+        What was made on the way and does not lie there any more as it was written is made again, within `max_attempts`.
 
         Raises:
             StoredFileError: What the caller sent was lost or cut in our hands.
             LipwrightError: Why the job cannot be done.
         """
         job, files = self._job, self._services.files
-        try:
-            await self._make()
-        except Exception as error:
-            cause = first_cause(error)
-            if not isinstance(cause, InputError):
-                raise
-            audio = files.audio_path(job.id)
-            raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
+        for left in reversed(range(self._services.config.jobs.max_attempts)):
+            try:
+                return await self._make()
+            except Exception as error:
+                cause = first_cause(error)
+                if isinstance(cause, InputError):
+                    audio = files.audio_path(job.id)
+                    raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
+                if not left or not await self._is_damaged():
+                    raise
+                logger.warning("what was made for the job is damaged; it is made again, %d tries left: %s", left, cause)
+
+    async def _is_damaged(self) -> bool:
+        """Whether the presenter or a segment is not any more what it was when it was made."""
+        if await asyncio.to_thread(self._segments.are_damaged):
+            return True
+        job, presenters = self._job, self._services.presenters
+        return self._has_presenter and not await presenters.is_whole(job.avatar_key, job.options.engine)
 
     async def _make(self) -> None:
         job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
@@ -84,6 +103,7 @@ class JobRun:
 
         self._enter(Stage.ANALYSING)
         presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
+        self._has_presenter = True
         source = presenter.source
         self._hold_disk(source.info, speech.info.duration_seconds)
 
@@ -92,7 +112,8 @@ class JobRun:
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, presenter, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
-        report = make_report(output, measures, self._silent_motion)
+        report = make_report(output, measures, sum(self._silent_motion.values(), Moments()))
+        await asyncio.to_thread(self._segments.check, blocks)
 
         self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
@@ -122,7 +143,8 @@ class JobRun:
             again for what follows.
         """
         measures: BlockMeasures | None = None
-        finished = self._finished_segments(blocks)
+        finished = await asyncio.to_thread(self._segments.whole, blocks)
+        self._num_done = 0
         self._report(sum(segment.stop - segment.start for segment in finished.values()))
         window = asyncio.Semaphore(self._services.config.render.segment_window)
         async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, presenter, speech)) as plans:
@@ -166,34 +188,14 @@ class JobRun:
         try:
             work = self._work._replace(segment=segment.number)
             out = services.files.segment_path(job.id, segment.number)
-            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out)
+            marking = marking_of(job.options, segment, presenter.source.info.fps, services.config.labels)
+            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out, marking)
         finally:
             window.release()
-        self._silent_motion += rendered.silent_motion
-        services.table.record_segment(
-            SegmentRecord(
-                job_id=job.id,
-                number=segment.number,
-                start=segment.start,
-                stop=segment.stop,
-                status=SegmentStatus.DONE,
-                num_bytes=rendered.num_bytes,
-            )
-        )
+        self._silent_motion[segment.number] = rendered.silent_motion
+        self._segments.record(segment, rendered)
         metrics.frames_rendered(segment.stop - segment.start)
         self._report(segment.stop - segment.start, attempts=0)
-
-    def _finished_segments(self, blocks: list[Block]) -> dict[int, SegmentRecord]:
-        """Segments of an earlier run that still fit the plan and whose files are whole."""
-        planned = {segment.number: segment for block in blocks for segment in block.segments}
-        finished: dict[int, SegmentRecord] = {}
-        for record in self._services.table.finished_segments(self._job.id):
-            plan = planned.get(record.number)
-            path = self._services.files.segment_path(self._job.id, record.number)
-            fits = plan is not None and (plan.start, plan.stop) == (record.start, record.stop)
-            if fits and path.is_file() and path.stat().st_size == record.num_bytes:
-                finished[record.number] = record
-        return finished
 
     def _enter(self, stage: Stage, **fields: object) -> None:
         self._services.table.update_job(self._job.id, stage=stage, progress=_BEGIN[stage], **fields)

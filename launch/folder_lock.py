@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from errors import StateError
+from launch.data_folder import unwritable
 
 _FILE = "service.lock"
 
@@ -46,10 +47,14 @@ def locked_folder(data_dir: Path) -> Iterator[FolderLock]:
     """Hold the lock of a data folder, which is made if it is missing, for the block.
 
     Raises:
+        ConfigError: The folder cannot be written.
         StateError: Another service holds it.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unwritable(data_dir, error) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

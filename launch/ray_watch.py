@@ -13,6 +13,7 @@ from typing import Any, Final
 import psutil
 
 from errors import ConfigError
+from launch.data_folder import TableFile
 from launch.front import Front
 
 EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: start it again
@@ -22,19 +23,21 @@ _KILL_S: Final = 5.0
 
 
 @contextmanager
-def watched(node: Any, front: Front | None) -> Iterator[None]:
-    """Look after the processes of a Ray node and after the front while the block lasts.
+def watched(node: Any, front: Front | None, table: TableFile) -> Iterator[None]:
+    """Look after the processes of a Ray node, the front and the file of the job table while the block lasts.
 
     A front that ends is started again. When Ray's control store or its raylet ends, nothing can be mended from here:
     Ray waits for them, for a minute or for ever. Then this process says so and ends, with `EXIT_STATUS` and everything
-    that it started, so that whoever supervises it starts the service again; accepted jobs go on there.
+    that it started, so that whoever supervises it starts the service again; accepted jobs go on there. It ends in the
+    same way when the table is deleted or replaced: what is accepted would be written into a file that nobody finds.
 
     Args:
         node: `ray._private.node.Node` of the node that this process started.
         front: What stands before Serve, if anything does.
+        table: Where accepted jobs are written down.
     """
     stop = threading.Event()
-    watch = threading.Thread(target=_watch, args=(node, front, stop), name="ray-watch", daemon=True)
+    watch = threading.Thread(target=_watch, args=(node, front, table, stop), name="ray-watch", daemon=True)
     watch.start()
     try:
         yield
@@ -43,11 +46,17 @@ def watched(node: Any, front: Front | None) -> Iterator[None]:
         watch.join(_PERIOD_S + _KILL_S)
 
 
-def _watch(node: Any, front: Front | None, stop: threading.Event) -> None:
+def _watch(node: Any, front: Front | None, table: TableFile, stop: threading.Event) -> None:
     while not stop.wait(_PERIOD_S):
         for name, process in node.dead_processes():
             if name in _NEEDED:
                 _end(node, f"Ray's {name} has ended (status {process.returncode})")
+        if loss := table.loss():
+            _end(
+                node,
+                loss,
+                "Put it back before the next start: jobs that it does not hold go then, with their files.",
+            )
         if front is not None and not front.is_alive:
             try:
                 front.start()
@@ -55,8 +64,8 @@ def _watch(node: Any, front: Front | None, stop: threading.Event) -> None:
                 _end(node, str(error))
 
 
-def _end(node: Any, reason: str) -> None:
-    print(f"Lipwright ends: {reason}. Start it again; accepted jobs go on then.", file=sys.stderr, flush=True)
+def _end(node: Any, reason: str, advice: str = "Start it again; accepted jobs go on then.") -> None:
+    print(f"Lipwright ends: {reason}. {advice}", file=sys.stderr, flush=True)
     killer = threading.Thread(target=_kill, args=(node,), daemon=True)
     killer.start()
     killer.join(_KILL_S)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError
+from launch.data_folder import TableFile, checked_table
 from launch.folder_lock import locked_folder
 from launch.front import Front, front_program
 from launch.port import free_port, try_to_listen
@@ -120,8 +121,8 @@ def running_service(
         gradio: Show the page by Gradio, whatever the config says.
 
     Raises:
-        ConfigError: The config cannot be used, a stage cannot start, the port is taken, or strangers would be served or
-            would meet Serve without a front.
+        ConfigError: The config or the data folder cannot be used, a stage cannot start, the port is taken, or strangers
+            would be served or would meet Serve without a front.
         StateError: Another service works in the data folder.
         StageTimeoutError: The stages did not come up within five minutes.
     """
@@ -134,7 +135,7 @@ def running_service(
         locked_folder(config.pipeline.data_dir) as lock,
         _labelled(config.pipeline),
         _fronted(config) as (behind, front),
-        _deployed(behind, is_quiet, node, front),
+        _deployed(behind, is_quiet, node, front, checked_table(config.pipeline.data_dir)),
     ):
         lock.tell(url)
         yield url
@@ -171,7 +172,9 @@ def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
 
 
 @contextmanager
-def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Front | None) -> Iterator[None]:
+def _deployed(
+    config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Front | None, table: TableFile
+) -> Iterator[None]:
     """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
@@ -192,7 +195,7 @@ def _deployed(config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Fro
             )
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        with watched(ray._private.worker._global_node, front):
+        with watched(ray._private.worker._global_node, front, table):
             _deploy(config.content)
             options = config.http_options
             _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)

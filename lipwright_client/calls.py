@@ -41,15 +41,19 @@ class AvatarFields(TypedDict, total=False):
 class JobFields(TypedDict, total=False):
     """What a job is made of.
 
-    Either `video` (a video or a still portrait) or `avatar_id`; `audio` is the speech. `face` and `face_image` as for
-    avatars; `loop` is `pingpong`, `loop` or `hold`; `engine` one of `engines.list()`; `priority` -1, 0 or 1;
+    Either `video` (a video or a still portrait) or `avatar_id`; `audio` is the speech, or `text` what is said in its
+    place by `voice`, where the service has one. `visible_label` marks the picture as synthetic. `face` and `face_image`
+    as for avatars; `loop` is `pingpong`, `loop` or `hold`; `engine` one of `engines.list()`; `priority` -1, 0 or 1;
     `callback_url` gets a signed webhook; `metadata` comes back in every answer about the job. With an
     `idempotency_key`, the same submission again gives the same job; without one, each call makes its own.
     """
 
     audio: Source
+    text: str
+    voice: str
     video: Source
     avatar_id: str
+    visible_label: bool
     engine: str
     face: str
     face_image: Source

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.array_files import load_array
+from media.bounds.sound_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, SoundExtent, counted_packets, origin_seconds
 from media.container import ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
-from media.sound_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, SoundExtent, counted_packets, origin_seconds
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
 __all__ = ["SPEECH_SAMPLE_RATE", "SoundTrack", "extract_speech", "num_output_frames", "read_speech"]

@@ -24,9 +24,9 @@ from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
+from media.bounds.sound_extent import MAX_PADDING_SAMPLES, SoundExtent, counted_packets
 from media.container import decoder_max_pixels, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
-from media.sound_extent import MAX_PADDING_SAMPLES, SoundExtent, counted_packets
 
 __all__ = ["AudioInfo", "ColourTags", "VideoInfo", "audio_stream", "open_container", "probe_audio", "probe_video"]
 

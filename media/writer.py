@@ -11,6 +11,7 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from media.labels.mark import Mark
 from media.planes import Patch, Planes, frame_planes, paste_back
 from media.probe import VideoInfo
 
@@ -48,12 +49,13 @@ class SegmentWriter:
         for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(self._frame, tag, getattr(self._stream.codec_context, tag))
 
-    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+    def write(self, planes: Planes, patch: Patch | None = None, mark: Mark | None = None) -> None:
         """Encodes one frame; `planes` are copied once, and the patch is pasted on that copy.
 
         Args:
             planes: (info.height, info.width) luma; never written to.
             patch: Region that replaces part of the frame.
+            mark: What is written over the whole of it.
 
         Raises:
             ValueError: `planes` has another size.
@@ -66,6 +68,8 @@ class SegmentWriter:
             np.copyto(view, plane)
         if patch is not None:
             paste_back(target, patch)
+        if mark is not None:
+            mark.draw(target)
         self._frame.pts = self._num_frames
         self._container.mux(self._stream.encode(self._frame))
         self._num_frames += 1

@@ -14,8 +14,10 @@ from config import PipelineConfig
 from errors import ConfigError
 from jobs.messages import SourceVideo
 from media.frame_source import FrameSource
+from media.labels.mark import Mark, MarkStyle
 from media.live.picture_group import PictureGroup
 from media.playback import source_index
+from media.probe import VideoInfo
 from media.stop import Stop
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
@@ -74,7 +76,7 @@ class LiveRenderer:
         try:
             plan, state = await self._run(partial(self._plan, known, request, index), num)
             shot = Shot(reader, self._config.live.engine, partial(self._engine.cut, known))
-            group = PictureGroup(source.info, self._config.live.crf, self._config.live.preset)
+            group = PictureGroup(source.info, self._config.live.crf, self._config.live.preset, self._mark(source.info))
             await self._renderer.render(shot, plan, group, num)
             pictures = await self._run(lambda stop: group.finish(), num)
         except BaseException:
@@ -82,6 +84,13 @@ class LiveRenderer:
             raise
         self._readers.put((source.path, int(index[num])), reader)
         return Moment(pictures, state)
+
+    def _mark(self, info: VideoInfo) -> Mark | None:
+        """The visible mark, where the service puts one on all that it makes: here on every frame."""
+        labels = self._config.labels
+        if not labels.visible:
+            return None
+        return Mark(info, MarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
     def _known(self, folder: Path) -> Presenter:
         """The presenter, which sessions share: it is only read."""

@@ -88,6 +88,8 @@ class JobOptions(_Frozen):
     engine: str
     face: str = "largest"
     loop: LoopMode = "pingpong"
+    visible_label: bool = Field(False, description="A visible mark in the lower right corner.")
+    visible_label_top: bool = Field(False, description="The same in the upper right one: HeyGem's `digital_auth`.")
 
 
 class AdmitRequest(_Frozen):
@@ -257,6 +259,7 @@ class SegmentRecord(_Frozen):
     stop: int
     status: SegmentStatus = SegmentStatus.PENDING
     num_bytes: int = 0
+    sha256: str = Field("", description="Of its file as it was rendered; another content is rendered again.")
     attempts: int = 0
 
 

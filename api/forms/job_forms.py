@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,9 +16,11 @@ from api.forms.body_stream import BodyGrant, BodyStream, ComparisonGrant, Pace
 from api.forms.form_parts import FormShape, Parts
 from api.forms.places import Places, in_time
 from api.forms.request_digest import request_digest
+from api.forms.spoken import SpokenForm
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
+from api.speech.voice import speaker_of
 from api.v1.views import is_file
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
@@ -45,6 +48,8 @@ class FormDesk:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
+        self._speaker = speaker_of(config.speech)
+        self._speech_format = config.speech.response_format
         self._urls = UrlInputs(Guard(config.network), files)
         self._places = Places(service)
 
@@ -76,6 +81,7 @@ class FormDesk:
             StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
             CapacityError: The queue filled up while it came.
             StorageFullError: The disk did.
+            VoiceError: The form's text could not be spoken.
         """
         parts: Parts | None = None
         grant = BodyGrant(self._service, place)
@@ -87,13 +93,31 @@ class FormDesk:
             if parts.urls:
                 await self._fetch(request, parts, grant)
             form = _validated(kind, {**parts.files, **parts.texts})
-            yield form, request_digest(form, parts.urls)
+            digest = request_digest(form, parts.urls)
+            yield await self._spoken(form, parts, grant), digest
         except BaseException as error:
             for upload in parts.files.values() if parts else ():
                 self._files.delete_upload(upload.key)
             if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise
+
+    async def _spoken(self, form: _Form, parts: Parts, grant: BodyGrant) -> _Form:
+        """The form with a sound file in place of its text; the file is one of `parts` from then on."""
+        if not isinstance(form, SpokenForm) or form.said is None:
+            return form
+        self._speaker.check(form.said)
+        writer = self._files.new_upload(f"speech.{self._speech_format}")
+        try:
+            async with aclosing(self._speaker.speak(form.said, form.voice)) as pieces:
+                async for piece in pieces:
+                    await grant.count(len(piece))
+                    await asyncio.to_thread(writer.write, piece)
+            parts.files["audio"] = await asyncio.to_thread(writer.finish)
+        except BaseException:
+            writer.discard()
+            raise
+        return form.model_copy(update={"audio": parts.files["audio"]})
 
     async def compare(self, request: Request, kind: type[_Form], place: Admission) -> JobRecord:
         """The job that the idempotency key of `request` made before, if this is the request that it was made of.

@@ -117,8 +117,6 @@ class EasyRoutes:
         known, owner = await self._known(request, task.code), caller_of(request).owner
         if known is not None and not known.status.is_final:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
-        if task.shows_mark:
-            logger.info("task %r asks for a visible mark, which is not made here", task.code)
         names = {"audio": task.audio, "video": task.video}
         async with self._inputs.receive(request, names) as (place, parts):
             if known is not None:
@@ -129,7 +127,12 @@ class EasyRoutes:
                     admission_id=place.id,
                     audio=parts.files["audio"],
                     video=parts.files["video"],
-                    options=JobOptions(engine=self._engines[task.sharpens], loop=task.loop),
+                    options=JobOptions(
+                        engine=self._engines[task.sharpens],
+                        loop=task.loop,
+                        visible_label=task.marks_bottom,
+                        visible_label_top=task.marks_top,
+                    ),
                     owner=owner,
                     idempotency_key=_KEY_PREFIX + task.code,
                 )

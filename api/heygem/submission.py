@@ -25,7 +25,8 @@ class EasySubmission:
         code: The client's name of the task.
         loop: How a source that is shorter than the speech goes on: `pn` 1 is there and back, 0 from the start again.
         sharpens: `chaofen`: the faces shall be restored.
-        shows_mark: `watermark_switch` or `digital_auth`: a visible mark is asked for.
+        marks_bottom: `watermark_switch`: a visible mark in the lower right corner.
+        marks_top: `digital_auth`: one in the upper right corner, where the original puts its sign of a digital human.
     """
 
     audio: str
@@ -33,7 +34,8 @@ class EasySubmission:
     code: str
     loop: LoopMode
     sharpens: bool
-    shows_mark: bool
+    marks_bottom: bool
+    marks_top: bool
 
     @classmethod
     def of(cls, body: bytes) -> EasySubmission:
@@ -50,7 +52,8 @@ class EasySubmission:
             code=cls.code_of(body),
             loop="pingpong" if _is_on(fields, "pn", default=True) else "loop",
             sharpens=_is_on(fields, "chaofen"),
-            shows_mark=_is_on(fields, "watermark_switch") or _is_on(fields, "digital_auth"),
+            marks_bottom=_is_on(fields, "watermark_switch"),
+            marks_top=_is_on(fields, "digital_auth"),
         )
 
     @staticmethod

@@ -103,10 +103,15 @@ class VideoRoutes:
                     SubmitRequest(
                         job_id=new_id(),
                         admission_id=place.id,
-                        audio=form.audio,
+                        audio=form.speech,
                         video=form.input_reference,
                         avatar_id=form.avatar_id,
-                        options=JobOptions(engine=form.model or self._default_engine, face=form.face, loop=form.loop),
+                        options=JobOptions(
+                            engine=form.model or self._default_engine,
+                            face=form.face,
+                            loop=form.loop,
+                            visible_label=form.visible_label,
+                        ),
                         owner=owner,
                         idempotency_key=key,
                         request_digest=digest,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.forms.spoken import MAX_TEXT_CHARS, FilePart, SpokenForm
 from errors import CancelledJobError
-from storage.records import JobRecord, JobStatus, LoopMode, UploadedFile
+from storage.records import JobRecord, JobStatus, LoopMode
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
@@ -18,26 +19,34 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
     JobStatus.FAILED: "failed",
     JobStatus.CANCELLED: "failed",
 }
-# In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
-_FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
-class VideoForm(BaseModel):
+class VideoForm(SpokenForm):
     """Body of a new video: OpenAI's fields, and those that a talking face needs beside them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    audio: _FilePart = Field(description="The speech: any audio file, or a video whose sound is taken.")
-    input_reference: _FilePart | None = Field(
+    text_field = "prompt"
+    input_reference: FilePart | None = Field(
         None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
     )
     avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
     model: str | None = Field(None, max_length=64, description="The engine; the default is the service's.")
-    prompt: str | None = Field(None, description="Taken, as clients have to send one, and not used.")
+    prompt: str | None = Field(
+        None,
+        max_length=MAX_TEXT_CHARS,
+        description="What to say, where there is no `audio` and the service has a voice; else taken and not used.",
+    )
     seconds: str | None = Field(None, max_length=16, description="Taken and not used: a video is as long as `audio`.")
     size: str | None = Field(None, max_length=16, description="Taken and not used: a video is as large as its source.")
+    visible_label: bool = Field(False, description="Whether the video carries a visible mark, as for a job.")
     face: str = Field(default="largest", max_length=128, description="Which face speaks, as for a job.")
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
+
+    @property
+    def said(self) -> str | None:
+        """The text to speak: clients send a prompt in any case, so that a file goes before it."""
+        return self.prompt if self.audio is None else None
 
     @model_validator(mode="after")
     def _one_presenter(self) -> Self:

@@ -127,11 +127,16 @@ class JobRoutes:
                     SubmitRequest(
                         job_id=new_id(),
                         admission_id=place.id,
-                        audio=form.audio,
+                        audio=form.speech,
                         video=form.video,
                         avatar_id=form.avatar_id,
                         face_image=form.face_image,
-                        options=JobOptions(engine=form.engine or self._default_engine, face=form.face, loop=form.loop),
+                        options=JobOptions(
+                            engine=form.engine or self._default_engine,
+                            face=form.face,
+                            loop=form.loop,
+                            visible_label=form.visible_label,
+                        ),
                         owner=caller.owner,
                         idempotency_key=key,
                         callback_url=form.callback_url,

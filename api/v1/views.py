@@ -14,10 +14,10 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 
+from api.forms.spoken import MAX_TEXT_CHARS, FilePart, SpokenForm
 from errors import OptionError
 from models.quality.report import QualityReport
 from storage.records import (
@@ -38,8 +38,6 @@ _FACE = (
     "Which face of the source speaks: `largest`, an index by size (`0` is the largest), `point:x,y` "
     "or `box:x0,y0,x1,y1` in pixels of the upright frame. By a picture of the person: `face_image`."
 )
-# In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
-_FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
 def _parsed(value: Any) -> Any:
@@ -59,13 +57,15 @@ _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
 
 
-class JobForm(BaseModel):
+class JobForm(SpokenForm):
     """Multipart body of a new job."""
 
     model_config = ConfigDict(extra="forbid")
 
-    audio: _FilePart = Field(description="The speech: any audio file, or a video whose sound is taken.")
-    video: _FilePart | None = Field(
+    text: str | None = Field(
+        None, max_length=MAX_TEXT_CHARS, description="What to say, in place of `audio`, where `/v1/voices` has a voice."
+    )
+    video: FilePart | None = Field(
         None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
     )
     avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
@@ -73,10 +73,11 @@ class JobForm(BaseModel):
         None, max_length=64, description="The engine that makes the faces; the default is the service's."
     )
     face: str = Field(default="largest", max_length=128, description=_FACE)
-    face_image: _FilePart | None = Field(
+    face_image: FilePart | None = Field(
         None, description="A portrait of the person of `video` who shall speak, in place of `face`."
     )
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
+    visible_label: bool = Field(False, description="Whether the video carries a visible mark that it is synthetic.")
     priority: int = Field(0, ge=-1, le=1, description="Jobs of 1 start before those of 0, and these before -1.")
     callback_url: str | None = Field(
         None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
@@ -84,6 +85,11 @@ class JobForm(BaseModel):
     metadata: _Metadata = Field(
         {}, description="Your own words, a JSON object of at most 16 texts; every answer about the job has them."
     )
+
+    @property
+    def said(self) -> str | None:
+        """The text to speak."""
+        return self.text
 
     @model_validator(mode="after")
     def _one_presenter(self) -> Self:
@@ -100,9 +106,9 @@ class AvatarForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    video: _FilePart = Field(description="The presenter: a video or a still portrait.")
+    video: FilePart = Field(description="The presenter: a video or a still portrait.")
     face: str = Field(default="largest", max_length=128, description=_FACE)
-    face_image: _FilePart | None = Field(
+    face_image: FilePart | None = Field(
         None, description="A portrait of the person of `video` who shall speak, in place of `face`."
     )
 
@@ -220,6 +226,8 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
         for name in schema.pop("required", ())
     ]
+    if issubclass(form, SpokenForm):
+        either.append({"anyOf": [{"required": [name]} for name in ("audio", "audio_url", form.text_field)]})
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
     in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}

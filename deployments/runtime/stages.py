@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -123,10 +123,15 @@ class ServeStages:
         planned: Planned = await self._call("LandmarkGenerator.plan", work, request.span.num, start)
         return planned
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         """See `Studio.render`."""
         rendered: Rendered = await self._call(
-            "Studio.render", work, len(plan), lambda work: self.studio.render.remote(work, presenter, engine, plan, out)
+            "Studio.render",
+            work,
+            len(plan),
+            lambda work: self.studio.render.remote(work, presenter, engine, plan, out, marking),
         )
         return rendered
 

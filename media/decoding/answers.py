@@ -12,10 +12,17 @@ from media.decoding.nursery import bound_cpu, bound_wall, check_memory
 from media.decoding.wire import Failed
 
 
-def answer(work: Callable[[], object], cpu_seconds: float, wall_seconds: float, channel: Channel) -> None:
-    """Send what `work()` returns, or the error that it raises."""
+def answer(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
+    """Send what `work()` returns, or the error that it raises.
+
+    Args:
+        work: What is asked for.
+        cpu_seconds: Processor time that it may take.
+        deadline: When it has to be done, by the monotonic clock, which all processes of a machine share.
+        channel: Where the answer goes.
+    """
     bound_cpu(cpu_seconds)
-    bound_wall(wall_seconds)
+    bound_wall(deadline)
     try:
         value = work()
     except MemoryError:

@@ -32,9 +32,8 @@ T = TypeVar("T")
 
 _MAX_READER_CPU_S: Final = 3600.0
 """Processor time of a decoder that is asked again and again; another one takes over from it."""
-_GRACE_S: Final = 1.0
+_GRACE_S: Final = 2.0
 """A decoder that is late ends itself, and its processor time is known; one that cannot is killed so much later."""
-_LEAST_S: Final = 0.01  # a timer of 0 would never ring
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
 """Memory file of one that writes no other: a batch of frames."""
 
@@ -254,10 +253,9 @@ class Decoders:
         reach = Reach((file, *reads), () if writes is None else (writes,))
         for _ in range(2):
             try:
-                left_s = max(deadline - time.monotonic(), _LEAST_S)
-                decoder = self.open(partial(answer, work, bound, left_s), file, reach, bound)
+                decoder = self.open(partial(answer, work, bound, deadline), file, reach, bound)
                 with decoder, (stop or Stop()).ending(decoder.close):
-                    done: T = decoder.receive(left_s + _GRACE_S).value
+                    done: T = decoder.receive(max(deadline - time.monotonic(), 0.0) + _GRACE_S).value
                     return done
             except LostDecoderError:
                 continue

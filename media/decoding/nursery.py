@@ -5,7 +5,8 @@ milliseconds. This one opens no media itself, has one thread, and does four thin
 socket that it is sent, says on that socket how the decoder ended, kills a decoder whose other end is closed, and the
 largest one when all decoders of the machine need too much memory. So closing a socket is how a decoder is killed, and
 none outlives the process that asked for it. A decoder has a session of its own, which is killed whole; what it leaves
-behind becomes this process' child, and is killed too.
+behind becomes this process' child, and is killed too. A nursery that is killed takes its decoders with it (PDEATHSIG);
+the one that is started in its place ends what they had started.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import resource
 import select
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from typing import Final, NoReturn
 
 from media.decoding.channel import Channel
 from media.decoding.frame_memory import return_freed_frames
+from media.decoding.orphans import end_orphans
 from media.decoding.sandbox import Reach, confine
 from media.decoding.shared_memory import CHECK_S, SharedMemory
 from media.decoding.wire import Ended
@@ -35,6 +38,7 @@ SHARED_MEMORY: Final = 78
 """Exit code that the nursery gives a decoder that took too much of the memory that all share."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_LEAST_S: Final = 0.001  # a timer of 0 never rings
 _KILL_AFTER_S: Final = 3  # SIGXCPU, which says why, comes first
 _FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: where memory runs out, a decoder goes before all others
 
@@ -66,9 +70,9 @@ def bound_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-def bound_wall(seconds: float) -> None:
-    """Kill this process (SIGALRM) after that much wall clock, and not because of any bound before."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+def bound_wall(deadline: float) -> None:
+    """Kill this process (SIGALRM) at that time of the monotonic clock, and not because of any bound before."""
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), _LEAST_S))
 
 
 def check_memory() -> None:
@@ -243,4 +247,6 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
 
     return_freed_frames()
     gc.freeze()  # a collection in a decoder would copy every page of what was imported
-    _Nursery(socket.socket(fileno=control), SharedMemory(max_shared_bytes, group)).serve()
+    memory = SharedMemory(max_shared_bytes, group)
+    end_orphans(memory.decoders())
+    _Nursery(socket.socket(fileno=control), memory).serve()

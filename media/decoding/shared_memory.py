@@ -42,7 +42,7 @@ class SharedMemory:
         largest, num_bytes = max(((pid, used_bytes(pid)) for pid in own), key=lambda entry: entry[1], default=(0, 0))
         if num_bytes < self._max_bytes * _UNNOTICED_SHARE:
             return None
-        used = [used_bytes(pid) for pid in self._decoders()]
+        used = [used_bytes(pid) for pid in self.decoders()]
         return (largest, num_bytes) if sum(used) > self._max_bytes and num_bytes >= max(used) else None
 
     def is_too_much(self, num_bytes: int) -> bool:
@@ -53,7 +53,8 @@ class SharedMemory:
         """Give this process the name by which nurseries of other processes know it as a decoder of the group."""
         ctypes.CDLL(None).prctl(_PR_SET_NAME, self._name, 0, 0, 0)
 
-    def _decoders(self) -> Iterator[int]:
+    def decoders(self) -> Iterator[int]:
+        """Processes of the group on this machine."""
         for number in filter(str.isdecimal, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{number}/comm", "rb") as file:
                 if file.read().rstrip() == self._name:

@@ -14,6 +14,7 @@ import c2pa
 from config import MediaLimits
 from media.container import open_container
 from media.labels.credentials import TEST_ORGANISATION
+from media.labels.signer import TRUST_CONFIG
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
 
 _SYNTHETIC_TYPES: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
@@ -173,9 +174,12 @@ def _aigc(text: str | None) -> tuple[dict[str, Any] | None, bool]:
 
 def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
     """The active manifest, and why one that is there cannot be read."""
-    settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+    settings: dict[str, Any] = {
+        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+        "trust": {"trust_config": TRUST_CONFIG},
+    }
     if anchors is not None:
-        settings["trust"] = {"trust_anchors": anchors}
+        settings["trust"]["trust_anchors"] = anchors
         settings["verify"]["verify_trust"] = True
     try:
         context = c2pa.Context.from_dict(settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +25,18 @@ EDITED_TYPE: Final = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
 """Part of it was: the face in a video that somebody filmed."""
 _FORMAT: Final = "video/mp4"
 _SOURCE_LABEL: Final = "source"
+PURPOSES: Final = {
+    "1.3.6.1.5.5.7.3.4": "e-mail protection",
+    "1.3.6.1.5.5.7.3.36": "document signing (RFC 9336)",
+    "1.3.6.1.4.1.62558.2.1": "C2PA claim signing",
+}
+"""Extended key usages of certificates that may sign a manifest (C2PA 2.2, 14.5.1, and the C2PA certificate policy)."""
+TRUST_CONFIG: Final = "\n".join(PURPOSES)
+"""The same as the library's setting `trust.trust_config`."""
 # Nothing is fetched: no trust list, no revocation, no manifest of others. A picture of the video says nothing more.
 _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
+    "trust": {"trust_config": TRUST_CONFIG},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": True},
 }
 
@@ -54,7 +65,7 @@ class ManifestSigner:
 
         Raises:
             LabelError: The signature cannot be made.
-            OSError: The file cannot be written.
+            OSError: The file cannot be written; ENOSPC when the disk is full.
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
@@ -70,6 +81,8 @@ class ManifestSigner:
             ):
                 builder.sign(signer, _FORMAT, source, target)
         except c2pa.C2paError as error:
+            if shutil.disk_usage(out.parent).free < video.stat().st_size:  # it names no cause of what it cannot write
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
 
 

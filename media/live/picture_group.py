@@ -9,6 +9,7 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from media.labels.mark import Mark
 from media.live.boxes import PictureHeaders
 from media.planes import Patch, Planes, frame_planes, paste_back
 from media.probe import VideoInfo
@@ -38,9 +39,11 @@ class PictureGroup:
         info: Size, rate, colour tags and pixel aspect.
         crf: libx264 constant rate factor.
         preset: libx264 preset.
+        mark: Stands on every frame; None for none.
     """
 
-    def __init__(self, info: VideoInfo, crf: int, preset: str) -> None:
+    def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Mark | None = None) -> None:
+        self._mark = mark
         self._shape = (info.height, info.width)
         context = VideoCodecContext.create("libx264", "w")
         context.width, context.height, context.pix_fmt = info.width, info.height, "yuv420p"
@@ -80,6 +83,8 @@ class PictureGroup:
             np.copyto(view, plane)
         if patch is not None:
             paste_back(target, patch)
+        if self._mark is not None:
+            self._mark.draw(target)
         self._frame.pts = len(self._frames)
         self._take(self._frame)
 

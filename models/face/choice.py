@@ -106,3 +106,8 @@ def recorded_face(face: str, picture_sha256: str | None) -> str:
 def is_reference(recorded: str) -> bool:
     """Whether a recorded choice stands for a reference picture, which lies elsewhere."""
     return recorded.startswith(_REFERENCE)
+
+
+def reference_sha256(recorded: str) -> str | None:
+    """The content hash of the reference picture that a recorded choice stands for, if it does."""
+    return recorded.removeprefix(_REFERENCE) if is_reference(recorded) else None

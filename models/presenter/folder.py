@@ -1,16 +1,18 @@
 """The folder of a presenter, for those who only have to know what is in it.
 
-folder/presenter.json                  what it is; written last, so that it makes the folder whole
+folder/presenter.json                  what it is, and the others' hashes; written last: it makes the folder whole
 folder/track.npz                       the face in every frame
 folder/motion.npz                      how a still moves
-folder/engines/{name}-{version}/       what one engine keeps of it; `complete` is written last
+folder/engines/{name}-{version}/       what one engine keeps of it; `complete`, with the hashes, is written last
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 PRESENTER_VERSION: Final = "9"
 """Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
@@ -26,12 +28,19 @@ class Keeper(Protocol):
     version: str
 
 
+def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Returns the SHA-256 of files of a folder, by their names."""
+    found = {}
+    for name in names:
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
 def is_tracked(folder: Path) -> bool:
-    """Returns whether the folder holds a whole presenter of this version."""
-    try:
-        return bool(json.loads((folder / INFO_FILE).read_text())["version"] == PRESENTER_VERSION)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Returns whether the folder holds a whole presenter of this version, as it was written. Reads all of it."""
+    known = _read(folder / INFO_FILE)
+    return known.get("version") == PRESENTER_VERSION and _are_as_written(folder, known.get("files"))
 
 
 def analysis_folder(folder: Path, engine: Keeper) -> Path:
@@ -40,10 +49,36 @@ def analysis_folder(folder: Path, engine: Keeper) -> Path:
 
 
 def is_analysed(folder: Path, engine: Keeper) -> bool:
-    """Returns whether an engine has all that it keeps."""
-    return (analysis_folder(folder, engine) / _COMPLETE_FILE).is_file()
+    """Returns whether an engine has all that it keeps, as it was written. Reads all of it."""
+    kept = analysis_folder(folder, engine)
+    return _are_as_written(kept, _read(kept / _COMPLETE_FILE).get("files"))
 
 
 def note_analysed(folder: Path, engine: Keeper) -> None:
     """Says that an engine has written all that it keeps."""
-    (analysis_folder(folder, engine) / _COMPLETE_FILE).touch()
+    kept = analysis_folder(folder, engine)
+    names = (path.relative_to(kept).as_posix() for path in sorted(kept.rglob("*")) if path.is_file())
+    write_whole(kept / _COMPLETE_FILE, {"files": hashes_of(kept, (name for name in names if name != _COMPLETE_FILE))})
+
+
+def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON so that the file is absent, old or complete."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns what `write_whole` wrote; nothing if it is not there as it was."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _are_as_written(folder: Path, hashes: Any) -> bool:
+    try:
+        return isinstance(hashes, dict) and hashes_of(folder, hashes) == hashes
+    except OSError:
+        return False

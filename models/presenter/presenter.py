@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.probe import ColourTags, VideoInfo
-from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, Keeper, analysis_folder
+from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, Keeper, analysis_folder, hashes_of, write_whole
 from models.presenter.idle_motion import IdleMotion
 from models.presenter.moving_still import MovingStill
 from models.presenter.own_track import opens, own_track
@@ -93,10 +93,9 @@ class Presenter:
             track = motion.move(track)
             info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
         track.save(folder / _TRACK_FILE)
-        text = json.dumps({"version": PRESENTER_VERSION, "info": _info_to_json(info)}, indent=1)
-        partial = folder / f"{INFO_FILE}.part"
-        partial.write_text(text)
-        partial.replace(folder / INFO_FILE)
+        names = [_TRACK_FILE] if motion is None else [_TRACK_FILE, _MOTION_FILE]
+        content = {"version": PRESENTER_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
+        write_whole(folder / INFO_FILE, content)
         return cls(folder, info, track, motion)
 
     @classmethod

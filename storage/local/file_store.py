@@ -162,14 +162,9 @@ class FileStore:
         """
         if not isinstance(error, InputError):
             return error
-        try:
-            with kept.open("rb") as file:
-                is_same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        except FileNotFoundError:
-            is_same = False
-        return (
-            error if is_same else StoredFileError(f"{kept.name}: expected the file that was kept, found another one.")
-        )
+        if has_content(kept, sha256):
+            return error
+        return StoredFileError(f"{kept.name}: expected the file that was kept, found another one.")
 
     def touch_upload(self, key: str) -> None:
         """Say that somebody still waits with this upload, so that it is not swept."""
@@ -288,6 +283,15 @@ class FileStore:
 
     def _job(self, job_id: str) -> Path:
         return self._root / "jobs" / _checked(job_id)
+
+
+def has_content(path: Path, sha256: str) -> bool:
+    """Whether a file is there and holds what has this hash. Reads all of it."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def write_atomic(path: Path, payload: bytes, mode: int = _OWN_FILE) -> Path:

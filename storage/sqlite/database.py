@@ -11,25 +11,81 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from errors import StateError, StorageFullError
+from errors import ConfigError, StateError, StorageFullError, TableLostError
 from storage.sqlite.schema import migrate
+
+_UNUSABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_ERROR,  # a table of other columns
+    }
+)
+_PRIMARY: Final = 0xFF  # https://www.sqlite.org/rescode.html: the low byte of an extended result code
+
+
+class FileIdentity(NamedTuple):
+    """Which file a path names; another one in its place has another."""
+
+    device: int
+    inode: int
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """Return which file is at `path`; None if there is none.
+
+    Raises:
+        OSError: The disk does not answer.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return FileIdentity(status.st_dev, status.st_ino)
 
 
 class Database:
     """One connection, safe to use from several threads of one process."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file."""
+        """Open or make the file.
+
+        Raises:
+            ConfigError: It is no table of this service, is damaged, or cannot be written.
+            OSError: It cannot be made.
+        """
         self._lock = threading.RLock()
+        self._path = path
+        self._generation: int | None = None
+        with _unusable(path):
+            self._open(path)
+        self._identity = identity_of(path)
+
+    def _open(self, path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what SQLite puts beside it has the same mode
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self._generation: int | None = None
         migrate(self._connection)
+
+    def check_pages(self) -> None:
+        """Read the whole file and write to it.
+
+        Raises:
+            ConfigError: It is damaged, or cannot be written.
+        """
+        with _unusable(self._path), self.transaction():
+            ((found,),) = self.query("PRAGMA quick_check(1)")
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            self.execute("UPDATE writer SET generation = generation")
 
     def close(self) -> None:
         """Close the file; nothing can be read or written afterwards."""
@@ -57,6 +113,7 @@ class Database:
         Raises:
             StateError: Another process has claimed the file since this one did.
             StorageFullError: The disk is full.
+            TableLostError: The file was deleted or replaced.
         """
         with self._lock:
             if self._connection.in_transaction:
@@ -99,11 +156,21 @@ class Database:
 
         Raises:
             StateError: Another process has claimed the file since this one did.
+            TableLostError: The file was deleted or replaced.
         """
         with self._lock:
             self._check_claim()
 
     def _check_claim(self) -> None:
+        try:
+            found = identity_of(self._path)
+        except OSError:  # a disk that does not answer says so by itself
+            found = self._identity
+        if found != self._identity:
+            what = "that it is gone" if found is None else "another file in its place"
+            raise TableLostError(
+                f"The job table: expected the file that was opened, found {what}; nothing is accepted."
+            )
         if self._generation is None:
             return
         (row,) = self.query("SELECT generation FROM writer")
@@ -112,3 +179,21 @@ class Database:
                 f"The job table: expected to be its writer number {self._generation}, found {row['generation']}; "
                 "another Director has taken over."
             )
+
+
+@contextmanager
+def _unusable(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a file that is no table of ours into one line that says what to do."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        # Without a code, it is what `PRAGMA quick_check` found.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & _PRIMARY not in _UNUSABLE:
+            raise
+        raise ConfigError(
+            f"{path}: expected the job table of this service, whole and writable, found: "
+            f"{' '.join(str(error).split())}. Let this user write it and its folder, put a backup in its place, or "
+            "move it away: without it, the service starts with no jobs."
+        ) from error

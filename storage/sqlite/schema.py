@@ -96,6 +96,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN request_digest TEXT",
         "ALTER TABLE jobs ADD COLUMN base_url TEXT NOT NULL DEFAULT ''",
     ),
+    ("ALTER TABLE segments ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -102,6 +102,11 @@ class MemoryWatch:
         """By the names of the processes."""
         return {name: (self._most[name] - first) / (1 << 20) for name, first in self._first.items()}
 
+    @property
+    def kept_mib(self) -> dict[str, float]:
+        """What they have at this moment over what they had at the start, by name."""
+        return {name: (now - self._first[name]) / (1 << 20) for name, now in self._look().items()}
+
     def _look(self) -> dict[str, int]:
         return {name: process.memory_full_info().uss for name, process in self._processes.items()}
 

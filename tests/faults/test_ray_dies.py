@@ -1,4 +1,4 @@
-"""Ray's own processes die: the service ends at once, says why, and goes on where it was when it is started again."""
+"""Ray's own processes die, or the job table goes: the service ends at once and says why; after a start, it goes on."""
 
 from __future__ import annotations
 
@@ -46,9 +46,22 @@ def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(tmp_path: Path, n
 
 
 @pytest.mark.timeout(300)
-def test_a_front_that_ends_is_started_again(tmp_path: Path, portrait_pair: Pair) -> None:
+def test_a_front_that_ends_is_started_again_and_a_lost_table_ends_the_service(
+    tmp_path: Path, portrait_pair: Pair, long_pair: Pair
+) -> None:
     with served(tmp_path / "data") as service:
         caller = Caller(service.url)
         process_of(service, "haproxy").kill()
         job = caller.accepted(portrait_pair)
         assert caller.wait([job], 120)[job]["status"] == "succeeded"
+        caller.accepted(long_pair)
+        (tmp_path / "data" / "jobs.sqlite3").unlink()
+        started = time.monotonic()
+        status = service.wait(4 * END_S)
+        took_s = time.monotonic() - started
+        log = (tmp_path / "service.log").read_text(encoding="utf-8")
+        line = next((line for line in log.splitlines() if line.startswith("Lipwright ends")), "")
+        print(f"\ntable deleted: ended after {took_s:.1f} s, {status = }, {line!r}")
+        assert status == EXIT_STATUS
+        assert "jobs.sqlite3: expected the file that was opened at the start, found it is gone" in line
+        assert took_s < END_S

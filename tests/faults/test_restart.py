@@ -1,13 +1,15 @@
-"""SIGKILL to everything in the middle of ten jobs, and a new start on the same data folder."""
+"""SIGKILL to everything in the middle of ten jobs, damage to what they made, and a new start in the same folder."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from models.presenter.folder import is_tracked
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.faults.service_process import served
 
@@ -34,6 +36,10 @@ def test_ten_jobs_survive_the_death_of_everything(
             time.sleep(0.02)
         num_killed = service.kill_everything()
         made = _segments(data_dir)
+        harmed = min(made)
+        _zero(Path(harmed[0]))
+        track = min(data_dir.glob("avatars/*/track.npz"))
+        os.truncate(track, track.stat().st_size // 2)
     started = time.monotonic()
     with served(data_dir) as service:
         ready_s = time.monotonic() - started
@@ -61,7 +67,16 @@ def test_ten_jobs_survive_the_death_of_everything(
         f"\nrestart: {num_killed} processes killed, ready after {ready_s:.1f} s, jobs done {took_s:.1f} s later; "
         f"{len(kept)} of {len(made)} finished segments reused"
     )
-    assert made and kept == made, "segments that were finished are not made again"
+    assert len(made) > 1 and kept == made - {harmed}, "segments that were finished are not made again, but damaged ones"
+    assert track.stat().st_size > 0 and is_tracked(track.parent), "and so is a track"
+
+
+def _zero(path: Path) -> None:
+    """A sector or four in the middle of a file are lost; it can still be read, and its size is what it was."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2048] = bytes(min(2048, len(content) - middle))
+    path.write_bytes(content)
 
 
 def _segments(data_dir: Path) -> set[tuple[str, int]]:

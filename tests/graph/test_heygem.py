@@ -48,7 +48,7 @@ def _until_ended(client: httpx.Client, code: str) -> list[dict[str, Any]]:
 
 
 def test_a_heygem_client_gets_its_video(client: httpx.Client, temp: Path) -> None:
-    code = _submit(client)
+    code = _submit(client, watermark_switch=1)
     told = _until_ended(client, code)
     done = told[-1]
     assert (done["status"], done["msg"], done["result"]) == (2, "任务完成", f"/{code}-r.mp4"), done
@@ -58,6 +58,10 @@ def test_a_heygem_client_gets_its_video(client: httpx.Client, temp: Path) -> Non
     with av.open(f"{temp}{done['result']}") as container:
         assert container.streams.video[0].frames > 25
         assert container.streams.audio
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    for frame in (frames[0], frames[-1]):
+        height, width = frame.shape
+        assert (frame[height * 9 // 10 :, width // 2 :] > 220).any(axis=0).mean() > 0.2, "letters of the visible mark"
     assert client.get("/easy/download", params={"code": code}).content == Path(f"{temp}/{code}-r.mp4").read_bytes()
     assert _until_ended(client, code) == [done], "told as often as it is asked"
 

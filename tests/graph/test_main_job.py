@@ -90,6 +90,14 @@ def test_result_and_preview_say_that_they_are_synthetic(
     assert made["preview"].manifest is None, "a hash of the whole cannot stand in a stream"
 
 
+def test_a_portrait_says_a_text(client: httpx.Client, portrait: Path) -> None:
+    pytest.importorskip("hibari", reason="needs the extra [tts]")
+    job = wait_until_final(client, submit(client, {"video": portrait}, text="Good morning, everybody.")["id"])
+    assert job["status"] == "succeeded", job["error"]
+    assert 1 < job["report"]["output"]["audio_seconds"] < 4
+    assert job["report"]["mouth"]["num_speech_frames"] > 10
+
+
 def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], speech: Path) -> None:
     report = finished["report"]
     output, mouth, face = report["output"], report["mouth"], report["face"]

@@ -12,7 +12,16 @@ from typing import Any, Literal
 import uvicorn
 
 from api.app import make_app
-from config import AccessConfig, GradioConfig, HeygemConfig, JobConfig, MediaLimits, NetworkConfig, PipelineConfig
+from config import (
+    AccessConfig,
+    GradioConfig,
+    HeygemConfig,
+    JobConfig,
+    MediaLimits,
+    NetworkConfig,
+    PipelineConfig,
+    SpeechConfig,
+)
 from errors import CapacityError, LipwrightError, OptionError
 from launch.port import free_port
 from rendering.moment import LiveService
@@ -237,6 +246,7 @@ def serving(
     heygem: HeygemConfig | None = None,
     access: AccessConfig | None = None,
     has_gradio: bool = False,
+    speech: SpeechConfig | None = None,
     live: LiveService | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
@@ -248,6 +258,7 @@ def serving(
         heygem=heygem or HeygemConfig(),
         access=access or AccessConfig(),
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
+        speech=speech or SpeechConfig(packaged=False),
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue

@@ -5,6 +5,7 @@ import { byId, h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 import { FilePicker } from "./picker.js";
 import { Presenters } from "./presenters.js";
+import { SpeechInput } from "./speech.js";
 
 /** The form of a new job. */
 export class Composer {
@@ -14,7 +15,7 @@ export class Composer {
     this.onJob = onJob;
     this.onRefused = onRefused;
     this.engines = [];
-    this.speech = new FilePicker(byId("speech"), "audio", () => notice(byId("composer-error"), ""));
+    this.speech = new SpeechInput(byId("speech"), () => notice(byId("composer-error"), ""));
     const [presenters, face, keep] = [h("div", { class: "presenters", hidden: true }), h("div"), this.keepBox()];
     byId("face").append(presenters, face, keep);
     this.presenters = new Presenters(presenters, (avatar) => {
@@ -40,7 +41,7 @@ export class Composer {
   async refresh() {
     this.engines = (await request("GET", "/v1/engines")).engines;
     this.showEngines();
-    await this.presenters.refresh();
+    await Promise.all([this.presenters.refresh(), this.speech.refresh()]);
   }
 
   /** Take a presenter that was used before. */
@@ -82,8 +83,8 @@ export class Composer {
   async submit() {
     const error = byId("composer-error");
     const avatar = this.presenters.chosen;
-    if (!this.speech.file || (!this.face.file && !avatar)) {
-      notice(error, t(this.speech.file ? "needFace" : "needSpeech"));
+    if (!this.speech.isGiven || (!this.face.file && !avatar)) {
+      notice(error, t(this.speech.isGiven ? "needFace" : "needSpeech"));
       return;
     }
     if (!avatar && !this.faceChoice()) {
@@ -94,7 +95,7 @@ export class Composer {
     this.setBusy(true);
     try {
       const who = avatar ? { avatar_id: avatar.id } : await this.presenterFields();
-      this.onJob(await send("/v1/jobs", { ...this.options(avatar), ...who, audio: this.speech.file }, (share) => this.showSent(share)));
+      this.onJob(await send("/v1/jobs", { ...this.options(avatar), ...who, ...this.speech.fields }, (share) => this.showSent(share)));
     } catch (refused) {
       if (refused.status === 401) this.onRefused(refused);
       else notice(error, refused.message);
@@ -114,7 +115,7 @@ export class Composer {
   }
 
   options(avatar) {
-    const options = { engine: byId("engine").value, loop: byId("loop").value };
+    const options = { engine: byId("engine").value, loop: byId("loop").value, visible_label: byId("visible-label").checked && "true" };
     return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
   }
 

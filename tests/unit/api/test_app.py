@@ -46,13 +46,16 @@ def _problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, service: MemoryService) -> None:
-    answer = http.post("/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": ""})
+    answer = http.post(
+        "/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": "", "visible_label": "true"}
+    )
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
     assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
     assert job["links"]["video"] is None
-    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold"}
+    marks = {"visible_label": True, "visible_label_top": False}
+    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks}
     (request,) = service.requests
     assert service.files.audio_path(job["id"]).read_bytes() == AUDIO
     assert request.video is not None
@@ -292,8 +295,8 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     content = submit["requestBody"]["content"]
     named = (content[kind]["schema"]["$ref"] for kind in ("multipart/form-data", "application/json"))
     form, by_url = (schema["components"]["schemas"][ref.rpartition("/")[2]] for ref in named)
-    assert form["properties"]["audio"]["format"] == "binary"
-    assert form["allOf"] == [{"anyOf": [{"required": ["audio"]}, {"required": ["audio_url"]}]}]
+    assert {"type": "string", "format": "binary"} in form["properties"]["audio"]["anyOf"]
+    assert form["allOf"] == [{"anyOf": [{"required": [name]} for name in ("audio", "audio_url", "text")]}]
     assert all(field.get("description") for field in form["properties"].values())
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from config import SpeechConfig
 from storage.local.api_keys import ApiKeys
 from tests.browser import Visitor, chromium
+from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 
@@ -130,6 +132,29 @@ def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_p
         x, y = map(int, place.split(","))
         assert kind == "point"
         assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
+
+
+def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    with speaking() as voice, serving(service, speech=SpeechConfig(url=voice.url, voice="kim", max_chars=50)) as url:
+        visitor = Visitor(browser, url)
+        visitor.page.click("#speech >> text=Text")
+        visitor.page.set_input_files("#face input[type=file]", sample_portrait)
+        visitor.submit()
+        assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
+        assert visitor.page.get_attribute("#text", "maxlength") == "50"
+        visitor.page.fill("#text", "Good morning.")
+        visitor.page.fill("#voice", "lee")
+        visitor.page.click("#options summary")
+        visitor.page.check("#visible-label")
+        visitor.picture("text")
+        assert visitor.serious_violations() == []
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status')")
+        (asked,) = voice.asked
+        assert (asked["input"], asked["voice"]) == ("Good morning.", "lee")
+        assert service.requests[0].options.visible_label
+        assert "says in its file that it is synthetic" in visitor.text("#composer")
 
 
 def test_many_presenters_leave_the_browser_its_connections(

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from config import NetworkConfig
+from config import NetworkConfig, SpeechConfig
 from errors import FaceNotFoundError
 from launch.folder_lock import locked_folder
 from storage.local.api_keys import ApiKeys
 from storage.records import JobQuery, JobStatus
+from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.quality_report import example_report
@@ -82,6 +83,20 @@ def test_speak_sends_a_reference_picture(
     sent = service.requests[0].face_image
     assert sent is not None
     assert service.files.upload_path(sent.key).read_bytes() == b"picture"
+
+
+def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
+    service.outcome, video, out = "video", tmp_path / "v.mp4", str(tmp_path / "out.mp4")
+    video.write_bytes(b"video")
+    with speaking() as voice, serving(service, speech=SpeechConfig(url=voice.url)) as server:
+        inputs = ("--video", str(video), "--out", out, "--server", server)
+        assert "expected either --audio or --text" in _error_line(_run(repo_root, "speak", *inputs))
+        done = _run(repo_root, "speak", *inputs, "--text", "Hello.", "--voice", "kim", "--visible-label")
+    assert done.returncode == 0, done.stderr
+    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
+    (request,) = service.requests
+    assert request.options.visible_label
+    assert service.files.audio_path(request.job_id).read_bytes() == voice.sound
 
 
 def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -51,7 +51,9 @@ class NoStages:
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         raise AssertionError("nothing is planned here")
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         raise AssertionError("nothing is rendered here")
 
     async def join(

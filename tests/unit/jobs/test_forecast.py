@@ -54,5 +54,5 @@ def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
 
 def test_a_longer_or_larger_result_needs_more_disk() -> None:
     minute = result_bytes(1920, 1080, Fraction(25), 60)
-    assert minute == pytest.approx(2 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 56_000 * 60)
+    assert minute == pytest.approx(3 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 2 * 56_000 * 60)
     assert result_bytes(1920, 1080, Fraction(25), 120) == pytest.approx(2 * minute)

@@ -57,12 +57,12 @@ class DyingTable(JobTable):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, marks_all: bool = False) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(self.files.table_path)
         stages = WillingStages()
         desk = AdmissionDesk(CONFIG, self.table, self.files)
-        self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check)
+        self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check, marks_all)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -108,6 +108,14 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     avatar = asyncio.run(bench.intake.avatar(request))
     assert bench.table.list_avatars() == [avatar]
     assert bench.files.avatar_source_path(avatar.key).read_bytes() == b"film"
+
+
+@pytest.mark.parametrize("marks_all", [True, False])
+def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, marks_all: bool) -> None:
+    bench = Bench(tmp_path, marks_all)
+    bench.table.is_dying = False
+    assert asyncio.run(bench.intake.job(bench.request())).options.visible_label is marks_all
+    bench.table.close()
 
 
 def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:

@@ -17,8 +17,8 @@ from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
 from jobs.presenters import Presenters
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.face.choice import FaceChoice
-from models.presenter.folder import INFO_FILE, PRESENTER_VERSION
+from models.face.choice import FaceChoice, recorded_face
+from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
 from storage.local.file_store import FileStore
@@ -64,9 +64,14 @@ class CountingStages(NoStages):
         assert out.parent.is_dir()
         return TrackState(None, None, None)
 
+    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+        return FaceChoice("like", (0.0,))
+
     async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
         self.counts["build"] += 1
-        (presenter.folder / INFO_FILE).write_text(f'{{"version": "{PRESENTER_VERSION}"}}')
+        (presenter.folder / "track.npz").write_bytes(b"landmarks")
+        content = {"version": PRESENTER_VERSION, "files": hashes_of(presenter.folder, ["track.npz"])}
+        write_whole(presenter.folder / INFO_FILE, content)
         return True
 
     async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
@@ -120,6 +125,21 @@ def test_engines_share_the_track(bench: Bench) -> None:
     assert not (bench.files.avatar_dir(bench.key) / "tracking").exists()
 
 
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None:
+    bench.ensure("warp")
+    path = bench.files.avatar_dir(bench.key) / "track.npz"
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": b"land", "changed": b"land\0\0\0\0\0"}[harm])
+    bench.ensure("warp")
+    assert (bench.stages.counts["track"], bench.stages.counts["build"]) == (200, 2)
+    assert path.read_bytes() == b"landmarks"
+    bench.ensure("warp")
+    assert bench.stages.counts["build"] == 2, "and is known from then on"
+
+
 def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
     bench.stages.info = replace(VIDEO, has_audio=False)
     bench.ensure("warp")
@@ -151,3 +171,18 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
         bench.ensure("warp")
     record = bench.table.find_avatar(bench.key)
     assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
+
+
+def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) -> None:
+    bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
+    path = bench.files.avatar_face_path(bench.key)
+    path.write_bytes(b"picture")
+    record = bench.table.find_avatar(bench.key)
+    assert record is not None
+    face = recorded_face("largest", hashlib.sha256(b"picture").hexdigest())
+    bench.table.update_avatar(bench.key, face=face)
+    with pytest.raises(FaceNotFoundError):
+        bench.ensure("warp")
+    path.write_bytes(b"pict")
+    with pytest.raises(StoredFileError, match="^face: expected the file that was kept"):
+        bench.ensure("warp")

@@ -16,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef, Rendered, SourceVideo
+from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -73,10 +73,13 @@ class MemoryStages(NoStages):
         drive = Drive(first_frame=span.first, **arrays)  # type: ignore[arg-type]
         return Planned(drive, None, measures_of(span.first, span.stop))
 
-    async def render(self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path) -> Rendered:
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
         assert isinstance(plan, Drive)
         segment = self._make_segment(plan.first_frame)
-        return Rendered(await asyncio.to_thread(out.write_bytes, segment), Moments.of(np.full(len(plan), 0.06)))
+        num_bytes = await asyncio.to_thread(out.write_bytes, segment)
+        return Rendered(num_bytes, hashlib.sha256(segment).hexdigest(), Moments.of(np.full(len(plan), 0.06)))
 
     async def join(self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
         assert (made.num_frames, len(made.produce_id)) == (175, 32)
@@ -88,6 +91,9 @@ class KnownPresenter(Presenters):
 
     async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
         return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
+
+    async def is_whole(self, key: str, engine: str) -> bool:
+        return True
 
 
 @pytest.fixture

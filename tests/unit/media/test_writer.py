@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from media.labels.mark import Mark
 from media.planes import Patch, Planes, cut, frame_planes, paste_back
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
@@ -64,8 +65,8 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
     class Spy(SegmentWriter):
         """Keeps what stands in the encoder's frame after each write."""
 
-        def write(self, planes: Planes, patch: Patch | None = None) -> None:
-            super().write(planes, patch)
+        def write(self, planes: Planes, patch: Patch | None = None, mark: Mark | None = None) -> None:
+            super().write(planes, patch, mark)
             seen.append(Planes(*(plane.copy() for plane in frame_planes(self._frame))))
 
     writer = Spy(info_of(192, 128), 20, "ultrafast")

@@ -14,7 +14,7 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
-from config import LiveConfig, PipelineConfig
+from config import LabelsConfig, LiveConfig, PipelineConfig
 from errors import ConfigError
 from jobs.messages import PresenterRef, SourceVideo
 from media.frame_source import FrameSource
@@ -159,3 +159,14 @@ def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> 
     other = Other(EngineSettings(studio.engine, {}))  # type: ignore[arg-type]  # it asks for no weights
     with pytest.raises(ConfigError, match="other"):
         LiveRenderer(config, other, Machine(), _run, studio._open)
+
+
+def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[Moment]) -> None:
+    config = PipelineConfig(labels=LabelsConfig(visible=True))
+    marked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open)
+    stream = SpeechStream()
+    made = asyncio.run(marked.render(MomentRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
+    difference = np.abs(pictures([made]) - pictures(silent[:1]))
+    side = difference.shape[1]
+    assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40
+    assert difference[:, : side // 2].mean() < 2

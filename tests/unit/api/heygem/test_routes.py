@@ -68,6 +68,15 @@ def test_what_the_switches_mean(tmp_path: Path) -> None:
         for number, chaofen in enumerate((1, "1")):
             service.submit(f"sharp-{number}", chaofen=chaofen, watermark_switch=1, digital_auth=1)
             assert service.service.requests[-1].options.engine == "wav2lip:gan"
+        marks: list[tuple[dict[str, object], tuple[bool, bool]]] = [
+            ({"watermark_switch": 1}, (True, False)),
+            ({"digital_auth": "1"}, (False, True)),
+            ({}, (False, False)),
+        ]
+        for number, (switches, expected) in enumerate(marks):
+            service.submit(f"marked-{number}", **switches)
+            options = service.service.requests[-1].options
+            assert (options.visible_label, options.visible_label_top) == expected
 
 
 def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:

@@ -119,6 +119,24 @@ def test_no_child_outlives_the_nursery(tmp_path: Path) -> None:
     decoder.close()
 
 
+def test_no_child_outlives_a_nursery_that_was_killed(tmp_path: Path) -> None:
+    pid_file, group = tmp_path / "pids", f"k{os.getpid() % 10_000}"
+    with Decoders(DecoderConfig(is_confined=False), group=group) as decoders:
+        decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
+        deadline = time.monotonic() + 20
+        while not pid_file.exists() or not pid_file.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        children = [psutil.Process(int(pid)) for pid in pid_file.read_text().split()]
+        parent = children[0].parent()
+        nursery = None if parent is None else parent.parent()
+        assert nursery is not None
+        nursery.kill()
+        decoder.close()
+        assert _run(decoders, decoder_tasks.process_id) > 0  # of the next nursery
+        assert _ended([child.pid for child in children])
+
+
 def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
     ours, theirs = Channel.pair()

@@ -22,7 +22,7 @@ from media.joiner import join_segments
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
 from media.labels.labeller import Labeller
-from media.labels.signer import ManifestSigner
+from media.labels.signer import PURPOSES, ManifestSigner
 from media.labels.tags import AIGC_FIELDS
 from media.preview.fragments import LivePreview, finished_preview
 from tests.manifest_box import without_manifest
@@ -211,10 +211,11 @@ def authority(tmp_path: Path) -> Iterator[Authority]:
     yield Authority(tmp_path)
 
 
+@pytest.mark.parametrize("purpose", PURPOSES)
 def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
-    job: SegmentedJob, authority: Authority, tmp_path: Path
+    job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str
 ) -> None:
-    labeller = Labeller(authority.settings(), tmp_path)
+    labeller = Labeller(authority.settings(purpose=x509.ObjectIdentifier(purpose)), tmp_path)
     labeller.try_to_sign()
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())

@@ -1,4 +1,4 @@
-"""What a PNG says beside its picture: FFmpeg unpacks all of it, however much that is, before it shows the first pixel."""
+"""What a PNG says beside its picture: FFmpeg unpacks all of it, however much that is, before the first pixel."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import pytest
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech
+from media.bounds.sound_extent import SoundExtent
 from media.probe import probe_audio
-from media.sound_extent import SoundExtent
 from tests.unit.media.bombs import write_chained_ogg, write_sound_with_gap
 from tests.unit.media.clips import LIMITS, noise, write_audio
 from tests.unit.media.test_audio import CODECS

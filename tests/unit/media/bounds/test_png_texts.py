@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from errors import MediaLimitError
-from media.png_texts import MAX_TEXTS
+from media.bounds.png_texts import MAX_TEXTS
 from media.probe import probe_video
 from tests.unit.media.bombs import write_text_picture
 from tests.unit.media.clips import LIMITS, write_still

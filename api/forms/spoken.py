@@ -1,0 +1,43 @@
+"""Forms whose speech is a file, or a text that is spoken here."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
+
+from storage.records import UploadedFile
+
+# In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
+FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
+MAX_TEXT_CHARS = 32_768
+"""Characters that a form takes; `speech.max_chars` is what is spoken of them."""
+
+
+class SpokenForm(BaseModel):
+    """What such forms share. One of `audio` and the field that `text_field` names is given."""
+
+    text_field: ClassVar[str] = "text"
+
+    audio: FilePart | None = Field(None, description="The speech: any audio file, or a video whose sound is taken.")
+    voice: str | None = Field(
+        None, min_length=1, max_length=128, description="The voice that speaks the text; the default is the service's."
+    )
+
+    @property
+    def said(self) -> str | None:
+        """The text to speak; None where the speech is a file."""
+        raise NotImplementedError
+
+    @property
+    def speech(self) -> UploadedFile:
+        """The speech, once the text is spoken."""
+        assert self.audio is not None, "a form without audio has a text, which is spoken while it is received"
+        return self.audio
+
+    @model_validator(mode="after")
+    def _one_speech(self) -> Self:
+        if (self.audio is None) == (self.said is None):
+            found = "neither" if self.audio is None else "both"
+            raise ValueError(f"expected either an audio file or {self.text_field}, found {found}")
+        return self

@@ -1,0 +1,65 @@
+"""The segments of one job that are rendered: each is known with its hash, and used only while its file still has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from errors import StoredFileError
+from jobs.messages import Rendered
+from jobs.segments import Block, Segment
+from storage.local.file_store import FileStore, has_content
+from storage.records import SegmentRecord, SegmentStatus
+from storage.sqlite.job_table import JobTable
+
+
+class KeptSegments:
+    """Reads and writes what the table knows of one job's segments; methods that read files block on the disk."""
+
+    def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:
+        self._table, self._files, self._job_id = table, files, job_id
+
+    def record(self, segment: Segment, rendered: Rendered) -> None:
+        """Note that a segment is there."""
+        self._table.record_segment(
+            SegmentRecord(
+                job_id=self._job_id,
+                number=segment.number,
+                start=segment.start,
+                stop=segment.stop,
+                status=SegmentStatus.DONE,
+                num_bytes=rendered.num_bytes,
+                sha256=rendered.sha256,
+            )
+        )
+
+    def whole(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
+        """Those of this or an earlier run that fit the plan and whose files are as they were written, by number."""
+        planned = {segment.number: segment for block in blocks for segment in block.segments}
+        found: dict[int, SegmentRecord] = {}
+        for record in self._table.finished_segments(self._job_id):
+            plan = planned.get(record.number)
+            fits = plan is not None and (plan.start, plan.stop) == (record.start, record.stop)
+            if fits and self._is_whole(record):
+                found[record.number] = record
+        return found
+
+    def check(self, blocks: Sequence[Block]) -> None:
+        """Refuse to go on without all of them.
+
+        Raises:
+            StoredFileError: One is gone, or was changed.
+        """
+        found = self.whole(blocks)
+        lost = [segment.number for block in blocks for segment in block.segments if segment.number not in found]
+        if lost:
+            raise StoredFileError(
+                f"Expected {len(found) + len(lost)} segments as they were rendered, found {len(lost)} gone or changed, "
+                f"the first of them number {lost[0]}."
+            )
+
+    def are_damaged(self) -> bool:
+        """Whether one that was rendered is gone or was changed."""
+        return not all(map(self._is_whole, self._table.finished_segments(self._job_id)))
+
+    def _is_whole(self, record: SegmentRecord) -> bool:
+        return has_content(self._files.segment_path(self._job_id, record.number), record.sha256)

@@ -1,0 +1,1 @@
+"""What small files may cost: found by looking at them, before anything is decoded."""

@@ -1,0 +1,115 @@
+"""The visible mark: a line of text in a corner of the frame, in its YUV planes; every other byte stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.planes import Planes
+from media.probe import VideoInfo
+
+Corner = Literal["bottom_right", "top_right"]
+TEXTS: Final = {"en": "AI generated", "zh": "AI 生成"}
+"""What is written, by language; drawn in marks.npz by `samples.make_marks`."""
+_FILE: Final = Path(__file__).with_name("marks.npz")
+_MIN_CAP_ROWS: Final = 10
+"""Letters of fewer rows cannot be read."""
+_SHADE: Final = 0.5
+"""Share of the picture that shows through behind the text."""
+_NEUTRAL: Final = 128
+_LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
+
+
+class MarkStyle(NamedTuple):
+    """How a mark looks.
+
+    Attributes:
+        language: Of its text, a key of `TEXTS`.
+        height: Of its capital letters, as a share of the frame's shorter side.
+    """
+
+    language: str
+    height: float
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a mark stands, and what becomes of the planes there: each sample is scaled and shifted."""
+
+    x: int
+    y: int
+    luma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h, w) gain and offset
+    chroma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h/2, w/2)
+
+
+class Mark:
+    """Marks frames of one size.
+
+    Args:
+        info: Size, range and pixel aspect of the frames.
+        style: Language and height.
+        corners: Where it stands; in several at once, if there are several.
+    """
+
+    def __init__(self, info: VideoInfo, style: MarkStyle, corners: Sequence[Corner]) -> None:
+        text = _scaled(info, style)
+        self._boxes = [_box(info, text, corner) for corner in corners]
+
+    def draw(self, planes: Planes) -> None:
+        """Write the mark over writable planes, in place."""
+        for box in self._boxes:
+            _scale(planes.y, box.x, box.y, box.luma)
+            for plane in (planes.u, planes.v):
+                _scale(plane, box.x // 2, box.y // 2, box.chroma)
+
+
+@cache
+def _drawn() -> tuple[dict[str, NDArray[np.uint8]], int]:
+    """The texts as (H, W) coverage from 0 to 255, and the rows of their capital letters."""
+    with np.load(_FILE) as file:
+        return {language: file[language] for language in TEXTS}, int(file["cap_rows"])
+
+
+def _scaled(info: VideoInfo, style: MarkStyle) -> NDArray[np.float32]:
+    """(h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
+    texts, drawn_rows = _drawn()
+    text, aspect = texts[style.language], float(info.sample_aspect_ratio)
+    # The shorter side in square pixels; a text that is too wide gets as wide as the frame.
+    cap_rows = max(_MIN_CAP_ROWS, style.height * min(info.height, info.width * aspect))
+    margin = round(cap_rows / 2)
+    width = text.shape[1] * cap_rows / drawn_rows / aspect
+    shrink = min(1.0, max(2, info.width - 2 * margin) / width)
+    height = text.shape[0] * cap_rows / drawn_rows * shrink
+    size = (max(1, round(width * shrink)), max(1, min(round(height), info.height - 2)))
+    scaled = cv2.resize(text, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+    padded = np.pad(scaled, margin // 2)[: info.height, : info.width]
+    return padded[: padded.shape[0] & ~1, : padded.shape[1] & ~1]
+
+
+def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> _Box:
+    height, width = text.shape
+    margin = max(0, min(height // 4, (info.height - height) // 2, (info.width - width) // 2))
+    x = (info.width - width - margin) & ~1
+    y = margin & ~1 if corner == "top_right" else (info.height - height - margin) & ~1
+    black, white = _FULL if info.colour.full_range else _LIMITED
+    half = text.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3), dtype=np.float32)
+    return _Box(x, y, _gain(text, black, white), _gain(half, _NEUTRAL, _NEUTRAL))
+
+
+def _gain(text: NDArray[np.float32], shade: int, ink: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The text in `ink` over a picture of which `1 - _SHADE` gave way to `shade`."""
+    behind = 1 - text
+    return behind * np.float32(_SHADE), behind * np.float32((1 - _SHADE) * shade) + text * np.float32(ink)
+
+
+def _scale(plane: NDArray[np.uint8], x: int, y: int, to: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+    gain, offset = to
+    region = plane[y : y + gain.shape[0], x : x + gain.shape[1]]
+    region[:] = np.rint(region * gain + offset)

@@ -1,0 +1,88 @@
+"""A service on loopback that keeps to the contract of OpenAI's `POST /v1/audio/speech`, and does what the test says."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+REQUIRED = {"model", "input", "voice"}
+FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+
+
+@dataclass
+class SpeechServer:
+    """What it was asked, and what it answers.
+
+    Attributes:
+        key: The key that it wants; empty for none.
+        status: Of its answers to proper requests.
+        content_type: Of its sounds.
+        sound: What every text sounds like.
+        hold: Answers wait until it is set.
+    """
+
+    key: str = ""
+    status: int = 200
+    content_type: str = "audio/wav"
+    sound: bytes = b""
+    hold: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+
+def tone(seconds: float = 0.5) -> bytes:
+    """A WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, 24000, 0, "NONE", ""))
+        out.writeframes(b"\x00\x10" * int(24000 * seconds))
+    return file.getvalue()
+
+
+@contextmanager
+def speaking(**settings: Any) -> Iterator[SpeechServer]:
+    """Serve it while the block lasts."""
+    state = SpeechServer(**{"sound": tone(), **settings})
+    if "hold" not in settings:
+        state.hold.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.asked.append(body)
+            if self.path != "/v1/audio/speech":
+                return self._answer(404, b"{}", "application/json")
+            if state.key and self.headers["Authorization"] != f"Bearer {state.key}":
+                return self._answer(401, b"{}", "application/json")
+            if not body.keys() >= REQUIRED or body.get("response_format", "mp3") not in FORMATS:
+                return self._answer(400, b'{"error": {"message": "secret of the inside"}}', "application/json")
+            state.hold.wait(20)
+            self._answer(state.status, state.sound, state.content_type)
+
+        def _answer(self, status: int, content: bytes, content_type: str) -> None:
+            with suppress(OSError):
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield state
+        finally:
+            state.hold.set()
+            server.shutdown()

@@ -1,0 +1,169 @@
+"""A text in place of sound: spoken once, stored like an uploaded file, and bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.speech.voice import Speaker
+from config import MediaLimits, SpeechConfig
+from media.probe import probe_audio
+from tests.unit.api.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.api_server import MemoryService, serving
+
+VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+TEXT = {"text": "Hello there, \u4f60\u597d."}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@contextmanager
+def _api(service: MemoryService, **speech: Any) -> Iterator[httpx.Client]:
+    with (
+        serving(service, speech=SpeechConfig(**speech)) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        yield http
+
+
+@pytest.fixture
+def voice() -> Iterator[SpeechServer]:
+    with speaking(sound=tone()) as voice:
+        yield voice
+
+
+def _refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    return str(answer.json()["detail"])
+
+
+def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voice: SpeechServer) -> None:
+    with _api(service, url=voice.url, model="kokoro", voice="af_heart") as http:
+        headers = {"Idempotency-Key": "k1"}
+        job = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
+        again = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
+        other = http.post("/v1/jobs", files=VIDEO, data={**TEXT, "voice": "bf_emma"}).json()
+        assert http.get("/v1/voices").json() == {"is_available": True, "default": "af_heart", "max_chars": 4096}
+    assert again["id"] == job["id"] != other["id"]
+    asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
+    assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
+    assert service.files.audio_path(job["id"]).read_bytes() == tone()
+    assert job["inputs"]["audio"] == "speech.wav"
+
+
+def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService, voice: SpeechServer) -> None:
+    with _api(service, url=voice.url + "/audio/speech") as http:
+        avatar = http.post("/v1/avatars", files=VIDEO).json()["id"]
+        assert http.post("/v1/jobs", json={**TEXT, "avatar_id": avatar}).status_code == 202
+        video = http.post("/v1/videos", json={"prompt": "Good day.", "avatar_id": avatar})
+        assert video.status_code == 200, video.text
+        sound = {"audio": ("a.wav", b"RIFF" + bytes(99))}
+        assert http.post("/v1/videos", files=sound, data={"prompt": "x", "avatar_id": avatar}).status_code == 200
+    assert [asked["input"] for asked in voice.asked] == [TEXT["text"], "Good day."]
+
+
+def test_what_is_neither_or_both_is_refused_and_nothing_is_asked(service: MemoryService, voice: SpeechServer) -> None:
+    with _api(service, url=voice.url, max_chars=20) as http:
+        neither = http.post("/v1/jobs", files=VIDEO)
+        assert "expected either an audio file or text, found neither" in _refused(neither, 422, "option_invalid")
+        both = http.post("/v1/jobs", files={**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}, data=TEXT)
+        assert "found both" in _refused(both, 422, "option_invalid")
+        late = http.post("/v1/jobs", files=VIDEO, data={"text": "x" * 21})
+        assert "expected at most 20 characters, found 21" in _refused(late, 422, "option_invalid")
+        prompt = http.post("/v1/videos", files={"input_reference": VIDEO["video"]})
+        assert "expected either an audio file or prompt, found neither" in prompt.json()["error"]["message"]
+    assert not voice.asked and not service.requests and not service.uploads()
+
+
+def test_without_a_voice_the_answer_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="no voice.*speech.url, or installs the extra"):
+        Speaker(SpeechConfig(), None, None).check("Hello")
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "code", "words"),
+    [
+        ({"status": 400}, 422, "option_invalid", "takes no such text in the voice 'alloy'"),
+        ({"status": 500}, 503, "voice_failed", "found 500"),
+        ({"key": "other"}, 503, "voice_failed", "found 401"),
+        ({"content_type": "application/json"}, 503, "voice_failed", "found text"),
+        ({"sound": b""}, 503, "voice_failed", "found nothing"),
+        ({"sound": bytes(70_000)}, 503, "voice_failed", "at most 60000 bytes"),
+    ],
+)
+def test_a_voice_that_fails_is_named(
+    service: MemoryService, answers: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    with speaking(**answers) as voice, _api(service, url=voice.url, max_bytes=60_000) as http:
+        assert words in _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), status, code)
+    assert len(voice.asked) == 1
+    assert not service.requests and not service.uploads()
+    assert not service.places
+
+
+def test_a_voice_that_is_away_or_slow_is_given_up(service: MemoryService) -> None:
+    with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, timeout_s=0.3) as http:
+        assert "within 0 s" in _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 504, "stage_timeout")
+        gone = voice.url
+    assert service.uploads() == []
+    again = MemoryService(service.files.root / "again")
+    with _api(again, url=gone) as http:
+        assert "cannot be reached" in _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 503, "voice_failed")
+
+
+def test_the_key_comes_from_the_environment(
+    service: MemoryService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOICE_KEY", raising=False)
+    with speaking(key="k-1") as voice, _api(service, url=voice.url, api_key_env="VOICE_KEY") as http:
+        missing = http.post("/v1/jobs", files=VIDEO, data=TEXT)
+        assert "VOICE_KEY, found none" in _refused(missing, 503, "voice_failed")
+        monkeypatch.setenv("VOICE_KEY", "k-1")
+        assert http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code == 202
+
+
+def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(service: MemoryService) -> None:
+    with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, max_at_a_time=1) as http:
+        answers: list[int] = []
+        first = threading.Thread(
+            target=lambda: answers.append(http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code)
+        )
+        first.start()
+        while not voice.asked:
+            first.join(0.01)
+        busy = http.post("/v1/jobs", files=VIDEO, data=TEXT)
+        assert _refused(busy, 503, "busy")
+        assert busy.headers["retry-after"]
+        sound = {**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}
+        assert http.post("/v1/jobs", files=sound).status_code == 202
+        voice.hold.set()
+        first.join(20)
+        assert answers == [202]
+
+
+def test_the_packaged_voice_speaks(service: MemoryService) -> None:
+    pytest.importorskip("hibari", reason="needs the extra [tts]")
+    with _api(service) as http:
+        assert http.get("/v1/voices").json()["default"] == "heart"
+        jobs = [http.post("/v1/jobs", files=VIDEO, data={"text": "Good morning."}).json()["id"] for _ in range(2)]
+        unknown = http.post("/v1/jobs", files=VIDEO, data={"text": "Hi.", "voice": "nobody"})
+        assert "such as heart, got 'nobody'" in _refused(unknown, 422, "option_invalid")
+        silent = http.post("/v1/jobs", files=VIDEO, data={"text": "\u4f60\u597d"})
+        assert "nothing in it that this voice can say" in _refused(silent, 422, "option_invalid")
+        late = SpeechConfig(timeout_s=0.05)
+    first, second = (service.files.audio_path(job) for job in jobs)
+    assert first.read_bytes() == second.read_bytes(), "the same text sounds the same"
+    info = probe_audio(first, MediaLimits())
+    assert (info.sample_rate, 0.5 < info.duration_seconds < 3) == (24000, True)
+    again = MemoryService(service.files.root / "again")
+    with serving(again, speech=late) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 504, "stage_timeout")

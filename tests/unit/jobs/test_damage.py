@@ -1,0 +1,186 @@
+"""Files of a job that were damaged under its hands, on real segments: they are made again, and the video is right."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import JobConfig
+from errors import StageTimeoutError, StoredFileError
+from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
+from jobs.run import JobRun, JobServices
+from media.joiner import join_segments
+from media.writer import SegmentWriter
+from models.engines.contract import Plan
+from models.engines.warp.drive import Drive
+from models.mouth.motion import Moments
+from storage.local.file_store import FileStore
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work
+from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, KnownPresenter, MemoryStages
+from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
+
+NUM_TRIES = 3
+RUN_CONFIG = CONFIG.model_copy(update={"jobs": JobConfig(max_attempts=NUM_TRIES)})
+
+
+class FilmStages(MemoryStages):
+    """Encodes and joins real segments; `after(path)` is called with each that was written."""
+
+    def __init__(self, after: Callable[[Path], None] = lambda path: None) -> None:
+        super().__init__(lambda first: b"")
+        self.after = after
+        self.rendered: list[int] = []
+
+    async def render(
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
+        assert isinstance(plan, Drive)
+        writer = SegmentWriter(VIDEO, 30, "ultrafast")
+        for number in range(len(plan)):
+            writer.write(planes_of(plan.first_frame + number, 64, 64))
+        segment = writer.finish()
+        await asyncio.to_thread(out.write_bytes, segment)
+        self.rendered.append(int(out.stem))
+        self.after(out)
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments(len(plan), 0.06 * len(plan)))
+
+    async def join(self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
+        await asyncio.to_thread(join_segments, segments, audio, out, VIDEO, made.num_frames)
+
+
+class Bench:
+    """One job in a data folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = JobTable(self.files.table_path)
+        sound = write_audio(root / "a.wav", noise(SECONDS, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+        content = sound.read_bytes()
+        upload = UploadedFile(
+            key=new_id(), sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content), label="a.wav"
+        )
+        self.job = self.table.insert_job(
+            JobRecord(
+                id=new_id(),
+                options=JobOptions(engine="warp"),
+                audio=upload,
+                avatar_key=avatar_key("00", "largest", "1"),
+                status=JobStatus.RUNNING,
+                created_at=utc_now(),
+            )
+        )
+        self.files.job_dir(self.job.id)
+        sound.rename(self.files.audio_path(self.job.id))
+
+    def run(self, stages: FilmStages, presenters: type[KnownPresenter] = KnownPresenter) -> list[bytes]:
+        """The frames of the result."""
+        known = presenters(RUN_CONFIG, stages, self.table, self.files)
+        asyncio.run(JobRun(JobServices(RUN_CONFIG, stages, known, self.table, self.files), self.job).run())
+        return [frame.tobytes() for _, frame in decode_all(self.files.result_path(self.job.id))]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def zero(path: Path) -> None:
+    """2 kB in the middle are lost; the size stays, and the file can still be read."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + min(2048, len(content) // 4)] = bytes(min(2048, len(content) // 4))
+    path.write_bytes(content)
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "zeroed": zero,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:500]),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Path, harm: str) -> None:
+    quiet = Bench(tmp_path / "quiet")
+    expected = quiet.run(FilmStages())
+    quiet.table.close()
+    harmed: list[Path] = []
+
+    def once(path: Path) -> None:
+        if path.stem == "000004" and not harmed:
+            harmed.append(path)
+            HARMS[harm](path.with_name("000002.mp4"))
+
+    stages = FilmStages(once)
+    assert bench.run(stages) == expected
+    assert sorted(stages.rendered) == sorted([*range(max(stages.rendered) + 1), 2]), "nothing else was made again"
+    report = bench.table.get_job(bench.job.id)
+    assert report.num_frames_done == report.num_frames == 175
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_after_a_restart_only_whole_segments_are_used_again(bench: Bench, harm: str) -> None:
+    class Ends(FilmStages):
+        async def join(self, *_: Any) -> None:
+            raise StageTimeoutError("the service ends here")
+
+    first = Ends()
+    with pytest.raises(StageTimeoutError):
+        bench.run(first)
+    HARMS[harm](bench.files.segment_path(bench.job.id, 3))
+    again = FilmStages()
+    assert len(bench.run(again)) == 175
+    assert again.rendered == [3]
+
+
+def test_damage_without_end_ends_the_job(bench: Bench) -> None:
+    stages = FilmStages(zero)
+    with pytest.raises(StoredFileError, match=r"^Expected 14 segments as they were rendered, found 14 gone or changed"):
+        bench.run(stages)
+    assert len(stages.rendered) == 14 * NUM_TRIES
+    assert not bench.files.result_path(bench.job.id).exists()
+
+
+def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
+    asked: list[str] = []
+
+    class Damaged(KnownPresenter):
+        async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+            asked.append("ensure")
+            return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
+
+        async def is_whole(self, key: str, engine: str) -> bool:
+            asked.append("is whole")
+            return len(asked) > 2
+
+    class Fails(FilmStages):
+        async def render(self, *arguments: Any) -> Rendered:
+            if len(asked) < 2:
+                raise StoredFileError("the track cannot be read")
+            return await super().render(*arguments)
+
+    assert len(bench.run(Fails(), Damaged)) == 175
+    assert asked == ["ensure", "is whole", "ensure"]
+
+
+def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
+    class Fails(FilmStages):
+        num_tries = 0
+
+        async def render(self, *arguments: Any) -> Rendered:
+            self.num_tries += 1
+            raise StageTimeoutError("too late")
+
+    stages = Fails()
+    with pytest.raises(ExceptionGroup):
+        bench.run(stages)
+    assert stages.num_tries <= RUN_CONFIG.render.segment_window

@@ -1,0 +1,81 @@
+"""The data folder at the start: what cannot be used is said in one line, and nothing is started."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from errors import ConfigError
+from launch.data_folder import checked_table
+from launch.folder_lock import locked_folder
+from storage.sqlite.job_table import JobTable
+
+
+def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
+    table = checked_table(tmp_path / "data")
+    assert stat.S_IMODE(table.path.parent.stat().st_mode) == 0o700
+    assert table.loss() == ""
+    JobTable(table.path).close()
+    assert table.loss() == "", "it is the same file after others used it"
+    table.path.rename(tmp_path / "old")
+    assert table.loss().endswith("found it is gone")
+    checked_table(tmp_path / "data")
+    assert table.loss().endswith("found another file in its place")
+
+
+def _make(data: Path, name: str, content: str | None) -> None:
+    """A file of that content in a data folder, or a folder in its place."""
+    data.mkdir()
+    if content is None:
+        (data / name).mkdir()
+    else:
+        (data / name).write_text(content)
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "no folder": lambda data: data.write_text("a file"),
+    "no table": lambda data: _make(data, "jobs.sqlite3", None),
+    "damaged table": lambda data: _make(data, "jobs.sqlite3", "no database" * 1000),
+    "no place for uploads": lambda data: _make(data, "uploads", "a file"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path, harm: str) -> None:
+    data = tmp_path / "data"
+    HARMS[harm](data)
+    done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: config_invalid: ") and str(data) in line and "expected" in line
+
+
+def test_a_folder_that_cannot_be_made_is_refused() -> None:
+    told = r"^/proc/.*: expected a data folder that this user can write, found: .*--data-dir"
+    with pytest.raises(ConfigError, match=told), locked_folder(Path("/proc/lipwright")):
+        raise AssertionError("nobody can write there")
+
+
+def test_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
+    """In a name space of its own, where this user may mount one."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("needs user name spaces (unshare -rm)")
+    code = (
+        "from pathlib import Path; from launch.data_folder import checked_table\n"
+        f"try: checked_table(Path({str(tmp_path)!r}))\nexcept Exception as error: print(type(error).__name__, error)"
+    )
+    (tmp_path / "uploads").mkdir()
+    mount = f'mount -t tmpfs none "{tmp_path}" && {{0}} && mount -o remount,ro "{tmp_path}" && "$@"'
+    for before in ("true", f'mkdir -m 700 "{tmp_path}"/uploads "{tmp_path}"/jobs "{tmp_path}"/avatars'):
+        command = ["unshare", "-rm", "sh", "-c", mount.format(before), "sh", sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
+        assert done.stdout.startswith("ConfigError ") and "found: Read-only file system" in done.stdout, done.stderr

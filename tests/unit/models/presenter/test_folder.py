@@ -1,0 +1,74 @@
+"""What makes the folder of a presenter whole: its files as they were written, and nothing less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.presenter.folder import (
+    INFO_FILE,
+    PRESENTER_VERSION,
+    analysis_folder,
+    hashes_of,
+    is_analysed,
+    is_tracked,
+    note_analysed,
+    write_whole,
+)
+
+
+@dataclass
+class Keeper:
+    name: str = "warp"
+    version: str = "3"
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "zeroed": lambda path: path.write_bytes(path.read_bytes()[:2000] + bytes(2000) + path.read_bytes()[4000:]),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_track_is_whole_as_it_was_written(tmp_path: Path, harm: str) -> None:
+    assert not is_tracked(tmp_path)
+    track = tmp_path / "track.npz"
+    track.write_bytes(bytes(range(256)) * 40)
+    content = {"version": PRESENTER_VERSION, "files": hashes_of(tmp_path, [track.name])}
+    write_whole(tmp_path / INFO_FILE, content)
+    assert is_tracked(tmp_path)
+    HARMS[harm](track)
+    assert not is_tracked(tmp_path)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("name", ["boxes.npy", "bank/0.npy"])
+def test_an_analysis_is_whole_as_it_was_written(tmp_path: Path, name: str, harm: str) -> None:
+    keeper = Keeper()
+    kept = analysis_folder(tmp_path, keeper)
+    for each in ("boxes.npy", "bank/0.npy"):
+        (kept / each).parent.mkdir(parents=True, exist_ok=True)
+        (kept / each).write_bytes(each.encode() * 1000)
+    assert not is_analysed(tmp_path, keeper)
+    note_analysed(tmp_path, keeper)
+    assert is_analysed(tmp_path, keeper)
+    HARMS[harm](kept / name)
+    assert not is_analysed(tmp_path, keeper)
+    note_analysed(tmp_path, keeper)
+    assert is_analysed(tmp_path, keeper), "it was made again"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"version": "9"}', "\0\0", '{"files": {"../x": "0"}}'])
+def test_a_damaged_note_is_none(tmp_path: Path, text: str) -> None:
+    keeper = Keeper()
+    analysis_folder(tmp_path, keeper).mkdir(parents=True)
+    for path in (tmp_path / INFO_FILE, analysis_folder(tmp_path, keeper) / "complete"):
+        path.write_text(text)
+    assert not is_tracked(tmp_path)
+    assert not is_analysed(tmp_path, keeper)
