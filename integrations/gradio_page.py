@@ -55,6 +55,7 @@ class GradioPage:
             with gr.Row():
                 with gr.Column():
                     audio = gr.Audio(label="Speech", type="filepath", buttons=["download"])
+                    text = gr.Textbox(label="... or a text, where the service has a voice")
                     with gr.Tab("Video"):
                         video = gr.Video(label="Face", buttons=["download"])
                     with gr.Tab("Portrait"):
@@ -72,7 +73,7 @@ class GradioPage:
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
                     result = gr.Video(label="Result", interactive=False, buttons=["download"])
-            inputs = [audio, video, portrait, avatar, engine, face, loop]
+            inputs = [audio, text, video, portrait, avatar, engine, face, loop]
             making = make.click(self.speak, inputs, [state, result], api_name="speak", concurrency_limit=None)
             stop.click(None, cancels=[making], api_visibility="private")
             blocks.load(self.choices, None, [avatar, engine], api_name="choices")
@@ -94,6 +95,7 @@ class GradioPage:
     async def speak(
         self,
         audio: str | None,
+        text: str | None,
         video: str | None,
         portrait: str | None,
         avatar: str | None,
@@ -104,7 +106,7 @@ class GradioPage:
         progress: gr.Progress = _PROGRESS,
     ) -> AsyncIterator[Shown]:
         """Make a video: tells the state as it changes, and the file at the end. Leaving early cancels the job."""
-        fields = _fields(audio, video or portrait, avatar or "", engine, face, loop)
+        fields = _fields(audio, text or "", video or portrait, avatar or "", engine, face, loop)
         try:
             async with self._open_client(request) as client:
                 async for shown in _run(client, fields, progress):
@@ -113,12 +115,18 @@ class GradioPage:
             raise gr.Error(f"{error.title}: {error.detail}", print_exception=False) from error
 
 
-def _fields(audio: str | None, source: str | None, avatar: str, engine: str | None, face: str, loop: str) -> JobFields:
-    if not audio:
-        raise gr.Error("Speech is missing: upload or record it.", print_exception=False)
+def _fields(
+    audio: str | None, text: str, source: str | None, avatar: str, engine: str | None, face: str, loop: str
+) -> JobFields:
+    if not audio and not text.strip():
+        raise gr.Error("Speech is missing: upload or record it, or write a text.", print_exception=False)
     if not source and not avatar:
         raise gr.Error("A face is missing: a video, a portrait or a kept presenter.", print_exception=False)
-    fields: JobFields = {"audio": Path(audio), "loop": loop}
+    fields: JobFields = {"loop": loop}
+    if audio:
+        fields["audio"] = Path(audio)
+    else:
+        fields["text"] = text
     if avatar:
         fields["avatar_id"] = avatar
     elif source:

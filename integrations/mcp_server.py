@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -17,11 +17,12 @@ from lipwright_client.calls import JobFields
 from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
-    "Lipwright makes a face speak: `speak` takes speech (any sound file) and a face (a video or a portrait, or the id "
-    "of a kept avatar) and writes an MP4. Paths are relative to the shared folder; URLs work too. A minute of video "
-    "can take a minute and more: `speak` reports progress; with wait=false, ask `job_status` and then `save_video`."
+    "Lipwright makes a face speak: `speak` takes speech (any sound file, or a text where the service has a voice) and "
+    "a face (a video or a portrait, or the id of a kept avatar) and writes an MP4. Paths are relative to the shared "
+    "folder; URLs work too. A minute of video can take a minute and more: `speak` reports progress; with wait=false, "
+    "ask `job_status` and then `save_video`."
 )
-_Audio = Annotated[str, Field(description="The speech: a file in the shared folder, or a URL.")]
+_Audio = Annotated[str | None, Field(description="The speech: a file in the shared folder, or a URL.")]
 _Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder; made up without it.")]
 _JobId = Annotated[str, Field(description="The id that `speak` gave.")]
 
@@ -103,7 +104,8 @@ class LipwrightTools:
     async def speak(
         self,
         context: Context[Any, Any],
-        audio: _Audio,
+        audio: _Audio = None,
+        text: Annotated[str | None, Field(description="What to say, in place of `audio`, if there is a voice.")] = None,
         video: Annotated[
             str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
         ] = None,
@@ -113,9 +115,11 @@ class LipwrightTools:
         face: Annotated[str, Field(description="largest, an index by size, point:x,y or box:x0,y0,x1,y1.")] = "largest",
         wait: Annotated[bool, Field(description="Wait for the end and save the video.")] = True,
     ) -> SpokenVideo:
-        """Make the face of a video, portrait or avatar speak a sound file; the result is an MP4."""
+        """Make the face of a video, portrait or avatar speak a sound file or a text; the result is an MP4."""
         with _told():
-            fields = self._fields(audio, video, avatar_id, engine, face)
+            inputs = {"audio": self._source(audio, "audio"), "video": self._source(video, "video"), "text": text}
+            options = {"avatar_id": avatar_id, "engine": engine, "face": face if video else None}
+            fields = cast(JobFields, inputs | options)  # None is as if it were absent
             target = None if out is None else self._folder.target(out, "out")
             if not wait:
                 return SpokenVideo.of(await self._client.jobs.create(**fields))
@@ -159,16 +163,8 @@ class LipwrightTools:
                 for each in (await self._client.engines.list()).engines
             ]
 
-    def _fields(self, audio: str, video: str | None, avatar_id: str | None, engine: str | None, face: str) -> JobFields:
-        fields: JobFields = {"audio": self._folder.source(audio, "audio")}
-        if video is not None:
-            fields["video"] = self._folder.source(video, "video")
-            fields["face"] = face
-        if avatar_id is not None:
-            fields["avatar_id"] = avatar_id
-        if engine is not None:
-            fields["engine"] = engine
-        return fields
+    def _source(self, name: str | None, field: str) -> str | Path | None:
+        return None if name is None else self._folder.source(name, field)
 
     async def _save(self, job: Job, target: Path | None) -> SpokenVideo:
         path = target or self._folder.target(f"lipwright-{job.check().id[:12]}.mp4", "out")

@@ -13,6 +13,7 @@ from lipwright_client.errors import (
     ForbiddenError,
     InProgressError,
     InputError,
+    JobTableError,
     KeyReuseError,
     LabelError,
     MediaError,
@@ -33,6 +34,7 @@ from lipwright_client.errors import (
     UploadError,
     UrlFetchError,
     UrlRefusedError,
+    VoiceError,
     WaitTimeoutError,
     WeightsError,
 )
@@ -48,6 +50,7 @@ from lipwright_client.records import (
     MissingWeights,
     QueueStatus,
     ServiceStatus,
+    Voices,
 )
 from lipwright_client.settings import VERSION as __version__
 
@@ -70,6 +73,7 @@ __all__ = [
     "InputError",
     "Job",
     "JobInputs",
+    "JobTableError",
     "KeyReuseError",
     "LabelError",
     "Lipwright",
@@ -95,6 +99,8 @@ __all__ = [
     "UploadError",
     "UrlFetchError",
     "UrlRefusedError",
+    "VoiceError",
+    "Voices",
     "WaitTimeoutError",
     "WeightsError",
     "__version__",

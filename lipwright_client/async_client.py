@@ -15,7 +15,7 @@ from lipwright_client import calls
 from lipwright_client.calls import AvatarFields, Call, JobFields
 from lipwright_client.errors import ClientError, ConnectionFailedError
 from lipwright_client.patience import USUAL, Attempts, Patience, checked
-from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus
+from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
 from lipwright_client.saving import Target, saving
 from lipwright_client.settings import Settings
 from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
@@ -49,7 +49,7 @@ class AsyncTransport:
             try:
                 async for item in self._connection(reading):
                     yield item
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reading.broke(error)
             if not reading.is_over:
                 await anyio.sleep(reading.pause_s)
@@ -58,7 +58,7 @@ class AsyncTransport:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
+    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.RequestError:
         with call.body.opened() as body:
             timeout = call.timeout(self._http.timeout)
             options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
@@ -68,7 +68,7 @@ class AsyncTransport:
                 request.stream = _ReadInThreads(request.stream)
             try:
                 return await self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
     async def _connection(self, reading: Reading[T]) -> AsyncIterator[T]:
@@ -287,6 +287,10 @@ class AsyncLipwright:
         if out is not None:
             await self.jobs.download(job.id, out)
         return job
+
+    async def voices(self) -> Voices:
+        """Whether the service speaks a `text` in place of `audio`."""
+        return await self._transport.run(calls.get_voices())
 
     async def status(self) -> ServiceStatus:
         """How busy the service is."""

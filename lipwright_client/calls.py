@@ -14,7 +14,7 @@ import httpx
 
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, AvatarList, EngineList, Job, JobList, ServiceStatus
+from lipwright_client.records import Avatar, AvatarList, EngineList, Job, JobList, ServiceStatus, Voices
 from lipwright_client.sources import Source, Upload, is_url, upload_of
 
 T = TypeVar("T")
@@ -195,6 +195,11 @@ def delete_avatar(avatar_id: str) -> Call[None]:
 def list_engines() -> Call[EngineList]:
     """What a job's engine can be."""
     return Call("GET", "/v1/engines", reads(EngineList))
+
+
+def get_voices() -> Call[Voices]:
+    """Whether texts are spoken."""
+    return Call("GET", "/v1/voices", reads(Voices))
 
 
 def get_status() -> Call[ServiceStatus]:

@@ -13,7 +13,7 @@ from lipwright_client import calls
 from lipwright_client.calls import AvatarFields, Call, JobFields
 from lipwright_client.errors import ClientError, ConnectionFailedError
 from lipwright_client.patience import USUAL, Attempts, Patience, checked
-from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus
+from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
 from lipwright_client.saving import Target, saving
 from lipwright_client.settings import Settings
 from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
@@ -45,7 +45,7 @@ class Transport:
         while not reading.is_over:
             try:
                 yield from self._connection(reading)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reading.broke(error)
             if not reading.is_over:
                 time.sleep(reading.pause_s)
@@ -54,13 +54,13 @@ class Transport:
         """Close all connections."""
         self._http.close()
 
-    def _send(self, call: Call[T]) -> httpx.Response | httpx.TransportError:
+    def _send(self, call: Call[T]) -> httpx.Response | httpx.RequestError:
         with call.body.opened() as body:
             timeout = call.timeout(self._http.timeout)
             options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
             try:
                 return self._http.request(call.method, call.path, **options)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return error
 
     def _connection(self, reading: Reading[T]) -> Iterator[T]:
@@ -264,6 +264,10 @@ class Lipwright:
         if out is not None:
             self.jobs.download(job.id, out)
         return job
+
+    def voices(self) -> Voices:
+        """Whether the service speaks a `text` in place of `audio`."""
+        return self._transport.run(calls.get_voices())
 
     def status(self) -> ServiceStatus:
         """How busy the service is."""

@@ -28,6 +28,8 @@
             ├── StoredFileError                  stored_file_lost
             ├── StageTimeoutError                stage_timeout
             ├── ReplicaLostError                 replica_lost
+            ├── JobTableError                    job_table_lost
+            ├── VoiceError                       voice_failed
             ├── WeightsError                     weights_invalid
             ├── LabelError                       label_failed
             └── ConfigError                      config_invalid
@@ -267,6 +269,18 @@ class ReplicaLostError(ServiceError):
     """A stage died on every attempt."""
 
     known_code = "replica_lost"
+
+
+class JobTableError(ServiceError):
+    """The service has lost its job table, and takes no jobs until it is started again."""
+
+    known_code = "job_table_lost"
+
+
+class VoiceError(ServiceError):
+    """What makes speech of text was away, or gave something else."""
+
+    known_code = "voice_failed"
 
 
 class WeightsError(ServiceError):

@@ -17,6 +17,8 @@ from lipwright_client.from_json import from_json
 _AGAIN = (409, 429, 502, 503, 504)
 """Answers after which the same request may succeed: a problem has to say so as well, a gateway's own page need not."""
 _OF_GATEWAYS = (502, 503, 504)
+_IN_VAIN = ("stage_timeout", "voice_failed")
+"""Problems of the request itself, which may come again each time: tried as often as a line that broke."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.25, 8.0
 _DEFAULT_RETRY_S = 1.0
 
@@ -49,18 +51,20 @@ class Attempts:
         self._num_breaks = 0
         self._num_tries = 0
 
-    def pause_after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+    def pause_after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Seconds to wait before the next try; None when the answer stands.
 
         Raises:
             ConnectionFailedError: The line broke, and there is no further try.
         """
         self._num_tries += 1
-        if isinstance(outcome, httpx.TransportError):
+        if isinstance(outcome, httpx.RequestError) or _is_in_vain(outcome):
             self._num_breaks += 1
-            if self._num_breaks > self._patience.max_breaks or not self._call.body.can_be_sent_again:
-                raise connection_failed(outcome) from outcome
-            return pause_after_break(self._num_breaks)
+            if self._num_breaks <= self._patience.max_breaks and self._call.body.can_be_sent_again:
+                return pause_after_break(self._num_breaks)
+            if isinstance(outcome, httpx.Response):
+                return None
+            raise connection_failed(outcome) from outcome
         pause_s = pause_after_refusal(outcome)
         is_late = pause_s is not None and time.monotonic() + pause_s > self._give_up_at
         return None if is_late or not self._call.body.can_be_sent_again else pause_s
@@ -68,6 +72,11 @@ class Attempts:
     def is_done(self, answer: httpx.Response) -> bool:
         """Whether the answer, though no success, says that what was asked for has happened: on an earlier try."""
         return self._call.removes and answer.status_code == 404 and self._num_tries > 1
+
+
+def _is_in_vain(answer: httpx.Response) -> bool:
+    problem = None if answer.is_success else problem_of(answer)
+    return problem is not None and problem.retryable and problem.code in _IN_VAIN
 
 
 def pause_after_break(num_breaks: int) -> float:
@@ -109,7 +118,7 @@ def checked(answer: httpx.Response) -> httpx.Response:
     raise UnexpectedAnswerError(f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}.")
 
 
-def connection_failed(error: httpx.TransportError) -> ConnectionFailedError:
+def connection_failed(error: httpx.RequestError) -> ConnectionFailedError:
     """What a broken line is called."""
     reason = str(error) or type(error).__name__
     return ConnectionFailedError(f"The service cannot be reached: {reason}")

@@ -178,6 +178,21 @@ class EngineList:
 
 
 @dataclass(frozen=True)
+class Voices:
+    """Whether the service speaks a `text` in place of `audio`.
+
+    Attributes:
+        is_available: Whether it does.
+        default: The voice of a job that names none.
+        max_chars: Characters of the longest text.
+    """
+
+    is_available: bool
+    default: str | None
+    max_chars: int
+
+
+@dataclass(frozen=True)
 class QueueStatus:
     """What waits and what runs."""
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import httpx
 
+from lipwright_client.errors import ConnectionFailedError
+
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 VERSION: Final = "0.1.0"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,8 +32,14 @@ class Settings:
 
     @classmethod
     def of(cls, base_url: str | None, api_key: str | None, timeout_s: float) -> Settings:
-        """Arguments first, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY."""
+        """Arguments first, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY.
+
+        Raises:
+            ConnectionFailedError: That is no address.
+        """
         url = base_url or os.environ.get("LIPWRIGHT_URL", "").strip() or DEFAULT_URL
+        if not url.startswith(("http://", "https://")) or not _host(url):
+            raise ConnectionFailedError(f"Expected an address such as {DEFAULT_URL}, found {url!r}.")
         key = os.environ.get("LIPWRIGHT_API_KEY", "") if api_key is None else api_key
         return cls(url.rstrip("/"), key.strip(), timeout_s)
 
@@ -45,5 +53,12 @@ class Settings:
             "headers": headers,
             "timeout": httpx.Timeout(self.timeout_s),
             # A proxy from the environment cannot reach this machine's loopback.
-            "trust_env": httpx.URL(self.base_url).host not in _LOOPBACK,
+            "trust_env": _host(self.base_url) not in _LOOPBACK,
         }
+
+
+def _host(url: str) -> str:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return ""

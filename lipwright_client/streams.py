@@ -71,7 +71,7 @@ class Reading(ABC, Generic[T]):
         """The body has ended as it should."""
         self.is_over = True
 
-    def broke(self, error: httpx.TransportError) -> None:
+    def broke(self, error: httpx.RequestError) -> None:
         """The line broke, or said nothing for too long.
 
         Raises:
@@ -136,7 +136,7 @@ class EventReading(Reading[Job]):
         if not self.is_over:
             self.broke(httpx.RemoteProtocolError("The stream of events ended before the job."))
 
-    def broke(self, error: httpx.TransportError) -> None:
+    def broke(self, error: httpx.RequestError) -> None:
         """Take the line up again, unless the caller's time is over."""
         self._look_at_the_clock()
         if isinstance(error, httpx.ReadTimeout) and self._silence_s < _SILENCE_S:
@@ -206,7 +206,7 @@ class VideoReading(Reading[bytes]):
         self._num_bytes += len(piece)
         yield piece
 
-    def broke(self, error: httpx.TransportError) -> None:
+    def broke(self, error: httpx.RequestError) -> None:
         """Take the line up again, if the file can be told from another."""
         if self._num_bytes and not self._etag:
             raise connection_failed(error) from error
@@ -225,7 +225,7 @@ class PreviewReading(Reading[bytes]):
         """The bytes as they are."""
         yield piece
 
-    def broke(self, error: httpx.TransportError) -> None:
+    def broke(self, error: httpx.RequestError) -> None:
         """End it."""
         raise connection_failed(error) from error
 

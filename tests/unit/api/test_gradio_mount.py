@@ -18,7 +18,7 @@ def _inputs(folder: Path) -> dict[str, Any]:
     for name in ("a.wav", "v.mp4"):
         (folder / name).write_bytes(name.encode())
     files = {"audio": handle_file(str(folder / "a.wav")), "video": handle_file(str(folder / "v.mp4"))}
-    return files | {"portrait": None, "avatar": "", "engine": None, "face": "largest", "loop": "hold"}
+    return files | {"text": "", "portrait": None, "avatar": "", "engine": None, "face": "largest", "loop": "hold"}
 
 
 def test_it_acts_for_whoever_asks(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from gradio_client import Client, handle_file
 from errors import FaceNotFoundError
 from lipwright_client import Lipwright
 from storage.records import JobStatus
+from tests.browser import BOUND_S, chromium
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
 
@@ -72,6 +74,7 @@ def _inputs(folder: Path, **options: Any) -> dict[str, Any]:
     known = {
         "audio": handle_file(str(folder / "a.wav")),
         "video": video,
+        "text": "",
         "portrait": None,
         "avatar": "",
         "engine": None,
@@ -126,6 +129,17 @@ def test_nothing_comes_from_elsewhere(page_url: str) -> None:
     assert '"analytics_enabled":false' in html.replace(" ", "")
     stranger = httpx.get(page_url, headers={"host": "evil.example"}, trust_env=False)
     assert stranger.status_code == 400
+
+
+def test_a_browser_asks_nobody_else(page_url: str) -> None:
+    with chromium() as browser:
+        asked: set[str] = set()
+        visit = browser.new_page()
+        visit.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+        visit.goto(page_url)
+        visit.get_by_role("button", name="Make it speak").wait_for(timeout=BOUND_S * 1000)
+        visit.wait_for_load_state("networkidle")
+    assert asked - {""} == {urlsplit(page_url).netloc}
 
 
 def _until(is_so: Any) -> None:

@@ -94,6 +94,12 @@ def test_submit_look_and_save(service: MemoryService, url: str, folder: Path) ->
     assert stopped.structured_content["status"] == "cancelled"
 
 
+def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, folder: Path) -> None:
+    (refused,) = _call(url, folder, ("speak", {"text": "Hello.", "audio": "a.wav", "video": "v.mp4"}))
+    assert refused.is_error and "option_invalid" in refused.content[0].text
+    assert "text" in refused.content[0].text
+
+
 def test_failures_are_told(service: MemoryService, url: str, folder: Path) -> None:
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
     (failed,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4"}))

@@ -16,6 +16,7 @@ from lipwright_client import (
     Lipwright,
     Patience,
     UnexpectedAnswerError,
+    VoiceError,
     WaitTimeoutError,
 )
 from tests.unit.lipwright_client.unruly import http, unruly
@@ -150,6 +151,10 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
     ]
     with unruly(lambda head, headers: answers.pop(0)) as url:
         assert Lipwright(url).jobs.get("j").id == "j"
+    answers = [http("503 Service Unavailable", _problem(503, "voice_failed", True))] * 5
+    with unruly(lambda head, headers: answers.pop()) as url, pytest.raises(VoiceError):
+        Lipwright(url, patience=Patience(max_breaks=2, max_full_s=600)).jobs.create(text="Hello", avatar_id="a")
+    assert len(answers) == 2, "each try makes the speech anew"
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
         Lipwright(url).jobs.get("j")
@@ -185,6 +190,7 @@ def test_lists_go_over_pages() -> None:
         http("200 OK", b"[]"),
         http("200 OK", b'{"id": "j"}'),
         http("302 Found", location="/elsewhere"),
+        http("200 OK", b'{"id": 5', content_type="application/json"),
     ],
 )
 def test_another_server_is_told_apart(said: bytes) -> None:
@@ -192,7 +198,16 @@ def test_another_server_is_told_apart(said: bytes) -> None:
         Lipwright(url).jobs.get("j")
 
 
+@pytest.mark.parametrize("address", ["box:8000", "http://", "ftp://box", "http://box:port"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(ConnectionFailedError, match="Expected an address"):
+        Lipwright(address)
+
+
 def test_nobody_there() -> None:
+    garbled = http("200 OK", b"no gzip", content_encoding="gzip")
+    with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError):
+        Lipwright(url, patience=Patience(max_breaks=0)).status()
     with pytest.raises(ConnectionFailedError) as error:
         Lipwright("http://127.0.0.1:9", patience=Patience(max_breaks=1)).status()
     assert isinstance(error.value, ConnectionError)

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import threading
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -
     assert [engine.name for engine in engines.engines if engine.is_default] == ["warp"]
     assert any("models add" in role.add_command for engine in engines.engines for role in engine.missing)
     assert client.status().queue.max_queued == 8
+    assert client.voices().max_chars > 0
 
 
 def test_events_and_preview(client: Lipwright, service: MemoryService) -> None:
@@ -277,3 +279,13 @@ def test_exceptions_survive_pickling() -> None:
         error = kind(problem, "job") if issubclass(kind, ProblemError) else kind("a line")
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is kind and (copy.code, copy.detail, str(copy)) == (error.code, error.detail, str(error))
+
+
+def test_the_package_of_its_own(repo_root: Path) -> None:
+    folder = repo_root / "lipwright_client"
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    whole = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["project"]["version"] == package.__version__ == whole["version"]
+    assert not [path for path in folder.iterdir() if path.is_dir() and list(path.glob("*.py"))], "a folder is left out"
+    in_both = [line for line in project["project"]["dependencies"] if line in whole["dependencies"]]
+    assert in_both == project["project"]["dependencies"], "one environment holds both"
