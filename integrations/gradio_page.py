@@ -55,7 +55,7 @@ class GradioPage:
             with gr.Row():
                 with gr.Column():
                     audio = gr.Audio(label="Speech", type="filepath", buttons=["download"])
-                    text = gr.Textbox(label="... or a text, where the service has a voice")
+                    text = gr.Textbox("", label="... or a text, where the service has a voice")
                     with gr.Tab("Video"):
                         video = gr.Video(label="Face", buttons=["download"])
                     with gr.Tab("Portrait"):
