@@ -226,6 +226,32 @@ class RenderConfig(_Frozen):
     still_idle_motion: bool = Field(True, description="Whether the head of a still picture sways and blinks.")
 
 
+class LiveConfig(_Frozen):
+    """Live sessions: sound in, a talking face out, over one WebSocket."""
+
+    max_sessions: int = Field(1, ge=0, description="Sessions of one Ingress replica; one more is refused at the door.")
+    engine: str = Field("warp", description="Engine of live sessions; one that can speak what is still being said.")
+    moment_seconds: float = Field(0.12, ge=0.04, le=0.5, description="Pictures made and sent at a time.")
+    lead_seconds: float = Field(
+        0.28, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
+    )
+    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above it, groups begin to show.")
+    preset: str = Field("veryfast", description="libx264 preset.")
+    max_buffered_seconds: float = Field(60.0, gt=0, description="Sound of one session that waits to be spoken.")
+    max_message_bytes: int = Field(2 * 1024**2, gt=0, description="One message of a client.")
+    max_messages_per_s: float = Field(200.0, gt=0, description="Messages of a client, on average over 2 s.")
+    max_ahead_seconds: float = Field(3.0, gt=0.5, description="Pictures sent beyond what the client says it has shown.")
+    max_stall_s: float = Field(10.0, gt=0, description="How long a client may show nothing before it is closed.")
+    idle_timeout_s: float = Field(300.0, gt=0, description="How long nobody may speak or ask to be kept.")
+    max_session_s: float = Field(4 * 3600.0, gt=0, description="Length of one session.")
+    moment_timeout_s: float = Field(15.0, gt=0, description="Bound of making one moment.")
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether there are any."""
+        return self.max_sessions > 0
+
+
 class JobConfig(_Frozen):
     """How many jobs, for how long, with how many tries."""
 
@@ -295,3 +321,4 @@ class PipelineConfig(_Frozen):
     speech: SpeechConfig = SpeechConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
+    live: LiveConfig = LiveConfig()

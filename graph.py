@@ -2,9 +2,10 @@
 
     HTTP ── Ingress ── Director ──┬── MediaProbe           what a file is, before anything is promised
             (HTTP API)   (jobs)   ├── AudioFeatures        speech -> features, block by block
-                                  ├── LandmarkGenerator    frames -> track, once; features x track -> landmarks
-                                  └── Studio x N ────────── FaceSynthesis x M   crops + landmarks -> faces (GPU)
-                                      (decode, cut, paste back, encode one segment)
+               │                  ├── LandmarkGenerator    frames -> track, once; features x track -> landmarks
+               │                  └── Studio x N ────────── FaceSynthesis x M   crops + landmarks -> faces (GPU)
+               │                      (decode, cut, paste back, encode one segment)
+               └── LiveSession        sound that is still coming -> the next frames, encoded (CPU)
 
 What is heard, planned, cut and painted is up to the engine that a job names: `models.engines.contract`.
 
@@ -22,6 +23,7 @@ from deployments.director import Director
 from deployments.face_synthesis import FaceSynthesis
 from deployments.ingress import Ingress
 from deployments.landmark_generator import LandmarkGenerator
+from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
 from models.engines.contract import EngineClass
@@ -41,4 +43,5 @@ def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Ap
     face_synthesis = FaceSynthesis.bind(config, engines)
     studio = Studio.bind(config, face_synthesis, engines)
     director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, engines)
-    return Ingress.bind(config, director)
+    live_session = LiveSession.bind(config, engines)
+    return Ingress.bind(config, director, live_session)

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from api.base_url import told_base_url
 from api.forms.uploads import drain
@@ -29,6 +30,7 @@ from errors import ForbiddenError, LipwrightError, UnauthorizedError
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.local.api_keys import ApiKey, ApiKeys
+from telemetry.metrics import request_refused
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
@@ -41,6 +43,8 @@ _OF_A_PROXY: Final = re.compile(
 )
 _WITHOUT_A_PROXY: Final = ("1.1", "2")  # 1.0 is what nginx speaks to what is behind it, unless told otherwise
 _TOP_PRIORITY = 1
+_REFUSED: Final = 1008  # RFC 6455, 7.4.1; before a handshake it becomes a 403
+_MAX_REASON: Final = 100
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,9 @@ class KeyGate:
         try:
             caller = Caller() if _is_open(scope) else self._admit(scope)
         except (UnauthorizedError, ForbiddenError) as error:
+            if scope["type"] == "websocket":
+                request_refused(error.code)
+                return await WebSocketClose(_REFUSED, str(error)[:_MAX_REASON])(scope, receive, send)
             await drain(Request(scope, receive))
             return await self._refusal(error, scope["path"])(scope, receive, send)
         state = scope.setdefault("state", {})
@@ -103,7 +110,7 @@ class KeyGate:
         headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._settings.allow_without_keys)
         if rule.has_keys:
-            key = self._key(headers, scope.get("method", ""))
+            key = self._key(headers, scope.get("method", ""))  # a WebSocket has none: it is no safe method
             return Caller(key.id, key.max_priority)
         if not rule.serves_without_key(_is_from_here(headers, scope, self._settings.allowed_origins)):
             raise ForbiddenError(

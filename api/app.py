@@ -13,6 +13,7 @@ from api.access import KeyGate
 from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
 from api.heygem.routes import EasyRoutes
+from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.videos import PREFIX, VideoRoutes
 from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
@@ -28,6 +29,7 @@ from api.v1.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
+from rendering.moment import LiveService
 from storage.local.api_keys import ApiKeys
 from storage.local.file_store import FileStore
 from storage.records import ServiceStatus
@@ -41,8 +43,8 @@ _PREFLIGHT_S = 7200  # as long as Chromium keeps an answer; others keep it longe
 _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
 
 
-def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> FastAPI:
-    """The API over `service`, which reads the uploads that this app writes into `files`."""
+def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
+    """The API over `service`, which reads the uploads that this app writes into `files`; with `live` sessions too."""
 
     async def healthz() -> Health:
         """Says that this process serves requests."""
@@ -105,6 +107,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig) -> F
     app.include_router(
         VideoRoutes(service, files, config).router(), dependencies=key, responses=error_responses(401, 403, 503)
     )
+    if live is not None and config.live.has_sessions:
+        app.include_router(LiveRoutes(config.live, live).router())
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     if config.gradio.enabled:

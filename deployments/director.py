@@ -19,6 +19,7 @@ from errors import LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.housekeeping import Housekeeping
 from jobs.intake import Intake
+from jobs.messages import PresenterRef
 from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -186,6 +187,12 @@ class Director:
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one presenter, or raise NotFoundError."""
         return self._table.get_avatar(avatar_id, owner)
+
+    async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
+        """Return one presenter as stages find it, analysed for an engine; see `Presenters.ensure`."""
+        avatar = self._table.get_avatar(avatar_id, owner)
+        async with self._analysing:
+            return await self._presenters.ensure(avatar.key, engine, lambda share: None)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the presenters that callers asked to keep."""

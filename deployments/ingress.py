@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
+from deployments.runtime.live_client import LiveClient
 from storage.local.file_store import FileStore
 from telemetry.log_context import install_log_context
 
@@ -20,10 +21,13 @@ from telemetry.log_context import install_log_context
 class Ingress:
     """Takes uploads and requests in and hands jobs to the Director; each replica builds its own app."""
 
-    def __init__(self, config: PipelineConfig, director: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self, config: PipelineConfig, director: DeploymentHandle[Any], live_session: DeploymentHandle[Any]
+    ) -> None:
         install_log_context()
         self._config = config
-        self._director = director
+        self._director = DirectorClient(director)
+        self._live = LiveClient(self._director, live_session, config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(DirectorClient(self._director), FileStore(self._config.data_dir), self._config)
+        return make_app(self._director, FileStore(self._config.data_dir), self._config, self._live)

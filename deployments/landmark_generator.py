@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Loaded, Room, Threads, assigned_device, claim_threads, stage_call
+from deployments.runtime.replica import Room, Threads, assigned_device, claim_threads, stage_call
 from jobs.messages import BlockRequest, PresenterRef, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -28,6 +28,7 @@ from models.presenter.presenter import Presenter
 from models.track.raw_landmarks import RawLandmarks
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
+from rendering.loaded import Loaded
 from telemetry import metrics
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from deployments.runtime.replica import Loaded, Room, Threads, claim_threads, stage_call
+from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -25,7 +23,7 @@ from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.labels.labeller import Labeller
 from media.labels.mark import Mark, MarkStyle
-from media.planes import Planes
+from media.planes import Patch, Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
@@ -35,6 +33,8 @@ from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
+from rendering.loaded import Loaded
+from rendering.segment_renderer import SegmentRenderer, Shot
 from storage.local.file_store import disk_errors, write_atomic
 from telemetry import metrics
 from telemetry.log_context import Work, current_work
@@ -44,14 +44,14 @@ T = TypeVar("T")
 _MAX_IDLE_READERS = 2
 
 
-@dataclass(frozen=True)
-class _Shot:
-    """What one segment is made of: frames of a source, and an engine that cuts faces out of them."""
+class _Marked:
+    """A writer that puts each frame's mark on it."""
 
-    reader: FrameSource
-    info: VideoInfo
-    engine: str
-    cut: Callable[[Plan, list[Planes]], Chunk]
+    def __init__(self, writer: SegmentWriter, marks: Sequence[Mark | None]) -> None:
+        self._writer, self._marks = writer, iter(marks)
+
+    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+        self._writer.write(planes, patch, next(self._marks))
 
 
 @serve.deployment
@@ -76,6 +76,7 @@ class Studio:
         self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._presenters: Loaded[Path, Presenter] = Loaded(8)
         self._engines = EngineRoom(config, self._num_threads, engines)
+        self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_call
@@ -101,8 +102,9 @@ class Studio:
         reader = self._readers.take(key, lambda: self._open(source, known))
         try:
             made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
-            shot = _Shot(reader, source.info, engine, partial(made.cut, known))
-            segment, silent_motion = await self._encoded(shot, plan, self._marks(source.info, marking, len(plan)))
+            shot = Shot(reader, engine, partial(made.cut, known))
+            marks = self._marks(source.info, marking, len(plan))
+            segment, silent_motion = await self._encoded(shot, source.info, plan, marks)
             await self._run(lambda stop: write_atomic(out, segment), len(plan))
         except BaseException:
             reader.close()
@@ -139,30 +141,14 @@ class Studio:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    async def _encoded(self, shot: _Shot, plan: Plan, marks: list[Mark | None]) -> tuple[bytes, Moments]:
+    async def _encoded(
+        self, shot: Shot, info: VideoInfo, plan: Plan, marks: Sequence[Mark | None]
+    ) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
-        render, window, motion = self._config.render, deque[asyncio.Task[Moments]](), Moments()
-        try:
-            writer = SegmentWriter(shot.info, render.crf, render.preset, num_threads=render.encoder_threads)
-            step = self._chunk_frames(shot.info)
-            written: asyncio.Task[Moments] | None = None
-            for start in range(0, len(plan), step):
-                piece = plan.slice(start, min(start + step, len(plan)))
-                frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
-                patches = self._synthesize(shot.engine, faces)
-                marked = list(zip(frames, marks[start : start + step], strict=True))
-                written = asyncio.create_task(self._write_after(written, writer, marked, patches))
-                window.append(written)
-                if len(window) >= render.chunk_window:
-                    motion += await window.popleft()
-            while window:
-                motion += await window.popleft()
-            return await self._run(lambda stop: writer.finish(), len(plan)), motion
-        except BaseException:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
-            raise
+        render = self._config.render
+        writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
+        motion = await self._renderer.render(shot, plan, _Marked(writer, marks), self._chunk_frames(info))
+        return await self._run(lambda stop: writer.finish(), len(plan)), motion
 
     def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
@@ -194,36 +180,6 @@ class Studio:
         # Tries are counted for each chunk: that this segment is tried again says nothing of its chunks.
         work = current_work()._replace(attempt=1)
         return asyncio.ensure_future(call_stage("FaceSynthesis", work, start, bounds))
-
-    async def _write_after(
-        self,
-        before: asyncio.Task[Moments] | None,
-        writer: SegmentWriter,
-        frames: list[tuple[Planes, Mark | None]],
-        patches: asyncio.Future[FacePatches],
-    ) -> Moments:
-        """Encode `frames` with their faces when both the faces and what comes before them are done."""
-        try:
-            faces = await patches
-            if before is not None:
-                await asyncio.wait([before])
-                before.result()
-        except BaseException:
-            patches.cancel()
-            raise
-
-        def encode(stop: Stop) -> None:
-            for number, (frame, mark) in enumerate(frames):
-                writer.write(frame, faces.patch(number), mark)
-
-        await self._run(encode, len(frames))
-        return faces.silent_motion
-
-
-def _decode_and_cut(shot: _Shot, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
-    with stop.ending(shot.reader.close):
-        frames = list(shot.reader.read(plan.source_index.tolist()))
-    return frames, shot.cut(plan, frames)
 
 
 def _next_index(plan: Plan) -> int:

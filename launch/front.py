@@ -41,6 +41,8 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _MAX_QUICK: Final = 64  # requests without a body or a stream that Serve has at once: /healthz waits behind no more
 _MAX_LONG: Final = 256  # bodies, and videos
 _MAX_FOLLOWERS: Final = 256
+_MAX_LIVE: Final = 64  # WebSockets; how many of them have a session is the service's
+_LIVE_BYTES_PER_S: Final = 1024 * 1024  # of one of them: twenty times what speech at 24 kHz takes
 _NEW_FOLLOWERS_PER_S: Final = 20  # each takes Serve 10 ms
 _QUEUE_S: Final = 20
 _TOO_LARGE: Final = "head_too_large"
@@ -49,6 +51,7 @@ _ANSWERS: Final = {
     "431": ("431 Request Header Fields Too Large", _TOO_LARGE, f"Expected at most {_MAX_HEAD_BYTES} bytes of fields."),
     "404": ("404 Not Found", "not_found", "There is no such path here."),
     "busy": ("503 Service Unavailable", "busy", "Too many follow jobs, or begin to, at once. GET /v1/jobs/ID tells."),
+    "live": ("503 Service Unavailable", "busy", "Too many live sessions, or begin to, at once."),
     "502": ("502 Bad Gateway", "replica_lost", "The service ended while it answered."),
     "503": ("503 Service Unavailable", "replica_lost", "The service is starting, ending or full of requests."),
     "504": ("504 Gateway Timeout", "stage_timeout", "The service did not answer."),
@@ -135,6 +138,8 @@ class Front:
                 max_quick=_MAX_QUICK,
                 max_long=_MAX_LONG,
                 max_followers=_MAX_FOLLOWERS,
+                max_live=_MAX_LIVE,
+                live_bytes_per_s=_LIVE_BYTES_PER_S,
                 new_followers=_NEW_FOLLOWERS_PER_S,
                 serve=f"serve 127.0.0.1:{self._serve_port}",
             ),
@@ -189,6 +194,10 @@ frontend callers
     http-request del-header x-request-disconnect-disabled
     http-request del-header x-request-timeout-seconds
     http-request set-header {front_header} "%[src] %[req.ver]"
+    acl is_live path /v1/live
+    http-request del-header sec-websocket-extensions if is_live
+    http-request set-header x-request-timeout-seconds 0 if is_live
+    http-request return status 503 errorfile {folder}/live.http if is_live {{ be_conn(live) ge {max_live} }}
     acl is_follower path_end /events
     acl are_many be_conn(followers) ge {max_followers}
     acl are_many be_sess_rate(followers) ge {new_followers}
@@ -200,6 +209,7 @@ frontend callers
     http-request return status 404 errorfile {folder}/404.http if {{ path -m sub % }}
     http-request return status 503 errorfile {folder}/busy.http if is_follower are_many
     use_backend health if {{ path /healthz /readyz }}
+    use_backend live if is_live
     use_backend followers if is_follower
     use_backend long if is_long
     default_backend quick
@@ -209,6 +219,13 @@ backend health
     server {serve} maxconn {max_quick}
 backend followers
     server {serve}
+# A socket lives as long as its session, which bounds itself: Serve's own bound is for answers. Who sends too much is
+# slowed down here, as nobody behind does that; what is compressed would get round it.
+backend live
+    filter bwlim-in from-caller default-limit {live_bytes_per_s} default-period 1s
+    http-request set-bandwidth-limit from-caller
+    timeout tunnel {idle_s}s
+    server {serve} maxconn {max_live}
 backend long
     timeout queue {queue_s}s
     server {serve} maxconn {max_long}

@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.fates import Fate, fate_of, unwrapped
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
+from jobs.messages import PresenterRef
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -100,6 +101,11 @@ class DirectorClient:
     async def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
         """See `JobService`."""
         return await self._call("get_avatar", avatar_id, owner)  # type: ignore[no-any-return]
+
+    async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
+        """See `Director.present`."""
+        arguments = (avatar_id, owner, engine)
+        return await self._call("present", *arguments, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
 
     async def list_avatars(self, owner: str | None = None) -> list[AvatarRecord]:
         """See `JobService`."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial, update_wrapper
 from queue import SimpleQueue
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import cv2
 import ray
@@ -23,7 +23,6 @@ from media.stop import Stop
 from models.engines.contract import Device, Machine
 from telemetry.log_context import Work, install_log_context, working_on
 
-K = TypeVar("K")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -256,31 +255,3 @@ class _Workers:
 
         threading.Thread(target=serve, daemon=True).start()
         return inbox
-
-
-class Loaded(Generic[K, T]):
-    """A small least-recently-used store of things that are cheap to keep and slow to open. Thread-safe."""
-
-    def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:
-        """Keep at most `max_entries`; `close` is called with each that is dropped."""
-        self._max_entries = max_entries
-        self._close = close
-        self._entries: dict[K, T] = {}
-        self._lock = threading.Lock()
-
-    def take(self, key: K, make: Callable[[], T]) -> T:
-        """Return and remove the entry of `key`, or make it. Give it back with `put`."""
-        with self._lock:
-            if key in self._entries:
-                return self._entries.pop(key)
-        return make()
-
-    def put(self, key: K, entry: T) -> None:
-        """Keep `entry` as the most recently used, in place of another one of its key."""
-        with self._lock:
-            dropped = [self._entries.pop(key)] if key in self._entries else []
-            self._entries[key] = entry
-            while len(self._entries) > self._max_entries:
-                dropped.append(self._entries.pop(next(iter(self._entries))))
-        for old in dropped:
-            self._close(old)

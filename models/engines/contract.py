@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from models.presenter.presenter import Presenter
     from models.quality.measures import BlockMeasures
     from models.speech.level import SpeechLevel
+    from models.speech.stream import SpeechWindow
 
 Device = Literal["cpu", "cuda"]
 
@@ -315,6 +316,40 @@ class Engine(Protocol):
             presenter: An analysed presenter.
             plan: T output frames, of this engine.
             frames: T source frames, read-only.
+        """
+        ...
+
+
+@runtime_checkable
+class LiveListener(Protocol):
+    """Hears speech that is still coming."""
+
+    def listen_live(self, window: SpeechWindow) -> Any:
+        """Return the features for the frames of a window, and for as far as it looks ahead."""
+        ...
+
+
+@runtime_checkable
+class LiveEngine(Protocol):
+    """An engine that can speak what is still being said: its listener is a `LiveListener` too."""
+
+    look_ahead_frames: int
+    """Frames behind those that are shown which `plan_live` wants to see."""
+
+    def plan_live(
+        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> tuple[Plan, Any]:
+        """Decide what the frames of `span` show but the last `look_ahead_frames`, which are only looked at.
+
+        Args:
+            presenter: An analysed presenter.
+            features: What `listen_live` heard.
+            span: T output frames; `total` means nothing.
+            source_index: (T,) source frame behind each of them.
+            state: Of the frames before, None at the first.
+
+        Returns:
+            The plan of the frames that are shown, and the state that the next one continues from.
         """
         ...
 

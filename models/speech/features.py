@@ -30,6 +30,7 @@ from models.speech.level import (
     open_speech,
     speech_gate,
 )
+from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
 
@@ -83,6 +84,7 @@ class SpeechFeatures:
 
     def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
         self._network = make_session(weights_path("speech_encoder.onnx"), num_threads=num_threads, device=device)
+        self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:
         """Imports librosa and runs everything once: a second or two, more where Python has not compiled it yet."""
@@ -122,6 +124,30 @@ class SpeechFeatures:
         gate = speech_gate(samples, level, first, stop)
         is_heard = speech_gate(samples, level, first, stop, ahead_rows=0) > 0.5
         return FeatureBlock(start_seconds, stop_seconds, first, features, gate, is_heard)
+
+    def extract_window(self, window: SpeechWindow) -> FeatureBlock:
+        """Computes the features of speech that is still coming, from what is known of it.
+
+        Nothing runs for a window without any sound.
+
+        Args:
+            window: What `SpeechStream.window` gave.
+
+        Returns:
+            The stretch from the window's first frame to as far as it looks ahead.
+        """
+        samples, level = window.samples, window.level
+        first = max(0, floor(window.start_seconds * ROWS_PER_SECOND) - _CONTEXT_ROWS - window.first_row)
+        rows = np.zeros((level.num_rows, self._num_features), np.float32)
+        if not window.is_silent:
+            mel = log_mel(samples, level.gain, 0, 2 * level.num_rows)
+            rows = self._network.run(None, {"mel": mel[None]})[0][0]
+        gate = speech_gate(samples, level, 0, level.num_rows) * window.open_share
+        is_heard = speech_gate(samples, level, 0, level.num_rows, ahead_rows=0) > 0.5
+        stop = window.stop_seconds + LOOK_AHEAD_SECONDS
+        return FeatureBlock(
+            window.start_seconds, stop, window.first_row + first, rows[first:], gate[first:], is_heard[first:]
+        )
 
     def _run(
         self,

@@ -105,14 +105,27 @@ def measure_level(speech: Path) -> SpeechLevel:
     samples = open_speech(speech)
     powers = _piece_powers(samples, 0, ceil(len(samples) / _PIECE_SAMPLES))
     frames = _frame_means(powers, _LEVEL_PIECES, _LEVEL_PIECES)
-    loudest = _loudest_quantile(frames, _LOUDEST, _WINDOW_PIECES // _LEVEL_PIECES)
-    rms = float(np.sqrt(frames[frames >= loudest * _ACTIVE_POWER].mean() + _TINY_POWER))
     around = np.pad(powers, (_ROW_PIECES // 2, 3 * _ROW_PIECES // 2))
     return SpeechLevel(
         num_samples=len(samples),
-        gain=min(_TARGET_RMS / rms, _MAX_GAIN),
+        gain=gain_for(loud_rms(frames)),
         speech_db=_loudest_quantile(_row_levels(around), _SPEECH, _WINDOW_PIECES // _ROW_PIECES),
     )
+
+
+def loud_rms(powers: NDArray[np.float32]) -> float:
+    """The level of the loud part of speech.
+
+    Args:
+        powers: (N,) mean squares of frames of 25 ms, at least one.
+    """
+    loudest = _loudest_quantile(powers, _LOUDEST, _WINDOW_PIECES // _LEVEL_PIECES)
+    return float(np.sqrt(powers[powers >= loudest * _ACTIVE_POWER].mean() + _TINY_POWER))
+
+
+def gain_for(rms: float) -> float:
+    """The factor that brings speech of this level to the one at which the network was trained."""
+    return min(_TARGET_RMS / rms, _MAX_GAIN)
 
 
 def speech_gate(

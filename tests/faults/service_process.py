@@ -21,7 +21,16 @@ from launch.serve_config import read_serve_config
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
-KINDS = ("Ingress", "Director", "MediaProbe", "AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
+KINDS = (
+    "Ingress",
+    "Director",
+    "MediaProbe",
+    "AudioFeatures",
+    "LandmarkGenerator",
+    "LiveSession",
+    "Studio",
+    "FaceSynthesis",
+)
 
 
 def config_with(folder: Path, **arguments: dict[str, Any]) -> Path:

@@ -24,6 +24,7 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from launch.port import free_port
+from rendering.moment import LiveService
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -246,6 +247,7 @@ def serving(
     access: AccessConfig | None = None,
     has_gradio: bool = False,
     speech: SpeechConfig | None = None,
+    live: LiveService | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     port = free_port()
@@ -258,7 +260,7 @@ def serving(
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
         speech=speech or SpeechConfig(packaged=False),
     )
-    app = make_app(service, service.files, config)
+    app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)

@@ -21,6 +21,7 @@ DEPLOYMENTS = {
     "MediaProbe",
     "AudioFeatures",
     "LandmarkGenerator",
+    "LiveSession",
     "Studio",
     "FaceSynthesis",
 }

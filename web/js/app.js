@@ -4,6 +4,7 @@ import { Composer } from "./composer.js";
 import { byId, notice } from "./dom.js";
 import { History } from "./history.js";
 import { onLanguage, switchLanguage, t, translate } from "./i18n.js";
+import { Live } from "./live.js";
 import { askForKey, signedIn, signOut } from "./session.js";
 import { Stage } from "./stage.js";
 import { themeSwitch } from "./theme.js";
@@ -37,6 +38,8 @@ const composer = new Composer(byId("composer"), (job) => {
   stage.open(job);
   byId("stage").scrollIntoView({ block: "nearest" });
 }, () => askForKey());
+
+new Live(byId("live"));
 
 // A file that misses the drop zone would replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());

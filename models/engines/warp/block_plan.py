@@ -30,13 +30,35 @@ def plan_block(
         state: From the block before, or None.
     """
     source_index = np.asarray(source_index, np.int32)
+    shape = shown_shape(avatar, mouth, source_index)
+    hold = (1 - mouth.gate) * mouth_share(avatar.track.trust[source_index])
+    return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
+
+
+def plan_ahead(
+    avatar: WarpAvatar,
+    mouth: MouthBlock,
+    source_index: NDArray[np.int32],
+    first_frame: int,
+    state: PathState | None,
+    num_kept: int,
+) -> tuple[Drive, PathState | None]:
+    """Plans T frames of which the first `num_kept` are shown; those behind are only looked at, and planned again."""
+    drive, _ = plan_block(avatar, mouth, source_index, first_frame, state)
+    kept = drive.slice(0, num_kept)
+    if avatar.bank is None:
+        return kept, None
+    shape = shown_shape(avatar, mouth, source_index)
+    return kept, PathState(int(kept.exemplar[-1]), shape[num_kept - 1].copy())
+
+
+def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(T, 8) mouth shapes of this presenter: calibrated, and led to the source's own where the effect fades out."""
     shape = avatar.calibration.apply(mouth.shape, mouth.gate)
     if not avatar.talks:
         # In pauses too, where a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest)
-    eased = ease(avatar, shape, source_index)
-    hold = (1 - mouth.gate) * mouth_share(avatar.track.trust[source_index])
-    return plan_in_shots(avatar, eased, source_index, state, first_frame=first_frame, hold=hold)
+    return ease(avatar, shape, source_index)
 
 
 def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:

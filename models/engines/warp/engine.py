@@ -20,7 +20,7 @@ from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, M
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.block_plan import plan_block
+from models.engines.warp.block_plan import plan_ahead, plan_block
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import Drive
@@ -33,6 +33,7 @@ from models.presenter.presenter import Presenter
 from models.speech.features import FeatureBlock, SpeechFeatures
 from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.stream import SpeechWindow
 
 if TYPE_CHECKING:
     from models.engines.warp.painting.torch_path import TorchRenderer
@@ -55,6 +56,7 @@ class WarpEngine:
     version = "8"
     hears = "whisper-base"
     wants_own_speech = True
+    look_ahead_frames = 4  # of which the speech is known well: 160 of 240 ms, at 25 a second
 
     def __init__(self, settings: EngineSettings) -> None:
         self._options = read_options(WarpOptions, self.name, settings.options)
@@ -98,6 +100,19 @@ class WarpEngine:
         drive, state = plan_block(avatar, mouth, source_index, span.first, state)
         return Planned(drive, state, measure_block(avatar, mouth, drive))
 
+    def plan_live(
+        self,
+        presenter: Presenter,
+        features: FeatureBlock,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: PathState | None,
+    ) -> tuple[Drive, PathState | None]:
+        """Plans the frames that are due; those behind say whether a jump is worth its while."""
+        mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
+        num_kept = span.num - self.look_ahead_frames
+        return plan_ahead(self._avatar(presenter), mouth, source_index, span.first, state, num_kept)
+
     def cut(self, presenter: Presenter, plan: Drive, frames: Sequence[Planes]) -> FaceChunk:
         """Cuts the regions of the frames and the exemplars that are shown in them."""
         return cut_faces(self._avatar(presenter), plan, frames)
@@ -115,7 +130,7 @@ class WarpEngine:
 
 
 class WarpListener:
-    """The speech encoder. Implements `contract.Listener`."""
+    """The speech encoder. Implements `contract.Listener` and `contract.LiveListener`."""
 
     def __init__(self, machine: Machine) -> None:
         self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
@@ -126,6 +141,10 @@ class WarpListener:
     ) -> FeatureBlock:
         """Returns the features of the stretch of `span`, with the surroundings that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
+
+    def listen_live(self, window: SpeechWindow) -> FeatureBlock:
+        """Returns the features of the frames of `window`, and of what it looks ahead."""
+        return self._features.extract_window(window)
 
 
 class WarpPainter:

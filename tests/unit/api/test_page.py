@@ -30,7 +30,7 @@ def _loaded(http: httpx.Client) -> list[str]:
     for address in found:
         if address.endswith(".js"):
             folder = address.rpartition("/")[0]
-            names = re.findall(r'from "\./([^"]+)"', http.get(address).text)
+            names = re.findall(r'(?:from |new URL\()"\./([^"]+)"', http.get(address).text)
             found += [path for name in names if (path := f"{folder}/{name}") not in found]
     return found
 

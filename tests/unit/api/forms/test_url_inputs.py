@@ -27,7 +27,7 @@ from tests.unit.net.web import Send, Web, answer, canary, serving
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
 MAX_BYTES = 300_000
-LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=1, stall_timeout_s=0.5)
+LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=30, stall_timeout_s=1.5)
 
 
 PLACE = Admission(id="0", max_bytes=MAX_BYTES, timeout_s=60.0)
@@ -97,7 +97,7 @@ def web() -> Iterator[Web]:
         if name == "/away":
             send(answer(b"", "302 Found", "Location: http://169.254.169.254/latest/meta-data/"))
         elif name == "/slow":
-            threading.Event().wait(2)
+            threading.Event().wait(5)
         elif name.startswith("/odd"):
             send(answer(VIDEO))
         else:

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from config import DecoderConfig
-from deployments.runtime.replica import Loaded, Threads
+from deployments.runtime.replica import Threads
 from errors import StageTimeoutError
 from media.decoding.decoder import Decoders
 from media.stop import Stop
+from rendering.loaded import Loaded
 
 
 @pytest.fixture

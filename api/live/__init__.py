@@ -1,0 +1,1 @@
+"""Live sessions: sound in, a talking face out, over one WebSocket at `/v1/live`."""

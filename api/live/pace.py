@@ -1,0 +1,44 @@
+"""When the next moment of a live session is due, and how long its client may stand still."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+_MAX_LATE_S: Final = 0.3
+
+
+class Pace:
+    """The clock of one stream: it runs with the wall, and stands where the client or the machine does not follow.
+
+    Args:
+        max_ahead_seconds: Pictures beyond what the client has shown.
+        now: A monotonic clock, seconds.
+    """
+
+    def __init__(self, max_ahead_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._max_ahead, self._now = max_ahead_seconds, now
+        self._zero = now()
+        self._shown = 0.0
+        self._moved_at = now()
+        self.num_late = 0
+
+    def showed(self, seconds: float) -> None:
+        """The client says up to where it has shown the stream; it never goes back."""
+        if seconds > self._shown:
+            self._shown, self._moved_at = seconds, self._now()
+
+    def stalled_s(self) -> float:
+        """How long the client has shown nothing new."""
+        return self._now() - self._moved_at
+
+    def wait_s(self, seconds: float) -> float | None:
+        """How long the moment at this time of the stream has to wait; None: until the client shows more."""
+        if seconds - self._shown > self._max_ahead:
+            return None
+        late = self._now() - self._zero - seconds
+        if late > _MAX_LATE_S:  # what is lost is lost: the stream goes on from now
+            self._zero += late
+            self.num_late += 1
+        return max(0.0, -late)

@@ -1,0 +1,159 @@
+"""The route of live sessions: lets a client in or says why not, and holds its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from api.access import Caller
+from api.live.door import LiveDoor
+from api.live.messages import event
+from api.live.session import LiveSession, SessionEndError, SessionOptions
+from config import LiveConfig
+from errors import CapacityError, LipwrightError, OptionError
+from rendering.moment import LiveService
+from storage.records import new_id
+
+PATH: Final = "/v1/live"
+RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+_DEFAULT_RATE: Final = 24000  # LiveAvatar's
+_SEND_S: Final = 10.0
+_OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
+
+
+class LiveRoutes:
+    """`WS /v1/live?avatar_id=...&sample_rate=24000`."""
+
+    def __init__(self, live: LiveConfig, service: LiveService) -> None:
+        self._live, self._service = live, service
+        self._door = LiveDoor(live)
+
+    def router(self) -> APIRouter:
+        """The route."""
+        router = APIRouter()
+        router.add_api_websocket_route(PATH, self.session)
+        return router
+
+    async def session(self, socket: WebSocket) -> None:
+        """Hold one session; every end of it has a reason."""
+        await socket.accept()
+        line = _Line(socket)
+        try:
+            with self._door.enter():
+                await self._serve(socket, line)
+        except WebSocketDisconnect:
+            return  # the client left
+        except SessionEndError as error:
+            await line.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
+        except LipwrightError as error:
+            await line.close(_close_code(error), _refusal(error))
+        except BaseException:
+            await line.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
+            raise
+
+    async def _serve(self, socket: WebSocket, line: _Line) -> None:
+        options = _options(socket)
+        await line.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
+        first = asyncio.create_task(_next_message(socket))
+        preparing = asyncio.create_task(self._prepared(socket, options, line))
+        tasks: list[asyncio.Task[Any]] = [first, preparing]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                first.result()  # it came early, or the client has left
+            session = await preparing
+            tasks += [asyncio.create_task(session.run()), asyncio.create_task(_receive(socket, session, first))]
+            done, _ = await asyncio.wait(tasks[2:], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _prepared(self, socket: WebSocket, options: SessionOptions, line: _Line) -> LiveSession:
+        caller: Caller = socket.state.caller
+        avatar_id = socket.query_params["avatar_id"]
+        presenter = await self._service.prepare(options.session_id, avatar_id, caller.owner)
+        info = presenter.source.info
+        await line.send_text(
+            event(
+                "session.state_updated",
+                state="connected",
+                width=info.width,
+                height=info.height,
+                fps=float(info.fps),
+                sample_rate=options.sample_rate,
+                max_buffered_seconds=self._live.max_buffered_seconds,
+                max_ahead_seconds=self._live.max_ahead_seconds,
+                idle_timeout_s=self._live.idle_timeout_s,
+            )
+        )
+        return LiveSession(options, presenter, self._live, self._service, line)
+
+
+class _Line:
+    """The socket as a session writes to it: no wait without a bound, and no word after the last."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def send_text(self, data: str) -> None:
+        await asyncio.wait_for(self._socket.send_text(data), _SEND_S)
+
+    async def send_bytes(self, data: bytes) -> None:
+        await asyncio.wait_for(self._socket.send_bytes(data), _SEND_S)
+
+    async def close(self, code: int, last_word: str) -> None:
+        """Say why, and close; whoever is gone is not told."""
+        if self._socket.client_state is not WebSocketState.CONNECTED:
+            return
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
+            await self.send_text(last_word)
+            await asyncio.wait_for(self._socket.close(code), _SEND_S)
+
+
+async def _receive(socket: WebSocket, session: LiveSession, first: asyncio.Task[dict[str, object]]) -> None:
+    message = await first
+    while True:
+        if (text := message.get("text")) is not None:
+            await session.take_text(str(text))
+        elif isinstance(data := message.get("bytes"), bytes):
+            await session.take_bytes(data)
+        message = await _next_message(socket)
+
+
+async def _next_message(socket: WebSocket) -> dict[str, object]:
+    """The next message.
+
+    Raises:
+        WebSocketDisconnect: The client has left.
+    """
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or 1005)
+    return dict(message)
+
+
+def _options(socket: WebSocket) -> SessionOptions:
+    rate = socket.query_params.get("sample_rate", str(_DEFAULT_RATE))
+    if rate not in map(str, RATES):
+        raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
+    if not socket.query_params.get("avatar_id"):
+        raise OptionError("avatar_id: expected the id of a presenter that is kept: POST /v1/avatars makes one.")
+    return SessionOptions(new_id(), int(rate))
+
+
+def _refusal(error: LipwrightError) -> str:
+    again = error.retry_after_s if isinstance(error, CapacityError) else None
+    return event("error", code=error.code, message=str(error), retryable=error.retryable, retry_after_s=again)
+
+
+def _close_code(error: LipwrightError) -> int:
+    if isinstance(error, CapacityError) or error.retryable:
+        return _OVERLOADED
+    return _REFUSED if error.status_code < 500 else _DEFECT

@@ -1,0 +1,195 @@
+"""One live session: takes speech in, has the moments rendered that are due, and sends them while they are fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, event, pcm, read_message
+from api.live.pace import Pace
+from api.live.speech_line import SpeechLine
+from config import LiveConfig
+from errors import CapacityError, LipwrightError, OptionError
+from jobs.messages import PresenterRef
+from media.live.stream_writer import StreamWriter
+from rendering.moment import LiveService, Moment, MomentRequest
+
+_LOOK_S: Final = 0.05
+_MAX_MISTAKES: Final = 16
+
+
+class SessionEndError(LipwrightError):
+    """The session is over; `close_code` is for the socket (RFC 6455, 7.4)."""
+
+    status_code = 409
+    code = "session_ended"
+
+    def __init__(self, reason: str, close_code: int) -> None:
+        super().__init__(reason, close_code)
+        self.close_code = close_code
+
+
+class Line(Protocol):
+    """Where messages go and come from: a WebSocket."""
+
+    async def send_text(self, data: str) -> None:
+        """Send one text message."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send one binary message."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What a client asks for.
+
+    Attributes:
+        session_id: Of the session.
+        sample_rate: Of the sound that it sends.
+    """
+
+    session_id: str
+    sample_rate: int
+
+
+class LiveSession:
+    """The state of one session. `run` sends; `take_text` and `take_bytes` are called with what arrives.
+
+    Args:
+        options: What the client asked for.
+        presenter: Who speaks; analysed.
+        live: The service's bounds.
+        service: Renders moments.
+        line: To the client.
+    """
+
+    def __init__(
+        self, options: SessionOptions, presenter: PresenterRef, live: LiveConfig, service: LiveService, line: Line
+    ) -> None:
+        self._options, self._presenter, self._live = options, presenter, live
+        self._service, self._line = service, line
+        fps = presenter.source.info.fps
+        self._fps = fps
+        self._num = max(1, round(live.moment_seconds * fps))
+        self._speech = SpeechLine(fps, options.sample_rate, live.lead_seconds, live.max_buffered_seconds)
+        self._writer = StreamWriter(presenter.source.info)
+        self._pace: Pace | None = None
+        self._num_mistakes = 0
+        self._budget, self._budget_at = 2 * live.max_messages_per_s, time.monotonic()
+        self._spoke_at = self._budget_at
+        self._event_id: str | None = None
+
+    async def take_text(self, text: str) -> None:
+        """Do what one text message says.
+
+        Raises:
+            SessionEndError: The client passed a bound.
+        """
+        self._count(len(text))
+        await self._tried(lambda: self._do(read_message(text)))
+
+    async def take_bytes(self, data: bytes) -> None:
+        """Take sound as it is.
+
+        Raises:
+            SessionEndError: The client passed a bound.
+        """
+        self._count(len(data))
+        await self._tried(lambda: self._speak(Speak(type="agent.speak", audio=""), data))
+
+    async def run(self) -> None:
+        """Send the stream until the session is over.
+
+        Raises:
+            SessionEndError: Why it is.
+            LipwrightError: The presenter cannot be shown any more.
+        """
+        begun, frame, state = time.monotonic(), 0, None
+        self._pace = Pace(self._live.max_ahead_seconds)
+        while True:
+            await self._wait(frame, begun)
+            heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
+            request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, state)
+            moment = await self._service.render(request)
+            if heard.has_begun:
+                await self._line.send_text(event("agent.speak_started", event_id=self._event_id))
+            await self._send(frame, moment, heard.sound)
+            if heard.has_ended:
+                await self._line.send_text(event("agent.speak_ended", event_id=self._event_id))
+            frame, state = frame + self._num, moment.state
+
+    async def _send(self, frame: int, moment: Moment, sound: Any) -> None:
+        if frame == 0:
+            media_type, head = self._writer.head(moment.pictures)
+            await self._line.send_text(event("session.stream", media_type=media_type))
+            await self._line.send_bytes(head)
+        about = event(
+            "session.fragment",
+            start_seconds=float(frame / self._fps),
+            duration_seconds=float(len(moment.pictures.frames) / self._fps),
+            is_speaking=self._speech.is_speaking,
+            buffered_seconds=round(self._speech.waiting_seconds, 3),
+        )
+        await self._line.send_text(about)
+        await self._line.send_bytes(self._writer.fragment(frame, moment.pictures, sound))
+
+    async def _wait(self, frame: int, begun: float) -> None:
+        """Wait until a moment is due; bounds of the session are looked at meanwhile."""
+        assert self._pace is not None
+        while True:
+            now = time.monotonic()
+            if now - begun > self._live.max_session_s:
+                raise SessionEndError(f"A session lasts {self._live.max_session_s:g} s at most.", 1000)
+            if now - self._spoke_at > self._live.idle_timeout_s and not self._speech.is_speaking:
+                raise SessionEndError(f"Nobody spoke for {self._live.idle_timeout_s:g} s.", 1000)
+            if self._pace.stalled_s() > self._live.max_stall_s + self._live.max_ahead_seconds:
+                raise SessionEndError("The client has not shown what it was sent; is its line too slow?", 1008)
+            wait_s = self._pace.wait_s(float(frame / self._fps))
+            if wait_s == 0:
+                return
+            await asyncio.sleep(_LOOK_S if wait_s is None else min(wait_s, 1.0))
+
+    def _count(self, num_bytes: int) -> None:
+        now = time.monotonic()
+        rate = self._live.max_messages_per_s
+        self._budget = min(2 * rate, self._budget + (now - self._budget_at) * rate) - 1
+        self._budget_at = now
+        if self._budget < 0:
+            raise SessionEndError(f"Expected at most {rate:g} messages a second, found more.", 1008)
+        if num_bytes > self._live.max_message_bytes:
+            raise SessionEndError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it, or say what was wrong with it; too much wrong ends the session."""
+        try:
+            await work()
+        except CapacityError as error:
+            raise SessionEndError(str(error), 1008) from error
+        except OptionError as error:
+            self._num_mistakes += 1
+            if self._num_mistakes > _MAX_MISTAKES:
+                raise SessionEndError("Too many messages that are none.", 1008) from error
+            await self._line.send_text(event("error", code=error.code, message=str(error)))
+
+    async def _do(self, message: Incoming) -> None:
+        self._event_id = message.event_id or self._event_id
+        if isinstance(message, Playback):
+            if self._pace is not None:
+                self._pace.showed(message.position_seconds)
+            return
+        self._spoke_at = time.monotonic()
+        if isinstance(message, Speak):
+            await self._speak(message, None)
+        elif isinstance(message, SpeakEnd):
+            self._speech.end()
+        elif isinstance(message, Interrupt) and self._speech.interrupt():
+            await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id))
+
+    async def _speak(self, message: Speak, data: bytes | None) -> None:
+        samples = message.samples() if data is None else pcm(data)
+        self._spoke_at = time.monotonic()
+        if len(samples):
+            self._speech.push(samples)

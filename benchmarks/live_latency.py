@@ -1,0 +1,167 @@
+"""How long a live session takes, as a visitor of the page sees it in headless Chromium.
+
+    python -m benchmarks.live_latency http://127.0.0.1:8000 --turns 20
+
+The service runs, on its own machine. Speech is sent as a microphone gives it (40 ms at a time) and as synthetic speech
+comes (all at once). Measured in the browser: from the first speech sample that is sent to the frame shown in which it
+is spoken, and from `agent.interrupt` to the frame shown with a shut mouth, which is 120 ms of stream after the sound
+has ended; how far sound and picture are apart at the client; how often it stalled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import statistics
+import wave
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.browser import Visitor, chromium
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+RATE = 24000
+LOUD = 800  # of 32768
+SHUT_SECONDS = 0.12  # `models.speech.stream`: 100 ms, and a frame
+
+SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
+  const {LiveLink} = await import(module);
+  const bytes = Uint8Array.from(atob(pcm), (c) => c.charCodeAt(0));
+  const speech = new Int16Array(bytes.buffer);
+  const video = document.createElement("video");
+  video.muted = true; video.width = 512; video.height = 512;
+  document.body.prepend(video);
+  const shown = [], events = [];
+  let stalls = 0, closed = null;
+  video.addEventListener("waiting", () => { stalls += 1; });
+  const look = (now, {mediaTime, expectedDisplayTime}) => {
+    shown.push([mediaTime, expectedDisplayTime]);
+    if (shown.length > 400) shown.shift();
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+  const link = new LiveLink(video, {avatarId: avatar, sampleRate: rate, onEvent: (event) => {
+    events.push({...event, at: performance.now()});
+    if (events.length > 400) events.shift();
+    if (["closed", "error", "session.ended"].includes(event.type)) closed = JSON.stringify(event);
+  }});
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+  const until = async (find) => {
+    const end = performance.now() + 60000;
+    for (;;) {
+      const found = find();
+      if (found !== undefined) return found;
+      if (closed || performance.now() > end) throw new Error(closed ?? "nothing came");
+      await pause(4);
+    }
+  };
+  const shownAt = (second) => until(() => shown.find(([media]) => media >= second - 0.001)?.[1]);
+  await until(() => (video.currentTime > 2 || undefined));
+  const started = [], shut = [], behind = [];
+  stalls = 0;
+  for (let turn = 0; turn < turns; turn += 1) {
+    events.length = 0;
+    let isTalking = true;
+    const sent = performance.now();
+    if (pace === "burst") {
+      link.speak(speech);
+      link.speakEnd();
+    } else {
+      (async () => {
+        for (let start = 0, number = 0; isTalking && start < speech.length; start += 960, number += 1) {
+          await pause(Math.max(0, sent + 40 * number - performance.now()));
+          if (isTalking) link.speak(speech.slice(start, start + 960));
+        }
+      })();
+    }
+    const begun = await until(() => {
+      const at = events.findIndex(({type}) => type === "agent.speak_started");
+      return at < 0 ? undefined : events.slice(at).find(({type}) => type === "session.fragment");
+    });
+    started.push((await shownAt(begun.start_seconds + 0.04)) - sent);
+    behind.push(video.buffered.end(0) - video.currentTime);
+    await pause(700 + 37 * (turn % 7));
+    const stopped = performance.now();
+    isTalking = false;
+    link.interrupt();
+    const cut = await until(() => {
+      const at = events.findIndex(({type}) => type === "agent.speak_interrupted");
+      const later = at < 0 ? [] : events.slice(at);
+      return later.find(({type, is_speaking}) => type === "session.fragment" && !is_speaking);
+    });
+    shut.push((await shownAt(cut.start_seconds + shutSeconds)) - stopped);
+    await pause(900 + 53 * (turn % 5));
+    link.interrupt();
+  }
+  const quality = video.getVideoPlaybackQuality();
+  link.close();
+  video.remove();
+  return {started, shut, behind, stalls, dropped: quality.droppedVideoFrames, total: quality.totalVideoFrames};
+}"""
+
+
+def speech() -> bytes:
+    """The sample speech at 24 kHz, from its first loud sample on."""
+    with wave.open(str(SAMPLES / "speech.wav")) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(float)
+        places = np.arange(len(samples) * RATE // file.getframerate()) * file.getframerate() / RATE
+    resampled = np.interp(places, np.arange(len(samples)), samples).astype("<i2")
+    first = int(np.flatnonzero(np.abs(resampled) > LOUD)[0])
+    return bytes(resampled[first:].tobytes())
+
+
+def avatar(url: str) -> str:
+    """A kept presenter; the sample one is added where there is none."""
+    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+        avatars = client.get("/v1/avatars").raise_for_status().json()["avatars"]
+        if avatars:
+            return str(avatars[0]["id"])
+        files = {"video": ("presenter.mp4", (SAMPLES / "presenter.mp4").read_bytes())}
+        return str(client.post("/v1/avatars", files=files).raise_for_status().json()["id"])
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        "p50": round(statistics.median(ordered)),
+        "p95": round(ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]),
+        "max": round(ordered[-1]),
+    }
+
+
+def measure(url: str, turns: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"load_average": os.getloadavg()[0]}
+    chosen = avatar(url)
+    with chromium() as browser:
+        visitor = Visitor(browser, url)
+        source = visitor.page.get_attribute("script[type=module]", "src")
+        module = source.replace("app.js", "live_link.js")
+        for pace in ("burst", "microphone"):
+            arguments = {"module": module, "avatar": chosen, "pcm": base64.b64encode(speech()).decode()}
+            arguments |= {"turns": turns, "pace": pace, "rate": RATE, "shutSeconds": SHUT_SECONDS}
+            got = visitor.page.evaluate(SCRIPT, arguments)
+            found[pace] = {
+                "first_mouth_ms": spread(got["started"]),
+                "shut_mouth_ms": spread(got["shut"]),
+                "buffered_ms": spread([1000 * value for value in got["behind"]]),
+                **{name: got[name] for name in ("stalls", "dropped", "total")},
+            }
+            visitor.page.wait_for_timeout(1500)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--turns", type=int, default=20)
+    options = parser.parse_args()
+    print(json.dumps(measure(options.url, options.turns), indent=1))
+
+
+if __name__ == "__main__":
+    main()

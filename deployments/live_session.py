@@ -1,0 +1,76 @@
+"""LiveSession: renders what is due of live sessions. Its own deployment, so that no job is in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from ray import serve
+
+from config import PipelineConfig
+from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
+from deployments.runtime.shelf import Shelf
+from jobs.messages import SourceVideo
+from media.decoding.decoder import Decoders
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.frame_memory import keep_freed_buffers
+from media.frame_source import FrameSource
+from media.stop import Stop
+from models.engines.contract import EngineClass, Machine
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
+from models.presenter.presenter import Presenter
+from rendering.live_renderer import LiveRenderer
+from rendering.moment import Moment, MomentRequest
+from telemetry import metrics
+
+T = TypeVar("T")
+
+
+@serve.deployment
+class LiveSession:
+    """Holds the networks of live sessions and none of the sessions: a moment that is lost is asked for again."""
+
+    def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
+        """Load nothing: a service that nobody talks with live pays nothing for it."""
+        keep_freed_buffers()
+        self._config = config
+        self._num_threads = claim_threads(niceness=0)
+        self._room = Room()
+        self._threads = Threads("LiveSession")
+        self._decoders = Decoders(config.decoder, metrics.decoder_died)
+        self._engines = EngineRoom(config, self._num_threads, engines)
+        self._renderers: Shelf[LiveRenderer] = Shelf("LiveSession", config.memory, config.live.engine)
+
+    @stage_call
+    async def prepare(self) -> bool:
+        """Load the networks, if that is still to be done; a session begins with it."""
+        async with self._renderers.use(self._config.live.engine, self._load):
+            return True
+
+    @stage_call
+    async def render(self, request: MomentRequest) -> Moment:
+        """Render one moment; see `LiveRenderer.render`."""
+        async with self._renderers.use(self._config.live.engine, self._load) as renderer:
+            return await renderer.render(request)
+
+    async def ready(self) -> bool:
+        """True once the replica runs."""
+        return True
+
+    async def check_health(self) -> None:
+        """Fail while work hangs; Serve then replaces the replica."""
+        self._threads.check()
+        self._renderers.sweep()
+
+    def _load(self) -> LiveRenderer:
+        self._decoders.warm()
+        engine = self._engines.engine(self._config.live.engine)
+        return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open)
+
+    def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
+        settings = FrameSettings.of(self._config, self._num_threads, self._config.live.moment_timeout_s)
+        return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+
+    async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
+        return await self._threads.run(work, self._config.live.moment_timeout_s)

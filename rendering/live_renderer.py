@@ -1,0 +1,119 @@
+"""Renders moments of live sessions: heard, planned, painted and encoded in this process, with nothing to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config import PipelineConfig
+from errors import ConfigError
+from jobs.messages import SourceVideo
+from media.frame_source import FrameSource
+from media.labels.mark import Mark, MarkStyle
+from media.live.picture_group import PictureGroup
+from media.playback import source_index
+from media.probe import VideoInfo
+from media.stop import Stop
+from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
+from models.engines.patches import FacePatches
+from models.presenter.presenter import Presenter
+from rendering.loaded import Loaded
+from rendering.moment import Moment, MomentRequest
+from rendering.segment_renderer import BlockingWork, SegmentRenderer, Shot
+
+OpenSource = Callable[[SourceVideo, Presenter], FrameSource]
+
+_MAX_PRESENTERS = 8
+_MAX_READERS = 8
+
+
+class LiveRenderer:
+    """Holds an engine with its listener and its painter; what continues between moments is passed in and returned.
+
+    Args:
+        config: Sections `live` and `render` are used.
+        engine: The engine of live sessions.
+        machine: What its networks may use.
+        run: Runs what blocks.
+        open_source: Opens the frames of a presenter.
+
+    Raises:
+        ConfigError: The engine cannot speak live.
+    """
+
+    def __init__(
+        self, config: PipelineConfig, engine: Engine, machine: Machine, run: BlockingWork, open_source: OpenSource
+    ) -> None:
+        listener = engine.listener(machine)
+        if not isinstance(engine, LiveEngine) or not isinstance(listener, LiveListener):
+            raise ConfigError(f"live.engine: expected an engine that can speak live, found {config.live.engine!r}.")
+        self._config, self._run = config, run
+        self._engine, self._live, self._listener = engine, engine, listener
+        self._painter = engine.painter(machine)
+        self._open_source = open_source
+        self._renderer = SegmentRenderer(self._paint, run, window=1)
+        self._presenters: Loaded[Path, Presenter] = Loaded(_MAX_PRESENTERS)
+        self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_READERS, lambda frames: frames.close())
+
+    async def render(self, request: MomentRequest) -> Moment:
+        """Render one moment.
+
+        Raises:
+            MediaError: The presenter's source cannot be decoded.
+            StageTimeoutError: It took too long.
+        """
+        folder, source = request.presenter.folder, request.presenter.source
+        num = request.num_frames
+        known = await self._run(lambda stop: self._known(folder), num)
+        index = self._source_indices(known, request.first_frame, num + self._live.look_ahead_frames)
+        key = (source.path, int(index[0]))
+        reader = self._readers.take(key, lambda: self._open_source(source, known))
+        try:
+            plan, state = await self._run(partial(self._plan, known, request, index), num)
+            shot = Shot(reader, self._config.live.engine, partial(self._engine.cut, known))
+            group = PictureGroup(source.info, self._config.live.crf, self._config.live.preset, self._mark(source.info))
+            await self._renderer.render(shot, plan, group, num)
+            pictures = await self._run(lambda stop: group.finish(), num)
+        except BaseException:
+            reader.close()
+            raise
+        self._readers.put((source.path, int(index[num])), reader)
+        return Moment(pictures, state)
+
+    def _mark(self, info: VideoInfo) -> Mark | None:
+        """The visible mark, where the service puts one on all that it makes: here on every frame."""
+        labels = self._config.labels
+        if not labels.visible:
+            return None
+        return Mark(info, MarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
+
+    def _known(self, folder: Path) -> Presenter:
+        """The presenter, which sessions share: it is only read."""
+        presenter = self._presenters.take(folder, lambda: Presenter.load(folder))
+        self._presenters.put(folder, presenter)
+        return presenter
+
+    def _plan(
+        self, presenter: Presenter, request: MomentRequest, index: NDArray[np.int32], stop: Stop
+    ) -> tuple[Plan, object]:
+        features = self._listener.listen_live(request.window)
+        total = request.first_frame + len(index)
+        span = FrameSpan(presenter.info.fps, request.first_frame, len(index), total)
+        return self._live.plan_live(presenter, features, span, index, request.state)
+
+    def _source_indices(self, presenter: Presenter, first: int, num: int) -> NDArray[np.int32]:
+        # Forward and backward for ever: nothing jumps, and whether somebody speaks changes nothing of the head.
+        is_frozen = presenter.info.is_still and not self._config.render.still_idle_motion
+        num_source = 1 if is_frozen else presenter.info.num_frames
+        return np.array([source_index(frame, num_source, "pingpong") for frame in range(first, first + num)], np.int32)
+
+    def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
+        def work(stop: Stop) -> FacePatches:
+            return self._painter.paint(faces, stop.is_set)
+
+        return asyncio.ensure_future(self._run(work, faces.num_frames))

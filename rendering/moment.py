@@ -1,0 +1,64 @@
+"""A moment: the few frames of a live session that are due, as what travels to and from whoever renders them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from jobs.messages import PresenterRef
+from media.live.picture_group import LivePictures
+from models.speech.stream import SpeechWindow
+
+
+@dataclass(frozen=True)
+class MomentRequest:
+    """What is asked for. It holds all that is needed: the same request gives the same moment in any process.
+
+    Attributes:
+        session_id: Whose moment it is.
+        presenter: Who speaks; analysed.
+        window: The speech around the frames.
+        first_frame: Number of the first frame in the session.
+        num_frames: 1 or more.
+        state: Of the moment before, None at the first.
+    """
+
+    session_id: str
+    presenter: PresenterRef
+    window: SpeechWindow
+    first_frame: int
+    num_frames: int
+    state: Any
+
+
+class Moment(NamedTuple):
+    """What comes back.
+
+    Attributes:
+        pictures: The frames, encoded.
+        state: What the next moment continues from.
+    """
+
+    pictures: LivePictures
+    state: Any
+
+
+class LiveService(Protocol):
+    """What live sessions need of the rest: deployments behind handles, or a renderer in this process."""
+
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+        """Return a presenter, analysed for the engine of live sessions, once its first moment can be asked for.
+
+        Raises:
+            NotFoundError: The owner has no such presenter.
+            LipwrightError: Why there can be no session.
+        """
+        ...
+
+    async def render(self, request: MomentRequest) -> Moment:
+        """Render one moment.
+
+        Raises:
+            LipwrightError: Why it cannot be done.
+        """
+        ...

@@ -1,0 +1,232 @@
+"""Live sessions under attack and accident: who talks goes on talking, and strangers get no more than a word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import ClientConnection, connect
+
+from tests.faults.health_probe import HealthProbe
+from tests.faults.load import Caller, Pair
+from tests.faults.service_process import ServiceProcess, served
+
+NUM_HOSTILE, NUM_AT_ONCE = 200, 40
+MAX_GROWTH_BYTES = 300 * 1024**2
+START_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with served(tmp_path_factory.mktemp("live") / "data") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def avatar(service: ServiceProcess, presenter_pair: Pair) -> str:
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        made = client.post("/v1/avatars", files={"video": ("presenter.mp4", presenter_pair.video)})
+        return str(made.raise_for_status().json()["id"])
+
+
+class Viewer:
+    """Somebody who watches a session in a thread, and shows what comes at once."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self.events: list[dict[str, Any]] = []
+        self.arrivals: list[float] = []
+        self.close_code: int | None = None
+        self.shows = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                message = self._socket.recv(timeout=START_S)
+                if isinstance(message, bytes):
+                    continue
+                said = json.loads(message)
+                self.events.append(said)
+                if said["type"] == "session.fragment":
+                    self.arrivals.append(time.monotonic())
+                    if self.shows:
+                        self.send("session.playback", position_seconds=said["start_seconds"])
+        except ConnectionClosed as closed:
+            self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self._socket.send(json.dumps({"type": kind, **fields}))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [said for said in self.events if said["type"] == kind]
+
+    def until(self, num_fragments: int, bound_s: float = START_S) -> None:
+        deadline = time.monotonic() + bound_s
+        while len(self.arrivals) < num_fragments:
+            assert self.close_code is None, (self.close_code, self.events[-2:])
+            assert time.monotonic() < deadline, self.events[-2:]
+            time.sleep(0.05)
+
+
+@contextmanager
+def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
+    """A session; a place that was just left is waited for."""
+    deadline = time.monotonic() + 60
+    while True:
+        with connect(_address(service, avatar), proxy=None, max_size=2**24, open_timeout=60) as socket:
+            viewer = Viewer(socket)
+            while not viewer.events:
+                time.sleep(0.02)
+            if viewer.events[0].get("code") != "busy":
+                yield viewer
+                return
+        assert time.monotonic() < deadline, "no place was freed"
+        time.sleep(0.3)
+
+
+def _address(service: ServiceProcess, avatar: str) -> str:
+    return f"{service.url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar}"
+
+
+@pytest.mark.timeout(600)
+def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: str, presenter_pair: Pair) -> None:
+    caller = Caller(service.url)
+    with watching(service, avatar) as viewer:
+        viewer.until(10)
+        before = _memory(service)
+        job = caller.accepted(presenter_pair)
+        started, num_before = time.monotonic(), len(viewer.arrivals)
+        with HealthProbe(service.url) as health:
+            ends = asyncio.run(_attack(_address(service, avatar)))
+            took_s = time.monotonic() - started
+            assert caller.wait([job], 200)[job]["status"] == "succeeded"
+        viewer.until(len(viewer.arrivals) + 10)
+        grown = _memory(service) - before
+        starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
+        p99 = health.percentile(0.99)
+        print(
+            f"\nlive: {dict(ends)} in {took_s:.1f} s, grown by {grown / 2**20:.0f} MiB, "
+            f"health p99 {1000 * p99:.0f} ms, {len(viewer.arrivals) - num_before} moments meanwhile"
+        )
+    assert ends.total() == NUM_HOSTILE
+    assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, 0.12)), "no moment is missing"
+    assert grown < MAX_GROWTH_BYTES
+    assert p99 < 2.5  # 10 times what a quiet machine needs with a job and a session
+    with watching(service, avatar) as viewer:
+        viewer.until(3)
+
+
+@pytest.mark.timeout(600)
+def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess, avatar: str) -> None:
+    with watching(service, avatar) as viewer:
+        viewer.until(10)
+        (replica,) = service.replicas("LiveSession")
+        replica.kill()
+        viewer.until(len(viewer.arrivals) + 20)
+        starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
+        print(f"\nlive: {max(np.diff(viewer.arrivals)):.1f} s without a picture")
+        assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, 0.12))
+        assert viewer.close_code is None
+
+
+@pytest.mark.timeout(300)
+def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceProcess, avatar: str) -> None:
+    with watching(service, avatar) as viewer:
+        viewer.shows = False
+        deadline = time.monotonic() + 120
+        while viewer.close_code is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert viewer.close_code == 1008
+        assert "not shown" in viewer.of("session.ended")[0]["message"]
+        assert viewer.of("session.fragment")[-1]["start_seconds"] < 4
+
+
+async def _attack(address: str) -> Counter[str]:
+    """Two hundred sockets, forty at a time, each as nasty as its number says; how they ended."""
+    ends: Counter[str] = Counter()
+    turn = asyncio.Semaphore(NUM_AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with turn:
+            try:
+                async with asyncio.timeout(30):
+                    ends[await _attacks[number % len(_attacks)](address)] += 1
+            except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
+                ends[type(error).__name__] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(NUM_HOSTILE):
+            group.create_task(one(number))
+    return ends
+
+
+async def _says_nothing(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        async for _ in line:
+            pass
+        return str(line.close_code)
+
+
+async def _sends_garbage(address: str) -> str:
+    noise = random.Random(1)
+    async with connect_async(address, proxy=None, compression=None) as line:
+        with suppress(ConnectionClosed):
+            for _ in range(50):
+                await line.send(noise.randbytes(2000).hex())
+                await line.send(noise.randbytes(999))
+        await line.wait_closed()
+        return str(line.close_code)
+
+
+async def _sends_too_much(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        with suppress(ConnectionClosed):
+            for _ in range(20):
+                await line.send(bytes(4 * 1024**2))
+        await line.wait_closed()
+        return str(line.close_code)
+
+
+async def _vanishes(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        line.transport.abort()
+    return "vanished"
+
+
+async def _never_finishes_its_request(address: str) -> str:
+    host, _, port = address.split("/")[2].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
+    with suppress(TimeoutError):
+        await asyncio.wait_for(reader.read(100), 3)
+    writer.close()
+    return "unfinished"
+
+
+_attacks = (_says_nothing, _sends_garbage, _sends_too_much, _vanishes, _never_finishes_its_request)
+
+
+def _memory(service: ServiceProcess) -> int:
+    """Memory of the processes that sockets pass through."""
+    total = 0
+    for process in service.processes():
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            if any(name in title for name in ("Ingress", "ProxyActor", "LiveSession", "haproxy")):
+                total += process.memory_info().rss
+    return total

@@ -1,0 +1,81 @@
+"""A presenter of grey pictures, and a client's end of the line: what live sessions are tested with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from errors import LipwrightError, NotFoundError
+from jobs.messages import PresenterRef, SourceVideo
+from media.live.picture_group import PictureGroup
+from media.planes import Planes
+from media.probe import ColourTags, VideoInfo
+from rendering.moment import Moment, MomentRequest
+
+SIDE = 64
+FPS = Fraction(25)
+AVATAR = "a1"
+INFO = VideoInfo(
+    width=SIDE,
+    height=SIDE,
+    fps=FPS,
+    num_frames=100,
+    duration_seconds=4.0,
+    rotation=0,
+    is_still=False,
+    is_variable_rate=False,
+    colour=ColourTags(matrix=6, full_range=False, primaries=2, transfer=2),
+    codec="h264",
+    pixel_format="yuv420p",
+    has_audio=False,
+)
+
+
+class GreyService:
+    """Implements `LiveService`: pictures are as light as the speech behind them is loud."""
+
+    def __init__(self) -> None:
+        self.requests: list[MomentRequest] = []
+        self.render_s = 0.0
+        self.errors: list[LipwrightError] = []  # of the next moments
+        self.prepare_s = 0.0
+
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+        await asyncio.sleep(self.prepare_s)
+        if avatar_id != AVATAR:
+            raise NotFoundError(f"There is no avatar {avatar_id}.")
+        return PresenterRef(Path("presenter"), SourceVideo(Path("presenter.mp4"), INFO))
+
+    async def render(self, request: MomentRequest) -> Moment:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.requests.append(request)
+        await asyncio.sleep(self.render_s)
+        group = PictureGroup(INFO, 30, "ultrafast")
+        chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+        for _ in range(request.num_frames):
+            group.write(Planes(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
+        return Moment(group.finish(), request.first_frame + request.num_frames)
+
+
+@dataclass
+class Collected:
+    """Implements `api.live.session.Line`: what was sent, in order."""
+
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    binaries: list[bytes] = field(default_factory=list)
+
+    async def send_text(self, data: str) -> None:
+        self.texts.append(json.loads(data))
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.binaries.append(data)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [text for text in self.texts if text["type"] == kind]

@@ -1,0 +1,150 @@
+"""The socket of a live session on a real server: who is let in, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from storage.local.api_keys import ApiKeys
+from tests.unit.api.live.live_parts import AVATAR, GreyService
+from tests.unit.api_server import MemoryService, serving
+
+
+@contextmanager
+def socket(url: str, query: str = f"avatar_id={AVATAR}", **fields: str) -> Iterator[ClientConnection]:
+    address = f"{url.replace('http', 'ws', 1)}/v1/live?{query}"
+    with connect(address, proxy=None, max_size=2**24, additional_headers=fields, open_timeout=30) as line:
+        yield line
+
+
+def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
+    """What is said, without the stream; pictures count as shown when they come."""
+    while True:
+        message = line.recv(timeout=30)
+        if isinstance(message, str):
+            said = json.loads(message)
+            if said["type"] == "session.fragment":
+                line.send(json.dumps({"type": "session.playback", "position_seconds": said["start_seconds"]}))
+            yield said
+
+
+def first(line: ClientConnection, kind: str) -> dict[str, Any]:
+    return next(said for said in events(line) if said["type"] == kind)
+
+
+def close_code(line: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        for _ in events(line):
+            pass
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
+
+
+@pytest.fixture
+def live() -> GreyService:
+    return GreyService()
+
+
+@pytest.fixture
+def url(tmp_path: Path, live: GreyService) -> Iterator[str]:
+    with serving(MemoryService(tmp_path), live=live) as url:
+        yield url
+
+
+def test_a_session_says_what_it_is_and_begins(url: str) -> None:
+    with socket(url) as line:
+        said = events(line)
+        connecting, connected, stream = next(said), next(said), next(said)
+    assert (connecting["state"], connected["state"]) == ("connecting", "connected")
+    assert (connected["width"], connected["fps"], connected["sample_rate"]) == (64, 25.0, 24000)
+    assert stream["type"] == "session.stream"
+
+
+def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str) -> None:
+    with socket(url) as inside:
+        first(inside, "session.fragment")
+        with socket(url) as outside:
+            refusal = first(outside, "error")
+            assert (refusal["code"], refusal["retryable"]) == ("busy", True)
+            assert refusal["retry_after_s"] > 0
+            assert close_code(outside) == 1013
+        first(inside, "session.fragment")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket(url) as next_one:
+            if next(events(next_one))["type"] == "session.state_updated":
+                return
+    raise AssertionError("the place was not given to another")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("avatar_id=other", "not_found"), ("", "option_invalid"), (f"avatar_id={AVATAR}&sample_rate=1", "option_invalid")],
+)
+def test_what_cannot_be_is_refused_with_a_reason(url: str, query: str, code: str) -> None:
+    with socket(url, query) as line:
+        assert first(line, "error")["code"] == code
+        assert close_code(line) == 1008
+
+
+def test_a_defect_ends_the_session_with_a_word(url: str, live: GreyService) -> None:
+    from errors import ReplicaLostError
+
+    with socket(url) as line:
+        first(line, "session.fragment")
+        live.errors.append(ReplicaLostError("LiveSession.render: the replica died in each of 3 tries."))
+        assert first(line, "error")["code"] == "replica_lost"
+        assert close_code(line) == 1013
+
+
+def test_a_client_that_leaves_frees_its_place_while_it_is_prepared(url: str, live: GreyService) -> None:
+    live.prepare_s = 20.0
+    with socket(url) as line:
+        next(events(line))
+    live.prepare_s = 0.0
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket(url) as next_one:
+            if next(events(next_one))["type"] == "session.state_updated":
+                return
+        time.sleep(0.05)
+    raise AssertionError("the place of a client that left is still taken")
+
+
+def test_sockets_need_the_key_that_requests_need(tmp_path: Path, live: GreyService) -> None:
+    _, key = ApiKeys(tmp_path).add("a studio")
+    with serving(MemoryService(tmp_path), live=live) as url:
+        for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}):
+            with pytest.raises(InvalidStatus) as refused, socket(url, **fields):
+                pass
+            assert refused.value.response.status_code == 403
+        with socket(url, Authorization=f"Bearer {key}") as line:
+            first(line, "session.fragment")
+
+
+def test_the_page_of_a_stranger_is_not_let_in(url: str) -> None:
+    """Browsers send no preflight for WebSockets: any page could open one to a service on this machine."""
+    with pytest.raises(InvalidStatus) as refused, socket(url, Origin="https://stranger.example"):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+def test_a_session_cookie_is_good_for_the_own_page_only(tmp_path: Path, live: GreyService) -> None:
+    from api.session_token import COOKIE, new_token
+
+    keys = ApiKeys(tmp_path)
+    key, _ = keys.add("a studio")
+    cookie = f"{COOKIE}={new_token(key)}"
+    with serving(MemoryService(tmp_path), live=live) as url:
+        with pytest.raises(InvalidStatus), socket(url, Cookie=cookie, Origin="https://stranger.example"):
+            pass
+        with socket(url, Cookie=cookie, Origin=url) as line:
+            first(line, "session.fragment")

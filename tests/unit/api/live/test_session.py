@@ -1,0 +1,178 @@
+"""A live session without a socket: what it sends, when, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import Awaitable, Callable
+
+import av
+import numpy as np
+import pytest
+
+from api.live.pace import Pace
+from api.live.session import LiveSession, SessionEndError, SessionOptions
+from config import LiveConfig
+from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
+
+RATE = 24000
+
+
+class Talk:
+    """A session with a client that shows everything at once."""
+
+    def __init__(self, live: LiveConfig | None = None, shows: bool = True) -> None:
+        self.service, self.line = GreyService(), Collected()
+        self.live = live or LiveConfig()
+        self.shows = shows
+
+    def run(self, scene: Callable[[LiveSession], Awaitable[None]], limit_s: float = 30) -> str | None:
+        """Return why the session ended before the scene did."""
+
+        async def play() -> str | None:
+            ref = await self.service.prepare("s", AVATAR, None)
+            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line)
+            tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
+            if self.shows:
+                tasks.append(asyncio.ensure_future(self._show(session)))
+            try:
+                async with asyncio.timeout(limit_s):
+                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            except SessionEndError as error:
+                return str(error)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            return None
+
+        return asyncio.run(play())
+
+    async def _show(self, session: LiveSession) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            if shown := self.line.of("session.fragment"):
+                message = {"type": "session.playback", "position_seconds": shown[-1]["start_seconds"]}
+                await session.take_text(json.dumps(message))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+def speak(seconds: float) -> str:
+    sound = (8000 * np.sin(np.arange(round(seconds * RATE)) / 20)).astype("<i2")
+    return json.dumps({"type": "agent.speak", "event_id": "e1", "audio": base64.b64encode(sound.tobytes()).decode()})
+
+
+def test_a_session_idles_speaks_and_idles_again() -> None:
+    talk = Talk()
+
+    async def scene(session: LiveSession) -> None:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 2)
+        await session.take_text(speak(0.5))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert talk.run(scene) is None
+    kinds = [text["type"] for text in talk.line.texts if text["type"] != "session.fragment"]
+    assert kinds == ["session.stream", "agent.speak_started", "agent.speak_ended"]
+    assert talk.line.of("agent.speak_started")[0]["event_id"] == "e1"
+    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
+        num_frames = len(list(container.decode(video=0)))
+    fragments = talk.line.of("session.fragment")
+    assert num_frames == 3 * len(fragments) == 3 * len(talk.service.requests)
+    assert [each["start_seconds"] for each in fragments] == pytest.approx([0.12 * n for n in range(len(fragments))])
+    states = [request.state for request in talk.service.requests]
+    assert states[:3] == [None, 3, 6], "what a moment gave is what the next one gets"
+    assert any(not request.window.is_silent for request in talk.service.requests)
+
+
+def test_binary_messages_are_speech_too() -> None:
+    talk = Talk()
+
+    async def scene(session: LiveSession) -> None:
+        await session.take_bytes(np.full(RATE, 5000, "<i2").tobytes())
+        await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
+
+    assert talk.run(scene) is None
+
+
+def test_an_interruption_is_confirmed_and_shuts_up() -> None:
+    talk = Talk()
+
+    async def scene(session: LiveSession) -> None:
+        await session.take_text(speak(20))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
+        await session.take_text(json.dumps({"type": "agent.interrupt"}))
+        num = len(talk.service.requests)
+        await talk.until(lambda: len(talk.service.requests) >= num + 3)
+
+    assert talk.run(scene) is None
+    assert talk.line.of("agent.speak_interrupted")
+    assert not talk.service.requests[-1].window.samples[-1500:].any()
+
+
+def test_nobody_who_shows_nothing_is_sent_more_than_a_few_seconds() -> None:
+    talk = Talk(LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), shows=False)
+    reason = talk.run(lambda session: asyncio.sleep(60))
+    assert reason is not None
+    assert "not shown" in reason
+    assert talk.line.of("session.fragment")[-1]["start_seconds"] <= 0.6 + 0.12
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [("{", "error"), ('{"type": "agent.dance"}', "error"), ('{"type": "agent.speak", "audio": "%%"}', "error")],
+)
+def test_a_message_that_is_none_is_told_so(message: str, found: str) -> None:
+    talk = Talk()
+
+    async def scene(session: LiveSession) -> None:
+        await session.take_text(message)
+
+    assert talk.run(scene) is None
+    assert [text["code"] for text in talk.line.of(found)] == ["option_invalid"]
+
+
+@pytest.mark.parametrize(
+    ("live", "messages", "reason"),
+    [
+        (LiveConfig(max_buffered_seconds=1), [speak(3)], "of sound ahead"),
+        (LiveConfig(max_message_bytes=1000), [speak(1)], "bytes"),
+        (LiveConfig(max_messages_per_s=5), ['{"type": "session.keep_alive"}'] * 40, "messages a second"),
+        (LiveConfig(), ["garbage"] * 40, "messages that are none"),
+    ],
+)
+def test_who_passes_a_bound_is_sent_away(live: LiveConfig, messages: list[str], reason: str) -> None:
+    talk = Talk(live, shows=False)
+
+    async def scene(session: LiveSession) -> None:
+        for message in messages:
+            await session.take_text(message)
+
+    assert reason in (talk.run(scene) or "")
+
+
+def test_a_session_that_nobody_uses_ends() -> None:
+    talk = Talk(LiveConfig(idle_timeout_s=0.5))
+    assert "Nobody spoke" in (talk.run(lambda session: asyncio.sleep(60)) or "")
+
+
+def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
+    clock = [0.0]
+    pace = Pace(3.0, lambda: clock[0])
+    assert pace.wait_s(0.0) == 0
+    assert pace.wait_s(0.12) == pytest.approx(0.12)
+    clock[0] = 2.0
+    pace.showed(0.1)
+    assert pace.wait_s(0.12) == 0
+    assert pace.num_late == 1
+    assert pace.wait_s(0.24) == pytest.approx(0.12), "the stream goes on from now, not as fast as it can"
+    assert pace.wait_s(3.2) is None, "the client has not shown enough"

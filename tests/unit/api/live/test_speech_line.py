@@ -1,0 +1,124 @@
+"""Speech on the time of a stream: without gaps, without loss, and gone when it is interrupted."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from api.live.speech_line import SpeechLine
+from errors import CapacityError
+
+FPS, NUM = Fraction(25), 3
+RATE = 48000
+STEP = NUM * RATE // 25
+
+
+class Played:
+    """A line, and all that has left it."""
+
+    def __init__(self, lead_seconds: float = 0.28, max_buffered_seconds: float = 10) -> None:
+        self.line = SpeechLine(FPS, RATE, lead_seconds, max_buffered_seconds)
+        self.sound = np.zeros(0, np.int16)
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.windows: list[NDArray[np.int16]] = []
+
+    def go(self, num_moments: int) -> None:
+        for _ in range(num_moments):
+            number = len(self.sound) // STEP
+            heard = self.line.moment(number * NUM, NUM, (number + 1) * STEP)
+            assert len(heard.sound) == STEP
+            self.sound = np.concatenate([self.sound, heard.sound])
+            self.begun += [number] * heard.has_begun
+            self.ended += [number] * heard.has_ended
+            self.windows.append(heard.window.samples)
+
+
+def voice(seconds: float) -> NDArray[np.int16]:
+    return np.arange(1, round(seconds * RATE) + 1).astype(np.int16) | 1  # no sample is 0, each stands once
+
+
+def test_speech_that_comes_at_once_is_spoken_at_once_and_whole() -> None:
+    played = Played()
+    played.go(3)
+    played.line.push(voice(0.5))
+    played.line.end()
+    played.go(10)
+    at = 3 * STEP
+    spoken = np.trim_zeros(played.sound)
+    assert np.flatnonzero(played.sound)[0] == pytest.approx(at, abs=2)
+    assert np.array_equal(spoken[10:-50], voice(0.5)[10 : len(spoken) - 50])
+    assert len(spoken) == pytest.approx(0.5 * RATE, abs=60)
+    assert (played.begun, played.ended) == ([3], [7])
+    assert not played.line.is_speaking
+
+
+def test_speech_that_comes_as_it_is_spoken_has_no_gap() -> None:
+    played, said = Played(), voice(3)
+    for start in range(0, len(said), STEP):
+        played.line.push(said[start : start + STEP])
+        played.go(1)
+    played.line.end()
+    played.go(6)
+    spoken = np.trim_zeros(played.sound)
+    assert np.array_equal(spoken[10:-50], said[10 : len(spoken) - 50])
+    assert played.begun == [2], "it waits until 280 ms are there"
+    assert len(played.ended) == 1
+
+
+def test_what_comes_too_late_leaves_a_pause_and_nothing_out() -> None:
+    played = Played()
+    played.line.push(voice(0.4))
+    played.go(8)
+    played.line.push(voice(0.4))
+    played.line.end()
+    played.go(8)
+    assert np.count_nonzero(played.sound) == pytest.approx(0.8 * RATE, abs=80)
+    assert not played.sound[5 * STEP : 8 * STEP].any()
+
+
+def test_the_mouth_knows_what_will_be_said_as_soon_as_it_is_there() -> None:
+    played = Played()
+    played.line.push(voice(1.0))
+    played.line.end()
+    played.go(1)
+    assert len(played.windows[0]) == round((0.12 + 0.24) * 16000)
+    assert played.windows[0][-100:].all()
+
+
+def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
+    played = Played()
+    played.line.push(voice(5))
+    played.go(5)
+    assert played.line.interrupt()
+    assert played.line.waiting_seconds < 0.02
+    played.go(5)
+    rest = played.sound[5 * STEP :]
+    assert 0 < np.flatnonzero(rest)[-1] < RATE // 100, "10 ms, and no click"
+    assert not played.windows[-1][-1000:].any()
+    assert not played.line.interrupt(), "there is nothing left to interrupt"
+    played.line.push(voice(0.5))
+    played.line.end()
+    played.go(6)
+    assert played.begun == [0, 10]
+
+
+def test_what_waits_is_bounded() -> None:
+    played = Played(max_buffered_seconds=2)
+    played.line.push(voice(1.5))
+    with pytest.raises(CapacityError):
+        played.line.push(voice(1.0))
+    played.go(10)
+    played.line.push(voice(1.0))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100])
+def test_any_rate_ends_where_it_should(rate: int) -> None:
+    line = SpeechLine(FPS, rate, 0.28, 10)
+    line.push(np.full(rate, 1000, np.int16))
+    line.end()
+    sound = np.concatenate([line.moment(n * NUM, NUM, (n + 1) * STEP).sound for n in range(12)])
+    assert np.count_nonzero(np.abs(sound) > 500) == pytest.approx(RATE, abs=100)

@@ -1,0 +1,139 @@
+"""The fragments of a live session: whole at once, decodable one by one, picture and sound on the same time."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.live.picture_group import LivePictures, PictureGroup
+from media.live.sound import OPUS_SAMPLES, SpeechIntake, Thinned
+from media.live.stream_writer import StreamWriter
+from media.planes import Planes
+from media.probe import VideoInfo, probe_video
+
+SIDE, GROUP = 64, 3
+SOUND_RATE = 48000
+
+
+@pytest.fixture(scope="module")
+def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
+    path = tmp_path_factory.mktemp("live") / "grey.png"
+    cv2.imwrite(str(path), np.full((SIDE, SIDE, 3), 128, np.uint8))
+    return replace(probe_video(path, MediaLimits()), fps=Fraction(25))
+
+
+def group(info: VideoInfo, first: int, num: int = GROUP) -> LivePictures:
+    """Frame i is of luma 20 + i."""
+    made = PictureGroup(info, 20, "veryfast")
+    for number in range(first, first + num):
+        chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+        made.write(Planes(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
+    return made.finish()
+
+
+def clicks(num_samples: int) -> NDArray[np.int16]:
+    """Silence with a short tone at each whole half second."""
+    sound = np.zeros(num_samples, np.int16)
+    tone = (20000 * np.sin(2 * np.pi * 1000 * np.arange(960) / SOUND_RATE)).astype(np.int16)
+    for start in range(SOUND_RATE // 2, num_samples - 960, SOUND_RATE // 2):
+        sound[start : start + 960] = tone
+    return sound
+
+
+def stream(info: VideoInfo, num_groups: int) -> tuple[bytes, list[bytes]]:
+    writer, fragments, head, left = StreamWriter(info), [], b"", 0
+    sound = clicks(SOUND_RATE * 10)
+    for number in range(num_groups):
+        pictures = group(info, number * GROUP)
+        _, head = writer.head(pictures)
+        stop = writer.num_sound_samples((number + 1) * GROUP)
+        fragments.append(writer.fragment(number * GROUP, pictures, sound[left:stop]))
+        left = stop
+    return head, fragments
+
+
+def lumas(data: bytes) -> Iterator[tuple[float, int]]:
+    with av.open(io.BytesIO(data), "r") as container:
+        for frame in container.decode(video=0):
+            assert frame.pts is not None and frame.time_base is not None
+            yield float(frame.pts * frame.time_base), round(float(frame.to_ndarray()[:SIDE].mean()))
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(60)])
+def test_every_frame_stands_where_it_belongs(info: VideoInfo, fps: Fraction) -> None:
+    head, fragments = stream(replace(info, fps=fps), 8)
+    frames = list(lumas(head + b"".join(fragments)))
+    assert [luma for _, luma in frames] == pytest.approx([20 + number for number in range(8 * GROUP)], abs=1)
+    assert [time for time, _ in frames] == pytest.approx([float(number / fps) for number in range(8 * GROUP)], abs=1e-4)
+
+
+def test_a_fragment_needs_none_before_it(info: VideoInfo) -> None:
+    head, fragments = stream(info, 5)
+    frames = list(lumas(head + fragments[3]))
+    assert len(frames) == GROUP
+    assert frames[0][0] == pytest.approx(3 * GROUP / 25)
+    assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
+
+
+def test_a_fragment_is_one_moof_and_one_mdat_with_all_that_it_has(info: VideoInfo) -> None:
+    _, fragments = stream(info, 3)
+    for number, data in enumerate(fragments):
+        size, kind = struct.unpack(">I4s", data[:8])
+        rest = struct.unpack(">I4s", data[size : size + 8])
+        assert (kind, rest) == (b"moof", (len(data) - size, b"mdat"))
+        assert struct.unpack(">I", data[20:24]) == (number + 1,)
+
+
+def test_sound_stands_where_its_picture_does(info: VideoInfo) -> None:
+    head, fragments = stream(info, 50)
+    with av.open(io.BytesIO(head + b"".join(fragments)), "r") as container:
+        frames = list(container.decode(audio=0))
+    first = frames[0]
+    assert first.pts is not None and first.time_base is not None
+    start = float(first.pts * first.time_base)
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    loud = np.flatnonzero(np.abs(sound) > 0.2) / SOUND_RATE + start
+    found = [float(loud[loud > half][0]) for half in np.arange(0.49, 5.5, 0.5)]
+    assert found == pytest.approx([round(2 * time) / 2 for time in found], abs=0.012), "a quarter of a frame at most"
+    assert len(sound) / SOUND_RATE == pytest.approx(6.0, abs=0.03)
+
+
+def test_the_head_names_what_is_in_the_stream(info: VideoInfo) -> None:
+    pictures = group(info, 0)
+    media_type, head = StreamWriter(info).head(pictures)
+    assert media_type == f'video/mp4; codecs="avc1.{pictures.headers.sps[1:4].hex()}, opus"'
+    assert head[4:12] == b"ftypiso6"
+    assert group(info, 30, 1).headers == pictures.headers, "all groups share one head"
+
+
+def test_speech_of_any_rate_keeps_its_length_and_pitch() -> None:
+    for rate in (8000, 16000, 22050, 24000, 44100, 48000):
+        tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(rate) / rate)).astype(np.int16)
+        intake = SpeechIntake(rate)
+        parts = [intake.push(tone[start : start + 777]) for start in range(0, rate, 777)]
+        sound = np.concatenate([*parts, intake.end()])
+        assert len(sound) == pytest.approx(SOUND_RATE, abs=40), rate
+        spectrum = np.abs(np.fft.rfft(sound[:SOUND_RATE].astype(float), SOUND_RATE))
+        assert spectrum.argmax() == pytest.approx(500, abs=1)
+
+
+def test_a_third_of_the_samples_is_the_same_sound_without_its_top() -> None:
+    seconds = np.arange(SOUND_RATE) / SOUND_RATE
+    low, high = (np.sin(2 * np.pi * hertz * seconds) * 8000 for hertz in (1000, 13000))
+    thinned = Thinned()
+    parts = [thinned.push((low + high).astype(np.int16)[at : at + 960]) for at in range(0, SOUND_RATE, OPUS_SAMPLES)]
+    third = np.concatenate(parts).astype(float)
+    assert len(third) == SOUND_RATE // 3
+    spectrum = np.abs(np.fft.rfft(third[-8000:])) / 4000
+    assert spectrum[500] == pytest.approx(8000, rel=0.05)  # 1 kHz
+    assert spectrum[1500] < 80  # 3 kHz, where 13 kHz would fold to

@@ -1,0 +1,56 @@
+"""A plan made a few frames at a time: nearly that of the whole, and no rougher."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.block_plan import plan_ahead, plan_block
+from models.engines.warp.drive import Drive
+from models.speech.speech_to_mouth import MouthBlock
+from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes
+
+NUM, AHEAD = 3, 4
+
+
+@pytest.fixture(scope="module", params=[0.14, 0.0], ids=["talker", "silent"])
+def avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
+    folder = tmp_path_factory.mktemp("presenter")
+    return make_presenter(folder, request.param).build(folder)
+
+
+def _mouth(num_frames: int) -> MouthBlock:
+    shape = np.roll(mouth_shapes(num_frames, 0.1), 2, axis=0)
+    gate = np.ones(num_frames, np.float32)
+    gate[-8:] = 0
+    return MouthBlock(shape * gate[:, None], np.zeros(num_frames, np.float32), gate)
+
+
+def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
+    return MouthBlock(mouth.shape[start:stop], mouth.contact[start:stop], mouth.gate[start:stop])
+
+
+def _live(avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[Drive]:
+    parts, state = [], None
+    for start in range(0, len(index) - AHEAD, NUM):
+        stop = start + NUM + AHEAD
+        part, state = plan_ahead(avatar, _piece(mouth, start, stop), index[start:stop], start, state, NUM)
+        parts.append(part)
+    return parts
+
+
+def test_moments_choose_nearly_the_mouths_of_the_whole(avatar: WarpAvatar) -> None:
+    num = (NUM_FRAMES - AHEAD) // NUM * NUM
+    index, mouth = np.arange(num + AHEAD, dtype=np.int32), _mouth(num + AHEAD)
+    whole, _ = plan_block(avatar, mouth, index, 0, None)
+    parts = _live(avatar, mouth, index)
+    assert [part.first_frame for part in parts] == list(range(0, num, NUM))
+    assert {len(part) for part in parts} == {NUM}
+    head = np.concatenate([part.target_head for part in parts])
+    assert np.abs(head - whole.target_head[:num]).max() < 0.05, "eye distances"
+    assert np.array_equal(np.concatenate([part.hold for part in parts]), whole.hold[:num])
+    if avatar.bank is not None:
+        rows = np.concatenate([part.exemplar for part in parts])
+        jumps = [int((np.diff(each) != 1).sum()) for each in (rows, whole.exemplar[:num])]
+        assert jumps[0] <= 1.5 * jumps[1] + 2

@@ -1,0 +1,172 @@
+"""Moments of a live session on a drawn presenter, by the real engine and without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+import pytest
+from av.video.codeccontext import VideoCodecContext
+from numpy.typing import NDArray
+
+from config import LabelsConfig, LiveConfig, PipelineConfig
+from errors import ConfigError
+from jobs.messages import PresenterRef, SourceVideo
+from media.frame_source import FrameSource
+from media.reader import FrameReader
+from media.stop import Stop
+from models.engines.contract import EngineSettings, Machine
+from models.engines.room import EngineRoom
+from models.engines.warp.engine import WarpEngine
+from models.presenter.presenter import Presenter
+from models.speech.stream import SpeechStream
+from rendering.live_renderer import LiveRenderer
+from rendering.moment import Moment, MomentRequest
+from tests.unit.models.synthetic_presenter import NUM_FRAMES, FilmedPresenter, make_presenter
+
+T = TypeVar("T")
+FPS, NUM, RATE = 25, 3, 16000
+
+
+async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
+    return await asyncio.to_thread(work, Stop())
+
+
+class Studio:
+    """A presenter, and what renders it; what is opened is counted."""
+
+    def __init__(self, filmed: FilmedPresenter, folder: Path) -> None:
+        self.config = PipelineConfig(data_dir=folder)
+        self.engine = EngineRoom(self.config).engine("warp")
+        known = filmed.presenter(folder / "presenter")
+        kept = known.folder_of(self.engine)
+        kept.mkdir(parents=True, exist_ok=True)
+        with filmed.reader() as reader:
+            self.engine.analyse(known, known.frames(reader), None, lambda: False)
+        self.ref = PresenterRef(folder / "presenter", SourceVideo(filmed.path, filmed.info))
+        self.opened: list[FrameReader] = []
+        self.renderer = LiveRenderer(self.config, self.engine, Machine(), _run, self._open)
+
+    def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
+        self.opened.append(FrameReader(source.path, source.info, 2**24))
+        return presenter.frames(self.opened[-1])
+
+    def moments(self, speech: NDArray[np.int16], num_moments: int) -> list[Moment]:
+        """A session that says `speech` from its first frame on."""
+        stream, state, made = SpeechStream(), None, []
+        stream.push(speech)
+        for number in range(num_moments):
+            first = number * NUM
+            window = stream.window(first / FPS, (first + NUM) / FPS)
+            made.append(asyncio.run(self.renderer.render(MomentRequest("s", self.ref, window, first, NUM, state))))
+            state = made[-1].state
+        return made
+
+
+def pictures(moments: list[Moment]) -> NDArray[np.float64]:
+    """(T, H, W) luma of all frames."""
+    frames = []
+    for moment in moments:
+        decoder = VideoCodecContext.create("h264", "r")
+        headers = moment.pictures.headers
+        start = b"\0\0\0\1"
+        head = start + headers.sps + start + headers.pps
+        for sample in moment.pictures.frames:
+            data, units = memoryview(sample), b""
+            while data:
+                size = int.from_bytes(data[:4], "big")
+                units += start + bytes(data[4 : 4 + size])
+                data = data[4 + size :]
+            frames += decoder.decode(av.Packet(head + units))
+        frames += decoder.decode(None)
+    return np.stack([frame.to_ndarray(format="gray").astype(float) for frame in frames])
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    folder = tmp_path_factory.mktemp("live")
+    return Studio(make_presenter(folder, 0.14), folder)
+
+
+@pytest.fixture(scope="module")
+def voice(sample_speech: Path) -> NDArray[np.int16]:
+    with wave.open(str(sample_speech)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)[RATE // 2 :]
+
+
+@pytest.fixture(scope="module")
+def silent(studio: Studio) -> list[Moment]:
+    return studio.moments(np.zeros(0, np.int16), 12)
+
+
+def test_speech_moves_the_mouth_and_nothing_else(
+    studio: Studio, silent: list[Moment], voice: NDArray[np.int16]
+) -> None:
+    idle, spoken = pictures(silent), pictures(studio.moments(voice, 12))
+    assert len(idle) == len(spoken) == 12 * NUM
+    difference = np.abs(spoken - idle).mean(0)
+    side = difference.shape[0]
+    assert difference[side // 2 :, side // 4 : -side // 4].max() > 15
+    assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
+
+
+def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[Moment]) -> None:
+    again = studio.moments(np.zeros(0, np.int16), 3)
+    assert [moment.pictures for moment in again] == [moment.pictures for moment in silent[:3]]
+
+
+def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_their_first(
+    studio: Studio, silent: list[Moment]
+) -> None:
+    with FrameReader(studio.ref.source.path, studio.ref.source.info, 2**24) as reader:
+        source = np.stack([frame.y.astype(float) for frame in reader.read(range(NUM_FRAMES))])[: 12 * NUM]
+    top = slice(0, source.shape[1] // 4)
+    error = np.square(pictures(silent)[:, top] - source[:, top]).mean((1, 2))
+    decibels = 10 * np.log10(255**2 / error)
+    in_group = [decibels[place::NUM].mean() for place in range(NUM)]
+    assert min(in_group) > 33
+    assert max(in_group) - min(in_group) < 3, "it would be seen to breathe with its groups"
+
+
+def test_the_presenter_plays_to_and_fro_and_its_source_is_opened_once(studio: Studio) -> None:
+    before = len(studio.opened)
+    moments = studio.moments(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
+    assert len(moments) == 2 * NUM_FRAMES // NUM
+    assert len(studio.opened) - before <= 1, "each moment reads on where the last one ended"
+
+
+def test_a_source_that_is_gone_fails_by_name_and_is_closed(studio: Studio, tmp_path: Path) -> None:
+    gone = PresenterRef(studio.ref.folder, SourceVideo(tmp_path / "gone.mp4", studio.ref.source.info))
+    window = SpeechStream().window(0.0, 0.12)
+    with pytest.raises(Exception, match="gone"):
+        asyncio.run(studio.renderer.render(MomentRequest("s", gone, window, 0, NUM, None)))
+
+
+def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> None:
+    class OtherListener:
+        def listen(self) -> None: ...
+
+    class Other(WarpEngine):
+        def listener(self, machine: Machine) -> Any:
+            return OtherListener()
+
+    config = PipelineConfig(live=LiveConfig(engine="other"))
+    other = Other(EngineSettings(studio.engine, {}))  # type: ignore[arg-type]  # it asks for no weights
+    with pytest.raises(ConfigError, match="other"):
+        LiveRenderer(config, other, Machine(), _run, studio._open)
+
+
+def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[Moment]) -> None:
+    config = PipelineConfig(labels=LabelsConfig(visible=True))
+    marked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open)
+    stream = SpeechStream()
+    made = asyncio.run(marked.render(MomentRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
+    difference = np.abs(pictures([made]) - pictures(silent[:1]))
+    side = difference.shape[1]
+    assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40
+    assert difference[:, : side // 2].mean() < 2

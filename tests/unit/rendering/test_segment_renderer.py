@@ -1,0 +1,178 @@
+"""The loop of jobs and live sessions: in order, beside each other, and over when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.planes import Patch, Planes
+from media.stop import Stop
+from models.engines.patches import FacePatches
+from models.mouth.motion import Moments
+from rendering.segment_renderer import SegmentRenderer, Shot
+
+T = TypeVar("T")
+SIDE = 32
+
+
+@dataclass(frozen=True)
+class _Plan:
+    source_index: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def slice(self, start: int, stop: int) -> _Plan:
+        return _Plan(self.source_index[start:stop].copy())
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    numbers: list[int]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.numbers)
+
+
+class _Frames:
+    """Frame i is of luma i."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+        for index in indices:
+            luma, chroma = np.full((SIDE, SIDE), index, np.uint8), np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+            yield Planes(luma, chroma, chroma)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class _Written:
+    def __init__(self) -> None:
+        self.pictures: list[tuple[int, int]] = []  # luma of the frame, and of its patch
+
+    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+        assert patch is not None
+        self.pictures.append((int(planes.y[0, 0]), int(patch.planes.y[0, 0])))
+
+
+class _Painters:
+    """Faces of luma 100 + the frame's; how long a chunk takes is up to the test."""
+
+    def __init__(self) -> None:
+        self.num_open, self.most_open = 0, 0
+        self.waits: list[asyncio.Event] = []
+        self.cancelled = 0
+        self.fails_at = -1
+
+    def __call__(self, engine: str, faces: Any) -> asyncio.Future[FacePatches]:
+        assert engine == "toy"
+        return asyncio.ensure_future(self._paint(faces, len(self.waits)))
+
+    async def _paint(self, faces: _Chunk, number: int) -> FacePatches:
+        ready = asyncio.Event()
+        self.waits.append(ready)
+        self.num_open += 1
+        self.most_open = max(self.most_open, self.num_open)
+        try:
+            if number == self.fails_at:
+                raise RuntimeError("this chunk")
+            await ready.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.num_open -= 1
+        return _patches(faces.numbers)
+
+
+def _patches(numbers: list[int]) -> FacePatches:
+    luma = np.stack([np.full((4, 4), 100 + number, np.uint8) for number in numbers])
+    chroma = np.full((len(numbers), 2, 2, 2), 128, np.uint8)
+    rows, origins = np.arange(len(numbers), dtype=np.int32), np.zeros((len(numbers), 2), np.int32)
+    return FacePatches(rows, origins, luma, chroma, silent_motion=Moments.of(np.ones(len(numbers))))
+
+
+async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
+    return await asyncio.to_thread(work, Stop())
+
+
+def _shot(frames: _Frames) -> Shot:
+    def cut(plan: Any, pictures: list[Planes]) -> Any:
+        assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
+        return _Chunk(plan.source_index.tolist())
+
+    return Shot(frames, "toy", cut)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)
+
+
+PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
+
+
+async def _render(painters: _Painters, written: _Written, window: int) -> Moments:
+    return await SegmentRenderer(painters, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
+
+
+def test_frames_are_written_in_order_however_their_faces_come() -> None:
+    async def scene() -> tuple[Moments, _Written, int]:
+        painters, written = _Painters(), _Written()
+        rendering = asyncio.create_task(_render(painters, written, window=2))
+        await _until(lambda: len(painters.waits) == 2)
+        painters.waits[1].set()  # the second chunk is ready first
+        await asyncio.sleep(0.05)
+        assert not written.pictures
+        painters.waits[0].set()
+        for number in (2, 3):
+            await _until(lambda number=number: len(painters.waits) > number)  # type: ignore[misc]
+            painters.waits[number].set()
+        return await rendering, written, painters.most_open
+
+    motion, written, most_open = asyncio.run(scene())
+    assert written.pictures == [(number, 100 + number) for number in PLAN.source_index.tolist()]
+    assert motion.num == len(PLAN)
+    assert most_open == 2, "one chunk is painted while the next is decoded, and no more than the window"
+
+
+def test_a_chunk_that_fails_ends_all_others() -> None:
+    async def scene() -> _Painters:
+        painters = _Painters()
+        painters.fails_at = 1
+        with pytest.raises(RuntimeError, match="this chunk"):
+            rendering = asyncio.create_task(_render(painters, _Written(), window=3))
+            await _until(lambda: len(painters.waits) >= 2)
+            painters.waits[0].set()
+            await rendering
+        assert painters.num_open == 0, "nothing is painted any more"
+        return painters
+
+    asyncio.run(scene())
+
+
+def test_a_cancelled_one_leaves_nothing_at_work() -> None:
+    async def scene() -> None:
+        painters = _Painters()
+        rendering = asyncio.create_task(_render(painters, _Written(), window=2))
+        await _until(lambda: len(painters.waits) == 2)
+        rendering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await rendering
+        assert painters.num_open == 0
+        assert painters.cancelled == 2
+
+    asyncio.run(scene())

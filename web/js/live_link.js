@@ -1,0 +1,124 @@
+// A live session: speech goes out over a WebSocket, the talking face comes back as fragments for Media Source Extensions.
+
+import { ROOT } from "./api.js";
+
+const Source = window.ManagedMediaSource ?? window.MediaSource;
+const START_SECONDS = 0.18; // buffered before it plays
+const NEAR_SECONDS = 0.3; // farther behind than this it hurries, imperceptibly
+const FAR_SECONDS = 1.0; // farther behind than this it jumps
+const HURRY = 1.06;
+const KEPT_SECONDS = 10;
+const REPORT_MS = 250;
+
+/** Whether this browser can show a live session. */
+export const canLive = () => Boolean(Source && window.WebSocket);
+
+/** One session, from `new` to `close`. */
+export class LiveLink {
+  /**
+   * @param video Where it is shown.
+   * @param options `avatarId`, `sampleRate`; `onEvent` is called with every event of the service, and with
+   *   `{type: "closed", code}` once at the end.
+   */
+  constructor(video, { avatarId, sampleRate, onEvent }) {
+    this.video = video;
+    this.onEvent = onEvent;
+    this.waiting = [];
+    this.buffer = null;
+    const query = new URLSearchParams({ avatar_id: avatarId, sample_rate: String(sampleRate) });
+    const address = new URL(`${ROOT}/v1/live?${query}`, location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.take(data)));
+    this.socket.addEventListener("close", ({ code }) => this.closed(code));
+    this.timer = setInterval(() => this.report(), REPORT_MS);
+  }
+
+  /** Have `samples` spoken: an Int16Array at the session's rate. */
+  speak(samples) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(samples);
+  }
+
+  /** All that was to be said has been sent. */
+  speakEnd() {
+    this.tell("agent.speak_end");
+  }
+
+  /** Silence at once. */
+  interrupt() {
+    this.tell("agent.interrupt");
+  }
+
+  close() {
+    this.socket.close(1000);
+  }
+
+  tell(type, fields = {}) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
+  }
+
+  hear(event) {
+    if (event.type === "session.stream") this.begin(event.media_type);
+    this.onEvent(event);
+  }
+
+  begin(mediaType) {
+    if (!Source.isTypeSupported(mediaType)) {
+      this.onEvent({ type: "error", code: "browser", message: mediaType });
+      this.close();
+      return;
+    }
+    const source = new Source();
+    const address = URL.createObjectURL(source);
+    this.video.disableRemotePlayback = true;
+    this.video.src = address;
+    source.addEventListener("sourceopen", () => {
+      URL.revokeObjectURL(address);
+      this.buffer = source.addSourceBuffer(mediaType);
+      this.buffer.addEventListener("updateend", () => this.feed());
+      this.feed();
+    }, { once: true });
+  }
+
+  take(piece) {
+    this.waiting.push(piece);
+    this.feed();
+  }
+
+  feed() {
+    const { buffer, video } = this;
+    if (!buffer || buffer.updating) return;
+    this.keepUp();
+    const past = video.currentTime - KEPT_SECONDS;
+    if (past > KEPT_SECONDS && buffer.buffered.length && buffer.buffered.start(0) < past - KEPT_SECONDS) buffer.remove(0, past);
+    else if (this.waiting.length) buffer.appendBuffer(this.waiting.shift());
+  }
+
+  /** Stay close behind what has come: hurry a little, or jump where much was missed. */
+  keepUp() {
+    const { buffer, video } = this;
+    if (!buffer.buffered.length) return;
+    const end = buffer.buffered.end(buffer.buffered.length - 1);
+    const ahead = end - video.currentTime;
+    if (video.paused) {
+      if (ahead < START_SECONDS || this.isStarting) return;
+      this.isStarting = true;
+      video.currentTime = Math.max(0, end - START_SECONDS);
+      video.play().catch(() => {}).finally(() => (this.isStarting = false));
+      return;
+    }
+    if (ahead > FAR_SECONDS) video.currentTime = end - START_SECONDS;
+    video.playbackRate = ahead > NEAR_SECONDS ? HURRY : 1;
+  }
+
+  report() {
+    if (this.buffer) this.tell("session.playback", { position_seconds: this.video.currentTime });
+  }
+
+  closed(code) {
+    clearInterval(this.timer);
+    this.waiting = [];
+    this.onEvent({ type: "closed", code });
+  }
+}
