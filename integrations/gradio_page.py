@@ -55,21 +55,21 @@ class GradioPage:
             with gr.Row():
                 with gr.Column():
                     audio = gr.Audio(label="Speech", type="filepath", buttons=["download"])
-                    text = gr.Textbox(label="... or a text, where the service has a voice")
+                    text = gr.Textbox("", label="... or a text, where the service has a voice")
                     with gr.Tab("Video"):
-                        video = gr.Video(label="Face", buttons=["download"])
+                        video = gr.Video(label="Face", height=240, buttons=["download"])
                     with gr.Tab("Portrait"):
-                        portrait = gr.Image(label="Face", type="filepath", buttons=["download"])
+                        portrait = gr.Image(label="Face", type="filepath", height=240, buttons=["download"])
                     with gr.Tab("Kept presenter"):
                         avatar = gr.Dropdown([], label="Face", allow_custom_value=True)
+                    with gr.Row():
+                        make, stop = gr.Button("Make it speak", variant="primary"), gr.Button("Stop")
                     with gr.Accordion("Options", open=False):
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
                         face = gr.Textbox("largest", label="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1")
                         loop = gr.Radio(
                             ["pingpong", "loop", "hold"], value="pingpong", label="Shorter video than speech"
                         )
-                    with gr.Row():
-                        make, stop = gr.Button("Make it speak", variant="primary"), gr.Button("Stop")
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
                     result = gr.Video(label="Result", interactive=False, buttons=["download"])
@@ -106,7 +106,7 @@ class GradioPage:
         progress: gr.Progress = _PROGRESS,
     ) -> AsyncIterator[Shown]:
         """Make a video: tells the state as it changes, and the file at the end. Leaving early cancels the job."""
-        fields = _fields(audio, text or "", video or portrait, avatar or "", engine, face, loop)
+        fields = _fields(audio, text or "", (video, portrait, avatar), engine, face, loop)
         try:
             async with self._open_client(request) as client:
                 async for shown in _run(client, fields, progress):
@@ -116,20 +116,18 @@ class GradioPage:
 
 
 def _fields(
-    audio: str | None, text: str, source: str | None, avatar: str, engine: str | None, face: str, loop: str
+    audio: str | None, text: str, faces: tuple[str | None, ...], engine: str | None, face: str, loop: str
 ) -> JobFields:
-    if not audio and not text.strip():
-        raise gr.Error("Speech is missing: upload or record it, or write a text.", print_exception=False)
-    if not source and not avatar:
-        raise gr.Error("A face is missing: a video, a portrait or a kept presenter.", print_exception=False)
-    fields: JobFields = {"loop": loop}
-    if audio:
-        fields["audio"] = Path(audio)
-    else:
-        fields["text"] = text
+    """A job of what is filled in. `faces` are a video, a portrait and the id of an avatar."""
+    if bool(audio) == bool(text.strip()):
+        raise gr.Error("Speech: expected either a sound or a text.", print_exception=False)
+    if sum(map(bool, faces)) != 1:
+        raise gr.Error("Face: expected one of a video, a portrait and a kept presenter.", print_exception=False)
+    fields: JobFields = {"audio": Path(audio), "loop": loop} if audio else {"text": text, "loop": loop}
+    video, portrait, avatar = faces
     if avatar:
         fields["avatar_id"] = avatar
-    elif source:
+    elif source := video or portrait:
         fields["video"], fields["face"] = Path(source), face or "largest"
     if engine:
         fields["engine"] = engine

@@ -28,7 +28,7 @@
             ├── StoredFileError                  stored_file_lost
             ├── StageTimeoutError                stage_timeout
             ├── ReplicaLostError                 replica_lost
-            ├── JobTableError                    job_table_lost
+            ├── TableLostError                    job_table_lost
             ├── VoiceError                       voice_failed
             ├── WeightsError                     weights_invalid
             ├── LabelError                       label_failed
@@ -271,7 +271,7 @@ class ReplicaLostError(ServiceError):
     known_code = "replica_lost"
 
 
-class JobTableError(ServiceError):
+class TableLostError(ServiceError):
     """The service has lost its job table, and takes no jobs until it is started again."""
 
     known_code = "job_table_lost"
