@@ -30,6 +30,7 @@ from models.presenter.folder import analysis_folder
 from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
 from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
 
 
@@ -98,7 +99,7 @@ def analyse(
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
         for first in range(0, info.num_frames, render.track_chunk_frames):
             frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
-            raw, state = tracker.track_chunk(frames, info.colour, choice, state)
+            raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
             chunks.append(raw)
         presenter = Presenter.build(folder, info, RawLandmarks.concatenate(chunks), reader)
         analysis_folder(folder, engine).mkdir(parents=True)

@@ -26,6 +26,7 @@ from models.face.choice import FaceChoice
 from models.presenter.folder import analysis_folder, is_analysed, note_analysed
 from models.presenter.presenter import Presenter
 from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
 from rendering.loaded import Loaded
@@ -77,7 +78,8 @@ class LandmarkGenerator:
             try:
                 with ended.ending(reader.close):
                     frames = reader.read(range(start, stop))
-                    raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state)
+                    aspect = pixel_aspect(source.info)
+                    raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state, aspect)
             except BaseException:
                 reader.close()
                 raise

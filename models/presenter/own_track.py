@@ -17,6 +17,7 @@ from models.mouth.shape import CHANNELS, measure
 from models.track.face_track import FaceTrack, finish_track
 from models.track.judgement import judge
 from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
 # worth copying.
@@ -28,8 +29,6 @@ _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
 # open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips.
 _PARTED = 0.03
-# Pixels of real footage are between these; a file may claim any, and regions grow with it.
-_PIXEL_ASPECTS = (0.5, 2.0)
 
 
 def opens(track: FaceTrack) -> bool:
@@ -48,8 +47,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
     Raises:
         FaceNotFoundError: The face is in no frame.
     """
-    # A still is moved by what knows square pixels only.
-    aspect = 1.0 if info.is_still else float(np.clip(float(info.sample_aspect_ratio), *_PIXEL_ASPECTS))
+    aspect = pixel_aspect(info)
     shot, passed = judge(raw, aspect)
     finish = partial(
         finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect

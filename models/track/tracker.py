@@ -21,6 +21,7 @@ from models.face.person import STILL_SAME, Person
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import SquarePixels
 from models.track.state import TrackState, row_of, see, taken_up
 from models.weights.onnx_session import Device
 
@@ -69,7 +70,12 @@ class FaceTracker:
         return FaceChoice.like(look_of(frame, faces[0].points))
 
     def track_chunk(
-        self, frames: Iterable[Planes], colour: ColourTags, choice: FaceChoice, state: TrackState | None
+        self,
+        frames: Iterable[Planes],
+        colour: ColourTags,
+        choice: FaceChoice,
+        state: TrackState | None,
+        pixel_aspect: float = 1.0,
     ) -> tuple[RawLandmarks, TrackState]:
         """Finds the points of one face in consecutive frames.
 
@@ -81,19 +87,23 @@ class FaceTracker:
             colour: Colour description of the frames.
             choice: Which face, where there are several.
             state: What the chunk before returned; None at the first frame of the source.
+            pixel_aspect: Width of the frames' pixels over their height.
 
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
         """
         current = state or TrackState(None, None, _known(choice))
-        is_start = state is None
+        is_start, square, width = state is None, SquarePixels(pixel_aspect), 0
         rows = []
         for frame in frames:
-            current = self._step(frame, colour, choice, see(frame, current), is_start)
-            rows.append(row_of(frame, current))
+            width = frame.y.shape[1]
+            seen = square.frame(frame)
+            current = self._step(seen, colour, square.choice(choice, width), see(seen, current), is_start)
+            rows.append(row_of(seen, current))
         if not rows:
             raise ValueError("Expected at least one frame, got none.")
-        return RawLandmarks.of_rows(rows), current
+        raw = RawLandmarks.of_rows(rows)
+        return raw._replace(points=square.points_back(raw.points, width)), current
 
     def _step(
         self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -44,6 +45,30 @@ def test_follows_a_moving_face(tracker: FaceTracker, scene: Scene, colour: Colou
     path = raw.points[..., :2].mean(1)
     expected = path[0] + np.arange(12)[:, None] * [3.0, 0.0]
     assert np.abs(path - expected).max() / eyes < 0.025
+
+
+def _squeezed(frame: Planes, width: int) -> Planes:
+    """The same picture in fewer or more columns."""
+    rows = frame.y.shape[0]
+    sizes = ((width, rows), (width // 2, rows // 2), (width // 2, rows // 2))
+    planes = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane, size in zip(frame, sizes, strict=True))
+    return Planes(*(np.asarray(plane, np.uint8) for plane in planes))
+
+
+@pytest.mark.parametrize(("width", "choice"), [(270, "largest"), (360, "point:140,180"), (640, "box:200,80,340,280")])
+def test_a_face_of_pixels_that_are_not_square_is_seen_in_its_proportions(
+    tracker: FaceTracker, scene: Scene, colour: ColourTags, width: int, choice: str
+) -> None:
+    frames = moving(scene, 3)
+    square, _ = tracker.track_chunk(frames, colour, LARGEST, None)
+    squeezed = [_squeezed(frame, width) for frame in frames]
+    raw, state = tracker.track_chunk(squeezed[:1], colour, FaceChoice.parse(choice), None, 480 / width)
+    more, _ = tracker.track_chunk(squeezed[1:], colour, FaceChoice.parse(choice), state, 480 / width)
+    points = RawLandmarks.concatenate([raw, more]).points.astype(np.float64)
+    points[..., 0] = (points[..., 0] + 0.5) * 480 / width - 0.5
+    eyes = np.linalg.norm(square.points[0, EYE_LEFT] - square.points[0, EYE_RIGHT])
+    assert np.abs(points - square.points).mean() / eyes < 0.01
+    assert np.abs(points - square.points).max() / eyes < 0.05
 
 
 def test_chunks_give_the_same_as_one_run(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
