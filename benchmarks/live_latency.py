@@ -89,12 +89,8 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
     const stopped = performance.now();
     isTalking = false;
     link.interrupt();
-    const cut = await until(() => {
-      const at = events.findIndex(({type}) => type === "agent.speak_interrupted");
-      const later = at < 0 ? [] : events.slice(at);
-      return later.find(({type, is_speaking}) => type === "session.fragment" && !is_speaking);
-    });
-    shut.push((await shownAt(cut.start_seconds + shutSeconds)) - stopped);
+    const cut = await until(() => events.find(({type}) => type === "agent.speak_interrupted"));
+    shut.push((await shownAt(cut.at_seconds + shutSeconds)) - stopped);
     await pause(900 + 53 * (turn % 5));
     link.interrupt();
   }

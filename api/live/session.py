@@ -186,7 +186,8 @@ class LiveSession:
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt) and self._speech.interrupt():
-            await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id))
+            at = self._speech.left_seconds
+            await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id, at_seconds=at))
 
     async def _speak(self, message: Speak, data: bytes | None) -> None:
         samples = message.samples() if data is None else pcm(data)
