@@ -23,7 +23,7 @@ from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 
 FPS = Fraction(25)
-MOMENT_FRAMES = 4
+MOMENT_FRAMES = 3
 MAX_SECONDS = 20
 LAGS = range(-3, 4)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -81,6 +82,7 @@ class LiveSession:
         self._budget, self._budget_at = 2 * live.max_messages_per_s, time.monotonic()
         self._spoke_at = self._budget_at
         self._event_id: str | None = None
+        self._was_interrupted = asyncio.Event()
 
     async def take_text(self, text: str) -> None:
         """Do what one text message says.
@@ -148,9 +150,14 @@ class LiveSession:
             if self._pace.stalled_s() > self._live.max_stall_s + self._live.max_ahead_seconds:
                 raise SessionEndError("The client has not shown what it was sent; is its line too slow?", 1008)
             wait_s = self._pace.wait_s(float(frame / self._fps))
-            if wait_s == 0:
+            if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
+                self._was_interrupted.clear()  # a shut mouth is shown as soon as it can be
                 return
-            await asyncio.sleep(_LOOK_S if wait_s is None else min(wait_s, 1.0))
+            if wait_s is None:
+                await asyncio.sleep(_LOOK_S)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, 1.0))
 
     def _count(self, num_bytes: int) -> None:
         now = time.monotonic()
@@ -186,7 +193,9 @@ class LiveSession:
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt) and self._speech.interrupt():
-            await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id))
+            at = self._speech.left_seconds
+            self._was_interrupted.set()
+            await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id, at_seconds=at))
 
     async def _speak(self, message: Speak, data: bytes | None) -> None:
         samples = message.samples() if data is None else pcm(data)

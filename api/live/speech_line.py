@@ -71,6 +71,11 @@ class SpeechLine:
         """How much waits to be spoken."""
         return (self._num_waiting + len(self._placed)) / SOUND_RATE
 
+    @property
+    def left_seconds(self) -> float:
+        """Time of the stream up to which sound has left, or is on its way."""
+        return self._left / SOUND_RATE
+
     def push(self, samples: NDArray[np.int16]) -> None:
         """Take (N,) samples at the rate of the line.
 

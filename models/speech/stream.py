@@ -24,7 +24,7 @@ _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 # Surroundings before the frames: the encoder attends to all of them.
 _BEFORE_ROWS: Final = 75
 # From an interruption on the mouth shuts within so many rows, whatever was said before.
-_SHUT_ROWS: Final = 5
+_SHUT_ROWS: Final = 4
 _OPEN_ROWS: Final = 4  # in which it opens again, or for the first time, as the gate of a whole file does
 _QUIET_ROWS: Final = 16  # behind which that gate is closed
 _QUIET: Final = 184  # -45 dBFS

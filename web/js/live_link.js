@@ -4,9 +4,10 @@ import { ROOT } from "./api.js";
 
 const Source = window.ManagedMediaSource ?? window.MediaSource;
 const START_SECONDS = 0.18; // buffered before it plays
-const NEAR_SECONDS = 0.3; // farther behind than this it hurries, imperceptibly
+const NEAR_SECONDS = 0.25; // farther behind than this it hurries
 const FAR_SECONDS = 1.0; // farther behind than this it jumps
-const HURRY = 1.06;
+const CUT_SECONDS = 0.05; // behind an interruption, before it jumps there
+const HURRY = { speaking: 1.06, silent: 1.2 }; // neither is heard or seen
 const KEPT_SECONDS = 10;
 const REPORT_MS = 250;
 
@@ -25,6 +26,8 @@ export class LiveLink {
     this.onEvent = onEvent;
     this.waiting = [];
     this.buffer = null;
+    this.isSpeaking = false;
+    this.cutAt = null; // from here on nothing is spoken any more
     const query = new URLSearchParams({ avatar_id: avatarId, sample_rate: String(sampleRate) });
     const address = new URL(`${ROOT}/v1/live?${query}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
@@ -59,7 +62,9 @@ export class LiveLink {
   }
 
   hear(event) {
+    if (event.type === "session.fragment") this.isSpeaking = event.is_speaking;
     if (event.type === "session.stream") this.begin(event.media_type);
+    if (event.type === "agent.speak_interrupted") this.cutAt = event.at_seconds;
     this.onEvent(event);
   }
 
@@ -108,8 +113,11 @@ export class LiveLink {
       video.play().catch(() => {}).finally(() => (this.isStarting = false));
       return;
     }
-    if (ahead > FAR_SECONDS) video.currentTime = end - START_SECONDS;
-    video.playbackRate = ahead > NEAR_SECONDS ? HURRY : 1;
+    if (this.cutAt !== null && end > this.cutAt + CUT_SECONDS) {
+      if (video.currentTime < this.cutAt) video.currentTime = this.cutAt; // what was still to be spoken is skipped
+      this.cutAt = null;
+    } else if (ahead > FAR_SECONDS) video.currentTime = end - START_SECONDS;
+    video.playbackRate = ahead > NEAR_SECONDS ? (this.isSpeaking ? HURRY.speaking : HURRY.silent) : 1;
   }
 
   report() {

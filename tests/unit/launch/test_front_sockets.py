@@ -1,0 +1,89 @@
+"""Live sessions through the front: WebSockets get through, bounded in number and in pace."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
+
+from launch.front import Front, front_program
+from launch.port import free_port
+
+PROGRAM = front_program()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+MAX_LIVE = 64
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The port of a front before a server that says which fields it got, and then how long each message is."""
+
+    def answer(line: ServerConnection) -> None:
+        assert line.request is not None
+        line.send(json.dumps(dict(line.request.headers.raw_items())))
+        for message in line:
+            line.send(str(len(message)))
+
+    assert PROGRAM is not None
+    with serve(answer, "127.0.0.1", 0, max_size=2**24) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        front_port = free_port()
+        front = Front(PROGRAM, "127.0.0.1", front_port, server.socket.getsockname()[1])
+        front.start()
+        try:
+            yield front_port
+        finally:
+            front.close()
+            server.shutdown()
+
+
+def socket(port: int, **fields: str) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{port}/v1/live", proxy=None, additional_headers=fields, open_timeout=30)
+
+
+def test_a_socket_has_no_deadline_and_no_compression(port: int) -> None:
+    with socket(port, **{"X-Request-Timeout-Seconds": "5", "X-Request-Disconnect-Disabled": "?1"}) as line:
+        found = {name.lower(): value for name, value in json.loads(line.recv(timeout=20)).items()}
+        assert found["x-request-timeout-seconds"] == "0", "the session bounds itself"
+        assert "sec-websocket-extensions" not in found
+        assert "x-request-disconnect-disabled" not in found
+        assert found["x-lipwright-front"].startswith("127.0.0.1 1.1")
+        line.send("a word")
+        assert line.recv(timeout=20) == "6"
+
+
+def test_who_sends_too_much_is_slowed_down(port: int) -> None:
+    with socket(port) as line:
+        line.recv(timeout=20)
+        started = time.monotonic()
+        for _ in range(4):
+            line.send(bytes(1024**2))
+        for _ in range(4):
+            assert line.recv(timeout=60) == str(1024**2)
+        assert time.monotonic() - started > 2.0, "4 MiB at 1 MiB/s, of which the first goes at once"
+
+
+def test_more_sockets_than_there_may_be_are_told_to_come_again(port: int) -> None:
+    with ExitStack() as lines:
+        for _ in range(MAX_LIVE):
+            lines.enter_context(socket(port)).recv(timeout=20)
+        with pytest.raises(InvalidStatus) as refused:
+            socket(port)
+        assert refused.value.response.status_code == 503
+        assert json.loads(refused.value.response.body)["code"] == "busy"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            with socket(port) as line:
+                line.recv(timeout=20)
+                return
+        except InvalidStatus:
+            time.sleep(0.05)
+    raise AssertionError("the places of those who left are still taken")
