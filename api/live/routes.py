@@ -43,8 +43,9 @@ class LiveRoutes:
         await socket.accept()
         line = _Line(socket)
         try:
+            options = _options(socket)
             with self._door.enter():
-                await self._serve(socket, line)
+                await self._serve(socket, line, options)
         except WebSocketDisconnect:
             return  # the client left
         except SessionEndError as error:
@@ -55,8 +56,7 @@ class LiveRoutes:
             await line.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
             raise
 
-    async def _serve(self, socket: WebSocket, line: _Line) -> None:
-        options = _options(socket)
+    async def _serve(self, socket: WebSocket, line: _Line, options: SessionOptions) -> None:
         await line.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(_next_message(socket))
         preparing = asyncio.create_task(self._prepared(socket, options, line))

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.browser import Visitor, chromium
+
 START_S = 180.0
 
 
@@ -133,7 +135,45 @@ def test_a_full_service_says_so_at_the_door(service_url: str, avatar: str) -> No
 
 
 def test_an_unknown_presenter_is_refused_with_a_reason(service_url: str) -> None:
-    with viewer(service_url, "avatar_id=nobody") as live:
-        assert live.until("error")["code"] == "not_found"
-    with viewer(service_url, "avatar_id=nobody&sample_rate=7") as live:
-        assert live.until("error")["code"] == "option_invalid"
+    assert _refusal(service_url, "avatar_id=nobody") == "not_found"
+    assert _refusal(service_url, "avatar_id=nobody&sample_rate=7") == "option_invalid"
+
+
+def _refusal(url: str, query: str) -> str:
+    """Why a session is refused, once the place of the one before is free."""
+    deadline = time.monotonic() + 60
+    while True:
+        with viewer(url, query) as live:
+            code = str(live.until("error")["code"])
+        if code != "busy" or time.monotonic() > deadline:
+            return code
+        time.sleep(0.2)
+
+
+def test_a_visitor_speaks_through_a_presenter(service_url: str, avatar: str, client: httpx.Client) -> None:
+    deadline = time.monotonic() + 120
+    while client.get(f"/v1/avatars/{avatar}").json()["status"] != "ready":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with chromium() as browser:
+        visitor = Visitor(browser, service_url)
+        visitor.page.click("#live summary")
+        visitor.until("document.querySelector('#live-who').value")
+        visitor.page.select_option("#live-who", avatar)
+        for _ in range(20):  # the place of the test before is free as soon as the service knows
+            visitor.page.click("#live-start")
+            visitor.until("document.querySelector('#live').dataset.state !== 'connecting'")
+            if visitor.page.evaluate("document.querySelector('#live').dataset.state") != "off":
+                break
+            visitor.page.wait_for_timeout(500)
+        visitor.until("document.querySelector('#live-video').currentTime > 0.5")
+        visitor.page.click("#live-talk")  # Chromium's own beep in place of a microphone
+        visitor.until("document.querySelector('#live').dataset.state === 'speaking'")
+        visitor.picture("live")
+        assert visitor.serious_violations() == []
+        visitor.page.click("#live-mute")
+        visitor.page.click("#live-interrupt")
+        visitor.until("document.querySelector('#live').dataset.state === 'idle'")
+        visitor.page.click("#live-stop")
+        visitor.until("document.querySelector('#live').dataset.state === 'off'")
+        assert visitor.errors == []
