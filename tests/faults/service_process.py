@@ -70,10 +70,14 @@ class ServiceProcess:
             command = [*self._command, "--port", str(port)]
             self._process = subprocess.Popen(command, cwd=REPO_ROOT, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_S
-        while not _answers(f"{self.url}/readyz"):
+        while not self.is_ready():
             assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
             assert time.monotonic() < deadline, f"not ready in {START_S:.0f} s"
             time.sleep(0.2)
+
+    def is_ready(self) -> bool:
+        """Whether every stage answers."""
+        return _answers(f"{self.url}/readyz")
 
     def stop(self) -> None:
         """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
