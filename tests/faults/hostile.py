@@ -33,6 +33,8 @@ _LEAKS: Final = re.compile(r"Traceback|File \"|root:.:0|/uploads/|[<>]|\[Errno")
 _OURS: Final = re.compile(
     r"(uploads|jobs|avatars)(/[0-9a-f]{32}(/.*)?)?|jobs\.sqlite3(-wal|-shm)?|service\.lock|labels(/TEST-not-trusted\.pem)?"
 )
+    r"(uploads|jobs|avatars)(/[0-9a-f]{32}(/.*)?)?|jobs\.sqlite3(-wal|-shm)?|service\.lock|labels(/TEST-not-trusted\.pem)?"
+)
 
 
 @dataclass(frozen=True)
