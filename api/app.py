@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Depends, FastAPI
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
@@ -45,17 +47,6 @@ _ABOUT = "Speech and a face (a video or a still portrait) in, a video in which t
 
 def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
     """The API over `service`, which reads the uploads that this app writes into `files`; with `live` sessions too."""
-
-    async def healthz() -> Health:
-        """Says that this process serves requests."""
-        return Health()
-
-    async def readyz() -> Health:
-        """Says that every stage behind the API answers."""
-        if not await service.ready():
-            raise ReplicaLostError("Not every stage answers yet.")
-        return Health()
-
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
@@ -66,35 +57,15 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     _let_pages_in(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
     app.include_router(PageRoutes(config.labels).router())
-    app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?", operation_id="check_alive")
-    app.add_api_route(
-        "/readyz",
-        readyz,
-        tags=["service"],
-        summary="Ready?",
-        responses=problem_responses(503),
-        operation_id="check_ready",
-    )
+    _add_health(app, service)
     # Says in OpenAPI how a key is sent; the gate above is what looks at it.
     key = [
         Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any.")),
         Depends(APIKeyHeader(name="X-API-Key", scheme_name="X-API-Key", auto_error=False, description="The same.")),
     ]
 
-    async def status() -> ServiceStatus:
-        """What waits, what runs, and how long a job that is accepted now would wait."""
-        return await service.status()
-
     responses = problem_responses(401, 403, 503)
-    app.add_api_route(
-        "/v1/status",
-        status,
-        tags=["service"],
-        summary="Busy?",
-        responses=responses,
-        dependencies=key,
-        operation_id="get_status",
-    )
+    _add_status(app, service, key, responses)
     for routes in (
         JobRoutes(service, files, config),
         PictureRoutes(service, files, config.labels),
@@ -114,6 +85,44 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     if config.gradio.enabled:
         mount_gradio(app, config)
     return app
+
+
+def _add_health(app: FastAPI, service: JobService) -> None:
+    async def healthz() -> Health:
+        """Says that this process serves requests."""
+        return Health()
+
+    async def readyz() -> Health:
+        """Says that every stage behind the API answers."""
+        if not await service.ready():
+            raise ReplicaLostError("Not every stage answers yet.")
+        return Health()
+
+    app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?", operation_id="check_alive")
+    app.add_api_route(
+        "/readyz",
+        readyz,
+        tags=["service"],
+        summary="Ready?",
+        responses=problem_responses(503),
+        operation_id="check_ready",
+    )
+
+
+def _add_status(app: FastAPI, service: JobService, key: list[Any], responses: dict[int | str, dict[str, Any]]) -> None:
+    async def status() -> ServiceStatus:
+        """What waits, what runs, and how long a job that is accepted now would wait."""
+        return await service.status()
+
+    app.add_api_route(
+        "/v1/status",
+        status,
+        tags=["service"],
+        summary="Busy?",
+        responses=responses,
+        dependencies=key,
+        operation_id="get_status",
+    )
 
 
 def _refusal(error: LipwrightError, path: str) -> Response:

@@ -19,6 +19,7 @@ from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
+from media.file_type import media_type_of
 from media.preview.thumbnail import thumbnail
 from storage.local.file_store import FileStore
 from storage.records import JobStatus
@@ -26,14 +27,6 @@ from storage.records import JobStatus
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 # What a stranger sent is shown as a picture or a film and never as a page.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
-_SIGNATURES: Final = (
-    (b"\xff\xd8\xff", 0, "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
-    (b"GIF8", 0, "image/gif"),
-    (b"WEBP", 8, "image/webp"),
-    (b"ftyp", 4, "video/mp4"),
-    (b"\x1a\x45\xdf\xa3", 0, "video/webm"),
-)
 
 
 class PictureRoutes:
@@ -157,14 +150,4 @@ class PictureRoutes:
 def _source_response(request: Request, path: Path) -> Response:
     if not path.is_file():
         raise NotFoundError("The presenter's file was removed.")
-    return kept_file(request, path, _INERT, media_type=_media_type(path))
-
-
-def _media_type(path: Path) -> str:
-    """What a browser may take the file for, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    for magic, offset, media_type in _SIGNATURES:
-        if head[offset : offset + len(magic)] == magic:
-            return media_type
-    return "application/octet-stream"
+    return kept_file(request, path, _INERT, media_type=media_type_of(path))

@@ -13,6 +13,7 @@ import c2pa
 
 from config import MediaLimits
 from media.container import open_container
+from media.file_type import media_type_of
 from media.labels.credentials import TEST_ORGANISATION
 from media.labels.signer import TRUST_CONFIG
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
@@ -183,7 +184,7 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
         settings["verify"]["verify_trust"] = True
     try:
         context = c2pa.Context.from_dict(settings)
-        with path.open("rb") as file, c2pa.Reader(_media_type(path), file, context=context) as reader:
+        with path.open("rb") as file, c2pa.Reader(media_type_of(path), file, context=context) as reader:
             return _told(json.loads(reader.json()), reader.get_validation_state()), ""
     except c2pa.C2paError.ManifestNotFound:
         return None, ""
@@ -191,28 +192,6 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
         return None, ""
     except c2pa.C2paError as error:
         return None, str(error)
-
-
-def _media_type(path: Path) -> str:
-    """What C2PA calls the format, by the first bytes: names lie."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    for magic, offset, media_type in _MAGIC:
-        if head[offset : offset + len(magic)] == magic:
-            return media_type
-    return "application/octet-stream"
-
-
-_MAGIC: Final = (
-    (b"ftyp", 4, "video/mp4"),
-    (b"\x89PNG", 0, "image/png"),
-    (b"\xff\xd8\xff", 0, "image/jpeg"),
-    (b"WEBP", 8, "image/webp"),
-    (b"WAVE", 8, "audio/wav"),
-    (b"AVI ", 8, "video/avi"),
-    (b"ID3", 0, "audio/mpeg"),
-    (b"GIF8", 0, "image/gif"),
-)
 
 
 def _told(store: dict[str, Any], state: str | None) -> Manifest:

@@ -1,0 +1,34 @@
+"""What a file is, by its first bytes: names lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_HEAD_BYTES: Final = 16
+# Bytes, where they stand, and the media type.
+_SIGNATURES: Final = (
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
+    (b"GIF8", 0, "image/gif"),
+    (b"WEBP", 8, "image/webp"),
+    (b"ftyp", 4, "video/mp4"),
+    (b"\x1a\x45\xdf\xa3", 0, "video/webm"),
+    (b"AVI ", 8, "video/avi"),
+    (b"WAVE", 8, "audio/wav"),
+    (b"ID3", 0, "audio/mpeg"),
+)
+
+
+def media_type_of(path: Path) -> str:
+    """Return the media type of a file; `application/octet-stream` of one that is none of the known.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for signature, start, media_type in _SIGNATURES:
+        if head[start : start + len(signature)] == signature:
+            return media_type
+    return "application/octet-stream"
