@@ -34,11 +34,13 @@ def _moustache(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
     across = np.diff(points[list(CORNERS), :2], axis=0)[0]
     root, edge = points[NOSE_BASE, :2], points[UPPER_LIP, :2]
     hair = np.zeros(picture.shape[:2], np.float32)
-    for along, length, weight in np.random.default_rng(11).uniform((-0.4, 0.8, 0.2), (0.4, 1.1, 0.6), (400, 3)):
+    strands = np.random.default_rng(11).uniform((-0.4, 0.8, 0.2), (0.4, 1.1, 0.6), (400, 3))
+    for along, length, weight in strands.tolist():
         droop = 1.5 * along**2  # it follows the bow of the lip
         begin = root + along * across + (0.4 + droop) * (edge - root)
         end = root + 1.03 * along * across + (length + droop) * (edge - root)
-        cv2.line(hair, *(np.rint(place).astype(int).tolist() for place in (begin, end)), weight, 1, cv2.LINE_AA)
+        ends = [(round(float(x)), round(float(y))) for x, y in (begin, end)]
+        cv2.line(hair, ends[0], ends[1], weight, 1, cv2.LINE_AA)
     share = cv2.GaussianBlur(hair, (0, 0), 0.8)[..., None]
     return np.asarray(picture * (1 - share) + np.array([90, 66, 52]) * share, np.uint8)
 
@@ -90,10 +92,10 @@ def _light_of_mouth(cached: CachedPresenter, film: Path) -> NDArray[np.float64]:
     track, info = cached.presenter.track, cached.presenter.info
     seam = track.rest[[13, 14]].mean(0)
     lines = seam + np.linspace(0.16, -0.16, 24)[:, None] * np.array([0.0, 1.0, 0.0])
-    places = track.place(np.arange(info.num_frames), np.repeat(lines[None], info.num_frames, 0))[..., :2]
+    places = track.place(np.arange(info.num_frames), np.repeat(lines[None], info.num_frames, 0)).astype(np.float32)
     with FrameReader(film, probe_video(film, MediaLimits()), 2**27) as reader:
         light = [
-            cv2.remap(cv2.blur(frame.y, (9, 1)), place[None].astype(np.float32), None, cv2.INTER_LINEAR)[0]
+            cv2.remap(cv2.blur(frame.y, (9, 1)), place[None, :, 0], place[None, :, 1], cv2.INTER_LINEAR)[0]
             for frame, place in zip(reader.read(range(info.num_frames)), places, strict=True)
         ]
     lit = np.array(light, np.float64)
