@@ -63,7 +63,8 @@ bench: setup  ## the figures of the README, into benchmarks/results.json
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.render
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines
 
-# The judge and the clips lie outside this repository; UNSEEN names clips of talkers that no network was trained on.
+# The judge and the clips lie outside this repository; clips of one folder below CLIPS are put together, and UNSEEN names
+# those of talkers that no network was trained on.
 JUDGE ?= ../shared/eval
 CLIPS ?= ../shared/clips
 UNSEEN ?= grid_talker1 grid_talker5

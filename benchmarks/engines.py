@@ -73,7 +73,7 @@ def _staged(video: Path, seconds: float, folder: Path, precision: str) -> dict[s
     place = folder / f"{video.stem}-{precision}"
     place.mkdir()
     cached, _ = analyse(video, place / "avatar", "wav2lip", config)
-    stages = render_staged(cached, make_speech(seconds, folder), num_frames_of(seconds), place)
+    stages = render_staged(cached, make_speech(seconds, folder), num_frames_of(seconds), place).cpu_ms
     return {
         "cpu_ms_per_frame": round(sum(stages.values()), 2),
         "stages": {stage: round(ms, 2) for stage, ms in stages.items()},

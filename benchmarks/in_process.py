@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -17,17 +18,21 @@ from av.video.frame import PictureType
 from benchmarks.material import FPS
 from config import MediaLimits, PipelineConfig, RenderConfig
 from jobs.segments import plan_blocks
-from media.audio import extract_speech
+from media.audio import SPEECH_SAMPLE_RATE, extract_speech
 from media.joiner import join_segments
 from media.playback import source_index
-from media.probe import probe_video
+from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
-from models.engines.contract import Engine, FrameSpan, Machine, Painter, Plan
+from models.engines.contract import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
 from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
+from models.mouth.motion import Moments
 from models.presenter.folder import analysis_folder
 from models.presenter.presenter import Presenter
+from models.quality.findings import OutputFacts, make_report
+from models.quality.measures import BlockMeasures
+from models.quality.report import QualityReport
 from models.speech.level import measure_level
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
@@ -89,11 +94,18 @@ class CachedPresenter:
 def analyse(
     video: Path, folder: Path, engine_name: str = "warp", config: PipelineConfig | None = None
 ) -> tuple[CachedPresenter, float]:
-    """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame."""
+    """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame.
+
+    Its own sound is listened to as in a job; loading what listens does not count.
+    """
     render, limits = RenderConfig(), MediaLimits()
     engine = EngineRoom(config or PipelineConfig()).engine(engine_name)
-    start = time.process_time()
     info = probe_video(video, limits)
+    if info.is_still:
+        info = replace(info, fps=Fraction(render.still_fps))
+    hears = info.has_audio and engine.wants_own_speech
+    listener = engine.listener(Machine()) if hears else None
+    start = time.process_time()
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
     chunks, state = [], None
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
@@ -103,17 +115,33 @@ def analyse(
             chunks.append(raw)
         presenter = Presenter.build(folder, info, RawLandmarks.concatenate(chunks), reader)
         analysis_folder(folder, engine).mkdir(parents=True)
-        engine.analyse(presenter, presenter.frames(reader), None, lambda: False)
+        own_speech = None if listener is None else _own_speech(listener, video, folder, info)
+        engine.analyse(presenter, presenter.frames(reader), own_speech, lambda: False)
     return CachedPresenter(presenter, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
-def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> dict[str, float]:
-    """Render one job with a cached presenter on the CPU; returns CPU ms a frame by stage, without loading weights."""
+def _own_speech(listener: Listener, video: Path, folder: Path, info: VideoInfo) -> Any:
+    """What the engine hears in the source's own sound, as much of it as a job takes."""
+    speech = folder / "speech.npy"
+    extract_speech(video, speech, MediaLimits())
+    num = max(1, int(min(info.duration_seconds, 2 * RenderConfig().block_seconds) * OWN_SPEECH_FPS))
+    return listener.listen(speech, measure_level(speech), FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num))
+
+
+class Rendered(NamedTuple):
+    """One job's result: CPU ms a frame by stage, without loading weights, and what is measured of it."""
+
+    cpu_ms: dict[str, float]
+    report: QualityReport
+
+
+def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> Rendered:
+    """Render one job with a cached presenter on the CPU into `folder`/result.mp4."""
     render, clock, presenter, engine = RenderConfig(), StageClock(), cached.presenter, cached.engine
     info = presenter.info
     listener = engine.listener(Machine())
     studio = _Studio(presenter, engine, engine.painter(Machine()), clock)
-    speech, segments, state = folder / "speech.npy", list[Path](), None
+    speech, segments, state, measures = folder / "speech.npy", list[Path](), None, list[BlockMeasures]()
     with clock.stage("features"):
         extract_speech(audio, speech, MediaLimits())
         level = measure_level(speech)
@@ -124,17 +152,20 @@ def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder:
                 heard = listener.listen(speech, level, span)
             with clock.stage("landmarks"):
                 played = [source_index(i, info.num_frames, "pingpong") for i in range(block.start, block.stop)]
-                plan, state, _ = engine.plan(presenter, heard, span, np.array(played, np.int32), state)
+                plan, state, measured = engine.plan(presenter, heard, span, np.array(played, np.int32), state)
+                measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)
                 segments.append(folder / f"{segment.number}.mp4")
                 segments[-1].write_bytes(studio.render(reader, piece))
     with clock.stage("join"):
         join_segments(segments, audio, folder / "result.mp4", info, num_frames)
-    return {name: ms / num_frames for name, ms in clock.cpu_ms.items()}
+    output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
+    report = make_report(output, sum(measures[1:], measures[0]), studio.silent_motion)
+    return Rendered({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Studio:
     """What the Studio and FaceSynthesis do with one segment, in one process."""
 
@@ -142,6 +173,7 @@ class _Studio:
     engine: Engine
     painter: Painter
     clock: StageClock
+    silent_motion: Moments = Moments()
 
     def render(self, reader: FrameReader, plan: Plan) -> bytes:
         render, stage = RenderConfig(), self.clock.stage
@@ -149,11 +181,12 @@ class _Studio:
         for start in range(0, len(plan), render.chunk_frames):
             piece = plan.slice(start, min(start + render.chunk_frames, len(plan)))
             with stage("decode"):
-                frames = list(reader.read(piece.source_index.tolist()))
+                frames = list(self.presenter.frames(reader).read(piece.source_index.tolist()))
             with stage("cut"):
                 chunk = self.engine.cut(self.presenter, piece, frames)
             with stage("synthesize"):
                 patches = self.painter.paint(chunk)
+            self.silent_motion += patches.silent_motion
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):
                     writer.write(frame, patches.patch(number))

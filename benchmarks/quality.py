@@ -1,14 +1,17 @@
 """How believable the faces are: `python -m benchmarks.quality --judge FOLDER --clips FOLDER --speech FOLDER`.
 
-Sends the jobs of `benchmarks.quality_cases` to a service that it starts, has an outside judge score the results, and
-writes benchmarks/quality.json. The judge and the clips are not part of this repository (benchmarks/README.md).
+Renders the cases of `benchmarks.quality_cases` in this process, has an outside judge score the results, and writes
+benchmarks/quality.json. Clips may have any names; those of one folder are put together in the table. The judge and the
+clips are not part of this repository (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,70 +20,84 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.in_process import analyse, render_staged
 from benchmarks.judge import Judge
-from benchmarks.quality_cases import TESTS, Case, make_cases
+from benchmarks.quality_cases import CONTROL, TESTS, Case, find_clips, make_cases
 from benchmarks.quality_table import markdown, table
-from lipwright_client import Lipwright, Patience
+from config import MediaLimits
+from media.audio import num_output_frames
+from media.probe import probe_audio
 
 RESULTS = Path(__file__).with_name("quality.json")
-_JUDGES_AT_A_TIME = 2
 # Blocks of the judge's figures that are kept: the rest names files or repeats the input.
 _KEPT = ("face", "motion", "av", "lipleak", "truth_metrics", "pixels")
 
 
 def main(
     judge: Annotated[Path, typer.Option(help="Folder of score.py, controls.py, split.py and sheet.py.")],
-    clips: Annotated[Path, typer.Option(help="Folder of talkers, one to a .mp4 file, with their sound.")],
+    clips: Annotated[Path, typer.Option(help="Folder, of folders, of talkers, one to a .mp4 file, with their sound.")],
     speech: Annotated[
         Path | None, typer.Option(help="Folder of .wav files to cross with; default: the clips'.")
     ] = None,
-    unseen: Annotated[list[str] | None, typer.Option(help="Clips of talkers unseen in training; default: all.")] = None,
-    tests: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join(TESTS)}; default: all.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of clips, without .mp4; default: all.")] = None,
+    unseen: Annotated[list[str] | None, typer.Option(help="Clips of talkers unseen in training: a group more.")] = None,
+    tests: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join((*TESTS, CONTROL))}.")] = None,
     max_frames: Annotated[int, typer.Option(min=25, help="Of each clip.")] = 600,
     folder: Annotated[Path, typer.Option(help="Material, results and contact sheets.")] = Path("out/quality"),
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
     """Measure the quality of the embedded engine and print the table."""
-    talkers = sorted(clips.glob("*.mp4"))
+    talkers = [clip for clip in find_clips(clips) if not only or clip.name in only]
     wavs = sorted((speech or clips).glob("*.wav"))
     if not talkers or not wavs:
         raise typer.BadParameter(f"Expected .mp4 files in {clips} and .wav files in {speech or clips}.")
     outside = Judge(judge.resolve(), folder.resolve() / "cache")
+    wanted = set(tests or (*TESTS, CONTROL))
     cases = make_cases(outside, talkers, wavs, folder.resolve(), max_frames)
-    wanted = set(tests or TESTS)
-    cases = [case for case in cases if case.is_control or case.test in wanted]
-    reports = _render([case for case in cases if not case.is_control])
-    results = _score(outside, cases, reports)
-    names = list(unseen) if unseen else [clip.stem for clip in talkers]
-    out.write_text(json.dumps({"unseen": names, "results": results}, indent=1) + "\n", encoding="utf-8")
-    lines = table(results, names)
+    results = _results(outside, [case for case in cases if case.kind in wanted])
+    groups: dict[str, list[str]] = {"unseen": list(unseen)} if unseen else {}
+    for clip in talkers:
+        groups.setdefault(clip.group, []).append(clip.name)
+    out.write_text(json.dumps({"groups": groups, "results": results}, indent=1) + "\n", encoding="utf-8")
+    lines = table(results, groups)
     (folder / "table.md").write_text(markdown(lines) + "\n", encoding="utf-8")
     _print(lines)
 
 
-def _render(cases: Sequence[Case]) -> dict[Path, Any]:
-    """Has the service make every result; returns the quality report of each."""
-    from launch.service import running_service
+def _results(judge: Judge, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Renders every case and scores it; one is scored while the next is made."""
+    scored: list[Future[dict[str, Any]]] = []
+    by_source = groupby(sorted(cases, key=lambda case: (case.is_control, str(case.video))), lambda case: case.video)
+    with ThreadPoolExecutor(1) as pool, tempfile.TemporaryDirectory() as scratch:
+        sources = [(video, list(of_video)) for video, of_video in by_source]
+        for number, (video, of_video) in enumerate(track(sources, "Sources", console=Console(stderr=True))):
+            place = Path(scratch) / str(number)
+            jobs = [case for case in of_video if not case.is_control]
+            reports = _render(video, jobs, place) if jobs else {}
+            scored += [pool.submit(_score, judge, case, reports.get(case.result)) for case in of_video]
+        return [score.result() for score in scored]
 
+
+def _render(video: Path, cases: Sequence[Case], place: Path) -> dict[Path, Any]:
+    """Makes the results of one source; returns the quality report of each."""
     reports: dict[Path, Any] = {}
-    with running_service(data_dir=cases[0].result.parents[1] / "data") as url:
-        client = Lipwright(url, patience=Patience(max_full_s=1800))
-        for case in track(cases, "Jobs", console=Console(stderr=True)):
-            job = client.speak(video=case.video, audio=case.audio, out=case.result)
-            reports[case.result] = job.report
+    place.mkdir()
+    cached, _ = analyse(video, place / "presenter")
+    for case in cases:
+        seconds = probe_audio(case.audio, MediaLimits()).duration_seconds
+        num_frames = num_output_frames(seconds, cached.presenter.info.fps)
+        done = render_staged(cached, case.audio, num_frames, place)
+        (place / "result.mp4").replace(case.result)
+        reports[case.result] = done.report.model_dump(mode="json")
     return reports
 
 
-def _score(judge: Judge, cases: Sequence[Case], reports: dict[Path, Any]) -> list[dict[str, Any]]:
-    def one(case: Case) -> dict[str, Any]:
-        figures = judge.score(case.result, case.source, case.audio, case.truth)
-        if not case.is_control:
-            judge.sheet(case.result, case.source, case.result.with_suffix(".png"))
-        kept = {block: figures[block] for block in _KEPT if block in figures}
-        return {"test": case.test, "clip": case.clip, "figures": kept, "report": reports.get(case.result)}
-
-    with ThreadPoolExecutor(_JUDGES_AT_A_TIME) as pool:
-        return list(track(pool.map(one, cases), "Scores", len(cases), console=Console(stderr=True)))
+def _score(judge: Judge, case: Case, report: Any) -> dict[str, Any]:
+    figures = judge.score(case.result, case.source, case.audio, case.truth)
+    if not case.is_control:
+        judge.sheet(case.result, case.source, case.result.with_suffix(".png"))
+    kept = {block: figures[block] for block in _KEPT if block in figures}
+    return {"test": case.test, "clip": case.clip, "figures": kept, "report": report}
 
 
 def _print(lines: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Which jobs the quality benchmark gives to the service, and what each result is compared with."""
+"""Which jobs the quality benchmark renders, and what each result is compared with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,31 @@ import av
 from benchmarks.judge import Judge
 
 TESTS = ("rest", "split", "silent", "cross", "still")
+CONTROL = "control"
 # Results that the judge makes itself: the best and the worst that a test can give.
 CONTROLS = {"ceiling": "ctl_truth_crf28.mp4", "unchanged": "ctl_unchanged.mp4", "late": "ctl_late400.mp4"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A talker's film.
+
+    Attributes:
+        path: With its own sound.
+        name: Its path below the folder of all clips, without its ending.
+        group: Name of the folder that it lies in: clips of one folder are put together.
+    """
+
+    path: Path
+    name: str
+    group: str
+
+
+def find_clips(folder: Path) -> list[Clip]:
+    """Returns the .mp4 files of a folder and of the folders in it, whatever they are called."""
+    root = folder.resolve()
+    paths = sorted(root.rglob("*.mp4"), key=lambda path: (len(path.parts), path))
+    return [Clip(path, path.relative_to(root).with_suffix("").as_posix(), path.parent.name) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -22,15 +45,17 @@ class Case:
     Attributes:
         test: One of `TESTS`, or `control:` with a name of `CONTROLS`.
         clip: Name of the talker's clip.
+        group: The clip's.
         video: The face that is sent.
         audio: The speech that is sent.
         source: What the judge compares untouched pixels with.
         truth: What the talker really did, if known.
-        result: The video that is scored; written by the service unless the case is a control.
+        result: The video that is scored; rendered unless the case is a control.
     """
 
     test: str
     clip: str
+    group: str
     video: Path
     audio: Path
     source: Path
@@ -38,25 +63,30 @@ class Case:
     result: Path
 
     @property
+    def kind(self) -> str:
+        """A name of `TESTS`, or `CONTROL`."""
+        return self.test.partition(":")[0]
+
+    @property
     def is_control(self) -> bool:
         """True if the result exists already."""
-        return self.test.startswith("control:")
+        return self.kind == CONTROL
 
 
-def make_cases(judge: Judge, clips: Sequence[Path], speech: Sequence[Path], folder: Path, frames: int) -> list[Case]:
+def make_cases(judge: Judge, clips: Sequence[Clip], speech: Sequence[Path], folder: Path, frames: int) -> list[Case]:
     """Makes the material of every test and lists the jobs.
 
     Args:
         judge: Makes the leak-proof material.
-        clips: Videos of one talker each, with their own sound.
+        clips: Films of one talker each.
         speech: Foreign speech; clip i is crossed with speech i.
         folder: Where material and results go.
         frames: Most frames that are taken of a clip.
     """
     cases: list[Case] = []
     for number, clip in enumerate(clips):
-        made = judge.controls(clip, folder / clip.stem / "controls", frames)
-        halves = judge.split(clip, folder / clip.stem / "split")
+        place = folder / clip.name
+        made, halves = judge.controls(clip.path, place / "controls", frames), judge.split(clip.path, place / "split")
         rest, truth, own = made / "source_rest.mp4", made / "truth.mp4", made / "driving.wav"
         other, portrait = speech[number % len(speech)], _first_frame(rest, made / "still.png")
         jobs: dict[str, tuple[Path, Path, Path, Path | None]] = {
@@ -66,9 +96,10 @@ def make_cases(judge: Judge, clips: Sequence[Path], speech: Sequence[Path], fold
             "cross": (truth, other, truth, None),
             "still": (portrait, own, rest, truth),
         }
-        cases += [Case(test, clip.stem, *job, folder / clip.stem / f"{test}.mp4") for test, job in jobs.items()]
+        cases += [Case(test, clip.name, clip.group, *job, place / f"{test}.mp4") for test, job in jobs.items()]
         cases += [
-            Case(f"control:{name}", clip.stem, rest, own, rest, truth, made / file) for name, file in CONTROLS.items()
+            Case(f"control:{name}", clip.name, clip.group, rest, own, rest, truth, made / file)
+            for name, file in CONTROLS.items()
         ]
     return cases
 

@@ -56,7 +56,7 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     num_frames = num_frames_of(seconds)
     floor = floor_cpu_ms(video, num_frames, RenderConfig())
     presenter, analysis = analyse(video, folder / "avatar")
-    stages = render_staged(presenter, make_speech(seconds, folder), num_frames, folder)
+    stages = render_staged(presenter, make_speech(seconds, folder), num_frames, folder).cpu_ms
     return {
         "floor_cpu_ms_per_frame": round(floor, 2),
         "total_cpu_ms_per_frame": round(sum(stages.values()), 2),

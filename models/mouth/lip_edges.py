@@ -83,16 +83,25 @@ class _Lines(NamedTuple):
     outer_lower: F64
 
 
-def inner_lip_shifts(planes: Planes, points: NDArray[np.floating]) -> NDArray[np.float32]:
+class LipEdges(NamedTuple):
+    """What a picture shows of the inner lips.
+
+    Attributes:
+        shifts: (2, 11, 2) float32, how far the true edges lie from the mesh's `INNER_UPPER` and `INNER_LOWER`, along
+            and across the mouth in mouth widths; 0 for a mouth that is shut.
+        evidence: Mean of what speaks for the inside of a mouth between them: .05 is the mesh's word alone.
+    """
+
+    shifts: NDArray[np.float32]
+    evidence: float
+
+
+def inner_lip_edges(planes: Planes, points: NDArray[np.floating]) -> LipEdges:
     """Compares the mesh's inner lips with the picture.
 
     Args:
         planes: The frame.
         points: (468, 2 or 3) its landmarks in pixels.
-
-    Returns:
-        (2, 11, 2) float32, how far the true edges lie from the mesh's `INNER_UPPER` and `INNER_LOWER`, along and across
-        the mouth in mouth widths; 0 for a mouth that is shut.
     """
     flat = np.asarray(points[None, :, :2], np.float64)
     axes = _axes(flat)
@@ -106,7 +115,7 @@ def inner_lip_shifts(planes: Planes, points: NDArray[np.floating]) -> NDArray[np
     is_open = np.flatnonzero(lower > upper)
     left, right = mesh[0][0, 0], mesh[0][-1, 0]
     if not len(is_open) or np.ptp(is_open) * _STEP < _MIN_WIDTH * (right - left):
-        return np.zeros((2, len(INNER_UPPER), 2), np.float32)
+        return LipEdges(np.zeros((2, len(INNER_UPPER), 2), np.float32), 0.0)
     found = slice(is_open[0], is_open[-1] + 1)
     edges = rows[0] + (_run_together(upper[found], lower[found]) - 0.5) * _STEP  # (2, C)
     limit = 0.5 - _KEPT_CORNER
@@ -115,11 +124,20 @@ def inner_lip_shifts(planes: Planes, points: NDArray[np.floating]) -> NDArray[np
     for k, lip in enumerate(mesh):
         along = first + (lip[:, 0] - left) / (right - left) * (last - first)
         shifts[k] = np.stack([along, np.interp(along, columns[found], edges[k])], 1) - lip
-    return shifts
+    row = np.arange(len(evidence))[:, None]
+    return LipEdges(shifts, float(evidence[(row >= upper) & (row < lower)].mean()))
+
+
+def meeting_shifts(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns the (2, 11, 2) shifts that bring the inner lips of (468, 2 or 3) landmarks together, half way each."""
+    flat = np.asarray(points[None, :, :2], np.float64)
+    axes = _axes(flat)
+    upper, lower = (axes.to_mouth(flat[:, list(ids)])[0] for ids in (INNER_UPPER, INNER_LOWER))
+    return np.asarray(np.stack([lower - upper, upper - lower]) / 2, np.float32)
 
 
 def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (N, 468, 3) landmarks whose inner lips are moved by what `inner_lip_shifts` found.
+    """Returns (N, 468, 3) landmarks whose inner lips are moved by what `inner_lip_edges` or `meeting_shifts` said.
 
     The lips' middle lines go along by their share of the way from the outer edge to the inner one.
     """

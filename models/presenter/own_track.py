@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
-from models.mouth.lip_edges import inner_lip_shifts, move_inner_lips
+from models.mouth.lip_edges import LipEdges, inner_lip_edges, meeting_shifts, move_inner_lips
 from models.mouth.lip_model import part_lips, shut_lips
 from models.mouth.shape import CHANNELS, measure
 from models.track.face_track import FaceTrack, finish_track
@@ -20,15 +20,19 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .015 to .05) shows nothing
-# worth copying.
-_TALKING_STD = 0.008
+# worth copying; the mesh trembles by up to .0093 on a mouth under a moustache that never moves.
+_TALKING_STD = 0.011
 # A mouth that opens and that the mesh never sees shut (over a moustache, or with thick lips) is looked at where it is
 # least high; so many frames of those.
 _CLOSED_SHARE, _CLOSED_FRAMES = 0.1, 15
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
-# open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips.
+# open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips ...
 _PARTED = 0.03
+# ... if the picture shows something between them: the evidence of `inner_lip_edges` is .1 to .52 on the shut mouths of
+# six talkers in the wild, three of them with gaps up to .06 (hair, shine, soft light); .66 to 1.2 where five of GRID
+# open their mouths; .92 on the shipped portrait, and .55 at half its size and out of focus.
+_SEEN = 0.54
 
 
 def opens(track: FaceTrack) -> bool:
@@ -57,13 +61,13 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         track = track if not track.is_rest_closed_by_model else _seen_closed(track, reader)
         if not track.is_rest_closed_by_model:
             return track
-    # The mouth is never seen to close. What closes it has to know where its lips end.
+    # The mouth is never seen to close, or never to move. What closes it has to know where its lips end.
     shown = np.flatnonzero(track.present)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _LIP_FRAMES).astype(int)])
-    pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
-    shifts = np.median([inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures], 0)
-    if not track.is_rest_closed_by_model and np.median(_gaps(track, looked_at, shifts)) < _PARTED:
-        return track
+    edges = _edges(track, reader, looked_at)
+    if not opens(track) and _are_shut(track, looked_at, edges).mean() > 0.5:
+        return track if not track.is_rest_closed_by_model else finish(_shut(raw.points, track.points[looked_at]))
+    shifts = np.median([each.shifts for each in edges], 0)
     points = move_inner_lips(raw.points, shifts)
     track = finish(points)
     rest = shut_lips(track.rest)
@@ -71,16 +75,18 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=True)
 
 
+def _shut(points: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 468, 3) landmarks of lips that meet, of a mesh that parts them as in the (F, 468, 3) `seen`."""
+    return move_inner_lips(points, np.median([meeting_shifts(each) for each in seen], 0))
+
+
 def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
     """The track at rest where its pictures show closed lips, whatever the mesh says of them; itself if none do."""
     shown = np.flatnonzero(track.present)
     low = shown[track.shape[shown, CHANNELS.index("open_out")].argsort(kind="stable")]
     lowest = low[: max(_LIP_FRAMES, round(_CLOSED_SHARE * len(low)))]
-    lowest = lowest[np.unique(np.linspace(0, len(lowest) - 1, _CLOSED_FRAMES).astype(int))]
-    looked_at = np.sort(lowest)
-    pictures = zip(looked_at, reader.read(looked_at.tolist()), strict=True)
-    shifts = np.stack([inner_lip_shifts(planes, track.points[frame]) for frame, planes in pictures])
-    closed = looked_at[_gaps(track, looked_at, shifts) < _PARTED]
+    looked_at = np.sort(lowest[np.unique(np.linspace(0, len(lowest) - 1, _CLOSED_FRAMES).astype(int))])
+    closed = looked_at[_are_shut(track, looked_at, _edges(track, reader, looked_at))]
     if not len(closed):
         return track
     rest = track.head_points[closed].mean(0)
@@ -89,15 +95,16 @@ def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=False)
 
 
-def _gaps(track: FaceTrack, frames: NDArray[np.integer], shifts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(F,) mean gaps between the lips' edges in the picture, eye distances.
+def _edges(track: FaceTrack, reader: FrameSource, frames: NDArray[np.integer]) -> list[LipEdges]:
+    """The edges of the lips in the pictures of (F,) source frames."""
+    pictures = zip(frames, reader.read(frames.tolist()), strict=True)
+    return [inner_lip_edges(planes, track.points[frame]) for frame, planes in pictures]
 
-    Args:
-        track: The track.
-        frames: (F,) source frames.
-        shifts: (2, 11, 2) or (F, 2, 11, 2) what `inner_lip_shifts` found in them.
-    """
-    each = np.broadcast_to(shifts, (len(frames), *shifts.shape[-3:]))
-    seen = np.concatenate([move_inner_lips(track.points[[f]], s)[..., :2] for f, s in zip(frames, each, strict=True)])
+
+def _are_shut(track: FaceTrack, frames: NDArray[np.integer], edges: list[LipEdges]) -> NDArray[np.bool_]:
+    """(F,) whether the pictures of source frames show lips that meet: no gap, or nothing to be seen in it."""
+    moved = [move_inner_lips(track.points[[f]], each.shifts) for f, each in zip(frames, edges, strict=True)]
+    seen = np.concatenate(moved)[..., :2]
     gaps = np.linalg.norm(seen[:, list(INNER_LOWER)] - seen[:, list(INNER_UPPER)], axis=-1).mean(1)
-    return np.asarray(gaps / track.scale[frames], np.float32)
+    evidence = np.array([each.evidence for each in edges])
+    return np.asarray((gaps / track.scale[frames] < _PARTED) | (evidence < _SEEN))

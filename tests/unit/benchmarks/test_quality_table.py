@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.quality_cases import find_clips
 from benchmarks.quality_table import ROWS, Row, markdown, medians, table
 
 
@@ -38,10 +40,22 @@ def test_goal_in_words(goal: tuple[float, float], text: str) -> None:
 
 
 def test_table_marks_what_is_missed_and_shows_controls() -> None:
-    results = [_result("rest", "a", open_r0=0.5), _result("control:ceiling", "a", open_r0=0.99)]
-    lines = table(results, ["a"])
+    results = [
+        _result("rest", "a", open_r0=0.5),
+        _result("rest", "far/b", open_r0=0.95),
+        _result("control:ceiling", "a", open_r0=0.99),
+    ]
+    lines = table(results, {"near": ["a"], "far": ["far/b"]})
+    assert lines[0][3:5] == ("near (1)", "far (1)")
     assert len(lines) == len(ROWS) + 1
     line = next(line for line in lines if line[1] == "opening, r at lag 0" and line[0] == "rest")
-    assert line[3] == "0.50 (missed)"
-    assert line[5] == "0.99"
+    assert line[3:6] == ("0.50 (missed)", "0.95", "0.99")
     assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
+
+
+def test_clips_are_found_by_any_name_and_grouped_by_their_folder(tmp_path: Path) -> None:
+    for name in ("Köln 1.mp4", "wild/who.mp4", "wild/far/x.mp4", "wild/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [(clip.name, clip.group) for clip in find_clips(tmp_path)]
+    assert found == [("Köln 1", tmp_path.name), ("wild/who", "wild"), ("wild/far/x", "far")]

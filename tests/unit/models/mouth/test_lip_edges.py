@@ -16,7 +16,7 @@ from models.geometry.face_points import (
     OUTER_LOWER,
     OUTER_UPPER,
 )
-from models.mouth.lip_edges import inner_lip_shifts, move_inner_lips
+from models.mouth.lip_edges import inner_lip_edges, move_inner_lips
 
 _SIDE = 128
 _CENTRE = (64.0, 62.0)  # column, row
@@ -61,7 +61,7 @@ def _picture(up: float, down: float, half_width: float = 44.0, dark_from: float 
 
 
 def _moved(picture: Planes, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(move_inner_lips(points[None], inner_lip_shifts(picture, points))[0])
+    return np.asarray(move_inner_lips(points[None], inner_lip_edges(picture, points).shifts)[0])
 
 
 @pytest.mark.parametrize(("up", "down"), [(13.0, 15.0), (5.0, 9.0), (3.0, 17.0)])
@@ -102,6 +102,13 @@ def test_a_shut_mouth_stays_shut() -> None:
     assert gap.max() < 5
 
 
+def test_what_the_mesh_alone_says_is_told_from_what_the_picture_shows() -> None:
+    shut = inner_lip_edges(_picture(0.0, 0.0), _points()).evidence
+    toothy = inner_lip_edges(_picture(13.0, 15.0), _points()).evidence
+    assert shut < 0.2
+    assert toothy > 0.8
+
+
 def test_lips_without_colour_stay_within_reach_of_the_mesh() -> None:
     picture = _picture(13.0, 15.0)
     grey = Planes(picture.y, np.full_like(picture.u, 128), np.full_like(picture.v, 128))
@@ -112,7 +119,7 @@ def test_lips_without_colour_stay_within_reach_of_the_mesh() -> None:
 
 def test_turned_and_larger_faces_are_moved_alike() -> None:
     points = _points()
-    shifts = inner_lip_shifts(_picture(13.0, 15.0), points)
+    shifts = inner_lip_edges(_picture(13.0, 15.0), points).shifts
     turn = 2 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
     other = points.copy()
     other[:, :2] = points[:, :2] @ turn.T

@@ -161,6 +161,18 @@ def test_a_mouth_is_open_if_the_picture_says_so(talker: FilmedPresenter, tmp_pat
         assert (still.track.shape[frame, 0] > 0.05) == is_open
 
 
+def test_a_mouth_is_shut_if_the_picture_shows_nothing_between_its_lips(talker: FilmedPresenter, tmp_path: Path) -> None:
+    """The mesh takes shut lips for parted ones, as over a moustache."""
+    opening = mouth_shapes(NUM_FRAMES, 0.14)[:, 0]
+    shut, parted = int(opening.argmin()), int(np.abs(opening - 0.09).argmin())
+    points = talker.raw.points.copy()
+    points[shut] = points[parted] + (points[shut, 168] - points[parted, 168])
+    still = replace(talker, raw=RawLandmarks(points, np.arange(NUM_FRAMES) == shut)).build(tmp_path)
+    assert not still.track.is_rest_closed_by_model
+    np.testing.assert_allclose(lip_gaps(still.track.rest[None]), 0, atol=0.01)
+    assert abs(still.track.shape[shut, 0]) < 0.01
+
+
 def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: WarpAvatar) -> None:
     drive, _ = plan_drive(avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
     piece = drive.slice(10, 20)
