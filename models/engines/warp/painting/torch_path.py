@@ -125,7 +125,7 @@ class _Faces:
         texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
         grid = ((2 * place + 1) / TEXTURE - 1).permute(0, 2, 3, 1)
         masks = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        window = self._upload(border_window(half)).float().permute(2, 0, 1)
+        window = self._upload(border_window(half))
         masks = (masks.round() * window / 255).round()
         return masks[:, :1] * (masks[:, 1:] > 0), masks[:, 1:]
 
