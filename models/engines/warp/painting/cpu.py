@@ -135,9 +135,10 @@ class _Face:
 
     def _enlarge(self, plane: F32, box: Box, cell: float) -> F32:
         """A (32, 32) plane, bilinearly, for the pixels of a box whose cells are `cell` pixels wide."""
-        padded = cv2.copyMakeBorder(plane, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-        block = padded[box.top : box.bottom + 4, box.left : box.right + 4]
-        rim = round(2 * cell)
+        pad = 1 if cell == int(cell) else 2  # whole pixels
+        padded = cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        block = padded[box.top : box.bottom + 2 * pad, box.left : box.right + 2 * pad]
+        rim = round(pad * cell)
         return np.asarray(cv2.resize(block, None, fx=cell, fy=cell), np.float32)[rim:-rim, rim:-rim]
 
     def _positions(self, shift: list[F32], box: Box) -> list[F32]:
@@ -210,14 +211,15 @@ class _Face:
 
     def _place(self, box: Box, channels: slice, lips: Lips) -> list[F32]:
         """Where the box's pixels come from, between the layers by the weight of the lower one."""
-        above = box._replace(bottom=box.top - (-lips.mixed.stop // self.cell))
-        below = box._replace(top=box.top + lips.mixed.start // self.cell)
+        rows, share = lips.mixed, lips.share[lips.mixed]
+        above = box._replace(bottom=box.top - (-rows.stop // self.cell))
+        below = box._replace(top=box.top + rows.start // self.cell)
         skipped = (below.top - box.top) * self.cell
-        share, rows = lips.share[lips.mixed], lips.mixed
         shifts = []
         for upper, lower in zip(self.upper[channels], self.lower[channels], strict=True):
             shift = np.empty(lips.share.shape, np.float32)
             over, under = self._enlarge(upper, above, self.cell), self._enlarge(lower, below, self.cell)
+            lips.carry(over, under, skipped)
             shift[: rows.start], shift[rows.stop :] = over[: rows.start], under[rows.stop - skipped :]
             mixed = shift[rows]
             np.subtract(under[rows.start - skipped : rows.stop - skipped], over[rows], out=mixed)

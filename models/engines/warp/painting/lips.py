@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from models.engines.warp.painting.cpu_planes import F32, grid
@@ -16,6 +17,7 @@ from models.engines.warp.painting.seam import (
     mouth_coords,
     rim_feather,
     side_weight,
+    to_lip,
 )
 
 _MARGIN = 1.5  # pixels around what lies between the lips: what rounding may add
@@ -31,6 +33,8 @@ class Lips(NamedTuple):
         coords: Mouth coordinates there, (1, n, m).
         opening: (n, m) `inside_alpha` there.
         dark: (n, m) `hollow` there.
+        edges: Columns and rows of the box, (n, m) each, where the pixels beyond the upper lip's edge meet it, and where
+            those beyond the lower lip's edge meet that; elsewhere their own. See `to_lip`.
     """
 
     share: F32
@@ -39,6 +43,22 @@ class Lips(NamedTuple):
     coords: MouthCoords
     opening: F32
     dark: F32
+    edges: tuple[list[F32], list[F32]]
+
+    def carry(self, upper: F32, lower: F32, first: int) -> None:
+        """Makes what stands behind the lips go with their edges, in place.
+
+        Args:
+            upper: The upper layer's shifts of the box's upper rows.
+            lower: The lower layer's, of the rows from `first` on.
+            first: A row above `near`.
+        """
+        rows, columns = self.near
+        if self.opening.size:
+            (x, y), (below_x, below_y) = self.edges
+            carried = cv2.remap(upper, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            below = cv2.remap(lower, below_x, below_y - first, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            upper[rows, columns], lower[rows.start - first : rows.stop - first, columns] = carried, below
 
 
 def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
@@ -65,7 +85,11 @@ def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, ha
     below = share[rows.stop : mixed.stop, columns]
     np.maximum(below, is_between[rows.stop - mixed.start :], out=below)
     share[rows, columns] = weight[0]
-    return Lips(share, mixed, near, coords, inside_alpha(coords)[0], hollow(coords, weight, eye_distance)[0])
+    here = np.meshgrid(*(np.arange(part.start, part.stop, dtype=np.float32) for part in (columns, rows)))
+    ways = [to_lip(axes, coords, is_lower) for is_lower in (False, True)]
+    over, under = ([place + way[0] for place, way in zip(here, layer, strict=True)] for layer in ways)
+    opening, dark = inside_alpha(coords)[0], hollow(coords, eye_distance)[0]
+    return Lips(share, mixed, near, coords, opening, dark, (over, under))
 
 
 def _mixed_rows(axes: MouthAxes, grid_x: F32, grid_y: F32) -> slice:

@@ -26,6 +26,7 @@ from models.engines.warp.painting.seam import (
     lower_layer_weight,
     mouth_coords,
     smooth_cut,
+    to_lip,
 )
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
@@ -102,7 +103,7 @@ class _Faces:
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
-        dark = hollow(self.coords, self.share[:, 0], self._upload(chunk.eye_distance))[:, None]
+        dark = hollow(self.coords, self._upload(chunk.eye_distance))[:, None]
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):
             padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
@@ -137,8 +138,11 @@ class _Faces:
 
     def _place(self, channels: slice, share: Tensor) -> Tensor:
         """(N, 2, R, R) where the pixels come from, when the lower layer has the weight `share`."""
-        shift = _mix(self._enlarge(self.upper[:, channels]), self._enlarge(self.lower[:, channels]), share)
-        return self._positions(shift)
+        layers = []
+        for layer, is_lower in ((self.upper, False), (self.lower, True)):
+            edge = self.affine_grid[1:] + torch.stack(to_lip(self.axes, self.coords, is_lower), 1)
+            layers.append(_sample(self._enlarge(layer[:, channels]), edge, "bilinear"))
+        return self._positions(_mix(layers[0], layers[1], share))
 
     def _positions(self, shift: Tensor) -> Tensor:
         return shift + self.affine_grid[1:]
@@ -208,9 +212,13 @@ def _double(plane: Tensor) -> Tensor:
 
 def _grid_sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
     """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y, rounded and clipped to 8 bits."""
+    return _sample(planes, place, mode).round().clip(0, 255)
+
+
+def _sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
+    """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y."""
     grid = ((2 * place + 1) / planes.shape[-1] - 1).permute(0, 2, 3, 1)
-    sampled = functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
-    return sampled.round().clip(0, 255)
+    return functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _blur(picture: Tensor, sigma: float) -> Tensor:

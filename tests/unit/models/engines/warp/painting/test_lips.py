@@ -40,7 +40,7 @@ def test_nothing_is_missed_that_the_whole_box_shows(gap: float, tilt: float, bow
     coords = mouth_coords(np, axes, *grid(_BOX))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=2e-3)
-    for found, whole in ((lips.opening, inside_alpha(coords)[0]), (lips.dark, hollow(coords, weight, unit)[0])):
+    for found, whole in ((lips.opening, inside_alpha(coords)[0]), (lips.dark, hollow(coords, unit)[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
         np.testing.assert_allclose(filled, whole, atol=1e-5)
@@ -50,3 +50,18 @@ def test_an_open_mouth_takes_a_part_of_the_box_only() -> None:
     lips = find_lips(_axes(25, 0.02), _BOX, np.array([160], np.float32), 0.0)
     assert lips.opening.max() > 0.9
     assert lips.opening.size < 0.15 * lips.share.size
+
+
+def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
+    """Fields that stretch by a third: behind the lips they stretch nothing."""
+    axes = _axes(40, 0.0)
+    lips = find_lips(axes, _BOX, np.array([160], np.float32), 0.0)
+    rows: NDArray[np.float32] = np.arange(160, dtype=np.float32)
+    upper, lower = (np.repeat(rows[:, None] / np.float32(3), 240, 1) for _ in range(2))
+    lips.carry(upper, lower[20:], 20)
+    middle = 120 - _BOX[1].start
+    above, below = (round(float(edge)) - _BOX[0].start for edge in (80 - 0.4 * 40, 80 + 0.6 * 40))
+    np.testing.assert_allclose(upper[above : below - 1, middle], above / 3, atol=0.2)
+    np.testing.assert_allclose(lower[above + 1 : below, middle], below / 3, atol=0.2)
+    np.testing.assert_array_equal(upper[: above - 1, middle], rows[: above - 1] / np.float32(3))
+    np.testing.assert_array_equal(lower[below + 2 :, middle], rows[below + 2 :] / np.float32(3))
