@@ -21,6 +21,7 @@ from models.engines.warp.painting.cpu_planes import (
     cubic,
     double,
     grid,
+    halve,
     halve_positions,
     lay_over,
     linear,
@@ -28,7 +29,15 @@ from models.engines.warp.painting.cpu_planes import (
     recolour,
     within,
 )
-from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.interior import (
+    BLUR,
+    MIN_BLUR,
+    OWN_SHRINK,
+    Colours,
+    draw_interior,
+    lip_shadow,
+    parting,
+)
 from models.engines.warp.painting.lips import Lips, find_lips
 from models.engines.warp.painting.masks import border_window
 from models.engines.warp.painting.match import blur_matrices, match_colour, sharpening
@@ -268,16 +277,16 @@ class _Face:
     def _interior(self, box: Box, colour: Mouth) -> Mouth:
         """The drawn interior, and in it the exemplar's own teeth where it has some."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
-        axes = self.axes
-        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
-        coords = mouth_coords(np, small, *grid(box.pixels(self.cell / 2)))
+        axes, unit = self.axes, chunk.eye_distance[one]
+        coords = mouth_coords(np, axes, *grid(box.pixels(self.cell)))
         offset, along = chunk.seam[one] - axes.centre, axes.along
-        seam = (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]) / 2
+        seam = offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
-        drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, colours)[0]
-        sigma = max(float(chunk.eye_distance[self.face]) / 2 * BLUR, 0.3)
-        drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
-        interior = Mouth(double(drawn[0]), drawn[1:])
+        sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
+        luma, *chroma = (
+            cv2.GaussianBlur(plane, (0, 0), sigma) for plane in draw_interior(np, coords, unit, seam, colours)[0]
+        )
+        interior = Mouth(luma, [halve(plane) for plane in chroma])
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
@@ -285,8 +294,6 @@ class _Face:
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = recolour(self._read(int(chunk.exemplar[self.face]), place), colour)
-            unit = chunk.eye_distance[one] / 2
-            own.y[:] *= double(lip_shadow(coords, unit)[0])
-            parted = double(parting(coords, unit)[0])
-            interior = mix(interior, own, self.own_teeth * inside[0] * parted)
+            own.y[:] *= lip_shadow(coords, unit)[0]
+            interior = mix(interior, own, self.own_teeth * inside[0] * parting(coords, unit)[0])
         return interior

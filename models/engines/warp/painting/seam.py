@@ -79,8 +79,7 @@ def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoor
     if len(axes.lips) > 1:
         base = base + 4 * _SAMPLES * _counter(xp, base)
     upper, lower, start, stop = (
-        rest * _look_up(table[k:], base) + part * _look_up(table[k + 1 :], base)
-        for k in range(0, 4 * _SAMPLES, _SAMPLES)
+        rest * look_up(table[k:], base) + part * look_up(table[k + 1 :], base) for k in range(0, 4 * _SAMPLES, _SAMPLES)
     )
     return MouthCoords(x, y, upper, lower, start, stop, half_width)
 
@@ -93,7 +92,7 @@ def _along_across(axes: MouthAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
     return (dx * along_x + dy * along_y) / half_width, dy * along_x - dx * along_y
 
 
-def _look_up(table: Any, index: Any) -> Any:
+def look_up(table: Any, index: Any) -> Any:
     """Entries of a flat table; NumPy's `take` is five times as fast there as an index is."""
     return table.take(index, mode="clip") if isinstance(table, np.ndarray) else table[index]
 

@@ -14,7 +14,15 @@ from torch import Tensor
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
-from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.interior import (
+    BLUR,
+    MIN_BLUR,
+    OWN_SHRINK,
+    Colours,
+    draw_interior,
+    lip_shadow,
+    parting,
+)
 from models.engines.warp.painting.masks import TEXTURE, border_window
 from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.seam import (
@@ -170,25 +178,22 @@ class _Faces:
 
     def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth where they have some."""
-        axes, chunk = self.axes, self.chunk
-        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
-        pixels = self.pixels[: self.size // 2]
-        coords = mouth_coords(torch, small, pixels[None, None], pixels[None, :, None])
+        axes, chunk, coords = self.axes, self.chunk, self.coords
         offset = self._upload(chunk.seam) - axes.centre
-        seam = (offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]) / 2
-        unit = self._upload(chunk.eye_distance) / 2
+        seam = offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]
+        unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
         drawn = draw_interior(torch, coords, unit, seam, colours)
-        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
-        y, uv = _double(drawn[:, :1]), drawn[:, 1:]
+        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) * BLUR, MIN_BLUR))
+        y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
             shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
-            own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
-            weight = inside[:, None] * self._column(self.own_teeth) * _double(parting(coords, unit)[:, None])
+            own_y = own_y * lip_shadow(coords, unit)[:, None]
+            weight = inside[:, None] * self._column(self.own_teeth) * parting(coords, unit)[:, None]
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
         return y, uv
 
