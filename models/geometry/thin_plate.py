@@ -21,14 +21,19 @@ _TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
 
 def _kernel(xp: Any, squared: Any) -> Any:
     """r^2 log r^2 of squared distances."""
-    return squared * xp.log(squared + _TINY)
+    kernel = xp.log(squared + _TINY)
+    kernel *= squared
+    return kernel
 
 
 def _squared_distances(a: Any, b: Any) -> Any:
     """(T, M, P) of (T or 1, M, 2) and (T, P, 2) points."""
-    a_x, a_y = a[..., 0][..., None], a[..., 1][..., None]
-    b_x, b_y = b[..., 0][:, None], b[..., 1][:, None]
-    return (a_x - b_x) ** 2 + (a_y - b_y) ** 2
+    x = a[..., 0][..., None] - b[..., 0][:, None]
+    y = a[..., 1][..., None] - b[..., 1][:, None]
+    x *= x
+    y *= y
+    x += y
+    return x
 
 
 def _affine(xp: Any, points: Any) -> Any:
@@ -64,7 +69,7 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
     for rows in layers:
         own, side = points[:, rows], affine[:, rows]  # (T, Q, 2), (T, Q, 3)
         kernel = _kernel(xp, _squared_distances(own, own))  # (T, Q, Q)
-        kernel = kernel + RIDGE * xp.diag(xp.ones_like(own[0, :, 0]))
+        kernel += RIDGE * xp.diag(xp.ones_like(own[0, :, 0]))
         above = xp.concatenate([kernel, side], -1)
         below = xp.concatenate([side.swapaxes(1, 2), corner], -1)
         system = xp.concatenate([above, below], 1)  # (T, Q + 3, Q + 3)

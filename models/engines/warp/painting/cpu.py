@@ -1,6 +1,7 @@
 """The engine on the CPU: the same algorithm as `torch_path`, in OpenCV and NumPy, frame by frame.
 
-Only the boxes are touched where the masks are above zero; a frame's data stays in the CPU's cache.
+Only the boxes are touched where the masks are above zero, and what lies between the lips only around them; a frame's
+data stays in the CPU's cache.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from models.engines.warp.painting.cpu_planes import (
     F32,
     U8,
     Box,
+    Crop,
     Mouth,
     cubic,
     double,
     grid,
+    halve,
     halve_positions,
     lay_over,
     linear,
@@ -26,16 +29,22 @@ from models.engines.warp.painting.cpu_planes import (
     recolour,
     within,
 )
-from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.interior import (
+    BLUR,
+    MIN_BLUR,
+    OWN_SHRINK,
+    Colours,
+    draw_interior,
+    lip_shadow,
+    parting,
+)
+from models.engines.warp.painting.lips import Lips, find_lips
 from models.engines.warp.painting.masks import border_window
 from models.engines.warp.painting.match import blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.seam import (
     MouthAxes,
-    MouthCoords,
     behind_lip,
     darken,
-    hollow,
-    inside_alpha,
     lower_layer_weight,
     mouth_coords,
     smooth_cut,
@@ -50,8 +59,9 @@ def render_on_cpu(chunk: FaceChunk) -> FacePatches:
     if len(chunk.base):
         problem = fields.pose_problem(chunk)
         weights = thin_plate.fit(np, problem.points, problem.values, fields.LAYERS).astype(np.float32)
-        for face in range(len(chunk.base)):
-            _Face(chunk, problem, weights, face).render(out_y[face], out_uv[face])
+        textures = chunk.masks.transpose(0, 3, 1, 2).astype(np.float32)  # (V, 2, M, M)
+        for face, mask in enumerate(chunk.mask):
+            _Face(chunk, problem, weights, face).render(textures[mask], out_y[face], out_uv[face])
     return FacePatches(chunk.row, chunk.origins, out_y, out_uv)
 
 
@@ -66,47 +76,60 @@ class _Face:
         self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
+        self.fade_weight = float(chunk.fade_weight[face])
         self.own_teeth = float(problem.own_teeth[face])
+        self.crops: dict[int, Crop] = {}
+        used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         positions = fields.grid_positions(self.size)
         axis = (positions / self.size - 0.5).astype(np.float32)
-        flat = thin_plate.evaluate_grid(problem.points[face], weights[face], axis)
-        self.upper, self.lower = np.moveaxis(flat.reshape(GRID, GRID, 2, fields.NUM_CHANNELS), 2, 0)
+        by_layer = weights[face].reshape(-1, 2, fields.NUM_CHANNELS)[..., :used].reshape(-1, 2 * used)
+        flat = thin_plate.evaluate_grid(problem.points[face], by_layer, axis)
+        layers = flat.T.reshape(2, used, GRID, GRID)  # planes, on which OpenCV and NumPy are faster than on pixels
+        self.upper, self.lower = np.ascontiguousarray(layers)
         share = lower_layer_weight(mouth_coords(np, self.axes, positions[None, None], positions[None, :, None]))[0]
         smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
-        self.merged = self.upper[..., smooth] + share[..., None] * (self.lower[..., smooth] - self.upper[..., smooth])
+        self.merged = self.upper[smooth] + share * (self.lower[smooth] - self.upper[smooth])
 
-    def render(self, out_y: U8, out_uv: U8) -> None:
-        """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`."""
-        mouth, jaw = self._masks()
+    def render(self, textures: F32, out_y: U8, out_uv: U8) -> None:
+        """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`.
+
+        Args:
+            textures: (2, M, M) mouth and jaw mask.
+            out_y: (R, R).
+            out_uv: (2, R / 2, R / 2).
+        """
+        mouth, jaw = self._masks(textures)
         if not jaw.any():
             return
         box = self._box(jaw, Box(0, 0, GRID, GRID))
-        frame_y, frame_uv = self._warp_frame(box, out_y, out_uv)
-        jaw = jaw[box.pixels(self.cell / 2)]
-        weight = jaw * np.float32(1 / 255)
-        lay_over(out_y[box.pixels(self.cell)], frame_y, double(weight))
-        for plane, warped in zip(out_uv, frame_uv, strict=True):
-            lay_over(plane[box.pixels(self.cell / 2)], warped, weight)
+        frame = self._warp_frame(box)
+        self._lay(box, frame, jaw, out_y, out_uv)
         if not mouth.any():
             return
         inner = self._box(mouth, box)
-        frame = Mouth(
-            frame_y[within(inner, box, self.cell)], [uv[within(inner, box, self.cell / 2)] for uv in frame_uv]
+        below = Mouth(
+            frame.y[within(inner, box, self.cell)], [uv[within(inner, box, self.cell / 2)] for uv in frame.uv]
         )
-        self._show_mouth(inner, self._cells(inner, frame), mouth[inner.pixels(self.cell / 2)], out_y, out_uv)
+        mask = mouth[inner.pixels(self.cell / 2)] * np.float32(1 / 255)
+        self._lay(inner, self._mouth(inner, self._cells(inner, below), mask), mouth, out_y, out_uv)
 
-    def _masks(self) -> tuple[U8, U8]:
+    def _lay(self, box: Box, wanted: Mouth, mask: U8, out_y: U8, out_uv: U8) -> None:
+        """Mixes `wanted` into the box by a mask of half size."""
+        weight = mask[box.pixels(self.cell / 2)] * np.float32(1 / 255)
+        lay_over(out_y[box.pixels(self.cell)], wanted.y, double(weight))
+        for plane, chroma in zip(out_uv, wanted.uv, strict=True):
+            lay_over(plane[box.pixels(self.cell / 2)], chroma, weight)
+
+    def _masks(self, textures: F32) -> tuple[U8, U8]:
         """Mouth and jaw mask at half size."""
         half = self.size // 2
-        place = [cv2.resize(axis, (half, half)) for axis in cv2.split(self.merged[..., fields.TEXTURE])]
+        place = [cv2.resize(axis, (half, half)) for axis in self.merged[fields.TEXTURE]]
         window = border_window(half)
-        textures = self.chunk.masks[self.chunk.mask[self.face]]
-        masks = (
-            cv2.remap(texture, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            for texture in cv2.split(textures)  # one by one: OpenCV is faster on them
+        mouth, jaw = (
+            cv2.multiply(linear(texture, place, outside=0), window, scale=1 / 255, dtype=cv2.CV_8U)
+            for texture in textures
         )
-        mouth, jaw = (np.asarray(cv2.multiply(mask, window[..., 0], scale=1 / 255), np.uint8) for mask in masks)
-        return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), jaw
+        return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), np.asarray(jaw, np.uint8)
 
     def _box(self, mask: U8, outer: Box) -> Box:
         left, top, width, height = cv2.boundingRect(mask)
@@ -119,155 +142,151 @@ class _Face:
             min(edges[3], outer.bottom),
         )
 
-    def _enlarge(self, field: F32, box: Box) -> list[F32]:
-        """The C planes of a (32, 32, C) field, bilinearly, for the pixels of a box."""
-        padded = cv2.copyMakeBorder(np.ascontiguousarray(field), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-        block = padded[box.top : box.bottom + 2, box.left : box.right + 2]
-        # Planes instead of pairs: NumPy is several times faster on them.
-        large = [cv2.resize(plane, None, fx=self.cell, fy=self.cell) for plane in cv2.split(block)]
-        return [np.asarray(plane, np.float32)[self.cell : -self.cell, self.cell : -self.cell] for plane in large]
+    def _enlarge(self, plane: F32, box: Box, cell: float) -> F32:
+        """A (32, 32) plane, bilinearly, for the pixels of a box whose cells are `cell` pixels wide."""
+        pad = 1 if cell == int(cell) else 2  # whole pixels
+        padded = cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        block = padded[box.top : box.bottom + 2 * pad, box.left : box.right + 2 * pad]
+        rim = round(pad * cell)
+        return np.asarray(cv2.resize(block, None, fx=cell, fy=cell), np.float32)[rim:-rim, rim:-rim]
 
     def _positions(self, shift: list[F32], box: Box) -> list[F32]:
         """Absolute positions x, y of shifts, in place."""
-        rows, columns = box.pixels(self.cell)
-        shift[0] += np.arange(columns.start, columns.stop, dtype=np.float32)
-        shift[1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        columns, rows = grid(box.pixels(self.cell))
+        shift[0] += columns[0]
+        shift[1] += rows[0]
         return shift
 
-    def _warp_frame(self, box: Box, y: U8, uv: U8) -> tuple[F32, list[F32]]:
-        place = self._positions(self._enlarge(self.merged[..., fields.FRAME], box), box)
+    def _crop(self, row: int) -> Crop:
+        if row not in self.crops:
+            self.crops[row] = Crop.of(self.chunk.crops_y[row], self.chunk.crops_uv[row])
+        return self.crops[row]
+
+    def _warp_frame(self, box: Box) -> Mouth:
+        crop = self._crop(int(self.chunk.base[self.face]))
+        place = self._positions([self._enlarge(axis, box, self.cell) for axis in self.merged[fields.FRAME]], box)
         half = halve_positions(place)
-        return cubic(y, place), [linear(plane, half) for plane in uv]
+        return Mouth(cubic(crop.y, place), [linear(plane, half) for plane in crop.uv])
 
     def _cells(self, box: Box, mouth: Mouth) -> F32:
         """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
         cells = np.zeros((3, GRID, GRID), np.float32)
-        shape = (box.right - box.left, box.bottom - box.top)
         for k, plane in enumerate((mouth.y, *mouth.uv)):
-            mean = cv2.resize(plane, shape, interpolation=cv2.INTER_AREA)
-            cells[k, box.top : box.bottom, box.left : box.right] = mean
+            cells[k, box.top : box.bottom, box.left : box.right] = self._mean(plane, box)
         return cells
 
-    def _show_mouth(self, box: Box, frame_cells: F32, mask: U8, out_y: U8, out_uv: U8) -> None:
-        chunk, face = self.chunk, self.face
-        share, opening, dark, near = self._seam(box)
-        half_mask = mask * np.float32(1 / 255)
-        rim = np.zeros((1, GRID, GRID), np.float32)
-        rim[0, box.top : box.bottom, box.left : box.right] = cv2.resize(
-            4 * half_mask * (1 - half_mask), (box.right - box.left, box.bottom - box.top), interpolation=cv2.INTER_AREA
-        )
-        exemplar = int(chunk.exemplar[face])
-        read = self._read(exemplar, self._place(box, fields.EXEMPLAR, share))
-        colour = self._match(box, read, frame_cells, rim)
-        mouth = recolour(read, colour)
-        weight = float(chunk.fade_weight[face])
-        if weight > 0:
-            other = self._read(self.fade, self._place(box, fields.FADE, share))
-            other = recolour(other, self._match(box, other, frame_cells, rim))
-            mouth = mix(mouth, other, weight * (1 - opening))
-        mouth = Mouth(self._smooth_cut(darken(mouth.y, dark, chunk.skin[face, 0]), *near), mouth.uv)
-        if chunk.interior[face] > 0 and opening.any():
-            self._draw_interior(box, mouth, colour, opening * chunk.interior[face])
-        lay_over(out_y[box.pixels(self.cell)], mouth.y, double(half_mask))
-        for plane, wanted in zip(out_uv, mouth.uv, strict=True):
-            lay_over(plane[box.pixels(self.cell / 2)], wanted, half_mask)
+    def _mean(self, plane: F32, box: Box) -> F32:
+        shape = (box.right - box.left, box.bottom - box.top)
+        return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
 
-    def _seam(self, box: Box) -> tuple[F32, F32, F32, tuple[MouthCoords, slice]]:
-        """`lower_layer_weight`, `inside_alpha` and `hollow` of the box's pixels, worked out where the lips are near.
+    def _mouth(self, box: Box, frame_cells: F32, mask: F32) -> Mouth:
+        """What shall stand in the box of the mouth.
 
-        Last the mouth coordinates there, and which rows of the box these are.
+        Args:
+            box: The mask's.
+            frame_cells: `_cells` of the warped frame.
+            mask: The mouth mask of the box at half size, 0 to 1.
         """
-        grid_x, grid_y = grid(box.pixels(self.cell))
-        centre, along, half_width = self.axes.centre[0], self.axes.along[0], float(self.axes.half_width[0])
-        dx = grid_x[0, 0, [0, -1]] - centre[0]
-        dy = grid_y[0, [0, -1], 0] - centre[1]
-        # Half of the widest change from layer to layer: beside the mouth it grows by 0.9 pixels a pixel.
-        beside = abs(dx).max() * abs(along[0]) + abs(dy).max() * abs(along[1]) - half_width
-        reach = 0.45 * max(float(beside), 0.0) + 0.5 * float(np.ptp(self.axes.lips[0])) + 0.05 * half_width + 2
-        lips = self.axes.lips[0]
-        tilt = dx * along[1]
-        turn = max(float(along[0]), 1e-3)
-        first = int((lips.min() - reach + tilt.min()) / turn - dy[0])
-        last = int((lips.max() + reach + tilt.max()) / turn - dy[0]) + 1
-        height, width = grid_y.shape[1], grid_x.shape[2]
-        first, last = sorted((min(max(first, 0), height - 1), min(max(last, 1), height)))
-        coords = mouth_coords(np, self.axes, grid_x, grid_y[:, first:last])
-        share = np.zeros((height, width), np.float32)
-        share[last:] = 1
-        near = lower_layer_weight(coords, self._hard)
-        share[first:last] = near[0]
-        opening, dark = np.zeros((2, height, width), np.float32)
-        opening[first:last] = inside_alpha(coords)[0]
-        dark[first:last] = hollow(coords, near, self.chunk.eye_distance[self.face : self.face + 1])[0]
-        return share, opening, dark, (coords, slice(first, last))
+        chunk, face = self.chunk, self.face
+        lips = find_lips(self.axes, box.pixels(self.cell), chunk.eye_distance[face : face + 1], self._hard)
+        rim = np.zeros((1, GRID, GRID), np.float32)
+        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * mask * (1 - mask), box)
+        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips))
+        colour = self._match(box, mouth, frame_cells, rim)
+        mouth = recolour(mouth, colour)
+        if self.fade_weight > 0:
+            other = self._read(self.fade, self._place(box, fields.FADE, lips))
+            other = recolour(other, self._match(box, other, frame_cells, rim))
+            weight = np.full(mouth.y.shape, self.fade_weight, np.float32)
+            weight[lips.near] *= 1 - lips.opening
+            mouth = mix(mouth, other, weight)
+        mouth.y[lips.near] = darken(mouth.y[lips.near], lips.dark, chunk.skin[face, 0])
+        self._smooth_cut(mouth.y, lips)
+        if chunk.interior[face] > 0 and lips.opening.any():
+            self._draw_interior(box, mouth, colour, lips)
+        return mouth
 
     @property
     def _hard(self) -> float:
         """How suddenly the upper layer changes to the lower one, see `lower_layer_weight`."""
         return float(self.chunk.interior[self.face] * self.chunk.own_teeth[self.face])
 
-    def _smooth_cut(self, luma: F32, coords: MouthCoords, rows: slice) -> F32:
-        if self._hard > 0:
-            padded = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
+    def _smooth_cut(self, luma: F32, lips: Lips) -> None:
+        if self._hard > 0 and lips.opening.size:
+            rows, columns = lips.near
+            padded = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)[:, columns]
             above, below = padded[:-2][rows], padded[2:][rows]
-            luma[rows] = smooth_cut(luma[rows], above, below, coords, self._hard)[0]
-        return luma
+            luma[lips.near] = smooth_cut(luma[lips.near], above, below, lips.coords, self._hard)[0]
 
-    def _place(self, box: Box, channels: slice, share: F32) -> list[F32]:
-        """Where the box's pixels come from, when the lower layer has the weight `share`."""
-        both = np.concatenate([self.upper[..., channels], self.lower[..., channels]], -1)
-        upper_x, upper_y, lower_x, lower_y = self._enlarge(both, box)
-        for upper, lower in ((upper_x, lower_x), (upper_y, lower_y)):
-            lower -= upper
-            lower *= share
-            lower += upper
-        return self._positions([lower_x, lower_y], box)
+    def _place(self, box: Box, channels: slice, lips: Lips) -> list[F32]:
+        """Where the box's pixels come from, between the layers by the weight of the lower one."""
+        rows, share = lips.mixed, lips.share[lips.mixed]
+        above = box._replace(bottom=box.top - (-rows.stop // self.cell))
+        below = box._replace(top=box.top + rows.start // self.cell)
+        skipped = (below.top - box.top) * self.cell
+        shifts = []
+        for upper, lower in zip(self.upper[channels], self.lower[channels], strict=True):
+            shift = np.empty(lips.share.shape, np.float32)
+            over, under = self._enlarge(upper, above, self.cell), self._enlarge(lower, below, self.cell)
+            lips.carry(over, under, skipped)
+            shift[: rows.start], shift[rows.stop :] = over[: rows.start], under[rows.stop - skipped :]
+            mixed = shift[rows]
+            np.subtract(under[rows.start - skipped : rows.stop - skipped], over[rows], out=mixed)
+            mixed *= share
+            mixed += over[rows]
+            shifts.append(shift)
+        return self._positions(shifts, box)
 
-    def _read(self, crop: int, place: list[F32]) -> Mouth:
+    def _read(self, row: int, place: list[F32]) -> Mouth:
         """A crop at the luma positions `place`, sharpened."""
-        half = halve_positions(place)
-        y = cubic(self.chunk.crops_y[crop], place)
+        crop, half = self._crop(row), halve_positions(place)
+        y = cubic(crop.y, place)
         soft = cv2.blur(y, (3, 3), borderType=cv2.BORDER_REPLICATE)
-        amount = float(sharpening(np.array(crop), self.chunk.base[self.face]))
+        amount = float(sharpening(np.array(row), self.chunk.base[self.face]))
         sharp = np.asarray(cv2.addWeighted(y, 1 + amount, soft, -amount, 0), np.float32)
-        return Mouth(sharp, [linear(uv, half) for uv in self.chunk.crops_uv[crop]])
+        return Mouth(sharp, [linear(uv, half) for uv in crop.uv])
 
-    def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> list[F32]:
-        """Luma gain and chroma offsets, each for the pixels of the luma box."""
+    def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> Mouth:
+        """Gain of luma and offsets of chroma for the pixels of the box."""
         own = self._cells(box, mouth)
         gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
-        return self._enlarge(np.moveaxis(np.concatenate([gain[0], offset[0]]), 0, -1), box)
+        chroma = [self._enlarge(plane, box, self.cell / 2) for plane in offset[0]]
+        return Mouth(self._enlarge(gain[0, 0], box, self.cell), chroma)
 
-    def _draw_interior(self, box: Box, mouth: Mouth, colour: list[F32], weight: F32) -> None:
-        """Mixes the drawn interior into the `mouth` of the box, where it has a weight."""
+    def _draw_interior(self, box: Box, mouth: Mouth, colour: Mouth, lips: Lips) -> None:
+        """Mixes the drawn interior into the `mouth` of the box, where the opening shows it."""
         step = 2 * self.cell  # whole cells in pairs, as every box
-        rows, columns = (np.flatnonzero(weight.any(axis)) for axis in (1, 0))
+        rows, columns = (
+            np.flatnonzero(lips.opening.any(axis)) + part.start for axis, part in zip((1, 0), lips.near, strict=True)
+        )
         inside = Box(
             box.left + columns[0] // step * 2,
             box.top + rows[0] // step * 2,
             box.left + (columns[-1] // step + 1) * 2,
             box.top + (rows[-1] // step + 1) * 2,
         )
+        weight = np.zeros(mouth.y.shape, np.float32)
+        weight[lips.near] = lips.opening * self.chunk.interior[self.face]
         luma, chroma = within(inside, box, self.cell), within(inside, box, self.cell / 2)
-        seen = Mouth(mouth.y[luma], [plane[chroma] for plane in mouth.uv])
-        drawn = mix(seen, self._interior(inside, [plane[luma] for plane in colour]), weight[luma])
+        seen, match = (Mouth(part.y[luma], [plane[chroma] for plane in part.uv]) for part in (mouth, colour))
+        drawn = mix(seen, self._interior(inside, match), weight[luma])
         mouth.y[luma] = drawn.y
         for plane, wanted in zip(mouth.uv, drawn.uv, strict=True):
             plane[chroma] = wanted
 
-    def _interior(self, box: Box, colour: list[F32]) -> Mouth:
+    def _interior(self, box: Box, colour: Mouth) -> Mouth:
         """The drawn interior, and in it the exemplar's own teeth where it has some."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
-        axes = self.axes
-        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
-        coords = mouth_coords(np, small, *grid(box.pixels(self.cell / 2)))
+        axes, unit = self.axes, chunk.eye_distance[one]
+        coords = mouth_coords(np, axes, *grid(box.pixels(self.cell)))
         offset, along = chunk.seam[one] - axes.centre, axes.along
-        seam = (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]) / 2
+        seam = offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
-        drawn = draw_interior(np, coords, chunk.eye_distance[one] / 2, seam, colours)[0]
-        sigma = max(float(chunk.eye_distance[self.face]) / 2 * BLUR, 0.3)
-        drawn = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn]
-        interior = Mouth(double(drawn[0]), drawn[1:])
+        sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
+        luma, *chroma = (
+            cv2.GaussianBlur(plane, (0, 0), sigma) for plane in draw_interior(np, coords, unit, seam, colours)[0]
+        )
+        interior = Mouth(luma, [halve(plane) for plane in chroma])
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
@@ -275,8 +294,6 @@ class _Face:
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = recolour(self._read(int(chunk.exemplar[self.face]), place), colour)
-            unit = chunk.eye_distance[one] / 2
-            own.y[:] *= double(lip_shadow(coords, unit)[0])
-            parted = double(parting(coords, unit)[0])
-            interior = mix(interior, own, self.own_teeth * inside[0] * parted)
+            own.y[:] *= lip_shadow(coords, unit)[0]
+            interior = mix(interior, own, self.own_teeth * inside[0] * parting(coords, unit)[0])
         return interior

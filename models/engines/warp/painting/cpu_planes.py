@@ -49,11 +49,27 @@ def grid(where: tuple[slice, slice]) -> tuple[F32, F32]:
     return columns[None, None], rows[None, :, None]
 
 
-def recolour(mouth: Mouth, colour: list[F32]) -> Mouth:
-    """Brings a mouth to the frame's colours."""
-    gain, *offsets = colour
-    y = (mouth.y + np.float32(LUMA_FLOOR)) * gain - np.float32(LUMA_FLOOR)
-    return Mouth(y, [plane + halve(shift) for plane, shift in zip(mouth.uv, offsets, strict=True)])
+class Crop(NamedTuple):
+    """Planes to read from: whole numbers as float32, which OpenCV reads three times as fast as 8 bits."""
+
+    y: F32
+    uv: list[F32]
+
+    @classmethod
+    def of(cls, y: U8, uv: U8) -> Crop:
+        """Takes over (R, R) and (2, R / 2, R / 2) planes."""
+        return cls(y.astype(np.float32), [plane.astype(np.float32) for plane in uv])
+
+
+def recolour(mouth: Mouth, colour: Mouth) -> Mouth:
+    """Brings a mouth, in place, to the frame's colours: `colour` holds a gain for luma, offsets for chroma."""
+    y = mouth.y
+    y += np.float32(LUMA_FLOOR)
+    y *= colour.y
+    y -= np.float32(LUMA_FLOOR)
+    for plane, offset in zip(mouth.uv, colour.uv, strict=True):
+        plane += offset
+    return mouth
 
 
 def halve_positions(place: list[F32]) -> list[F32]:
@@ -74,30 +90,28 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
-def cubic(plane: U8, place: list[F32]) -> F32:
-    """Reads a plane at positions x, y."""
+def cubic(plane: F32, place: list[F32]) -> F32:
+    """Reads a plane at positions x, y; whole numbers."""
     return _remap(plane, place, cv2.INTER_CUBIC)
 
 
-def linear(plane: U8, place: list[F32]) -> F32:
-    """The same, bilinearly."""
-    return _remap(plane, place, cv2.INTER_LINEAR)
+def linear(plane: F32, place: list[F32], outside: int | None = None) -> F32:
+    """The same, bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
+    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
+    return _remap(plane, place, cv2.INTER_LINEAR, border)
 
 
-def _remap(plane: U8, place: list[F32], interpolation: int) -> F32:
-    """Whole numbers as float32, which OpenCV reads faster than 8 bits."""
-    read = cv2.remap(plane.astype(np.float32), place[0], place[1], interpolation, borderMode=cv2.BORDER_REPLICATE)
+def _remap(plane: F32, place: list[F32], interpolation: int, border: int = cv2.BORDER_REPLICATE) -> F32:
+    read = cv2.remap(plane, place[0], place[1], interpolation, borderMode=border)
     return np.rint(read, out=np.asarray(read, np.float32))
 
 
-def lay_over(plane: U8, wanted: NDArray[Any], weight: NDArray[Any]) -> None:
+def lay_over(plane: U8, wanted: F32, weight: F32) -> None:
     """Mixes `wanted` into the view `plane` by weights from 0 to 1."""
-    mixed = wanted - plane
+    below = plane.astype(np.float32)
+    mixed = np.subtract(wanted, below)
     mixed *= weight
-    mixed += plane
-    np.rint(mixed, out=mixed)
-    np.clip(mixed, 0, 255, out=mixed)
-    plane[:] = mixed
+    cv2.add(mixed, below, dst=plane, dtype=cv2.CV_8U)  # rounds, and keeps to 0 to 255
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:

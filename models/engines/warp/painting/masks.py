@@ -62,12 +62,11 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 @cache
-def border_window(size: int) -> NDArray[np.uint8]:
-    """(size, size, 2) uint8: 255 inside, 0 at the border; a mask cut off by the region's edge would show as a line."""
+def border_window(size: int) -> NDArray[np.float32]:
+    """(size, size) whole numbers, 255 inside, 0 at the border: a mask cut off by the region's edge shows as a line."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)
     side = _smoothstep(distance)
-    window = np.rint(255 * side[:, None] * side).astype(np.uint8)
-    return np.repeat(window[..., None], 2, -1)
+    return np.rint(255 * side[:, None] * side).astype(np.float32)
 
 
 def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,15 @@ from torch import Tensor
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
-from models.engines.warp.painting.interior import BLUR, OWN_SHRINK, Colours, draw_interior, lip_shadow, parting
+from models.engines.warp.painting.interior import (
+    BLUR,
+    MIN_BLUR,
+    OWN_SHRINK,
+    Colours,
+    draw_interior,
+    lip_shadow,
+    parting,
+)
 from models.engines.warp.painting.masks import TEXTURE, border_window
 from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.seam import (
@@ -26,6 +34,7 @@ from models.engines.warp.painting.seam import (
     lower_layer_weight,
     mouth_coords,
     smooth_cut,
+    to_lip,
 )
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
@@ -102,7 +111,7 @@ class _Faces:
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
-        dark = hollow(self.coords, self.share[:, 0], self._upload(chunk.eye_distance))[:, None]
+        dark = hollow(self.coords, self._upload(chunk.eye_distance))[:, None]
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):
             padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
@@ -125,7 +134,7 @@ class _Faces:
         texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
         grid = ((2 * place + 1) / TEXTURE - 1).permute(0, 2, 3, 1)
         masks = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        window = self._upload(border_window(half)).float().permute(2, 0, 1)
+        window = self._upload(border_window(half))
         masks = (masks.round() * window / 255).round()
         return masks[:, :1] * (masks[:, 1:] > 0), masks[:, 1:]
 
@@ -137,8 +146,11 @@ class _Faces:
 
     def _place(self, channels: slice, share: Tensor) -> Tensor:
         """(N, 2, R, R) where the pixels come from, when the lower layer has the weight `share`."""
-        shift = _mix(self._enlarge(self.upper[:, channels]), self._enlarge(self.lower[:, channels]), share)
-        return self._positions(shift)
+        layers = []
+        for layer, is_lower in ((self.upper, False), (self.lower, True)):
+            edge = self.affine_grid[1:] + torch.stack(to_lip(self.axes, self.coords, is_lower), 1)
+            layers.append(_sample(self._enlarge(layer[:, channels]), edge, "bilinear"))
+        return self._positions(_mix(layers[0], layers[1], share))
 
     def _positions(self, shift: Tensor) -> Tensor:
         return shift + self.affine_grid[1:]
@@ -166,25 +178,22 @@ class _Faces:
 
     def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth where they have some."""
-        axes, chunk = self.axes, self.chunk
-        small = MouthAxes((axes.centre - 0.5) / 2, axes.along, axes.half_width / 2, axes.lips / 2)
-        pixels = self.pixels[: self.size // 2]
-        coords = mouth_coords(torch, small, pixels[None, None], pixels[None, :, None])
+        axes, chunk, coords = self.axes, self.chunk, self.coords
         offset = self._upload(chunk.seam) - axes.centre
-        seam = (offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]) / 2
-        unit = self._upload(chunk.eye_distance) / 2
+        seam = offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]
+        unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
         drawn = draw_interior(torch, coords, unit, seam, colours)
-        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) / 2 * BLUR, 0.3))
-        y, uv = _double(drawn[:, :1]), drawn[:, 1:]
+        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) * BLUR, MIN_BLUR))
+        y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
             shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
-            own_y = own_y * _double(lip_shadow(coords, unit)[:, None])
-            weight = inside[:, None] * self._column(self.own_teeth) * _double(parting(coords, unit)[:, None])
+            own_y = own_y * lip_shadow(coords, unit)[:, None]
+            weight = inside[:, None] * self._column(self.own_teeth) * parting(coords, unit)[:, None]
             y, uv = _mix(y, own_y, weight), _mix(uv, own_uv, _halve(weight))
         return y, uv
 
@@ -208,9 +217,13 @@ def _double(plane: Tensor) -> Tensor:
 
 def _grid_sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
     """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y, rounded and clipped to 8 bits."""
+    return _sample(planes, place, mode).round().clip(0, 255)
+
+
+def _sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
+    """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y."""
     grid = ((2 * place + 1) / planes.shape[-1] - 1).permute(0, 2, 3, 1)
-    sampled = functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
-    return sampled.round().clip(0, 255)
+    return functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _blur(picture: Tensor, sigma: float) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from models.engines.warp.painting.masks import border_window, draw_masks
 from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour
 from models.engines.warp.painting.seam import (
+    darken,
     hollow,
     inside_alpha,
     lower_layer_weight,
@@ -92,7 +93,7 @@ def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.nda
     pixels = np.arange(100, dtype=np.float32)
     coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
     weight = lower_layer_weight(coords)
-    return weight[0, :, 50], hollow(coords, weight, np.array([100.0]))[0, :, 50]
+    return weight[0, :, 50], hollow(coords, np.array([100.0]))[0, :, 50]
 
 
 def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() -> None:
@@ -109,6 +110,21 @@ def test_a_mouth_that_opens_less_than_its_exemplar_hides_the_lower_teeth() -> No
     assert (weight[35:42] == 0).all()
     assert (weight[44:46] == 1).all()
     assert dark.max() == 0
+
+
+def test_a_thin_gap_between_the_jaws_is_no_dotted_line() -> None:
+    """A sloping gap of a pixel and a half between the jaws of a mouth that is open by twelve."""
+    x = np.linspace(20, 80, 11)
+    upper, lower = (np.stack([x, 40 + edge + 0.13 * (x - 50)], 1)[None] for edge in (-6, 6))
+    for lip in (upper, lower):
+        lip[:, [0, -1], 1] = 40 + 0.13 * (x[[0, -1]] - 50)
+    axes = mouth_axes(upper, lower)
+    axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
+    columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
+    coords = mouth_coords(np, axes, columns[None, None], rows[None, :, None])
+    shown = darken(np.full((1, 31, 31), 120.0), hollow(coords, np.array([60.0])), 150.0)[0].min(0)
+    assert shown.min() < 119  # there is a line ...
+    assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels
 
 
 def test_masks_are_soft_and_nested_and_end_before_the_border() -> None:

@@ -78,3 +78,13 @@ def test_drawn_teeth_have_the_colour_that_they_are_given() -> None:
     tooth = _row(_SEAM + 3)
     assert white[0, tooth] > usual[0, tooth] + 30
     assert abs(white[2, tooth] - 131) < abs(usual[2, tooth] - 131)
+
+
+def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
+    """Where two upper ones meet there is a shade and no gap; the lower ones are narrower."""
+    tooth, joint = (_middle(12.0, column, column + 1)[0] for column in (54, 58))
+    row = _row(_SEAM + 2)
+    assert 0.65 * tooth[row] < joint[row] < 0.93 * tooth[row]
+    tooth, joint = (_middle(16.0, column, column + 1)[0] for column in (53, 55))
+    row = _row(_SEAM + 13)
+    assert joint[row] < 0.95 * tooth[row]
