@@ -29,7 +29,7 @@ class HttpRenderer:
             if job.status == "succeeded":
                 await self._save(job, pair)
         except ClientError as refusal:
-            return Outcome("", "failed", error=_failure(refusal.code, str(refusal), refusal.retryable))
+            return Outcome("", "failed", error=_failure(refusal.code, refusal.detail, refusal.retryable))
         told = job.error
         failure = None if told is None else _failure(told.code, told.message, told.retryable)
         return Outcome(job.id, job.status, job.num_frames, failure, job.report)

@@ -28,7 +28,7 @@ async def run_and_print(batch: Batch, record: Record, pairs: Sequence[Pair], aga
     rest = [pair for pair in pairs if known[pair.line] is None]
     failed = [report | {"line": line} for line, report in known.items() if report and report["status"] != "succeeded"]
     progress = _Progress(len(pairs), len(pairs) - len(rest), len(failed))
-    progress.say(is_due=len(rest) < len(pairs))
+    progress.say(is_due=0 < len(rest) < len(pairs))
     async for report in batch.run(rest):
         print(json.dumps(report, ensure_ascii=False), flush=True)
         if report["status"] != "succeeded":

@@ -19,7 +19,7 @@ from launch.port import free_port
 
 _BIN = Path(sys.executable).parent
 _UP_S = 60.0
-_COMMAND_S = 75.0
+_COMMAND_S = 240.0
 _LOOK_S = 0.5
 
 

@@ -59,7 +59,7 @@ def test_results_come_and_failures_are_listed(service: MemoryService, url: str, 
     assert (manifest.parent / "one.mp4").read_bytes() == VIDEO_BYTES
     assert fsspec.filesystem("memory").cat("/results/three.mp4") == VIDEO_BYTES
     assert "3 of 3 done, 1 failed" in done.stderr
-    assert f"failed: line 2, {manifest.parent / 'two.mp4'}: option_invalid" in done.stderr
+    assert f"failed: line 2, {manifest.parent / 'two.mp4'}: option_invalid: engine: expected warp" in done.stderr
     assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
 
 
