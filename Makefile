@@ -47,7 +47,8 @@ test: setup  ## the whole test suite
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
 
 test-faults: setup  ## kill, flood and endure at full length (more than an hour on two cores)
-	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster/test_node_death.py tests/graph/test_engines.py
+	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
+		tests/unit/cluster/test_capacity.py tests/graph/test_engines.py
 
 lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

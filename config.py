@@ -217,6 +217,12 @@ class RenderConfig(_Frozen):
     segment_window: int = Field(
         2, ge=1, description="Segments of one job in flight. With one Studio, 1: its reader then never seeks."
     )
+    segments_per_studio: float = Field(
+        0.0,
+        ge=0,
+        description="Segments of all jobs in flight for each Studio that runs, up to which a job may have more than "
+        "its `segment_window`. More than Studio's `target_ongoing_requests`, so that Serve adds Studios; 0 for none.",
+    )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
     reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
@@ -256,6 +262,9 @@ class JobConfig(_Frozen):
     """How many jobs, for how long, with how many tries."""
 
     max_running_jobs: int = Field(4, ge=1, description="Jobs rendered at the same time.")
+    running_jobs_per_studio: int = Field(
+        0, ge=0, description="The same for each Studio that runs, where that is more: a cluster grows."
+    )
     max_queued_jobs: int = Field(64, ge=1, description="Accepted jobs that wait; one more is refused with 429.")
     max_queued_bytes: int = Field(
         16 * 1024**3, gt=0, description="Uploads of waiting jobs, those still on their way included."

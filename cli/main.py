@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import sys
 import threading
-from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import FrameType
@@ -18,12 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.avatars import app as avatars_app
+from cli.batch import batch
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.inspect import inspect
 from cli.integrations import check_extra, gradio, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
+from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.terminal import SERVER_VARIABLES, UsageError, one_line_errors, service
 from lipwright_client import ClientError, Job, Lipwright
@@ -34,6 +33,7 @@ app.add_typer(jobs_app, name="jobs")
 app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.command()(batch)
 app.command()(doctor)
 app.command()(mcp)
 app.command()(gradio)
@@ -108,7 +108,9 @@ def speak(
             fields["face_image"] = face_image
         if engine:
             fields["engine"] = engine
-        with _server(server, data_dir, files) as base_url:
+        if not server:
+            _check_media(files)  # seconds before a service that is started for them could say it
+        with service_at(server, data_dir) as base_url:
             job, num_bytes = _run_job(service(base_url), out, fields)
         whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
         print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
@@ -199,28 +201,6 @@ def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]
     except OSError as error:
         again = f"The result is kept: lipwright jobs download {job.id} --out FILE.mp4"
         raise OSError(f"{out} cannot be written: {error.strerror}. {again}") from error
-
-
-@contextlib.contextmanager
-def _server(url: str | None, data_dir: Path | None, files: dict[str, Path]) -> Iterator[str]:
-    if url:
-        yield url
-        return
-    _check_media(files)  # seconds before a service that is started for them could say it
-    from launch.folder_lock import holder_of
-    from launch.serve_config import read_serve_config
-    from launch.service import running_service
-
-    holder = holder_of(data_dir or read_serve_config().pipeline.data_dir)
-    if holder is not None and holder.url:
-        print(f"Using the service at {holder.url}.", file=sys.stderr)
-        yield holder.url
-        return
-    with Console(stderr=True).status("Starting the service ..."):
-        running = contextlib.ExitStack()
-        base_url = running.enter_context(running_service(data_dir=data_dir))
-    with running:
-        yield base_url
 
 
 def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:

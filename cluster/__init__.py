@@ -1,1 +1,1 @@
-"""On which machines Lipwright runs: KubeRay, the container image, and batch jobs."""
+"""On which machines Lipwright runs: KubeRay, the launcher, containers, batches, and how much a cluster does."""

@@ -2,30 +2,29 @@
 
 Drives the Director of the running application through its handle, so that a batch and the API share queue, cache and
 replicas. Without a running application it starts one and takes it down at the end. Prints one JSON line a pair as
-each ends; the exit status is 0 only if all succeeded.
+each ends; the exit status is 0 only if all succeeded. Started again with the same record, it does what is left.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import sys
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Annotated
 
 import typer
 
 from cluster.application import RunningApplication, running_application
+from cluster.batch_report import run_and_print
+from cluster.batch_run import Batch, BatchLimits, Outcome
 from cluster.manifest import Pair, read_manifest
-from errors import CapacityError, InputError, LipwrightError, StageTimeoutError
+from cluster.places import Place, copy_whole, name_of, open_place
+from cluster.record import Record, next_name, opened_record, record_path
+from errors import CapacityError, InputError, LipwrightError, NotFoundError
 from jobs.ports import JobService
 from storage.local.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile, new_id
+from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
 
 _POLL_S = 10.0  # how long one question for news may stay open
 _FULL_S = 2.0  # wait after a refusal for want of room
@@ -33,63 +32,15 @@ _WRONG_MANIFEST = 2  # exit status
 _PIECE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class BatchLimits:
-    """Bounds of one batch.
+class DirectorRenderer:
+    """Implements `batch_run.Renderer` with the Director of a cluster and its files."""
 
-    Attributes:
-        max_in_flight: Pairs submitted and not finished.
-        pair_timeout_s: Wall clock of one pair, its wait in the queue included.
-    """
+    def __init__(self, jobs: JobService, files: FileStore, engine: str) -> None:
+        self._jobs, self._files, self._engine = jobs, files, engine
 
-    max_in_flight: int
-    pair_timeout_s: float
-
-
-class Batch:
-    """One manifest on its way through the Director."""
-
-    def __init__(self, jobs: JobService, files: FileStore, engine: str, limits: BatchLimits) -> None:
-        self._jobs = jobs
-        self._files = files
-        self._engine = engine
-        self._limits = limits
-
-    async def run(self, pairs: Sequence[Pair]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the report of each pair as it ends, in the order of ending. Leaving early cancels the rest."""
-        room = asyncio.Semaphore(self._limits.max_in_flight)
-
-        async def one(pair: Pair) -> dict[str, Any]:
-            async with room:
-                return await self._report(pair)
-
-        tasks = [asyncio.create_task(one(pair)) for pair in pairs]
-        try:
-            for finished in asyncio.as_completed(tasks):
-                yield await finished
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _report(self, pair: Pair) -> dict[str, Any]:
-        started = time.monotonic()
-        report: dict[str, Any] = {"line": pair.line, "out": str(pair.out)}
-        try:
-            async with asyncio.timeout(self._limits.pair_timeout_s):
-                job = await self._render(pair)
-            report |= {"job_id": job.id, "status": job.status.value, "num_frames": job.num_frames}
-            report["error"] = job.error.model_dump() if job.error is not None else None
-            report["quality"] = job.report
-        except TimeoutError as error:
-            late = StageTimeoutError(f"expected a result within {self._limits.pair_timeout_s:.0f} s, found none")
-            report |= _failure(error if isinstance(error, LipwrightError) else late)
-        except (LipwrightError, OSError) as error:
-            report |= _failure(error)
-        return report | {"seconds": round(time.monotonic() - started, 2)}
-
-    async def _render(self, pair: Pair) -> JobRecord:
-        job = await self._submit(pair)
+    async def render(self, pair: Pair, name: str) -> Outcome:
+        """Wait for the job of this name, made if it is not there; whoever stops waiting cancels it."""
+        job = await self._begun(pair, name)
         try:
             while not job.status.is_final:
                 job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
@@ -97,17 +48,29 @@ class Batch:
             if not job.status.is_final:
                 await asyncio.shield(self._jobs.cancel_job(job.id, None))
         if job.status is JobStatus.SUCCEEDED:
-            await asyncio.to_thread(_copy_whole, self._files.result_path(job.id), pair.out)
-        return job
+            await asyncio.to_thread(copy_whole, self._files.result_path(job.id), pair.out)
+        error = job.error.model_dump() if job.error is not None else None
+        return Outcome(job.id, job.status.value, job.num_frames, error, job.report)
 
-    async def _submit(self, pair: Pair) -> JobRecord:
+    async def _begun(self, pair: Pair, name: str) -> JobRecord:
+        """The job that an earlier batch began, or a new one."""
+        while True:
+            try:
+                job = await self._jobs.get_job(name, None)
+            except NotFoundError:
+                return await self._submit(pair, name)
+            if job.status is not JobStatus.CANCELLED:
+                return job
+            name = next_name(name)
+
+    async def _submit(self, pair: Pair, name: str) -> JobRecord:
         """Hand the pair over; a full service is asked again until there is room."""
         uploads: list[UploadedFile] = []
         try:
-            for path in (pair.video, pair.audio):
-                uploads.append(await asyncio.to_thread(_store, self._files, path))
+            for place in (pair.video, pair.audio):
+                uploads.append(await asyncio.to_thread(_store, self._files, place))
             options = JobOptions(engine=pair.engine or self._engine, face=pair.face, loop=pair.loop)
-            request = SubmitRequest(job_id=new_id(), video=uploads[0], audio=uploads[1], options=options)
+            request = SubmitRequest(job_id=name, video=uploads[0], audio=uploads[1], options=options)
             while True:
                 try:
                     return await self._jobs.submit(request)
@@ -121,32 +84,16 @@ class Batch:
             raise
 
 
-def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
-    code, retryable = (error.code, error.retryable) if isinstance(error, LipwrightError) else ("file_error", False)
-    return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
-
-
-def _store(files: FileStore, path: Path) -> UploadedFile:
-    writer = files.new_upload(path.name)
+def _store(files: FileStore, place: Place) -> UploadedFile:
+    writer = files.new_upload(name_of(place))
     try:
-        with path.open("rb") as source:
+        with open_place(place) as source:
             while piece := source.read(_PIECE_BYTES):
                 writer.write(piece)
         return writer.finish()
     except BaseException:
         writer.discard()
         raise
-
-
-def _copy_whole(source: Path, out: Path) -> None:
-    """Copy so that `out` is either absent, old or complete."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{uuid4().hex}.part")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(
@@ -157,28 +104,32 @@ def main(
     ] = None,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
     pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
+    record: Annotated[
+        Path | None, typer.Option(help="What is done; by default MANIFEST.results.jsonl beside the results.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pairs again that failed for good.")] = False,
 ) -> None:
-    """Render every pair of MANIFEST; the exit status is 0 only if all succeeded."""
+    """Render every pair of MANIFEST that is not done; the exit status is 0 only if all succeeded."""
     limits = BatchLimits(max_in_flight, pair_timeout_s)
     try:
         pairs = read_manifest(manifest, out)
-        with running_application(serve_config) as application:
-            num_failed = asyncio.run(_print_reports(application, pairs, limits))
+        with (
+            opened_record(record or record_path(manifest, out)) as known,
+            running_application(serve_config) as application,
+        ):
+            num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed))
     except LipwrightError as error:
         print(error, file=sys.stderr)
         raise SystemExit(_WRONG_MANIFEST if isinstance(error, InputError) else 1) from None
     raise SystemExit(1 if num_failed else 0)
 
 
-async def _print_reports(application: RunningApplication, pairs: Sequence[Pair], limits: BatchLimits) -> int:
-    """Run the batch and return the number of pairs that failed."""
+async def _run(
+    application: RunningApplication, record: Record, pairs: Sequence[Pair], limits: BatchLimits, again: bool
+) -> int:
     pipeline = application.pipeline
-    batch = Batch(application.director, FileStore(pipeline.data_dir), pipeline.engine, limits)
-    num_failed = 0
-    async for report in batch.run(pairs):
-        print(json.dumps(report, ensure_ascii=False), flush=True)
-        num_failed += report["status"] != JobStatus.SUCCEEDED.value
-    return num_failed
+    renderer = DirectorRenderer(application.director, FileStore(pipeline.data_dir), pipeline.engine)
+    return await run_and_print(Batch(renderer, record, limits), record, pairs, again)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from jobs.messages import PresenterRef
 from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
+from jobs.segment_room import SegmentRoom
 from jobs.status import service_status
 from jobs.webhooks import Callbacks
 from media.labels.labeller import Labeller
@@ -76,8 +77,9 @@ class Director:
         self._limits, self._engine = config.jobs, config.engine
         self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
         self._presenters = Presenters(config, self._stages, self._table, self._files)
-        services = JobServices(config, self._stages, self._presenters, self._table, self._files)
-        self._desk = AdmissionDesk(config, self._table, self._files)
+        self._room = SegmentRoom(config)
+        services = JobServices(config, self._stages, self._presenters, self._table, self._files, self._room)
+        self._desk = AdmissionDesk(config, self._table, self._files, room=self._room)
         self._intake = Intake(
             self._stages,
             self._table,
@@ -257,4 +259,6 @@ class Director:
                 logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
             state = self._desk.state()
             metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
+            if (studio := (await self._replicas.read()).get("Studio")) is not None:
+                self._room.set_num_studios(studio.num_running)
             await asyncio.sleep(_LOOK_PERIOD_S)

@@ -34,8 +34,7 @@ class FaceSynthesis:
         """Load the default engine's painter; others are loaded when a job first names them."""
         keep_freed_buffers()
         self._jobs = config.jobs
-        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
-        claim_gpu_share(self._machine)
+        self._machine = self._claimed_machine(config)
         self._room = Room()
         # A GPU computes one chunk while the next is carried to it.
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
@@ -61,6 +60,12 @@ class FaceSynthesis:
                 return painter.paint(chunk, stop.is_set)
 
             return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
+
+    def _claimed_machine(self, config: PipelineConfig) -> Machine:
+        """What Ray gave this replica, its share of a GPU's memory claimed."""
+        machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
+        claim_gpu_share(machine)
+        return machine
 
     async def ready(self) -> bool:
         """True once the default engine is loaded."""

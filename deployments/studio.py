@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.runtime.calls import CallBounds, Sent, call_stage
+from deployments.runtime.calls import CallBounds, Sent, call_stage, prefer_near
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders, written_whole
@@ -67,7 +67,7 @@ class Studio:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         return_freed_frames()
         self._config = config
-        self._face_synthesis = face_synthesis
+        self._face_synthesis = prefer_near(face_synthesis)
         self._num_threads = claim_threads()
         self._room = Room()
         self._threads = Threads("Studio")

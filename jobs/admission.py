@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
+from jobs.segment_room import SegmentRoom
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -73,8 +74,15 @@ class AdmissionDesk:
     """Keeps places; lives in the Director. A place that is not used up in time is free again."""
 
     def __init__(
-        self, config: PipelineConfig, table: JobTable, files: FileStore, clock: Callable[[], float] = time.monotonic
+        self,
+        config: PipelineConfig,
+        table: JobTable,
+        files: FileStore,
+        clock: Callable[[], float] = time.monotonic,
+        room: SegmentRoom | None = None,
     ) -> None:
+        """Start with nobody on the way; without a `room`, one that knows of no Studio."""
+        self._room = room or SegmentRoom(config)
         self._limits = config.jobs
         self._media = config.limits
         self._table = table
@@ -159,6 +167,11 @@ class AdmissionDesk:
                 f"found {max(0, free)}."
             )
 
+    @property
+    def max_running_jobs(self) -> int:
+        """Jobs that may be at work now."""
+        return self._room.max_running_jobs
+
     def state(self) -> QueueState:
         """What fills the queue now."""
         self._drop_late()
@@ -174,7 +187,7 @@ class AdmissionDesk:
     def forecast(self) -> Forecast:
         """How long a job that comes now would wait."""
         finished = self._table.last_succeeded(_FORECAST_JOBS)
-        return forecast(self._table.unfinished_jobs(), finished, self._limits.max_running_jobs)
+        return forecast(self._table.unfinished_jobs(), finished, self.max_running_jobs)
 
     def _keep(self, request: AdmitRequest, place_id: str, num_here: int = 0) -> Admission:
         max_bytes = self._room_for(request)
@@ -196,7 +209,7 @@ class AdmissionDesk:
         """Bytes that the body may have: what it declares, or a share of what is free when it does not say."""
         state, limits = self.state(), self._limits
         num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
-        num_waiting -= max(0, limits.max_running_jobs - state.num_running)
+        num_waiting -= max(0, self.max_running_jobs - state.num_running)
         if num_waiting >= limits.max_queued_jobs:
             raise self._full(
                 f"expected fewer than {limits.max_queued_jobs} waiting jobs, found {num_waiting}", is_of_jobs=True

@@ -18,6 +18,7 @@ from jobs.marking import marking_of
 from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef
 from jobs.ports import Stages
 from jobs.presenters import Presenters
+from jobs.segment_room import SegmentRoom, SegmentWindow
 from jobs.segments import Block, Segment, plan_blocks
 from media.audio import num_output_frames
 from media.probe import VideoInfo
@@ -46,6 +47,7 @@ class JobServices:
     presenters: Presenters
     table: JobTable
     files: FileStore
+    room: SegmentRoom
 
 
 class JobRun:
@@ -136,7 +138,7 @@ class JobRun:
         table.update_job(job.id, audio_seconds=seconds, disk_bytes=needed)
 
     async def _render(self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech) -> BlockMeasures:
-        """Render every segment that is not there yet, `segment_window` at a time.
+        """Render every segment that is not there yet, as many at a time as there is room for.
 
         Returns:
             The measures of all blocks: also of those whose segments an earlier run rendered, as they are planned
@@ -146,7 +148,7 @@ class JobRun:
         finished = await asyncio.to_thread(self._segments.whole, blocks)
         self._num_done = 0
         self._report(sum(segment.stop - segment.start for segment in finished.values()))
-        window = asyncio.Semaphore(self._services.config.render.segment_window)
+        window = self._services.room.window()
         async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, presenter, speech)) as plans:
             async for block, planned in plans:
                 measures = planned.measures if measures is None else measures + planned.measures
@@ -182,7 +184,7 @@ class JobRun:
             ahead.cancel()
 
     async def _render_segment(
-        self, segment: Segment, presenter: PresenterRef, plan: Plan, window: asyncio.Semaphore
+        self, segment: Segment, presenter: PresenterRef, plan: Plan, window: SegmentWindow
     ) -> None:
         services, job = self._services, self._job
         try:

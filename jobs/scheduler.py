@@ -49,7 +49,7 @@ class JobScheduler:
             logger.warning("waiting jobs cannot be started at the moment: %s", error)
 
     def _start_waiting(self) -> None:
-        while len(self._running) < self._limits.max_running_jobs:
+        while len(self._running) < self._services.room.max_running_jobs:
             # Asked anew for each: a job that starts moves its owner's others back.
             job = next((job for job in self._table.queued_jobs() if job.id not in self._running), None)
             if job is None:

@@ -19,7 +19,7 @@ def service_status(
             num_arriving=state.num_arriving,
             num_running=state.num_running,
             max_queued=limits.max_queued_jobs,
-            max_running=limits.max_running_jobs,
+            max_running=desk.max_running_jobs,
             num_bytes=state.num_bytes,
             max_bytes=limits.max_queued_bytes,
         ),

@@ -19,14 +19,15 @@ from launch.port import free_port
 
 _BIN = Path(sys.executable).parent
 _UP_S = 60.0
-_COMMAND_S = 75.0
+_COMMAND_S = 240.0
 _LOOK_S = 0.5
 
 
 class LocalCluster:
     """Nodes that are `ray start --block`, each in a session of its own, with a token of their own."""
 
-    def __init__(self, folder: Path, repo_root: Path) -> None:
+    def __init__(self, folder: Path, repo_root: Path, metrics_period_s: float = 10.0) -> None:
+        """`metrics_period_s` is how often Serve's autoscaler hears of work; ten seconds by default, as Ray has it."""
         self._folder = folder
         self._dashboard = f"http://127.0.0.1:{free_port()}"
         self._gcs_port = free_port()
@@ -40,6 +41,8 @@ class LocalCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_API_SERVER_ADDRESS": self._dashboard,
             "RAY_DASHBOARD_ADDRESS": self._dashboard,
+            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": str(metrics_period_s),
+            "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": str(metrics_period_s),
         }
         self._nodes: list[subprocess.Popen[bytes]] = []
 

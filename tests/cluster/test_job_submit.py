@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import wave
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import av
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
@@ -118,3 +122,53 @@ def _wait_until_ready(client: httpx.Client) -> None:
             last = "not ready"
         assert time.monotonic() < deadline, last
         time.sleep(0.2)
+
+
+def test_a_batch_that_was_killed_does_the_rest(
+    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
+) -> None:
+    assert cluster.run("serve", "deploy", str(serve_config)).returncode == 0  # it runs already, if the others ran
+    (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
+    with wave.open(str(samples / "speech_short.wav")) as source, wave.open(str(tmp_path / "word.wav"), "wb") as word:
+        word.setparams(source.getparams())
+        word.writeframes(source.readframes(source.getframerate() // 2))
+    sounds = ["noise.wav" if number == 7 else "word.wav" for number in range(1, 21)]
+    manifest = _manifest(
+        tmp_path,
+        samples,
+        *({"video": "portrait.jpg", "audio": each, "out": f"{line}.mp4"} for line, each in enumerate(sounds, 1)),
+    )
+    record, batch = tmp_path / "manifest.results.jsonl", ("python", "-m", "cluster.batch", str(manifest))
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}") as client:
+        _wait_until_ready(client)
+        num_before = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"])
+        _kill_in_the_middle(cluster, record, *batch, "--max-in-flight", "2")
+        finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
+        told = {json.loads(line)["line"] for line in record.read_text().splitlines()[1:] if line.endswith("}")}
+        done = cluster.submit_job(*batch)
+        num_jobs = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"]) - num_before
+    assert done.returncode == 1, done.stdout + done.stderr
+    reports = _reports(done)
+    assert set(reports) == set(range(1, 21)) - told
+    assert re.search(r"failed: line 7, \S+/7.mp4: media_invalid: .*noise.wav", done.stdout + done.stderr)
+    assert "20 of 20 done, 1 failed" in done.stdout + done.stderr
+    assert len(list(tmp_path.glob("*.mp4"))) == num_jobs == 19, "what the killed batch had begun was gone on with"
+    assert {path: path.stat().st_mtime_ns for path in finished if int(path.stem) in told} == {
+        path: time_ns for path, time_ns in finished.items() if int(path.stem) in told
+    }
+
+
+def _kill_in_the_middle(cluster: Cluster, record: Path, *batch: str) -> None:
+    """SIGKILL to a batch that has recorded some pairs and not all of them."""
+    started = cluster.run("ray", "job", "submit", "--no-wait", "--", *batch)
+    assert started.returncode == 0, started.stdout + started.stderr
+    deadline = time.monotonic() + DEPLOY_S
+    while not record.exists() or len(record.read_text().splitlines()) < 4:
+        assert time.monotonic() < deadline, started.stdout
+        time.sleep(0.02)
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            command = process.cmdline()
+            if batch[3] in command and "cluster.batch" in command:
+                process.kill()
+    assert len(record.read_text().splitlines()) < 21, "it ended before it could be killed"

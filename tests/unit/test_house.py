@@ -85,6 +85,11 @@ def test_rayservice_carries_the_serve_config(repo_root: Path) -> None:
     assert Path(carried["applications"][0]["args"].pop("data_dir")).is_absolute()
     original["http_options"].pop("host", None)
     original["applications"][0]["args"].pop("data_dir", None)
+    # Nodes with GPUs go while nobody works.
+    scaling = _deployments(carried)["FaceSynthesis"]["autoscaling_config"]
+    assert scaling.pop("downscale_to_zero_delay_s") > 0
+    assert scaling["min_replicas"] == 0
+    scaling["min_replicas"] = _deployments(original)["FaceSynthesis"]["autoscaling_config"]["min_replicas"]
     assert carried == original
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from cluster.batch import Batch, BatchLimits
-from cluster.manifest import Pair
-from errors import CapacityError, FaceNotFoundError, NotFoundError
+from cluster.batch import DirectorRenderer
+from cluster.batch_run import Batch, BatchLimits
+from cluster.manifest import Pair, read_manifest
+from cluster.record import opened_record
+from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -144,39 +146,45 @@ def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
     return pairs
 
 
-def _run(batch: Batch, pairs: list[Pair]) -> dict[int, dict[str, Any]]:
+def _run(
+    director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]
+) -> dict[int, dict[str, Any]]:
+    """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
+
     async def collect() -> dict[int, dict[str, Any]]:
-        return {report["line"]: report async for report in batch.run(pairs)}
+        with opened_record(files.table_path.parents[1] / "results.jsonl") as record:
+            batch = Batch(DirectorRenderer(director, files, "warp"), record, limits)
+            rest = [pair for pair in pairs if record.done(pair) is None]
+            return {report["line"]: report async for report in batch.run(rest)}
 
     return asyncio.run(collect())
 
 
 def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Path) -> None:
     pairs = _pairs(tmp_path, b"one", b"silent", b"three")
-    reports = _run(Batch(LocalDirector(files), files, "warp", BatchLimits(2, 10)), pairs)
+    reports = _run(LocalDirector(files), files, BatchLimits(2, 10), pairs)
     assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"]
     assert reports[2]["error"]["code"] == "face_not_found"
     assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
-    assert pairs[0].out.read_bytes() == b"one"
-    assert not pairs[1].out.exists()
-    assert sorted(path.name for path in pairs[0].out.parent.iterdir()) == ["1.mp4", "3.mp4"]
+    assert (tmp_path / "out" / "1.mp4").read_bytes() == b"one"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
 
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    _run(Batch(director, files, "warp", BatchLimits(2, 10)), _pairs(tmp_path, *[b"speech"] * 7))
+    _run(director, files, BatchLimits(2, 10), _pairs(tmp_path, *[b"speech"] * 7))
     assert director.max_unfinished == 2
 
 
 def test_a_full_service_is_asked_again(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files, num_refusals=3)
-    reports = _run(Batch(director, files, "warp", BatchLimits(1, 10)), _pairs(tmp_path, b"speech"))
+    reports = _run(director, files, BatchLimits(1, 10), _pairs(tmp_path, b"speech"))
     assert reports[1]["status"] == "succeeded"
 
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    reports = _run(Batch(director, files, "warp", BatchLimits(2, 0.3)), _pairs(tmp_path, b"endless", b"speech"))
+    reports = _run(director, files, BatchLimits(2, 0.3), _pairs(tmp_path, b"endless", b"speech"))
     assert reports[1]["error"]["code"] == "stage_timeout"
     assert reports[2]["status"] == "succeeded"
     assert sorted(job.status.value for job in director.jobs.values()) == ["cancelled", "succeeded"]
@@ -184,8 +192,84 @@ def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -
 
 def test_a_file_that_vanished_fails_its_pair_alone(files: FileStore, tmp_path: Path) -> None:
     pairs = _pairs(tmp_path, b"one", b"two")
-    pairs[0].audio.unlink()
-    reports = _run(Batch(LocalDirector(files), files, "warp", BatchLimits(2, 10)), pairs)
+    (tmp_path / "1.wav").unlink()
+    reports = _run(LocalDirector(files), files, BatchLimits(2, 10), pairs)
     assert reports[1]["error"]["code"] == "file_error"
     assert reports[2]["status"] == "succeeded"
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
+
+
+def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> None:
+    pairs = _pairs(tmp_path, b"one", b"silent", b"three")
+    limits = BatchLimits(2, 10)
+    assert len(_run(LocalDirector(files), files, limits, pairs)) == 3
+    assert _run(LocalDirector(files), files, limits, pairs) == {}, "a failure of the caller's is final"
+    assert isinstance(pairs[2].out, Path)
+    pairs[2].out.unlink()
+    (tmp_path / "4.wav").write_bytes(b"four")
+    pairs.insert(0, pairs[0].model_copy(update={"line": 4, "audio": tmp_path / "4.wav", "out": tmp_path / "4.mp4"}))
+    assert set(_run(LocalDirector(files), files, limits, pairs)) == {3, 4}
+    assert (tmp_path / "out" / "3.mp4").read_bytes() == b"three"
+
+
+def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tmp_path: Path) -> None:
+    pairs, director = _pairs(tmp_path, b"one", b"two"), LocalDirector(files)
+    path = tmp_path / "results.jsonl"
+    with opened_record(path) as record:
+        names = [record.name(pair) for pair in pairs]
+    asyncio.run(DirectorRenderer(director, files, "warp").render(pairs[0], names[0]))  # killed before it was recorded
+    with path.open("a") as file:
+        file.write('{"line": 1, "out')  # while this was being written
+    reports = _run(director, files, BatchLimits(2, 10), pairs)
+    assert [reports[line]["job_id"] for line in (1, 2)] == names == list(director.jobs)
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_what_was_cancelled_is_begun_anew(files: FileStore, tmp_path: Path) -> None:
+    pairs, director = _pairs(tmp_path, b"endless"), LocalDirector(files)
+    with opened_record(tmp_path / "results.jsonl") as record:
+        name = record.name(pairs[0])
+
+    async def stop_in_the_middle() -> None:
+        task = asyncio.create_task(DirectorRenderer(director, files, "warp").render(pairs[0], name))
+        while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(stop_in_the_middle())
+    reports = _run(director, files, BatchLimits(1, 10), _pairs(tmp_path, b"speech"))
+    assert reports[1]["status"] == "succeeded"
+    assert [job.status.value for job in director.jobs.values()] == ["cancelled", "succeeded"]
+
+
+def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
+    with (
+        opened_record(tmp_path / "results.jsonl"),
+        pytest.raises(StateError, match="no other batch"),
+        opened_record(tmp_path / "results.jsonl"),
+    ):
+        pass
+    (tmp_path / "video.jsonl").write_text('{"video": "a.mp4"}\n')
+    with pytest.raises(InputError, match="record of a batch"), opened_record(tmp_path / "video.jsonl"):
+        pass
+
+
+def test_files_are_read_and_written_by_url(files: FileStore, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/in/face.mp4": b"face", "/in/a.wav": b"from afar"})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(
+        '{"video": "memory://in/face.mp4", "audio": "memory://in/a.wav", "out": "memory://out/a.mp4"}\n'
+        '{"video": "memory://in/face.mp4", "audio": "memory://in/none.wav", "out": "b.mp4"}\n'
+        '{"video": "nosuch://in/face.mp4", "audio": "memory://in/a.wav", "out": "c.mp4"}\n'
+    )
+    pairs = read_manifest(manifest)
+    reports = _run(LocalDirector(files), files, BatchLimits(2, 10), pairs)
+    assert memory.cat("/out/a.mp4") == b"from afar"
+    assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "failed"]
+    assert reports[2]["error"]["code"] == "file_error"
+    assert "nosuch" in reports[3]["error"]["message"]
+    assert set(_run(LocalDirector(files), files, BatchLimits(2, 10), pairs)) == set()

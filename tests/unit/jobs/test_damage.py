@@ -14,6 +14,7 @@ from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from jobs.run import JobRun, JobServices
+from jobs.segment_room import SegmentRoom
 from media.joiner import join_segments
 from media.writer import SegmentWriter
 from models.engines.contract import Plan
@@ -82,7 +83,8 @@ class Bench:
     def run(self, stages: FilmStages, presenters: type[KnownPresenter] = KnownPresenter) -> list[bytes]:
         """The frames of the result."""
         known = presenters(RUN_CONFIG, stages, self.table, self.files)
-        asyncio.run(JobRun(JobServices(RUN_CONFIG, stages, known, self.table, self.files), self.job).run())
+        services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentRoom(RUN_CONFIG))
+        asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(self.files.result_path(self.job.id))]
 
 

@@ -19,6 +19,7 @@ from jobs.forecast import result_bytes
 from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Presenters
 from jobs.run import JobRun, JobServices
+from jobs.segment_room import SegmentRoom
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.contract import Plan, Planned
 from models.engines.warp.drive import Drive
@@ -128,7 +129,8 @@ def run(
     files, stages = FileStore(folder / "data"), MemoryStages(render)
     files.job_dir(job.id)
     files.audio_path(job.id).write_bytes(audio)
-    services = JobServices(config, stages, KnownPresenter(config, stages, table, files), table, files)
+    known = KnownPresenter(config, stages, table, files)
+    services = JobServices(config, stages, known, table, files, SegmentRoom(config))
     asyncio.run(JobRun(services, job).run())
     report = table.get_job(job.id).report
     assert report is not None

@@ -16,6 +16,7 @@ from jobs.messages import PreparedSpeech
 from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
+from jobs.segment_room import SegmentRoom
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.job_table import JobTable
@@ -61,7 +62,8 @@ class Bench:
         self.table.claim()
         self.stages = DeafStages()
         presenters = Presenters(CONFIG, self.stages, self.table, self.files)
-        self.scheduler = JobScheduler(JobServices(CONFIG, self.stages, presenters, self.table, self.files))
+        services = JobServices(CONFIG, self.stages, presenters, self.table, self.files, SegmentRoom(CONFIG))
+        self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:
         audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")

@@ -1,0 +1,53 @@
+"""`lipwright batch`: a manifest of pairs through a running service, or one that is started for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.local_service import service_at
+from cli.terminal import SERVER_VARIABLES, one_line_errors
+from lipwright_client import AsyncLipwright, Patience
+
+_MAX_FULL_S = 24 * 3600.0  # how long a full service is asked again: a batch waits its turn
+
+
+def batch(
+    manifest: Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')],
+    out: Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")] = None,
+    server: Annotated[
+        str | None, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a service; without it, one here.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where a service that is started here works.")] = None,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
+    pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
+    record: Annotated[
+        Path | None, typer.Option(help="What is done; by default MANIFEST.results.jsonl beside the results.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pairs again that failed for good.")] = False,
+) -> None:
+    """Render every pair of MANIFEST that is not done yet.
+
+    Prints a JSON line a pair; the exit status is 0 only if all succeeded.
+    """
+    from cluster.batch_over_http import HttpRenderer
+    from cluster.batch_report import run_and_print
+    from cluster.batch_run import Batch, BatchLimits
+    from cluster.manifest import read_manifest
+    from cluster.record import opened_record, record_path
+
+    with one_line_errors():
+        pairs = read_manifest(manifest, out)
+        with opened_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
+
+            async def run() -> int:
+                async with AsyncLipwright(url, patience=Patience(max_full_s=_MAX_FULL_S)) as client:
+                    limits = BatchLimits(max_in_flight, pair_timeout_s)
+                    return await run_and_print(Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed)
+
+            num_failed = asyncio.run(run())
+    if num_failed:
+        raise typer.Exit(1)

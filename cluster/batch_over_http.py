@@ -1,0 +1,74 @@
+"""A batch through the API of a running service, from wherever its manifest lies: what `lipwright batch` does."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cluster.batch_run import Outcome
+from cluster.manifest import Pair
+from cluster.places import copy_whole, name_of, open_place
+from cluster.record import next_name
+from lipwright_client import AsyncLipwright, ClientError, Job
+from lipwright_client.calls import JobFields
+
+
+class HttpRenderer:
+    """Implements `batch_run.Renderer` with a client; a pair's name is the idempotency key of its job."""
+
+    def __init__(self, client: AsyncLipwright) -> None:
+        self._client = client
+
+    async def render(self, pair: Pair, name: str) -> Outcome:
+        """Wait for the job of this name; whoever stops waiting cancels it."""
+        try:
+            job = await self._ended(await self._begun(pair, name))
+            if job.status == "succeeded":
+                await self._save(job, pair)
+        except ClientError as refusal:
+            return Outcome("", "failed", error=_failure(refusal.code, refusal.detail, refusal.retryable))
+        told = job.error
+        failure = None if told is None else _failure(told.code, told.message, told.retryable)
+        return Outcome(job.id, job.status, job.num_frames, failure, job.report)
+
+    async def _begun(self, pair: Pair, name: str) -> Job:
+        while True:
+            job = await self._submitted(pair, name)
+            if job.status != "cancelled":
+                return job
+            name = next_name(name)
+
+    async def _submitted(self, pair: Pair, name: str) -> Job:
+        fields = JobFields(face=pair.face, loop=pair.loop, idempotency_key=name)
+        if pair.engine is not None:
+            fields["engine"] = pair.engine
+        with ExitStack() as files:
+            opened = [
+                files.enter_context(await asyncio.to_thread(open_place, place)) for place in (pair.video, pair.audio)
+            ]
+            fields["video"], fields["audio"] = (name_of(pair.video), opened[0]), (name_of(pair.audio), opened[1])
+            return await self._client.jobs.create(**fields)
+
+    async def _ended(self, job: Job) -> Job:
+        try:
+            return await self._client.jobs.wait(job.id)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._client.jobs.cancel(job.id))
+            raise
+
+    async def _save(self, job: Job, pair: Pair) -> None:
+        if isinstance(pair.out, Path):
+            pair.out.parent.mkdir(parents=True, exist_ok=True)
+            await self._client.jobs.download(job.id, pair.out)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "result.mp4"
+            await self._client.jobs.download(job.id, whole)
+            await asyncio.to_thread(copy_whole, whole, pair.out)
+
+
+def _failure(code: str, message: str, retryable: bool) -> dict[str, Any]:
+    return {"code": code, "message": message, "retryable": retryable}

@@ -1,0 +1,169 @@
+"""How much a cluster does, and what of it is full first: `python -m cluster.capacity`. Its words: cluster/capacity.md.
+
+Stages are stations with so many servers; a job brings each of them so much work. What a cluster does is bounded by the
+station whose servers are busy first (the utilisation law of Denning and Buzen, The Operational Analysis of Queueing
+Network Models, 1978), and who comes to a full one waits for the work before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What work costs, in seconds of one server.
+
+    Attributes:
+        studio_s: CPU of decoding, pasting and encoding one frame, in Studio and its decoders.
+        face_s: Of painting one frame: CPU, or wall clock of one FaceSynthesis replica on a GPU.
+        other_s: CPU of one frame in all other processes of the nodes.
+        analysis_s: CPU of one frame of a source that was not seen before.
+        director_s: CPU of one job in the Director, its share of the segments not counted.
+        segment_s: CPU of one segment in the Director.
+    """
+
+    studio_s: float
+    face_s: float
+    other_s: float
+    analysis_s: float
+    director_s: float
+    segment_s: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of job.
+
+    Attributes:
+        seconds: Of speech.
+        fps: Frames a second.
+        segment_seconds: Length of a segment.
+        new_source_seconds: Of a source that nobody has analysed yet; 0 for a presenter that is known.
+    """
+
+    seconds: float
+    fps: float = 25.0
+    segment_seconds: float = 4.0
+    new_source_seconds: float = 0.0
+
+    @property
+    def num_frames(self) -> float:
+        """Frames of the result."""
+        return self.seconds * self.fps
+
+    @property
+    def num_segments(self) -> float:
+        """Segments of the result."""
+        return max(1.0, self.seconds / self.segment_seconds)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Machines.
+
+    Attributes:
+        num_cores: CPU cores of all workers together.
+        num_gpus: GPUs of all workers together; 0 paints on the CPUs.
+        painters_per_gpu: FaceSynthesis replicas that share one.
+        num_heads: Directors that do not share a job table.
+    """
+
+    num_cores: float
+    num_gpus: float = 0.0
+    painters_per_gpu: float = 2.0
+    num_heads: float = 1.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a fleet does.
+
+    Attributes:
+        jobs_per_s: Of this kind.
+        limits: Jobs a second that each station could do alone.
+    """
+
+    jobs_per_s: float
+    limits: Mapping[str, float]
+
+    @property
+    def full_first(self) -> str:
+        """The station that bounds it."""
+        return min(self.limits, key=lambda name: self.limits[name])
+
+    def utilisation(self, station: str) -> float:
+        """Share of time in which a station works while the fleet does all it can."""
+        return self.jobs_per_s / self.limits[station]
+
+    def wait_s(self, num_before: float) -> float:
+        """How long a job waits with so many before it, at a fleet that is full."""
+        return num_before / self.jobs_per_s
+
+    def video_per_s(self, work: Work) -> float:
+        """Seconds of video a second."""
+        return self.jobs_per_s * work.seconds
+
+
+def capacity(costs: Costs, work: Work, fleet: Fleet) -> Capacity:
+    """Say what a fleet does with jobs of one kind that never run out."""
+    cpu_s = work.num_frames * (costs.studio_s + costs.other_s) + work.new_source_seconds * work.fps * costs.analysis_s
+    face_s = work.num_frames * costs.face_s
+    limits = {
+        "CPU": fleet.num_cores / (cpu_s + (0.0 if fleet.num_gpus else face_s)),
+        "Director": fleet.num_heads / (costs.director_s + work.num_segments * costs.segment_s),
+    }
+    if fleet.num_gpus:
+        limits["GPU"] = fleet.num_gpus * fleet.painters_per_gpu / face_s
+    return Capacity(min(limits.values()), limits)
+
+
+def node_minutes(capacity: Capacity, work: Work, num_nodes: float) -> float:
+    """Minutes of a node that a minute of video takes, at a full fleet of so many; times their price, its cost."""
+    return num_nodes / capacity.video_per_s(work)
+
+
+# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
+# 4.3 s and 350 ms in 15.5 s, which is 0.014 of a core at rest and 130 ms a job: put down to its ten calls of stages
+# evenly, of which six are segments.
+MEASURED = {
+    "512x512": Costs(0.0054, 0.0046, 0.0022, 0.0085, 0.052, 0.013),
+    "1920x1080": Costs(0.0366, 0.0113, 0.0046, 0.0141, 0.052, 0.013),
+}
+_FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="Speech of one job.")] = 60.0,
+    gpu_ms_per_frame: Annotated[
+        float, typer.Option(help="Of one painter on a GPU, measured on yours; 0 paints on CPUs.")
+    ] = 0.0,
+    gpus_per_node: Annotated[float, typer.Option(help="Where there are any.")] = 1.0,
+) -> None:
+    """Print what 1, 10 and 1,000 nodes of eight cores do."""
+    print("size       nodes   jobs/s  video s/s  full first     CPU    GPU  Director  node min/min")
+    for size, measured in MEASURED.items():
+        for num_nodes, fleet in _FLEETS.items():
+            costs, work = measured, Work(seconds)
+            if gpu_ms_per_frame:
+                costs = replace(measured, face_s=gpu_ms_per_frame / 1000)
+                fleet = replace(fleet, num_gpus=num_nodes * gpus_per_node)
+            _print_row(size, num_nodes, capacity(costs, work, fleet), work)
+
+
+def _print_row(size: str, num_nodes: int, found: Capacity, work: Work) -> None:
+    cpu, gpu, director = (
+        f"{found.utilisation(name):6.0%}" if name in found.limits else "     -" for name in ("CPU", "GPU", "Director")
+    )
+    print(
+        f"{size:10} {num_nodes:5} {found.jobs_per_s:8.2f} {found.video_per_s(work):10.1f}  {found.full_first:10} {cpu} "
+        f"{gpu}    {director}  {node_minutes(found, work, num_nodes):12.3f}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,77 @@
+"""Where files of a batch lie: paths of this machine, and URLs that fsspec opens, such as s3://bucket/key."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import BinaryIO, cast
+from uuid import uuid4
+
+from errors import InputError
+
+Place = Path | str
+"""A path, or a URL with a scheme."""
+
+
+def place_of(text: str | Path, folder: Path) -> Place:
+    """What a manifest names: a URL stays as it is, a relative path is one of `folder`."""
+    return text if is_url(text) else (folder / text).resolve()
+
+
+def is_url(place: Place) -> bool:
+    """Whether it is no path."""
+    return "://" in str(place)
+
+
+def name_of(place: Place) -> str:
+    """The last part of its name."""
+    return str(place).rstrip("/").rpartition("/")[2]
+
+
+def open_place(place: Place) -> BinaryIO:
+    """Open a file for reading; the caller closes it.
+
+    Raises:
+        InputError: Nothing here speaks its scheme.
+        OSError: It cannot be read.
+    """
+    if isinstance(place, Path):
+        return place.open("rb")
+    return cast(BinaryIO, _file_system(place).open(place, "rb"))
+
+
+def is_there(place: Place) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        InputError: Nothing here speaks its scheme.
+    """
+    return place.is_file() if isinstance(place, Path) else bool(_file_system(place).exists(place))
+
+
+def copy_whole(source: Path, out: Place) -> None:
+    """Copy a file so that `out` is either absent, old or complete.
+
+    Raises:
+        InputError: Nothing here speaks its scheme.
+        OSError: It cannot be written.
+    """
+    if not isinstance(out, Path):
+        _file_system(out).put_file(str(source), out)  # object stores show an object once it is whole
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{uuid4().hex}.part")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file_system(url: str):  # type: ignore[no-untyped-def]  # fsspec has no types
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)[0]
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url}: expected a scheme that fsspec opens here, found: {error}") from error

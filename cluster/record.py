@@ -1,0 +1,121 @@
+"""The record of a batch: a file of JSON lines that says what is done, so that a batch that was cut off goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import uuid4
+
+from cluster.manifest import Pair
+from cluster.places import is_there
+from errors import InputError, StateError
+
+
+class Record:
+    """What came of each pair; a line is on the disk before the next pair is told.
+
+    The first line names the batch. A pair is known by what it is made of, so that lines of the manifest may move.
+    """
+
+    def __init__(self, file: TextIO, batch_id: str, reports: dict[str, dict[str, Any]], num_failures: dict[str, int]):
+        self._file, self._batch_id = file, batch_id
+        self._reports, self._num_failures = reports, num_failures
+
+    def done(self, pair: Pair, again: bool = False) -> dict[str, Any] | None:
+        """The report of a pair that needs no more work, None for one that does.
+
+        A result has to be there still. A failure is final unless it is worth another try, or `again` says so.
+        """
+        report = self._reports.get(_key(pair))
+        if report is None:
+            return None
+        if report["status"] == "succeeded":
+            return report if is_there(pair.out) else None
+        is_final = report["error"] is not None and not report["error"]["retryable"]
+        return report if is_final and not again else None
+
+    def name(self, pair: Pair) -> str:
+        """32 hexadecimal digits: the same for a pair of this batch until it has failed, or its result is gone."""
+        key = _key(pair)
+        num_before = self._num_failures.get(key, 0) + (self._reports.get(key, {}).get("status") == "succeeded")
+        return _digest(self._batch_id, key, str(num_before))
+
+    def add(self, pair: Pair, report: dict[str, Any]) -> None:
+        """Write down what came of a pair."""
+        key = _key(pair)
+        self._reports[key] = report
+        self._num_failures[key] = self._num_failures.get(key, 0) + (report["status"] != "succeeded")
+        self._write({**report, "pair": key})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def opened_record(path: Path) -> Iterator[Record]:
+    """The record in a file, a new one where there is none; nobody else writes to it meanwhile.
+
+    Raises:
+        StateError: Another batch writes to it.
+        InputError: It is no record of a batch.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError(f"{path}: expected no other batch at it, found one that is running.") from error
+        file.seek(0)
+        lines = _whole_lines(path, file)
+        if lines and "batch" not in lines[0]:
+            raise InputError(f"{path}: expected the record of a batch, found another file.")
+        batch_id = str(lines[0]["batch"]) if lines else uuid4().hex
+        reports: dict[str, dict[str, Any]] = {}
+        num_failures: dict[str, int] = {}
+        for line in lines[1:]:
+            key = line.pop("pair")
+            reports[key] = line
+            num_failures[key] = num_failures.get(key, 0) + (line["status"] != "succeeded")
+        record = Record(file, batch_id, reports, num_failures)
+        if not lines:
+            record._write({"batch": batch_id})
+        yield record
+
+
+def _whole_lines(path: Path, file: TextIO) -> list[dict[str, Any]]:
+    """The lines of a file; what was being written when a batch was killed is cut off."""
+    text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.truncate(len(whole.encode()))
+        file.seek(0, os.SEEK_END)
+    try:
+        return [dict(json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: expected the record of a batch, found: {error}") from error
+
+
+def record_path(manifest: Path, out: Path | None) -> Path:
+    """Where the record of a manifest lies if nobody says otherwise: beside its results."""
+    return (out or manifest.parent) / f"{manifest.stem}.results.jsonl"
+
+
+def next_name(name: str) -> str:
+    """The name of another try at what was cancelled under `name`."""
+    return _digest(name)
+
+
+def _key(pair: Pair) -> str:
+    return _digest(*(str(part) for part in (pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop)))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

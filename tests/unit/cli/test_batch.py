@@ -1,0 +1,91 @@
+"""`lipwright batch` against the API on a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    service = MemoryService(tmp_path / "data")
+    service.outcome = "video"
+    return service
+
+
+@pytest.fixture
+def url(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    pair = {"video": "v.mp4", "audio": "a.wav"}
+    pairs = [
+        pair | {"out": "one.mp4", "loop": "hold"},
+        pair | {"out": "two.mp4", "engine": "nonesuch"},
+        pair | {"out": "memory://results/three.mp4"},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, pairs)))
+    return path
+
+
+def _run(manifest: Path, url: str, *options: str) -> Result:
+    return CliRunner().invoke(app, ["batch", str(manifest), "--server", url, *options])
+
+
+def _reports(done: Result) -> dict[int, dict[str, Any]]:
+    return {report["line"]: report for report in map(json.loads, done.stdout.splitlines())}
+
+
+def test_results_come_and_failures_are_listed(service: MemoryService, url: str, manifest: Path) -> None:
+    done = _run(manifest, url)
+    reports = _reports(done)
+    assert done.exit_code == 1
+    assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"]
+    assert (manifest.parent / "one.mp4").read_bytes() == VIDEO_BYTES
+    assert fsspec.filesystem("memory").cat("/results/three.mp4") == VIDEO_BYTES
+    assert "3 of 3 done, 1 failed" in done.stderr
+    assert f"failed: line 2, {manifest.parent / 'two.mp4'}: option_invalid: engine: expected warp" in done.stderr
+    assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
+
+
+def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manifest: Path) -> None:
+    _run(manifest, url)
+    num_sent = len(service.requests)
+    again = _run(manifest, url)
+    assert (again.stdout, again.exit_code) == ("", 1), "what failed for good is still told"
+    assert "failed: line 2" in again.stderr
+    assert len(service.requests) == num_sent == 2
+    assert set(_reports(_run(manifest, url, "--retry-failed"))) == {2}
+
+
+def test_a_job_that_was_begun_is_gone_on_with(service: MemoryService, url: str, manifest: Path) -> None:
+    record = manifest.parent / "record.jsonl"
+    _run(manifest, url, "--record", str(record))
+    first, *_ = record.read_text().splitlines()
+    record.write_text(first + "\n")  # as if it had been killed before anything came back
+    reports = _reports(_run(manifest, url, "--record", str(record)))
+    assert len(service.requests) == 2
+    assert {reports[line]["job_id"] for line in (1, 3)} == {request.job_id for request in service.requests}
+
+
+def test_a_manifest_that_cannot_be_used_ends_in_one_line(url: str, manifest: Path) -> None:
+    (manifest.parent / "a.wav").unlink()
+    done = _run(manifest, url)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: input_invalid: ")
+    assert "there is no file" in done.stderr

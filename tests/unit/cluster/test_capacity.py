@@ -1,0 +1,226 @@
+"""A thousand jobs through the real desk, scheduler, table and segment room, in hours that pass in seconds.
+
+Only the machines are simulated: Studios and face painters are so many servers that take so long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from cluster.capacity import MEASURED, Costs, Fleet, Work, capacity, main, node_minutes
+from config import JobConfig, PipelineConfig, RenderConfig
+from errors import CapacityError
+from jobs.admission import AdmissionDesk
+from jobs.messages import Marking, PreparedSpeech, PresenterRef, Rendered
+from jobs.run import JobServices
+from jobs.scheduler import JobScheduler
+from jobs.segment_room import SegmentRoom
+from models.engines.contract import Plan
+from models.mouth.motion import Moments
+from storage.local.file_store import FileStore
+from storage.records import (
+    AdmitRequest,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    UploadedFile,
+    avatar_key,
+    new_id,
+    utc_now,
+)
+from storage.sqlite.job_table import JobTable
+from telemetry.log_context import Work as CalledFor
+from tests.faults.load import IS_ENDURANCE
+from tests.unit.cluster.virtual_time import VirtualTimeLoop
+from tests.unit.jobs.test_run import SECONDS, KnownPresenter, MemoryStages
+
+NUM_JOBS = 1000 if IS_ENDURANCE else 200
+NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (32, 6, 6) if IS_ENDURANCE else (16, 3, 3)
+WORK, COSTS = Work(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
+MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, painters_per_gpu=1))
+program = Typer()
+program.command()(main)
+SEGMENT = b"segment"
+CONFIG = PipelineConfig(
+    jobs=JobConfig(max_running_jobs=4, running_jobs_per_studio=2, max_queued_jobs=NUM_QUEUED, min_free_bytes=0),
+    render=RenderConfig(block_seconds=30, segments_per_studio=3),
+)
+
+
+class Machines(MemoryStages):
+    """Stations: two segments at a time in each Studio, one chunk at a time in each painter."""
+
+    def __init__(self, started: dict[str, float]) -> None:
+        super().__init__(lambda first: SEGMENT)
+        self._started = started
+        self._studios, self._painters = asyncio.Semaphore(2 * NUM_STUDIOS), asyncio.Semaphore(NUM_PAINTERS)
+
+    async def prepare_speech(
+        self, work: CalledFor, audio: Path, speech: Path, claimed_seconds: float
+    ) -> PreparedSpeech:
+        self._started[work.job_id] = asyncio.get_running_loop().time()
+        return await super().prepare_speech(work, audio, speech, claimed_seconds)
+
+    async def render(
+        self, work: CalledFor, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+    ) -> Rendered:
+        async def chunk(num_frames: int) -> None:
+            await asyncio.sleep(num_frames * COSTS.studio_s)
+            async with self._painters:
+                await asyncio.sleep(num_frames * COSTS.face_s)
+
+        async with self._studios:
+            chunks = CONFIG.render.chunk_frames
+            await asyncio.gather(*(chunk(min(chunks, len(plan) - first)) for first in range(0, len(plan), chunks)))
+        out.write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
+        return Rendered(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), Moments())
+
+
+@dataclass
+class Day:
+    """What happened, by job, in seconds of the simulated clock."""
+
+    accepted: dict[str, float] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    num_refusals: int = 0
+    num_running: list[int] = field(default_factory=list)
+    took_s: float = 0.0
+
+
+def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
+    """Each owner submits one job after the other, and comes again when the desk says so."""
+    day = Day()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        files = FileStore(folder / "data")
+        table = JobTable(files.table_path)
+        table.claim()
+        room, stages = SegmentRoom(CONFIG), Machines(day.started)
+        room.set_num_studios(NUM_STUDIOS)
+        desk = AdmissionDesk(CONFIG, table, files, loop.time, room)
+        presenters = KnownPresenter(CONFIG, stages, table, files)
+        scheduler = JobScheduler(JobServices(CONFIG, stages, presenters, table, files, room))
+
+        async def submit(owner: str, number: int) -> None:
+            for _ in range(number):
+                while True:
+                    try:
+                        place = desk.admit(AdmitRequest(owner=owner, num_bytes=3, max_bytes=3))
+                        break
+                    except CapacityError:
+                        day.num_refusals += 1
+                        await asyncio.sleep(1.0)
+                job = table.insert_job(_job(files, owner))
+                desk.release(place.id)
+                day.accepted[job.id], day.owners[job.id] = loop.time(), owner
+                scheduler.start_waiting()
+                day.num_running.append(table.count_jobs(JobStatus.RUNNING))
+
+        await asyncio.gather(*(submit(owner, number) for owner, number in num_jobs.items()))
+        while table.unfinished_jobs():  # noqa: ASYNC110  # the clock jumps: it costs nothing
+            await asyncio.sleep(1.0)
+        day.took_s = loop.time()
+        assert table.count_jobs(JobStatus.SUCCEEDED) == sum(num_jobs.values())
+        table.close()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+    return day
+
+
+def _job(files: FileStore, owner: str) -> JobRecord:
+    audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
+    job = JobRecord(
+        id=new_id(),
+        options=JobOptions(engine="warp"),
+        audio=audio,
+        audio_seconds=SECONDS,
+        avatar_key=avatar_key("00", "largest", "1"),
+        owner=owner,
+        created_at=utc_now(),
+    )
+    files.job_dir(job.id)
+    files.audio_path(job.id).write_bytes(b"abc")
+    return job
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """An owner with four times as many jobs as another; a thousand in the long form (`make test-faults`)."""
+    return simulate(tmp_path_factory.mktemp("day"), {"many": NUM_JOBS * 8 // 10, "few": NUM_JOBS * 2 // 10})
+
+
+def test_the_fleet_does_what_the_model_says(day: Day) -> None:
+    assert MODEL.full_first == "GPU"
+    assert NUM_JOBS / day.took_s == pytest.approx(MODEL.jobs_per_s, rel=0.2)
+    assert max(day.num_running) == CONFIG.jobs.running_jobs_per_studio * NUM_STUDIOS
+    assert day.num_refusals > 0, "the desk was full"
+
+
+def test_waits_are_what_the_model_says(day: Day) -> None:
+    """An owner holds half of the queue at most: alone it waits for that half, beside another for both."""
+    share = int(NUM_QUEUED * CONFIG.jobs.max_queue_share)
+    both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
+    begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # the queue is full, and so is the fleet
+    beside = [day.started[job] - at for job, at in day.accepted.items() if begun <= at <= both_until]
+    alone_from = both_until + MODEL.wait_s(NUM_QUEUED)
+    alone = [day.started[job] - at for job, at in day.accepted.items() if at > alone_from]
+    assert len(beside) > NUM_JOBS / 10 and len(alone) > NUM_JOBS / 5
+    assert sum(beside) / len(beside) == pytest.approx(MODEL.wait_s(2 * share), rel=0.2)
+    assert sum(alone) / len(alone) == pytest.approx(MODEL.wait_s(share), rel=0.2)
+
+
+def test_owners_take_turns_and_their_jobs_keep_their_order(day: Day) -> None:
+    order = sorted(day.started, key=lambda job: day.started[job])
+    both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
+    begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # at first there is nobody to take turns with
+    turns = [day.owners[job] for job in order if begun <= day.started[job] <= both_until]
+    for first in range(0, len(turns) - 20, 10):
+        counts = Counter(turns[first : first + 20])
+        assert abs(counts["many"] - counts["few"]) <= 4, "four jobs of one do not bring it four jobs of service"
+    for owner in ("many", "few"):
+        own = [day.accepted[job] for job in order if day.owners[job] == owner]
+        assert own == sorted(own)
+
+
+def test_what_is_full_first() -> None:
+    hd, minute = MEASURED["1920x1080"], Work(60.0)
+    one, ten = capacity(hd, minute, Fleet(8)), capacity(hd, minute, Fleet(80))
+    assert one.full_first == "CPU"
+    assert ten.jobs_per_s == pytest.approx(10 * one.jobs_per_s)
+    thousand = capacity(hd, minute, Fleet(8000))
+    assert thousand.full_first == "Director"
+    assert capacity(hd, minute, Fleet(8000, num_heads=100)).full_first == "CPU"
+    # Another source that nobody has seen costs a pass over it.
+    assert capacity(hd, Work(60.0, new_source_seconds=60.0), Fleet(8)).jobs_per_s < one.jobs_per_s
+    assert node_minutes(one, minute, 1) == pytest.approx(node_minutes(ten, minute, 10))
+
+
+def test_one_machine_does_what_was_measured(repo_root: Path) -> None:
+    """The costs are those of benchmarks/results.json, so two cores have to need the wall clock that is there, too."""
+    graph = json.loads((repo_root / "benchmarks" / "results.json").read_text(encoding="utf-8"))["graph"]
+    for size, costs in MEASURED.items():
+        job = graph[size]["job"]
+        processes = job["cpu_ms_per_frame_by_process"]
+        assert costs.face_s * 1000 == pytest.approx(processes["FaceSynthesis"], rel=0.1)
+        assert (costs.studio_s + costs.face_s + costs.other_s) * 1000 == pytest.approx(job["cpu_ms_per_frame"], rel=0.1)
+        frames_per_s = capacity(costs, Work(20.0), Fleet(2)).jobs_per_s * job["num_frames"]
+        # One job does not fill two cores all the time: it begins with its sound and ends with joining.
+        assert 0.7 <= job["num_frames"] / job["wall_s"] / frames_per_s <= 1.05, size
+
+
+def test_the_table_of_the_document_is_the_programs(repo_root: Path) -> None:
+    printed = CliRunner().invoke(program, [])
+    assert printed.exit_code == 0
+    assert printed.stdout.strip() in (repo_root / "cluster" / "capacity.md").read_text(encoding="utf-8")

@@ -1,0 +1,198 @@
+"""The files that machines are started from: schemas of the tools that read them, and commands that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from check_jsonschema.builtin_schemas import get_builtin_schema
+from dockerfile_parse import DockerfileParser
+from jsonschema import Draft7Validator, validate
+from packaging.requirements import Requirement
+
+from tests.unit.cluster.kuberay_fields import RAY_SERVICE
+
+
+def _all(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def cluster(repo_root: Path) -> Path:
+    return repo_root / "cluster"
+
+
+@pytest.fixture
+def service(cluster: Path) -> dict[str, Any]:
+    (service,) = [each for each in _all(cluster / "rayservice.yaml") if each["kind"] == "RayService"]
+    return service
+
+
+def _groups(service: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = service["spec"]["rayClusterConfig"]
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def _check_ray_start(arguments: list[str]) -> None:
+    """Parse the arguments of `ray start` as Ray does; nothing is started."""
+    from ray.scripts.scripts import start
+
+    start.make_context("ray start", arguments)
+
+
+def test_the_rayservice_has_no_field_that_kuberay_does_not_read(cluster: Path, service: dict[str, Any]) -> None:
+    validate(service, RAY_SERVICE)
+    assert not {key for key in service["spec"] if key.endswith("UnhealthySecondThreshold")}
+    (patch,) = _all(cluster / "rayservice.redis.yaml")
+    patched = json.loads(json.dumps(service))
+    patched["spec"]["rayClusterConfig"] |= patch["spec"]["rayClusterConfig"]
+    assert patched != service
+    validate(patched, RAY_SERVICE)
+
+
+def test_a_field_that_does_not_exist_is_seen(service: dict[str, Any]) -> None:
+    wrong = json.loads(json.dumps(service))
+    wrong["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["minWorkers"] = 1
+    assert not Draft7Validator(RAY_SERVICE).is_valid(wrong)
+
+
+def test_shared_memory_of_each_pod_holds_rays_object_store(service: dict[str, Any]) -> None:
+    for group in _groups(service):
+        pod = group["template"]["spec"]
+        (shared,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shared-mem"]
+        (container,) = pod["containers"]
+        store = int(group["rayStartParams"]["object-store-memory"])
+        assert shared["medium"] == "Memory"
+        assert store <= int(shared["sizeLimit"].removesuffix("Gi")) * 2**30
+        # What is in shared memory counts as the pod's.
+        assert store <= int(container["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30 / 3
+        _check_ray_start([f"--{name}={value}" for name, value in group["rayStartParams"].items()])
+
+
+def test_pods_run_as_the_images_user_and_may_write_to_the_volume(cluster: Path, service: dict[str, Any]) -> None:
+    user = int(re.findall(r"^USER (\d+):\d+$", (cluster / "Containerfile").read_text(encoding="utf-8"), re.M)[-1])
+    for group in _groups(service):
+        context = group["template"]["spec"]["securityContext"]
+        assert (context["runAsUser"], context["fsGroup"], context["runAsNonRoot"]) == (user, user, True)
+
+
+def test_gpu_nodes_go_when_nobody_paints(service: dict[str, Any]) -> None:
+    serve = yaml.safe_load(service["spec"]["serveConfigV2"])
+    (faces,) = [each for each in serve["applications"][0]["deployments"] if each["name"] == "FaceSynthesis"]
+    groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+    assert faces["autoscaling_config"]["min_replicas"] == groups["gpu"]["minReplicas"] == 0
+    assert (
+        groups["gpu"]["maxReplicas"] / faces["ray_actor_options"]["num_gpus"]
+        >= faces["autoscaling_config"]["max_replicas"]
+    )
+    assert faces["ray_actor_options"]["num_cpus"] == 0, "Studios may have taken every core of a GPU's node"
+    (container,) = groups["gpu"]["template"]["spec"]["containers"]
+    assert container["image"].endswith("-gpu")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_the_launchers_file_is_one_that_ray_takes(cluster: Path) -> None:
+    from ray.autoscaler._private.util import fillout_defaults, validate_config
+
+    (config,) = _all(cluster / "launcher.yaml")
+    validate_config(fillout_defaults(config))
+    assert config["available_node_types"][config["head_node_type"]]["resources"]["CPU"] == 0
+    for command in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):
+        words = shlex.split(command.replace("$RAY_HEAD_IP", "127.0.0.1"))
+        assert words[:3] == ["RAY_AUTH_MODE=token", "ray", "start"]
+        _check_ray_start(words[3:])
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.cluster.yaml"])
+def test_compose_files_fit_the_specification(cluster: Path, name: str) -> None:
+    (content,) = _all(cluster / name)
+    validate(content, get_builtin_schema("vendor.compose-spec"))
+    mounted = [volume.split(":") for each in content["services"].values() for volume in each.get("volumes", [])]
+    for source, *_ in mounted:
+        assert source in content["volumes"] or (cluster / source).exists(), source
+    images = [each["image"] for each in content["services"].values()]
+    assert not [image for image in images if not re.search(r":v?\d+\.\d+\.\d+", image)], "every image has a version"
+    ports = [port for each in content["services"].values() for port in each.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_nodes_of_compose_start_with_options_of_ray(cluster: Path) -> None:
+    (content,) = _all(cluster / "compose.cluster.yaml")
+    for name in ("head", "worker"):
+        node = content["services"][name]
+        words = shlex.split(node["command"][-1].partition("exec ")[2])
+        assert words[:2] == ["ray", "start"]
+        _check_ray_start(words[2:])
+        options = dict(word.removeprefix("--").split("=") for word in words[2:] if "=" in word)
+        assert int(options["object-store-memory"]) <= int(node["shm_size"].removesuffix("g")) * 2**30
+    assert content["services"]["worker"]["deploy"]["replicas"] == 2
+    *_, config = content["services"]["deploy"]["command"]
+    assert (cluster.parent / config).is_file()
+
+
+def test_the_config_of_compose_is_the_twin_for_cpus(cluster: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from config import PipelineConfig
+
+    (ours,), (twin,) = _all(cluster / "serve_config.compose.yaml"), _all(cluster.parent / "serve_config.cpu.yaml")
+    ServeDeploySchema.model_validate(ours)
+    PipelineConfig.model_validate(ours["applications"][0]["args"])
+    assert ours["http_options"].pop("host") == "0.0.0.0"
+    twin["http_options"].pop("host")
+    for config in (ours, twin):
+        config["applications"][0].pop("args")
+        for deployment in config["applications"][0]["deployments"]:
+            if deployment["name"] in ("Studio", "FaceSynthesis"):
+                assert deployment.pop("num_replicas", None) or deployment.pop("autoscaling_config")
+    assert ours == twin
+
+
+def test_prometheus_and_grafana_find_each_other(cluster: Path) -> None:
+    (content,) = _all(cluster / "compose.cluster.yaml")
+    services, provisioning = content["services"], cluster / "grafana" / "provisioning"
+    (source,) = _all(provisioning / "datasources" / "prometheus.yaml")[0]["datasources"]
+    assert source["url"].removeprefix("http://").partition(":")[0] in services
+    assert source["isDefault"], "the dashboard takes the default source"
+    (provider,) = _all(provisioning / "dashboards" / "lipwright.yaml")[0]["providers"]
+    targets = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert any(target.startswith(provider["options"]["path"]) for target in targets)
+    head = [volume.split(":") for volume in services["head"]["volumes"]]
+    scrapes = [volume.split(":") for volume in services["prometheus"]["volumes"]]
+    (folder,) = {source for source, target, *_ in head if target == "/tmp/ray"}
+    assert [folder, "/tmp/ray", "ro"] in scrapes, "Prometheus reads the list of nodes that the head writes"
+
+
+def test_the_image_is_pinned_and_its_user_is_not_root(cluster: Path, tmp_path: Path) -> None:
+    project = tomllib.loads((cluster.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    content = (cluster / "Containerfile").read_text(encoding="utf-8")
+    lines = DockerfileParser(path=str(tmp_path))
+    lines.content = content
+    steps = [(step["instruction"], step["value"]) for step in lines.structure]
+    arguments = dict(value.partition("=")[::2] for kind, value in steps if kind == "ARG")
+    bases = [value for kind, value in steps if kind == "FROM"]
+    assert len(bases) == 2 and all("${PYTHON}" in base for base in bases)
+    version = re.fullmatch(r"(\d+\.\d+)\.\d+-slim-[a-z]+", arguments["PYTHON"])
+    assert version is not None and Requirement(f"python{project['requires-python']}").specifier.contains(version[1])
+    assert arguments["EXTRA"] in project["optional-dependencies"]
+    assert arguments["TORCH_INDEX"].endswith("/cpu")
+    *_, user = [value for kind, value in steps if kind == "USER"]
+    assert not user.startswith(("0", "root"))
+    copied = [value.split()[0] for kind, value in steps if kind == "COPY" and not value.startswith("--from")]
+    assert all((cluster.parent / source).exists() for source in copied)
+
+
+def test_pins_of_the_image_fit_the_project(cluster: Path) -> None:
+    project = tomllib.loads((cluster.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (cluster / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    extras = project["optional-dependencies"]
+    for text in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["tts"]):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
