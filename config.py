@@ -244,6 +244,10 @@ class LiveConfig(_Frozen):
     max_stall_s: float = Field(10.0, gt=0, description="How long a client may show nothing before it is closed.")
     idle_timeout_s: float = Field(300.0, gt=0, description="How long nobody may speak or ask to be kept.")
     max_session_s: float = Field(4 * 3600.0, gt=0, description="Length of one session.")
+    stand_in_after_s: float = Field(
+        0.5, gt=0, description="Wait for a moment before the presenter is shown idle, and what it says is held back."
+    )
+    max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle pictures of one session, kept for that.")
     moment_timeout_s: float = Field(15.0, gt=0, description="Bound of making one moment.")
 
     @property

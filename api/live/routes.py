@@ -10,9 +10,10 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Caller
+from api.live.budget import SessionEndError
 from api.live.door import LiveDoor
 from api.live.messages import event
-from api.live.session import LiveSession, SessionEndError, SessionOptions
+from api.live.session import LiveSession, SessionOptions
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 from rendering.moment import LiveService

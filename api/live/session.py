@@ -7,30 +7,21 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from api.live.bridge import Bridge, Shown
+from api.live.budget import Budget, SessionEndError
+from api.live.kept_pictures import KeptPictures
 from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, event, pcm, read_message
 from api.live.pace import Pace
-from api.live.speech_line import SpeechLine
+from api.live.speech_line import Heard, SpeechLine
 from config import LiveConfig
-from errors import CapacityError, LipwrightError, OptionError
+from errors import CapacityError, OptionError
 from jobs.messages import PresenterRef
 from media.live.stream_writer import StreamWriter
-from rendering.moment import LiveService, Moment, MomentRequest
+from rendering.moment import LiveService, MomentRequest
 
 _LOOK_S: Final = 0.05
-_MAX_MISTAKES: Final = 16
-
-
-class SessionEndError(LipwrightError):
-    """The session is over; `close_code` is for the socket (RFC 6455, 7.4)."""
-
-    status_code = 409
-    code = "session_ended"
-
-    def __init__(self, reason: str, close_code: int) -> None:
-        super().__init__(reason, close_code)
-        self.close_code = close_code
 
 
 class Line(Protocol):
@@ -71,16 +62,16 @@ class LiveSession:
         self, options: SessionOptions, presenter: PresenterRef, live: LiveConfig, service: LiveService, line: Line
     ) -> None:
         self._options, self._presenter, self._live = options, presenter, live
-        self._service, self._line = service, line
+        self._line = line
         fps = presenter.source.info.fps
         self._fps = fps
         self._num = max(1, round(live.moment_seconds * fps))
         self._speech = SpeechLine(fps, options.sample_rate, live.lead_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(presenter.source.info)
+        self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.stand_in_after_s)
         self._pace: Pace | None = None
-        self._num_mistakes = 0
-        self._budget, self._budget_at = 2 * live.max_messages_per_s, time.monotonic()
-        self._spoke_at = self._budget_at
+        self._budget = Budget(live)
+        self._spoke_at = time.monotonic()
         self._event_id: str | None = None
         self._was_interrupted = asyncio.Event()
 
@@ -90,7 +81,7 @@ class LiveSession:
         Raises:
             SessionEndError: The client passed a bound.
         """
-        self._count(len(text))
+        self._budget.count(len(text))
         await self._tried(lambda: self._do(read_message(text)))
 
     async def take_bytes(self, data: bytes) -> None:
@@ -99,7 +90,7 @@ class LiveSession:
         Raises:
             SessionEndError: The client passed a bound.
         """
-        self._count(len(data))
+        self._budget.count(len(data))
         await self._tried(lambda: self._speak(Speak(type="agent.speak", audio=""), data))
 
     async def run(self) -> None:
@@ -109,34 +100,50 @@ class LiveSession:
             SessionEndError: Why it is.
             LipwrightError: The presenter cannot be shown any more.
         """
-        begun, frame, state = time.monotonic(), 0, None
+        begun, frame = time.monotonic(), 0
         self._pace = Pace(self._live.max_ahead_seconds)
-        while True:
-            await self._wait(frame, begun)
-            heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
-            request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, state)
-            moment = await self._service.render(request)
-            if heard.has_begun:
-                await self._line.send_text(event("agent.speak_started", event_id=self._event_id))
-            await self._send(frame, moment, heard.sound)
-            if heard.has_ended:
-                await self._line.send_text(event("agent.speak_ended", event_id=self._event_id))
-            frame, state = frame + self._num, moment.state
+        try:
+            while True:
+                await self._wait(frame, begun)
+                heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
+                frame += await self._show(frame, heard)
+        finally:
+            await self._bridge.close()
 
-    async def _send(self, frame: int, moment: Moment, sound: Any) -> None:
+    async def _show(self, frame: int, heard: Heard) -> int:
+        """Send one moment, and return its number of frames."""
+        was_waiting = self._bridge.is_waiting
+        request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, None)
+        shown = await self._bridge.show(request)
+        if shown.is_stand_in:
+            if not was_waiting:
+                heard = self._speech.hold(heard)
+                await self._line.send_text(event("session.state_updated", state="recovering"))
+        elif was_waiting:
+            self._speech.go_on()
+            await self._line.send_text(event("session.state_updated", state="connected"))
+        if heard.has_begun:
+            await self._line.send_text(event("agent.speak_started", event_id=self._event_id))
+        await self._send(frame, shown, heard)
+        if heard.has_ended:
+            await self._line.send_text(event("agent.speak_ended", event_id=self._event_id))
+        return len(shown.pictures.frames)
+
+    async def _send(self, frame: int, shown: Shown, heard: Heard) -> None:
+        pictures = shown.pictures
         if frame == 0:
-            media_type, head = self._writer.head(moment.pictures)
+            media_type, head = self._writer.head(pictures)
             await self._line.send_text(event("session.stream", media_type=media_type))
             await self._line.send_bytes(head)
         about = event(
             "session.fragment",
             start_seconds=float(frame / self._fps),
-            duration_seconds=float(len(moment.pictures.frames) / self._fps),
+            duration_seconds=float(len(pictures.frames) / self._fps),
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
         )
         await self._line.send_text(about)
-        await self._line.send_bytes(self._writer.fragment(frame, moment.pictures, sound))
+        await self._line.send_bytes(self._writer.fragment(frame, pictures, heard.sound))
 
     async def _wait(self, frame: int, begun: float) -> None:
         """Wait until a moment is due; bounds of the session are looked at meanwhile."""
@@ -159,16 +166,6 @@ class LiveSession:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, 1.0))
 
-    def _count(self, num_bytes: int) -> None:
-        now = time.monotonic()
-        rate = self._live.max_messages_per_s
-        self._budget = min(2 * rate, self._budget + (now - self._budget_at) * rate) - 1
-        self._budget_at = now
-        if self._budget < 0:
-            raise SessionEndError(f"Expected at most {rate:g} messages a second, found more.", 1008)
-        if num_bytes > self._live.max_message_bytes:
-            raise SessionEndError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
-
     async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, or say what was wrong with it; too much wrong ends the session."""
         try:
@@ -176,9 +173,7 @@ class LiveSession:
         except CapacityError as error:
             raise SessionEndError(str(error), 1008) from error
         except OptionError as error:
-            self._num_mistakes += 1
-            if self._num_mistakes > _MAX_MISTAKES:
-                raise SessionEndError("Too many messages that are none.", 1008) from error
+            self._budget.mistake()
             await self._line.send_text(event("error", code=error.code, message=str(error)))
 
     async def _do(self, message: Incoming) -> None:

@@ -60,6 +60,7 @@ class SpeechLine:
         self._is_speaking = False
         self._placed = np.zeros(0, np.int16)  # has its time, and has not left yet
         self._left = 0  # samples that have left
+        self._is_held = self._was_speaking = False
 
     @property
     def is_speaking(self) -> bool:
@@ -101,7 +102,7 @@ class SpeechLine:
         """Forget what has not left yet; the voice fades and the mouth shuts. Return whether anything was spoken."""
         was_speaking = self.is_speaking
         self._waiting.clear()
-        self._num_waiting, self._is_whole, self._is_speaking = 0, True, False
+        self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
         self._intake = SpeechIntake(self._rate)
         fading = self._placed[:_FADE_SAMPLES]
         self._placed = (fading * np.linspace(1, 0, len(fading))).astype(np.int16)
@@ -112,6 +113,40 @@ class SpeechLine:
             self._stream.shut(self._left / SOUND_RATE)
         return was_speaking
 
+    def hold(self, heard: Heard) -> Heard:
+        """Take back what belongs to a moment that nobody will see, and have nothing spoken until `go_on`.
+
+        Args:
+            heard: The last moment.
+
+        Returns:
+            What leaves in its place: the voice fades.
+        """
+        self._is_held = True
+        back = np.concatenate([heard.sound, self._placed])
+        if not back.any():
+            return heard
+        self._waiting.appendleft(back)
+        self._num_waiting += len(back)
+        self._was_speaking, self._is_speaking = True, False
+        self._left -= len(heard.sound)
+        self._stream.forget_after(self._left // _RATIO)
+        self._stream.shut(self._left / SOUND_RATE)
+        self._placed, self._thinned = np.zeros(0, np.int16), Thinned()
+        leaves = np.zeros_like(heard.sound)
+        leaves[:_FADE_SAMPLES] = back[:_FADE_SAMPLES] * np.linspace(1, 0, _FADE_SAMPLES)
+        self._stream.push(self._thinned.push(leaves))
+        self._left += len(leaves)
+        return heard._replace(sound=leaves, has_ended=False)
+
+    def go_on(self) -> None:
+        """Say on what was held."""
+        self._is_held = False
+        if self._was_speaking and self._num_waiting:
+            self._is_speaking = True
+            self._stream.begin()
+        self._was_speaking = False
+
     def moment(self, first_frame: int, num_frames: int, stop_sample: int) -> Heard:
         """Return what belongs to frames [first_frame, first_frame + num_frames): moments are asked for in order.
 
@@ -121,7 +156,7 @@ class SpeechLine:
             stop_sample: Sample at 48 kHz up to which sound leaves with them; a multiple of 3.
         """
         stop = float((first_frame + num_frames) / self._fps)
-        has_begun = not self._is_speaking and self._can_begin()
+        has_begun = not self._is_held and not self._is_speaking and self._can_begin()
         if has_begun:
             self._is_speaking = True
             self._stream.begin()

@@ -82,6 +82,18 @@ class Viewer:
             assert time.monotonic() < deadline, self.events[-2:]
             time.sleep(0.05)
 
+    def until_state(self, state: str, num: int) -> None:
+        deadline = time.monotonic() + START_S
+        while [said["state"] for said in self.of("session.state_updated")].count(state) < num:
+            assert self.close_code is None, (self.close_code, self.events[-2:])
+            assert time.monotonic() < deadline, self.events[-2:]
+            time.sleep(0.05)
+
+
+def _place(viewer: Viewer, state: str) -> int:
+    """Where the last word of a state stands among the events."""
+    return max(number for number, said in enumerate(viewer.events) if said.get("state") == state)
+
 
 @contextmanager
 def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
@@ -136,10 +148,17 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
     with watching(service, avatar) as viewer:
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
+        num_before = len(viewer.arrivals)
         replica.kill()
-        viewer.until(len(viewer.arrivals) + 20)
+        viewer.until_state("connected", 2)
+        viewer.until(len(viewer.arrivals) + 10)
+        states = [said["state"] for said in viewer.of("session.state_updated")]
         starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
-        print(f"\nlive: {max(np.diff(viewer.arrivals)):.1f} s without a picture")
+        gaps, kinds = np.diff(viewer.arrivals), [said["type"] for said in viewer.events]
+        stood_in = kinds[_place(viewer, "recovering") : _place(viewer, "connected")].count("session.fragment")
+        print(f"\nlive: {max(gaps[num_before - 1 :]):.1f} s without a picture, {stood_in} moments stood in")
+        assert states == ["connecting", "connected", "recovering", "connected"]
+        assert stood_in >= 5, "the presenter is seen while nobody renders"
         assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, 0.12))
         assert viewer.close_code is None
 

@@ -12,8 +12,9 @@ import av
 import numpy as np
 import pytest
 
+from api.live.budget import SessionEndError
 from api.live.pace import Pace
-from api.live.session import LiveSession, SessionEndError, SessionOptions
+from api.live.session import LiveSession, SessionOptions
 from config import LiveConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
