@@ -158,7 +158,9 @@ class LiveSession:
                 raise SessionEndError("The client has not shown what it was sent; is its line too slow?", 1008)
             wait_s = self._pace.wait_s(float(frame / self._fps))
             if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
-                self._was_interrupted.clear()  # a shut mouth is shown as soon as it can be
+                if self._was_interrupted.is_set():  # a shut mouth is shown as soon as it can be
+                    self._was_interrupted.clear()
+                    self._pace.hurry(float(frame / self._fps))
                 return
             if wait_s is None:
                 await asyncio.sleep(_LOOK_S)

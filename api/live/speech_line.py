@@ -110,7 +110,8 @@ class SpeechLine:
         self._thinned = Thinned()
         self._stream.push(self._thinned.push(self._placed))
         if was_speaking:
-            self._stream.shut(self._left / SOUND_RATE)
+            # A frame earlier than what can still be changed: the first that is left shows a mouth that is shutting.
+            self._stream.shut(max(0.0, self._left / SOUND_RATE - float(1 / self._fps)))
         return was_speaking
 
     def hold(self, heard: Heard) -> Heard:

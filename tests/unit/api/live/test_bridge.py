@@ -77,7 +77,7 @@ def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afte
     assert kinds[first:last].count("session.fragment") >= 5, "it is shown meanwhile"
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
     starts = [said["start_seconds"] for said in talk.line.of("session.fragment")]
-    assert np.allclose(np.diff(starts), 0.12)
+    assert np.allclose(np.diff(starts), 0.08)
 
 
 def test_a_presenter_of_one_frame_has_one_place() -> None:

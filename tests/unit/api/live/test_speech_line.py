@@ -108,6 +108,17 @@ def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
     assert played.begun == [0, 10]
 
 
+def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
+    played = Played()
+    played.line.push(voice(5))
+    played.go(5)
+    played.line.interrupt()
+    window = played.line.moment(5 * NUM, NUM, 6 * STEP).window
+    shares = window.open_share[5 * NUM * 2 - window.first_row :][:6:2]  # two rows a frame
+    assert 0 < shares[0] < 1
+    assert not shares[1:].any(), shares
+
+
 def test_what_waits_is_bounded() -> None:
     played = Played(max_buffered_seconds=2)
     played.line.push(voice(1.5))
