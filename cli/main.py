@@ -24,6 +24,7 @@ from cli.integrations import check_extra, gradio, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
+from cli.live import live
 from cli.models import app as models_app
 from cli.terminal import SERVER_VARIABLES, UsageError, one_line_errors, service
 from lipwright_client import ClientError, Job, Lipwright
@@ -38,6 +39,7 @@ app.command()(doctor)
 app.command()(mcp)
 app.command()(gradio)
 app.command()(inspect)
+app.command()(live)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 
