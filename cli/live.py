@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors, service
+from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.live import DEFAULT_RATE
 from lipwright_client.saving import Writable, saving
 
@@ -26,6 +27,10 @@ def live(
     audio: Annotated[
         str, typer.Option(help="A WAV file (16 bit PCM); - is raw 16 bit mono PCM from the standard input.")
     ] = "-",
+    text: Annotated[
+        str | None, typer.Option(help="What to say in place of AUDIO, where the service has a voice.")
+    ] = None,
+    voice: Annotated[str | None, typer.Option(help="The voice that says it; the default is the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = DEFAULT_RATE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -36,7 +41,7 @@ def live(
     with one_line_errors(), _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         seconds = 0.0
         with service(server).live(avatar_id, sample_rate) as session:
-            for event in session.say(pieces):
+            for event in session.say(pieces) if text is None else _reading(session, text, voice):
                 target.write(event.media)
                 sys.stdout.flush()
                 if event.type == "session.fragment":
@@ -44,6 +49,17 @@ def live(
                 elif event.type == "session.state_updated":
                     print(event.raw["state"], file=sys.stderr)
         print(f"{out}: {seconds:.1f} s", file=sys.stderr)
+
+
+def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
+    """The events up to where a text was read."""
+    session.speak_text(text, voice)
+    for event in session:
+        if event.type == "error":
+            raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
+        yield event
+        if event.type == "agent.speak_ended":
+            return
 
 
 @contextmanager

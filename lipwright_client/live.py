@@ -123,6 +123,10 @@ class LiveSession(_Session):
         """Have 16 bit little-endian mono PCM spoken."""
         self._send(pcm)
 
+    def speak_text(self, text: str, voice: str | None = None) -> None:
+        """Have a text spoken by the service's voice, where it has one."""
+        self._send(said("agent.speak_text", text=text, voice=voice))
+
     def speak_end(self) -> None:
         """All that was to be said is there."""
         self._send(said("agent.speak_end"))
@@ -198,6 +202,10 @@ class AsyncLiveSession(_Session):
     async def speak(self, pcm: bytes) -> None:
         """Have 16 bit little-endian mono PCM spoken."""
         await self._send(pcm)
+
+    async def speak_text(self, text: str, voice: str | None = None) -> None:
+        """Have a text spoken by the service's voice, where it has one."""
+        await self._send(said("agent.speak_text", text=text, voice=voice))
 
     async def speak_end(self) -> None:
         """All that was to be said is there."""

@@ -9,14 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from api.live.bridge import Bridge, Shown
 from api.live.budget import Budget, SessionEndError
 from api.live.kept_pictures import KeptPictures
-from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, event, pcm, read_message
+from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
 from api.live.pace import Pace
+from api.live.reader_aloud import ReaderAloud
 from api.live.speech_line import Heard, SpeechLine
+from api.speech.voice import Speaker
 from config import LiveConfig
-from errors import CapacityError, OptionError
+from errors import CapacityError, LipwrightError, OptionError
 from jobs.messages import PresenterRef
 from media.live.stream_writer import StreamWriter
 from rendering.moment import LiveService, MomentRequest
@@ -56,10 +61,17 @@ class LiveSession:
         live: The service's bounds.
         service: Renders moments.
         line: To the client.
+        speaker: The service's voice, for texts.
     """
 
     def __init__(
-        self, options: SessionOptions, presenter: PresenterRef, live: LiveConfig, service: LiveService, line: Line
+        self,
+        options: SessionOptions,
+        presenter: PresenterRef,
+        live: LiveConfig,
+        service: LiveService,
+        line: Line,
+        speaker: Speaker,
     ) -> None:
         self._options, self._presenter, self._live = options, presenter, live
         self._line = line
@@ -69,6 +81,7 @@ class LiveSession:
         self._speech = SpeechLine(fps, options.sample_rate, live.lead_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(presenter.source.info)
         self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.stand_in_after_s)
+        self._reader = ReaderAloud(speaker, self._push_read, self._speech.end, self._not_read)
         self._pace: Pace | None = None
         self._budget = Budget(live)
         self._spoke_at = time.monotonic()
@@ -109,6 +122,7 @@ class LiveSession:
                 frame += await self._show(frame, heard)
         finally:
             await self._bridge.close()
+            await self._reader.stop()
 
     async def _show(self, frame: int, heard: Heard) -> int:
         """Send one moment, and return its number of frames."""
@@ -187,9 +201,16 @@ class LiveSession:
         self._spoke_at = time.monotonic()
         if isinstance(message, Speak):
             await self._speak(message, None)
+        elif isinstance(message, SpeakText):
+            self._reader.add(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
-        elif isinstance(message, Interrupt) and self._speech.interrupt():
+        elif isinstance(message, Interrupt):
+            await self._interrupt()
+
+    async def _interrupt(self) -> None:
+        await self._reader.stop()
+        if self._speech.interrupt():
             at = self._speech.left_seconds
             self._was_interrupted.set()
             await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id, at_seconds=at))
@@ -199,3 +220,14 @@ class LiveSession:
         self._spoke_at = time.monotonic()
         if len(samples):
             self._speech.push(samples)
+
+    async def _push_read(self, samples: NDArray[np.int16], sample_rate: int) -> None:
+        while True:
+            if self._speech.has_room(len(samples) / sample_rate):
+                break
+            await asyncio.sleep(_LOOK_S)
+        self._spoke_at = time.monotonic()
+        self._speech.push(samples, sample_rate)
+
+    async def _not_read(self, message: SpeakText, error: LipwrightError) -> None:
+        await self._line.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

@@ -50,6 +50,7 @@ class SpeechLine:
 
     def __init__(self, fps: Fraction, sample_rate: int, lead_seconds: float, max_buffered_seconds: float) -> None:
         self._fps, self._rate = fps, sample_rate
+        self._intake_rate = sample_rate
         self._lead = round(lead_seconds * SOUND_RATE)
         self._max_waiting = round(max_buffered_seconds * SOUND_RATE)
         self._intake = SpeechIntake(sample_rate)
@@ -77,17 +78,25 @@ class SpeechLine:
         """Time of the stream up to which sound has left, or is on its way."""
         return self._left / SOUND_RATE
 
-    def push(self, samples: NDArray[np.int16]) -> None:
-        """Take (N,) samples at the rate of the line.
+    def has_room(self, seconds: float) -> bool:
+        """Whether so much more may wait."""
+        return seconds * SOUND_RATE + self._num_waiting <= self._max_waiting
+
+    def push(self, samples: NDArray[np.int16], sample_rate: int | None = None) -> None:
+        """Take (N,) samples, at the rate of the line unless another one is given.
 
         Raises:
             CapacityError: More waits than is allowed.
         """
-        if len(samples) * SOUND_RATE / self._rate + self._num_waiting > self._max_waiting:
+        rate = sample_rate or self._rate
+        if not self.has_room(len(samples) / rate):
             raise CapacityError(
                 f"Expected at most {self._max_waiting / SOUND_RATE:g} s of sound ahead, found more.", 1.0
             )
         self._is_whole = False
+        if rate != self._intake_rate:
+            self._add(self._intake.end())
+            self._new_intake(rate)
         self._add(self._intake.push(samples))
 
     def end(self) -> None:
@@ -95,7 +104,7 @@ class SpeechLine:
         if not self._is_whole:
             self._add(self._intake.end())
             self._add(np.zeros(-self._num_waiting % _RATIO, np.int16))
-            self._intake = SpeechIntake(self._rate)
+            self._new_intake(self._rate)
             self._is_whole = True
 
     def interrupt(self) -> bool:
@@ -103,7 +112,7 @@ class SpeechLine:
         was_speaking = self.is_speaking
         self._waiting.clear()
         self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
-        self._intake = SpeechIntake(self._rate)
+        self._new_intake(self._rate)
         fading = self._placed[:_FADE_SAMPLES]
         self._placed = (fading * np.linspace(1, 0, len(fading))).astype(np.int16)
         self._stream.forget_after(self._left // _RATIO)
@@ -172,6 +181,9 @@ class SpeechLine:
         self._left = stop_sample
         window = self._stream.window(float(first_frame / self._fps), stop)
         return Heard(window, sound, has_begun, has_ended)
+
+    def _new_intake(self, rate: int) -> None:
+        self._intake, self._intake_rate = SpeechIntake(rate), rate
 
     def _can_begin(self) -> bool:
         return self._num_waiting > 0 and (self._is_whole or self._num_waiting >= self._lead)

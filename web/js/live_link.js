@@ -48,6 +48,11 @@ export class LiveLink {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(samples);
   }
 
+  /** Have a text spoken by the service's voice. */
+  speakText(text) {
+    this.tell("agent.speak_text", { text });
+  }
+
   /** All that was to be said has been sent. */
   speakEnd() {
     this.tell("agent.speak_end");

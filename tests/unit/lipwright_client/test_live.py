@@ -95,6 +95,13 @@ def test_one_thread_speaks_while_another_one_watches(url: str) -> None:
         assert any(event.type == "agent.speak_ended" for event in session if event.type.startswith("agent"))
 
 
+def test_a_text_without_a_voice_is_told_so(url: str, tmp_path: Path) -> None:
+    with Lipwright(url) as client, client.live(AVATAR) as session:
+        session.speak_text("Good day.")
+        told = next(event.raw for event in session if event.type == "error")
+        assert "no voice" in told["message"]
+
+
 def test_refusals_are_errors_by_their_code(url: str) -> None:
     with Lipwright(url) as client:
         with pytest.raises(NotFoundError), client.live("nobody"):

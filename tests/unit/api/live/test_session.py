@@ -15,7 +15,8 @@ import pytest
 from api.live.budget import SessionEndError
 from api.live.pace import Pace
 from api.live.session import LiveSession, SessionOptions
-from config import LiveConfig
+from api.speech.voice import Speaker, Voice
+from config import LiveConfig, SpeechConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -24,8 +25,9 @@ RATE = 24000
 class Talk:
     """A session with a client that shows everything at once."""
 
-    def __init__(self, live: LiveConfig | None = None, shows: bool = True) -> None:
+    def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: Voice | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
+        self.speaker = Speaker(SpeechConfig(max_chars=100), voice, "beep")
         self.live = live or LiveConfig()
         self.shows = shows
 
@@ -34,7 +36,7 @@ class Talk:
 
         async def play() -> str | None:
             ref = await self.service.prepare("s", AVATAR, None)
-            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line)
+            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.speaker)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))
