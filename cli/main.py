@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cli.avatars import app as avatars_app
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.inspect import inspect
-from cli.integrations import check_extra, gradio, mcp
+from cli.integrations import check_extra, gradio, live_worker, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
@@ -40,6 +40,7 @@ app.command()(mcp)
 app.command()(gradio)
 app.command()(inspect)
 app.command()(live)
+app.command()(live_worker)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 

@@ -44,6 +44,12 @@ class _Session:
         self._talk = LiveTalk()
         self._first: list[LiveEvent] = []
 
+    @property
+    def connected(self) -> Mapping[str, Any]:
+        """What the service said as the session began: `width`, `height`, `fps` and its bounds."""
+        assert self._talk.connected is not None
+        return self._talk.connected
+
     def _reply(self, event: LiveEvent) -> str | None:
         if self._shows and event.type == "session.fragment":
             return said("session.playback", position_seconds=event.raw["start_seconds"])
@@ -69,7 +75,7 @@ class LiveSession(_Session):
         """
         with _translated(), ExitStack() as opened:
             self._socket = opened.enter_context(connect(self._address, **self._options))
-            while not self._talk.is_connected:
+            while self._talk.connected is None:
                 event = self._talk.hear(self._socket.recv())
                 if event is not None:
                     self._first.append(event)
@@ -159,7 +165,7 @@ class AsyncLiveSession(_Session):
         with _translated():
             async with AsyncExitStack() as opened:
                 self._socket = await opened.enter_async_context(connect_async(self._address, **self._options))
-                while not self._talk.is_connected:
+                while self._talk.connected is None:
                     event = self._talk.hear(await self._socket.recv())
                     if event is not None:
                         self._first.append(event)

@@ -51,11 +51,11 @@ class LiveTalk:
     """Reads one session's messages.
 
     Attributes:
-        is_connected: Whether the service has begun to show the presenter.
+        connected: What the service said as it began: width, height, fps, bounds; None before.
     """
 
     def __init__(self) -> None:
-        self.is_connected = False
+        self.connected: dict[str, Any] | None = None
         self._waits_for_media: LiveEvent | None = None
 
     def hear(self, message: str | bytes) -> LiveEvent | None:
@@ -76,7 +76,8 @@ class LiveTalk:
         if event.type in _WITH_MEDIA:
             self._waits_for_media = event
             return None
-        self.is_connected |= event.raw.get("state") == "connected"
+        if event.raw.get("state") == "connected" and self.connected is None:
+            self.connected = event.raw
         return event
 
 
