@@ -237,9 +237,9 @@ class LiveConfig(_Frozen):
 
     max_sessions: int = Field(1, ge=0, description="Sessions of one Ingress replica; one more is refused at the door.")
     engine: str = Field("warp", description="Engine of live sessions; one that can speak what is still being said.")
-    moment_seconds: float = Field(0.12, ge=0.04, le=0.5, description="Pictures made and sent at a time.")
+    moment_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Pictures made and sent at a time.")
     lead_seconds: float = Field(
-        0.28, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
+        0.24, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
     )
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above it, groups begin to show.")
     preset: str = Field("veryfast", description="libx264 preset.")
@@ -250,6 +250,10 @@ class LiveConfig(_Frozen):
     max_stall_s: float = Field(10.0, gt=0, description="How long a client may show nothing before it is closed.")
     idle_timeout_s: float = Field(300.0, gt=0, description="How long nobody may speak or ask to be kept.")
     max_session_s: float = Field(4 * 3600.0, gt=0, description="Length of one session.")
+    stand_in_after_s: float = Field(
+        0.5, gt=0, description="Wait for a moment before the presenter is shown idle, and what it says is held back."
+    )
+    max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle pictures of one session, kept for that.")
     moment_timeout_s: float = Field(15.0, gt=0, description="Bound of making one moment.")
 
     @property

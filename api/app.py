@@ -22,6 +22,7 @@ from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.problem import answer_to, problem_responses
 from api.session import SessionRoutes
+from api.speech.voice import speaker_of
 from api.v1.avatars import AvatarRoutes
 from api.v1.engines import EngineRoutes
 from api.v1.jobs import JobRoutes
@@ -79,7 +80,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         VideoRoutes(service, files, config).router(), dependencies=key, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.has_sessions:
-        app.include_router(LiveRoutes(config.live, live).router())
+        app.include_router(LiveRoutes(config.live, live, speaker_of(config.speech)).router())
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     if config.gradio.enabled:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.live_latency http://127.0.0.1:8000 --turns 20
 
-The service runs, on its own machine. Speech is sent as a microphone gives it (40 ms at a time) and as synthetic speech
+The service runs, on its own machine. Speech is sent as a microphone gives it (20 ms at a time) and as synthetic speech
 comes (all at once). Measured in the browser: from the first speech sample that is sent to the frame shown in which it
-is spoken, and from `agent.interrupt` to the frame shown with a shut mouth, which is 80 ms of stream after the sound
+is spoken, and from `agent.interrupt` to the frame shown with a shut mouth, which is 40 ms of stream after the sound
 has ended; how far sound and picture are apart at the client; how often it stalled.
 """
 
@@ -27,7 +27,7 @@ from tests.browser import Visitor, chromium
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 RATE = 24000
 LOUD = 800  # of 32768
-SHUT_SECONDS = 0.08  # `models.speech.stream`
+SHUT_SECONDS = 0.04  # `models.speech.stream`
 
 SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
   const {LiveLink} = await import(module);
@@ -73,9 +73,9 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
       link.speakEnd();
     } else {
       (async () => {
-        for (let start = 0, number = 0; isTalking && start < speech.length; start += 960, number += 1) {
-          await pause(Math.max(0, sent + 40 * number - performance.now()));
-          if (isTalking) link.speak(speech.slice(start, start + 960));
+        for (let start = 0, number = 0; isTalking && start < speech.length; start += 480, number += 1) {
+          await pause(Math.max(0, sent + 20 * number - performance.now()));
+          if (isTalking) link.speak(speech.slice(start, start + 480));
         }
       })();
     }

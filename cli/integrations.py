@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 from collections.abc import Iterator
@@ -45,6 +46,24 @@ def gradio(
             from integrations.gradio_page import run
         print(f"The page: http://127.0.0.1:{port} (service: {server}). Ctrl-C ends it.", flush=True)
         run(server, port)
+
+
+def live_worker(
+    avatar_id: Annotated[str, typer.Argument(help="A presenter that the service keeps.")],
+    livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="Address of the LiveKit server: wss://...")],
+    token: Annotated[
+        str, typer.Option(envvar="LIVEKIT_TOKEN", help="Of this participant, made by whoever starts the agent.")
+    ],
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Be the avatar of an agent in a LiveKit room, until the room ends.
+
+    Needs a running service, and the extra `livekit`. The agent sends its voice with DataStreamAudioOutput.
+    """
+    with one_line_errors():
+        with _extra("livekit"):
+            from integrations.livekit_worker import run
+        asyncio.run(run(livekit, token, server, avatar_id))
 
 
 def check_extra(name: str) -> None:

@@ -18,10 +18,11 @@ from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import ObjectStoreMemory, doctor
 from cli.inspect import inspect
-from cli.integrations import check_extra, gradio, mcp
+from cli.integrations import check_extra, gradio, live_worker, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
+from cli.live import live
 from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.terminal import SERVER_VARIABLES, UsageError, one_line_errors, service
@@ -38,6 +39,8 @@ app.command()(doctor)
 app.command()(mcp)
 app.command()(gradio)
 app.command()(inspect)
+app.command()(live)
+app.command()(live_worker)
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 

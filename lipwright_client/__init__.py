@@ -38,6 +38,8 @@ from lipwright_client.errors import (
     WaitTimeoutError,
     WeightsError,
 )
+from lipwright_client.live import AsyncLiveSession, LiveSession
+from lipwright_client.live_talk import LiveEvent
 from lipwright_client.patience import Patience
 from lipwright_client.records import (
     Avatar,
@@ -56,6 +58,7 @@ from lipwright_client.settings import VERSION as __version__
 
 __all__ = [
     "AsyncLipwright",
+    "AsyncLiveSession",
     "Avatar",
     "AvatarInfo",
     "BusyError",
@@ -76,6 +79,8 @@ __all__ = [
     "KeyReuseError",
     "LabelError",
     "Lipwright",
+    "LiveEvent",
+    "LiveSession",
     "MediaError",
     "MediaLimitError",
     "MissingWeights",

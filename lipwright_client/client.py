@@ -12,6 +12,7 @@ import httpx
 from lipwright_client import calls
 from lipwright_client.calls import AvatarFields, Call, JobFields
 from lipwright_client.errors import ClientError, ConnectionFailedError
+from lipwright_client.live import DEFAULT_RATE, LiveSession
 from lipwright_client.patience import USUAL, Attempts, Patience, checked
 from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
 from lipwright_client.saving import Target, saving
@@ -227,6 +228,7 @@ class Lipwright:
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
+        self._settings, self._headers = settings, headers
         self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options(headers)), patience)
         self.jobs = Jobs(self._transport)
         self.avatars = Avatars(self._transport)
@@ -264,6 +266,17 @@ class Lipwright:
         if out is not None:
             self.jobs.download(job.id, out)
         return job
+
+    def live(self, avatar_id: str, sample_rate: int = DEFAULT_RATE, shows_at_once: bool = True) -> LiveSession:
+        """A live session with a kept presenter: `with` begins it, `for` gives what it shows.
+
+        Args:
+            avatar_id: The presenter.
+            sample_rate: Of the sound that is sent: 8000, 16000, 22050, 24000, 44100 or 48000.
+            shows_at_once: Whether everything counts as shown as it comes. Otherwise `showed` says how far it is, and
+                the service stays a few seconds ahead.
+        """
+        return LiveSession(self._settings, self._headers, avatar_id, sample_rate, shows_at_once)
 
     def voices(self) -> Voices:
         """Whether the service speaks a `text` in place of `audio`."""

@@ -42,6 +42,14 @@ class Speak(_Message):
             raise OptionError("audio: expected base64, found something else.") from None
 
 
+class SpeakText(_Message):
+    """A text to be spoken by the service's voice, where it has one."""
+
+    type: Literal["agent.speak_text"]
+    text: str = Field(min_length=1, max_length=20_000, description="What is said.")
+    voice: str | None = Field(None, max_length=128, description="The voice that says it; the service's without it.")
+
+
 class SpeakEnd(_Message):
     """The end of what was being said: nothing more is waited for."""
 
@@ -67,7 +75,7 @@ class Playback(_Message):
     position_seconds: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="Time of the stream that is shown.")
 
 
-Incoming = Speak | SpeakEnd | Interrupt | KeepAlive | Playback
+Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

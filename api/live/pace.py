@@ -33,6 +33,10 @@ class Pace:
         """How long the client has shown nothing new."""
         return self._now() - self._moved_at
 
+    def hurry(self, seconds: float) -> None:
+        """The moment at this time of the stream leaves now, and those behind it as much earlier."""
+        self._zero = min(self._zero, self._now() - seconds)
+
     def wait_s(self, seconds: float) -> float | None:
         """How long the moment at this time of the stream has to wait; None: until the client shows more."""
         if seconds - self._shown > self._max_ahead:

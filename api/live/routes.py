@@ -10,9 +10,11 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Caller
+from api.live.budget import SessionEndError
 from api.live.door import LiveDoor
 from api.live.messages import event
-from api.live.session import LiveSession, SessionEndError, SessionOptions
+from api.live.session import LiveSession, SessionOptions
+from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 from rendering.moment import LiveService
@@ -28,8 +30,8 @@ _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 class LiveRoutes:
     """`WS /v1/live?avatar_id=...&sample_rate=24000`."""
 
-    def __init__(self, live: LiveConfig, service: LiveService) -> None:
-        self._live, self._service = live, service
+    def __init__(self, live: LiveConfig, service: LiveService, speaker: Speaker) -> None:
+        self._live, self._service, self._speaker = live, service, speaker
         self._door = LiveDoor(live)
 
     def router(self) -> APIRouter:
@@ -93,7 +95,7 @@ class LiveRoutes:
                 idle_timeout_s=self._live.idle_timeout_s,
             )
         )
-        return LiveSession(options, presenter, self._live, self._service, line)
+        return LiveSession(options, presenter, self._live, self._service, line, self._speaker)
 
 
 class _Line:

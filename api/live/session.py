@@ -7,30 +7,26 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, event, pcm, read_message
+import numpy as np
+from numpy.typing import NDArray
+
+from api.live.bridge import Bridge, Shown
+from api.live.budget import Budget, SessionEndError
+from api.live.kept_pictures import KeptPictures
+from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
 from api.live.pace import Pace
-from api.live.speech_line import SpeechLine
+from api.live.reader_aloud import ReaderAloud
+from api.live.speech_line import Heard, SpeechLine
+from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.messages import PresenterRef
 from media.live.stream_writer import StreamWriter
-from rendering.moment import LiveService, Moment, MomentRequest
+from rendering.moment import LiveService, MomentRequest
 
 _LOOK_S: Final = 0.05
-_MAX_MISTAKES: Final = 16
-
-
-class SessionEndError(LipwrightError):
-    """The session is over; `close_code` is for the socket (RFC 6455, 7.4)."""
-
-    status_code = 409
-    code = "session_ended"
-
-    def __init__(self, reason: str, close_code: int) -> None:
-        super().__init__(reason, close_code)
-        self.close_code = close_code
 
 
 class Line(Protocol):
@@ -65,22 +61,30 @@ class LiveSession:
         live: The service's bounds.
         service: Renders moments.
         line: To the client.
+        speaker: The service's voice, for texts.
     """
 
     def __init__(
-        self, options: SessionOptions, presenter: PresenterRef, live: LiveConfig, service: LiveService, line: Line
+        self,
+        options: SessionOptions,
+        presenter: PresenterRef,
+        live: LiveConfig,
+        service: LiveService,
+        line: Line,
+        speaker: Speaker,
     ) -> None:
         self._options, self._presenter, self._live = options, presenter, live
-        self._service, self._line = service, line
+        self._line = line
         fps = presenter.source.info.fps
         self._fps = fps
         self._num = max(1, round(live.moment_seconds * fps))
         self._speech = SpeechLine(fps, options.sample_rate, live.lead_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(presenter.source.info)
+        self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.stand_in_after_s)
+        self._reader = ReaderAloud(speaker, self._push_read, self._speech.end, self._not_read)
         self._pace: Pace | None = None
-        self._num_mistakes = 0
-        self._budget, self._budget_at = 2 * live.max_messages_per_s, time.monotonic()
-        self._spoke_at = self._budget_at
+        self._budget = Budget(live)
+        self._spoke_at = time.monotonic()
         self._event_id: str | None = None
         self._was_interrupted = asyncio.Event()
 
@@ -90,7 +94,7 @@ class LiveSession:
         Raises:
             SessionEndError: The client passed a bound.
         """
-        self._count(len(text))
+        self._budget.count(len(text))
         await self._tried(lambda: self._do(read_message(text)))
 
     async def take_bytes(self, data: bytes) -> None:
@@ -99,7 +103,7 @@ class LiveSession:
         Raises:
             SessionEndError: The client passed a bound.
         """
-        self._count(len(data))
+        self._budget.count(len(data))
         await self._tried(lambda: self._speak(Speak(type="agent.speak", audio=""), data))
 
     async def run(self) -> None:
@@ -109,34 +113,51 @@ class LiveSession:
             SessionEndError: Why it is.
             LipwrightError: The presenter cannot be shown any more.
         """
-        begun, frame, state = time.monotonic(), 0, None
+        begun, frame = time.monotonic(), 0
         self._pace = Pace(self._live.max_ahead_seconds)
-        while True:
-            await self._wait(frame, begun)
-            heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
-            request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, state)
-            moment = await self._service.render(request)
-            if heard.has_begun:
-                await self._line.send_text(event("agent.speak_started", event_id=self._event_id))
-            await self._send(frame, moment, heard.sound)
-            if heard.has_ended:
-                await self._line.send_text(event("agent.speak_ended", event_id=self._event_id))
-            frame, state = frame + self._num, moment.state
+        try:
+            while True:
+                await self._wait(frame, begun)
+                heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
+                frame += await self._show(frame, heard)
+        finally:
+            await self._bridge.close()
+            await self._reader.stop()
 
-    async def _send(self, frame: int, moment: Moment, sound: Any) -> None:
+    async def _show(self, frame: int, heard: Heard) -> int:
+        """Send one moment, and return its number of frames."""
+        was_waiting = self._bridge.is_waiting
+        request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, None)
+        shown = await self._bridge.show(request)
+        if shown.is_stand_in:
+            if not was_waiting:
+                heard = self._speech.hold(heard)
+                await self._line.send_text(event("session.state_updated", state="recovering"))
+        elif was_waiting:
+            self._speech.go_on()
+            await self._line.send_text(event("session.state_updated", state="connected"))
+        if heard.has_begun:
+            await self._line.send_text(event("agent.speak_started", event_id=self._event_id))
+        await self._send(frame, shown, heard)
+        if heard.has_ended:
+            await self._line.send_text(event("agent.speak_ended", event_id=self._event_id))
+        return len(shown.pictures.frames)
+
+    async def _send(self, frame: int, shown: Shown, heard: Heard) -> None:
+        pictures = shown.pictures
         if frame == 0:
-            media_type, head = self._writer.head(moment.pictures)
+            media_type, head = self._writer.head(pictures)
             await self._line.send_text(event("session.stream", media_type=media_type))
             await self._line.send_bytes(head)
         about = event(
             "session.fragment",
             start_seconds=float(frame / self._fps),
-            duration_seconds=float(len(moment.pictures.frames) / self._fps),
+            duration_seconds=float(len(pictures.frames) / self._fps),
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
         )
         await self._line.send_text(about)
-        await self._line.send_bytes(self._writer.fragment(frame, moment.pictures, sound))
+        await self._line.send_bytes(self._writer.fragment(frame, pictures, heard.sound))
 
     async def _wait(self, frame: int, begun: float) -> None:
         """Wait until a moment is due; bounds of the session are looked at meanwhile."""
@@ -151,23 +172,15 @@ class LiveSession:
                 raise SessionEndError("The client has not shown what it was sent; is its line too slow?", 1008)
             wait_s = self._pace.wait_s(float(frame / self._fps))
             if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
-                self._was_interrupted.clear()  # a shut mouth is shown as soon as it can be
+                if self._was_interrupted.is_set():  # a shut mouth is shown as soon as it can be
+                    self._was_interrupted.clear()
+                    self._pace.hurry(float(frame / self._fps))
                 return
             if wait_s is None:
                 await asyncio.sleep(_LOOK_S)
                 continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, 1.0))
-
-    def _count(self, num_bytes: int) -> None:
-        now = time.monotonic()
-        rate = self._live.max_messages_per_s
-        self._budget = min(2 * rate, self._budget + (now - self._budget_at) * rate) - 1
-        self._budget_at = now
-        if self._budget < 0:
-            raise SessionEndError(f"Expected at most {rate:g} messages a second, found more.", 1008)
-        if num_bytes > self._live.max_message_bytes:
-            raise SessionEndError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
 
     async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, or say what was wrong with it; too much wrong ends the session."""
@@ -176,9 +189,7 @@ class LiveSession:
         except CapacityError as error:
             raise SessionEndError(str(error), 1008) from error
         except OptionError as error:
-            self._num_mistakes += 1
-            if self._num_mistakes > _MAX_MISTAKES:
-                raise SessionEndError("Too many messages that are none.", 1008) from error
+            self._budget.mistake()
             await self._line.send_text(event("error", code=error.code, message=str(error)))
 
     async def _do(self, message: Incoming) -> None:
@@ -190,9 +201,16 @@ class LiveSession:
         self._spoke_at = time.monotonic()
         if isinstance(message, Speak):
             await self._speak(message, None)
+        elif isinstance(message, SpeakText):
+            self._reader.add(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
-        elif isinstance(message, Interrupt) and self._speech.interrupt():
+        elif isinstance(message, Interrupt):
+            await self._interrupt()
+
+    async def _interrupt(self) -> None:
+        await self._reader.stop()
+        if self._speech.interrupt():
             at = self._speech.left_seconds
             self._was_interrupted.set()
             await self._line.send_text(event("agent.speak_interrupted", event_id=self._event_id, at_seconds=at))
@@ -202,3 +220,14 @@ class LiveSession:
         self._spoke_at = time.monotonic()
         if len(samples):
             self._speech.push(samples)
+
+    async def _push_read(self, samples: NDArray[np.int16], sample_rate: int) -> None:
+        while True:
+            if self._speech.has_room(len(samples) / sample_rate):
+                break
+            await asyncio.sleep(_LOOK_S)
+        self._spoke_at = time.monotonic()
+        self._speech.push(samples, sample_rate)
+
+    async def _not_read(self, message: SpeakText, error: LipwrightError) -> None:
+        await self._line.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

@@ -50,6 +50,7 @@ class SpeechLine:
 
     def __init__(self, fps: Fraction, sample_rate: int, lead_seconds: float, max_buffered_seconds: float) -> None:
         self._fps, self._rate = fps, sample_rate
+        self._intake_rate = sample_rate
         self._lead = round(lead_seconds * SOUND_RATE)
         self._max_waiting = round(max_buffered_seconds * SOUND_RATE)
         self._intake = SpeechIntake(sample_rate)
@@ -60,6 +61,7 @@ class SpeechLine:
         self._is_speaking = False
         self._placed = np.zeros(0, np.int16)  # has its time, and has not left yet
         self._left = 0  # samples that have left
+        self._is_held = self._was_speaking = False
 
     @property
     def is_speaking(self) -> bool:
@@ -76,17 +78,25 @@ class SpeechLine:
         """Time of the stream up to which sound has left, or is on its way."""
         return self._left / SOUND_RATE
 
-    def push(self, samples: NDArray[np.int16]) -> None:
-        """Take (N,) samples at the rate of the line.
+    def has_room(self, seconds: float) -> bool:
+        """Whether so much more may wait."""
+        return seconds * SOUND_RATE + self._num_waiting <= self._max_waiting
+
+    def push(self, samples: NDArray[np.int16], sample_rate: int | None = None) -> None:
+        """Take (N,) samples, at the rate of the line unless another one is given.
 
         Raises:
             CapacityError: More waits than is allowed.
         """
-        if len(samples) * SOUND_RATE / self._rate + self._num_waiting > self._max_waiting:
+        rate = sample_rate or self._rate
+        if not self.has_room(len(samples) / rate):
             raise CapacityError(
                 f"Expected at most {self._max_waiting / SOUND_RATE:g} s of sound ahead, found more.", 1.0
             )
         self._is_whole = False
+        if rate != self._intake_rate:
+            self._add(self._intake.end())
+            self._new_intake(rate)
         self._add(self._intake.push(samples))
 
     def end(self) -> None:
@@ -94,23 +104,58 @@ class SpeechLine:
         if not self._is_whole:
             self._add(self._intake.end())
             self._add(np.zeros(-self._num_waiting % _RATIO, np.int16))
-            self._intake = SpeechIntake(self._rate)
+            self._new_intake(self._rate)
             self._is_whole = True
 
     def interrupt(self) -> bool:
         """Forget what has not left yet; the voice fades and the mouth shuts. Return whether anything was spoken."""
         was_speaking = self.is_speaking
         self._waiting.clear()
-        self._num_waiting, self._is_whole, self._is_speaking = 0, True, False
-        self._intake = SpeechIntake(self._rate)
+        self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
+        self._new_intake(self._rate)
         fading = self._placed[:_FADE_SAMPLES]
         self._placed = (fading * np.linspace(1, 0, len(fading))).astype(np.int16)
         self._stream.forget_after(self._left // _RATIO)
         self._thinned = Thinned()
         self._stream.push(self._thinned.push(self._placed))
         if was_speaking:
-            self._stream.shut(self._left / SOUND_RATE)
+            # A frame earlier than what can still be changed: the first that is left shows a mouth that is shutting.
+            self._stream.shut(max(0.0, self._left / SOUND_RATE - float(1 / self._fps)))
         return was_speaking
+
+    def hold(self, heard: Heard) -> Heard:
+        """Take back what belongs to a moment that nobody will see, and have nothing spoken until `go_on`.
+
+        Args:
+            heard: The last moment.
+
+        Returns:
+            What leaves in its place: the voice fades.
+        """
+        self._is_held = True
+        back = np.concatenate([heard.sound, self._placed])
+        if not back.any():
+            return heard
+        self._waiting.appendleft(back)
+        self._num_waiting += len(back)
+        self._was_speaking, self._is_speaking = True, False
+        self._left -= len(heard.sound)
+        self._stream.forget_after(self._left // _RATIO)
+        self._stream.shut(self._left / SOUND_RATE)
+        self._placed, self._thinned = np.zeros(0, np.int16), Thinned()
+        leaves = np.zeros_like(heard.sound)
+        leaves[:_FADE_SAMPLES] = back[:_FADE_SAMPLES] * np.linspace(1, 0, _FADE_SAMPLES)
+        self._stream.push(self._thinned.push(leaves))
+        self._left += len(leaves)
+        return heard._replace(sound=leaves, has_ended=False)
+
+    def go_on(self) -> None:
+        """Say on what was held."""
+        self._is_held = False
+        if self._was_speaking and self._num_waiting:
+            self._is_speaking = True
+            self._stream.begin()
+        self._was_speaking = False
 
     def moment(self, first_frame: int, num_frames: int, stop_sample: int) -> Heard:
         """Return what belongs to frames [first_frame, first_frame + num_frames): moments are asked for in order.
@@ -121,7 +166,7 @@ class SpeechLine:
             stop_sample: Sample at 48 kHz up to which sound leaves with them; a multiple of 3.
         """
         stop = float((first_frame + num_frames) / self._fps)
-        has_begun = not self._is_speaking and self._can_begin()
+        has_begun = not self._is_held and not self._is_speaking and self._can_begin()
         if has_begun:
             self._is_speaking = True
             self._stream.begin()
@@ -136,6 +181,9 @@ class SpeechLine:
         self._left = stop_sample
         window = self._stream.window(float(first_frame / self._fps), stop)
         return Heard(window, sound, has_begun, has_ended)
+
+    def _new_intake(self, rate: int) -> None:
+        self._intake, self._intake_rate = SpeechIntake(rate), rate
 
     def _can_begin(self) -> bool:
         return self._num_waiting > 0 and (self._is_whole or self._num_waiting >= self._lead)

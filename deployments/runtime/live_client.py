@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import suppress
 from typing import Any, Final
 
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
@@ -15,6 +20,7 @@ from telemetry.log_context import Work
 
 _MAX_ATTEMPTS: Final = 3
 _MAX_WAIT_S: Final = 30.0  # as long as a new replica takes to start, where there is only one
+_WARM_EVERY_S: Final = 10.0
 
 
 class LiveClient:
@@ -26,22 +32,44 @@ class LiveClient:
         # A replica that was just started loads its networks first.
         work_s = config.live.moment_timeout_s + config.memory.load_timeout_s
         self._bounds = CallBounds(work_s, _MAX_ATTEMPTS, _MAX_WAIT_S)
+        self._warmed_at = -_WARM_EVERY_S
+        self._warming: asyncio.Task[None] | None = None
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
         """See `LiveService`."""
         presenter = await self._director.present(avatar_id, owner, self._engine)
 
         def start(work: Work) -> Sent:
-            return self._live_session.prepare.remote(work)
+            return self._of(session_id).prepare.remote(work)
 
         await call_stage("LiveSession.prepare", Work(session_id), start, self._bounds)
+        self._warm_spares(session_id)
         return presenter
 
     async def render(self, request: MomentRequest) -> Moment:
         """See `LiveSession.render`."""
+        if time.monotonic() - self._warmed_at > _WARM_EVERY_S:
+            self._warm_spares(request.session_id)
 
         def start(work: Work) -> Sent:
-            return self._live_session.render.remote(work, request)
+            return self._of(request.session_id).render.remote(work, request)
 
         moment: Moment = await call_stage("LiveSession.render", Work(request.session_id), start, self._bounds)
         return moment
+
+    def _of(self, session_id: str) -> DeploymentHandle[Any]:
+        """The handle of one session: its replica has the presenter and the decoder at hand (ConsistentHashRouter)."""
+        return self._live_session.options(session_id=session_id)
+
+    def _warm_spares(self, session_id: str) -> None:
+        """Have every replica load its networks, new ones too: whoever takes a session over goes on at once."""
+        self._warmed_at = time.monotonic()
+        if self._warming is not None and not self._warming.done():
+            return
+
+        async def warm() -> None:
+            response = self._live_session.broadcast("prepare", Work(session_id))
+            with suppress(RayError, RayServeException, TimeoutError):  # only the sessions' own calls count
+                await response.results_async(timeout_s=self._bounds.work_s, return_exceptions=True)
+
+        self._warming = asyncio.create_task(warm())

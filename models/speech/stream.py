@@ -77,8 +77,6 @@ class SpeechStream:
     def push(self, samples: NDArray[np.int16]) -> None:
         """Hear more: (N,) int16 at 16 kHz; how they are divided into calls changes nothing."""
         self._level.add(samples)
-        if self._shut_row is not None and self._open_row is None and samples.any():
-            self._open_row = (self.num_samples + int((samples != 0).argmax())) // _ROW_SAMPLES
         self._held = np.concatenate([self._held, samples])
 
     def forget_after(self, num_samples: int) -> None:
@@ -86,7 +84,7 @@ class SpeechStream:
         self._held = self._held[: max(0, num_samples - self._first)]
 
     def shut(self, seconds: float) -> None:
-        """Have the mouth shut from a time on, until more speech is pushed: the rest of a word is not waited for."""
+        """Have the mouth shut from a time on, until somebody begins to speak: the rest of a word is not waited for."""
         self._shut_row, self._open_row = round(seconds * ROWS_PER_SECOND), None
 
     def begin(self) -> None:
@@ -94,9 +92,13 @@ class SpeechStream:
 
         A mouth that just spoke goes on as it was.
         """
+        row = self.num_samples // _ROW_SAMPLES
+        if self._shut_row is not None and self._open_row is None:
+            self._open_row = self._begin_row = row
+            return
         before = self._held[-_QUIET_ROWS * _ROW_SAMPLES :]
         is_quiet = not len(before) or int(np.abs(before.astype(np.int32)).max()) < _QUIET
-        self._begin_row = self.num_samples // _ROW_SAMPLES if is_quiet else None
+        self._begin_row = row if is_quiet else None
 
     def window(self, start_seconds: float, stop_seconds: float) -> SpeechWindow:
         """Return what is known of the speech around frames in [start_seconds, stop_seconds).
@@ -122,7 +124,7 @@ class SpeechStream:
         if self._shut_row is not None:
             until = self._shut_row + _MAX_SHUT_ROWS if self._open_row is None else self._open_row
             shut = (1 - (rows - self._shut_row) / _SHUT_ROWS).clip(0, 1)
-            share = np.where(rows >= until, share, np.minimum(share, shut))
+            share = np.where(rows >= until, share, shut)
         return share.astype(np.float32)
 
     def _forget(self, before: int) -> None:

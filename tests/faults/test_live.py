@@ -20,11 +20,13 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
+from config import LiveConfig
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served
 
 NUM_HOSTILE, NUM_AT_ONCE = 200, 40
+MOMENT_SECONDS = LiveConfig().moment_seconds
 MAX_GROWTH_BYTES = 300 * 1024**2
 START_S = 240.0
 
@@ -82,6 +84,18 @@ class Viewer:
             assert time.monotonic() < deadline, self.events[-2:]
             time.sleep(0.05)
 
+    def until_state(self, state: str, num: int) -> None:
+        deadline = time.monotonic() + START_S
+        while [said["state"] for said in self.of("session.state_updated")].count(state) < num:
+            assert self.close_code is None, (self.close_code, self.events[-2:])
+            assert time.monotonic() < deadline, self.events[-2:]
+            time.sleep(0.05)
+
+
+def _place(viewer: Viewer, state: str) -> int:
+    """Where the last word of a state stands among the events."""
+    return max(number for number, said in enumerate(viewer.events) if said.get("state") == state)
+
 
 @contextmanager
 def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
@@ -124,7 +138,7 @@ def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: s
             f"health p99 {1000 * p99:.0f} ms, {len(viewer.arrivals) - num_before} moments meanwhile"
         )
     assert ends.total() == NUM_HOSTILE
-    assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, 0.12)), "no moment is missing"
+    assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, MOMENT_SECONDS)), "no moment is missing"
     assert grown < MAX_GROWTH_BYTES
     assert p99 < 2.5  # 10 times what a quiet machine needs with a job and a session
     with watching(service, avatar) as viewer:
@@ -136,11 +150,18 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
     with watching(service, avatar) as viewer:
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
+        num_before = len(viewer.arrivals)
         replica.kill()
-        viewer.until(len(viewer.arrivals) + 20)
+        viewer.until_state("connected", 2)
+        viewer.until(len(viewer.arrivals) + 10)
+        states = [said["state"] for said in viewer.of("session.state_updated")]
         starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
-        print(f"\nlive: {max(np.diff(viewer.arrivals)):.1f} s without a picture")
-        assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, 0.12))
+        gaps, kinds = np.diff(viewer.arrivals), [said["type"] for said in viewer.events]
+        stood_in = kinds[_place(viewer, "recovering") : _place(viewer, "connected")].count("session.fragment")
+        print(f"\nlive: {max(gaps[num_before - 1 :]):.1f} s without a picture, {stood_in} moments stood in")
+        assert states == ["connecting", "connected", "recovering", "connected"]
+        assert stood_in >= 5, "the presenter is seen while nobody renders"
+        assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, MOMENT_SECONDS))
         assert viewer.close_code is None
 
 

@@ -18,6 +18,13 @@ export class Live {
     this.error = byId("live-error");
     this.status = byId("live-status");
     this.buttons = byId("live-buttons");
+    this.written = byId("live-written");
+    this.text = byId("live-text");
+    this.hasVoice = false;
+    this.written.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.say();
+    });
     place.hidden = !canLive();
     place.addEventListener("toggle", () => (place.open ? this.refresh() : this.stop()));
     onLanguage(() => this.show());
@@ -26,7 +33,9 @@ export class Live {
 
   async refresh() {
     try {
-      const { avatars } = await request("GET", "/v1/avatars");
+      const [{ avatars }, voice] = await Promise.all([request("GET", "/v1/avatars"), request("GET", "/v1/voices")]);
+      this.hasVoice = voice.is_available;
+      this.text.maxLength = voice.max_chars;
       const ready = avatars.filter((avatar) => avatar.status === "ready");
       this.who.replaceChildren(...ready.map((avatar) => h("option", { value: avatar.id }, avatar.label || avatar.id)));
       byId("live-nobody").hidden = ready.length > 0;
@@ -67,12 +76,20 @@ export class Live {
     this.show();
   }
 
+  say() {
+    if (!this.text.value.trim()) return;
+    this.link?.speakText(this.text.value);
+    this.text.value = "";
+  }
+
   interrupt() {
     this.link?.interrupt();
   }
 
   hear(event) {
     if (event.type === "session.fragment" && this.state === "connecting") this.enter("idle");
+    if (event.type === "session.state_updated" && event.state === "recovering") this.enter("recovering");
+    if (event.type === "session.state_updated" && event.state === "connected" && this.state === "recovering") this.enter(this.link.isSpeaking ? "speaking" : "idle");
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
     if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : explain(event.code, event.message));
@@ -99,6 +116,7 @@ export class Live {
     this.place.dataset.state = this.state;
     this.status.textContent = t(`live.${this.state}`);
     this.who.disabled = isOn;
+    this.written.hidden = !isOn || !this.hasVoice;
     const shown = `${isOn}${Boolean(this.microphone)}${document.documentElement.lang}`;
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;

@@ -1,6 +1,6 @@
-// Runs in the audio thread: collects 40 ms of sound and hands it over.
+// Runs in the audio thread: collects 20 ms of sound and hands it over.
 
-const NUM_SAMPLES = 960; // at 24 kHz
+const NUM_SAMPLES = 480; // at 24 kHz
 
 class Microphone extends AudioWorkletProcessor {
   constructor() {

@@ -12,9 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from api.live.budget import SessionEndError
 from api.live.pace import Pace
-from api.live.session import LiveSession, SessionEndError, SessionOptions
-from config import LiveConfig
+from api.live.session import LiveSession, SessionOptions
+from api.speech.voice import Speaker, Voice
+from config import LiveConfig, SpeechConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -23,8 +25,9 @@ RATE = 24000
 class Talk:
     """A session with a client that shows everything at once."""
 
-    def __init__(self, live: LiveConfig | None = None, shows: bool = True) -> None:
+    def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: Voice | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
+        self.speaker = Speaker(SpeechConfig(max_chars=100), voice, "beep")
         self.live = live or LiveConfig()
         self.shows = shows
 
@@ -33,7 +36,7 @@ class Talk:
 
         async def play() -> str | None:
             ref = await self.service.prepare("s", AVATAR, None)
-            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line)
+            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.speaker)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))
@@ -87,10 +90,10 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         num_frames = len(list(container.decode(video=0)))
     fragments = talk.line.of("session.fragment")
-    assert num_frames == 3 * len(fragments) == 3 * len(talk.service.requests)
-    assert [each["start_seconds"] for each in fragments] == pytest.approx([0.12 * n for n in range(len(fragments))])
+    assert num_frames == 2 * len(fragments) == 2 * len(talk.service.requests)
+    assert [each["start_seconds"] for each in fragments] == pytest.approx([0.08 * n for n in range(len(fragments))])
     states = [request.state for request in talk.service.requests]
-    assert states[:3] == [None, 3, 6], "what a moment gave is what the next one gets"
+    assert states[:3] == [None, 2, 4], "what a moment gave is what the next one gets"
     assert any(not request.window.is_silent for request in talk.service.requests)
 
 
@@ -179,3 +182,15 @@ def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
     assert pace.num_late == 1
     assert pace.wait_s(0.24) == pytest.approx(0.12), "the stream goes on from now, not as fast as it can"
     assert pace.wait_s(3.2) is None, "the client has not shown enough"
+
+
+def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
+    clock = [0.05]
+    pace = Pace(3.0, lambda: clock[0])
+    assert pace.wait_s(0.08) == pytest.approx(0.08)
+    pace.hurry(0.08)
+    assert pace.wait_s(0.08) == 0
+    assert pace.wait_s(0.16) == pytest.approx(0.08), "as long after it as ever"
+    clock[0] = 0.3
+    pace.hurry(0.16)
+    assert pace.wait_s(0.36) == pytest.approx(0.03), "what is late already waits for nothing"

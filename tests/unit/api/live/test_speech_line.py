@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api.live.speech_line import SpeechLine
+from api.live.speech_line import Heard, SpeechLine
 from errors import CapacityError
 
 FPS, NUM = Fraction(25), 3
@@ -25,12 +25,14 @@ class Played:
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.windows: list[NDArray[np.int16]] = []
+        self.last: Heard | None = None
 
     def go(self, num_moments: int) -> None:
         for _ in range(num_moments):
             number = len(self.sound) // STEP
             heard = self.line.moment(number * NUM, NUM, (number + 1) * STEP)
             assert len(heard.sound) == STEP
+            self.last = heard
             self.sound = np.concatenate([self.sound, heard.sound])
             self.begun += [number] * heard.has_begun
             self.ended += [number] * heard.has_ended
@@ -106,6 +108,17 @@ def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
     assert played.begun == [0, 10]
 
 
+def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
+    played = Played()
+    played.line.push(voice(5))
+    played.go(5)
+    played.line.interrupt()
+    window = played.line.moment(5 * NUM, NUM, 6 * STEP).window
+    shares = window.open_share[5 * NUM * 2 - window.first_row :][:6:2]  # two rows a frame
+    assert 0 < shares[0] < 1
+    assert not shares[1:].any(), shares
+
+
 def test_what_waits_is_bounded() -> None:
     played = Played(max_buffered_seconds=2)
     played.line.push(voice(1.5))
@@ -122,3 +135,37 @@ def test_any_rate_ends_where_it_should(rate: int) -> None:
     line.end()
     sound = np.concatenate([line.moment(n * NUM, NUM, (n + 1) * STEP).sound for n in range(12)])
     assert np.count_nonzero(np.abs(sound) > 500) == pytest.approx(RATE, abs=100)
+
+
+def test_what_was_held_is_spoken_whole_and_only_once() -> None:
+    played, said = Played(), voice(2)
+    played.line.push(said)
+    played.line.end()
+    played.go(5)
+    assert played.last is not None
+    heard = played.line.hold(played.last)
+    assert not heard.sound[RATE // 100 :].any(), "the voice fades"
+    played.sound[4 * STEP :] = heard.sound
+    played.go(4)
+    assert not played.sound[5 * STEP :].any()
+    assert not played.line.moment(9 * NUM, NUM, 10 * STEP).window.samples[-1500:].any(), "the mouth is shut"
+    played.sound = np.concatenate([played.sound, np.zeros(STEP, np.int16)])
+    played.line.go_on()
+    played.go(16)
+    assert len(played.begun) == len(played.ended) == 1
+    spoken = np.concatenate([played.sound[: 4 * STEP], np.trim_zeros(played.sound[10 * STEP :])])
+    assert np.array_equal(spoken[10 : 2 * RATE - 50], said[10:-50])
+
+
+def test_a_silence_that_is_held_is_a_silence() -> None:
+    played = Played()
+    played.go(1)
+    assert played.last is not None
+    assert played.line.hold(played.last) is played.last
+    played.line.push(voice(0.5))
+    played.line.end()
+    played.go(3)
+    assert not played.sound.any()
+    played.line.go_on()
+    played.go(6)
+    assert (played.begun, len(played.ended)) == ([4], 1)

@@ -118,6 +118,7 @@ def test_an_interrupted_mouth_is_shut_at_once_and_opens_for_the_next_word(
     mouth = network.predict(features.extract_window(stream.window(cut, cut + 0.4)), FPS, 40, 10)
     assert mouth.gate[0] > 0.3, "it does not jump"
     assert (mouth.gate[4:] < 0.05).all(), "160 ms later it is shut"
+    stream.begin()
     stream.push(voice[RATE : 3 * RATE])
     mouth = network.predict(features.extract_window(stream.window(2.6, 3.0)), FPS, 65, 10)
     assert (mouth.gate > 0.95).all()

@@ -1,0 +1,83 @@
+"""Texts of a live session, read out one after the other by the service's voice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.live.messages import SpeakText
+from api.live.wav_stream import WavStream
+from api.speech.voice import Speaker
+from errors import LipwrightError, OptionError
+
+MAX_TEXTS: Final = 8
+_PIECE_SECONDS: Final = 1.0
+
+Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
+"""Takes samples and their rate; waits while there is no room for them."""
+
+
+class ReaderAloud:
+    """Reads texts in the order in which they come.
+
+    Args:
+        speaker: The service's voice.
+        push: Takes the sound.
+        on_end: Called when all that was to be read is there.
+        on_error: Is told why a text is not read.
+    """
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        push: Push,
+        on_end: Callable[[], None],
+        on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],
+    ) -> None:
+        self._speaker, self._push, self._on_end, self._on_error = speaker, push, on_end, on_error
+        self._texts: deque[SpeakText] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, message: SpeakText) -> None:
+        """Read one more.
+
+        Raises:
+            OptionError: There is no voice, the text is too long, or too many wait.
+        """
+        self._speaker.check(message.text)
+        if len(self._texts) >= MAX_TEXTS:
+            raise OptionError(f"text: expected at most {MAX_TEXTS} that wait to be read, found more.")
+        self._texts.append(message)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_all())
+
+    async def stop(self) -> None:
+        """Forget what is not read yet."""
+        self._texts.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read_all(self) -> None:
+        while self._texts:
+            message = self._texts.popleft()
+            try:
+                await self._read(message)
+            except LipwrightError as error:
+                await self._on_error(message, error)
+        self._on_end()
+
+    async def _read(self, message: SpeakText) -> None:
+        wav = WavStream()
+        async with aclosing(self._speaker.speak(message.text, message.voice)) as pieces:
+            async for piece in pieces:
+                samples = wav.push(piece)
+                size = round(_PIECE_SECONDS * wav.sample_rate) or 1
+                for start in range(0, len(samples), size):
+                    await self._push(samples[start : start + size], wav.sample_rate)

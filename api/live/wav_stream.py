@@ -1,0 +1,72 @@
+"""A WAV file of 16 bit PCM as it comes, also one whose writer did not know its length."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import VoiceError
+
+_MAX_HEAD_BYTES: Final = 4096
+_PCM, _EXTENSIBLE = 1, 0xFFFE
+_RATES: Final = range(8000, 48001)
+_MAX_CHANNELS: Final = 2
+
+
+class WavStream:
+    """Reads it (Microsoft, "Multiple Channel Audio Data and WAVE Files").
+
+    Attributes:
+        sample_rate: Known as soon as there are samples; 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.sample_rate = 0
+        self._num_channels = 1
+        self._held = b""
+        self._is_sound = False
+
+    def push(self, piece: bytes) -> NDArray[np.int16]:
+        """Return (N,) samples of what has come, its channels mixed.
+
+        Raises:
+            VoiceError: It is no such file.
+        """
+        self._held += piece
+        if not self._is_sound and not self._read_head():
+            return np.zeros(0, np.int16)
+        size = 2 * self._num_channels
+        whole = len(self._held) // size * size
+        samples = np.frombuffer(self._held[:whole], "<i2").reshape(-1, self._num_channels)
+        self._held = self._held[whole:]
+        mixed: NDArray[np.int16] = samples.mean(1).astype(np.int16)
+        return mixed
+
+    def _read_head(self) -> bool:
+        """Take the chunks before the sound; says whether it has begun."""
+        place = 12
+        while len(self._held) >= place + 8:
+            name, size = struct.unpack_from("<4sI", self._held, place)
+            if name == b"data":
+                self._check()
+                self._held, self._is_sound = self._held[place + 8 :], True
+                return True
+            if name == b"fmt " and len(self._held) >= place + 24:
+                self._read_format(place + 8)
+            place += 8 + size + size % 2
+        if len(self._held) > _MAX_HEAD_BYTES or (len(self._held) >= 12 and self._held[:4] != b"RIFF"):
+            raise VoiceError("The voice: expected a WAV file, found something else.")
+        return False
+
+    def _read_format(self, place: int) -> None:
+        kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", self._held, place)
+        if kind not in (_PCM, _EXTENSIBLE) or bits != 16 or channels > _MAX_CHANNELS or rate not in _RATES:
+            raise VoiceError(f"The voice: expected 16 bit PCM, found {kind = }, {bits = }, {channels = }, {rate = }.")
+        self.sample_rate, self._num_channels = rate, max(1, channels)
+
+    def _check(self) -> None:
+        if not self.sample_rate:
+            raise VoiceError("The voice: expected a WAV file with its format before its sound.")

@@ -1,0 +1,99 @@
+"""`lipwright live`: a kept presenter of a running service says what comes in, and the stream is written as it comes."""
+
+from __future__ import annotations
+
+import sys
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors, service
+from lipwright_client import LiveEvent, LiveSession
+from lipwright_client.live import DEFAULT_RATE
+from lipwright_client.saving import Writable, saving
+
+_PIECE_SECONDS: Final = 0.04
+_SAMPLE_BYTES: Final = 2
+
+
+def live(
+    avatar_id: Annotated[str, typer.Argument(help="A presenter that the service keeps: `lipwright avatars list`.")],
+    out: Annotated[str, typer.Option(help="The fragmented MP4 to write; - is the standard output, for a player.")],
+    audio: Annotated[
+        str, typer.Option(help="A WAV file (16 bit PCM); - is raw 16 bit mono PCM from the standard input.")
+    ] = "-",
+    text: Annotated[
+        str | None, typer.Option(help="What to say in place of AUDIO, where the service has a voice.")
+    ] = None,
+    voice: Annotated[str | None, typer.Option(help="The voice that says it; the default is the service's.")] = None,
+    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = DEFAULT_RATE,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Have AVATAR_ID say sound while it comes in, and write what it shows while that comes in.
+
+    For example into a player: lipwright live ID --audio speech.wav --out - | ffplay -i -
+    """
+    with one_line_errors(), _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
+        seconds = 0.0
+        with service(server).live(avatar_id, sample_rate) as session:
+            for event in session.say(pieces) if text is None else _reading(session, text, voice):
+                target.write(event.media)
+                sys.stdout.flush()
+                if event.type == "session.fragment":
+                    seconds = event.raw["start_seconds"] + event.raw["duration_seconds"]
+                elif event.type == "session.state_updated":
+                    print(event.raw["state"], file=sys.stderr)
+        print(f"{out}: {seconds:.1f} s", file=sys.stderr)
+
+
+def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
+    """The events up to where a text was read."""
+    session.speak_text(text, voice)
+    for event in session:
+        if event.type == "error":
+            raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
+        yield event
+        if event.type == "agent.speak_ended":
+            return
+
+
+@contextmanager
+def _sound(audio: str, rate: int) -> Iterator[tuple[Iterator[bytes], int]]:
+    """Pieces of 16 bit mono PCM, and their rate."""
+    if audio == "-":
+        assert isinstance(sys.stdin.buffer, BufferedReader)
+        yield _pieces(sys.stdin.buffer, rate), rate
+        return
+    try:
+        with wave.open(audio, "rb") as file:
+            if file.getsampwidth() != _SAMPLE_BYTES or file.getnchannels() != 1:
+                found = f"{8 * file.getsampwidth()} bit, {file.getnchannels()} channels"
+                raise UsageError("input_invalid", f"{audio}: expected 16 bit mono PCM, found {found}.")
+            num = round(_PIECE_SECONDS * file.getframerate())
+            yield iter(lambda: file.readframes(num), b""), file.getframerate()
+    except (wave.Error, EOFError) as error:
+        raise UsageError("input_invalid", f"{audio}: expected a WAV file, found none: {error}") from error
+
+
+def _pieces(source: BufferedReader, rate: int) -> Iterator[bytes]:
+    """What a pipe has, as soon as it has it; never half a sample."""
+    size, rest = round(_PIECE_SECONDS * rate) * _SAMPLE_BYTES, b""
+    while piece := source.read1(size):
+        rest += piece
+        whole = len(rest) // _SAMPLE_BYTES * _SAMPLE_BYTES
+        yield rest[:whole]
+        rest = rest[whole:]
+
+
+@contextmanager
+def _target(out: str) -> Iterator[Writable]:
+    if out == "-":
+        yield sys.stdout.buffer
+        return
+    with saving(Path(out)) as file:
+        yield file

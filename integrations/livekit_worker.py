@@ -1,0 +1,159 @@
+"""An avatar worker for LiveKit Agents: an agent's voice goes to Lipwright, the talking face comes into the room.
+
+LiveKit's own classes carry the protocol (livekit-agents, `voice.avatar`): the agent sends its voice as a byte stream to
+this participant, which publishes picture and sound and says when they were played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import numpy as np
+from livekit import rtc
+from livekit.agents.voice.avatar import (
+    AudioSegmentEnd,
+    AvatarOptions,
+    AvatarRunner,
+    DataStreamAudioReceiver,
+    VideoGenerator,
+)
+
+from integrations.stream_frames import SOUND_RATE, Picture, StreamFrames
+from lipwright_client import AsyncLipwright, AsyncLiveSession, LiveEvent
+
+SPEECH_RATE: Final = 24_000
+
+
+class LipwrightFace(VideoGenerator):
+    """A live session as LiveKit's runner wants it.
+
+    Pictures come without an end; sound comes with those in which somebody speaks, so that what the runner counts as
+    played is what was said.
+
+    Args:
+        session: Begun, with sound at `SPEECH_RATE`.
+    """
+
+    def __init__(self, session: AsyncLiveSession) -> None:
+        self._session = session
+        self._frames: StreamFrames | None = None
+        self._resampler: tuple[int, rtc.AudioResampler] | None = None
+        self._is_speaking = False
+
+    async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
+        """Have more of the agent's voice spoken."""
+        if isinstance(frame, AudioSegmentEnd):
+            if self._resampler is not None:
+                await self._speak(self._resampler[1].flush())
+                self._resampler = None
+            await self._session.speak_end()
+            return
+        mono = _mono(frame)
+        if mono.sample_rate == SPEECH_RATE:
+            await self._speak([mono])
+            return
+        if self._resampler is None or self._resampler[0] != mono.sample_rate:
+            self._resampler = mono.sample_rate, rtc.AudioResampler(mono.sample_rate, SPEECH_RATE)
+        await self._speak(self._resampler[1].push(mono))
+
+    async def clear_buffer(self) -> None:
+        """Silence at once."""
+        self._is_speaking, self._resampler = False, None
+        await self._session.interrupt()
+
+    async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
+        """What the room is shown and told."""
+        async for event in self._session:
+            if event.type == "session.stream":
+                self._frames = StreamFrames(event.media)
+            elif event.type == "agent.speak_started":
+                self._is_speaking = True
+            elif event.type == "agent.speak_interrupted":
+                self._is_speaking = False
+            elif event.type == "session.fragment":
+                for frame in await self._shown(event):
+                    yield frame
+            elif event.type == "agent.speak_ended" and self._is_speaking:
+                self._is_speaking = False
+                yield AudioSegmentEnd()
+
+    async def _shown(self, event: LiveEvent) -> list[rtc.VideoFrame | rtc.AudioFrame]:
+        assert self._frames is not None
+        pictures, sound = await asyncio.to_thread(self._frames.decode, event.media)
+        shown: list[Any] = [_video_frame(picture) for picture in pictures]
+        if self._is_speaking and len(sound):
+            shown.insert(0, rtc.AudioFrame(sound.tobytes(), SOUND_RATE, 1, len(sound)))
+        return shown
+
+    async def _speak(self, frames: list[rtc.AudioFrame]) -> None:
+        for frame in frames:
+            await self._session.speak(bytes(frame.data))
+
+
+async def show_in(room: rtc.Room, server: str | None, avatar_id: str, receiver: Any | None = None) -> None:
+    """Be the avatar of a room that is connected, until it is left or the live session ends.
+
+    Args:
+        room: The room; an agent in it sends its voice here.
+        server: The Lipwright service; LIPWRIGHT_URL, or port 8000 of this machine, without it.
+        avatar_id: A presenter that the service keeps.
+        receiver: Where the voice comes from; LiveKit's own without it.
+
+    Raises:
+        ClientError: The service has no place, or no such presenter.
+    """
+    left = asyncio.Event()
+    room.on("disconnected", lambda *_: left.set())
+    async with AsyncLipwright(server) as client, client.live(avatar_id, SPEECH_RATE) as session:
+        runner = AvatarRunner(
+            room,
+            audio_recv=receiver or DataStreamAudioReceiver(room),
+            video_gen=LipwrightFace(session),
+            options=AvatarOptions(*_size(session), audio_sample_rate=SOUND_RATE, audio_channels=1),
+        )
+        await runner.start()
+        waits = [asyncio.create_task(left.wait()), asyncio.create_task(runner.wait_for_complete())]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waits:
+                task.cancel()
+            await runner.aclose()
+
+
+async def run(livekit: str, token: str, server: str | None, avatar_id: str) -> None:
+    """Join a room and be its avatar.
+
+    Args:
+        livekit: Address of the LiveKit server, `wss://...`.
+        token: Of this participant, made by whoever starts the agent.
+        server: As for `show_in`.
+        avatar_id: As for `show_in`.
+    """
+    room = rtc.Room()
+    await room.connect(livekit, token)
+    try:
+        await show_in(room, server, avatar_id)
+    finally:
+        await room.disconnect()
+
+
+def _size(session: AsyncLiveSession) -> tuple[int, int, float]:
+    """Width, height and frame rate."""
+    connected = session.connected
+    return int(connected["width"]), int(connected["height"]), float(connected["fps"])
+
+
+def _video_frame(picture: Picture) -> rtc.VideoFrame:
+    return rtc.VideoFrame(picture.width, picture.height, rtc.VideoBufferType.I420, picture.i420)
+
+
+def _mono(frame: rtc.AudioFrame) -> rtc.AudioFrame:
+    if frame.num_channels == 1:
+        return frame
+    samples = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels).mean(1).astype(np.int16)
+    return rtc.AudioFrame(samples.tobytes(), frame.sample_rate, 1, len(samples))

@@ -1,0 +1,83 @@
+"""The stream of a live session as pictures and sound, as each of its fragments comes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import av  # noqa: TID251  # the service's own stream, and no stranger's file
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext  # noqa: TID251
+from av.video.codeccontext import VideoCodecContext  # noqa: TID251
+from numpy.typing import NDArray
+
+SOUND_RATE: Final = 48_000
+
+
+class Picture(NamedTuple):
+    """One frame.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        i420: The three planes, one after the other.
+        seconds: Its time in the stream.
+    """
+
+    width: int
+    height: int
+    i420: bytes
+    seconds: float
+
+
+class StreamFrames:
+    """Decodes it; decoders last, so that nothing clicks between fragments.
+
+    Args:
+        head: What the stream begins with.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self._decoders: dict[str, Any] = {}
+
+    def decode(self, fragment: bytes) -> tuple[list[Picture], NDArray[np.int16]]:
+        """Return the pictures of one fragment, and its (N,) samples at 48 kHz."""
+        pictures: list[Picture] = []
+        sound = [np.zeros(0, np.int16)]
+        for kind, frame in self._frames(fragment):
+            if kind == "video":
+                i420 = frame.to_ndarray(format="yuv420p").tobytes()
+                pictures.append(Picture(frame.width, frame.height, i420, float(frame.pts * frame.time_base)))
+            else:
+                sound.append(_int16(frame.to_ndarray()[0]))
+        return pictures, np.concatenate(sound)
+
+    def _frames(self, fragment: bytes) -> Iterator[tuple[str, Any]]:
+        with av.open(io.BytesIO(self._head + fragment), "r", format="mp4") as container:
+            for packet in container.demux():
+                if packet.size:
+                    kind = packet.stream.type
+                    for frame in self._decoder(packet.stream).decode(packet):
+                        frame.time_base = frame.time_base or packet.time_base
+                        yield kind, frame
+
+    def _decoder(self, stream: Any) -> Any:
+        if stream.type not in self._decoders:
+            if stream.type == "video":
+                context: Any = VideoCodecContext.create("h264", "r")
+                context.thread_count = 1  # more threads give each picture back a few pictures later
+            else:
+                context = AudioCodecContext.create("libopus", "r")
+                context.sample_rate, context.layout = SOUND_RATE, "mono"
+            context.extradata = stream.codec_context.extradata
+            self._decoders[stream.type] = context
+        return self._decoders[stream.type]
+
+
+def _int16(samples: NDArray[Any]) -> NDArray[np.int16]:
+    """Samples of one channel, as the decoder gives them."""
+    if samples.dtype == np.int16:
+        return np.asarray(samples, np.int16)
+    return (samples.clip(-1, 1) * 32767).astype(np.int16)

@@ -1,0 +1,87 @@
+"""What is shown while nobody renders: the presenter, idle and alive, and nothing of what is said is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from api.live.kept_pictures import KeptPictures
+from api.live.session import LiveSession
+from config import LiveConfig
+from media.live.boxes import PictureHeaders
+from media.live.picture_group import LivePictures
+from tests.unit.api.live.live_parts import INFO
+from tests.unit.api.live.test_session import Talk, speak
+
+HEADERS = PictureHeaders(b"sps", b"pps")
+PERIOD = 2 * INFO.num_frames - 2
+
+
+def group(number: int, num_bytes: int = 10) -> LivePictures:
+    return LivePictures((bytes([number]) * num_bytes,) * 3, HEADERS)
+
+
+def test_kept_pictures_go_on_where_the_stream_was() -> None:
+    kept = KeptPictures(INFO, 10_000)
+    for number in range(20):
+        kept.keep(3 * number, group(number))
+    kept.begin(PERIOD + 30)
+    assert [kept.take() for _ in range(3)] == [group(10), group(11), group(12)]
+    kept.begin(2 * PERIOD + 13)
+    assert kept.take() == group(4), "a frame beside it is near enough"
+
+
+def test_where_kept_pictures_end_the_longest_unused_come_next() -> None:
+    kept = KeptPictures(INFO, 10_000)
+    for number in range(4):
+        kept.keep(3 * number, group(number))
+    kept.begin(6)
+    assert [kept.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)]
+
+
+def test_kept_pictures_are_bounded() -> None:
+    kept = KeptPictures(INFO, 90)
+    assert kept.take() is None
+    for number in range(5):
+        kept.keep(3 * number, group(number))
+    kept.begin(0)
+    assert kept.take() == group(2), "three are kept, and the newest"
+
+
+def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afterwards() -> None:
+    talk = Talk(LiveConfig(stand_in_after_s=0.2))
+    held = asyncio.Event()
+
+    async def scene(session: LiveSession) -> None:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)
+        await session.take_text(speak(2.0))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: talk.line.of("session.fragment")[-1]["buffered_seconds"] < 1.5)
+        talk.service.render_s = 1.5  # the moments that are asked for from now on
+        await talk.until(lambda: states() == ["recovering"])
+        talk.service.render_s = 0.0
+        await talk.until(lambda: states() == ["recovering", "connected"])
+        held.set()
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    def states() -> list[str]:
+        return [said["state"] for said in talk.line.of("session.state_updated")]
+
+    assert talk.run(scene) is None
+    assert held.is_set()
+    kinds = [text["type"] for text in talk.line.texts]
+    first, last = kinds.index("session.state_updated"), len(kinds) - kinds[::-1].index("session.state_updated")
+    assert kinds[first:last].count("session.fragment") >= 5, "it is shown meanwhile"
+    assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
+    starts = [said["start_seconds"] for said in talk.line.of("session.fragment")]
+    assert np.allclose(np.diff(starts), 0.08)
+
+
+def test_a_presenter_of_one_frame_has_one_place() -> None:
+    kept = KeptPictures(replace(INFO, num_frames=1), 1000)
+    kept.keep(3, group(1))
+    kept.begin(9)
+    assert kept.take() == group(1)

@@ -1,0 +1,113 @@
+"""Texts in live sessions: read by the service's voice, while it speaks."""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import AsyncGenerator
+
+import numpy as np
+import pytest
+
+from api.live.session import LiveSession
+from api.live.wav_stream import WavStream
+from errors import VoiceError
+from tests.unit.api.live.test_session import Talk
+
+RATE = 22050
+
+
+def wav(seconds: float, num_channels: int = 1, width: int = 2) -> bytes:
+    target = io.BytesIO()
+    with wave.open(target, "wb") as file:
+        file.setnchannels(num_channels)
+        file.setsampwidth(width)
+        file.setframerate(RATE)
+        sound = (8000 * np.sin(np.arange(round(seconds * RATE)) / 20)).astype("<i2")
+        file.writeframes(np.repeat(sound, num_channels).tobytes())
+    return target.getvalue()
+
+
+class Beep:
+    """A voice: a second of sound for each text, in small pieces."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, str]] = []
+
+    async def speak(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+        self.texts.append((text, voice))
+        if text == "fail":
+            raise VoiceError("The voice: it has a cold.")
+        sound = wav(1.0)
+        for start in range(0, len(sound), 999):
+            yield sound[start : start + 999]
+
+
+def text(words: str, **fields: str) -> str:
+    return json.dumps({"type": "agent.speak_text", "text": words, **fields})
+
+
+def test_texts_are_read_one_after_the_other() -> None:
+    voice = Beep()
+    talk = Talk(voice=voice)
+
+    async def scene(session: LiveSession) -> None:
+        await session.take_text(text("One.", event_id="t1"))
+        await session.take_text(text("Two.", voice="other"))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert talk.run(scene) is None
+    assert voice.texts == [("One.", "beep"), ("Two.", "other")]
+    loud = [request for request in talk.service.requests if request.window.samples[-1000:].any()]
+    assert len(loud) * 0.08 == pytest.approx(2.0, abs=0.5)
+    assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
+
+
+def test_an_interruption_ends_the_reading_too() -> None:
+    voice = Beep()
+    talk = Talk(voice=voice)
+
+    async def scene(session: LiveSession) -> None:
+        for _ in range(6):
+            await session.take_text(text("On and on."))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
+        await session.take_text(json.dumps({"type": "agent.interrupt"}))
+        num = len(talk.line.of("session.fragment"))
+        await talk.until(lambda: len(talk.line.of("session.fragment")) > num + 5)
+
+    assert talk.run(scene) is None
+    assert not talk.line.of("session.fragment")[-1]["is_speaking"]
+
+
+@pytest.mark.parametrize(
+    ("voice", "message", "code"),
+    [
+        (None, text("Hello."), "option_invalid"),
+        (Beep(), text("x" * 101), "option_invalid"),
+        (Beep(), text("fail", event_id="t9"), "voice_failed"),
+    ],
+)
+def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, code: str) -> None:
+    talk = Talk(voice=voice)
+
+    async def scene(session: LiveSession) -> None:
+        await session.take_text(message)
+        await talk.until(lambda: bool(talk.line.of("error")))
+
+    assert talk.run(scene) is None
+    assert [said["code"] for said in talk.line.of("error")] == [code]
+
+
+@pytest.mark.parametrize("size", [1, 7, 44, 100_000])
+def test_a_wav_file_is_read_in_any_pieces(size: int) -> None:
+    data, stream = wav(0.2, num_channels=2), WavStream()
+    found = np.concatenate([stream.push(data[start : start + size]) for start in range(0, len(data), size)])
+    assert stream.sample_rate == RATE
+    assert np.array_equal(found, np.frombuffer(wav(0.2)[44:], "<i2"))
+
+
+@pytest.mark.parametrize("data", [b"ID3" + bytes(5000), wav(0.1, width=1), b"RIFF" + bytes(8) + b"data" + bytes(8)])
+def test_what_is_no_such_wav_is_refused(data: bytes) -> None:
+    with pytest.raises(VoiceError):
+        WavStream().push(data)

@@ -1,0 +1,141 @@
+"""Live sessions through the client, against the real routes on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from lipwright_client import (
+    AsyncLipwright,
+    BusyError,
+    ConnectionFailedError,
+    Lipwright,
+    LiveEvent,
+    NotFoundError,
+    OptionError,
+    UnauthorizedError,
+)
+from storage.local.api_keys import ApiKeys
+from tests.unit.api.live.live_parts import AVATAR, GreyService
+from tests.unit.api_server import MemoryService, serving
+
+RATE = 24000
+VOICE = (8000 * np.sin(np.arange(RATE) / 20)).astype("<i2").tobytes()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(MemoryService(tmp_path_factory.mktemp("live")), live=GreyService()) as url:
+        yield url
+
+
+def pieces() -> list[bytes]:
+    return [VOICE[start : start + 4800] for start in range(0, len(VOICE), 4800)]
+
+
+def seconds_of(stream: bytes) -> tuple[float, float]:
+    """Length of the pictures and of the loud sound."""
+    with av.open(io.BytesIO(stream), "r") as container:
+        num_frames = len(list(container.decode(video=0)))
+    with av.open(io.BytesIO(stream), "r") as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    loud = np.flatnonzero(np.abs(heard) > 0.02) / 48000
+    return num_frames / 25, float(loud[-1] - loud[0])
+
+
+def test_a_presenter_says_what_is_sent(url: str) -> None:
+    with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
+        events = list(session.say(pieces()))
+    kinds = [event.type for event in events if event.type != "session.fragment"]
+    assert kinds[-3:] == ["session.stream", "agent.speak_started", "agent.speak_ended"]
+    length, spoken = seconds_of(b"".join(event.media for event in events))
+    assert spoken == pytest.approx(1.0, abs=0.1)
+    assert length >= 1.0
+
+
+def test_a_coroutine_may_interrupt(url: str) -> None:
+    async def talk() -> list[LiveEvent]:
+        async with AsyncLipwright(url) as client, client.live(AVATAR) as session:
+            await session.speak(VOICE * 5)
+            events = []
+            async for event in session:
+                events.append(event)
+                if event.type == "agent.speak_started":
+                    await session.interrupt()
+                if event.type == "agent.speak_interrupted":
+                    return events
+        raise AssertionError("nothing was interrupted")
+
+    events = asyncio.run(asyncio.wait_for(talk(), 60))
+    assert events[-1].raw["at_seconds"] < 2
+
+
+def test_a_coroutine_says_all_of_it(url: str) -> None:
+    async def talk() -> bytes:
+        async with AsyncLipwright(url) as client, client.live(AVATAR) as session:
+            return b"".join([event.media async for event in session.say(pieces())])
+
+    assert seconds_of(asyncio.run(asyncio.wait_for(talk(), 60)))[1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_one_thread_speaks_while_another_one_watches(url: str) -> None:
+    with Lipwright(url) as client, client.live(AVATAR) as session:
+        threading.Timer(0.3, session.speak, [VOICE]).start()
+        threading.Timer(0.6, session.speak_end).start()
+        assert any(event.type == "agent.speak_ended" for event in session if event.type.startswith("agent"))
+
+
+def test_a_text_without_a_voice_is_told_so(url: str, tmp_path: Path) -> None:
+    with Lipwright(url) as client, client.live(AVATAR) as session:
+        session.speak_text("Good day.")
+        told = next(event.raw for event in session if event.type == "error")
+        assert "no voice" in told["message"]
+
+
+def test_refusals_are_errors_by_their_code(url: str) -> None:
+    with Lipwright(url) as client:
+        with pytest.raises(NotFoundError), client.live("nobody"):
+            pass
+        with pytest.raises(OptionError), client.live(AVATAR, sample_rate=7):
+            pass
+        with client.live(AVATAR), pytest.raises(BusyError, match="Try again in"), client.live(AVATAR):
+            pass
+
+
+def test_a_service_that_is_not_there_and_a_key_that_is_missing(tmp_path: Path) -> None:
+    with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError), client.live(AVATAR):
+        pass
+    service = MemoryService(tmp_path)
+    ApiKeys(tmp_path).add("a studio")
+    with (
+        serving(service, live=GreyService()) as url,
+        Lipwright(url, api_key="wrong") as client,
+        pytest.raises(UnauthorizedError),
+        client.live(AVATAR),
+    ):
+        pass
+
+
+def test_the_command_writes_what_it_shows(url: str, tmp_path: Path) -> None:
+    out, speech = tmp_path / "live.mp4", tmp_path / "speech.wav"
+    with wave.open(str(speech), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(VOICE)
+    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", url, "--out"]
+    done = subprocess.run([*command, str(out), "--audio", str(speech)], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert seconds_of(out.read_bytes())[1] == pytest.approx(1.0, abs=0.1)
+    piped = subprocess.run([*command, "-"], input=VOICE + b"\0", capture_output=True, timeout=120)
+    assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
