@@ -30,7 +30,6 @@ from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from storage.local.file_store import FileStore
-from storage.local.webhook_secrets import webhook_secret
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -44,7 +43,7 @@ from storage.records import (
     ServiceStatus,
     SubmitRequest,
 )
-from storage.sqlite.job_table import JobTable
+from storage.state import open_table, webhook_secrets
 from telemetry import metrics
 from telemetry.log_context import install_log_context
 
@@ -70,7 +69,7 @@ class Director:
         install_log_context()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
         self._files = FileStore(config.data_dir)
-        self._table = JobTable(self._files.table_path, self._announce)
+        self._table = open_table(config.state, self._files, self._announce)
         self._table.claim()
         self._changed: dict[str, asyncio.Event] = {}
         self._limits, self._engine = config.jobs, config.engine
@@ -94,9 +93,7 @@ class Director:
             if avatar.status is AvatarStatus.ANALYSING:
                 self._in_background(self._analyse(avatar.key))
         housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
-        callbacks = Callbacks(
-            config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner), webhook_view
-        )
+        callbacks = Callbacks(config.network, self._table, webhook_secrets(config.state, config.data_dir), webhook_view)
         self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
 
     async def check_health(self) -> None:

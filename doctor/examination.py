@@ -30,7 +30,7 @@ from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front import front_program
 from media.decoding.machine_memory import memory_bytes
-from storage.local.api_keys import ApiKeys
+from storage.state import open_keys
 
 _SHM = Path("/dev/shm")
 
@@ -77,7 +77,7 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, front_program()),
-        "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
+        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),

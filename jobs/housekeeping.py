@@ -9,9 +9,9 @@ from datetime import timedelta
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
 from jobs.presenters import Presenters
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus, utc_now
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 
 logger = logging.getLogger("ray.serve")

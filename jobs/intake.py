@@ -14,6 +14,7 @@ from jobs.idempotency import check_same_request
 from jobs.ports import Stages
 from models.face.choice import recorded_face
 from models.presenter.folder import PRESENTER_VERSION
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import (
     AvatarRecord,
@@ -27,7 +28,6 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
 
 

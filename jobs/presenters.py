@@ -17,9 +17,9 @@ from media.probe import VideoInfo
 from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.presenter.folder import is_tracked
 from models.track.state import TrackState
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord
-from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
 
 logger = logging.getLogger("ray.serve")

@@ -25,9 +25,9 @@ from models.engines.contract import FrameSpan, Plan, Planned
 from models.mouth.motion import Moments
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, Stage
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import Work
 

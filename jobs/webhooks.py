@@ -15,8 +15,8 @@ from typing import Any
 from config import NetworkConfig
 from errors import LipwrightError, NotFoundError, StorageFullError, UrlRefusedError
 from net.webhook import deliver, retry_delay_s
+from storage.job_table import JobTable
 from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import Work, working_on
 

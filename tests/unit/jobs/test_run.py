@@ -26,9 +26,10 @@ from models.mouth.motion import Moments
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -98,7 +99,7 @@ class KnownPresenter(Presenters):
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[JobTable]:
-    table = JobTable(tmp_path / "jobs.sqlite3")
+    table = JobTable(Database(tmp_path / "jobs.sqlite3"))
     yield table
     table.close()
 

@@ -16,9 +16,10 @@ from jobs.messages import PreparedSpeech
 from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -57,7 +58,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
-        self.table = FillingTable(self.files.table_path)
+        self.table = FillingTable(Database(self.files.table_path))
         self.table.claim()
         self.stages = DeafStages()
         presenters = Presenters(CONFIG, self.stages, self.table, self.files)
@@ -92,7 +93,7 @@ def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
     async def lose_the_table() -> list[BaseException | object]:
         bench.scheduler.start_waiting()
         await asyncio.sleep(0)
-        JobTable(bench.files.table_path).claim()
+        JobTable(Database(bench.files.table_path)).claim()
         return await bench.run_out()
 
     (outcome,) = asyncio.run(lose_the_table())
