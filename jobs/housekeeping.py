@@ -36,8 +36,8 @@ class Housekeeping:
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
-                self._presenters.sweep()
-                self._presenters.sweep_orphans(_ORPHAN_AGE_S)
+                await self._table.off_loop(self._presenters.sweep)
+                await self._table.off_loop(self._presenters.sweep_orphans, _ORPHAN_AGE_S)
                 metrics.set_free_disk(self._files.free_bytes())
             except (OSError, LipwrightError) as error:
                 logger.warning("sweeping failed and is tried again: %s", error)

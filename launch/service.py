@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config import PipelineConfig
-from errors import ConfigError, StageTimeoutError
+from errors import ConfigError, StageTimeoutError, StandbyError
 from launch.data_folder import TableFile, checked_table
 from launch.folder_lock import locked_folder
 from launch.front import Front, front_program
@@ -255,9 +255,12 @@ def _wait_until_ready(url: str, app_name: str) -> None:
 
 
 def _answers(url: str) -> bool:
+    """Whether the service is ready, or waits for another one to end."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return StandbyError.code.encode() in error.read()
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False
 

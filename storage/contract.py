@@ -35,8 +35,16 @@ class Database(Protocol):
         """Become the only writer: whoever was it before can change nothing any more. Returns the claim's number."""
         ...
 
-    def try_claim(self, holder: str, lease_s: float) -> bool:
-        """Become the only writer for `lease_s` by the clock of the database, if nobody is it at the moment."""
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+        """Become the only writer for `lease_s` by the clock of the database, if nobody is it at the moment.
+
+        Whoever has tried changes nothing any more while it is not the writer.
+
+        Args:
+            holder: The service.
+            lease_s: How long.
+            is_heir: Whether the lease of an earlier Director of the same service is no hindrance: that one is gone.
+        """
         ...
 
     def renew(self, lease_s: float) -> None:

@@ -70,11 +70,11 @@ class JobTable:
     async def off_loop(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work`, a method of this table as a rule, in the table's own thread; it is done in the order of the calls.
 
-        What has begun is done to its end, also if whoever waits for it is cancelled.
+        What was asked for is done, also if whoever waits for it is cancelled.
         """
         context = contextvars.copy_context()
         call = partial(context.run, work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._own_thread, call)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._own_thread, call))
 
     def close(self) -> None:
         """Close the database; the table cannot be used afterwards."""
@@ -86,9 +86,9 @@ class JobTable:
         """Whether several services may be at it; see `storage.contract.Database`, also for what follows."""
         return self._database.is_shared
 
-    def try_claim(self, holder: str, lease_s: float) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
         """Become the only writer for a while, if nobody is it at the moment."""
-        return self._database.try_claim(holder, lease_s)
+        return self._database.try_claim(holder, lease_s, is_heir)
 
     def renew(self, lease_s: float) -> None:
         """Stay the only writer for another while; StateError when somebody else has become it."""

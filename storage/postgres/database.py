@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from errors import StateError, TableUnreachableError
+from errors import CapacityError, StandbyError, StateError, TableUnreachableError
 from storage.contract import KeyTakenError, Row, change, insertion
 from storage.postgres.connection import Connection, bounded, connect, database_errors
 from storage.postgres.dialect import argument, definition, statement
@@ -23,6 +23,7 @@ from storage.schema import steps_after
 
 T = TypeVar("T")
 
+_STANDS_BY: Final = 0  # claims are counted from 1
 _PAUSE_S: Final = 0.5  # between two tries to connect: whoever asks meanwhile is told at once
 _MIGRATION_LOCK: Final = 0x6C697077  # any number: that of two services that start, one makes the tables
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
@@ -58,13 +59,17 @@ class Database:
             assert self._generation is not None
         return self._generation
 
-    def try_claim(self, holder: str, lease_s: float) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
         """See the contract."""
+        may_have = f"held_until < {_NOW}" + (" OR holder = ?1" if is_heir else "")
         with self._lock:
+            generation = None
             self._generation = None
-            with self.transaction():
-                generation = self._raised(holder, lease_s, f"held_until < {_NOW}")
-            self._generation = generation
+            try:
+                with self.transaction():
+                    generation = self._raised(holder, lease_s, may_have)
+            finally:
+                self._generation = generation or _STANDS_BY
         return generation is not None
 
     def _raised(self, holder: str, lease_s: float, condition: str) -> int | None:
@@ -86,9 +91,9 @@ class Database:
         with self._lock:
             if self._generation is None:
                 return
-            with suppress(StateError, TableUnreachableError), self.transaction():
+            with suppress(StateError, CapacityError), self.transaction():
                 self.execute("UPDATE writer SET held_until = 0")
-            self._generation = None
+            self._generation = _STANDS_BY
 
     def check_claim(self) -> None:
         """See the contract."""
@@ -116,6 +121,8 @@ class Database:
             self._answered(lambda connection: connection.execute("BEGIN"))
             self._is_inside = True
             try:
+                if self._generation == _STANDS_BY:
+                    raise StandbyError("Another service leads at the moment; nothing is changed from here.", 2.0)
                 if self._generation is not None:
                     self._compare(self.query("SELECT generation FROM writer FOR SHARE"))
                 yield

@@ -173,7 +173,7 @@ class Database:
             " AS borne WHERE borne.key = asked.key AND borne.value = asked.value))"
         )
 
-    def try_claim(self, holder: str, lease_s: float) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
         """Claim the file: nobody else has it."""
         self.claim()
         return True

@@ -13,6 +13,7 @@ import pytest
 from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
+from jobs.presenters import Progress
 from jobs.run import JobRun, JobServices
 from media.joiner import join_segments
 from media.writer import SegmentWriter
@@ -155,7 +156,7 @@ def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(KnownPresenter):
-        async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+        async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
             asked.append("ensure")
             return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
 

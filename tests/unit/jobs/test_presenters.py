@@ -15,7 +15,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
-from jobs.presenters import Presenters
+from jobs.presenters import Presenters, unreported
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.face.choice import FaceChoice, recorded_face
 from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
@@ -101,7 +101,7 @@ class Bench:
 
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
-            await asyncio.gather(*(self.presenters.ensure(self.key, engine, lambda share: None) for engine in engines))
+            await asyncio.gather(*(self.presenters.ensure(self.key, engine, unreported) for engine in engines))
 
         asyncio.run(all_at_once())
 

@@ -17,7 +17,7 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
 from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
-from jobs.presenters import Presenters
+from jobs.presenters import Presenters, Progress
 from jobs.run import JobRun, JobServices
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.contract import Plan, Planned
@@ -90,7 +90,7 @@ class MemoryStages(NoStages):
 class KnownPresenter(Presenters):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+    async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
         return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
 
     async def is_whole(self, key: str, engine: str) -> bool:
@@ -130,7 +130,14 @@ def run(
     files.job_dir(job.id)
     files.audio_path(job.id).write_bytes(audio)
     services = JobServices(config, stages, KnownPresenter(config, stages, table, files), table, files)
-    asyncio.run(JobRun(services, job).run())
+
+    async def to_the_end() -> None:
+        try:
+            await JobRun(services, job).run()
+        finally:
+            await table.off_loop(lambda: None)  # what the run has asked for is done
+
+    asyncio.run(to_the_end())
     report = table.get_job(job.id).report
     assert report is not None
     return report
