@@ -20,7 +20,7 @@ logger = logging.getLogger("ray.serve")
 
 LEASE_S: Final = 5.0
 """Ten seconds are promised between the death of a leader and the work of the next one: lease, look and start."""
-_RENEWAL_S: Final = 1.0
+_RENEWALS: Final = 5  # in the time of one lease
 _LOOK_S: Final = 0.5  # of one who waits: half a second of idle time after a lease that was given back
 _RETRY_AFTER_S: Final = 2.0
 
@@ -33,7 +33,7 @@ class Reign:
         holder: The service; when its Director starts anew, it does not wait for the end of its own lease.
         begin: Called when this one begins to lead.
         end: Called when it does no longer.
-        clock: Seconds that never go back.
+        lease_s: Length of the lease.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Reign:
         holder: str,
         begin: Callable[[], Awaitable[None]],
         end: Callable[[], Awaitable[None]],
-        clock: Callable[[], float] = time.monotonic,
+        lease_s: float = LEASE_S,
     ) -> None:
         self._table, self._holder = table, holder
         self._begin, self._end = begin, end
-        self._clock = clock
+        self._lease_s = lease_s
         self._until = 0.0
         self._leads = False
         self._is_first_try = True
@@ -54,7 +54,7 @@ class Reign:
     @property
     def leads(self) -> bool:
         """Whether it is this one, at this moment."""
-        return self._leads and (not self._table.is_shared or self._clock() < self._until)
+        return self._leads and (not self._table.is_shared or time.monotonic() < self._until)
 
     def check(self) -> None:
         """Refuse what the leader alone may do.
@@ -89,10 +89,10 @@ class Reign:
             await self._table.off_loop(self._table.release)
 
     async def _try(self) -> None:
-        asked_at = self._clock()
+        asked_at = time.monotonic()
         try:
             self._leads = await self._table.off_loop(
-                self._table.try_claim, self._holder, LEASE_S, is_heir=self._is_first_try
+                self._table.try_claim, self._holder, self._lease_s, is_heir=self._is_first_try
             )
             self._is_first_try = False
         except LipwrightError as error:
@@ -100,20 +100,20 @@ class Reign:
         if not self._leads:
             await asyncio.sleep(_LOOK_S)
             return
-        self._until = asked_at + LEASE_S
+        self._until = asked_at + self._lease_s
         logger.info("this Director leads now")
         await self._begin()
 
     async def _hold(self) -> None:
         """Renew the lease, or stand down when it has ended."""
-        await asyncio.sleep(_RENEWAL_S)
-        asked_at = self._clock()
-        renewal = asyncio.ensure_future(self._table.off_loop(self._table.renew, LEASE_S))
+        await asyncio.sleep(self._lease_s / _RENEWALS)
+        asked_at = time.monotonic()
+        renewal = asyncio.ensure_future(self._table.off_loop(self._table.renew, self._lease_s))
         done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
         try:
             if done:
                 renewal.result()
-                self._until = asked_at + LEASE_S
+                self._until = asked_at + self._lease_s
                 return
         except StateError as error:
             logger.warning("%s", error)
@@ -121,9 +121,10 @@ class Reign:
             return
         except TableUnreachableError as error:
             logger.warning("the lease cannot be renewed at the moment: %s", error)
-        if self._clock() >= self._until:
+        if time.monotonic() >= self._until:
             await self._stand_down()
             await asyncio.wait([renewal])
+            renewal.exception()  # too late to matter
 
     async def _stand_down(self) -> None:
         self._leads = False
