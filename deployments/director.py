@@ -118,6 +118,7 @@ class Director:
 
     async def __del__(self) -> None:
         """Give the lease back: another service need not wait for its end."""
+        self._reigning.cancel()
         await self._reign.stop()
 
     async def check_health(self) -> None:

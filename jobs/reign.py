@@ -84,8 +84,9 @@ class Reign:
 
     async def stop(self) -> None:
         """End well: whoever waits need not wait for the end of the lease."""
-        if self._leads and self._table.is_shared:
-            await self._stand_down()
+        if self._table.is_shared:
+            if self._leads:
+                await self._stand_down()
             await self._table.off_loop(self._table.release)
 
     async def _try(self) -> None:

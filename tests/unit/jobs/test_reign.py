@@ -13,6 +13,7 @@ from errors import StandbyError
 from jobs.reign import Reign
 from storage.job_table import JobTable
 from storage.postgres.database import Database
+from storage.records import JobStatus
 from tests.postgres import PostgresServer, running_postgres
 
 _SOON_S = 60.0
@@ -122,6 +123,13 @@ def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> No
             work.cancel()
             with suppress(asyncio.CancelledError):
                 await work
+            server.freeze()
+            asked = asyncio.create_task(candidate.table.off_loop(candidate.table.count_jobs, JobStatus.QUEUED))
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            assert not asked.done(), "the loop goes on while the database hangs"
+            server.thaw()
+            assert await asked == 0
 
         asyncio.run(lose_it())
         assert candidate.log == ["began", "ended", "began"]
