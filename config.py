@@ -319,6 +319,14 @@ class PipelineConfig(_Frozen):
         validate_default=True,
         description="Job table, uploads, avatars, results. Relative to the folder of this file and serve_config.yaml.",
     )
+    state: str | None = Field(
+        None,
+        pattern="^postgres(ql)?://",
+        repr=False,  # it may hold a password
+        description="PostgreSQL of the job table, API keys and webhook secrets, `postgresql://user@host/name`: for "
+        "several machines. None keeps them in the data folder. Needs the extra `postgres`. A password may come from "
+        "PGPASSWORD or a .pgpass file instead.",
+    )
     engine: str = Field("warp", description="Engine of a job that names none.")
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="Options of engines, by name; each engine checks its own."

@@ -17,7 +17,9 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
-    │   └── BusyError                    503  busy                   retryable
+    │   ├── BusyError                    503  busy                   retryable
+    │   ├── StandbyError                 503  standby                retryable
+    │   └── TableUnreachableError        503  job_table_unreachable  retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── TableLostError                   503  job_table_lost         retryable
@@ -169,6 +171,20 @@ class BusyError(CapacityError):
 
     status_code = 503
     code = "busy"
+
+
+class StandbyError(CapacityError):
+    """Another service that works on the same job table leads at the moment; this one answers what can be read."""
+
+    status_code = 503
+    code = "standby"
+
+
+class TableUnreachableError(CapacityError):
+    """The database of the job table does not answer, or takes no changes; what is there stays there."""
+
+    status_code = 503
+    code = "job_table_unreachable"
 
 
 class StorageFullError(LipwrightError):

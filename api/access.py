@@ -9,6 +9,7 @@ loopback, so nobody counts as being on this machine then.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -26,10 +27,10 @@ from api.forms.uploads import drain
 from api.problem import answer_to
 from api.session_token import session_key
 from config import AccessConfig
-from errors import ForbiddenError, LipwrightError, UnauthorizedError
+from errors import ForbiddenError, LipwrightError, TableUnreachableError, UnauthorizedError
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
-from storage.local.api_keys import ApiKey, ApiKeys
+from storage.key_ring import ApiKey, KeyRing
 from telemetry.metrics import request_refused
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
@@ -79,7 +80,7 @@ class KeyGate:
     def __init__(
         self,
         app: ASGIApp,
-        keys: ApiKeys,
+        keys: KeyRing,
         settings: AccessConfig,
         refusal: Callable[[LipwrightError, str], Response] = answer_to,
     ) -> None:
@@ -94,8 +95,8 @@ class KeyGate:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         try:
-            caller = Caller() if _is_open(scope) else self._admit(scope)
-        except (UnauthorizedError, ForbiddenError) as error:
+            caller = Caller() if _is_open(scope) else await self._admit(scope)
+        except (UnauthorizedError, ForbiddenError, TableUnreachableError) as error:
             if scope["type"] == "websocket":
                 request_refused(error.code)
                 return await WebSocketClose(_REFUSED, str(error)[:_MAX_REASON])(scope, receive, send)
@@ -106,7 +107,9 @@ class KeyGate:
         state["base_url"] = self._base_url(scope)
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> Caller:
+    async def _admit(self, scope: Scope) -> Caller:
+        if not self._keys.is_fresh:
+            await asyncio.to_thread(self._keys.refresh)
         headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._settings.allow_without_keys)
         if rule.has_keys:

@@ -33,9 +33,9 @@ from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
 from rendering.moment import LiveService
-from storage.local.api_keys import ApiKeys
 from storage.local.file_store import FileStore
 from storage.records import ServiceStatus
+from storage.state import open_keys
 
 _SENT_HEADERS = (
     *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID"),
@@ -52,7 +52,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
     app.include_router(OpenAPIRoute(app).router())
-    keys = ApiKeys(files.root)
+    keys = open_keys(config.state, files.root)
     app.add_middleware(KeyGate, keys=keys, settings=config.access, refusal=_refusal)
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
     _let_pages_in(app, config.access.allowed_origins)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.access import caller_of
 from api.session_token import COOKIE, MAX_AGE_S, new_token
-from storage.local.api_keys import ApiKeys
+from storage.key_ring import KeyRing
 
 
 class SessionView(BaseModel):
@@ -20,7 +20,7 @@ class SessionView(BaseModel):
 class SessionRoutes:
     """Handlers over the API keys."""
 
-    def __init__(self, keys: ApiKeys) -> None:
+    def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
     def router(self) -> APIRouter:

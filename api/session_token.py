@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from errors import ForbiddenError, UnauthorizedError
-from storage.local.api_keys import ApiKey, ApiKeys
+from storage.key_ring import ApiKey, KeyRing
 
 COOKIE: Final = "lipwright_session"
 MAX_AGE_S: Final = 14 * 86400
@@ -29,7 +29,7 @@ def new_token(key: ApiKey) -> str:
     return f"{key.id}.{expires}.{_signature(key, expires)}"
 
 
-def session_key(keys: ApiKeys, headers: Headers, method: str) -> ApiKey | None:
+def session_key(keys: KeyRing, headers: Headers, method: str) -> ApiKey | None:
     """The key that the sender of a request signed in with, None where the request carries no token.
 
     Raises:

@@ -12,8 +12,8 @@ from rich.table import Table
 from cli.terminal import AsJson, console, moment, one_line_errors
 from errors import NotFoundError
 from launch.serve_config import read_serve_config
-from storage.local.api_keys import ApiKeys
-from storage.local.webhook_secrets import webhook_secret
+from storage.key_ring import KeyRing
+from storage.state import open_keys, webhook_secrets
 
 app = typer.Typer(no_args_is_help=True, help="API keys: as soon as there is one, every request needs one.")
 
@@ -31,7 +31,7 @@ def add(
 ) -> None:
     """Make a key and print it. It is shown this once."""
     with one_line_errors():
-        _, key = ApiKeys(_data_folder(data_dir)).add(name[:120], max_priority)
+        _, key = _keys(data_dir).add(name[:120], max_priority)
         print(key)
 
 
@@ -39,7 +39,7 @@ def add(
 def list_keys(data_dir: _DataDir = None, as_json: AsJson = False) -> None:
     """Show all keys, without their secrets."""
     with one_line_errors():
-        keys = ApiKeys(_data_folder(data_dir)).list()
+        keys = _keys(data_dir).list()
         if as_json:
             shown = {"id", "name", "max_priority", "created_at"}
             print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
@@ -54,7 +54,7 @@ def list_keys(data_dir: _DataDir = None, as_json: AsJson = False) -> None:
 def revoke(key_id: _KeyId, data_dir: _DataDir = None) -> None:
     """Forget a key. The next request with it is refused; its jobs run on."""
     with one_line_errors():
-        print(f"revoked {ApiKeys(_data_folder(data_dir)).revoke(key_id).id}")
+        print(f"revoked {_keys(data_dir).revoke(key_id).id}")
 
 
 @app.command("webhook-secret")
@@ -66,11 +66,16 @@ def show_webhook_secret(
 ) -> None:
     """Print the secret that the webhooks of a key's jobs are signed with; receivers verify with it."""
     with one_line_errors():
-        root = _data_folder(data_dir)
-        if key_id is not None and key_id not in {key.id for key in ApiKeys(root).list()}:
+        if key_id is not None and key_id not in {key.id for key in _keys(data_dir).list()}:
             raise NotFoundError(f"There is no API key {key_id!r}.")
-        print(webhook_secret(root, key_id))
+        print(webhook_secrets(*_place(data_dir))(key_id))
 
 
-def _data_folder(data_dir: Path | None) -> Path:
-    return data_dir.absolute() if data_dir is not None else read_serve_config().pipeline.data_dir
+def _keys(data_dir: Path | None) -> KeyRing:
+    return open_keys(*_place(data_dir))
+
+
+def _place(data_dir: Path | None) -> tuple[str | None, Path]:
+    """The settings `state` and `data_dir` of the service that is meant."""
+    settings = read_serve_config().pipeline
+    return settings.state, settings.data_dir if data_dir is None else data_dir.absolute()

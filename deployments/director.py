@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ray import serve
@@ -13,14 +13,16 @@ from ray.serve.handle import DeploymentHandle
 
 from api.v1.views import webhook_view
 from config import PipelineConfig
+from deployments.runtime.replica import service_name
 from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
 from deployments.runtime.stages import ServeStages
-from errors import LipwrightError, NotFoundError, StateError
+from errors import CapacityError, LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
 from jobs.housekeeping import Housekeeping
 from jobs.intake import Intake
 from jobs.messages import PresenterRef
-from jobs.presenters import Presenters
+from jobs.presenters import Presenters, unreported
+from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
@@ -31,7 +33,6 @@ from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from storage.local.file_store import FileStore
-from storage.local.webhook_secrets import webhook_secret
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -45,18 +46,19 @@ from storage.records import (
     ServiceStatus,
     SubmitRequest,
 )
-from storage.sqlite.job_table import JobTable
+from storage.state import open_table, webhook_secrets
 from telemetry import metrics
 from telemetry.log_context import install_log_context
 
 logger = logging.getLogger("ray.serve")
 
 _LOOK_PERIOD_S = 5.0
+_LOOK_ELSEWHERE_S = 1.0
 
 
 @serve.deployment
 class Director:
-    """One replica. Implements `jobs.ports.JobService`."""
+    """One replica. Implements `jobs.ports.JobService`; with a shared table, one Director of all services leads."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,
@@ -67,12 +69,12 @@ class Director:
         studio: DeploymentHandle[Any],
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
-        """Open the table, shut out a Director that still holds it, and take up every unfinished job."""
+        """Open the table, and lead, or wait until nobody else does."""
         install_log_context()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
+        self._loop = asyncio.get_running_loop()
         self._files = FileStore(config.data_dir)
-        self._table = JobTable(self._files.table_path, self._announce)
-        self._table.claim()
+        self._table = open_table(config.state, self._files, self._announce)
         self._changed: dict[str, asyncio.Event] = {}
         self._limits, self._engine = config.jobs, config.engine
         self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
@@ -88,23 +90,44 @@ class Director:
             EngineRoom(config, engines=engines).check,
             marks_all=config.labels.visible,
         )
-        self._scheduler = JobScheduler(services)
+        self._reign = Reign(self._table, service_name(), self._begin, self._stand_down)
+        self._scheduler = JobScheduler(services, lambda: self._reign.leads)
         self._replicas = ReplicaWatch(running_replicas)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        for avatar in self._table.list_avatars():
-            if avatar.status is AvatarStatus.ANALYSING:
-                self._in_background(self._analyse(avatar.key))
-        housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
-        callbacks = Callbacks(
-            config.network, self._table, lambda owner: webhook_secret(config.data_dir, owner), webhook_view
-        )
-        self._loops = [self._in_background(loop) for loop in (housekeeping.run(), callbacks.run(), self._look_after())]
+        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
+        secrets = webhook_secrets(config.state, config.data_dir)
+        self._callbacks = Callbacks(config.network, self._table, secrets, webhook_view)
+        self._loops: list[asyncio.Task[None]] = []
+        await self._reign.start()
+        self._reigning = self._in_background(self._reign.run())
+
+    async def _begin(self) -> None:
+        """Lead: take up every unfinished job and analysis, and look after the rest."""
+        with suppress(CapacityError):
+            for avatar in await self._table.off_loop(self._table.list_avatars):
+                if avatar.status is AvatarStatus.ANALYSING:
+                    self._in_background(self._analyse(avatar.key))
+        loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
+        self._loops = [self._in_background(loop) for loop in loops]
+
+    async def _stand_down(self) -> None:
+        """Leave everything to another Director."""
+        for task in self._tasks - {self._reigning}:
+            task.cancel()
+        self._loops = []
+        await self._scheduler.stand_down()
+
+    async def __del__(self) -> None:
+        """Give the lease back: another service need not wait for its end."""
+        self._reigning.cancel()
+        await self._reign.stop()
 
     async def check_health(self) -> None:
         """Raise when another Director has taken over the table, its file is lost, or an endless loop has ended."""
-        self._table.check_claim()
-        for loop in self._loops:
+        if not self._table.is_shared:
+            await self._table.off_loop(self._table.check_claim)
+        for loop in (self._reigning, *self._loops):
             if loop.done():
                 raise LipwrightError(
                     "A loop of the Director ended; a new Director starts it again."
@@ -112,75 +135,97 @@ class Director:
 
     async def admit(self, request: AdmitRequest) -> Admission:
         """Keep a place for one body; see `AdmissionDesk.admit`."""
-        self._table.check_claim()  # before a body is read for a table that takes no job
-        return self._desk.admit(request)
+        self._reign.check()
+        await self._table.off_loop(self._table.check_claim)  # before a body is read for a table that takes no job
+        return await self._table.off_loop(self._desk.admit, request)
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Grant a place more; see `AdmissionDesk.widen`."""
-        return self._desk.widen(request, admission_id)
+        return await self._table.off_loop(self._desk.widen, request, admission_id)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
         """Keep room for the next bytes of a body; see `AdmissionDesk.extend`."""
-        return self._desk.extend(admission_id, num_bytes)
+        return await self._table.off_loop(self._desk.extend, admission_id, num_bytes)
 
     async def release(self, admission_id: str) -> None:
         """Give a place back that was not used."""
-        self._desk.release(admission_id)
+        await self._table.off_loop(self._desk.release, admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row; see `Intake.job`."""
         with suppress(LookupError):
-            return self._table.get_job(request.job_id)
-        with self._place(request.admission_id, request.owner):
+            return await self._table.off_loop(self._table.get_job, request.job_id)
+        self._reign.check()
+        async with self._place(request.admission_id, request.owner):
             job = await self._intake.job(request)
-        self._scheduler.start_waiting()
-        return self._table.get_job(job.id)
+        await self._scheduler.start_waiting()
+        return await self._table.off_loop(self._table.get_job, job.id)
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""
-        return self._table.get_job(job_id, owner)
+        return await self._table.off_loop(self._table.get_job, job_id, owner)
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         """Return the job that this key made, if any."""
-        return self._table.find_job(owner, idempotency_key)
+        return await self._table.off_loop(self._table.find_job, owner, idempotency_key)
 
     async def free_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
-        self._table.free_key(self._table.get_job(job_id, owner).id)
+        job = await self.get_job(job_id, owner)
+        await self._table.off_loop(self._table.free_key, job.id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return a page of jobs, the newest first."""
-        return self._table.list_jobs(query)
+        return await self._table.off_loop(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
-            job = self._table.get_job(job_id)
+            changed = self._changed.setdefault(job_id, asyncio.Event())  # before the look: what follows it wakes
+            try:
+                job = await self._table.off_loop(self._table.get_job, job_id)
+            except NotFoundError:
+                self._forget(job_id, changed)
+                raise
             left_s = deadline - loop.time()
+            if job.status.is_final:
+                self._forget(job_id, changed)
             if job.version > version or job.status.is_final or left_s <= 0:
                 return job
-            changed = self._changed.setdefault(job_id, asyncio.Event())
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left_s)
+                # What another service changes is told to nobody here.
+                await asyncio.wait_for(changed.wait(), left_s if self._reign.leads else min(left_s, _LOOK_ELSEWHERE_S))
+
+    def _forget(self, job_id: str, changed: asyncio.Event) -> None:
+        if self._changed.get(job_id) is changed:
+            del self._changed[job_id]
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
-        return self._scheduler.cancel(self._table.get_job(job_id, owner))
+        job = await self.get_job(job_id, owner)
+        if job.status.is_final:
+            return job
+        self._reign.check()
+        return await self._scheduler.cancel(job)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Forget a finished job with its files; see `JobScheduler.delete`."""
         with suppress(NotFoundError):
-            await self._scheduler.delete(self._table.get_job(job_id, owner))
+            job = await self.get_job(job_id, owner)
+            self._reign.check()
+            await self._scheduler.delete(job)
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
         """Return the segments of a job that are done."""
-        return self._table.finished_segments(self._table.get_job(job_id, owner).id)
+        job = await self.get_job(job_id, owner)
+        return await self._table.off_loop(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Keep a presenter and analyse it in the background; see `Intake.avatar`."""
-        with self._place(request.admission_id, request.owner):
+        self._reign.check()
+        async with self._place(request.admission_id, request.owner):
             avatar = await self._intake.avatar(request)
         if avatar.status is not AvatarStatus.READY:
             self._in_background(self._analyse(avatar.key))
@@ -188,17 +233,18 @@ class Director:
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one presenter, or raise NotFoundError."""
-        return self._table.get_avatar(avatar_id, owner)
+        return await self._table.off_loop(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
         """Return one presenter as stages find it, analysed for an engine; see `Presenters.ensure`."""
-        avatar = self._table.get_avatar(avatar_id, owner)
+        self._reign.check()
+        avatar = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
-            return await self._presenters.ensure(avatar.key, engine, lambda share: None)
+            return await self._presenters.ensure(avatar.key, engine, unreported)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the presenters that callers asked to keep."""
-        return self._table.list_avatars(owner=owner)
+        return await self._table.off_loop(self._table.list_avatars, owner=owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Forget a presenter.
@@ -206,35 +252,45 @@ class Director:
         Raises:
             StateError: An unfinished job still needs it.
         """
-        avatar = self._table.get_avatar(avatar_id, owner)
+        self._reign.check()
+        avatar = await self.get_avatar(avatar_id, owner)
+        await self._table.off_loop(self._delete_avatar, avatar)
+
+    def _delete_avatar(self, avatar: AvatarRecord) -> None:
         users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
         if users:
-            raise StateError(f"Avatar {avatar_id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
+            raise StateError(f"Avatar {avatar.id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
         self._table.delete_avatar(avatar.key)
         self._files.delete_avatar(avatar.key)
 
     async def status(self) -> ServiceStatus:
         """Say what waits, what runs, and how long a new job would wait."""
-        return service_status(self._desk, self._limits, self._files, await self._replicas.read())
+        replicas = await self._replicas.read()
+        return await self._table.off_loop(service_status, self._desk, self._limits, self._files, replicas)
 
     async def ready(self) -> bool:
-        """True when every stage behind answers."""
+        """True when this Director leads and every stage behind answers; StandbyError while another one leads."""
+        self._reign.check()
         return await self._stages.ready()
 
     def _announce(self, job_id: str) -> None:
-        """Wake everybody who waits for a change of this job."""
+        """Wake everybody who waits for a change of this job; called in the thread of the table."""
+        self._loop.call_soon_threadsafe(self._wake, job_id)
+
+    def _wake(self, job_id: str) -> None:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
-    @contextmanager
-    def _place(self, admission_id: str | None, owner: str | None) -> Iterator[None]:
+    @asynccontextmanager
+    async def _place(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
         """Use a place up; what comes without one, from a batch or after a restart, has to find one now."""
-        if not self._desk.holds(admission_id):
-            admission_id = self._desk.admit(AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)).id
+        if not await self._table.off_loop(self._desk.holds, admission_id):
+            request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)
+            admission_id = (await self._table.off_loop(self._desk.admit, request)).id
         try:
             yield
         finally:
-            self._desk.release(admission_id)
+            await self._table.off_loop(self._desk.release, admission_id)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -245,7 +301,7 @@ class Director:
     async def _analyse(self, key: str) -> None:
         async with self._analysing:
             try:
-                await self._presenters.ensure(key, self._engine, lambda share: None)
+                await self._presenters.ensure(key, self._engine, unreported)
             except LipwrightError as error:
                 logger.warning("analysis of %s failed: %s", key, error)
 
@@ -253,12 +309,12 @@ class Director:
         """Take up what fell out of hands, and tell how long the queue is."""
         while True:
             try:
-                self._scheduler.take_up()
+                await self._scheduler.take_up()
+                state = await self._table.off_loop(self._desk.state)
+                metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             except LipwrightError as error:
                 # A full disk, as a rule: what is there can still be read, and the rest goes on when there is room.
                 logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
-            state = self._desk.state()
-            metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             if (studio := (await self._replicas.read()).get("Studio")) is not None:
                 self._room.set_num_studios(studio.num_running)
             await asyncio.sleep(_LOOK_PERIOD_S)

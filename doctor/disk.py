@@ -17,8 +17,8 @@ _NETWORK_KINDS: Final = frozenset(
 _RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray makes no more objects
 
 
-def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts")) -> Finding:
-    """The data folder can be written, and its job table can be locked."""
+def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds_table: bool = True) -> Finding:
+    """The data folder can be written, and its job table can be locked, if it `holds_table`."""
     lies_in = file_system(data_dir, mounts)
     found = f"{data_dir} on {lies_in.kind}" + ("" if data_dir.exists() else " (made at the first start)")
     try:
@@ -27,8 +27,8 @@ def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts")) -> Fi
     except OSError as error:
         mend = f"Give this user the folder (chown), or name another one: --data-dir. In the way: {lies_in.path}."
         return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write", mend)
-    if lies_in.kind in _NETWORK_KINDS:
-        mend = "Name a local folder (--data-dir), or see that the Director alone opens the job table."
+    if holds_table and lies_in.kind in _NETWORK_KINDS:
+        mend = "Name a local folder (--data-dir), or keep the job table in a PostgreSQL (args: state)."
         return warning("Data folder", found, "a local file system: SQLite's log needs shared memory", mend)
     return ok("Data folder", found)
 

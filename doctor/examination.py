@@ -26,11 +26,12 @@ from doctor.resources import (
     store_bytes,
 )
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front import front_program
 from media.decoding.machine_memory import memory_bytes
-from storage.local.api_keys import ApiKeys
+from storage.state import open_keys
 
 _SHM = Path("/dev/shm")
 
@@ -72,12 +73,13 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "GPU": lambda: check_gpus(plan.num_gpus),
         "Shared memory": lambda: check_shared_memory(store, shm),
         "Object store": lambda: check_object_store(store, plan.in_flight_bytes),
-        "Data folder": lambda: check_data_folder(data_dir),
+        "Data folder": lambda: check_data_folder(data_dir, holds_table=pipeline.state is None),
+        "Job table": lambda: check_state(pipeline.state),
         "Disk": lambda: check_free_space(data_dir, pipeline.jobs.min_free_bytes),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, front_program()),
-        "API keys": lambda: check_keys(plan.host, ApiKeys(data_dir).list(), pipeline.access),
+        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),

@@ -15,6 +15,7 @@ from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
 from jobs.segment_room import SegmentRoom
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -25,7 +26,6 @@ from storage.records import (
     JobStatus,
     new_id,
 )
-from storage.sqlite.job_table import JobTable
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body keeps its place from others
 _MIN_BODY_S = 60.0

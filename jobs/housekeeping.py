@@ -9,9 +9,9 @@ from datetime import timedelta
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
 from jobs.presenters import Presenters
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus, utc_now
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 
 logger = logging.getLogger("ray.serve")
@@ -36,8 +36,8 @@ class Housekeeping:
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
-                self._presenters.sweep()
-                self._presenters.sweep_orphans(_ORPHAN_AGE_S)
+                await self._table.off_loop(self._presenters.sweep)
+                await self._table.off_loop(self._presenters.sweep_orphans, _ORPHAN_AGE_S)
                 metrics.set_free_disk(self._files.free_bytes())
             except (OSError, LipwrightError) as error:
                 logger.warning("sweeping failed and is tried again: %s", error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from errors import InputError, StateError
 from jobs.admission import AdmissionDesk
@@ -14,6 +15,7 @@ from jobs.idempotency import check_same_request
 from jobs.ports import Stages
 from models.face.choice import recorded_face
 from models.presenter.folder import PRESENTER_VERSION
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import (
     AvatarRecord,
@@ -27,8 +29,14 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
+
+
+class _Costs(NamedTuple):
+    """What a job is before it is made: seconds of speech, and the disk that it needs at most."""
+
+    audio_seconds: float
+    disk_bytes: int
 
 
 class Intake:
@@ -70,9 +78,14 @@ class Intake:
             await self._check_picture(request.face_image, _key(request.video, face, request.owner))
             frame = (probed.video.width, probed.video.height, probed.video.fps)
         else:
-            frame = await self._avatar_frame(self._speakable(request.avatar_id or "", request.owner))
-        disk_bytes = result_bytes(*frame, seconds)
-        self._desk.check_disk(disk_bytes)
+            avatar = await self._table.off_loop(self._speakable, request.avatar_id or "", request.owner)
+            frame = await self._avatar_frame(avatar)
+        costs = _Costs(seconds, result_bytes(*frame, seconds))
+        return await self._table.off_loop(self._store, request, face, costs)
+
+    def _store(self, request: SubmitRequest, face: str, costs: _Costs) -> JobRecord:
+        """Keep the uploads and the row, with nobody in between."""
+        self._desk.check_disk(costs.disk_bytes)
         if (known := self._known(request)) is not None:
             self._drop(request.audio, request.video, request.face_image)
             check_same_request(known, request.request_digest)
@@ -94,8 +107,8 @@ class Intake:
                 metadata=request.metadata,
                 request_digest=request.request_digest,
                 base_url=request.base_url,
-                audio_seconds=seconds,
-                disk_bytes=disk_bytes,
+                audio_seconds=costs.audio_seconds,
+                disk_bytes=costs.disk_bytes,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -115,7 +128,8 @@ class Intake:
         with _client_names(request.video):
             await self._stages.probe(Work(request.video.key), path, None)
         await self._check_picture(request.face_image, _key(request.video, face, request.owner))
-        return self._keep_source(request.video, (face, request.face_image), request.owner, pinned=True)
+        whom = (face, request.face_image)
+        return await self._table.off_loop(self._keep_source, request.video, whom, request.owner, pinned=True)
 
     def _kept_options(self, request: SubmitRequest, face: str) -> JobOptions:
         """The options that the job is done with, whatever the settings are when it is taken up again."""

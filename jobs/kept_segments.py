@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from errors import StoredFileError
 from jobs.messages import Rendered
 from jobs.segments import Block, Segment
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore, has_content
 from storage.records import SegmentRecord, SegmentStatus
-from storage.sqlite.job_table import JobTable
 
 
 class KeptSegments:

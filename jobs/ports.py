@@ -100,7 +100,7 @@ class JobService(Protocol):
         ...
 
     async def ready(self) -> bool:
-        """Whether every stage answers."""
+        """Whether every stage answers; StandbyError while another service leads."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +17,14 @@ from media.probe import VideoInfo
 from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.presenter.folder import is_tracked
 from models.track.state import TrackState
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord
-from storage.sqlite.job_table import JobTable
 from telemetry.log_context import Work
 
 logger = logging.getLogger("ray.serve")
 
-Progress = Callable[[float], None]
+Progress = Callable[[float], Awaitable[None]]
 
 
 class _Wanted(NamedTuple):
@@ -55,7 +55,7 @@ class Presenters:
             FaceNotFoundError: The source holds no face of that choice.
             LipwrightError: Whatever else ended the analysis.
         """
-        self._table.touch_avatar(key)
+        await self._table.off_loop(self._table.touch_avatar, key)
         presenter = await self._find(key)
         if await self._is_ready(key, engine, presenter):
             return presenter
@@ -94,7 +94,7 @@ class Presenters:
         return PresenterRef(self._files.avatar_dir(key), SourceVideo(path, probed.video))
 
     async def _is_ready(self, key: str, engine: str, presenter: PresenterRef) -> bool:
-        record = self._table.find_avatar(key)
+        record = await self._table.off_loop(self._table.find_avatar, key)
         is_known = record is not None and await self._is_tracked(record, presenter)
         return is_known and await self._stages.is_analysed(Work(key), engine, presenter)
 
@@ -107,13 +107,13 @@ class Presenters:
             await tried_again(lambda: self._make(wanted, presenter), self._config.jobs.max_attempts)
         except LipwrightError as error:
             cause = await self._blamed(key, error)
-            self._table.update_avatar(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
+            await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
             raise cause from error
-        self.sweep()
+        await self._table.off_loop(self.sweep)
 
     async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
         """The error, or the loss of the source or the reference picture that explains it."""
-        record = self._table.find_avatar(key)
+        record = await self._table.off_loop(self._table.find_avatar, key)
         if record is None:
             return error
         kept = [(self._files.avatar_source_path(key), record.source_sha256)]
@@ -127,14 +127,17 @@ class Presenters:
         """Track the source if nobody has, then analyse it for the engine."""
         key, work = wanted.key, Work(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
-            record = self._table.find_avatar(key)
+            record = await self._table.off_loop(self._table.find_avatar, key)
             assert record is not None, "the avatar of a job is kept while the job needs it"
             if not await self._is_tracked(record, presenter):
-                record = self._table.update_avatar(key, status=AvatarStatus.ANALYSING, error=None)
+                record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, wanted, presenter)
-                self._table.update_avatar(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))
+                await self._update(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))
         if not await self._stages.is_analysed(work, wanted.engine, presenter):
             await self._stages.analyse(work, wanted.engine, presenter, await self._own_speech(work, presenter))
+
+    async def _update(self, key: str, **fields: object) -> AvatarRecord:
+        return await self._table.off_loop(self._table.update_avatar, key, **fields)
 
     async def _own_speech(self, work: Work, presenter: PresenterRef) -> PreparedSpeech | None:
         source = presenter.source
@@ -155,7 +158,7 @@ class Presenters:
             tracks.append(self._files.track_path(record.key, start))
             state = await self._stages.track(work, source, choice, start, stop, state, tracks[-1])
             for report in list(self._progress.get(wanted, ())):
-                report(0.9 * stop / num_frames)
+                await report(0.9 * stop / num_frames)
         talks = await self._stages.build_presenter(work, presenter, tracks)
         self._files.delete_tracks(record.key)
         return talks
@@ -166,7 +169,7 @@ class Presenters:
         return FaceChoice.parse(record.face)
 
     def sweep(self) -> None:
-        """Forget cached presenters beyond the bound, the least recently used first."""
+        """Forget cached presenters beyond the bound, the least recently used first. Blocks, in the table's thread."""
         for record in self._table.surplus_avatars(self._config.jobs.max_cached_avatars):
             if self._is_analysed_now(record.key):
                 continue
@@ -175,13 +178,17 @@ class Presenters:
             logger.info("presenter %s dropped from the cache", record.id)
 
     def sweep_orphans(self, min_age_s: float) -> None:
-        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted."""
+        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted. Blocks."""
         for key in self._files.avatar_keys(min_age_s):
             if not self._is_analysed_now(key) and self._table.find_avatar(key) is None:
                 self._files.delete_avatar(key)
 
     def _is_analysed_now(self, key: str) -> bool:
-        return any(wanted.key == key for wanted in self._analyses)
+        return any(wanted.key == key for wanted in tuple(self._analyses))
+
+
+async def unreported(share: float) -> None:
+    """The `Progress` of whoever shows none."""
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

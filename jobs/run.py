@@ -26,9 +26,9 @@ from models.engines.contract import FrameSpan, Plan, Planned
 from models.mouth.motion import Moments
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobRecord, Stage
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import Work
 
@@ -98,30 +98,30 @@ class JobRun:
         if job.report is not None and files.result_path(job.id).is_file():
             return  # an earlier run put the whole file there, and ended before it could say so
         files.job_dir(job.id)
-        self._enter(Stage.LISTENING)
+        await self._enter(Stage.LISTENING)
         audio = files.audio_path(job.id)
         files.check_size(audio, job.audio.num_bytes)
         speech = await stages.prepare_speech(work, audio, files.speech_path(job.id), job.audio_seconds)
 
-        self._enter(Stage.ANALYSING)
+        await self._enter(Stage.ANALYSING)
         presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_presenter = True
         source = presenter.source
-        self._hold_disk(source.info, speech.info.duration_seconds)
+        await self._hold_disk(source.info, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
-        self._enter(Stage.RENDERING, num_frames=self._num_frames)
+        await self._enter(Stage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, presenter, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
         report = make_report(output, measures, sum(self._silent_motion.values(), Moments()))
         await asyncio.to_thread(self._segments.check, blocks)
 
-        self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
+        await self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
         paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
         await stages.join(work, paths, audio, files.result_path(job.id), source, Made(self._num_frames, job.produce_id))
 
-    def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
+    async def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
         """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
 
         Raises:
@@ -131,11 +131,12 @@ class JobRun:
         needed = result_bytes(info.width, info.height, info.fps, seconds)
         if needed <= job.disk_bytes:
             return
-        others = promised_bytes([other for other in table.unfinished_jobs() if other.id != job.id])
+        unfinished = await table.off_loop(table.unfinished_jobs)
+        others = promised_bytes([other for other in unfinished if other.id != job.id])
         free = self._services.files.free_bytes() - others - self._services.config.jobs.min_free_bytes
         if needed > free:
             raise StorageFullError(f"The disk would not hold it: expected {needed} bytes, found {max(0, free)}.")
-        table.update_job(job.id, audio_seconds=seconds, disk_bytes=needed)
+        await self._update(audio_seconds=seconds, disk_bytes=needed)
 
     async def _render(self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech) -> BlockMeasures:
         """Render every segment that is not there yet, as many at a time as there is room for.
@@ -147,7 +148,7 @@ class JobRun:
         measures: BlockMeasures | None = None
         finished = await asyncio.to_thread(self._segments.whole, blocks)
         self._num_done = 0
-        self._report(sum(segment.stop - segment.start for segment in finished.values()))
+        await self._report(sum(segment.stop - segment.start for segment in finished.values()))
         window = self._services.room.window()
         async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, presenter, speech)) as plans:
             async for block, planned in plans:
@@ -195,21 +196,25 @@ class JobRun:
         finally:
             window.release()
         self._silent_motion[segment.number] = rendered.silent_motion
-        self._segments.record(segment, rendered)
+        await self._services.table.off_loop(self._segments.record, segment, rendered)
         metrics.frames_rendered(segment.stop - segment.start)
-        self._report(segment.stop - segment.start, attempts=0)
+        await self._report(segment.stop - segment.start, attempts=0)
 
-    def _enter(self, stage: Stage, **fields: object) -> None:
-        self._services.table.update_job(self._job.id, stage=stage, progress=_BEGIN[stage], **fields)
+    async def _enter(self, stage: Stage, **fields: object) -> None:
+        await self._update(stage=stage, progress=_BEGIN[stage], **fields)
 
-    def _report_analysis(self, share: float) -> None:
+    async def _report_analysis(self, share: float) -> None:
         begin, end = _BEGIN[Stage.ANALYSING], _BEGIN[Stage.RENDERING]
-        self._services.table.update_job(self._job.id, progress=begin + (end - begin) * share)
+        await self._update(progress=begin + (end - begin) * share)
 
-    def _report(self, num_frames: int, **fields: object) -> None:
+    async def _report(self, num_frames: int, **fields: object) -> None:
         """Note that so many more frames are there."""
         self._num_done += num_frames
         begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
         share = self._num_done / max(1, self._num_frames)
         progress = begin + (end - begin) * share
-        self._services.table.update_job(self._job.id, num_frames_done=self._num_done, progress=progress, **fields)
+        await self._update(num_frames_done=self._num_done, progress=progress, **fields)
+
+    async def _update(self, **fields: object) -> None:
+        table = self._services.table
+        await table.off_loop(table.update_job, self._job.id, **fields)

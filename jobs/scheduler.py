@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
-from errors import CancelledJobError, InProgressError, LipwrightError, ReplicaLostError, StateError, StorageFullError
+from errors import (
+    CancelledJobError,
+    CapacityError,
+    InProgressError,
+    LipwrightError,
+    ReplicaLostError,
+    StateError,
+    StorageFullError,
+)
 from jobs.accidents import tried_again
 from jobs.run import JobRun, JobServices
 from storage.records import ErrorRecord, JobRecord, JobStatus, Stage, utc_now
@@ -14,61 +25,89 @@ from telemetry.log_context import Work, working_on
 
 logger = logging.getLogger("ray.serve")
 
+_LATER: Final = (StorageFullError, CapacityError)
+"""What ends no job: it is taken up again when there is room, and a table that can be reached."""
+_STAND_DOWN_S = 3.0
 _REST_S = 20.0  # a cancelled job's last chunk of work ends in less
 
 
 class JobScheduler:
-    """Runs the jobs of the table in the queue's order; lives in the Director."""
+    """Runs the jobs of the table in the queue's order; lives in the Director.
 
-    def __init__(self, services: JobServices) -> None:
+    Args:
+        services: What runs work with.
+        leads: Whether this Director may run jobs at the moment.
+    """
+
+    def __init__(self, services: JobServices, leads: Callable[[], bool] = lambda: True) -> None:
         self._services = services
         self._table, self._files = services.table, services.files
         self._limits = services.config.jobs
+        self._leads = leads
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._starting = asyncio.Lock()  # one look at the queue at a time: a job is started once
 
-    def take_up(self) -> None:
+    async def take_up(self) -> None:
         """Queue again what nobody works on: an earlier Director did, or its ending could not be written down.
 
         What has been tried too often without any progress fails.
         """
-        for job in self._table.unfinished_jobs():
-            if job.id in self._running:
-                continue
-            if job.attempts >= self._limits.max_takeups:
-                message = f"The service ended in each of {job.attempts} tries of this job."
-                self._fail(job, ReplicaLostError(message))
-            elif job.status is JobStatus.RUNNING:
-                self._table.update_job(job.id, status=JobStatus.QUEUED, stage=Stage.QUEUED)
-        self.start_waiting()
+        async with self._starting:
+            for job in await self._table.off_loop(self._table.unfinished_jobs):
+                if job.id in self._running:
+                    continue
+                if job.attempts >= self._limits.max_takeups:
+                    message = f"The service ended in each of {job.attempts} tries of this job."
+                    await self._fail(job, ReplicaLostError(message))
+                elif job.status is JobStatus.RUNNING:
+                    await self._update(job.id, status=JobStatus.QUEUED, stage=Stage.QUEUED)
+        await self.start_waiting()
 
-    def start_waiting(self) -> None:
-        """Start waiting jobs in order while there is room; none on a full disk, where `take_up` comes again."""
+    async def start_waiting(self) -> None:
+        """Start waiting jobs in order while there is room.
+
+        On a full disk, or while the table cannot be reached, none is started; `take_up` comes again.
+        """
         try:
-            self._start_waiting()
-        except StorageFullError as error:
+            async with self._starting:
+                await self._start_waiting()
+        except _LATER as error:
             logger.warning("waiting jobs cannot be started at the moment: %s", error)
 
-    def _start_waiting(self) -> None:
-        while len(self._running) < self._services.room.max_running_jobs:
+    async def _start_waiting(self) -> None:
+        while self._leads() and len(self._running) < self._services.room.max_running_jobs:
             # Asked anew for each: a job that starts moves its owner's others back.
-            job = next((job for job in self._table.queued_jobs() if job.id not in self._running), None)
+            queued = await self._table.off_loop(self._table.queued_jobs)
+            job = next((job for job in queued if job.id not in self._running), None)
             if job is None:
                 return
-            started = self._table.update_job(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
+            started = await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
+            if started.status is not JobStatus.RUNNING:
+                continue  # cancelled meanwhile
+            if not self._leads():
+                return  # whoever leads next takes it up
             if job.started_at is None:
                 metrics.job_started((utc_now() - job.created_at).total_seconds())
             self._running[job.id] = asyncio.create_task(self._run(started))
 
-    def cancel(self, job: JobRecord) -> JobRecord:
+    async def stand_down(self) -> None:
+        """Stop all jobs where they are, for another Director to go on with."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STAND_DOWN_S)
+
+    async def cancel(self, job: JobRecord) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
         error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
-        cancelled = self._table.update_job(job.id, status=JobStatus.CANCELLED, error=error)
+        cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
         if not job.status.is_final:
             metrics.job_finished(cancelled.status.value, CancelledJobError.code)
         if (task := self._running.get(job.id)) is not None:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
-            self._files.delete_job(job.id)
+            await asyncio.to_thread(self._files.delete_job, job.id)
         return cancelled
 
     async def delete(self, job: JobRecord) -> None:
@@ -85,41 +124,51 @@ class JobScheduler:
                 raise InProgressError(f"Job {job.id} is {job.status}, and its last work is still ending.")
         # The files go first: a row without files is swept again, files without a row have to be searched for.
         await asyncio.to_thread(self._files.delete_job, job.id)
-        self._table.delete_job(job.id)
+        await self._table.off_loop(self._table.delete_job, job.id)
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job to its end, whatever that is; the only place where a job fails."""
         with working_on(Work(job.id)):
             try:
                 await tried_again(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
-                self._end(job, JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
+                await self._end(job, JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
+            except CapacityError as error:
+                logger.warning("job stopped, to be taken up again: %s", error)
             except LipwrightError as error:
-                self._fail(job, error)
+                await self._fail(job, error)
             finally:
                 self._running.pop(job.id, None)
-                # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
-                if self._table.get_job(job.id).status is JobStatus.CANCELLED:
-                    self._files.delete_job(job.id)
-                self.start_waiting()
+                await self._leave(job)
 
-    def _fail(self, job: JobRecord, error: LipwrightError) -> None:
+    async def _leave(self, job: JobRecord) -> None:
+        # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
+        with suppress(CapacityError):
+            if (await self._table.off_loop(self._table.get_job, job.id)).status is JobStatus.CANCELLED:
+                await asyncio.to_thread(self._files.delete_job, job.id)
+        await self.start_waiting()
+
+    async def _update(self, job_id: str, **fields: object) -> JobRecord:
+        return await self._table.off_loop(self._table.update_job, job_id, **fields)
+
+    async def _fail(self, job: JobRecord, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
-        self._end(job, JobStatus.FAILED, error.code, error=ErrorRecord.of(error))
+        await self._end(job, JobStatus.FAILED, error.code, error=ErrorRecord.of(error))
 
-    def _end(self, job: JobRecord, status: JobStatus, code: str = "none", **fields: object) -> None:
+    async def _end(self, job: JobRecord, status: JobStatus, code: str = "none", **fields: object) -> None:
         """Write down how a job ended.
 
         Raises:
             StateError: Another Director has taken over; the job and its files are in its hands.
         """
-        self._table.check_claim()
-        self._files.delete_segments(job.id)  # first: on a full disk, this makes the room for the row
         try:
-            ended = self._table.update_job(job.id, status=status, **fields)
-        except StorageFullError:
-            logger.warning("the ending cannot be written down: the job is taken up again when there is room")
+            await self._table.off_loop(self._table.check_claim)
+            # First: on a full disk, this makes the room for the row.
+            await asyncio.to_thread(self._files.delete_segments, job.id)
+            ended = await self._update(job.id, status=status, **fields)
+        except _LATER as error:
+            logger.warning("the ending cannot be written down, the job is taken up again: %s", error)
             return
         if ended.status is status:  # not cancelled meanwhile
             logger.info("job %s", status.value)

@@ -13,10 +13,18 @@ from datetime import timedelta
 from typing import Any
 
 from config import NetworkConfig
-from errors import LipwrightError, NotFoundError, StorageFullError, UrlRefusedError
+from errors import (
+    CapacityError,
+    LipwrightError,
+    NotFoundError,
+    StateError,
+    StorageFullError,
+    TableUnreachableError,
+    UrlRefusedError,
+)
 from net.webhook import deliver, retry_delay_s
+from storage.job_table import JobTable
 from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
-from storage.sqlite.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import Work, working_on
 
@@ -53,11 +61,18 @@ class Callbacks:
     async def run(self) -> None:
         """Deliver for ever what is due."""
         while True:
-            for callback in self._table.pending_callbacks(_MAX_UNDER_WAY * 2):
+            for callback in await self._pending():
                 is_due = callback.next_at <= utc_now() and callback.job_id not in self._under_way
                 if is_due and len(self._under_way) < _MAX_UNDER_WAY:
                     self._under_way[callback.job_id] = asyncio.create_task(self._try(callback))
             await asyncio.sleep(_PERIOD_S)
+
+    async def _pending(self) -> list[CallbackRecord]:
+        try:
+            return await self._table.off_loop(self._table.pending_callbacks, _MAX_UNDER_WAY * 2)
+        except TableUnreachableError as error:
+            logger.warning("webhooks wait: %s", error)
+            return []
 
     async def _try(self, callback: CallbackRecord) -> None:
         with working_on(Work(callback.job_id)):
@@ -65,6 +80,8 @@ class Callbacks:
                 await self._deliver_and_record(callback)
             except NotFoundError:
                 return  # swept meanwhile, and its webhook with it
+            except (StateError, CapacityError) as error:
+                logger.warning("webhook: whoever leads tries it: %s", error)
             except StorageFullError:
                 logger.warning("webhook: the try cannot be written down, so another one follows")
                 await asyncio.sleep(_FULL_PAUSE_S)
@@ -72,17 +89,17 @@ class Callbacks:
                 self._under_way.pop(callback.job_id, None)
 
     async def _deliver_and_record(self, callback: CallbackRecord) -> None:
-        job = self._table.get_job(callback.job_id)
+        job = await self._table.off_loop(self._table.get_job, callback.job_id)
         try:
             await self._deliver(job)
         except LipwrightError as error:
-            self._record_failure(callback, error)
+            await self._record_failure(callback, error)
         except Exception as error:  # what is not recorded would be tried again at once
             logger.exception("webhook: a try failed by a defect")
-            self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
+            await self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
         else:
             metrics.callback_tried("delivered")
-            self._record(callback, CallbackStatus.DELIVERED, None)
+            await self._record(callback, CallbackStatus.DELIVERED, None)
 
     async def _deliver(self, job: JobRecord) -> None:
         assert job.callback_url is not None
@@ -93,26 +110,26 @@ class Callbacks:
         }
         payload = json.dumps(event, ensure_ascii=False).encode()
         # The event's id is that of the job: a receiver that hears it twice knows it by that.
-        await deliver(job.callback_url, self._secret_of(job.owner), job.id, payload, self._network)
+        secret = await asyncio.to_thread(self._secret_of, job.owner)
+        await deliver(job.callback_url, secret, job.id, payload, self._network)
 
-    def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
+    async def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
         is_refused = isinstance(error, UrlRefusedError)
         is_last = callback.attempts + 1 >= self._network.max_callback_attempts
         metrics.callback_tried("refused" if is_refused else "given_up" if is_last else "retried")
         status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
-        self._record(callback, status, error)
+        await self._record(callback, status, error)
 
-    def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
+    async def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
         attempts = callback.attempts + 1
         if error is not None:
             logger.warning("webhook: try %d failed: %s", attempts, error)
         wait = timedelta(seconds=retry_delay_s(attempts))
-        self._table.put_callback(
-            CallbackRecord(
-                job_id=callback.job_id,
-                status=status,
-                attempts=attempts,
-                next_at=utc_now() + wait,
-                error=None if error is None else str(error),
-            )
+        record = CallbackRecord(
+            job_id=callback.job_id,
+            status=status,
+            attempts=attempts,
+            next_at=utc_now() + wait,
+            error=None if error is None else str(error),
         )
+        await self._table.off_loop(self._table.put_callback, record)

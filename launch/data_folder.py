@@ -10,6 +10,7 @@ from typing import Final
 from errors import ConfigError
 from storage.local.file_store import FileStore, is_disk_full
 from storage.sqlite.database import Database, FileIdentity, identity_of
+from storage.state import open_database
 
 _NOT_WRITABLE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT}
@@ -22,7 +23,7 @@ class TableFile:
 
     Attributes:
         path: Where it lies.
-        identity: Which file it was; None if nobody could say.
+        identity: Which file it was; None if nobody could say, or it is none.
     """
 
     path: Path
@@ -40,14 +41,24 @@ class TableFile:
         return f"the job table {self.path}: expected the file that was opened at the start, found {what}"
 
 
-def checked_table(data_dir: Path) -> TableFile:
+def checked_table(data_dir: Path, state: str | None = None) -> TableFile:
     """Make what is missing in a data folder, read the job table once, and write to both.
 
     On a full disk nothing is refused: the service starts there, and waits for room.
 
+    Args:
+        data_dir: The folder.
+        state: The setting: where the table is, if not in there.
+
     Raises:
         ConfigError: The folder cannot be written, or the table cannot be used.
+        TableUnreachableError: It is in a database that does not answer.
     """
+    if state is not None:
+        table = open_database(state)
+        table.query("SELECT 1")
+        table.close()
+        return TableFile(data_dir, None)
     try:
         path = FileStore(data_dir).table_path
         database = Database(path)

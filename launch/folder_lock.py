@@ -32,19 +32,26 @@ class Holder:
 class FolderLock:
     """A lock that is held; it goes with its process, whatever ends that."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int | None) -> None:
+        """`file` is None where another service of a shared folder holds it."""
         self._file = file
 
     def tell(self, url: str) -> None:
         """Write down where the holder answers."""
+        if self._file is None:
+            return
         text = json.dumps(asdict(Holder(os.getpid(), url))).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)
 
 
 @contextmanager
-def locked_folder(data_dir: Path) -> Iterator[FolderLock]:
+def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLock]:
     """Hold the lock of a data folder, which is made if it is missing, for the block.
+
+    Args:
+        data_dir: The folder.
+        is_shared: Whether several services may work in it, as the job table is elsewhere: one of them holds it then.
 
     Raises:
         ConfigError: The folder cannot be written.
@@ -59,6 +66,9 @@ def locked_folder(data_dir: Path) -> Iterator[FolderLock]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if is_shared:
+                yield FolderLock(None)
+                return
             raise StateError(f"{data_dir}: {_who(holder_of(data_dir))} works in this data folder.") from None
         lock = FolderLock(file)
         lock.tell("")

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config import PipelineConfig
-from errors import ConfigError, StageTimeoutError
+from errors import ConfigError, StageTimeoutError, StandbyError
 from launch.data_folder import TableFile, checked_table
 from launch.folder_lock import locked_folder
 from launch.front import Front, front_program
@@ -28,7 +28,7 @@ from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
-from storage.local.api_keys import ApiKeys
+from storage.state import open_keys
 
 logger = logging.getLogger("lipwright")
 
@@ -58,7 +58,7 @@ def check_access(host: str, settings: PipelineConfig) -> None:
     Raises:
         ConfigError: `net.access_rule.AccessRule` forbids it.
     """
-    rule = AccessRule(bool(ApiKeys(settings.data_dir).list()), settings.access.allow_without_keys)
+    rule = AccessRule(bool(open_keys(settings.state, settings.data_dir).list()), settings.access.allow_without_keys)
     if not rule.may_listen(host):
         raise ConfigError(
             f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
@@ -123,7 +123,8 @@ def running_service(
     Raises:
         ConfigError: The config or the data folder cannot be used, a stage cannot start, the port is taken, or strangers
             would be served or would meet Serve without a front.
-        StateError: Another service works in the data folder.
+        StateError: Another service works in the data folder, and the job table lies there.
+        TableUnreachableError: The job table is in a database that does not answer.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
@@ -132,10 +133,10 @@ def running_service(
     check_port(host, config.http_options["port"])
     url = f"http://{reachable(host)}:{config.http_options['port']}"
     with (
-        locked_folder(config.pipeline.data_dir) as lock,
+        locked_folder(config.pipeline.data_dir, is_shared=config.pipeline.state is not None) as lock,
         _labelled(config.pipeline),
         _fronted(config) as (behind, front),
-        _deployed(behind, is_quiet, node, front, checked_table(config.pipeline.data_dir)),
+        _deployed(behind, is_quiet, node, front, checked_table(config.pipeline.data_dir, config.pipeline.state)),
     ):
         lock.tell(url)
         yield url
@@ -254,9 +255,12 @@ def _wait_until_ready(url: str, app_name: str) -> None:
 
 
 def _answers(url: str) -> bool:
+    """Whether the service is ready, or waits for another one to end."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return StandbyError.code.encode() in error.read()
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False
 

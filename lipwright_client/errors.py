@@ -22,7 +22,9 @@
         │   └── InProgressError                  request_in_progress
         ├── CancelledJobError                    cancelled
         ├── CapacityError                        over_capacity
-        │   └── BusyError                        busy
+        │   ├── BusyError                        busy
+        │   ├── StandbyError                     standby
+        │   └── TableUnreachableError            job_table_unreachable
         ├── StorageFullError                     storage_full
         └── ServiceError                         internal
             ├── StoredFileError                  stored_file_lost
@@ -239,6 +241,18 @@ class BusyError(CapacityError):
     """One part of the service had as many callers as it takes."""
 
     known_code = "busy"
+
+
+class StandbyError(CapacityError):
+    """Another service on the same job table led all the while."""
+
+    known_code = "standby"
+
+
+class TableUnreachableError(CapacityError):
+    """The database of the service's job table did not answer all the while."""
+
+    known_code = "job_table_unreachable"
 
 
 class StorageFullError(ProblemError):

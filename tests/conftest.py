@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_programs
+
 # Set before anything imports ray. A test's cluster lives on loopback for one session: a token would only be written
 # into the home folder, which need not exist. Every process of the cluster inherits both.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -51,6 +53,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     if num := sum(NO_GPU in reason for reason in reasons):
         terminalreporter.write_line(f"NOT TESTED: {num} tests need an NVIDIA GPU.", yellow=True)
+    if num := sum(NO_SERVER in reason for reason in reasons):
+        terminalreporter.write_line(f"NOT TESTED: {num} tests need a PostgreSQL server.", yellow=True)
     if num := sum(MANY_MINUTES in reason for reason in reasons):
         terminalreporter.write_line(
             f"NOT TESTED: {num} tests take many minutes; `make test-faults` runs them.", yellow=True
@@ -103,3 +107,12 @@ def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder, for code that resolves relative paths."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL on loopback."""
+    if server_programs() is None:
+        pytest.skip(NO_SERVER)
+    with running_postgres() as server:
+        yield server

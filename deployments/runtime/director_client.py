@@ -11,7 +11,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.fates import Fate, fate_of, unwrapped
-from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError
+from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
 from jobs.messages import PresenterRef
 from storage.records import (
     Admission,
@@ -120,9 +120,15 @@ class DirectorClient:
         return await self._call("status")  # type: ignore[no-any-return]
 
     async def ready(self) -> bool:
-        """See `JobService`; a Director that cannot be reached is not ready."""
+        """See `JobService`; a Director that cannot be reached is not ready.
+
+        Raises:
+            StandbyError: Another service leads.
+        """
         try:
             return bool(await self._call("ready"))
+        except StandbyError:
+            raise
         except LipwrightError:
             return False
 

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import cv2
 import ray
+from ray import serve
 
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.stop import Stop
@@ -78,6 +79,12 @@ def free_gpu_memory() -> None:
     """Give back what PyTorch has kept of networks that are gone."""
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def service_name() -> str:
+    """Return what all replicas of this service, and of no other one, have in common."""
+    session = ray._private.worker._global_node.session_name  # type: ignore[attr-defined]  # set in every worker
+    return f"{session}/{serve.get_replica_context().app_name}"
 
 
 class Room:

@@ -1,16 +1,14 @@
-"""The secrets that webhooks are signed with: one for each owner, all from one file of the data folder."""
+"""The secret behind those that webhooks are signed with, in one file of the data folder."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import os
 import secrets
 from pathlib import Path
 
 from storage.local.file_store import write_atomic
 from storage.records import new_id
+from storage.webhook_secrets import derived_secret
 
 _FILE = "webhook_secret"
 _NUM_BYTES = 32
@@ -23,9 +21,7 @@ def webhook_secret(root: Path, owner: str | None) -> str:
         root: The data folder.
         owner: Id of an API key, or None for jobs that were submitted without one.
     """
-    label = b"lipwright webhook\0" + (owner or "").encode()
-    derived = hmac.new(_master(root), label, hashlib.sha256).digest()
-    return f"whsec_{base64.b64encode(derived).decode()}"
+    return derived_secret(_master(root), owner)
 
 
 def _master(root: Path) -> bytes:

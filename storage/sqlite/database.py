@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from errors import ConfigError, StateError, StorageFullError, TableLostError
-from storage.sqlite.schema import migrate
+from storage.contract import KeyTakenError, Row, change, insertion
+from storage.schema import steps_after
 
 _UNUSABLE: Final = frozenset(
     {
@@ -26,6 +27,7 @@ _UNUSABLE: Final = frozenset(
         sqlite3.SQLITE_ERROR,  # a table of other columns
     }
 )
+_TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 _PRIMARY: Final = 0xFF  # https://www.sqlite.org/rescode.html: the low byte of an extended result code
 
 
@@ -50,7 +52,9 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 class Database:
-    """One connection, safe to use from several threads of one process."""
+    """Implements `storage.contract.Database` with a file of this machine, which one service has to itself."""
+
+    is_shared = False
 
     def __init__(self, path: Path) -> None:
         """Open or make the file.
@@ -64,16 +68,25 @@ class Database:
         self._generation: int | None = None
         with _unusable(path):
             self._open(path)
-        self._identity = identity_of(path)
 
     def _open(self, path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what SQLite puts beside it has the same mode
+        self._identity = identity_of(path)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._connection.row_factory = sqlite3.Row
+        self._connection.row_factory = _row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        migrate(self._connection)
+        self._migrate()
+
+    def _migrate(self) -> None:
+        (row,) = self.query("PRAGMA user_version")
+        found = int(row["user_version"])
+        for number, statements in enumerate(steps_after(found), start=found + 1):
+            with self.transaction():
+                for statement in statements:
+                    self.execute(statement)
+                self.execute(f"PRAGMA user_version = {number}")
 
     def check_pages(self) -> None:
         """Read the whole file and write to it.
@@ -82,9 +95,9 @@ class Database:
             ConfigError: It is damaged, or cannot be written.
         """
         with _unusable(self._path), self.transaction():
-            ((found,),) = self.query("PRAGMA quick_check(1)")
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+            (row,) = self.query("PRAGMA quick_check(1)")
+            if row["quick_check"] != "ok":
+                raise sqlite3.DatabaseError(row["quick_check"])
             self.execute("UPDATE writer SET generation = generation")
 
     def close(self) -> None:
@@ -131,25 +144,46 @@ class Database:
                     raise StorageFullError("The disk of the job table is full.") from error
                 raise
 
-    def query(self, statement: str, *arguments: object) -> list[sqlite3.Row]:
-        """All rows of a SELECT."""
+    def query(self, statement: str, *arguments: object) -> list[Row]:
+        """See the contract."""
         with self._lock:
             return self._connection.execute(statement, arguments).fetchall()
 
     def execute(self, statement: str, *arguments: object) -> int:
-        """Run one statement inside a transaction and return how many rows it changed."""
+        """See the contract."""
         return self._connection.execute(statement, arguments).rowcount
 
-    def insert(self, table: str, row: dict[str, object], replace: bool = False) -> None:
-        """Add a row inside a transaction; `replace` puts it in the place of the one with its key."""
-        verb = "INSERT OR REPLACE" if replace else "INSERT"
-        places = ", ".join("?" * len(row))
-        self.execute(f"{verb} INTO {table} ({', '.join(row)}) VALUES ({places})", *row.values())
+    def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
+        """See the contract."""
+        try:
+            self.execute(insertion(table, row, replaces), *row.values())
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode in _TAKEN:
+                raise KeyTakenError(table) from error
+            raise
 
-    def update(self, table: str, key_column: str, key: str, row: dict[str, object]) -> None:
-        """Change a row inside a transaction."""
-        places = ", ".join(f"{column} = ?" for column in row)
-        self.execute(f"UPDATE {table} SET {places} WHERE {key_column} = ?", *row.values(), key)
+    def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
+        """See the contract."""
+        self.execute(change(table, key_column, row), *row.values(), key)
+
+    def bears(self, column: str, place: str) -> str:
+        """See the contract."""
+        return (
+            f"NOT EXISTS (SELECT 1 FROM json_each({place}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
+            " AS borne WHERE borne.key = asked.key AND borne.value = asked.value))"
+        )
+
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+        """Claim the file: nobody else has it."""
+        self.claim()
+        return True
+
+    def renew(self, lease_s: float) -> None:
+        """See the contract."""
+        self.check_claim()
+
+    def release(self) -> None:
+        """Do nothing: who claims the file next does not wait."""
 
     def check_claim(self) -> None:
         """See `transaction`.
@@ -179,6 +213,10 @@ class Database:
                 f"The job table: expected to be its writer number {self._generation}, found {row['generation']}; "
                 "another Director has taken over."
             )
+
+
+def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
 
 
 @contextmanager

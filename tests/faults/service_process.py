@@ -33,12 +33,12 @@ KINDS = (
 )
 
 
-def config_with(folder: Path, **arguments: dict[str, Any]) -> Path:
-    """This machine's Serve config with some sections of its `args:` changed, as a new file in `folder`."""
+def config_with(folder: Path, **arguments: dict[str, Any] | str) -> Path:
+    """This machine's Serve config with some sections or fields of its `args:` changed, as a new file in `folder`."""
     config = yaml.safe_load(read_serve_config().path.read_text(encoding="utf-8"))
     known = config["applications"][0]["args"]
     for section, fields in arguments.items():
-        known[section] = {**known.get(section, {}), **fields}
+        known[section] = {**known.get(section, {}), **fields} if isinstance(fields, dict) else fields
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
@@ -63,14 +63,14 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until every stage answers."""
+        """Start it and wait until every stage answers, or it waits for another service to end."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
             command = [*self._command, "--port", str(port)]
             self._process = subprocess.Popen(command, cwd=REPO_ROOT, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_S
-        while not self.is_ready():
+        while not self.is_ready() and not self.stands_by():
             assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
             assert time.monotonic() < deadline, f"not ready in {START_S:.0f} s"
             time.sleep(0.2)
@@ -78,6 +78,12 @@ class ServiceProcess:
     def is_ready(self) -> bool:
         """Whether every stage answers."""
         return _answers(f"{self.url}/readyz")
+
+    def stands_by(self) -> bool:
+        """Whether another service leads."""
+        with suppress(httpx.HTTPError):
+            return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).text
+        return False
 
     def stop(self) -> None:
         """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""

@@ -25,6 +25,7 @@ from config import (
 from errors import CapacityError, LipwrightError, OptionError
 from launch.port import free_port
 from rendering.moment import LiveService
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
@@ -45,7 +46,7 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
@@ -56,7 +57,7 @@ class MemoryService:
 
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
-        self.table = JobTable(self.files.table_path)
+        self.table = JobTable(Database(self.files.table_path))
         self.requests: list[SubmitRequest] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0

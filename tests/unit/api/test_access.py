@@ -17,6 +17,7 @@ from api.access import KeyGate, caller_of
 from config import AccessConfig
 from net.access_rule import FRONT_HEADER
 from storage.local.api_keys import ApiKeys
+from storage.state import open_keys
 
 HERE = ("127.0.0.1", 5000)
 ELSEWHERE = ("203.0.113.7", 5000)
@@ -70,6 +71,21 @@ def test_with_keys_everybody_needs_one(tmp_path: Path) -> None:
         {"x-api-key": "lw__"},
     ):
         _refused(_call(tmp_path, headers=headers), 401, "unauthorized")
+
+
+def test_keys_that_cannot_be_asked_for_let_nobody_in() -> None:
+    keys = open_keys("postgresql://lipwright@127.0.0.1:1/none", Path("none"))
+    gate = KeyGate(Starlette(), keys, AccessConfig())
+
+    async def call(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(gate, client=HERE)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            return await http.get(path)
+
+    answer = asyncio.run(call("/v1/jobs"))
+    _refused(answer, 503, "job_table_unreachable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert asyncio.run(call("/healthz")).status_code == 404, "it came through"
 
 
 def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:

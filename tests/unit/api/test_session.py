@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from api.session_token import COOKIE, MAX_AGE_S, new_token
-from storage.local.api_keys import ApiKey, ApiKeys
+from storage.key_ring import ApiKey
+from storage.local.api_keys import ApiKeys
 from tests.unit.api_server import MemoryService, serving
 
 

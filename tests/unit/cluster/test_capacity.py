@@ -26,6 +26,7 @@ from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
 from models.engines.contract import Plan
 from models.mouth.motion import Moments
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import (
     AdmitRequest,
@@ -37,7 +38,7 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work as CalledFor
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
@@ -104,7 +105,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         files = FileStore(folder / "data")
-        table = JobTable(files.table_path)
+        table = JobTable(Database(files.table_path))
         table.claim()
         room, stages = SegmentRoom(CONFIG), Machines(day.started)
         room.set_num_studios(NUM_STUDIOS)
@@ -124,7 +125,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
                 job = table.insert_job(_job(files, owner))
                 desk.release(place.id)
                 day.accepted[job.id], day.owners[job.id] = loop.time(), owner
-                scheduler.start_waiting()
+                await scheduler.start_waiting()
                 day.num_running.append(table.count_jobs(JobStatus.RUNNING))
 
         await asyncio.gather(*(submit(owner, number) for owner, number in num_jobs.items()))

@@ -22,10 +22,12 @@ from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.plan import Question, make_plan
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
+from tests.postgres import PostgresServer
 from tests.unit.api_server import MemoryService, serving
 
 
@@ -132,6 +134,7 @@ def test_the_data_folder(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
     assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
+    assert check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
 
 
 def test_room_on_the_disk(tmp_path: Path) -> None:
@@ -256,3 +259,10 @@ def test_strangers_need_a_front() -> None:
     assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
     assert _is_mended(check_front("127.0.0.1", None), Status.WARNING)
     assert _is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
+
+
+def test_a_database_of_the_job_table_is_asked(postgres: PostgresServer) -> None:
+    assert check_state(None).status is Status.OK
+    assert "PostgreSQL" in check_state(postgres.new_database()).found
+    nobody = check_state("postgresql://lipwright@127.0.0.1:1/none")
+    assert _is_mended(nobody, Status.PROBLEM)

@@ -11,9 +11,10 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionDesk
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 
 MIB = 1024**2
 
@@ -25,7 +26,7 @@ class Place:
         base = {"max_running_jobs": 1, "max_queued_jobs": 4, "max_queued_bytes": 100 * MIB, "min_free_bytes": 0}
         jobs = JobConfig.model_validate({**base, **limits})
         self.files = FileStore(root)
-        self.table = JobTable(self.files.table_path)
+        self.table = JobTable(Database(self.files.table_path))
         self.now = 0.0
         self.desk = AdmissionDesk(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
 

@@ -13,6 +13,7 @@ import pytest
 from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
+from jobs.presenters import Progress
 from jobs.run import JobRun, JobServices
 from jobs.segment_room import SegmentRoom
 from media.joiner import join_segments
@@ -20,9 +21,10 @@ from media.writer import SegmentWriter
 from models.engines.contract import Plan
 from models.engines.warp.drive import Drive
 from models.mouth.motion import Moments
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, KnownPresenter, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
@@ -61,7 +63,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
-        self.table = JobTable(self.files.table_path)
+        self.table = JobTable(Database(self.files.table_path))
         sound = write_audio(root / "a.wav", noise(SECONDS, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
         content = sound.read_bytes()
         upload = UploadedFile(
@@ -156,7 +158,7 @@ def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(KnownPresenter):
-        async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+        async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
             asked.append("ensure")
             return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
 

@@ -14,9 +14,10 @@ import pytest
 from config import PipelineConfig
 from jobs.housekeeping import Housekeeping
 from jobs.presenters import Presenters
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from tests.unit.jobs.no_stages import NoStages
 
 CONFIG = PipelineConfig()
@@ -29,7 +30,7 @@ def files(tmp_path: Path) -> FileStore:
 
 @pytest.fixture
 def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(files.table_path)
+    table = JobTable(Database(files.table_path))
     yield table
     table.close()
 

@@ -16,9 +16,10 @@ from jobs.intake import Intake
 from jobs.messages import Probed
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.room import EngineRoom
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -59,7 +60,7 @@ class DyingTable(JobTable):
 class Bench:
     def __init__(self, root: Path, marks_all: bool = False) -> None:
         self.files = FileStore(root)
-        self.table = DyingTable(self.files.table_path)
+        self.table = DyingTable(Database(self.files.table_path))
         stages = WillingStages()
         desk = AdmissionDesk(CONFIG, self.table, self.files)
         self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check, marks_all)

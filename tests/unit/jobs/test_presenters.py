@@ -15,15 +15,16 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
-from jobs.presenters import Presenters
+from jobs.presenters import Presenters, unreported
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.face.choice import FaceChoice, recorded_face
 from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarStatus, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -88,7 +89,7 @@ class CountingStages(NoStages):
 class Bench:
     def __init__(self, root: Path) -> None:
         self.files, self.stages = FileStore(root), CountingStages()
-        self.table = JobTable(self.files.table_path)
+        self.table = JobTable(Database(self.files.table_path))
         self.presenters = Presenters(CONFIG, self.stages, self.table, self.files)
         now = utc_now()
         self.key = new_id()
@@ -100,7 +101,7 @@ class Bench:
 
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
-            await asyncio.gather(*(self.presenters.ensure(self.key, engine, lambda share: None) for engine in engines))
+            await asyncio.gather(*(self.presenters.ensure(self.key, engine, unreported) for engine in engines))
 
         asyncio.run(all_at_once())
 

@@ -17,7 +17,7 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.forecast import result_bytes
 from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
-from jobs.presenters import Presenters
+from jobs.presenters import Presenters, Progress
 from jobs.run import JobRun, JobServices
 from jobs.segment_room import SegmentRoom
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -27,9 +27,10 @@ from models.mouth.motion import Moments
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -90,7 +91,7 @@ class MemoryStages(NoStages):
 class KnownPresenter(Presenters):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Callable[[float], None]) -> PresenterRef:
+    async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
         return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
 
     async def is_whole(self, key: str, engine: str) -> bool:
@@ -99,7 +100,7 @@ class KnownPresenter(Presenters):
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[JobTable]:
-    table = JobTable(tmp_path / "jobs.sqlite3")
+    table = JobTable(Database(tmp_path / "jobs.sqlite3"))
     yield table
     table.close()
 
@@ -131,7 +132,14 @@ def run(
     files.audio_path(job.id).write_bytes(audio)
     known = KnownPresenter(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentRoom(config))
-    asyncio.run(JobRun(services, job).run())
+
+    async def to_the_end() -> None:
+        try:
+            await JobRun(services, job).run()
+        finally:
+            await table.off_loop(lambda: None)  # what the run has asked for is done
+
+    asyncio.run(to_the_end())
     report = table.get_job(job.id).report
     assert report is not None
     return report

@@ -17,9 +17,10 @@ from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
 
@@ -58,7 +59,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
-        self.table = FillingTable(self.files.table_path)
+        self.table = FillingTable(Database(self.files.table_path))
         self.table.claim()
         self.stages = DeafStages()
         presenters = Presenters(CONFIG, self.stages, self.table, self.files)
@@ -92,9 +93,9 @@ def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
     job = bench.add()
 
     async def lose_the_table() -> list[BaseException | object]:
-        bench.scheduler.start_waiting()
+        await bench.scheduler.start_waiting()
         await asyncio.sleep(0)
-        JobTable(bench.files.table_path).claim()
+        JobTable(Database(bench.files.table_path)).claim()
         return await bench.run_out()
 
     (outcome,) = asyncio.run(lose_the_table())
@@ -108,10 +109,10 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
 
     async def start_twice() -> None:
         bench.table.is_full = True
-        bench.scheduler.start_waiting()
+        await bench.scheduler.start_waiting()
         assert bench.table.get_job(job.id).status is JobStatus.QUEUED
         bench.table.is_full = False
-        bench.scheduler.take_up()
+        await bench.scheduler.take_up()
         await bench.run_out()
 
     asyncio.run(start_twice())
@@ -124,13 +125,13 @@ def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) 
     bench.files.result_path(job.id).write_bytes(b"whole")
 
     async def end_twice() -> None:
-        bench.scheduler.start_waiting()
+        await bench.scheduler.start_waiting()
         bench.table.is_full = True
         await bench.run_out()
         assert bench.table.get_job(job.id).status is JobStatus.RUNNING
         assert not bench.files.has_segments(job.id), "they make room"
         bench.table.is_full = False
-        bench.scheduler.take_up()
+        await bench.scheduler.take_up()
         await bench.run_out()
 
     asyncio.run(end_twice())
@@ -143,7 +144,7 @@ def test_an_accident_ends_a_job_only_after_all_tries(bench: Bench, num_accidents
     job = bench.add()
 
     async def run() -> None:
-        bench.scheduler.start_waiting()
+        await bench.scheduler.start_waiting()
         await bench.run_out()
 
     asyncio.run(run())
@@ -158,11 +159,11 @@ def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) ->
     async def delete() -> None:
         with pytest.raises(StateError, match="queued"):
             await bench.scheduler.delete(job)
-        bench.scheduler.start_waiting()
+        await bench.scheduler.start_waiting()
         await asyncio.sleep(0)
         with pytest.raises(StateError, match="running"):
             await bench.scheduler.delete(bench.table.get_job(job.id))
-        bench.scheduler.cancel(bench.table.get_job(job.id))
+        await bench.scheduler.cancel(bench.table.get_job(job.id))
         # Its work is still ending: the files go when nobody writes them any more.
         await bench.scheduler.delete(bench.table.get_job(job.id))
         assert not bench.scheduler._running

@@ -10,9 +10,10 @@ from api.v1.views import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
 from jobs.webhooks import Callbacks
+from storage.job_table import JobTable
 from storage.local.webhook_secrets import webhook_secret
 from storage.records import CallbackRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 from tests.graph.receiver import receiving
 
 
@@ -28,7 +29,7 @@ class FullTable(JobTable):
 
 
 def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> None:
-    table = FullTable(tmp_path / "jobs.sqlite3")
+    table = FullTable(Database(tmp_path / "jobs.sqlite3"))
     with receiving() as receiver:
         audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
         job = table.insert_job(

@@ -17,18 +17,19 @@ from cli.main import app
 from errors import ConfigError
 from launch.data_folder import checked_table
 from launch.folder_lock import locked_folder
-from storage.sqlite.job_table import JobTable
+from storage.job_table import JobTable
+from storage.sqlite.database import Database
 
 
 def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
-    table = checked_table(tmp_path / "data")
+    table = checked_table(tmp_path / "data", None)
     assert stat.S_IMODE(table.path.parent.stat().st_mode) == 0o700
     assert table.loss() == ""
-    JobTable(table.path).close()
+    JobTable(Database(table.path)).close()
     assert table.loss() == "", "it is the same file after others used it"
     table.path.rename(tmp_path / "old")
     assert table.loss().endswith("found it is gone")
-    checked_table(tmp_path / "data")
+    checked_table(tmp_path / "data", None)
     assert table.loss().endswith("found another file in its place")
 
 

@@ -12,7 +12,8 @@ import pytest
 from config import NetworkConfig
 from errors import KeyReuseError
 from jobs.idempotency import check_same_request
-from storage.sqlite.job_table import JobTable
+from storage.job_table import JobTable
+from storage.sqlite.database import Database
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem
 from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
 from tests.unit.net.web import answer
@@ -72,7 +73,7 @@ class TestIdempotencyKeys:
         for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
             with serving(MemoryService(tmp_path)) as url, httpx.Client(base_url=url, trust_env=False) as http:
                 assert post(http, speech).status_code == status
-        table = JobTable(tmp_path / "jobs.sqlite3")
+        table = JobTable(Database(tmp_path / "jobs.sqlite3"))
         job = table.find_job(None, "k")
         table.close()
         assert job is not None and job.request_digest is not None and len(job.request_digest) == 64

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
+from storage.job_table import JobTable
 from storage.local.file_store import FileStore, clean_label, disk_errors, write_atomic
 from storage.records import new_id
-from storage.sqlite.job_table import JobTable
+from storage.sqlite.database import Database
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
         (tmp_path / "data" / "uploads").chmod(0o755)
         store = FileStore(tmp_path / "data")
         new = FileStore(tmp_path / "new")
-        JobTable(new.table_path).close()
+        JobTable(Database(new.table_path)).close()
         key = _upload(store)
     finally:
         os.umask(umask)

@@ -1,9 +1,8 @@
-"""Records to SQLite rows and back: parts that are models or dicts become JSON text, times become sortable UTC text."""
+"""Records to rows and back: parts that are models or dicts become JSON text, times become sortable UTC text."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection
 from datetime import UTC, datetime
 from enum import Enum
@@ -11,6 +10,8 @@ from functools import cache
 from typing import TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
+
+from storage.contract import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
@@ -20,13 +21,12 @@ def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, obje
     return {name: _encode(getattr(record, name)) for name in type(record).model_fields if name not in leave_out}
 
 
-def from_row(kind: type[_Record], row: sqlite3.Row, **more: object) -> _Record:
+def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
     """The record in `row`; `more` are fields that are not stored. Columns that are no field are ignored."""
     as_json = _json_fields(kind)
     fields: dict[str, object] = {}
-    for name in row.keys():  # noqa: SIM118 (iterating a Row gives its values)
+    for name, value in row.items():
         if name in kind.model_fields:
-            value = row[name]
             fields[name] = json.loads(value) if name in as_json and value is not None else value
     return kind.model_validate({**fields, **more})
 

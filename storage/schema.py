@@ -1,8 +1,9 @@
-"""The job table's schema, as steps that are applied once each, in order (`PRAGMA user_version` counts them)."""
+"""The schema of the tables, as steps that are applied once each, in order.
+
+It is written in SQLite's words; `storage.postgres.dialect` says the same in PostgreSQL's.
+"""
 
 from __future__ import annotations
-
-import sqlite3
 
 from errors import ConfigError
 
@@ -97,27 +98,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN base_url TEXT NOT NULL DEFAULT ''",
     ),
     ("ALTER TABLE segments ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE writer ADD COLUMN holder TEXT NOT NULL DEFAULT ''",
+        # Seconds since 1970 by the clock of the database; a file on this machine is claimed without it.
+        "ALTER TABLE writer ADD COLUMN held_until REAL NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE api_keys (
+            id            TEXT PRIMARY KEY,
+            name          TEXT NOT NULL,
+            hash          TEXT NOT NULL,
+            created_at    TEXT NOT NULL,
+            max_priority  INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the table behind an autocommit `connection` to `SCHEMA_VERSION`.
+def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
+    """The steps that a database of version `found` lacks.
 
     Raises:
-        ConfigError: the table was written by a newer version of this program.
+        ConfigError: It was written by a newer version of this program.
     """
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > SCHEMA_VERSION:
         raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION} or older, got version {found}.")
-    for number, statements in enumerate(MIGRATIONS[found:], start=found + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in statements:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+    return MIGRATIONS[found:]

@@ -1,15 +1,18 @@
-"""The job table on a real file: order, versions, endings, restarts."""
+"""The job table on a real file and on a real PostgreSQL: order, versions, endings, restarts."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
+from storage.contract import Database
+from storage.job_table import JobTable
+from storage.postgres.database import Database as SharedDatabase
 from storage.records import (
     AvatarInfo,
     AvatarRecord,
@@ -28,16 +31,28 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from storage.sqlite.job_table import JobTable
-from storage.sqlite.rows import to_row
-from storage.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
+from storage.rows import to_row
+from storage.schema import MIGRATIONS, SCHEMA_VERSION
+from storage.sqlite.database import Database as FileDatabase
 
 AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
 
+Again = Callable[[], Database]
+"""Opens the same database once more."""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def again(request: pytest.FixtureRequest, tmp_path: Path) -> Again:
+    if request.param == "sqlite":
+        return lambda: FileDatabase(tmp_path / "jobs.sqlite3")
+    url = request.getfixturevalue("postgres").new_database()
+    return lambda: SharedDatabase(url)
+
+
 @pytest.fixture
-def table(tmp_path: Path) -> Iterator[JobTable]:
-    table = JobTable(tmp_path / "jobs.sqlite3")
+def table(again: Again) -> Iterator[JobTable]:
+    table = JobTable(again())
     yield table
     table.close()
 
@@ -53,19 +68,19 @@ def _avatar(key: str, **fields: object) -> AvatarRecord:
     return AvatarRecord.model_validate({**base, **fields})
 
 
-def test_job_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_job_comes_back_as_it_was(again: Again) -> None:
     error = ErrorRecord(code="internal", message="{not json", retryable=True)
     options = JobOptions(engine="warp", face="{", loop="hold")
     report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
     texts = {"owner": "{x", "idempotency_key": "{"}
     job = _job(video=AUDIO, error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
-    first = JobTable(tmp_path / "t")
+    first = JobTable(again())
     first.insert_job(job)
     first.close()
-    again = JobTable(tmp_path / "t")
-    assert again.get_job(job.id) == job.model_copy(update={"queue_position": 0})
-    assert again.find_job("{x", "{") is not None
-    again.close()
+    second = JobTable(again())
+    assert second.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    assert second.find_job("{x", "{") is not None
+    second.close()
 
 
 def test_queue_order_and_positions(table: JobTable) -> None:
@@ -119,8 +134,8 @@ def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
         table.get_avatar(avatar.id, "a")
 
 
-def test_whoever_claimed_last_is_the_only_writer(tmp_path: Path) -> None:
-    old, new = JobTable(tmp_path / "t"), JobTable(tmp_path / "t")
+def test_whoever_claimed_last_is_the_only_writer(again: Again) -> None:
+    old, new = JobTable(again()), JobTable(again())
     old.claim()
     job = old.insert_job(_job())
     new.claim()
@@ -163,8 +178,9 @@ def test_finished_jobs_by_age(table: JobTable) -> None:
 
 
 def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
-    table = JobTable(tmp_path / "t")
-    table._database._connection.execute("PRAGMA max_page_count = 12")  # a quota in the place of a disk
+    database = FileDatabase(tmp_path / "t")
+    table = JobTable(database)
+    database._connection.execute("PRAGMA max_page_count = 12")  # a quota in the place of a disk
     with pytest.raises(StorageFullError):
         for _ in range(200):
             table.insert_job(_job())
@@ -257,12 +273,12 @@ def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -
 
 def test_newer_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t"
-    JobTable(path).close()
+    JobTable(FileDatabase(path)).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION + 1}"):
-        JobTable(path)
+        JobTable(FileDatabase(path))
 
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -288,7 +304,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         places = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
     connection.close()
-    table = JobTable(path)
+    table = JobTable(FileDatabase(path))
     assert table.get_job(job.id) == job.model_copy(update={"queue_position": 0})
     changed = table.update_job(job.id, report={"warnings": []})
     assert changed.report == {"warnings": []}

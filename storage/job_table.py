@@ -1,18 +1,23 @@
-"""The job table: jobs, their segments and webhooks, and avatars, in one SQLite file.
+"""The job table: jobs, their segments and webhooks, and avatars.
 
-Used by the Director alone. Every method is one short transaction and blocks for milliseconds; a change is on the disk
-when the method returns, so that an accepted job survives a power cut.
+Used by the Director alone. Every method is one short transaction and blocks, for milliseconds where the database is a
+file here, and for seconds where it is elsewhere and does not answer: coroutines call it by `off_loop`. A change is on
+the disk when the method returns, so that an accepted job survives a power cut.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
+from storage.contract import Database, KeyTakenError, Row
 from storage.records import (
     AvatarRecord,
     CallbackRecord,
@@ -25,8 +30,7 @@ from storage.records import (
     SegmentStatus,
     utc_now,
 )
-from storage.sqlite.database import Database
-from storage.sqlite.rows import from_row, timestamp, to_row
+from storage.rows import from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
@@ -42,24 +46,57 @@ _QUEUE_ORDER = """
             ) AS turn,
             coalesce((
                 SELECT started_at FROM jobs AS served WHERE coalesce(served.owner, '') = coalesce(jobs.owner, '')
+                    AND started_at IS NOT NULL
                 ORDER BY started_at DESC LIMIT 1
             ), '') AS last_start
         FROM jobs WHERE status = 'queued'
-    )
+    ) AS waiting
 """
+_ANY_NUMBER = 2**63 - 1  # the bound of a LIMIT that has none: the two databases have no other word for it in common
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class JobTable:
     """See the module's text. Safe to call from several threads of one process."""
 
-    def __init__(self, path: Path, on_change: Callable[[str], None] = lambda job_id: None) -> None:
-        """Open or make the file; `on_change` is called with a job's id after each change of its row."""
+    def __init__(self, database: Database, on_change: Callable[[str], None] = lambda job_id: None) -> None:
+        """Use a database; `on_change` is called with a job's id, in any thread, after each change of its row."""
         self._on_change = on_change
-        self._database = Database(path)
+        self._database = database
+        self._own_thread = ThreadPoolExecutor(1, "job-table")
+
+    async def off_loop(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work`, a method of this table as a rule, in the table's own thread; it is done in the order of the calls.
+
+        What was asked for is done, also if whoever waits for it is cancelled.
+        """
+        context = contextvars.copy_context()
+        call = partial(context.run, work, *args, **kwargs)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._own_thread, call))
 
     def close(self) -> None:
-        """Close the file; the table cannot be used afterwards."""
+        """Close the database; the table cannot be used afterwards."""
+        self._own_thread.shutdown()
         self._database.close()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several services may be at it; see `storage.contract.Database`, also for what follows."""
+        return self._database.is_shared
+
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+        """Become the only writer for a while, if nobody is it at the moment."""
+        return self._database.try_claim(holder, lease_s, is_heir)
+
+    def renew(self, lease_s: float) -> None:
+        """Stay the only writer for another while; StateError when somebody else has become it."""
+        self._database.renew(lease_s)
+
+    def release(self) -> None:
+        """Be the writer no longer."""
+        self._database.release()
 
     def claim(self) -> int:
         """Become the only writer; see `Database.claim`."""
@@ -80,7 +117,7 @@ class JobTable:
         try:
             with self._database.transaction():
                 self._database.insert("jobs", to_row(job, _NOT_STORED))
-        except sqlite3.IntegrityError as error:
+        except KeyTakenError as error:
             raise StateError(f"Job {job.id} or its idempotency key exists already.") from error
         return self.get_job(job.id)
 
@@ -116,7 +153,7 @@ class JobTable:
         Raises:
             NotFoundError: there is no such job.
         """
-        rows = self._database.query("SELECT * FROM jobs WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)", job_id, owner)
+        rows = self._database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
         if not rows:
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
         return self._jobs(rows)[0]
@@ -124,7 +161,7 @@ class JobTable:
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
         """The job that this owner submitted under this key before, if any."""
         rows = self._database.query(
-            "SELECT * FROM jobs WHERE coalesce(owner, '') = ? AND idempotency_key = ?", owner or "", idempotency_key
+            "SELECT * FROM jobs WHERE coalesce(owner, '') = ?1 AND idempotency_key = ?2", owner or "", idempotency_key
         )
         return self._jobs(rows)[0] if rows else None
 
@@ -143,19 +180,13 @@ class JobTable:
     def list_jobs(self, query: JobQuery) -> JobPage:
         """A page of jobs, the newest first."""
         rows = self._database.query(
-            """
+            f"""
             SELECT * FROM jobs
-            WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR number < ?3)
-                AND NOT EXISTS (
-                    SELECT 1 FROM json_each(?4) AS asked
-                    WHERE NOT EXISTS (
-                        SELECT 1 FROM json_each(jobs.metadata) AS borne
-                        WHERE borne.key = asked.key AND borne.value = asked.value
-                    )
-                )
+            WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL) AND (number < ?3 OR ?3 IS NULL)
+                AND {self._database.bears("metadata", "?4")}
             ORDER BY number DESC LIMIT ?5
             """,
-            query.status,
+            None if query.status is None else query.status.value,
             query.owner,
             query.after,
             json.dumps(query.metadata),
@@ -167,21 +198,22 @@ class JobTable:
 
     def queued_jobs(self) -> list[JobRecord]:
         """Waiting jobs in the order in which they start."""
+        queue = f"({_QUEUE_ORDER}) AS queue"
         return self._jobs(
-            self._database.query(f"SELECT jobs.* FROM jobs JOIN ({_QUEUE_ORDER}) USING (number) ORDER BY position")
+            self._database.query(f"SELECT jobs.* FROM jobs JOIN {queue} USING (number) ORDER BY position")
         )
 
     def unfinished_jobs(self) -> list[JobRecord]:
         """Running and waiting jobs, the oldest first: what a Director that starts has to take up again."""
         return self._jobs(
-            self._database.query("SELECT * FROM jobs WHERE status IN (?, ?) ORDER BY number", *_UNFINISHED)
+            self._database.query("SELECT * FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobRecord]:
         """Jobs that ended before a time, the first that ended first, at most `limit`; none whose webhook is due."""
         rows = self._database.query(
-            "SELECT * FROM jobs WHERE finished_at < ? AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?) "
-            "ORDER BY finished_at LIMIT ?",
+            "SELECT * FROM jobs WHERE finished_at < ?1 AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) "
+            "ORDER BY finished_at LIMIT ?3",
             timestamp(before),
             CallbackStatus.PENDING.value,
             limit,
@@ -191,7 +223,7 @@ class JobTable:
     def last_succeeded(self, limit: int) -> list[JobRecord]:
         """The jobs that succeeded last, the newest first."""
         rows = self._database.query(
-            "SELECT * FROM jobs WHERE finished_at IS NOT NULL AND status = ? ORDER BY finished_at DESC LIMIT ?",
+            "SELECT * FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
             JobStatus.SUCCEEDED.value,
             limit,
         )
@@ -199,24 +231,24 @@ class JobTable:
 
     def count_jobs(self, status: JobStatus) -> int:
         """How many jobs have this status."""
-        (row,) = self._database.query("SELECT count(*) AS num FROM jobs WHERE status = ?", status.value)
+        (row,) = self._database.query("SELECT count(*) AS num FROM jobs WHERE status = ?1", status.value)
         return int(row["num"])
 
     def delete_job(self, job_id: str) -> None:
         """Forget a job and its segments. Harmless when it is gone already."""
         with self._database.transaction():
-            self._database.execute("DELETE FROM jobs WHERE id = ?", job_id)
+            self._database.execute("DELETE FROM jobs WHERE id = ?1", job_id)
 
     # Segments
 
     def record_segment(self, segment: SegmentRecord) -> None:
         """Add a segment or replace what is known of it."""
         with self._database.transaction():
-            self._database.insert("segments", to_row(segment), replace=True)
+            self._database.insert("segments", to_row(segment), ("job_id", "number"))
 
     def segments(self, job_id: str) -> list[SegmentRecord]:
         """All known segments of a job, in output order."""
-        rows = self._database.query("SELECT * FROM segments WHERE job_id = ? ORDER BY number", job_id)
+        rows = self._database.query("SELECT * FROM segments WHERE job_id = ?1 ORDER BY number", job_id)
         return [from_row(SegmentRecord, row) for row in rows]
 
     def finished_segments(self, job_id: str) -> list[SegmentRecord]:
@@ -228,18 +260,18 @@ class JobTable:
     def put_callback(self, callback: CallbackRecord) -> None:
         """Add a webhook or replace what is known of it. Harmless when its job is gone."""
         with self._database.transaction():
-            if self._database.query("SELECT 1 FROM jobs WHERE id = ?", callback.job_id):
-                self._database.insert("callbacks", to_row(callback), replace=True)
+            if self._database.query("SELECT 1 FROM jobs WHERE id = ?1", callback.job_id):
+                self._database.insert("callbacks", to_row(callback), ("job_id",))
 
     def find_callback(self, job_id: str) -> CallbackRecord | None:
         """The webhook of a finished job, if it has one."""
-        rows = self._database.query("SELECT * FROM callbacks WHERE job_id = ?", job_id)
+        rows = self._database.query("SELECT * FROM callbacks WHERE job_id = ?1", job_id)
         return from_row(CallbackRecord, rows[0]) if rows else None
 
     def pending_callbacks(self, limit: int) -> list[CallbackRecord]:
         """Webhooks that have not arrived yet, the first due first."""
         rows = self._database.query(
-            "SELECT * FROM callbacks WHERE status = ? ORDER BY next_at LIMIT ?", CallbackStatus.PENDING.value, limit
+            "SELECT * FROM callbacks WHERE status = ?1 ORDER BY next_at LIMIT ?2", CallbackStatus.PENDING.value, limit
         )
         return [from_row(CallbackRecord, row) for row in rows]
 
@@ -251,7 +283,7 @@ class JobTable:
             known = self.find_avatar(avatar.key)
             if known is not None:
                 avatar = avatar.model_copy(update={"id": known.id, "version": known.version + 1})
-            self._database.insert("avatars", to_row(avatar), replace=True)
+            self._database.insert("avatars", to_row(avatar), ("key",))
         return avatar
 
     def update_avatar(self, key: str, **fields: object) -> AvatarRecord:
@@ -272,7 +304,7 @@ class JobTable:
 
     def find_avatar(self, key: str) -> AvatarRecord | None:
         """The avatar of this content key, if it was ever analysed."""
-        rows = self._database.query("SELECT * FROM avatars WHERE key = ?", key)
+        rows = self._database.query("SELECT * FROM avatars WHERE key = ?1", key)
         return from_row(AvatarRecord, rows[0]) if rows else None
 
     def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
@@ -282,7 +314,7 @@ class JobTable:
             NotFoundError: there is no such avatar.
         """
         rows = self._database.query(
-            "SELECT * FROM avatars WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)", avatar_id, owner
+            "SELECT * FROM avatars WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", avatar_id, owner
         )
         if not rows:
             raise NotFoundError(f"There is no avatar {avatar_id[:80]!r}.")
@@ -291,7 +323,7 @@ class JobTable:
     def list_avatars(self, pinned_only: bool = True, owner: str | None = None) -> list[AvatarRecord]:
         """Avatars that callers asked to keep (or all), the newest first; with `owner`, only that owner's."""
         rows = self._database.query(
-            "SELECT * FROM avatars WHERE pinned >= ?1 AND (?2 IS NULL OR owner = ?2) ORDER BY created_at DESC",
+            "SELECT * FROM avatars WHERE pinned >= ?1 AND (owner = ?2 OR ?2 IS NULL) ORDER BY created_at DESC",
             int(pinned_only),
             owner,
         )
@@ -305,15 +337,15 @@ class JobTable:
     def delete_avatar(self, key: str) -> None:
         """Forget an avatar. Harmless when it is gone already."""
         with self._database.transaction():
-            self._database.execute("DELETE FROM avatars WHERE key = ?", key)
+            self._database.execute("DELETE FROM avatars WHERE key = ?1", key)
 
     def surplus_avatars(self, max_cached: int) -> list[AvatarRecord]:
         """Cached avatars beyond the `max_cached` last used: not pinned and not needed by an unfinished job."""
         rows = self._database.query(
-            """
+            f"""
             SELECT * FROM avatars
-            WHERE NOT pinned AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?, ?))
-            ORDER BY last_used_at DESC LIMIT -1 OFFSET ?
+            WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2))
+            ORDER BY last_used_at DESC LIMIT {_ANY_NUMBER} OFFSET ?3
             """,
             *_UNFINISHED,
             max_cached,
@@ -323,10 +355,10 @@ class JobTable:
     # SQL
 
     def _queue_positions(self) -> dict[str, int]:
-        rows = self._database.query(f"SELECT id, position FROM jobs JOIN ({_QUEUE_ORDER}) USING (number)")
+        rows = self._database.query(f"SELECT id, position FROM jobs JOIN ({_QUEUE_ORDER}) AS queue USING (number)")
         return {row["id"]: row["position"] for row in rows}
 
-    def _jobs(self, rows: Sequence[sqlite3.Row]) -> list[JobRecord]:
+    def _jobs(self, rows: Sequence[Row]) -> list[JobRecord]:
         waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
         positions = self._queue_positions() if waiting else {}
         return [

@@ -1,0 +1,133 @@
+"""Leadership of a job table that several services share: one of their Directors runs the jobs, the others wait.
+
+The leader holds a lease by the database's clock and renews it long before its end. It counts the lease itself as well,
+from before each renewal was sent: so it has stopped when another one may begin, whatever became of the line between it
+and the database. What it wrote too late all the same, the fence of the table refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from errors import LipwrightError, StandbyError, StateError, TableUnreachableError
+from storage.job_table import JobTable
+
+logger = logging.getLogger("ray.serve")
+
+LEASE_S: Final = 5.0
+"""Ten seconds are promised between the death of a leader and the work of the next one: lease, look and start."""
+_RENEWALS: Final = 5  # in the time of one lease
+_LOOK_S: Final = 0.5  # of one who waits: half a second of idle time after a lease that was given back
+_RETRY_AFTER_S: Final = 2.0
+
+
+class Reign:
+    """Whether this Director leads; lives in the Director.
+
+    Args:
+        table: What is led.
+        holder: The service; when its Director starts anew, it does not wait for the end of its own lease.
+        begin: Called when this one begins to lead.
+        end: Called when it does no longer.
+        lease_s: Length of the lease.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        holder: str,
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._table, self._holder = table, holder
+        self._begin, self._end = begin, end
+        self._lease_s = lease_s
+        self._until = 0.0
+        self._leads = False
+        self._is_first_try = True
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this one, at this moment."""
+        return self._leads and (not self._table.is_shared or time.monotonic() < self._until)
+
+    def check(self) -> None:
+        """Refuse what the leader alone may do.
+
+        Raises:
+            StandbyError: Another one leads, or nobody yet.
+        """
+        if not self.leads:
+            raise StandbyError("Another service leads at the moment, or none yet; this one waits.", _RETRY_AFTER_S)
+
+    async def start(self) -> None:
+        """Lead at once, where nobody else can."""
+        if not self._table.is_shared:
+            await self._table.off_loop(self._table.claim)
+            self._leads = True
+            await self._begin()
+
+    async def run(self) -> None:
+        """Lead whenever nobody else does, for ever."""
+        while True:
+            if not self._table.is_shared:
+                await asyncio.sleep(_LOOK_S)
+            elif self._leads:
+                await self._hold()
+            else:
+                await self._try()
+
+    async def stop(self) -> None:
+        """End well: whoever waits need not wait for the end of the lease."""
+        if self._table.is_shared:
+            if self._leads:
+                await self._stand_down()
+            await self._table.off_loop(self._table.release)
+
+    async def _try(self) -> None:
+        asked_at = time.monotonic()
+        try:
+            self._leads = await self._table.off_loop(
+                self._table.try_claim, self._holder, self._lease_s, is_heir=self._is_first_try
+            )
+            self._is_first_try = False
+        except LipwrightError as error:
+            logger.warning("nobody leads as far as can be seen from here: %s", error)
+        if not self._leads:
+            await asyncio.sleep(_LOOK_S)
+            return
+        self._until = asked_at + self._lease_s
+        logger.info("this Director leads now")
+        await self._begin()
+
+    async def _hold(self) -> None:
+        """Renew the lease, or stand down when it has ended."""
+        await asyncio.sleep(self._lease_s / _RENEWALS)
+        asked_at = time.monotonic()
+        renewal = asyncio.ensure_future(self._table.off_loop(self._table.renew, self._lease_s))
+        done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
+        try:
+            if done:
+                renewal.result()
+                self._until = asked_at + self._lease_s
+                return
+        except StateError as error:
+            logger.warning("%s", error)
+            await self._stand_down()
+            return
+        except TableUnreachableError as error:
+            logger.warning("the lease cannot be renewed at the moment: %s", error)
+        if time.monotonic() >= self._until:
+            await self._stand_down()
+            await asyncio.wait([renewal])
+            renewal.exception()  # too late to matter
+
+    async def _stand_down(self) -> None:
+        self._leads = False
+        logger.warning("this Director does not lead any more; its jobs stop, to go on at the one that does")
+        await self._end()

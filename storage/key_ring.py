@@ -1,0 +1,112 @@
+"""API keys, hashed, wherever they are kept.
+
+A key looks like `lw_{id}_{secret}`. The id names its record and its owner's jobs; the secret has 192 random bits, so
+one round of SHA-256 keeps it: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from errors import NotFoundError, UnauthorizedError
+from storage.records import utc_now
+
+_KEY = re.compile(r"lw_([0-9a-f]{12})_([\w-]{20,100})", re.ASCII)
+_ID_BYTES, _SECRET_BYTES = 6, 24
+
+
+class ApiKey(BaseModel):
+    """What is kept of a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(description="Names the key and its owner's jobs.")
+    name: str = Field(max_length=120, description="For people.")
+    hash: str = Field(description="SHA-256 of the secret, in hexadecimal digits.")
+    created_at: datetime
+    max_priority: int = Field(0, ge=-1, le=1, description="Highest priority that its jobs may ask for.")
+
+
+class KeyRing(ABC):
+    """The API keys of a service."""
+
+    @abstractmethod
+    def list(self) -> list[ApiKey]:
+        """All keys, the oldest first.
+
+        Raises:
+            ConfigError: They cannot be read; nobody is let in then.
+            TableUnreachableError: The database that holds them does not answer.
+        """
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what follows asks nobody on the network."""
+        return True
+
+    def refresh(self) -> None:  # noqa: B027  # most rings need none
+        """Ask again, where that is not done by every look at the keys. Blocks.
+
+        Raises:
+            TableUnreachableError: Nothing is known of the keys, and the database does not answer.
+        """
+
+    @abstractmethod
+    def _changing(self) -> AbstractContextManager[dict[str, ApiKey]]:
+        """All keys by id, written back when the block ends well; one process at a time."""
+
+    @abstractmethod
+    def _found(self, key_id: str) -> ApiKey | None:
+        """One key."""
+
+    def find(self, presented: str) -> ApiKey:
+        """The key that `presented` is, compared in constant time.
+
+        Raises:
+            UnauthorizedError: It is none of ours.
+            ConfigError: They cannot be read.
+            TableUnreachableError: The database that holds them does not answer.
+        """
+        match = _KEY.fullmatch(presented)
+        key = self._found(match[1]) if match else None
+        expected = key.hash if key else _hash("")
+        if not hmac.compare_digest(expected, _hash(match[2] if match else presented)) or key is None:
+            raise UnauthorizedError("The API key is not known; it may have been revoked.")
+        return key
+
+    def add(self, name: str, max_priority: int = 0) -> tuple[ApiKey, str]:
+        """Make a key. Returns its record and the key itself, which is shown this once."""
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        key = ApiKey(
+            id=secrets.token_hex(_ID_BYTES),
+            name=name,
+            hash=_hash(secret),
+            created_at=utc_now(),
+            max_priority=max_priority,
+        )
+        with self._changing() as keys:
+            keys[key.id] = key
+        return key, f"lw_{key.id}_{secret}"
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Forget a key; the next request that carries it is refused.
+
+        Raises:
+            NotFoundError: There is no such key.
+        """
+        with self._changing() as keys:
+            if key_id not in keys:
+                raise NotFoundError(f"There is no API key {key_id[:80]!r}.")
+            return keys.pop(key_id)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The job table, API keys and secrets in a PostgreSQL that several machines share."""

@@ -1,0 +1,82 @@
+"""One connection to a PostgreSQL, with a bound on every wait for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import psycopg
+from psycopg import RawCursor
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+
+from errors import StorageFullError, TableUnreachableError
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+ANSWER_S: Final = 8.0
+"""Bound of one transaction: each is a few look-ups by key."""
+_SETTINGS: Final = {
+    # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+    "connect_timeout": "3",
+    "tcp_user_timeout": "5000",  # milliseconds
+    "keepalives_idle": "2",
+    "keepalives_interval": "2",
+    "keepalives_count": "2",
+    "application_name": "lipwright",
+}
+_SERVER_SETTINGS: Final = ("SET statement_timeout = '5s'", "SET idle_in_transaction_session_timeout = '10s'")
+
+
+def connect(url: str) -> Connection:
+    """Open a connection.
+
+    Raises:
+        TableUnreachableError: There is nobody, or nobody who lets us in.
+    """
+    asked = conninfo_to_dict(url)
+    info = make_conninfo(url, **{name: value for name, value in _SETTINGS.items() if name not in asked})
+    with database_errors():
+        connection: Connection = psycopg.connect(info, autocommit=True, row_factory=dict_row, cursor_factory=RawCursor)
+        with bounded(connection):
+            for setting in _SERVER_SETTINGS:
+                connection.execute(setting)
+    return connection
+
+
+@contextmanager
+def bounded(connection: Connection, timeout_s: float = ANSWER_S) -> Iterator[None]:
+    """End a connection that does not answer within the block: a server that hangs ends none by itself."""
+    watch = threading.Timer(timeout_s, _cut, (connection,))
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what the driver says of a database that is gone or full into errors of ours.
+
+    Raises:
+        TableUnreachableError: It does not answer, or takes no changes.
+        StorageFullError: Its disk is full.
+    """
+    try:
+        yield
+    except psycopg.errors.DiskFull as error:
+        raise StorageFullError("The disk of the job table is full.") from error
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise TableUnreachableError(f"The database of the job table does not answer: {first}") from error

@@ -1,0 +1,238 @@
+"""A PostgreSQL behind the tables: transactions, leadership by a lease, and the fence between two Directors.
+
+The lease counts by the clock of the database, the only one that all services share. The fence is a row: every change
+reads the number of the last claim there and holds it until it is committed, so that nobody becomes the writer in the
+middle of another's transaction, and nobody who has been one before changes anything any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final, TypeVar
+
+import psycopg
+
+from errors import CapacityError, StandbyError, StateError, TableUnreachableError
+from storage.contract import KeyTakenError, Row, change, insertion
+from storage.postgres.connection import Connection, bounded, connect, database_errors
+from storage.postgres.dialect import argument, definition, statement
+from storage.schema import steps_after
+
+T = TypeVar("T")
+
+_STANDS_BY: Final = 0  # claims are counted from 1
+_PAUSE_S: Final = 0.5  # between two tries to connect: whoever asks meanwhile is told at once
+_MIGRATION_LOCK: Final = 0x6C697077  # any number: that of two services that start, one makes the tables
+_NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
+
+
+class Database:
+    """Implements `storage.contract.Database` with a PostgreSQL. Connects at first use, and again when it has to."""
+
+    is_shared = True
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.RLock()
+        self._connection: Connection | None = None
+        self._is_inside = False
+        self._generation: int | None = None
+        self._has_tables = False
+        self._failed_at = -_PAUSE_S
+
+    def close(self) -> None:
+        """See the contract."""
+        with self._lock:
+            self._drop()
+
+    # Leadership
+
+    def claim(self) -> int:
+        """See the contract. The claim of a writer that lives is not waited for."""
+        with self._lock:
+            self._generation = None
+            with self.transaction():
+                self._generation = self._raised("", 0.0, "TRUE")
+            assert self._generation is not None
+        return self._generation
+
+    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+        """See the contract."""
+        may_have = f"held_until < {_NOW}" + (" OR holder = ?1" if is_heir else "")
+        with self._lock:
+            generation = None
+            self._generation = None
+            try:
+                with self.transaction():
+                    generation = self._raised(holder, lease_s, may_have)
+            finally:
+                self._generation = generation or _STANDS_BY
+        return generation is not None
+
+    def _raised(self, holder: str, lease_s: float, condition: str) -> int | None:
+        rows = self.query(
+            f"UPDATE writer SET generation = generation + 1, holder = ?1, held_until = {_NOW} + ?2::double precision "
+            f"WHERE {condition} RETURNING generation",
+            holder,
+            lease_s,
+        )
+        return int(rows[0]["generation"]) if rows else None
+
+    def renew(self, lease_s: float) -> None:
+        """See the contract."""
+        with self.transaction():
+            self.execute(f"UPDATE writer SET held_until = {_NOW} + ?1::double precision", lease_s)
+
+    def release(self) -> None:
+        """See the contract."""
+        with self._lock:
+            if self._generation is None:
+                return
+            with suppress(StateError, CapacityError), self.transaction():
+                self.execute("UPDATE writer SET held_until = 0")
+            self._generation = _STANDS_BY
+
+    def check_claim(self) -> None:
+        """See the contract."""
+        with self._lock:
+            if self._generation is not None:
+                self._compare(self.query("SELECT generation FROM writer"))
+
+    def _compare(self, rows: Sequence[Row]) -> None:
+        found = rows[0]["generation"]
+        if found != self._generation:
+            raise StateError(
+                f"The job table: expected to be its writer number {self._generation}, found {found}; "
+                "another Director has taken over."
+            )
+
+    # Statements
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See the contract."""
+        with self._lock:
+            if self._is_inside:
+                yield
+                return
+            self._answered(lambda connection: connection.execute("BEGIN"))
+            self._is_inside = True
+            try:
+                if self._generation == _STANDS_BY:
+                    raise StandbyError("Another service leads at the moment; nothing is changed from here.", 2.0)
+                if self._generation is not None:
+                    self._compare(self.query("SELECT generation FROM writer FOR SHARE"))
+                yield
+                self.query("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            finally:
+                self._is_inside = False
+
+    def query(self, statement_: str, *arguments: object) -> list[Row]:
+        """See the contract."""
+
+        def ask(connection: Connection) -> list[Row]:
+            cursor = connection.execute(statement(statement_), [argument(value) for value in arguments])
+            return list(cursor.fetchall()) if cursor.description is not None else []
+
+        return self._answered(ask)
+
+    def execute(self, statement_: str, *arguments: object) -> int:
+        """See the contract."""
+        values = [argument(value) for value in arguments]
+        return self._answered(lambda connection: connection.execute(statement(statement_), values).rowcount)
+
+    def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
+        """See the contract."""
+        try:
+            self.execute(insertion(table, row, replaces), *row.values())
+        except psycopg.errors.UniqueViolation as error:
+            raise KeyTakenError(table) from error
+
+    def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
+        """See the contract."""
+        self.execute(change(table, key_column, row), *row.values(), key)
+
+    def bears(self, column: str, place: str) -> str:
+        """See the contract."""
+        return f"{column}::jsonb @> {place}::jsonb"
+
+    # The connection
+
+    def _answered(self, ask: Callable[[Connection], T]) -> T:
+        """What `ask` returns of the connection; one that has died since it was last used is made anew, once.
+
+        Raises:
+            TableUnreachableError: The database does not answer.
+        """
+        with self._lock:
+            is_kept = self._connection is not None and not self._is_inside
+            try:
+                return self._asked(ask)
+            except TableUnreachableError:
+                if not is_kept:
+                    raise
+            return self._asked(ask)
+
+    def _asked(self, ask: Callable[[Connection], T]) -> T:
+        if self._connection is None and self._is_inside:
+            raise TableUnreachableError("The database of the job table was lost in the middle of a change.")
+        connection = self._connection or self._connected()
+        try:
+            with database_errors(), bounded(connection):
+                return ask(connection)
+        except TableUnreachableError:
+            self._drop()
+            raise
+
+    def _connected(self) -> Connection:
+        if time.monotonic() - self._failed_at < _PAUSE_S:
+            raise TableUnreachableError("The database of the job table does not answer.")
+        try:
+            self._connection = connect(self._url)
+            if not self._has_tables:
+                with database_errors():
+                    _make_tables(self._connection)
+                self._has_tables = True
+        except BaseException:
+            self._failed_at = time.monotonic()
+            self._drop()
+            raise
+        return self._connection
+
+    def _roll_back(self) -> None:
+        if self._connection is not None:
+            with suppress(TableUnreachableError):
+                self._asked(lambda connection: connection.execute("ROLLBACK"))
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+        self._connection = None
+
+
+def _make_tables(connection: Connection) -> None:
+    """Bring the tables up to date; of several services that try at a time, the others wait for the first.
+
+    Raises:
+        ConfigError: They were written by a newer version of this program.
+    """
+    with bounded(connection, timeout_s=60.0), connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock($1)", [_MIGRATION_LOCK])
+        connection.execute("CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL)")
+        rows = connection.execute("SELECT number FROM schema_version").fetchall()
+        found = int(rows[0]["number"]) if rows else 0
+        missing = steps_after(found)
+        for step in missing:
+            for text in step:
+                connection.execute(definition(text))
+        if not rows:
+            connection.execute("INSERT INTO schema_version VALUES (0)")
+        if missing:
+            connection.execute("UPDATE schema_version SET number = $1", [found + len(missing)])

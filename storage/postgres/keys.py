@@ -1,0 +1,108 @@
+"""API keys and the secret of webhooks in the database of the job table."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from errors import TableUnreachableError
+from storage.contract import Database
+from storage.key_ring import ApiKey, KeyRing
+from storage.rows import from_row, to_row
+from storage.webhook_secrets import derived_secret
+
+_FRESH_S: Final = 2.0
+"""How old what one process knows of the keys may be: a key that is revoked still opens the door so long."""
+_NUM_BYTES: Final = 32
+_WEBHOOKS: Final = "webhooks"
+
+
+class SharedKeys(KeyRing):
+    """The keys in a database, as they were when they were read last.
+
+    `refresh` reads them when that is two seconds ago. While the database does not answer, those that are known still
+    count: what needs the database says so by itself.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._keys: dict[str, ApiKey] | None = None
+        self._read_at = -_FRESH_S
+
+    def list(self) -> list[ApiKey]:
+        """See `KeyRing`."""
+        return list(self._known().values())
+
+    @property
+    def is_fresh(self) -> bool:
+        """See `KeyRing`."""
+        return self._keys is not None and time.monotonic() - self._read_at < _FRESH_S
+
+    def refresh(self) -> None:
+        """See `KeyRing`."""
+        with self._lock:
+            if self.is_fresh:
+                return
+            try:
+                self._keys = self._read()
+            except TableUnreachableError:
+                if self._keys is None:
+                    raise
+            self._read_at = time.monotonic()
+
+    def _found(self, key_id: str) -> ApiKey | None:
+        return self._known().get(key_id)
+
+    def _known(self) -> dict[str, ApiKey]:
+        if self._keys is None:
+            self.refresh()
+        assert self._keys is not None
+        return self._keys
+
+    def _read(self) -> dict[str, ApiKey]:
+        rows = self._database.query("SELECT * FROM api_keys ORDER BY created_at, id")
+        return {row["id"]: from_row(ApiKey, row) for row in rows}
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+        with self._lock, self._database.transaction():
+            before = self._read()
+            after = dict(before)
+            yield after
+            for key in after.values():
+                if key.id not in before:
+                    self._database.insert("api_keys", to_row(key))
+            for key_id in before.keys() - after.keys():
+                self._database.execute("DELETE FROM api_keys WHERE id = ?1", key_id)
+        self._read_at = -_FRESH_S
+        self.refresh()
+
+
+class SharedSecret:
+    """The secret behind those of webhooks, made at first need; the first of several processes wins."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._master: bytes | None = None
+
+    def of(self, owner: str | None) -> str:
+        """The `whsec_...` of an owner; see `storage.webhook_secrets`.
+
+        Raises:
+            TableUnreachableError: The database does not answer.
+        """
+        if self._master is None:
+            with self._database.transaction():
+                self._database.execute(
+                    "INSERT INTO secrets VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                    _WEBHOOKS,
+                    secrets.token_hex(_NUM_BYTES),
+                )
+            (row,) = self._database.query("SELECT value FROM secrets WHERE name = ?1", _WEBHOOKS)
+            self._master = bytes.fromhex(row["value"])
+        return derived_secret(self._master, owner)

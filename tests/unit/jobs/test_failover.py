@@ -1,0 +1,130 @@
+"""Two schedulers on one PostgreSQL: the leader falls silent in the middle of its jobs, and wakes up too late."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config import PipelineConfig
+from errors import MediaError
+from jobs.messages import PreparedSpeech
+from jobs.presenters import Presenters
+from jobs.reign import Reign
+from jobs.run import JobServices
+from jobs.scheduler import JobScheduler
+from jobs.segment_room import SegmentRoom
+from storage.job_table import JobTable
+from storage.local.file_store import FileStore
+from storage.postgres.database import Database
+from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from telemetry.log_context import Work
+from tests.postgres import PostgresServer
+from tests.unit.jobs.no_stages import NoStages
+
+NUM_JOBS = 6
+LEASE_S = 1.5
+_SOON_S = 60.0
+
+
+class NamedStages(NoStages):
+    """Every job fails at its first step, once `go` is set, with the name of the service that ran it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.go = name, asyncio.Event()
+        self.asked: list[str] = []
+
+    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+        self.asked.append(work.job_id)
+        await self.go.wait()
+        raise MediaError(f"run by {self.name}")
+
+
+class Service:
+    """A Director's rules in a thread with an event loop of its own."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
+        config = PipelineConfig(data_dir=folder)
+        presenters = Presenters(config, self.stages, self.table, self.files)
+        services = JobServices(config, self.stages, presenters, self.table, self.files, SegmentRoom(config))
+        self.scheduler = JobScheduler(services, lambda: self.reign.leads)
+        self.reign = Reign(self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S)
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.reign.run(), self.loop)
+
+    def fall_silent(self, awake: threading.Event) -> None:
+        """Do nothing until `awake` is set."""
+        self.loop.call_soon_threadsafe(awake.wait, _SOON_S)
+
+    def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._rest(), self.loop).result(_SOON_S)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_SOON_S)
+        self.loop.close()
+        self.table.close()
+
+    async def _rest(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def services(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+    url = postgres.new_database()
+    both = Service("a", url, tmp_path), Service("b", url, tmp_path)
+    yield both
+    for service in both:
+        service.end()
+
+
+def add(service: Service) -> JobRecord:
+    audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
+    job = JobRecord(
+        id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
+    )
+    service.files.job_dir(job.id)
+    service.files.audio_path(job.id).write_bytes(b"abc")
+    return service.table.insert_job(job)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < _SOON_S, "it never came"
+        time.sleep(0.02)
+
+
+def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -> None:
+    first, second = services
+    jobs = [add(first) for _ in range(NUM_JOBS)]
+    first.start()
+    until(lambda: len(first.stages.asked) == 4)
+    second.start()
+    awake = threading.Event()
+    first.fall_silent(awake)
+    until(lambda: len(second.stages.asked) == 4)
+    first.stages.go.set()
+    awake.set()  # its jobs end in the moment in which it wakes up
+    until(lambda: not first.scheduler._running)
+    statuses = Counter(second.table.get_job(job.id).status for job in jobs)
+    assert statuses == {JobStatus.RUNNING: 4, JobStatus.QUEUED: 2}, "whoever woke up too late has written nothing"
+    second.loop.call_soon_threadsafe(second.stages.go.set)
+    until(lambda: not second.table.unfinished_jobs())
+    ended = second.table.list_jobs(JobQuery(limit=99)).jobs
+    assert {job.id for job in ended} == {job.id for job in jobs}
+    assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
+    assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
+    assert not first.reign.leads

@@ -1,0 +1,152 @@
+"""A PostgreSQL behind the tables: one that goes, comes back or hangs, and who may write to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from errors import ConfigError, StateError, TableUnreachableError
+from storage.postgres.database import Database
+from storage.schema import SCHEMA_VERSION
+from tests.postgres import PostgresServer, running_postgres, server_programs
+
+_BACK_S = 60.0
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture(scope="module")
+def mortal(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A server that only these tests use: they stop it."""
+    assert server_programs() is not None
+    with running_postgres() as server:
+        yield server
+
+
+def change(database: Database) -> None:
+    with database.transaction():
+        database.execute("UPDATE writer SET holder = holder")
+
+
+def changes_again(database: Database) -> None:
+    deadline = time.monotonic() + _BACK_S
+    while True:
+        try:
+            return change(database)
+        except TableUnreachableError:
+            assert time.monotonic() < deadline, "the database is back, and is not found"
+            time.sleep(0.1)
+
+
+def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) -> None:
+    first, second = Database(url), Database(url)
+    assert first.try_claim("a", 2.0)
+    began = time.monotonic()
+    assert not second.try_claim("b", 2.0)
+    first.renew(2.0)
+    while not second.try_claim("b", 60.0):
+        assert time.monotonic() - began < _BACK_S
+        time.sleep(0.05)
+    assert time.monotonic() - began > 1.9, "a lease that was renewed holds"
+    for late in (first.check_claim, lambda: change(first), lambda: first.renew(2.0)):
+        with pytest.raises(StateError, match="another Director has taken over"):
+            late()
+    change(second)
+    second.release()
+    assert first.try_claim("a", 2.0), "what was given back is not waited for"
+    first.close()
+    second.close()
+
+
+def test_a_claim_waits_for_the_change_that_is_under_way(url: str) -> None:
+    first, second, watch = Database(url), Database(url), Database(url)
+    assert first.try_claim("a", 0.01)
+    time.sleep(0.05)
+    with ThreadPoolExecutor(1) as pool:
+        with first.transaction():
+            claim = pool.submit(second.try_claim, "b", 60.0)
+            while not watch.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                assert not claim.done()
+            first.execute("UPDATE writer SET holder = 'in time'")
+        assert claim.result(_BACK_S)
+    with pytest.raises(StateError):
+        change(first)
+    for database in (first, second, watch):
+        database.close()
+
+
+def test_a_server_that_was_started_again_is_found_again(mortal: PostgresServer) -> None:
+    database = Database(mortal.new_database())
+    assert database.try_claim("a", 60.0)
+    change(database)
+    mortal.stop()
+    with pytest.raises(TableUnreachableError):
+        change(database)
+    with pytest.raises(TableUnreachableError):
+        database.query("SELECT 1")
+    mortal.start()
+    changes_again(database)
+    database.check_claim()
+    mortal.stop()
+    mortal.start()
+    change(database)  # nobody has noticed
+    database.close()
+
+
+def test_a_change_that_the_server_did_not_live_to_see_is_none(mortal: PostgresServer) -> None:
+    database = Database(mortal.new_database())
+    with pytest.raises(TableUnreachableError), database.transaction():  # noqa: PT012
+        database.execute("UPDATE writer SET holder = 'a'")
+        mortal.stop()
+        database.execute("UPDATE writer SET holder = 'b'")
+    mortal.start()
+    changes_again(database)
+    assert database.query("SELECT holder FROM writer") == [{"holder": ""}]
+    database.close()
+
+
+def test_a_server_that_hangs_is_not_waited_for(mortal: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.postgres.connection.ANSWER_S", 0.5)
+    database = Database(mortal.new_database())
+    change(database)
+    mortal.freeze()
+    try:
+        began = time.monotonic()
+        with pytest.raises(TableUnreachableError):
+            change(database)
+        assert time.monotonic() - began < 30
+    finally:
+        mortal.thaw()
+    changes_again(database)
+    database.close()
+
+
+def test_texts_that_it_cannot_hold_are_found_nowhere(url: str) -> None:
+    database = Database(url)
+    assert database.query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == []
+    database.close()
+
+
+def test_tables_of_a_newer_version_are_refused(url: str) -> None:
+    Database(url).query("SELECT 1")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(b"UPDATE schema_version SET number = 9999")
+    database = Database(url)
+    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION} or older, got version 9999"):
+        database.query("SELECT 1")
+
+
+def test_nobody_is_let_in_without_an_address() -> None:
+    began = time.monotonic()
+    database = Database("postgresql://lipwright@127.0.0.1:1/none")
+    for _ in range(20):
+        with pytest.raises(TableUnreachableError, match="does not answer"):
+            database.query("SELECT 1")
+    assert time.monotonic() - began < 30, "whoever asks meanwhile is told at once"
