@@ -6,6 +6,7 @@ import json
 import re
 import time
 import wave
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +16,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import yaml
 
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
-DEPLOY_S = 60.0
+DEPLOY_S = 120.0
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +33,8 @@ class Done(Protocol):
 class Cluster(Protocol):
     """`LocalCluster` of conftest.py."""
 
+    def add_node(self, *options: str) -> int: ...
+    def nodes_with(self, deployment: str) -> list[int]: ...
     def run(self, *command: str) -> Done: ...
     def submit_job(self, *entrypoint: str) -> Done: ...
     def serve_status(self) -> dict[str, Any]: ...
@@ -156,6 +160,53 @@ def test_a_batch_that_was_killed_does_the_rest(
     assert {path: path.stat().st_mtime_ns for path in finished if int(path.stem) in told} == {
         path: time_ns for path, time_ns in finished.items() if int(path.stem) in told
     }
+
+
+@pytest.mark.endurance
+def test_studio_asks_painters_on_its_own_machine_first(cluster: Cluster) -> None:
+    """What Serve does without being told so is shown beside it."""
+    done = cluster.submit_job("python", "-m", "tests.cluster.near_and_far")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = {line for line in done.stdout.splitlines() if line.startswith('{"near"')}
+    found = json.loads(line)
+    assert found["near"]["other"] == 0
+    assert found["anywhere"]["other"] > 5
+
+
+@pytest.mark.endurance
+def test_painters_come_with_the_work_land_by_their_share_of_a_gpu_and_go(
+    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
+) -> None:
+    """The paced graph in place of the real one, and one node more, with a GPU that only Ray believes in."""
+    node = cluster.add_node("--num-gpus=1")
+    config = yaml.safe_load(serve_config.read_text(encoding="utf-8"))
+    (application,) = config["applications"]
+    application["import_path"] = "tests.cluster.paced_graph:build"
+    application["args"] |= {"engine": "paced", "render": {"chunk_frames": 4}}
+    (faces,) = [each for each in application["deployments"] if each["name"] == "FaceSynthesis"]
+    del faces["num_replicas"]
+    faces["ray_actor_options"] = {"num_cpus": 0, "num_gpus": 0.5}
+    quick = {"upscale_delay_s": 0, "downscale_delay_s": 1, "look_back_period_s": 2}
+    faces["autoscaling_config"] = {"min_replicas": 0, "max_replicas": 3, "target_ongoing_requests": 0.5, **quick}
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert cluster.run("serve", "deploy", str(path)).returncode == 0
+    files = {name: (samples / name).read_bytes() for name in ("portrait.jpg", "speech_short.wav")}
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as client:
+        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "no painter without work")
+        _wait_until_ready(client)
+        fields = {"video": files["portrait.jpg"], "audio": files["speech_short.wav"]}
+        job_id = client.post("/v1/jobs", files=fields).raise_for_status().json()["id"]
+        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [node] * 2, "two halves of the one GPU")
+        _wait_for(lambda: client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded", "the job")
+    _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "painters go")
+
+
+def _wait_for(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEPLOY_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"expected within {DEPLOY_S:.0f} s: {what}"
+        time.sleep(0.1)
 
 
 def _kill_in_the_middle(cluster: Cluster, record: Path, *batch: str) -> None:
