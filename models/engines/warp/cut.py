@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,13 @@ _SEAM_POINTS = (13, 14)
 _FRONT_UPPER, _FRONT_LOWER = list(INNER_UPPER[2:-2]), list(INNER_LOWER[2:-2])
 _TEETH_SHARES = np.array([0.2, 0.3, 0.4, 0.5, 0.6])
 _TEETH_QUANTILE, _MIN_TEETH_LIGHT = 0.8, 0.7
+
+
+class _Pool(NamedTuple):
+    """K crops."""
+
+    y: NDArray[np.uint8]  # (K, R, R)
+    uv: NDArray[np.uint8]  # (K, 2, R / 2, R / 2)
 
 
 class _Crops:
@@ -62,6 +70,13 @@ class _Crops:
             self._append(key, int(bank.frames[row]), *bank.planes(row))
         return self._rows[key]
 
+    def stacked(self) -> _Pool:
+        """The crops of all rows."""
+        size, half = self._size, self._size // 2
+        if not self.y:
+            return _Pool(np.empty((0, size, size), np.uint8), np.empty((0, 2, half, half), np.uint8))
+        return _Pool(np.stack(self.y), np.stack(self.uv))
+
     def _append(self, key: tuple[str, int], frame: int, y: NDArray[np.uint8], uv: NDArray[np.uint8]) -> None:
         self._rows[key] = len(self.frames)
         self.frames.append(frame)
@@ -87,22 +102,24 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> Fac
     kept = np.flatnonzero(present)
     source = drive.source_index[kept]
     crops = _Crops(avatar)
-    base = [crops.add_frame(int(frame), frames[int(i)]) for i, frame in zip(kept, source, strict=True)]
+    base = np.array(
+        [crops.add_frame(int(frame), frames[int(i)]) for i, frame in zip(kept, source, strict=True)], np.int32
+    )
     shown = [crops.add_exemplar(int(row)) for row in drive.exemplar[kept]]
     fade = [crops.add_exemplar(int(row)) for row in drive.fade[kept]]
-    exemplar = [own if row < 0 else row for own, row in zip(base, shown, strict=True)]
+    exemplar = [int(own) if row < 0 else row for own, row in zip(base, shown, strict=True)]
     origins = avatar.region.origins[source]
     anchors = anchor_points(float(avatar.region.centre[2]))
     masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
-    size, half = avatar.region.size, avatar.region.size // 2
-    skin = _colour(avatar, source, base, crops, _CHEEKS)
+    pool = crops.stacked()
+    skin = _colour(avatar, source, base, pool, _CHEEKS)
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=origins,
-        crops_y=np.stack(crops.y) if crops.y else np.empty((0, size, size), np.uint8),
-        crops_uv=np.stack(crops.uv) if crops.uv else np.empty((0, 2, half, half), np.uint8),
+        crops_y=pool.y,
+        crops_uv=pool.uv,
         crop_points=_source_points(avatar, np.array(crops.frames, np.int64), anchors),
-        base=np.array(base, np.int32),
+        base=base,
         exemplar=np.array(exemplar, np.int32),
         fade=np.array(fade, np.int32),
         fade_weight=drive.fade_weight[kept],
@@ -114,8 +131,8 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> Fac
         eye_distance=avatar.track.scale[source].astype(np.float32),
         seam=_seam(avatar, source),
         skin=skin,
-        lip=_colour(avatar, source, base, crops, _LOWER_LIP),
-        teeth=_teeth(avatar, source, base, crops, skin, drive.own_teeth[kept] > 0),
+        lip=_colour(avatar, source, base, pool, _LOWER_LIP),
+        teeth=_teeth(avatar, source, base, pool, skin, drive.own_teeth[kept] > 0),
         masks=masks,
         mask=mask,
         mask_points=_mask_points(avatar, anchors),
@@ -165,43 +182,42 @@ def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32
 
 
 def _colour(
-    avatar: WarpAvatar, source: NDArray[np.integer], base: list[int], crops: _Crops, ids: tuple[int, ...]
+    avatar: WarpAvatar, source: NDArray[np.integer], base: NDArray[np.int32], pool: _Pool, ids: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """(N, 3) median Y, U, V around landmarks of the frames themselves."""
     points = avatar.track.points[source][:, list(ids), :2] - avatar.region.origins[source][:, None]
     edge = avatar.region.size - 1 - _SKIN_RADIUS
-    places = np.rint(points).astype(int).clip(_SKIN_RADIUS, edge)
-    colour = np.empty((len(source), 3), np.float32)
+    columns, lines = np.moveaxis(np.rint(points).astype(int).clip(_SKIN_RADIUS, edge), -1, 0)  # (N, P) each
     step = np.arange(-_SKIN_RADIUS, _SKIN_RADIUS + 1)
-    for i, row in enumerate(base):
-        columns, lines = places[i, :, 0], places[i, :, 1]
-        patches = crops.y[row][lines[:, None, None] + step[:, None], columns[:, None, None] + step]
-        colour[i, 0] = np.median(patches.mean((1, 2)))
-        colour[i, 1:] = np.median(crops.uv[row][:, lines // 2, columns // 2], 1)
-    return colour
+    around = lines[..., None, None] + step[:, None], columns[..., None, None] + step
+    luma = pool.y[base[:, None, None, None], *around].mean((2, 3))  # (N, P)
+    chroma = pool.uv[base[:, None], :, lines // 2, columns // 2]  # (N, P, 2)
+    return np.concatenate([np.median(luma, 1)[:, None], np.median(chroma, 1)], 1).astype(np.float32)
 
 
 def _teeth(
     avatar: WarpAvatar,
     source: NDArray[np.integer],
-    base: list[int],
-    crops: _Crops,
+    base: NDArray[np.int32],
+    pool: _Pool,
     skin: NDArray[np.float32],
     shows_own: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
     colour = usual_teeth(skin)
     seen = np.flatnonzero(shows_own)
+    if not len(seen):
+        return colour
     marks = avatar.track.points[source[seen], :, :2] - avatar.region.origins[source[seen], None]
     upper, lower = (marks[:, ids, None] for ids in (_FRONT_UPPER, _FRONT_LOWER))
     places = upper + _TEETH_SHARES[:, None] * (lower - upper)  # (S, 7, 5, 2)
-    places = np.rint(places).astype(int).clip(0, avatar.region.size - 1)
-    for i, place in zip(seen, places, strict=True):
-        columns, lines = place.reshape(-1, 2).T
-        luma = crops.y[base[i]][lines, columns]
-        light = float(np.quantile(luma, _TEETH_QUANTILE))
-        if light > _MIN_TEETH_LIGHT * skin[i, 0]:
-            is_tooth = luma >= np.median(luma)
-            chroma = crops.uv[base[i]][:, lines[is_tooth] // 2, columns[is_tooth] // 2]
-            colour[i] = light, *chroma.mean(1)
+    places = np.rint(places).astype(int).clip(0, avatar.region.size - 1).reshape(len(seen), -1, 2)
+    columns, lines = places[..., 0], places[..., 1]  # (S, 35) each
+    own = base[seen, None]
+    luma = pool.y[own, lines, columns]  # (S, 35)
+    light = np.quantile(luma, _TEETH_QUANTILE, axis=1)
+    is_tooth = (luma >= np.median(luma, 1, keepdims=True))[..., None]
+    chroma = (pool.uv[own, :, lines // 2, columns // 2] * is_tooth).sum(1) / is_tooth.sum(1)
+    shows = light > _MIN_TEETH_LIGHT * skin[seen, 0]
+    colour[seen[shows]] = np.column_stack([light, chroma])[shows]
     return colour
