@@ -17,6 +17,7 @@ from telemetry.log_context import Work
 pytestmark = pytest.mark.slow
 
 
+@serve.deployment(ray_actor_options={"num_cpus": 0})
 class Unreachable:
     """As a replica whose node has just died: its callers are told that it is unavailable."""
 
@@ -24,6 +25,7 @@ class Unreachable:
         raise ActorUnavailableError("the node does not answer", None)
 
 
+@serve.deployment(ray_actor_options={"num_cpus": 0})
 class Next:
     """The stage that takes what the other would have given."""
 
@@ -50,8 +52,7 @@ def test_it_is_a_lost_try_and_not_an_endless_one() -> None:
     assert tries == [1, 2]
 
 
-def _deployed(stage: type) -> DeploymentHandle[Any]:
+def _deployed(deployment: Any) -> DeploymentHandle[Any]:
     """A handle of a deployment that runs as an application of its own."""
-    deployment: Any = serve.deployment(stage, name=stage.__name__, ray_actor_options={"num_cpus": 0})
-    handle: DeploymentHandle[Any] = serve.run(deployment.bind(), name=stage.__name__, route_prefix=None)
+    handle: DeploymentHandle[Any] = serve.run(deployment.bind(), name=deployment.name, route_prefix=None)
     return handle
