@@ -3,9 +3,8 @@
 import { ROOT } from "./api.js";
 
 const Source = window.ManagedMediaSource ?? window.MediaSource;
-const LEAD_SECONDS = { least: 0.1, most: 0.4, stall: 0.04, calm: 0.01 }; // buffered before it plays; how stalls change it
-const CALM_MS = 5000;
-const NEAR_SECONDS = 0.09; // more than the lead: it hurries
+const START_SECONDS = 0.18; // buffered before it plays
+const NEAR_SECONDS = 0.25; // farther behind than this it hurries
 const FAR_SECONDS = 1.0; // farther behind than this it jumps
 const CUT_SECONDS = 0.05; // behind an interruption, before it jumps there
 const HURRY = { speaking: 1.06, silent: 1.2 }; // neither is heard or seen
@@ -28,8 +27,6 @@ export class LiveLink {
     this.waiting = [];
     this.buffer = null;
     this.isSpeaking = false;
-    this.lead = LEAD_SECONDS.least;
-    this.movedAt = 0; // the lead, or the picture by a jump
     this.cutAt = null; // from here on nothing is spoken any more
     const query = new URLSearchParams({ avatar_id: avatarId, sample_rate: String(sampleRate) });
     const address = new URL(`${ROOT}/v1/live?${query}`, location.href);
@@ -39,8 +36,6 @@ export class LiveLink {
     this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.take(data)));
     this.socket.addEventListener("close", ({ code }) => this.closed(code));
     this.timer = setInterval(() => this.report(), REPORT_MS);
-    this.stalled = () => this.stall();
-    video.addEventListener("waiting", this.stalled);
   }
 
   /** Have `samples` spoken: an Int16Array at the session's rate. */
@@ -117,43 +112,25 @@ export class LiveLink {
     const end = buffer.buffered.end(buffer.buffered.length - 1);
     const ahead = end - video.currentTime;
     if (video.paused) {
-      if (ahead < this.lead || this.isStarting) return;
+      if (ahead < START_SECONDS || this.isStarting) return;
       this.isStarting = true;
-      this.jump(Math.max(0, end - this.lead));
+      video.currentTime = Math.max(0, end - START_SECONDS);
       video.play().catch(() => {}).finally(() => (this.isStarting = false));
       return;
     }
     if (this.cutAt !== null && end > this.cutAt + CUT_SECONDS) {
-      if (video.currentTime < this.cutAt) this.jump(this.cutAt); // what was still to be spoken is skipped
+      if (video.currentTime < this.cutAt) video.currentTime = this.cutAt; // what was still to be spoken is skipped
       this.cutAt = null;
-    } else if (ahead > FAR_SECONDS) this.jump(end - this.lead);
-    video.playbackRate = ahead > this.lead + NEAR_SECONDS ? (this.isSpeaking ? HURRY.speaking : HURRY.silent) : 1;
-  }
-
-  jump(seconds) {
-    this.movedAt = performance.now();
-    this.video.currentTime = seconds;
-  }
-
-  /** What came too late makes the lead longer; where nothing does, it becomes shorter again. */
-  stall() {
-    const now = performance.now();
-    if (now - this.movedAt < REPORT_MS) return; // it waits for its own jump
-    this.movedAt = now;
-    this.lead = Math.min(LEAD_SECONDS.most, this.lead + LEAD_SECONDS.stall);
+    } else if (ahead > FAR_SECONDS) video.currentTime = end - START_SECONDS;
+    video.playbackRate = ahead > NEAR_SECONDS ? (this.isSpeaking ? HURRY.speaking : HURRY.silent) : 1;
   }
 
   report() {
-    if (performance.now() - this.movedAt > CALM_MS) {
-      this.movedAt = performance.now();
-      this.lead = Math.max(LEAD_SECONDS.least, this.lead - LEAD_SECONDS.calm);
-    }
     if (this.buffer) this.tell("session.playback", { position_seconds: this.video.currentTime });
   }
 
   closed(code) {
     clearInterval(this.timer);
-    this.video.removeEventListener("waiting", this.stalled);
     this.waiting = [];
     this.onEvent({ type: "closed", code });
   }
