@@ -37,6 +37,9 @@ _CLOSED_SHARE, _CLOSED_RANGE = 0.1, 0.015
 _MAX_CLOSED = 0.055
 _MIN_CLOSED = 3
 _MIN_AGREEMENT = 0.6  # correlation with the mesh: less, and the colour follows something else than the lips
+# What the mesh shows of the opening of lips whose colour says nothing: ratio of the standard deviations against that
+# network on two such talkers, .82 and .83 (under a moustache, in soft light; correlation .86 and .92).
+_MESH_GAIN = 0.82
 
 Floats = NDArray[np.floating]
 
@@ -69,19 +72,18 @@ def measure_gap(planes: Planes, points: Floats, pixel_aspect: float = 1.0) -> tu
     return float((not_lip * weight).mean() * height / max(eyes, 1e-6)), contrast
 
 
-def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats, mesh_gain: float) -> NDArray[np.float32]:
+def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray[np.float32]:
     """Turns the measurements of a talker's frames into the opening of the lips.
 
     Args:
         gaps: (T,) of `measure_gap`.
         contrasts: (T,) of `measure_gap`.
-        mesh_opening: (T,) `open_in` of the mesh, as offset from rest.
-        mesh_gain: What the mesh shows of an opening; it stands in where lips have the colour of skin.
+        mesh_opening: (T,) `open_in` of the mesh, as offset from rest; it stands in where lips have the colour of skin.
 
     Returns:
         (T,) float32 eye distances, 0 where the lips are closed.
     """
-    by_mesh = np.asarray(mesh_opening / mesh_gain, np.float32)
+    by_mesh = np.asarray(mesh_opening / _MESH_GAIN, np.float32)
     if np.median(contrasts) < _MIN_CONTRAST or len(gaps) < 2 * _MIN_CLOSED:
         return by_mesh
     moves = gaps.std() > 0 and by_mesh.std() > 0

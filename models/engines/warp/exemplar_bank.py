@@ -166,7 +166,7 @@ class BankBuilder:
         """The track with openings as seen, in the sizes of the tracker, and with its lips where they are."""
         track, shape = self._track, self._track.shape.copy()
         mesh = shape[:, 0].copy()
-        opening = opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames], TRACKED_GAIN[0])
+        opening = opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames])
         if np.ptp(mesh[self.frames]) > 0:  # frames that the bank does not hold
             shape[:, 0] = TRACKED_GAIN[0] * np.polyval(np.polyfit(mesh[self.frames], opening, 1), mesh)
         shape[self.frames, 0] = TRACKED_GAIN[0] * opening

@@ -49,7 +49,7 @@ def test_opening_is_that_of_the_picture_where_the_mesh_hardly_moves() -> None:
     true = np.array([0, 0, 0, 2, 4, 6, 8, 10, 12, 8, 4, 0], float)
     gaps, contrasts = np.array([measure_gap(*_mouth(int(gap))) for gap in true]).T
     mesh = np.maximum(true - 5, 0) / _EYES  # blind to what is below 5 pixels
-    opening = opening_of(gaps, contrasts, mesh, 0.47)
+    opening = opening_of(gaps, contrasts, mesh)
     assert np.corrcoef(opening, true)[0, 1] > 0.98
     assert opening[[0, 1, 2, 11]] == pytest.approx(0, abs=0.005)
     assert opening[4] > 0.5 * true[4] / _EYES > mesh[4]
@@ -59,7 +59,7 @@ def test_lips_in_the_colour_of_skin_are_left_to_the_mesh() -> None:
     true = np.arange(12) % 6
     gaps, contrasts = np.array([measure_gap(*_mouth(int(gap), _SKIN_V)) for gap in true]).T
     mesh = true / _EYES
-    assert opening_of(gaps, contrasts, mesh, 0.5) == pytest.approx(mesh / 0.5)
+    assert opening_of(gaps, contrasts, mesh) == pytest.approx(mesh / 0.82)
 
 
 def test_colour_that_does_not_follow_the_lips_is_not_believed() -> None:
@@ -67,16 +67,16 @@ def test_colour_that_does_not_follow_the_lips_is_not_believed() -> None:
     mesh = np.arange(30) / 300
     gaps = random.permutation(mesh)
     assert abs(np.corrcoef(gaps, mesh)[0, 1]) < 0.5
-    assert opening_of(gaps, np.full(30, 10.0), mesh, 0.5) == pytest.approx(mesh / 0.5)
+    assert opening_of(gaps, np.full(30, 10.0), mesh) == pytest.approx(mesh / 0.82)
 
 
 def test_a_mouth_that_never_closes_is_open_in_its_most_closed_frames() -> None:
     true = np.array([12, 13, 14, 15, 16, 18, 20, 18, 16, 14, 13, 12], float)
     gaps, contrasts = np.array([measure_gap(*_mouth(int(gap))) for gap in true]).T
-    assert opening_of(gaps, contrasts, true / _EYES, 0.47).min() > 0.06
+    assert opening_of(gaps, contrasts, true / _EYES).min() > 0.06
     # One that closes: its own closed lips count, more than the single lowest frames.
     closed = np.array([0.02, 0.025, 0.03, 0.03, 0.035, 0.03, 0.1, 0.12, 0.1, 0.12])
-    opening = opening_of(closed, np.full(10, 10.0), closed, 0.47)
+    opening = opening_of(closed, np.full(10, 10.0), closed)
     assert opening[:6].mean() == pytest.approx(0, abs=1e-6)
 
 
