@@ -66,6 +66,8 @@ def unwritable(data_dir: Path, error: OSError) -> OSError | ConfigError:
     """What is told of a data folder that cannot be written; any other error stays what it is."""
     if error.errno not in _NOT_WRITABLE:
         return error
+    if data_dir.exists() and not data_dir.is_dir():
+        return ConfigError(f"{data_dir}: expected a data folder, found a file. Name another place with --data-dir.")
     return ConfigError(
         f"{error.filename or data_dir}: expected a data folder that this user can write, found: {error.strerror}. "
         f"Mount it writable, change its owner, or name another one with --data-dir."

@@ -103,11 +103,9 @@ async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s
     """One try. The request is cancelled when it is late or not wanted any more."""
     sent = start(work)
     requests = sent if isinstance(sent, tuple) else (sent,)
-    response = requests[-1]
-    assert isinstance(response, Awaitable)
     with metrics.timed_call(stage, lambda error: fate_of(error).value):
         try:
-            return await asyncio.wait_for(response, timeout_s)
+            return await asyncio.wait_for(_result(requests), timeout_s)
         except asyncio.CancelledError:
             _cancel(requests)
             raise
@@ -116,6 +114,37 @@ async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s
                 raise  # the stage's own
             _cancel(requests)
             raise StageTimeoutError(f"{stage}: expected an answer within {timeout_s:.0f} s, found none.") from None
+
+
+async def _result(requests: tuple[Request, ...]) -> Any:
+    """The result of the last of a chain, or the error of the first that fails.
+
+    Each is looked at: when the replica of an earlier one cannot be reached, Serve takes its error for one of the next
+    replica's, and sends that request again and again without a pause and without a bound (Ray 2.60).
+    """
+    waiting = [asyncio.ensure_future(_awaited(request)) for request in requests]
+    last, pending = waiting[-1], set(waiting)
+    try:
+        while not last.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if not last.done() and any(each.exception() for each in done):
+                _cancel(requests)
+                return next(each for each in done if each.exception()).result()
+        return last.result()
+    finally:
+        for each in waiting:
+            each.add_done_callback(_seen)
+            each.cancel()
+
+
+async def _awaited(request: Request) -> Any:
+    assert isinstance(request, Awaitable)
+    return await request
+
+
+def _seen(request: asyncio.Future[Any]) -> None:
+    if not request.cancelled():
+        request.exception()  # nobody else may look at it
 
 
 def _cancel(requests: tuple[Request, ...]) -> None:

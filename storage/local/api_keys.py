@@ -65,7 +65,7 @@ class ApiKeys:
             if seen != self._seen:
                 stored = _Keys.model_validate_json((self._root / _FILE).read_bytes())
                 self._keys, self._seen = {key.id: key for key in stored.keys}, seen
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._keys, self._seen = {}, None
         except (OSError, ValidationError) as error:
             raise ConfigError(f"{self._root / _FILE}: expected a file made by `lipwright keys`.") from error

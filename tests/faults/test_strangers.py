@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -22,6 +23,7 @@ HEALTHY_S = 0.25
 WHILE_SENT_S = 2.0
 """p99 of /healthz while the disk takes all that it can; the proxy moves 75 MB/s then, and one core is its own."""
 NUM_FOLLOWERS = 1030
+REPLICA_METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/PushTask")
 PAUSE_S = 5.0
 """Longest pause of an upload here, a quarter of what it is by default."""
 
@@ -30,7 +32,8 @@ PAUSE_S = 5.0
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     folder = tmp_path_factory.mktemp("strangers")
     config = config_with(folder, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": PAUSE_S})
-    with served(folder / "data", config) as service:
+    # The tests turn Ray's token off; strangers meet a service that has it on.
+    with served(folder / "data", config, inside=("env", "--unset=RAY_AUTH_MODE")) as service:
         yield service
 
 
@@ -146,6 +149,28 @@ def test_followers_by_the_thousand_keep_nobody_out(
     assert p99 < health.bound(HEALTHY_S)
     assert {one["status"] for one in final.values()} == {"succeeded"}
     assert ingress.is_running()
+
+
+def test_the_ports_of_replicas_ask_for_a_token(service: ServiceProcess) -> None:
+    """Ray opens two for each replica, one of them on every address; what they take is run."""
+    found: dict[tuple[int, int], set[grpc.StatusCode | None]] = {}
+    for replica in (*service.replicas("Studio"), *service.replicas("Director")):
+        ports = [line.laddr.port for line in replica.net_connections("tcp") if line.status == psutil.CONN_LISTEN]
+        found |= {(replica.pid, port): {_refusal(port, method) for method in REPLICA_METHODS} for port in ports}
+    assert len(found) >= 4, found
+    expected = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}  # each port knows one of the methods
+    assert all(refusals == expected for refusals in found.values()), found
+
+
+def _refusal(port: int, method: str) -> grpc.StatusCode | None:
+    """How a request without a token is refused; None if it is answered."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=60)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+    return None
 
 
 def serving_processes(service: ServiceProcess) -> dict[str, psutil.Process]:

@@ -57,6 +57,7 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path, harm: str) -> None
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: config_invalid: ") and str(data) in line and "expected" in line
+    assert ("found a file" in line) == (harm == "no folder"), line
 
 
 def test_a_folder_that_cannot_be_made_is_refused() -> None:

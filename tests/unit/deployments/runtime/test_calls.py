@@ -7,7 +7,13 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ObjectLostError, ObjectReconstructionFailedError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    ObjectReconstructionFailedError,
+    RayTaskError,
+)
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import CallBounds, call_stage
@@ -172,6 +178,19 @@ def test_a_chain_is_cancelled_as_a_whole() -> None:
 def test_a_chain_gives_the_result_of_its_last_request() -> None:
     chain: Any = (Response(None), Response(lambda: 7))
     assert asyncio.run(call_stage("Stage", WORK, lambda work: chain, bounds())) == 7
+
+
+def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None:
+    chains: list[tuple[Response, Response]] = []
+
+    def start(work: Work) -> Any:
+        first = raising(ActorUnavailableError("gone", None)) if work.attempt == 1 else lambda: 1
+        # Serve sends the last one again and again, and never says so.
+        chains.append((Response(first), Response(None if work.attempt == 1 else lambda: 7)))
+        return chains[-1]
+
+    assert asyncio.run(call_stage("Stage", WORK, start, bounds())) == 7
+    assert [response.cancelled for chain in chains for response in chain] == [True, True, False, False]
 
 
 def test_the_error_of_the_stage_arrives_as_itself() -> None:
