@@ -23,10 +23,10 @@ class Box(NamedTuple):
     bottom: int
 
     def pixels(self, cell: float) -> tuple[slice, slice]:
-        """Rows and columns of a plane whose cells are `cell` pixels wide."""
+        """Rows and columns of a plane whose cells are `cell` pixels wide, in steps of a half."""
         return (
-            slice(round(self.top * cell), round(self.bottom * cell)),
-            slice(round(self.left * cell), round(self.right * cell)),
+            slice(int(self.top * cell), int(self.bottom * cell)),
+            slice(int(self.left * cell), int(self.right * cell)),
         )
 
 
