@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from errors import LipwrightError, StandbyError, StateError, TableUnreachableError
+from errors import LipwrightError, StandbyError, StateError
 from storage.job_table import JobTable
 
 logger = logging.getLogger("ray.serve")
@@ -23,6 +23,7 @@ LEASE_S: Final = 5.0
 _RENEWALS: Final = 5  # in the time of one lease
 _LOOK_S: Final = 0.5  # of one who waits: half a second of idle time after a lease that was given back
 _RETRY_AFTER_S: Final = 2.0
+_QUIET_S: Final = 30.0  # between two lines of the log that say the same of a database that is gone
 
 
 class Reign:
@@ -50,6 +51,7 @@ class Reign:
         self._until = 0.0
         self._leads = False
         self._is_first_try = True
+        self._warned_at = -_QUIET_S
 
     @property
     def leads(self) -> bool:
@@ -97,7 +99,7 @@ class Reign:
             )
             self._is_first_try = False
         except LipwrightError as error:
-            logger.warning("nobody leads as far as can be seen from here: %s", error)
+            self._warn("nobody leads as far as can be seen from here", error)
         if not self._leads:
             await asyncio.sleep(_LOOK_S)
             return
@@ -120,12 +122,17 @@ class Reign:
             logger.warning("%s", error)
             await self._stand_down()
             return
-        except TableUnreachableError as error:
-            logger.warning("the lease cannot be renewed at the moment: %s", error)
+        except LipwrightError as error:
+            self._warn("the lease cannot be renewed at the moment", error)
         if time.monotonic() >= self._until:
             await self._stand_down()
             await asyncio.wait([renewal])
             renewal.exception()  # too late to matter
+
+    def _warn(self, what: str, error: LipwrightError) -> None:
+        if time.monotonic() - self._warned_at >= _QUIET_S:
+            self._warned_at = time.monotonic()
+            logger.warning("%s: %s", what, error)
 
     async def _stand_down(self) -> None:
         self._leads = False

@@ -12,7 +12,7 @@ import pytest
 from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, num_frames
 from tests.faults.service_process import ServiceProcess, config_with, served
-from tests.postgres import PostgresServer, running_postgres, server_programs
+from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_programs
 
 NUM_JOBS = 4
 _PROMISED_S = 10.0
@@ -33,7 +33,7 @@ def _starts(url: str) -> dict[str, int]:
 
 
 @pytest.mark.endurance
-@pytest.mark.skipif(server_programs() is None, reason="no PostgreSQL server")
+@pytest.mark.skipif(server_programs() is None, reason=NO_SERVER)
 @pytest.mark.timeout(900)
 def test_another_service_goes_on_with_the_jobs_of_one_that_died(tmp_path: Path, long_pair: Pair) -> None:
     data_dir = tmp_path / "data"
