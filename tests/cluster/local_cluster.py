@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +31,8 @@ class LocalCluster:
     def __init__(self, folder: Path, repo_root: Path, metrics_period_s: float = 10.0) -> None:
         """`metrics_period_s` is how often Serve's autoscaler hears of work; ten seconds by default, as Ray has it."""
         self._folder = folder
+        # Ray's sockets lie there, and the path of a socket is at most 107 bytes long; moved to `folder` at the end.
+        self._ray_folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self._dashboard = f"http://127.0.0.1:{free_port()}"
         self._gcs_port = free_port()
         self._token = secrets.token_hex(16)
@@ -115,6 +119,7 @@ class LocalCluster:
             for process in self.processes(number):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+        shutil.move(self._ray_folder, self._folder / "ray")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of Ray against this cluster, from a folder that is not the repository's."""
@@ -146,7 +151,7 @@ class LocalCluster:
     def _start_node(self, *options: str) -> None:
         number = len(self._nodes)
         if "--head" in options:
-            options += (f"--temp-dir={self._folder / 'ray'}", f"--ray-client-server-port={free_port()}")
+            options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={free_port()}")
         free = (
             "--log-color=false",
             "--min-worker-port=0",
