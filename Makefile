@@ -44,8 +44,7 @@ serve: setup  ## the API, until Ctrl-C
 
 test: setup  ## the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests/unit || { status=$$?; }; \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=25 tests/graph tests/cluster tests/faults || status=$$?; \
-	exit $${status:-0}
+	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
 
 test-faults: setup  ## kill, flood and endure at full length (more than an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \

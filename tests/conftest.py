@@ -29,11 +29,8 @@ def _has_cuda() -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `needs_cuda` tests on a machine without a GPU, or leave them to fail when FAIL_WITHOUT_CUDA=1.
 
-    `endurance` tests are skipped unless LIPWRIGHT_ENDURANCE=1. Tests that share a service stay in one process of xdist:
-    those of a file, and all of `tests/graph`.
+    `endurance` tests are skipped unless LIPWRIGHT_ENDURANCE=1.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("graph" if "tests/graph/" in item.nodeid else item.path.name))
     if os.environ.get("LIPWRIGHT_ENDURANCE") != "1":
         for item in items:
             if item.get_closest_marker("endurance"):
