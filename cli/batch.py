@@ -10,24 +10,23 @@ import typer
 
 from cli.local_service import service_at
 from cli.terminal import SERVER_VARIABLES, one_line_errors
+from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from lipwright_client import AsyncLipwright, Patience
 
 _MAX_FULL_S = 24 * 3600.0  # how long a full service is asked again: a batch waits its turn
 
 
 def batch(
-    manifest: Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')],
-    out: Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")] = None,
+    manifest: Manifest,
+    out: Out = None,
     server: Annotated[
         str | None, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a service; without it, one here.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where a service that is started here works.")] = None,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
-    pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
-    record: Annotated[
-        Path | None, typer.Option(help="What is done; by default MANIFEST.results.jsonl beside the results.")
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pairs again that failed for good.")] = False,
+    max_in_flight: MaxInFlight = 8,
+    pair_timeout_s: PairTimeout = 3600.0,
+    record: RecordPath = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Render every pair of MANIFEST that is not done yet.
 

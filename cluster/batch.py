@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from cluster.application import RunningApplication, running_application
+from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_report import run_and_print
 from cluster.batch_run import Batch, BatchLimits, Outcome
 from cluster.manifest import Pair, read_manifest
@@ -97,17 +98,15 @@ def _store(files: FileStore, place: Place) -> UploadedFile:
 
 
 def main(
-    manifest: Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')],
-    out: Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")] = None,
+    manifest: Manifest,
+    out: Out = None,
     serve_config: Annotated[
         Path | None, typer.Option(help="How to start the service if it is not running; by default, as ships.")
     ] = None,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")] = 8,
-    pair_timeout_s: Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")] = 3600.0,
-    record: Annotated[
-        Path | None, typer.Option(help="What is done; by default MANIFEST.results.jsonl beside the results.")
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pairs again that failed for good.")] = False,
+    max_in_flight: MaxInFlight = 8,
+    pair_timeout_s: PairTimeout = 3600.0,
+    record: RecordPath = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Render every pair of MANIFEST that is not done; the exit status is 0 only if all succeeded."""
     limits = BatchLimits(max_in_flight, pair_timeout_s)
