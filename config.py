@@ -239,7 +239,7 @@ class LiveConfig(_Frozen):
     engine: str = Field("warp", description="Engine of live sessions; one that can speak what is still being said.")
     moment_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Pictures made and sent at a time.")
     lead_seconds: float = Field(
-        0.24, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
+        0.16, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
     )
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above it, groups begin to show.")
     preset: str = Field("veryfast", description="libx264 preset.")

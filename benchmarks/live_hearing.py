@@ -1,6 +1,9 @@
 """What the short look-ahead of live sessions costs: the mouth of a stream against that of the whole file.
 
-    python -m benchmarks.live_hearing samples/speech.wav ../shared/clips/*.wav
+    python -m benchmarks.live_hearing samples/speech.wav ../shared/clips/*.wav --lead 0.16
+
+Without `--lead` all speech is there at once; with it, it comes as it is spoken, and so many seconds of it are there
+when somebody begins to speak (`live.lead_seconds`).
 
 Prints for each file the correlation of the opening and of all channels, the lag in frames, the share of the opening's
 movement, and by how much the gate differs.
@@ -8,7 +11,7 @@ movement, and by how much the gate differs.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +26,7 @@ from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 
 FPS = Fraction(25)
-MOMENT_FRAMES = 3
+MOMENT_FRAMES = 2
 MAX_SECONDS = 20
 LAGS = range(-3, 4)
 
@@ -33,12 +36,19 @@ def offline(speech: Path, features: SpeechFeatures, network: SpeechToMouth, num_
     return network.predict(block, FPS, 0, num_frames)
 
 
-def live(samples: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth, num_frames: int) -> MouthBlock:
+def live(
+    samples: NDArray[np.int16],
+    features: SpeechFeatures,
+    network: SpeechToMouth,
+    num_frames: int,
+    lead_seconds: float | None,
+) -> MouthBlock:
     """As a session does it: sound comes as it is spoken, and frames leave when they can."""
     stream, parts = SpeechStream(), []
     for first in range(0, num_frames, MOMENT_FRAMES):
         stop = min(first + MOMENT_FRAMES, num_frames)
-        heard = int((stop / FPS + LOOK_AHEAD_SECONDS) * 16000) if stop < num_frames else len(samples)
+        known = stop / FPS + LOOK_AHEAD_SECONDS if lead_seconds is None else first / FPS + lead_seconds
+        heard = int(known * 16000) if stop < num_frames else len(samples)
         stream.push(samples[stream.num_samples : heard])
         block = features.extract_window(stream.window(float(first / FPS), float(stop / FPS)))
         parts.append(network.predict(block, FPS, first, stop - first))
@@ -62,17 +72,22 @@ def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, f
     )
 
 
-def main(files: list[Path]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--lead", type=float, help="Seconds of sound that are there before somebody begins to speak.")
+    options = parser.parse_args()
     features, network, rows = SpeechFeatures(), SpeechToMouth(), []
     print("| clip | opening r | all r | lag, frames | movement | gate differs |\n|---|---|---|---|---|---|")
-    for file in files:
+    for file in options.files:
         with tempfile.TemporaryDirectory() as folder:
             speech = Path(folder) / "speech.npy"
             extract_speech(file, speech, MediaLimits())
             samples = np.load(speech)[: MAX_SECONDS * 16000]
             np.save(speech, samples)
             num_frames = len(samples) * FPS.numerator // 16000
-            row = compare(offline(speech, features, network, num_frames), live(samples, features, network, num_frames))
+            whole = offline(speech, features, network, num_frames)
+            row = compare(whole, live(samples, features, network, num_frames, options.lead))
         rows.append(row)
         print(f"| {file.stem} | {row[0]:.3f} | {row[1]:.3f} | {row[2]} | {row[3]:.2f} | {row[4]:.3f} |")
     mean = np.mean(rows, 0)
@@ -80,4 +95,4 @@ def main(files: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main()

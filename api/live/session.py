@@ -118,16 +118,18 @@ class LiveSession:
         try:
             while True:
                 await self._wait(frame, begun)
-                heard = self._speech.moment(frame, self._num, self._writer.num_sound_samples(frame + self._num))
-                frame += await self._show(frame, heard)
+                # One frame where speech could begin within it: it waits for no whole moment then.
+                num = 1 if self._speech.begins_within(float(1 / self._fps)) else self._num
+                heard = self._speech.moment(frame, num, self._writer.num_sound_samples(frame + num))
+                frame += await self._show(frame, num, heard)
         finally:
             await self._bridge.close()
             await self._reader.stop()
 
-    async def _show(self, frame: int, heard: Heard) -> int:
+    async def _show(self, frame: int, num: int, heard: Heard) -> int:
         """Send one moment, and return its number of frames."""
         was_waiting = self._bridge.is_waiting
-        request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, self._num, None)
+        request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, num, None)
         shown = await self._bridge.show(request)
         if shown.is_stand_in:
             if not was_waiting:

@@ -68,6 +68,12 @@ class SpeechLine:
         """Whether there is anything to be spoken, or on its way."""
         return self._is_speaking or self._num_waiting > 0
 
+    def begins_within(self, seconds: float) -> bool:
+        """Whether it takes no longer than this until enough is there to begin, if it comes as it is spoken."""
+        if self._is_held or self._is_speaking or not self._num_waiting or self._can_begin():
+            return False
+        return self._lead - self._num_waiting <= seconds * SOUND_RATE
+
     @property
     def waiting_seconds(self) -> float:
         """How much waits to be spoken."""

@@ -3,11 +3,13 @@
 import { ROOT } from "./api.js";
 
 const Source = window.ManagedMediaSource ?? window.MediaSource;
-const START_SECONDS = 0.18; // buffered before it plays
-const NEAR_SECONDS = 0.25; // farther behind than this it hurries
 const FAR_SECONDS = 1.0; // farther behind than this it jumps
-const CUT_SECONDS = 0.05; // behind an interruption, before it jumps there
-const HURRY = { speaking: 1.06, silent: 1.2 }; // neither is heard or seen
+const SHUT_SECONDS = 0.05; // from an interruption to a frame whose mouth is shut, which is jumped to
+const KEEP_SECONDS = 0.19; // buffered before it plays, and kept: with less, browsers stop to gather more
+const RATES = { speaking: [0.95, 1.06], silent: [0.6, 1.25] }; // slowest and fastest to get there: neither is heard or seen
+const SETTLE_SECONDS = 0.2; // it takes about this long
+const LOOK_MS = 40;
+const NO_RATE = 0.03; // off by less than this is not off
 const KEPT_SECONDS = 10;
 const REPORT_MS = 250;
 
@@ -35,7 +37,7 @@ export class LiveLink {
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.take(data)));
     this.socket.addEventListener("close", ({ code }) => this.closed(code));
-    this.timer = setInterval(() => this.report(), REPORT_MS);
+    this.timers = [setInterval(() => this.report(), REPORT_MS), setInterval(() => this.steer(), LOOK_MS)];
   }
 
   /** Have `samples` spoken: an Int16Array at the session's rate. */
@@ -112,17 +114,29 @@ export class LiveLink {
     const end = buffer.buffered.end(buffer.buffered.length - 1);
     const ahead = end - video.currentTime;
     if (video.paused) {
-      if (ahead < START_SECONDS || this.isStarting) return;
+      if (ahead < KEEP_SECONDS || this.isStarting) return;
       this.isStarting = true;
-      video.currentTime = Math.max(0, end - START_SECONDS);
+      video.currentTime = Math.max(0, end - KEEP_SECONDS);
       video.play().catch(() => {}).finally(() => (this.isStarting = false));
       return;
     }
-    if (this.cutAt !== null && end > this.cutAt + CUT_SECONDS) {
-      if (video.currentTime < this.cutAt) video.currentTime = this.cutAt; // what was still to be spoken is skipped
+    if (this.cutAt !== null && end > this.cutAt + SHUT_SECONDS) {
+      const shut = this.cutAt + SHUT_SECONDS;
+      if (video.currentTime < shut) video.currentTime = shut; // what was still to be spoken is skipped
       this.cutAt = null;
-    } else if (ahead > FAR_SECONDS) video.currentTime = end - START_SECONDS;
-    video.playbackRate = ahead > NEAR_SECONDS ? (this.isSpeaking ? HURRY.speaking : HURRY.silent) : 1;
+    } else if (ahead > FAR_SECONDS) video.currentTime = end - KEEP_SECONDS;
+    this.steer();
+  }
+
+  /** Play a little faster or slower, so that there is neither a long way behind nor nothing left to show. */
+  steer() {
+    const { buffer, video } = this;
+    if (!buffer || video.paused || !buffer.buffered.length) return;
+    const [slowest, fastest] = this.isSpeaking ? RATES.speaking : RATES.silent;
+    const ahead = buffer.buffered.end(buffer.buffered.length - 1) - video.currentTime;
+    const rate = Math.min(fastest, Math.max(slowest, 1 + (ahead - KEEP_SECONDS) / SETTLE_SECONDS));
+    video.preservesPitch = this.isSpeaking; // keeping it takes sound ahead
+    video.playbackRate = Math.abs(rate - 1) < NO_RATE ? 1 : rate;
   }
 
   report() {
@@ -130,7 +144,7 @@ export class LiveLink {
   }
 
   closed(code) {
-    clearInterval(this.timer);
+    this.timers.forEach(clearInterval);
     this.waiting = [];
     this.onEvent({ type: "closed", code });
   }

@@ -71,6 +71,19 @@ def test_speech_that_comes_as_it_is_spoken_has_no_gap() -> None:
     assert len(played.ended) == 1
 
 
+def test_a_beginning_is_foreseen_as_far_as_speech_comes_as_it_is_spoken() -> None:
+    played = Played(lead_seconds=0.2)
+    played.go(1)
+    assert not played.line.begins_within(1)
+    played.line.push(voice(0.15))
+    assert not played.line.begins_within(0.02)
+    assert played.line.begins_within(0.08)
+    played.line.push(voice(0.1))
+    assert not played.line.begins_within(0.08)  # it can begin now
+    played.go(1)
+    assert played.begun == [1]
+
+
 def test_what_comes_too_late_leaves_a_pause_and_nothing_out() -> None:
     played = Played()
     played.line.push(voice(0.4))
