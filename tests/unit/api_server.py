@@ -263,7 +263,7 @@ def serving(
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan=lifespan))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

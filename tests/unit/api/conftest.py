@@ -24,5 +24,5 @@ def access() -> AccessConfig:
 
 @pytest.fixture
 def http(service: MemoryService, access: AccessConfig) -> Iterator[httpx.Client]:
-    with serving(service, access=access) as url, httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
+    with serving(service, access=access) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client

@@ -86,7 +86,7 @@ def raw(port: int, sent: bytes, timeout_s: float = 20.0) -> bytes:
 
 
 def get(port: int, **fields: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{port}/", headers=fields, trust_env=False, timeout=20)
+    return httpx.get(f"http://127.0.0.1:{port}/", headers=fields, trust_env=False, timeout=60)
 
 
 def test_requests_pass_and_say_who_is_connected(behind: int) -> None:
@@ -134,7 +134,7 @@ def test_a_head_that_does_not_come_ends_the_line(behind: int) -> None:
 
 def test_idle_callers_go_and_patient_ones_stay(behind: int) -> None:
     with fronted(behind, idle_s=1) as (_, port):
-        patient = httpx.post(f"http://127.0.0.1:{port}/v1/jobs", content=b"abc", trust_env=False, timeout=20)
+        patient = httpx.post(f"http://127.0.0.1:{port}/v1/jobs", content=b"abc", trust_env=False, timeout=60)
         assert patient.status_code == 200, "who waits for an answer is not idle"
         raw(port, b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")  # or raises TimeoutError
 

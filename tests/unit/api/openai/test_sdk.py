@@ -33,7 +33,7 @@ def url(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 
 def _sdk(url: str, key: str = "none") -> Any:
-    return openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=20)
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60)
 
 
 def _create(sdk: Any, **fields: Any) -> Any:

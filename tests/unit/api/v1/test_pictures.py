@@ -32,7 +32,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -76,7 +76,7 @@ class _AwayForAMoment(MemoryService):
 
 def test_the_preview_outlives_a_director_and_not_its_job(job: SegmentedJob, tmp_path: Path) -> None:
     service = _AwayForAMoment(tmp_path)
-    with serving(service) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as http:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         rendering = RenderingJob(service, http, job)
         with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
             pieces = answer.iter_bytes()

@@ -77,7 +77,7 @@ def test_published_names_shapes_and_output() -> None:
     step = int(stored["out_stride"])
     with torch.inference_mode():
         out = network(_tensor(source), reference, torch.from_numpy(stored["in_audio"]))
-    np.testing.assert_allclose(out[:, :, ::step, ::step], stored["out"], atol=1e-4)
+    np.testing.assert_allclose(out[:, :, ::step, ::step], stored["out"], atol=1e-3)  # processors differ by 2e-4
 
 
 def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
