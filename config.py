@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from errors import ConfigError
+
 _ROOT = Path(__file__).resolve().parent
+STATE_VARIABLE: Final = "LIPWRIGHT_STATE"
+"""Environment variable that gives `PipelineConfig.state` where the Serve config does not name it."""
+_STATE_URL: Final = "^postgres(ql)?://"
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
 
@@ -16,6 +23,24 @@ _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 def _beside_this_file(path: Path) -> Path:
     """An absolute path: replicas have working folders of their own, on several machines."""
     return _ROOT / path
+
+
+def is_state_url(text: str) -> bool:
+    """Whether `PipelineConfig.state` can have this value."""
+    return re.match(_STATE_URL, text) is not None
+
+
+def _state_of_environment() -> str | None:
+    """The setting `state` where the Serve config has none: of the process that builds the graph.
+
+    Raises:
+        ConfigError: It is no URL of a PostgreSQL.
+    """
+    url = os.environ.get(STATE_VARIABLE, "").strip()
+    if url and not is_state_url(url):
+        scheme = url.partition("://")[0] if "://" in url else "no URL"  # the rest may hold a password
+        raise ConfigError(f"{STATE_VARIABLE}: expected postgresql://user@host/name, found {scheme}.")
+    return url or None
 
 
 def _beside_this_file_if_any(path: Path | None) -> Path | None:
@@ -320,12 +345,18 @@ class PipelineConfig(_Frozen):
         description="Job table, uploads, avatars, results. Relative to the folder of this file and serve_config.yaml.",
     )
     state: str | None = Field(
-        None,
-        pattern="^postgres(ql)?://",
+        default_factory=_state_of_environment,
+        pattern=_STATE_URL,
         repr=False,  # it may hold a password
         description="PostgreSQL of the job table, API keys and webhook secrets, `postgresql://user@host/name`: for "
-        "several machines. None keeps them in the data folder. Needs the extra `postgres`. A password may come from "
-        "PGPASSWORD or a .pgpass file instead.",
+        "several machines. Without it, LIPWRIGHT_STATE of the environment; where that is not set either, or with "
+        "None, they are kept in the data folder. Needs the extra `postgres`. A password may come from PGPASSWORD or a "
+        ".pgpass file instead.",
+    )
+    newest_leads: bool = Field(
+        False,
+        description="Of several services with the same `state`, whether this one asks an older one that leads to hand "
+        "over as soon as it is ready: where callers are sent to the newest (KubeRay). Otherwise it waits for its end.",
     )
     engine: str = Field("warp", description="Engine of a job that names none.")
     engines: dict[str, dict[str, Any]] = Field(

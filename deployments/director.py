@@ -90,7 +90,8 @@ class Director:
             EngineRoom(config, engines=engines).check,
             marks_all=config.labels.visible,
         )
-        self._reign = Reign(self._table, service_name(), self._begin, self._stand_down)
+        asks_when = self._stages.ready if config.newest_leads else None
+        self._reign = Reign(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
         self._scheduler = JobScheduler(services, lambda: self._reign.leads)
         self._replicas = ReplicaWatch(running_replicas)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,8 +120,12 @@ class Director:
         await self._scheduler.stand_down()
 
     async def __del__(self) -> None:
-        """Give the lease back: another service need not wait for its end."""
+        """Give the lease back when Serve ends this replica."""
         self._reigning.cancel()
+        await self.resign()
+
+    async def resign(self) -> None:
+        """Lead never again, as this service ends: another one need not wait for the end of the lease."""
         await self._reign.stop()
 
     async def check_health(self) -> None:

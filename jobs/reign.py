@@ -3,20 +3,28 @@
 The leader holds a lease by the database's clock and renews it long before its end. It counts the lease itself as well,
 from before each renewal was sent: so it has stopped when another one may begin, whatever became of the line between it
 and the database. What it wrote too late all the same, the fence of the table refuses.
+
+A service to which callers are sent as soon as it is ready (an upgrade on Kubernetes) may ask the leader for its place.
+An older service hands it over: it stops its jobs where they are, and its lease passes to the one that asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from errors import LipwrightError, StandbyError, StateError
 from storage.job_table import JobTable
 
 logger = logging.getLogger("ray.serve")
+
+Ready = Callable[[], Awaitable[object]]
+"""Returns when every stage of the service answers; otherwise raises a LipwrightError."""
 
 LEASE_S: Final = 5.0
 """Ten seconds are promised between the death of a leader and the work of the next one: lease, look and start."""
@@ -35,6 +43,8 @@ class Reign:
         begin: Called when this one begins to lead.
         end: Called when it does no longer.
         lease_s: Length of the lease.
+        asks_when: With it, this one asks a leader of an older service to hand over, once it returns; without, it waits
+            for the leader's end. Of two names, an older service's sorts first.
     """
 
     def __init__(
@@ -44,13 +54,16 @@ class Reign:
         begin: Callable[[], Awaitable[None]],
         end: Callable[[], Awaitable[None]],
         lease_s: float = LEASE_S,
+        asks_when: Ready | None = None,
     ) -> None:
         self._table, self._holder = table, holder
         self._begin, self._end = begin, end
-        self._lease_s = lease_s
+        self._lease_s, self._asks_when = lease_s, asks_when
         self._until = 0.0
         self._leads = False
-        self._is_first_try = True
+        self._is_over = False
+        self._is_ready = False
+        self._heir_until = math.inf  # at first, of an earlier Director of the same service
         self._warned_at = -_QUIET_S
 
     @property
@@ -77,7 +90,7 @@ class Reign:
     async def run(self) -> None:
         """Lead whenever nobody else does, for ever."""
         while True:
-            if not self._table.is_shared:
+            if self._is_over or not self._table.is_shared:
                 await asyncio.sleep(_LOOK_S)
             elif self._leads:
                 await self._hold()
@@ -85,7 +98,8 @@ class Reign:
                 await self._try()
 
     async def stop(self) -> None:
-        """End well: whoever waits need not wait for the end of the lease."""
+        """Lead never again, and end well: whoever waits need not wait for the end of the lease."""
+        self._is_over = True
         if self._table.is_shared:
             if self._leads:
                 await self._stand_down()
@@ -94,10 +108,14 @@ class Reign:
     async def _try(self) -> None:
         asked_at = time.monotonic()
         try:
-            self._leads = await self._table.off_loop(
-                self._table.try_claim, self._holder, self._lease_s, is_heir=self._is_first_try
+            leads = await self._table.off_loop(
+                self._table.try_claim, self._holder, self._lease_s, is_heir=asked_at < self._heir_until
             )
-            self._is_first_try = False
+            self._leads = leads and not self._is_over
+            if leads or math.isinf(self._heir_until):
+                self._heir_until = 0.0
+            if not leads:
+                await self._ask()
         except LipwrightError as error:
             self._warn("nobody leads as far as can be seen from here", error)
         if not self._leads:
@@ -110,13 +128,17 @@ class Reign:
     async def _hold(self) -> None:
         """Renew the lease, or stand down when it has ended."""
         await asyncio.sleep(self._lease_s / _RENEWALS)
+        if not self._leads:
+            return
         asked_at = time.monotonic()
         renewal = asyncio.ensure_future(self._table.off_loop(self._table.renew, self._lease_s))
         done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
         try:
             if done:
-                renewal.result()
+                heir = renewal.result()
                 self._until = asked_at + self._lease_s
+                if heir is not None and not self._is_over:
+                    await self._hand_over(heir)
                 return
         except StateError as error:
             logger.warning("%s", error)
@@ -128,6 +150,25 @@ class Reign:
             await self._stand_down()
             await asyncio.wait([renewal])
             renewal.exception()  # too late to matter
+
+    async def _ask(self) -> None:
+        """Ask for the leader's place, where this service may have it and could do the work."""
+        if self._asks_when is None:
+            return
+        if not self._is_ready:
+            with suppress(LipwrightError):
+                await self._asks_when()
+                self._is_ready = True
+        if self._is_ready and await self._table.off_loop(self._table.ask, self._holder, self._lease_s):
+            self._heir_until = time.monotonic() + self._lease_s
+
+    async def _hand_over(self, heir: str) -> None:
+        logger.info("a newer service asks to lead: %s", heir)
+        await self._stand_down()
+        try:
+            await self._table.off_loop(self._table.hand_over, heir, self._lease_s)
+        except LipwrightError as error:
+            logger.warning("the lease cannot be handed over; it ends by itself: %s", error)
 
     def _warn(self, what: str, error: LipwrightError) -> None:
         if time.monotonic() - self._warned_at >= _QUIET_S:

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ _RAY_SETTINGS = {
 # them; on, as it is on Linux, all of them listen on every address.
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _READY_S = 300.0
+_RESIGN_S = 6.0  # jobs of the Director stop in half of it
 _POLL_S = 0.2
 
 
@@ -200,7 +201,11 @@ def _deployed(
             _deploy(config.content)
             options = config.http_options
             _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)
-            yield
+            try:
+                yield
+            finally:
+                if config.pipeline.state is not None:
+                    _resign(config.name)
     finally:
         if ray.is_initialized():
             # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
@@ -237,6 +242,22 @@ def _deploy(config: dict[str, Any]) -> None:
         raise ConfigError(f"Expected a Serve config, got: {error}") from error
     client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
     client.deploy_apps(schema, _blocking=False)
+
+
+def _resign(app_name: str) -> None:
+    """Have the Director give its lease back before all ends, so that another service leads at once.
+
+    One that does not answer in time is not waited for: its lease ends by itself.
+    """
+    from ray import serve
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever it is, the service ends next
+            serve.get_deployment_handle("Director", app_name).resign.remote().result(timeout_s=_RESIGN_S)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_RESIGN_S)
 
 
 def _wait_until_ready(url: str, app_name: str) -> None:

@@ -47,8 +47,24 @@ class Database(Protocol):
         """
         ...
 
-    def renew(self, lease_s: float) -> None:
-        """Stay the only writer for another `lease_s`; StateError when somebody else has become it."""
+    def renew(self, lease_s: float) -> str | None:
+        """Stay the only writer for another `lease_s`; StateError when somebody else has become it.
+
+        Returns:
+            The newer service that asks for its place, if one does.
+        """
+        ...
+
+    def ask(self, heir: str, wait_s: float) -> bool:
+        """Ask the writer to hand over to the service `heir` within `wait_s`. Harmless for the writer.
+
+        Returns:
+            Whether the writer is an older service: one whose name sorts before.
+        """
+        ...
+
+    def hand_over(self, heir: str, lease_s: float) -> None:
+        """Be the writer no longer: for `lease_s`, the service `heir` alone may become it, as an heir."""
 
     def release(self) -> None:
         """Be the writer no longer, so that another one need not wait. Harmless for whoever is none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -37,20 +37,25 @@ _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
 # Higher priority first; within one, owners take turns: a job's turn counts its owner's running jobs and those that
 # wait before it, and of equal turns that of the owner whose last start is longest ago comes first. So whoever sent a
 # hundred jobs delays another's first one by no more than those that run already.
-_QUEUE_ORDER = """
-    SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM (
-        SELECT number, priority,
-            row_number() OVER (PARTITION BY coalesce(owner, ''), priority ORDER BY number) + (
-                SELECT count(*) FROM jobs AS running
-                WHERE running.status = 'running' AND coalesce(running.owner, '') = coalesce(jobs.owner, '')
-            ) AS turn,
-            coalesce((
-                SELECT started_at FROM jobs AS served WHERE coalesce(served.owner, '') = coalesce(jobs.owner, '')
-                    AND started_at IS NOT NULL
-                ORDER BY started_at DESC LIMIT 1
-            ), '') AS last_start
-        FROM jobs WHERE status = 'queued'
-    ) AS waiting
+# What it costs follows the jobs that wait and run, not those that have ended, of which there may be thousands.
+_QUEUE = """
+    WITH waiting AS (
+        SELECT number, priority, coalesce(owner, '') AS who FROM jobs WHERE status = 'queued'
+    ), running AS MATERIALIZED (
+        SELECT coalesce(owner, '') AS who, count(*) AS num FROM jobs WHERE status = 'running' GROUP BY 1
+    ), served AS MATERIALIZED (
+        SELECT who, (
+            SELECT started_at FROM jobs WHERE coalesce(owner, '') = who AND started_at IS NOT NULL
+            ORDER BY started_at DESC LIMIT 1
+        ) AS last_start
+        FROM (SELECT DISTINCT who FROM waiting) AS owners
+    ), turns AS (
+        SELECT number, priority, coalesce(last_start, '') AS last_start,
+            row_number() OVER (PARTITION BY who, priority ORDER BY number) + coalesce(num, 0) AS turn
+        FROM waiting LEFT JOIN running USING (who) LEFT JOIN served USING (who)
+    ), queue AS (
+        SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM turns
+    )
 """
 _ANY_NUMBER = 2**63 - 1  # the bound of a LIMIT that has none: the two databases have no other word for it in common
 
@@ -90,9 +95,17 @@ class JobTable:
         """Become the only writer for a while, if nobody is it at the moment."""
         return self._database.try_claim(holder, lease_s, is_heir)
 
-    def renew(self, lease_s: float) -> None:
-        """Stay the only writer for another while; StateError when somebody else has become it."""
-        self._database.renew(lease_s)
+    def renew(self, lease_s: float) -> str | None:
+        """Stay the only writer for another while; returns the newer service that asks for its place, if one does."""
+        return self._database.renew(lease_s)
+
+    def ask(self, heir: str, wait_s: float) -> bool:
+        """Ask a writer of an older service to hand over; returns whether there is one."""
+        return self._database.ask(heir, wait_s)
+
+    def hand_over(self, heir: str, lease_s: float) -> None:
+        """Be the writer no longer, in favour of one service."""
+        self._database.hand_over(heir, lease_s)
 
     def release(self) -> None:
         """Be the writer no longer."""
@@ -198,10 +211,9 @@ class JobTable:
 
     def queued_jobs(self) -> list[JobRecord]:
         """Waiting jobs in the order in which they start."""
-        queue = f"({_QUEUE_ORDER}) AS queue"
-        return self._jobs(
-            self._database.query(f"SELECT jobs.* FROM jobs JOIN {queue} USING (number) ORDER BY position")
-        )
+        rows = self._database.query(f"{_QUEUE} SELECT jobs.*, position FROM jobs JOIN queue USING (number)")
+        positions = {row["id"]: int(row["position"]) for row in rows}
+        return self._jobs(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobRecord]:
         """Running and waiting jobs, the oldest first: what a Director that starts has to take up again."""
@@ -355,12 +367,16 @@ class JobTable:
     # SQL
 
     def _queue_positions(self) -> dict[str, int]:
-        rows = self._database.query(f"SELECT id, position FROM jobs JOIN ({_QUEUE_ORDER}) AS queue USING (number)")
-        return {row["id"]: row["position"] for row in rows}
+        return {
+            row["id"]: int(row["position"])
+            for row in self._database.query(f"{_QUEUE} SELECT id, position FROM jobs JOIN queue USING (number)")
+        }
 
-    def _jobs(self, rows: Sequence[Row]) -> list[JobRecord]:
-        waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
-        positions = self._queue_positions() if waiting else {}
+    def _jobs(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobRecord]:
+        """The records of rows; `positions` are those of the waiting ones among them, where they are known already."""
+        if positions is None:
+            is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
+            positions = self._queue_positions() if is_waiting else {}
         return [
             from_row(
                 JobRecord,

@@ -113,6 +113,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     ),
+    (
+        "CREATE INDEX jobs_by_outcome ON jobs (status, finished_at) WHERE finished_at IS NOT NULL",
+        # A newer service that asks the holder to hand over, and until when it does.
+        "ALTER TABLE writer ADD COLUMN heir TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE writer ADD COLUMN asked_until REAL NOT NULL DEFAULT 0",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -14,6 +14,9 @@ from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_p
 # into the home folder, which need not exist. Every process of the cluster inherits both.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Of whoever runs the tests: no service of theirs is meant.
+for _name in ("LIPWRIGHT_STATE", "PGPASSWORD"):
+    os.environ.pop(_name, None)
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 NO_GPU = "needs an NVIDIA GPU; FAIL_WITHOUT_CUDA=1 makes this a failure"

@@ -82,7 +82,10 @@ def free_gpu_memory() -> None:
 
 
 def service_name() -> str:
-    """Return what all replicas of this service, and of no other one, have in common."""
+    """Return what all replicas of this service, and of no other one, have in common.
+
+    The name of a service that was started earlier sorts first: Ray's session bears the time of its start.
+    """
     session = ray._private.worker._global_node.session_name  # type: ignore[attr-defined]  # set in every worker
     return f"{session}/{serve.get_replica_context().app_name}"
 

@@ -81,10 +81,46 @@ class Database:
         )
         return int(rows[0]["generation"]) if rows else None
 
-    def renew(self, lease_s: float) -> None:
+    def renew(self, lease_s: float) -> str | None:
         """See the contract."""
         with self.transaction():
-            self.execute(f"UPDATE writer SET held_until = {_NOW} + ?1::double precision", lease_s)
+            (row,) = self.query(
+                f"UPDATE writer SET held_until = {_NOW} + ?1::double precision "
+                f"RETURNING CASE WHEN asked_until > {_NOW} AND heir > holder THEN heir END AS heir",
+                lease_s,
+            )
+        return None if row["heir"] is None else str(row["heir"])
+
+    def ask(self, heir: str, wait_s: float) -> bool:
+        """See the contract."""
+        with self._lock, self._beside_the_fence(), self.transaction():
+            num_asked = self.execute(
+                f"UPDATE writer SET heir = ?1, asked_until = {_NOW} + ?2::double precision "
+                f"WHERE held_until > {_NOW} AND holder < ?1",
+                heir,
+                wait_s,
+            )
+        return num_asked == 1
+
+    def hand_over(self, heir: str, lease_s: float) -> None:
+        """See the contract."""
+        with self._lock:
+            with self.transaction():
+                self.execute(
+                    f"UPDATE writer SET holder = ?1, held_until = {_NOW} + ?2::double precision, asked_until = 0",
+                    heir,
+                    lease_s,
+                )
+            self._generation = _STANDS_BY
+
+    @contextmanager
+    def _beside_the_fence(self) -> Iterator[None]:
+        """Let one who is no writer change what is no job."""
+        generation, self._generation = self._generation, None
+        try:
+            yield
+        finally:
+            self._generation = generation
 
     def release(self) -> None:
         """See the contract."""

@@ -5,6 +5,7 @@ A change is on the disk when its transaction returns (WAL with synchronous=FULL)
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -16,6 +17,8 @@ from typing import Any, Final, NamedTuple
 from errors import ConfigError, StateError, StorageFullError, TableLostError
 from storage.contract import KeyTakenError, Row, change, insertion
 from storage.schema import steps_after
+
+logger = logging.getLogger("ray.serve")
 
 _UNUSABLE: Final = frozenset(
     {
@@ -65,6 +68,7 @@ class Database:
         """
         self._lock = threading.RLock()
         self._path = path
+        self._log_path = path.with_name(f"{path.name}-wal")
         self._generation: int | None = None
         with _unusable(path):
             self._open(path)
@@ -72,12 +76,17 @@ class Database:
     def _open(self, path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what SQLite puts beside it has the same mode
         self._identity = identity_of(path)
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        self._connect()
+        self._migrate()
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10.0)
         self._connection.row_factory = _row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self._migrate()
+        self.query("PRAGMA user_version")  # the first look makes the log
+        self._log_identity = identity_of(self._log_path)
 
     def _migrate(self) -> None:
         (row,) = self.query("PRAGMA user_version")
@@ -126,13 +135,14 @@ class Database:
         Raises:
             StateError: Another process has claimed the file since this one did.
             StorageFullError: The disk is full.
-            TableLostError: The file was deleted or replaced.
+            TableLostError: The file was deleted or replaced, or its log replaced.
         """
         with self._lock:
             if self._connection.in_transaction:
                 yield
                 return
             try:
+                self._keep_log()
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._check_claim()
                 yield
@@ -178,9 +188,17 @@ class Database:
         self.claim()
         return True
 
-    def renew(self, lease_s: float) -> None:
+    def renew(self, lease_s: float) -> str | None:
         """See the contract."""
         self.check_claim()
+        return None
+
+    def ask(self, heir: str, wait_s: float) -> bool:
+        """Ask nobody: a file is claimed without waiting."""
+        return False
+
+    def hand_over(self, heir: str, lease_s: float) -> None:
+        """Do nothing: who claims the file next does not wait."""
 
     def release(self) -> None:
         """Do nothing: who claims the file next does not wait."""
@@ -190,10 +208,37 @@ class Database:
 
         Raises:
             StateError: Another process has claimed the file since this one did.
-            TableLostError: The file was deleted or replaced.
+            TableLostError: The file was deleted or replaced, or its log replaced.
         """
         with self._lock:
+            if not self._connection.in_transaction:
+                self._keep_log()
             self._check_claim()
+
+    def _keep_log(self) -> None:
+        """Copy a log that was deleted into the file, and begin another one.
+
+        SQLite goes on with the log that it has open. Nobody else finds it any more: what was committed since the last
+        checkpoint would be gone with this process.
+        """
+        try:
+            found = identity_of(self._log_path)
+            if found == self._log_identity or identity_of(self._path) != self._identity:
+                return
+            is_other = found is not None and self._log_path.stat().st_size > 0
+        except OSError:  # a disk that does not answer says so by itself
+            return
+        if is_other:
+            raise TableLostError(
+                f"The log of the job table, {self._log_path.name}: expected the file that was opened, found another in "
+                "its place; nothing is accepted."
+            )
+        (row,) = self.query("PRAGMA wal_checkpoint(PASSIVE)")
+        if row["checkpointed"] < row["log"]:
+            return  # somebody reads what is older; it is tried again with the next change
+        self._connection.close()
+        self._connect()
+        logger.warning("%s was deleted; what it held is in the job table, and another one is begun", self._log_path)
 
     def _check_claim(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,14 @@ from launch.serve_config import read_serve_config
 from launch.service import check_access
 from storage.local.api_keys import ApiKeys
 from storage.local.webhook_secrets import webhook_secret
+from storage.state import open_keys, webhook_secrets
+from tests.postgres import PostgresServer
 
 
-def _run(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    variables = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
 
 
 def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
@@ -42,6 +46,39 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
         gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
         assert gone.returncode == 1
         assert gone.stderr.strip() == f"error: not_found: There is no API key {made.id!r}."
+
+
+def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: PostgresServer) -> None:
+    """The folder of `--data-dir` holds none then: whoever names it and the database means the database."""
+    url, folder = postgres.new_database(), ("--data-dir", str(tmp_path))
+    ring = open_keys(url, tmp_path)
+    added = _run(repo_root, "keys", "add", "a studio", *folder, LIPWRIGHT_STATE=url)
+    assert added.returncode == 0, added.stderr
+    (made,) = ring.list()
+    ring.find(added.stdout.strip())
+    listed = _run(repo_root, "keys", "list", "--state", url, *folder)
+    assert listed.returncode == 0 and made.id in listed.stdout
+    secret = _run(repo_root, "keys", "webhook-secret", made.id, "--state", url, *folder)
+    assert secret.stdout.strip() == webhook_secrets(url, tmp_path)(made.id)
+    revoked = _run(repo_root, "keys", "revoke", made.id, "--state", url, LIPWRIGHT_STATE="postgresql://127.0.0.1:1/x")
+    assert revoked.returncode == 0, "what is asked for comes before the environment"
+    assert open_keys(url, tmp_path).list() == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "message"),
+    [
+        (("--state", "sqlite:///secret"), {}, "error: input_invalid: --state: expected postgresql://"),
+        ((), {"LIPWRIGHT_STATE": "secret"}, "error: config_invalid: LIPWRIGHT_STATE: expected postgresql://"),
+        (("--state", "postgresql://127.0.0.1:1/x"), {}, "error: job_table_unreachable: "),
+    ],
+)
+def test_a_state_that_cannot_be_used_is_one_line(
+    repo_root: Path, options: tuple[str, ...], variables: dict[str, str], message: str
+) -> None:
+    done = _run(repo_root, "keys", "list", *options, **variables)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == 1 and "secret" not in done.stderr
 
 
 def test_serve_refuses_strangers_without_keys(repo_root: Path, tmp_path: Path) -> None:

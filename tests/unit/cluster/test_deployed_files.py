@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from dockerfile_parse import DockerfileParser
 from jsonschema import Draft7Validator, validate
 from packaging.requirements import Requirement
 
+from config import PipelineConfig
 from tests.unit.cluster.kuberay_fields import RAY_SERVICE
 
 
@@ -117,7 +119,7 @@ def test_compose_files_fit_the_specification(cluster: Path, name: str) -> None:
     for source, *_ in mounted:
         assert source in content["volumes"] or (cluster / source).exists(), source
     images = [each["image"] for each in content["services"].values()]
-    assert not [image for image in images if not re.search(r":v?\d+\.\d+\.\d+", image)], "every image has a version"
+    assert not [image for image in images if not re.search(r":v?\d+\.\d+", image)], "every image has a version"
     ports = [port for each in content["services"].values() for port in each.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 
@@ -136,10 +138,60 @@ def test_the_nodes_of_compose_start_with_options_of_ray(cluster: Path) -> None:
     assert (cluster.parent / config).is_file()
 
 
+def _variables(container: dict[str, Any]) -> dict[str, Any]:
+    """What a pod's container has in its environment: a text, or the secret that it comes from."""
+    return {each["name"]: each.get("value") or each["valueFrom"]["secretKeyRef"] for each in container["env"]}
+
+
+def test_every_node_of_compose_finds_the_postgresql(cluster: Path) -> None:
+    (content,) = _all(cluster / "compose.cluster.yaml")
+    database = content["services"]["postgres"]
+    assert PipelineConfig.model_validate({"state": content["x-state"]["LIPWRIGHT_STATE"]}).state
+    url = urlsplit(content["x-state"]["LIPWRIGHT_STATE"])
+    assert (url.hostname, url.username) == ("postgres", database["environment"]["POSTGRES_USER"])
+    assert url.path == f"/{url.username}" and url.password is None
+    passwords = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
+    (password,) = passwords
+    assert password.startswith("${POSTGRES_PASSWORD:?"), "no file holds it, and nothing starts without it"
+    for name in ("head", "worker"):
+        environment = content["services"][name]["environment"]
+        assert content["x-state"].items() <= environment.items()
+        assert environment["RAY_AUTH_MODE"] == "token"
+    assert not content["x-state"].keys() & content["services"]["deploy"]["environment"].keys()
+    assert content["services"]["head"]["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert database["healthcheck"]["test"][1] == "pg_isready"
+    (volume,) = database["volumes"]
+    assert volume.partition(":")[0] in content["volumes"]
+    assert "ports" not in database, "nobody outside has to reach it"
+    (one,) = _all(cluster / "compose.yaml")
+    assert one["services"]["lipwright"]["environment"]["LIPWRIGHT_STATE"] == "${LIPWRIGHT_STATE:-}"
+
+
+def test_every_pod_finds_the_postgresql(cluster: Path, service: dict[str, Any]) -> None:
+    address, database = _all(cluster / "postgres.yaml")
+    (server,) = database["spec"]["template"]["spec"]["containers"]
+    settings = _variables(server)
+    (port,) = address["spec"]["ports"]
+    assert address["spec"]["selector"] == database["spec"]["template"]["metadata"]["labels"]
+    assert port["port"] == server["ports"][0]["containerPort"] == 5432
+    for group in _groups(service):
+        (container,) = group["template"]["spec"]["containers"]
+        variables = _variables(container)
+        state = PipelineConfig.model_validate({"state": variables["LIPWRIGHT_STATE"]}).state
+        url = urlsplit(str(state))
+        assert (url.hostname, url.password) == (address["metadata"]["name"], None)
+        assert url.username == settings["POSTGRES_USER"] and url.path == f"/{settings['POSTGRES_USER']}"
+        assert variables["PGPASSWORD"] == settings["POSTGRES_PASSWORD"] == {"name": url.hostname, "key": "password"}
+    (compose,) = _all(cluster / "compose.cluster.yaml")
+    assert server["image"] == compose["services"]["postgres"]["image"]
+    (mount,) = server["volumeMounts"]
+    assert settings["PGDATA"].startswith(f"{mount['mountPath']}/")
+    (claim,) = database["spec"]["volumeClaimTemplates"]
+    assert mount["name"] == claim["metadata"]["name"]
+
+
 def test_the_config_of_compose_is_the_twin_for_cpus(cluster: Path) -> None:
     from ray.serve.schema import ServeDeploySchema
-
-    from config import PipelineConfig
 
     (ours,), (twin,) = _all(cluster / "serve_config.compose.yaml"), _all(cluster.parent / "serve_config.cpu.yaml")
     ServeDeploySchema.model_validate(ours)
@@ -193,6 +245,9 @@ def test_pins_of_the_image_fit_the_project(cluster: Path) -> None:
     lines = (cluster / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    for text in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["tts"]):
+    for text in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["tts"], *extras["postgres"]):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
+    assert pins["psycopg-binary"] == pins["psycopg"], "one is made for the other"
+    container = (cluster / "Containerfile").read_text(encoding="utf-8")
+    assert '".[${EXTRA},postgres]"' in container

@@ -1,4 +1,4 @@
-"""Two schedulers on one PostgreSQL: the leader falls silent in the middle of its jobs, and wakes up too late."""
+"""Two schedulers on one PostgreSQL: the leader falls silent in the middle of its jobs, or ends in order."""
 
 from __future__ import annotations
 
@@ -49,19 +49,24 @@ class NamedStages(NoStages):
 class Service:
     """A Director's rules in a thread with an event loop of its own."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
+    def __init__(self, name: str, url: str, folder: Path, asks: bool = False) -> None:
         self.loop = asyncio.new_event_loop()
         self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
         config = PipelineConfig(data_dir=folder)
         presenters = Presenters(config, self.stages, self.table, self.files)
         services = JobServices(config, self.stages, presenters, self.table, self.files, SegmentRoom(config))
         self.scheduler = JobScheduler(services, lambda: self.reign.leads)
-        self.reign = Reign(self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S)
+        asks_when = self.stages.ready if asks else None
+        self.reign = Reign(self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S, asks_when)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
     def start(self) -> None:
         asyncio.run_coroutine_threadsafe(self.reign.run(), self.loop)
+
+    def stop(self) -> None:
+        """End in order: nothing of it leads any more when this returns."""
+        asyncio.run_coroutine_threadsafe(self.reign.stop(), self.loop).result(_SOON_S)
 
     def fall_silent(self, awake: threading.Event) -> None:
         """Do nothing until `awake` is set."""
@@ -82,9 +87,11 @@ class Service:
 
 
 @pytest.fixture
-def services(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+def services(
+    request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path
+) -> Iterator[tuple[Service, Service]]:
     url = postgres.new_database()
-    both = Service("a", url, tmp_path), Service("b", url, tmp_path)
+    both = Service("a", url, tmp_path), Service("b", url, tmp_path, asks=getattr(request, "param", False))
     yield both
     for service in both:
         service.end()
@@ -128,3 +135,32 @@ def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -
     assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
     assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
     assert not first.reign.leads
+
+
+@pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
+def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], request: pytest.FixtureRequest) -> None:
+    """The old service is stopped, or the new one asks it to hand over: with jobs that wait, run and have ended."""
+    old, new = services
+    first = add(old)
+    old.stages.go.set()
+    old.start()
+    until(lambda: old.table.get_job(first.id).status is JobStatus.FAILED)
+    old.stages.go.clear()
+    jobs = [add(old) for _ in range(NUM_JOBS)]
+    asyncio.run_coroutine_threadsafe(old.scheduler.start_waiting(), old.loop).result(_SOON_S)
+    until(lambda: len(old.stages.asked) == 5)
+    new.start()
+    if request.node.callspec.id == "stopped":
+        time.sleep(2 * LEASE_S)
+        assert not new.stages.asked, "the new one waits for as long as the old one is there"
+        old.stop()
+    until(lambda: len(new.stages.asked) == 4)
+    assert not old.reign.leads and not old.scheduler._running
+    old.loop.call_soon_threadsafe(old.stages.go.set)
+    new.loop.call_soon_threadsafe(new.stages.go.set)
+    until(lambda: not new.table.unfinished_jobs())
+    ended = {job.id: job for job in new.table.list_jobs(JobQuery(limit=99)).jobs}
+    assert ended.keys() == {first.id, *(job.id for job in jobs)}
+    messages = Counter(job.error.message for job in ended.values() if job.error is not None)
+    assert messages == {"run by a": 1, "run by b": NUM_JOBS}
+    assert Counter(new.stages.asked) == Counter(job.id for job in jobs), "each was run once"

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from errors import StandbyError
-from jobs.reign import Reign
+from errors import StageTimeoutError, StandbyError
+from jobs.reign import LEASE_S, Ready, Reign
 from storage.job_table import JobTable
 from storage.postgres.database import Database
 from storage.records import JobStatus
@@ -23,10 +23,10 @@ _PROMISED_S = 10.0
 class Candidate:
     """One Director of several; `log` says when it began and ended to lead."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, asks_when: Ready | None = None) -> None:
         self.table = JobTable(Database(url))
         self.log: list[str] = []
-        self.reign = Reign(self.table, name, self._begin, self._end)
+        self.reign = Reign(self.table, name, self._begin, self._end, asks_when=asks_when)
 
     async def _begin(self) -> None:
         self.log.append("began")
@@ -85,9 +85,12 @@ def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Can
     async def hand_over() -> None:
         leading = asyncio.create_task(first.reign.run())
         await until(lambda: first.reign.leads)
-        leading.cancel()
         await first.reign.stop()
-        assert await asyncio.to_thread(second.table.try_claim, "b", 60.0), "the lease had seconds left"
+        assert await asyncio.to_thread(second.table.try_claim, "b", 0.1), "the lease had seconds left"
+        await asyncio.sleep(2.0)
+        assert not first.reign.leads, "nobody leads, and yet it does not come back"
+        assert not leading.done(), "that would be a defect of the Director's"
+        leading.cancel()
 
     asyncio.run(hand_over())
     assert first.log == ["began", "ended"]
@@ -106,6 +109,64 @@ def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: Postgr
     asyncio.run(restart())
     old.table.close()
     new.table.close()
+
+
+class Readiness:
+    """The stages of a service: none answers before `is_there` is set."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+
+    async def __call__(self) -> bool:
+        if not self.is_there:
+            raise StageTimeoutError("nobody answers")
+        return True
+
+
+def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: PostgresServer) -> None:
+    url, ready = postgres.new_database(), Readiness()
+    always = Readiness()
+    always.is_there = True
+    old, new = Candidate(url, "session_1/lipwright", always), Candidate(url, "session_2/lipwright", ready)
+
+    async def upgrade() -> float:
+        works = [asyncio.create_task(old.reign.run())]
+        await until(lambda: old.reign.leads)
+        works.append(asyncio.create_task(new.reign.run()))
+        await asyncio.sleep(2.0)
+        assert old.reign.leads and not new.reign.leads, "whoever is not ready asks for nothing"
+        ready.is_there = True
+        took_s = await until(lambda: new.reign.leads)
+        assert not old.reign.leads
+        await asyncio.sleep(2.0)
+        assert new.reign.leads, "an older one does not ask for its place back"
+        for work in works:
+            work.cancel()
+        return took_s
+
+    assert asyncio.run(upgrade()) < LEASE_S, "nobody waited for the end of a lease"
+    assert (old.log, new.log) == (["began", "ended"], ["began"])
+    for candidate in (old, new):
+        candidate.table.close()
+
+
+def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    old = Candidate(url, "session_1/lipwright")
+
+    async def lose_the_heir() -> None:
+        work = asyncio.create_task(old.reign.run())
+        await until(lambda: old.reign.leads)
+        heir = JobTable(Database(url))
+        assert await asyncio.to_thread(heir.ask, "session_2/lipwright", 60.0)
+        await until(lambda: old.log == ["began", "ended"])
+        assert not await asyncio.to_thread(heir.try_claim, "session_3/lipwright", 1.0, True), "it is handed to another"
+        heir.close()
+        assert await until(lambda: old.reign.leads) < _PROMISED_S
+        work.cancel()
+
+    asyncio.run(lose_the_heir())
+    old.table.close()
 
 
 def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
 
-from errors import ConfigError, StateError, TableUnreachableError
+from errors import ConfigError, StandbyError, StateError, TableUnreachableError
 from storage.postgres.database import Database
 from storage.schema import SCHEMA_VERSION
 from tests.postgres import PostgresServer, running_postgres, server_programs
@@ -55,7 +56,8 @@ def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) ->
         assert time.monotonic() - began < _BACK_S
         time.sleep(0.05)
     assert time.monotonic() - began > 1.9, "a lease that was renewed holds"
-    for late in (first.check_claim, lambda: change(first), lambda: first.renew(2.0)):
+    too_late: tuple[Callable[[], object], ...] = (first.check_claim, lambda: change(first), lambda: first.renew(2.0))
+    for late in too_late:
         with pytest.raises(StateError, match="another Director has taken over"):
             late()
     change(second)
@@ -63,6 +65,34 @@ def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) ->
     assert first.try_claim("a", 2.0), "what was given back is not waited for"
     first.close()
     second.close()
+
+
+def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
+    old, new = Database(url), Database(url)
+    assert not new.ask("session_2", 60.0), "there is nobody to ask"
+    assert old.try_claim("session_1", 60.0) and not new.try_claim("session_2", 60.0)
+    assert old.renew(60.0) is None
+    assert new.ask("session_2", 60.0)
+    with pytest.raises(StandbyError):
+        change(new)
+    change(old)
+    assert old.renew(60.0) == "session_2"
+    old.hand_over("session_2", 60.0)
+    hand_over = partial(old.hand_over, "session_2", 1.0)
+    too_late: tuple[Callable[[], object], ...] = (partial(change, old), partial(old.renew, 1.0), hand_over)
+    for late in too_late:
+        with pytest.raises(StandbyError):
+            late()
+    assert not old.try_claim("session_1", 60.0, is_heir=True), "it is handed to another"
+    assert not new.try_claim("session_2", 60.0), "a second Director of that service does not claim what the first has"
+    assert new.try_claim("session_2", 60.0, is_heir=True)
+    assert not old.ask("session_1", 60.0)
+    assert new.renew(60.0) is None, "the wish is fulfilled"
+    assert old.ask("session_3", 0.01)
+    time.sleep(0.05)
+    assert new.renew(60.0) is None, "whoever asked may be gone"
+    for database in (old, new):
+        database.close()
 
 
 def test_a_claim_waits_for_the_change_that_is_under_way(url: str) -> None:

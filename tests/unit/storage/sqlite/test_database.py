@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,81 @@ def test_nothing_is_written_into_a_file_that_nobody_finds(database: Database, pa
     with pytest.raises(TableLostError):
         database.check_claim()
     assert len(database.query("SELECT * FROM writer")) == 1, "what is there can still be read"
+
+
+def _rows(path: Path) -> list[str]:
+    """What another process would read."""
+    with sqlite3.connect(path) as connection:
+        return [value for (value,) in connection.execute("SELECT value FROM secrets ORDER BY value")]
+
+
+def _add(database: Database, value: str) -> None:
+    with database.transaction():
+        database.insert("secrets", {"name": value, "value": value})
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+_LOSE_THE_LOG = """
+import os, sys
+from pathlib import Path
+from storage.sqlite.database import Database
+
+def add(value):
+    with database.transaction():
+        database.insert("secrets", {"name": value, "value": value})
+
+path = Path(sys.argv[1])
+database = Database(path)
+database.claim()
+add("a")
+path.with_name(path.name + "-wal").unlink()
+if sys.argv[2] == "busy":
+    add("b")
+else:
+    database.check_claim()
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize(("what", "kept"), [("busy", ["a", "b"]), ("idle", ["a"])])
+def test_a_log_that_was_deleted_takes_nothing_with_it(path: Path, what: str, kept: list[str]) -> None:
+    """A service at whose folder somebody tidied up dies a moment later: what it had accepted is there."""
+    done = subprocess.run([sys.executable, "-c", _LOSE_THE_LOG, path, what], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 9, done.stderr
+    assert _rows(path) == kept
+
+
+def test_a_table_whose_log_was_deleted_goes_on(database: Database, path: Path) -> None:
+    database.claim()
+    for number in range(3):
+        _add(database, f"{number}")
+        _log(path).unlink()
+    _add(database, "last")
+    assert _rows(path) == ["0", "1", "2", "last"]
+    database.check_claim()
+
+
+def test_a_log_that_was_cut_to_nothing_by_who_opened_the_table_is_none(database: Database, path: Path) -> None:
+    _add(database, "a")
+    _log(path).unlink()
+    _log(path).touch()
+    _add(database, "b")
+    assert _rows(path) == ["a", "b"]
+
+
+def test_the_log_of_somebody_else_is_not_mixed_with_ours(database: Database, path: Path) -> None:
+    database.claim()
+    _add(database, "a")
+    content = _log(path).read_bytes()
+    _log(path).unlink()
+    _log(path).write_bytes(content)
+    with pytest.raises(TableLostError, match=r"jobs\.sqlite3-wal: expected the file that was opened, found another"):
+        _add(database, "b")
+    with pytest.raises(TableLostError):
+        database.check_claim()
 
 
 def test_a_table_that_lies_where_it_lay_goes_on(database: Database, path: Path) -> None:

@@ -1,0 +1,98 @@
+"""What the Director asks at every turn costs as much beside thousands of finished jobs as beside none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from storage.contract import Database
+from storage.job_table import JobTable
+from storage.postgres.database import Database as SharedDatabase
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.sqlite.database import Database as FileDatabase
+
+NUM_FINISHED, NUM_QUEUED, NUM_RUNNING = 20_000, 64, 8
+NUM_LOOKS = 7  # the fastest counts: others are at work on this machine
+MAX_RATIO = 3.0  # a queue that looks at what has ended: 250 in SQLite, 15 in PostgreSQL
+AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+
+LOOKS: dict[str, Callable[[JobTable], object]] = {
+    "the queue": JobTable.queued_jobs,
+    "a waiting job": lambda table: table.get_job(table.unfinished_jobs()[-1].id),
+    "unfinished jobs": JobTable.unfinished_jobs,
+    "the last successes": lambda table: table.last_succeeded(20),
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Database, Database]]:
+    """Two with the same waiting and running jobs, the second with thousands that have ended."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("tables")
+        both: tuple[Database, Database] = FileDatabase(folder / "few.sqlite3"), FileDatabase(folder / "many.sqlite3")
+    else:
+        server = request.getfixturevalue("postgres")
+        both = SharedDatabase(server.new_database()), SharedDatabase(server.new_database())
+    for database, num_finished in zip(both, (40, NUM_FINISHED), strict=True):
+        _fill(database, num_finished)
+    yield both
+    for database in both:
+        database.close()
+
+
+def _fill(database: Database, num_finished: int) -> None:
+    """Jobs of two owners, finished ones first."""
+    table = JobTable(database)
+    for owner in ("many", "few"):
+        job = table.insert_job(_job(owner))
+        table.update_job(job.id, status=JobStatus.RUNNING)
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+        columns = [name for name in JobRecord.model_fields if name not in ("id", "queue_position", "callback")]
+        numbers = f"SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {num_finished // 2}"
+        with database.transaction():
+            database.execute(
+                f"""
+                WITH RECURSIVE numbers (n) AS ({numbers})
+                INSERT INTO jobs (id, {", ".join(columns)})
+                SELECT id || '-' || n, {", ".join(columns)} FROM jobs, numbers WHERE id = ?1
+                """,
+                job.id,
+            )
+    for number in range(NUM_RUNNING + NUM_QUEUED):
+        job = table.insert_job(_job("many" if number % 2 else "few"))
+        if number < NUM_RUNNING:
+            table.update_job(job.id, status=JobStatus.RUNNING)
+
+
+def _job(owner: str) -> JobRecord:
+    return JobRecord(
+        id=new_id(),
+        options=JobOptions(engine="warp"),
+        audio=AUDIO,
+        avatar_key="0" * 32,
+        owner=owner,
+        created_at=utc_now(),
+    )
+
+
+def _seconds(look: Callable[[], object]) -> float:
+    took = []
+    for _ in range(NUM_LOOKS):
+        began = time.perf_counter()
+        look()
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+@pytest.mark.parametrize("what", LOOKS)
+def test_finished_jobs_cost_the_queue_nothing(databases: tuple[Database, Database], what: str) -> None:
+    few, many = (JobTable(database) for database in databases)
+    assert few.count_jobs(JobStatus.QUEUED) == many.count_jobs(JobStatus.QUEUED) == NUM_QUEUED
+    assert many.count_jobs(JobStatus.SUCCEEDED) > NUM_FINISHED
+    few_s, many_s = (_seconds(lambda table=table: LOOKS[what](table)) for table in (few, many))  # type: ignore[misc]
+    print(f"\n{what}: {few_s * 1000:.1f} ms, beside {NUM_FINISHED} finished jobs {many_s * 1000:.1f} ms")
+    assert many_s < MAX_RATIO * few_s
