@@ -113,6 +113,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     ),
+    (
+        "ALTER TABLE avatars ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0",
+        "UPDATE avatars SET awaited = pinned",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

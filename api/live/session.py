@@ -114,7 +114,7 @@ class LiveSession:
             LipwrightError: The presenter cannot be shown any more.
         """
         begun, frame = time.monotonic(), 0
-        self._pace = Pace(self._live.max_ahead_seconds)
+        self._pace = Pace(self._live.max_ahead_seconds, speed=self._live.max_speed)
         try:
             while True:
                 await self._wait(frame, begun)

@@ -32,6 +32,7 @@ from storage.records import (
     AdmitRequest,
     AvatarRecord,
     AvatarRequest,
+    AvatarStatus,
     ErrorRecord,
     JobPage,
     JobQuery,
@@ -72,6 +73,7 @@ class MemoryService:
         self.is_broken = False
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
+        self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
 
     async def admit(self, request: AdmitRequest) -> Admission:
         self.asked.append(request)
@@ -174,11 +176,16 @@ class MemoryService:
         key = avatar_key(request.video.sha256, request.face, "1")
         self.files.avatar_dir(key)
         self.files.take_upload(request.video.key, self.files.avatar_source_path(key))
+        error = ErrorRecord.of(self.looked_at) if isinstance(self.looked_at, LipwrightError) else None
+        status = AvatarStatus.READY if self.looked_at == "face" else AvatarStatus.ANALYSING
         return self.table.put_avatar(
             AvatarRecord(
                 key=key,
                 id=new_id(),
-                pinned=True,
+                status=AvatarStatus.FAILED if error is not None else status,
+                error=error,
+                pinned=request.keep,
+                awaited=True,
                 owner=request.owner,
                 label=request.video.label,
                 face=request.face,

@@ -17,6 +17,7 @@ from media.live.picture_group import PictureGroup
 from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
 from rendering.moment import Moment, MomentRequest
+from storage.job_table import JobTable
 
 SIDE = 64
 FPS = Fraction(25)
@@ -45,12 +46,16 @@ class GreyService:
         self.render_s = 0.0
         self.errors: list[LipwrightError] = []  # of the next moments
         self.prepare_s = 0.0
+        self.held: list[tuple[str, str | None]] = []
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         return PresenterRef(Path("presenter"), SourceVideo(Path("presenter.mp4"), INFO))
+
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        self.held.append((avatar_id, owner))
 
     async def render(self, request: MomentRequest) -> Moment:
         if self.errors:
@@ -62,6 +67,18 @@ class GreyService:
         for _ in range(request.num_frames):
             group.write(Planes(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
         return Moment(group.finish(), request.first_frame + request.num_frames)
+
+
+class GreyPresenters(GreyService):
+    """The same with whoever is in a table."""
+
+    def __init__(self, table: JobTable) -> None:
+        super().__init__()
+        self._table = table
+
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+        self._table.get_avatar(avatar_id, owner)
+        return await super().prepare(session_id, AVATAR, owner)
 
 
 @dataclass
