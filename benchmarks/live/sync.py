@@ -13,7 +13,7 @@ time, with pauses; a client decodes every fragment and plays it in real time. It
 * `late_ms`: when fragments come, against a clock that began with the earliest of the first minute; `drift_ppm` is its
   trend, from the earliest of each minute.
 * `waiting_ms`: sound that waits at the service while it is spoken, in the first and in the last minute.
-* `stalls`: how often and how long a player that begins with 180 ms had nothing to show.
+* `stalls`: how often and how long a player that begins with 190 ms, and never plays slower, had nothing to show.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lipwright_client import Lipwright, LiveEvent, LiveSession
 
 _PIECE_S: Final = 0.02
 _PAUSE_S: Final = 2.0
-_START_S: Final = 0.18  # as the page's player
+_START_S: Final = 0.19  # as the page's player, which then also steers
 _REPORT_S: Final = 0.25
 
 
