@@ -11,11 +11,29 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.live.latency import measure
+from config import LiveConfig
+from lipwright_client import Lipwright
 from tests.unit.api.live.live_parts import GreyPresenters
 from tests.unit.api_server import MemoryService, serving
+
+
+@contextmanager
+def grey_service(render_s: float = 0.0, config: LiveConfig | None = None) -> Iterator[str]:
+    """The address of one in this process, with a presenter that is kept, while the block lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        service = MemoryService(Path(folder))
+        service.looked_at = "face"
+        live = GreyPresenters(service.table)
+        live.render_s, live.is_forgetful = render_s, True
+        with serving(service, live=live, live_config=config) as url:
+            with Lipwright(url) as client:
+                client.avatars.create(video=("grey.mp4", b"grey"))
+            yield url
 
 
 def main() -> None:
@@ -23,12 +41,8 @@ def main() -> None:
     parser.add_argument("--render-s", type=float, default=0.045, help="Seconds that a moment takes.")
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        service = MemoryService(Path(folder))
-        live = GreyPresenters(service.table)
-        live.render_s = options.render_s
-        with serving(service, live=live) as url:
-            print(json.dumps(measure(url, options.turns), indent=1))
+    with grey_service(options.render_s) as url:
+        print(json.dumps(measure(url, options.turns), indent=1))
 
 
 if __name__ == "__main__":

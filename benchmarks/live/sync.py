@@ -2,8 +2,10 @@
 
     python -m benchmarks.live.sync http://127.0.0.1:8000 --minutes 10
 
-The service runs, on its own machine. The sample speech is said again and again as a microphone gives it, 20 ms at a
-time, with pauses; a client decodes every fragment and plays it in real time. It prints, over the whole run:
+The service runs, on its own machine. Without an address, grey pictures are sent by the real routes in this process:
+time is kept as ever, and a machine that is too busy to render keeps up longer. The sample speech is said again and
+again as a microphone gives it, 20 ms at a time, with pauses; a client decodes every fragment and plays it in real time.
+It prints, over the whole run:
 
 * `sound_beyond_picture_ms`: how much farther the decoded sound of the stream reaches than its decoded pictures, at the
   end of each fragment. Packets of sound are 20 ms and do not end with a frame, so 0 to 20 is in order; `drift_ms` is
@@ -24,12 +26,14 @@ import json
 import os
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import av
 import numpy as np
 
+from benchmarks.live.floor import grey_service
 from benchmarks.live.latency import LOUD, RATE, avatar, speech, spread
 from integrations.stream_frames import SOUND_RATE, StreamFrames
 from lipwright_client import Lipwright, LiveEvent, LiveSession
@@ -209,10 +213,11 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
+    parser.add_argument("url", nargs="?")
     parser.add_argument("--minutes", type=float, default=10.0)
     options = parser.parse_args()
-    print(json.dumps(measure(options.url, options.minutes), indent=1))
+    with nullcontext(options.url) if options.url else grey_service() as url:
+        print(json.dumps(measure(url, options.minutes), indent=1))
 
 
 if __name__ == "__main__":

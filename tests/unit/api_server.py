@@ -17,6 +17,7 @@ from config import (
     GradioConfig,
     HeygemConfig,
     JobConfig,
+    LiveConfig,
     MediaLimits,
     NetworkConfig,
     PipelineConfig,
@@ -256,6 +257,7 @@ def serving(
     has_gradio: bool = False,
     speech: SpeechConfig | None = None,
     live: LiveService | None = None,
+    live_config: LiveConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     port = free_port()
@@ -267,6 +269,7 @@ def serving(
         access=access or AccessConfig(),
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
         speech=speech or SpeechConfig(packaged=False),
+        live=live_config or LiveConfig(),
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue

@@ -43,6 +43,7 @@ class GreyService:
 
     def __init__(self) -> None:
         self.requests: list[MomentRequest] = []
+        self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
         self.errors: list[LipwrightError] = []  # of the next moments
         self.prepare_s = 0.0
@@ -60,7 +61,8 @@ class GreyService:
     async def render(self, request: MomentRequest) -> Moment:
         if self.errors:
             raise self.errors.pop(0)
-        self.requests.append(request)
+        if not self.is_forgetful:
+            self.requests.append(request)
         await asyncio.sleep(self.render_s)
         group = PictureGroup(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
@@ -83,7 +85,7 @@ class GreyPresenters(GreyService):
 
 @dataclass
 class Collected:
-    """Implements `api.live.session.Line`: what was sent, in order."""
+    """Implements `api.live.listener.Line`: what was sent, in order."""
 
     texts: list[dict[str, Any]] = field(default_factory=list)
     binaries: list[bytes] = field(default_factory=list)
