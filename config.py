@@ -272,6 +272,9 @@ class LiveConfig(_Frozen):
     max_message_bytes: int = Field(2 * 1024**2, gt=0, description="One message of a client.")
     max_messages_per_s: float = Field(200.0, gt=0, description="Messages of a client, on average over 2 s.")
     max_ahead_seconds: float = Field(3.0, gt=0.5, description="Pictures sent beyond what the client says it has shown.")
+    max_speed: float = Field(
+        1.0, ge=1, description="Seconds of stream in a second. More is for streams that are kept, not watched."
+    )
     max_stall_s: float = Field(10.0, gt=0, description="How long a client may show nothing before it is closed.")
     idle_timeout_s: float = Field(300.0, gt=0, description="How long nobody may speak or ask to be kept.")
     max_session_s: float = Field(4 * 3600.0, gt=0, description="Length of one session.")

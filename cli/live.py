@@ -1,4 +1,4 @@
-"""`lipwright live`: a kept presenter of a running service says what comes in, and the stream is written as it comes."""
+"""`lipwright live`: a presenter of a running service says what comes in, and the stream is written as it comes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors, service
 from lipwright_client import LiveEvent, LiveSession
-from lipwright_client.live import DEFAULT_RATE
+from lipwright_client.live_line import DEFAULT_RATE
 from lipwright_client.saving import Writable, saving
 
 _PIECE_SECONDS: Final = 0.04
@@ -22,8 +22,14 @@ _SAMPLE_BYTES: Final = 2
 
 
 def live(
-    avatar_id: Annotated[str, typer.Argument(help="A presenter that the service keeps: `lipwright avatars list`.")],
     out: Annotated[str, typer.Option(help="The fragmented MP4 to write; - is the standard output, for a player.")],
+    avatar_id: Annotated[
+        str | None, typer.Argument(help="A presenter that the service keeps: `lipwright avatars list`.")
+    ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(help="In place of AVATAR_ID: a video or a still portrait, as a file or a URL; it is not kept."),
+    ] = None,
     audio: Annotated[
         str, typer.Option(help="A WAV file (16 bit PCM); - is raw 16 bit mono PCM from the standard input.")
     ] = "-",
@@ -34,13 +40,13 @@ def live(
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = DEFAULT_RATE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Have AVATAR_ID say sound while it comes in, and write what it shows while that comes in.
+    """Have a presenter say sound while it comes in, and write what it shows while that comes in.
 
     For example into a player: lipwright live ID --audio speech.wav --out - | ffplay -i -
     """
     with one_line_errors(), _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         seconds = 0.0
-        with service(server).live(avatar_id, sample_rate) as session:
+        with service(server).live(avatar_id, sample_rate, video=video) as session:
             for event in session.say(pieces) if text is None else _reading(session, text, voice):
                 target.write(event.media)
                 sys.stdout.flush()

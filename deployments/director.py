@@ -106,9 +106,8 @@ class Director:
     async def _begin(self) -> None:
         """Lead: take up every unfinished job and analysis, and look after the rest."""
         with suppress(CapacityError):
-            for avatar in await self._table.off_loop(self._table.list_avatars):
-                if avatar.status is AvatarStatus.ANALYSING:
-                    self._in_background(self._analyse(avatar.key))
+            for avatar in await self._table.off_loop(self._table.analysing_avatars):
+                self._in_background(self._analyse(avatar.key))
         loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
         self._loops = [self._in_background(loop) for loop in loops]
 
@@ -228,7 +227,7 @@ class Director:
         return await self._table.off_loop(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Keep a presenter and analyse it in the background; see `Intake.avatar`."""
+        """Store a presenter and analyse it in the background; see `Intake.avatar`."""
         self._reign.check()
         async with self._place(request.admission_id, request.owner):
             avatar = await self._intake.avatar(request)
@@ -241,11 +240,19 @@ class Director:
         return await self._table.off_loop(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
-        """Return one presenter as stages find it, analysed for an engine; see `Presenters.ensure`."""
+        """Return one presenter as stages find it, analysed for an engine and held; see `Presenters.ensure`."""
         self._reign.check()
         avatar = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
-            return await self._presenters.ensure(avatar.key, engine, unreported)
+            presenter = await self._presenters.ensure(avatar.key, engine, unreported)
+        await self._presenters.hold(avatar.key)
+        return presenter
+
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        """Keep a presenter that is shown live out of the cache's bound; see `Presenters.hold`."""
+        self._reign.check()
+        avatar = await self.get_avatar(avatar_id, owner)
+        await self._presenters.hold(avatar.key)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the presenters that callers asked to keep."""

@@ -20,8 +20,6 @@ from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
-    AvatarRecord,
-    AvatarStatus,
     JobRecord,
     JobStatus,
     new_id,
@@ -178,7 +176,7 @@ class AdmissionDesk:
         queued = self._table.queued_jobs()
         return QueueState(
             num_jobs=len(queued),
-            num_analysing=len(self._analysing()),
+            num_analysing=len(self._table.analysing_avatars()),
             num_arriving=len(self._kept),
             num_bytes=sum(map(_upload_bytes, queued)) + sum(kept.num_bytes for kept in self._kept.values()),
             num_running=self._table.count_jobs(JobStatus.RUNNING),
@@ -242,13 +240,10 @@ class AdmissionDesk:
     def _check_share(self, owner: str) -> None:
         share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share))
         num_own = sum(job.owner == owner for job in self._table.queued_jobs())
-        num_own += sum(avatar.owner == owner for avatar in self._analysing())
+        num_own += sum(avatar.owner == owner for avatar in self._table.analysing_avatars())
         num_own += sum(kept.owner == owner for kept in self._kept.values())
         if num_own >= share:
             raise self._full(f"expected fewer than {share} waiting jobs of one API key, found {num_own}", owner)
-
-    def _analysing(self) -> list[AvatarRecord]:
-        return [avatar for avatar in self._table.list_avatars() if avatar.status is AvatarStatus.ANALYSING]
 
     def _full(self, reason: str, owner: str | None = None, is_of_jobs: bool = False) -> LipwrightError:
         """The refusal, with the time after which one of those who fill the queue, or the owner's share, will go.
@@ -257,7 +252,8 @@ class AdmissionDesk:
         """
         after_s = [self._time_left(kept) for kept in self._kept.values() if owner in (None, kept.owner)]
         next_start_s = self.forecast().next_start_s
-        are_jobs_waiting = any(owner in (None, job.owner) for job in self._table.queued_jobs()) or self._analysing()
+        are_jobs_waiting = any(owner in (None, job.owner) for job in self._table.queued_jobs())
+        are_jobs_waiting = are_jobs_waiting or bool(self._table.analysing_avatars())
         if are_jobs_waiting or (is_of_jobs and next_start_s > 0):
             after_s.append(next_start_s)
         soonest_s = min(max(1.0, min(after_s, default=0.0)), _MAX_RETRY_AFTER_S)

@@ -91,7 +91,7 @@ class Intake:
             check_same_request(known, request.request_digest)
             return known
         if request.video is not None:
-            avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False)
+            avatar = self._keep_source(request.video, (face, request.face_image), request.owner)
         else:
             avatar = self._speakable(request.avatar_id or "", request.owner)
         self._files.job_dir(request.job_id)
@@ -118,7 +118,7 @@ class Intake:
         )
 
     async def avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and keep a presenter.
+        """Check and store a presenter, to be kept or as part of the cache.
 
         Raises:
             InputError: The video or the face choice cannot be used.
@@ -128,8 +128,10 @@ class Intake:
         with _client_names(request.video):
             await self._stages.probe(Work(request.video.key), path, None)
         await self._check_picture(request.face_image, _key(request.video, face, request.owner))
-        whom = (face, request.face_image)
-        return await self._table.off_loop(self._keep_source, request.video, whom, request.owner, pinned=True)
+        whom, owner = (face, request.face_image), request.owner
+        return await self._table.off_loop(
+            self._keep_source, request.video, whom, owner, pinned=request.keep, awaited=True
+        )
 
     def _kept_options(self, request: SubmitRequest, face: str) -> JobOptions:
         """The options that the job is done with, whatever the settings are when it is taken up again."""
@@ -173,7 +175,13 @@ class Intake:
                 await self._stages.probe(Work(picture.key), path, None)
 
     def _keep_source(
-        self, video: UploadedFile, whom: tuple[str, UploadedFile | None], owner: str | None, *, pinned: bool
+        self,
+        video: UploadedFile,
+        whom: tuple[str, UploadedFile | None],
+        owner: str | None,
+        *,
+        pinned: bool = False,
+        awaited: bool = False,
     ) -> AvatarRecord:
         """Move uploads into the avatar of their content; a known source is dropped in favour of the kept one."""
         face, picture = whom
@@ -182,7 +190,9 @@ class Intake:
         path = self._files.avatar_source_path(key)
         if known is not None and path.is_file():
             self._drop(video, picture)
-            return self._table.update_avatar(key, pinned=known.pinned or pinned, last_used_at=utc_now())
+            return self._table.update_avatar(
+                key, pinned=known.pinned or pinned, awaited=known.awaited or awaited, last_used_at=utc_now()
+            )
         self._files.avatar_dir(key)
         self._files.take_upload(video.key, path)
         if picture is not None:
@@ -193,6 +203,7 @@ class Intake:
                 key=key,
                 id=new_id(),
                 pinned=pinned,
+                awaited=awaited,
                 owner=owner,
                 label=video.label,
                 face=face,

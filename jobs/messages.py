@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from media.labels.mark import Corner
 from media.playback import Loop
@@ -12,6 +12,9 @@ from media.probe import AudioInfo, VideoInfo
 from models.engines.contract import FrameSpan
 from models.mouth.motion import Moments
 from models.speech.level import SpeechLevel
+
+HOLD_S: Final = 60.0
+"""How long a presenter that is shown live stays without another word of it."""
 
 
 class Probed(NamedTuple):

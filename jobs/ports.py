@@ -81,7 +81,7 @@ class JobService(Protocol):
         ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Keep a presenter and begin its analysis."""
+        """Store a presenter and begin its analysis."""
         ...
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:

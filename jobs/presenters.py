@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from config import PipelineConfig
 from errors import InputError, LipwrightError
 from jobs.accidents import tried_again
-from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
+from jobs.messages import HOLD_S, PreparedSpeech, PresenterRef, SourceVideo
 from jobs.ports import Stages
 from media.probe import VideoInfo
 from models.face.choice import FaceChoice, is_reference, reference_sha256
@@ -44,6 +45,7 @@ class Presenters:
         self._waiters: dict[_Wanted, int] = {}
         self._progress: dict[_Wanted, list[Progress]] = {}
         self._tracking: dict[str, asyncio.Lock] = {}
+        self._held: dict[str, float] = {}  # until when, by the monotonic clock
 
     async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
         """Return avatar `key`, analysed for `engine`; what is missing is done first if nobody does it already.
@@ -75,6 +77,12 @@ class Presenters:
                 for store in (self._analyses, self._waiters, self._progress):
                     store.pop(wanted, None)
         return presenter
+
+    async def hold(self, key: str) -> None:
+        """Leave avatar `key` in the cache for another `HOLD_S`, however small its bound: it is shown live."""
+        now = time.monotonic()
+        self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
+        await self._table.off_loop(self._table.touch_avatar, key)
 
     async def is_whole(self, key: str, engine: str) -> bool:
         """Return whether all that was made of avatar `key` for `engine` lies there as it was written.
@@ -171,7 +179,7 @@ class Presenters:
     def sweep(self) -> None:
         """Forget cached presenters beyond the bound, the least recently used first. Blocks, in the table's thread."""
         for record in self._table.surplus_avatars(self._config.jobs.max_cached_avatars):
-            if self._is_analysed_now(record.key):
+            if self._is_analysed_now(record.key) or self._held.get(record.key, 0.0) > time.monotonic():
                 continue
             self._table.delete_avatar(record.key)
             self._files.delete_avatar(record.key)

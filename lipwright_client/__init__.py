@@ -1,6 +1,7 @@
 """The Python client of a Lipwright service: `from lipwright_client import Lipwright`. It knows no Ray."""
 
 from lipwright_client.async_client import AsyncLipwright
+from lipwright_client.async_live import AsyncLiveSession
 from lipwright_client.client import Lipwright
 from lipwright_client.errors import (
     BusyError,
@@ -40,7 +41,7 @@ from lipwright_client.errors import (
     WaitTimeoutError,
     WeightsError,
 )
-from lipwright_client.live import AsyncLiveSession, LiveSession
+from lipwright_client.live import LiveSession
 from lipwright_client.live_talk import LiveEvent
 from lipwright_client.patience import Patience
 from lipwright_client.records import (

@@ -12,13 +12,15 @@ import anyio.to_thread
 import httpx
 
 from lipwright_client import calls
+from lipwright_client.async_live import AsyncLiveSession
 from lipwright_client.calls import AvatarFields, Call, JobFields
 from lipwright_client.errors import ClientError, ConnectionFailedError
-from lipwright_client.live import DEFAULT_RATE, AsyncLiveSession
+from lipwright_client.live_line import DEFAULT_RATE
 from lipwright_client.patience import USUAL, Attempts, Patience, checked
 from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
 from lipwright_client.saving import Target, saving
 from lipwright_client.settings import Settings
+from lipwright_client.sources import Source
 from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
 
 T = TypeVar("T")
@@ -180,13 +182,13 @@ class AsyncJobs:
 
 
 class AsyncAvatars:
-    """Presenters that the service keeps."""
+    """Presenters of the service."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     async def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
-        """Keep a presenter. It can be used at once; the first job waits for its analysis."""
+        """Send a presenter. It can be used at once; the first job waits for its analysis."""
         return await self._transport.run(calls.create_avatar(fields))
 
     async def get(self, avatar_id: str) -> Avatar:
@@ -207,7 +209,7 @@ class AsyncAvatars:
             await anyio.sleep(watch.pause_s)
 
     async def list(self) -> tuple[Avatar, ...]:
-        """All of them, the newest first."""
+        """All that are kept, the newest first."""
         return await self._transport.run(calls.list_avatars())
 
     async def delete(self, avatar_id: str) -> None:
@@ -290,16 +292,35 @@ class AsyncLipwright:
             await self.jobs.download(job.id, out)
         return job
 
-    def live(self, avatar_id: str, sample_rate: int = DEFAULT_RATE, shows_at_once: bool = True) -> AsyncLiveSession:
-        """A live session with a kept presenter: `async with` begins it, `async for` gives what it shows.
+    def live(
+        self,
+        avatar_id: str | None = None,
+        sample_rate: int = DEFAULT_RATE,
+        shows_at_once: bool = True,
+        video: Source | None = None,
+    ) -> AsyncLiveSession:
+        """A live session: `async with` begins it, `async for` gives what it shows.
 
         Args:
-            avatar_id: The presenter.
+            avatar_id: The presenter, one that is kept or was sent before.
             sample_rate: Of the sound that is sent: 8000, 16000, 22050, 24000, 44100 or 48000.
             shows_at_once: Whether everything counts as shown as it comes. Otherwise `showed` says how far it is, and
                 the service stays a few seconds ahead.
+            video: In place of `avatar_id`: a video or a portrait, which is sent and analysed when the session begins,
+                and not kept.
+
+        Raises:
+            UploadError: There are both or neither, or there is no such file.
         """
-        return AsyncLiveSession(self._settings, self._headers, avatar_id, sample_rate, shows_at_once)
+        presenter = calls.live_presenter(avatar_id, video)
+
+        async def who() -> str:
+            if isinstance(presenter, str):
+                return presenter
+            avatar = await self._transport.run(presenter)
+            return (await self.avatars.wait(avatar.id)).check().id
+
+        return AsyncLiveSession(self._settings, self._headers, who, sample_rate, shows_at_once)
 
     async def voices(self) -> Voices:
         """Whether the service speaks a `text` in place of `audio`."""

@@ -30,12 +30,13 @@ class AvatarFields(TypedDict, total=False):
     """What an avatar is made of.
 
     `face` is `largest`, an index by size, `point:x,y` or `box:x0,y0,x1,y1`; `face_image` a portrait of the person who
-    is meant, in its place.
+    is meant, in its place. Without `keep` it is listed and stays; with `keep=False` it goes when it is long unused.
     """
 
     video: Required[Source]
     face: str
     face_image: Source
+    keep: bool
 
 
 class JobFields(TypedDict, total=False):
@@ -173,8 +174,19 @@ def delete_job(job_id: str) -> Call[None]:
 
 
 def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Keep a presenter of `AvatarFields`; the same again gives the same avatar."""
+    """Send a presenter of `AvatarFields`; the same again gives the same avatar."""
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+
+
+def live_presenter(avatar_id: str | None, video: Source | None) -> str | Call[Avatar]:
+    """Who speaks in a live session: a presenter that is there, or the call that sends one.
+
+    Raises:
+        UploadError: Both or neither are given, or the video cannot be sent.
+    """
+    if (avatar_id is None) == (video is None):
+        raise UploadError(f"Expected either an avatar_id or a video, found {'neither' if video is None else 'both'}.")
+    return avatar_id if avatar_id is not None else create_avatar({"video": video, "keep": False})
 
 
 def get_avatar(avatar_id: str) -> Call[Avatar]:

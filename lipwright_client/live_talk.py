@@ -1,4 +1,4 @@
-"""What is said in a live session, and what it means; the sessions of `lipwright_client.live` only carry it.
+"""What is said in a live session, and what it means; `live` and `async_live` only carry it.
 
 The service's messages are described in its `docs/operations.md`, under "Live sessions".
 """

@@ -22,6 +22,10 @@ class Failure:
     message: str
     retryable: bool = False
 
+    def problem(self, path: str) -> Problem:
+        """The problem that it is for whoever asked for what is at `path`."""
+        return Problem(self.code, self.code.replace("_", " ").capitalize(), self.message, 0, self.retryable, path)
+
 
 @dataclass(frozen=True)
 class JobInputs:
@@ -85,9 +89,7 @@ class Job:
         if self.status not in ("failed", "cancelled"):
             return self
         failure = self.error or Failure(self.status, f"Job {self.id} was {self.status}.")
-        title = failure.code.replace("_", " ").capitalize()
-        problem = Problem(failure.code, title, failure.message, 0, failure.retryable, f"/v1/jobs/{self.id}")
-        raise problem_error(problem, self.id)
+        raise problem_error(failure.problem(f"/v1/jobs/{self.id}"), self.id)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class AvatarInfo:
 
 @dataclass(frozen=True)
 class Avatar:
-    """A presenter that is kept: analysed once.
+    """A presenter that is analysed once.
 
     Attributes:
         id: What jobs name it by, as `avatar_id`.
@@ -122,6 +124,7 @@ class Avatar:
         face: Which face of the source speaks.
         info: What the analysis found; None until `ready`.
         error: Why the analysis failed.
+        is_kept: Whether it is listed and stays until it is deleted.
         created_at: When it was sent.
         last_used_at: When a job last named it.
         raw: The whole of what the service said.
@@ -135,7 +138,19 @@ class Avatar:
     last_used_at: datetime
     info: AvatarInfo | None = None
     error: Failure | None = None
+    is_kept: bool = True
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def check(self) -> Avatar:
+        """This avatar.
+
+        Raises:
+            ProblemError: Its analysis failed; the class follows the code.
+        """
+        if self.status != "failed":
+            return self
+        failure = self.error or Failure("internal", f"Avatar {self.id} could not be analysed.")
+        raise problem_error(failure.problem(f"/v1/avatars/{self.id}"))
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,20 @@ class LiveService(Protocol):
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
         """Return a presenter, analysed for the engine of live sessions, once its first moment can be asked for.
 
+        It is held from then on; see `hold`.
+
         Raises:
             NotFoundError: The owner has no such presenter.
             LipwrightError: Why there can be no session.
         """
         ...
+
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        """Say that a presenter that was prepared is still shown: it stays for another `jobs.messages.HOLD_S`.
+
+        Raises:
+            LipwrightError: Why that cannot be said.
+        """
 
     async def render(self, request: MomentRequest) -> Moment:
         """Render one moment.

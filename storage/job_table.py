@@ -20,6 +20,7 @@ from errors import NotFoundError, StateError
 from storage.contract import Database, KeyTakenError, Row
 from storage.records import (
     AvatarRecord,
+    AvatarStatus,
     CallbackRecord,
     CallbackStatus,
     JobPage,
@@ -338,6 +339,14 @@ class JobTable:
             "SELECT * FROM avatars WHERE pinned >= ?1 AND (owner = ?2 OR ?2 IS NULL) ORDER BY created_at DESC",
             int(pinned_only),
             owner,
+        )
+        return [from_row(AvatarRecord, row) for row in rows]
+
+    def analysing_avatars(self) -> list[AvatarRecord]:
+        """Avatars under analysis that callers sent for themselves, to be kept or not; the oldest first."""
+        rows = self._database.query(
+            "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at",
+            AvatarStatus.ANALYSING.value,
         )
         return [from_row(AvatarRecord, row) for row in rows]
 

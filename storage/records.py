@@ -124,12 +124,13 @@ class SubmitRequest(_Frozen):
 
 
 class AvatarRequest(_Frozen):
-    """A presenter to analyse and keep."""
+    """A presenter to analyse."""
 
     admission_id: str | None = None
     video: UploadedFile
     face: str = "largest"
     face_image: UploadedFile | None = None
+    keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
     owner: str | None = None
 
 
@@ -240,6 +241,7 @@ class AvatarRecord(_Frozen):
     version: int = 1
     status: AvatarStatus = AvatarStatus.ANALYSING
     pinned: bool = False
+    awaited: bool = Field(False, description="Whether a caller sent it for itself, so that no job begins its analysis.")
     owner: str | None = None
     label: str = ""
     face: str = "largest"

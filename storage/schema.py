@@ -119,6 +119,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE writer ADD COLUMN heir TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE writer ADD COLUMN asked_until REAL NOT NULL DEFAULT 0",
     ),
+    (
+        "ALTER TABLE avatars ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0",
+        "UPDATE avatars SET awaited = pinned",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

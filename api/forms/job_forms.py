@@ -16,7 +16,7 @@ from api.forms.body_stream import BodyGrant, BodyStream, ComparisonGrant, Pace
 from api.forms.form_parts import FormShape, Parts
 from api.forms.places import Places, in_time
 from api.forms.request_digest import request_digest
-from api.forms.spoken import SpokenForm
+from api.forms.spoken import SpokenForm, title_of
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
@@ -107,7 +107,7 @@ class FormDesk:
         if not isinstance(form, SpokenForm) or form.said is None:
             return form
         self._speaker.check(form.said)
-        writer = self._files.new_upload(f"speech.{self._speech_format}")
+        writer = self._files.new_upload(f"{title_of(form.said)}.{self._speech_format}")
         try:
             async with aclosing(self._speaker.speak(form.said, form.voice)) as pieces:
                 async for piece in pieces:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+import re
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
@@ -12,6 +13,8 @@ from storage.records import UploadedFile
 FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 MAX_TEXT_CHARS = 32_768
 """Characters that a form takes; `speech.max_chars` is what is spoken of them."""
+
+_MAX_TITLE_CHARS: Final = 48
 
 
 class SpokenForm(BaseModel):
@@ -41,3 +44,12 @@ class SpokenForm(BaseModel):
             found = "neither" if self.audio is None else "both"
             raise ValueError(f"expected either an audio file or {self.text_field}, found {found}")
         return self
+
+
+def title_of(text: str) -> str:
+    """How the sound of a text is called among other files: by its first words, as people find it again by them."""
+    words = " ".join(re.findall(r"\w+", text))
+    if len(words) <= _MAX_TITLE_CHARS:
+        return words or "speech"
+    head, space, _ = words[:_MAX_TITLE_CHARS].rpartition(" ")
+    return f"{head if space else words[:_MAX_TITLE_CHARS]}..."

@@ -2,42 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from config import LiveConfig
 from errors import BusyError
 
-_AGAIN_S: Final = 15.0
+_NUM_LENGTHS: Final = 64  # of the last sessions: what callers do changes in the course of a day
+
+
+class Place:
+    """One session inside."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self._has_begun = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was a session, and not only one that was asked for."""
+        return self._has_begun
+
+    def begin(self) -> None:
+        """Count as a session: its presenter can be shown."""
+        self._has_begun = True
 
 
 class LiveDoor:
-    """The places of one replica of the Ingress."""
+    """The places of one replica of the Ingress.
 
-    def __init__(self, live: LiveConfig) -> None:
-        self._max_sessions = live.max_sessions
-        self._num_inside = 0
+    Args:
+        live: How many there are, and how long a session may last.
+        now: A monotonic clock, seconds.
+    """
+
+    def __init__(self, live: LiveConfig, now: Callable[[], float] = time.monotonic) -> None:
+        self._max_sessions, self._max_session_s = live.max_sessions, live.max_session_s
+        self._now = now
+        self._inside: set[Place] = set()
+        self._lengths: deque[float] = deque(maxlen=_NUM_LENGTHS)
 
     @property
     def num_sessions(self) -> int:
         """Sessions at the moment."""
-        return self._num_inside
+        return len(self._inside)
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self) -> Iterator[Place]:
         """Hold a place for the block.
 
         Raises:
             BusyError: All are taken.
         """
-        if self._num_inside >= self._max_sessions:
+        if len(self._inside) >= self._max_sessions:
             raise BusyError(
-                f"All live sessions are taken: expected fewer than {self._max_sessions}, found {self._num_inside}.",
-                _AGAIN_S,
+                f"All live sessions are taken: expected fewer than {self._max_sessions}, found {len(self._inside)}.",
+                math.ceil(self._free_in_s()),
             )
-        self._num_inside += 1
+        place = Place(self._now())
+        self._inside.add(place)
         try:
-            yield
+            yield place
         finally:
-            self._num_inside -= 1
+            self._inside.discard(place)
+            if place.has_begun:
+                self._lengths.append(self._now() - place.since)
+
+    def _free_in_s(self) -> float:
+        """Until the first of those inside is expected to leave; at least a second."""
+        now = self._now()
+        return max(1.0, min((self._left_s(now - place.since) for place in self._inside), default=self._max_session_s))
+
+    def _left_s(self, age_s: float) -> float:
+        """What is left of a session of this age: half of those that grew as old had ended by then.
+
+        Where none did, the session itself is all that is known: as much again as it has lasted (the median where
+        nothing speaks for one length rather than another; Gott, Nature 363, 1993).
+        """
+        longer = [length - age_s for length in self._lengths if length > age_s]
+        return min(statistics.median(longer) if longer else age_s, self._max_session_s - age_s)

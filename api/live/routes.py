@@ -11,7 +11,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Caller
 from api.live.budget import SessionEndError
-from api.live.door import LiveDoor
+from api.live.door import LiveDoor, Place
+from api.live.holding import keep_held
 from api.live.messages import event
 from api.live.session import LiveSession, SessionOptions
 from api.speech.voice import Speaker
@@ -46,8 +47,8 @@ class LiveRoutes:
         line = _Line(socket)
         try:
             options = _options(socket)
-            with self._door.enter():
-                await self._serve(socket, line, options)
+            with self._door.enter() as place:
+                await self._serve(socket, line, options, place)
         except WebSocketDisconnect:
             return  # the client left
         except SessionEndError as error:
@@ -58,7 +59,7 @@ class LiveRoutes:
             await line.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
             raise
 
-    async def _serve(self, socket: WebSocket, line: _Line, options: SessionOptions) -> None:
+    async def _serve(self, socket: WebSocket, line: _Line, options: SessionOptions, place: Place) -> None:
         await line.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(_next_message(socket))
         preparing = asyncio.create_task(self._prepared(socket, options, line))
@@ -68,8 +69,12 @@ class LiveRoutes:
             if not preparing.done():
                 first.result()  # it came early, or the client has left
             session = await preparing
-            tasks += [asyncio.create_task(session.run()), asyncio.create_task(_receive(socket, session, first))]
-            done, _ = await asyncio.wait(tasks[2:], return_when=asyncio.FIRST_COMPLETED)
+            place.begin()
+            owner = socket.state.caller.owner
+            tasks.append(asyncio.create_task(keep_held(self._service, socket.query_params["avatar_id"], owner)))
+            ends = [asyncio.create_task(session.run()), asyncio.create_task(_receive(socket, session, first))]
+            tasks += ends
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -146,7 +151,7 @@ def _options(socket: WebSocket) -> SessionOptions:
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
     if not socket.query_params.get("avatar_id"):
-        raise OptionError("avatar_id: expected the id of a presenter that is kept: POST /v1/avatars makes one.")
+        raise OptionError("avatar_id: expected the id of a presenter: POST /v1/avatars makes one.")
     return SessionOptions(new_id(), int(rate))
 
 

@@ -59,9 +59,10 @@ class AvatarRoutes:
         return router
 
     async def create(self, request: Request) -> Response:
-        """Send a presenter once; jobs that name its id need no analysis of their own.
+        """Send a presenter once; jobs and live sessions that name its id need no analysis of their own.
 
-        The same file and face again give the same avatar.
+        The same file and face again give the same avatar. With `keep=false` it is not listed, and goes when newer ones
+        need its place; what was kept once stays kept.
         """
         owner = caller_of(request).owner
         async with (
@@ -70,14 +71,19 @@ class AvatarRoutes:
         ):
             avatar = await self._service.create_avatar(
                 AvatarRequest(
-                    admission_id=place.id, video=form.video, face=form.face, face_image=form.face_image, owner=owner
+                    admission_id=place.id,
+                    video=form.video,
+                    face=form.face,
+                    face_image=form.face_image,
+                    keep=form.keep,
+                    owner=owner,
                 )
             )
         view = AvatarView.of(avatar, base_url(request))
         return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
     async def list_avatars(self, request: Request) -> AvatarList:
-        """The avatars that were created here, the newest first."""
+        """The avatars that are kept, the newest first."""
         avatars, base = await self._service.list_avatars(caller_of(request).owner), base_url(request)
         return AvatarList(avatars=[AvatarView.of(avatar, base) for avatar in avatars])
 

@@ -111,6 +111,10 @@ class AvatarForm(BaseModel):
     face_image: FilePart | None = Field(
         None, description="A portrait of the person of `video` who shall speak, in place of `face`."
     )
+    keep: bool = Field(
+        True,
+        description="Whether it is listed and stays until it is deleted. Otherwise it goes when it is long unused.",
+    )
 
 
 class JobLinks(BaseModel):
@@ -192,6 +196,7 @@ class AvatarView(BaseModel):
     face: str = Field(description="Which face of the source speaks.")
     info: AvatarInfo | None = Field(description="What the analysis found; null until `ready`.")
     error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
+    is_kept: bool = Field(description="Whether it is listed and stays until it is deleted.")
     created_at: datetime
     last_used_at: datetime
     links: AvatarLinks
@@ -200,8 +205,8 @@ class AvatarView(BaseModel):
     def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
         """The view of `avatar` for clients that reach this service under `base_url`."""
         here = f"{base_url}/v1/avatars/{avatar.id}"
-        shared = {name: getattr(avatar, name) for name in cls.model_fields if name != "links"}
-        return cls(**shared, links=AvatarLinks(self=here, source=f"{here}/source"))
+        shared = {name: getattr(avatar, name) for name in cls.model_fields if name not in ("links", "is_kept")}
+        return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
 
 
 class AvatarList(BaseModel):

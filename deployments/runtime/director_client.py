@@ -107,6 +107,10 @@ class DirectorClient:
         arguments = (avatar_id, owner, engine)
         return await self._call("present", *arguments, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
 
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        """See `Director.hold`."""
+        await self._call("hold", avatar_id, owner)
+
     async def list_avatars(self, owner: str | None = None) -> list[AvatarRecord]:
         """See `JobService`."""
         return await self._call("list_avatars", owner)  # type: ignore[no-any-return]

@@ -46,6 +46,10 @@ class LiveClient:
         self._warm_spares(session_id)
         return presenter
 
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        """See `LiveService`."""
+        await self._director.hold(avatar_id, owner)
+
     async def render(self, request: MomentRequest) -> Moment:
         """See `LiveSession.render`."""
         if time.monotonic() - self._warmed_at > _WARM_EVERY_S:

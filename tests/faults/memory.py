@@ -69,14 +69,14 @@ class MemoryWatch:
             for process in self._service.processes():
                 with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     memory = process.memory_full_info()
-                    if (owner := _decodes_for(process)) is None:
+                    if (owner := decodes_for(process)) is None:
                         self.samples.append(Sample(at_s, name_of(process), memory.uss / 2**20))
                     else:
                         families[owner] = families.get(owner, 0.0) + memory.pss / 2**20
             self.samples += [Sample(at_s, owner, mib) for owner, mib in families.items()]
 
 
-def _decodes_for(process: psutil.Process) -> str | None:
+def decodes_for(process: psutil.Process) -> str | None:
     """A name for the decoders of a replica if this is one, or what they are forked from."""
     if not _is_nursery(process):
         return None

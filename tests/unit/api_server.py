@@ -17,6 +17,7 @@ from config import (
     GradioConfig,
     HeygemConfig,
     JobConfig,
+    LiveConfig,
     MediaLimits,
     NetworkConfig,
     PipelineConfig,
@@ -32,6 +33,7 @@ from storage.records import (
     AdmitRequest,
     AvatarRecord,
     AvatarRequest,
+    AvatarStatus,
     ErrorRecord,
     JobPage,
     JobQuery,
@@ -72,6 +74,7 @@ class MemoryService:
         self.is_broken = False
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
+        self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
 
     async def admit(self, request: AdmitRequest) -> Admission:
         self.asked.append(request)
@@ -174,11 +177,16 @@ class MemoryService:
         key = avatar_key(request.video.sha256, request.face, "1")
         self.files.avatar_dir(key)
         self.files.take_upload(request.video.key, self.files.avatar_source_path(key))
+        error = ErrorRecord.of(self.looked_at) if isinstance(self.looked_at, LipwrightError) else None
+        status = AvatarStatus.READY if self.looked_at == "face" else AvatarStatus.ANALYSING
         return self.table.put_avatar(
             AvatarRecord(
                 key=key,
                 id=new_id(),
-                pinned=True,
+                status=AvatarStatus.FAILED if error is not None else status,
+                error=error,
+                pinned=request.keep,
+                awaited=True,
                 owner=request.owner,
                 label=request.video.label,
                 face=request.face,
@@ -249,6 +257,7 @@ def serving(
     has_gradio: bool = False,
     speech: SpeechConfig | None = None,
     live: LiveService | None = None,
+    live_config: LiveConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     port = free_port()
@@ -260,6 +269,7 @@ def serving(
         access=access or AccessConfig(),
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
         speech=speech or SpeechConfig(packaged=False),
+        live=live_config or LiveConfig(),
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue

@@ -2,7 +2,7 @@
 
 import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
-import { onLanguage, t } from "./i18n.js";
+import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker } from "./picker.js";
 import { Presenters } from "./presenters.js";
 import { SpeechInput } from "./speech.js";
@@ -66,9 +66,11 @@ export class Composer {
 
   showEngines() {
     const chosen = byId("engine").value;
-    byId("engine").replaceChildren(...this.engines.map((engine) => h("option", { value: engine.name },
-      engine.is_default ? t("engineDefault", { title: engine.title })
-        : engine.is_installed ? engine.title : t("engineMissing", { title: engine.title }))));
+    byId("engine").replaceChildren(...this.engines.map((engine) => {
+      const title = engineTitle(engine);
+      return h("option", { value: engine.name }, engine.is_default ? t("engineDefault", { title })
+        : engine.is_installed ? title : t("engineMissing", { title }));
+    }));
     byId("engine").value = chosen || this.engines.find((engine) => engine.is_default)?.name || "";
     this.showEngineNote();
   }
@@ -134,4 +136,11 @@ export class Composer {
   showSent(share) {
     byId("submit").textContent = share < 1 ? t("uploading", { percent: Math.floor(100 * share) }) : t("checking");
   }
+}
+
+/** What an engine is, in the page's language where the page knows it; of a variant, with the variant's name. */
+function engineTitle({ name, title }) {
+  const [base, variant] = name.split(":");
+  const known = knows(`engines.${base}`) ? t(`engines.${base}`) : title;
+  return variant ? `${known} (${variant})` : known;
 }

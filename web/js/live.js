@@ -1,18 +1,23 @@
-// The live card: a kept presenter says what the microphone hears, as it hears it.
+// The live card: a presenter says what the microphone hears, as it hears it.
 
 import { explain, request } from "./api.js";
 import { byId, h, notice } from "./dom.js";
-import { onLanguage, t } from "./i18n.js";
+import { duration, onLanguage, t } from "./i18n.js";
 import { canLive, LiveLink } from "./live_link.js";
 import { listen, MICROPHONE_RATE } from "./microphone.js";
+import { OwnFace } from "./own_face.js";
+
+const OWN = "own";
 
 /** The card in `place`, a `details` element that asks for nothing until it is opened. */
 export class Live {
   constructor(place) {
     this.place = place;
     this.link = null;
+    this.turn = null; // the start that counts; what comes of an earlier one is dropped
     this.microphone = null;
     this.state = "off";
+    this.doing = null; // a text key and its values, while the presenter's face is sent and looked at
     this.video = byId("live-video");
     this.who = byId("live-who");
     this.error = byId("live-error");
@@ -21,13 +26,19 @@ export class Live {
     this.written = byId("live-written");
     this.text = byId("live-text");
     this.hasVoice = false;
+    this.avatars = [];
+    this.own = new OwnFace(byId("live-face"), () => this.show());
+    this.who.addEventListener("change", () => this.show());
     this.written.addEventListener("submit", (event) => {
       event.preventDefault();
       this.say();
     });
     place.hidden = !canLive();
     place.addEventListener("toggle", () => (place.open ? this.refresh() : this.stop()));
-    onLanguage(() => this.show());
+    onLanguage(() => {
+      this.choices();
+      this.show();
+    });
     this.show();
   }
 
@@ -36,28 +47,51 @@ export class Live {
       const [{ avatars }, voice] = await Promise.all([request("GET", "/v1/avatars"), request("GET", "/v1/voices")]);
       this.hasVoice = voice.is_available;
       this.text.maxLength = voice.max_chars;
-      const ready = avatars.filter((avatar) => avatar.status === "ready");
-      this.who.replaceChildren(...ready.map((avatar) => h("option", { value: avatar.id }, avatar.label || avatar.id)));
-      byId("live-nobody").hidden = ready.length > 0;
+      this.avatars = avatars.filter((avatar) => avatar.status === "ready");
+      this.choices();
       this.show();
     } catch (error) {
       notice(this.error, error.message);
     }
   }
 
-  start() {
+  choices() {
+    const chosen = this.who.value;
+    this.who.replaceChildren(
+      ...this.avatars.map((avatar) => h("option", { value: avatar.id }, avatar.label || avatar.id)),
+      h("option", { value: OWN }, t("live.own")));
+    if ([...this.who.options].some(({ value }) => value === chosen)) this.who.value = chosen;
+  }
+
+  async start() {
     notice(this.error, "");
+    const turn = (this.turn = {});
+    const isWanted = () => this.turn === turn;
     this.enter("connecting");
+    try {
+      const avatarId = this.isOwn ? await this.own.avatarId((...doing) => isWanted() && this.tell(doing), isWanted) : this.who.value;
+      if (isWanted()) this.connect(avatarId);
+    } catch (error) {
+      if (!isWanted()) return;
+      notice(this.error, error.message);
+      this.enter("off");
+    }
+  }
+
+  connect(avatarId) {
     this.link = new LiveLink(this.video, {
-      avatarId: this.who.value,
+      avatarId,
       sampleRate: MICROPHONE_RATE,
       onEvent: (event) => this.hear(event),
     });
+    this.tell(null);
   }
 
   stop() {
+    this.turn = null;
     this.mute();
-    this.link?.close();
+    if (this.link) this.link.close();
+    else this.enter("off");
   }
 
   async talk() {
@@ -92,7 +126,7 @@ export class Live {
     if (event.type === "session.state_updated" && event.state === "connected" && this.state === "recovering") this.enter(this.link.isSpeaking ? "speaking" : "idle");
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
-    if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : explain(event.code, event.message));
+    if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
     if (event.type === "session.ended") notice(this.error, event.message);
     if (event.type === "closed") {
       this.microphone?.stop();
@@ -103,26 +137,42 @@ export class Live {
 
   enter(state) {
     this.state = state;
+    this.tell(null);
+  }
+
+  tell(doing) {
+    this.doing = doing;
     this.show();
+  }
+
+  get isOwn() {
+    return this.who.value === OWN;
   }
 
   show() {
     const isOn = this.state !== "off";
     const button = (key, action, kind = "") => h("button", { type: "button", class: kind, id: `live-${key}`, onclick: action }, t(`live.${key}`));
-    const buttons = isOn
-      ? [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
-        button("interrupt", () => this.interrupt()), button("stop", () => this.stop(), "danger")]
-      : [button("start", () => this.start(), "main")];
+    const stop = () => button("stop", () => this.stop(), "danger");
+    const buttons = !isOn ? [button("start", () => this.start(), "main")]
+      : !this.link ? [stop()]
+      : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
+        button("interrupt", () => this.interrupt()), stop()];
     this.place.dataset.state = this.state;
-    this.status.textContent = t(`live.${this.state}`);
+    this.status.textContent = this.doing ? t(...this.doing) : t(`live.${this.state}`);
     this.who.disabled = isOn;
-    this.written.hidden = !isOn || !this.hasVoice;
-    const shown = `${isOn}${Boolean(this.microphone)}${document.documentElement.lang}`;
+    this.own.place.hidden = isOn || !this.isOwn;
+    this.written.hidden = !this.link || !this.hasVoice;
+    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), document.documentElement.lang].join();
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;
       this.buttons.replaceChildren(...buttons); // a focused button stays the same element otherwise
     }
     const start = this.buttons.querySelector("#live-start");
-    if (start) start.disabled = !this.who.value;
+    if (start) start.disabled = !this.who.value || (this.isOwn && !this.own.file);
   }
+}
+
+/** Why there is no session, and when there may be one. */
+function refusal({ code, message, retry_after_s: again }) {
+  return [explain(code, message), again && t("liveAgain", { time: duration(again) })].filter(Boolean).join(" ");
 }

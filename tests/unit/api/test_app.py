@@ -272,6 +272,15 @@ def test_avatars(http: httpx.Client) -> None:
     _problem(http.get(location), 404, "not_found")
 
 
+def test_an_avatar_need_not_be_kept(http: httpx.Client) -> None:
+    sent = http.post("/v1/avatars", files={"video": ("v.mp4", VIDEO)}, data={"keep": "false"}).json()
+    assert (sent["is_kept"], http.get("/v1/avatars").json()["avatars"]) == (False, [])
+    assert http.get(f"/v1/avatars/{sent['id']}").json() == sent
+    kept = http.post("/v1/avatars", files={"video": ("w.mp4", VIDEO + b"w")}).json()
+    assert (kept["is_kept"], http.get("/v1/avatars").json()["avatars"]) == (True, [kept])
+    _problem(http.post("/v1/avatars", files={"video": ("v.mp4", VIDEO)}, data={"keep": "maybe"}), 422, "option_invalid")
+
+
 def test_errors_of_the_framework_are_problems(http: httpx.Client, service: MemoryService) -> None:
     assert _problem(http.get("/nowhere"), 404, "not_found")["instance"] == "/nowhere"
     refused = http.put("/v1/jobs")

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.engines.registry import ENGINES
 from storage.local.api_keys import ApiKeys
 from tests.unit.api_server import MemoryService, serving
 
@@ -93,3 +94,9 @@ def test_every_word_is_there_in_every_language() -> None:
     assert used <= set(keys[0]), used - set(keys[0])
     holes = [re.findall(r"\{\w+\}", part) for part in (english.split("\n  en: {")[1], chinese)]
     assert sorted(holes[0]) == sorted(holes[1])
+
+
+def test_every_engine_is_named_in_the_language_of_the_page() -> None:
+    text = (WEB / "js" / "strings.js").read_text(encoding="utf-8")
+    parts = re.findall(r"\n    engines: \{(.*?)\n    \}", text, re.DOTALL)
+    assert [set(re.findall(r"^\s+(\w+):", part, re.MULTILINE)) for part in parts] == [set(ENGINES)] * 2

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from config import SpeechConfig
+from errors import FaceNotFoundError
 from storage.local.api_keys import ApiKeys
 from tests.browser import Visitor, chromium
+from tests.unit.api.live.live_parts import GreyPresenters
 from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 
 VIDEO = "document.querySelector('#stage video')"
+
+
+@contextmanager
+def live_socket(url: str, avatar_id: str) -> Iterator[None]:
+    """A session that somebody else holds."""
+    address = f"{url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar_id}"
+    for _ in range(100):  # the place of whoever left is free as soon as the service knows
+        with connect(address, proxy=None, max_size=2**24) as socket:
+            if "busy" not in str(socket.recv(timeout=30)):
+                yield
+                return
+        time.sleep(0.1)
+    raise AssertionError("no place was freed")
+
+
+def _begin_live(visitor: Visitor) -> None:
+    for _ in range(100):
+        visitor.page.click("#live-start")
+        visitor.until("!['connecting', ''].includes(document.querySelector('#live').dataset.state)")
+        if visitor.page.evaluate("document.querySelector('#live').dataset.state") == "idle":
+            return
+        visitor.page.wait_for_timeout(100)
+    raise AssertionError(visitor.text("#live"))
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +198,47 @@ def test_many_presenters_leave_the_browser_its_connections(
         visitor.until("document.querySelectorAll('.face canvas').length === 8")
         assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
         assert not visitor.page.evaluate("document.querySelector('.faces video')")
+
+
+def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    service.looked_at = "face"
+    with serving(service, live=GreyPresenters(service.table)) as url:
+        visitor = Visitor(browser, url)
+        visitor.page.click("#live summary")
+        visitor.until("document.querySelector('#live-who').value === 'own'")
+        assert visitor.page.is_disabled("#live-start")
+        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
+        visitor.picture("live-own-face")
+        assert visitor.serious_violations() == []
+        for _ in range(2):
+            _begin_live(visitor)
+            visitor.page.click("#live-stop")
+            visitor.until("document.querySelector('#live').dataset.state === 'off'")
+        assert len(service.asked) == 1, "it is sent once"
+        (avatar,) = service.table.list_avatars(pinned_only=False)
+        assert not avatar.pinned
+        with live_socket(url, avatar.id):
+            visitor.page.click("#live-start")
+            assert "may be free in" in visitor.until("document.querySelector('#live-error').textContent")
+        assert visitor.errors == []
+
+
+def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
+    with serving(service, live=GreyPresenters(service.table)) as url:
+        visitor = Visitor(browser, url)
+        visitor.page.click("#live summary")
+        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
+        visitor.page.click("#live-start")
+        assert "found none" in visitor.until("document.querySelector('#live-error').textContent")
+        visitor.until("document.querySelector('#live').dataset.state === 'off'")
+        service.looked_at = None  # and now it is never done with it
+        visitor.page.click("#live-face button.quiet")
+        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
+        visitor.page.click("#live-start")
+        visitor.until("document.querySelector('#live-status').textContent === 'Looking at the face'")
+        visitor.page.click("#live-stop")
+        visitor.until("document.querySelector('#live').dataset.state === 'off'")
+        assert visitor.errors == []

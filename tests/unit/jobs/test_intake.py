@@ -134,3 +134,15 @@ def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: B
         asyncio.run(bench.intake.job(second))
     assert bench.uploads() == []
     assert bench.table.find_job(None, "a key") == job
+
+
+def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
+    bench.table.is_dying = False
+    asyncio.run(bench.intake.job(bench.request()))
+    sent = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    assert bench.table.list_avatars() == []
+    assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
+    kept = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"))))
+    assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
+    again = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    assert again.pinned, "what was kept once stays kept"

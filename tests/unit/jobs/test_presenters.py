@@ -187,3 +187,16 @@ def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) ->
     path.write_bytes(b"pict")
     with pytest.raises(StoredFileError, match="^face: expected the file that was kept"):
         bench.ensure("warp")
+
+
+def test_a_presenter_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench) -> None:
+    now = utc_now()
+    newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
+    asyncio.run(bench.presenters.hold(bench.key))
+    for key in newer:
+        bench.table.put_avatar(
+            AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
+        )
+    bench.presenters.sweep()
+    assert bench.table.find_avatar(bench.key) is not None
+    assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"

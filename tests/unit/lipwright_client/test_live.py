@@ -15,18 +15,21 @@ import av
 import numpy as np
 import pytest
 
+import errors
 from lipwright_client import (
     AsyncLipwright,
     BusyError,
     ConnectionFailedError,
+    FaceNotFoundError,
     Lipwright,
     LiveEvent,
     NotFoundError,
     OptionError,
     UnauthorizedError,
+    UploadError,
 )
 from storage.local.api_keys import ApiKeys
-from tests.unit.api.live.live_parts import AVATAR, GreyService
+from tests.unit.api.live.live_parts import AVATAR, GreyPresenters, GreyService
 from tests.unit.api_server import MemoryService, serving
 
 RATE = 24000
@@ -36,6 +39,21 @@ VOICE = (8000 * np.sin(np.arange(RATE) / 20)).astype("<i2").tobytes()
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(MemoryService(tmp_path_factory.mktemp("live")), live=GreyService()) as url:
+        yield url
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    """Says of every face that is sent that it can speak."""
+    service = MemoryService(tmp_path / "data")
+    service.looked_at = "face"
+    return service
+
+
+@pytest.fixture
+def faces(service: MemoryService) -> Iterator[str]:
+    """A service that shows whoever was sent."""
+    with serving(service, live=GreyPresenters(service.table)) as url:
         yield url
 
 
@@ -138,4 +156,49 @@ def test_the_command_writes_what_it_shows(url: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert seconds_of(out.read_bytes())[1] == pytest.approx(1.0, abs=0.1)
     piped = subprocess.run([*command, "-"], input=VOICE + b"\0", capture_output=True, timeout=120)
+    assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_face_that_is_not_kept_speaks(faces: str, service: MemoryService, tmp_path: Path) -> None:
+    face = tmp_path / "me.mp4"
+    face.write_bytes(b"a film of me")
+    with Lipwright(faces) as client:
+        with client.live(video=face, sample_rate=RATE) as session:
+            events = list(session.say(pieces()))
+        assert client.avatars.list() == ()
+    assert events[-1].type == "agent.speak_ended"
+    (avatar,) = service.table.list_avatars(pinned_only=False)
+    assert (avatar.label, avatar.pinned) == ("me.mp4", False)
+
+
+def test_a_coroutine_brings_a_face_too(faces: str, service: MemoryService) -> None:
+    async def talk() -> None:
+        async with AsyncLipwright(faces) as client, client.live(video=("her.mp4", b"a film of her")) as session:
+            await session.speak(VOICE)
+            await session.speak_end()
+            async for event in session:
+                if event.type == "agent.speak_ended":
+                    return
+
+    asyncio.run(asyncio.wait_for(talk(), 60))
+    (avatar,) = service.table.list_avatars(pinned_only=False)
+    assert (avatar.label, avatar.pinned) == ("her.mp4", False)
+
+
+def test_a_face_that_is_none_is_an_error_before_the_session(faces: str, service: MemoryService) -> None:
+    service.looked_at = errors.FaceNotFoundError("me.mp4: expected a face, found none.")
+    with Lipwright(faces) as client:
+        with pytest.raises(FaceNotFoundError, match="found none"), client.live(video=b"a landscape"):
+            pass
+        for both in ({}, {"avatar_id": AVATAR, "video": b"film"}):
+            with pytest.raises(UploadError, match="either an avatar_id or a video"):
+                client.live(**both)  # type: ignore[arg-type]
+
+
+def test_the_command_takes_a_face(faces: str, tmp_path: Path) -> None:
+    face = tmp_path / "me.mp4"
+    face.write_bytes(b"a film of me")
+    command = [sys.executable, "-m", "cli", "live", "--video", str(face), "--server", faces, "--out", "-"]
+    piped = subprocess.run(command, input=VOICE, capture_output=True, timeout=120)
+    assert piped.returncode == 0, piped.stderr
     assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)

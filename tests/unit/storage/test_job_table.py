@@ -283,6 +283,7 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path, job = tmp_path / "t", _job(progress=0.25)
+    avatars = [_avatar("1" * 32, pinned=True), _avatar("2" * 32)]
     row = to_row(
         job,
         {
@@ -303,10 +304,15 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         connection.execute("PRAGMA user_version = 1")
         places = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+        for avatar in avatars:
+            row = to_row(avatar, {"awaited"})
+            places = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO avatars ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
     connection.close()
     table = JobTable(FileDatabase(path))
     assert table.get_job(job.id) == job.model_copy(update={"queue_position": 0})
     changed = table.update_job(job.id, report={"warnings": []})
     assert changed.report == {"warnings": []}
     assert table.update_job(job.id, progress=0.5).report == {"warnings": []}, "the report stays"
+    assert [avatar.key for avatar in table.analysing_avatars()] == ["1" * 32], "what was kept was sent for itself"
     table.close()

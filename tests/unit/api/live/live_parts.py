@@ -17,6 +17,7 @@ from media.live.picture_group import PictureGroup
 from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
 from rendering.moment import Moment, MomentRequest
+from storage.job_table import JobTable
 
 SIDE = 64
 FPS = Fraction(25)
@@ -42,9 +43,11 @@ class GreyService:
 
     def __init__(self) -> None:
         self.requests: list[MomentRequest] = []
+        self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
         self.errors: list[LipwrightError] = []  # of the next moments
         self.prepare_s = 0.0
+        self.held: list[tuple[str, str | None]] = []
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
         await asyncio.sleep(self.prepare_s)
@@ -52,10 +55,14 @@ class GreyService:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         return PresenterRef(Path("presenter"), SourceVideo(Path("presenter.mp4"), INFO))
 
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        self.held.append((avatar_id, owner))
+
     async def render(self, request: MomentRequest) -> Moment:
         if self.errors:
             raise self.errors.pop(0)
-        self.requests.append(request)
+        if not self.is_forgetful:
+            self.requests.append(request)
         await asyncio.sleep(self.render_s)
         group = PictureGroup(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
@@ -64,9 +71,21 @@ class GreyService:
         return Moment(group.finish(), request.first_frame + request.num_frames)
 
 
+class GreyPresenters(GreyService):
+    """The same with whoever is in a table."""
+
+    def __init__(self, table: JobTable) -> None:
+        super().__init__()
+        self._table = table
+
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+        self._table.get_avatar(avatar_id, owner)
+        return await super().prepare(session_id, AVATAR, owner)
+
+
 @dataclass
 class Collected:
-    """Implements `api.live.session.Line`: what was sent, in order."""
+    """Implements `api.live.listener.Line`: what was sent, in order."""
 
     texts: list[dict[str, Any]] = field(default_factory=list)
     binaries: list[bytes] = field(default_factory=list)

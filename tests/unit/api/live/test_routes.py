@@ -68,6 +68,12 @@ def test_a_session_says_what_it_is_and_begins(url: str) -> None:
     assert stream["type"] == "session.stream"
 
 
+def test_the_presenter_of_a_session_is_held(url: str, live: GreyService) -> None:
+    with socket(url) as line:
+        first(line, "session.fragment")
+        assert live.held == [(AVATAR, None)]
+
+
 def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str) -> None:
     with socket(url) as inside:
         first(inside, "session.fragment")

@@ -90,7 +90,8 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         num_frames = len(list(container.decode(video=0)))
     fragments = talk.line.of("session.fragment")
-    assert num_frames == 2 * len(fragments) == 2 * len(talk.service.requests)
+    assert num_frames == 2 * len(fragments)
+    assert len(talk.service.requests) - len(fragments) in (0, 1), "one may be under way"
     assert [each["start_seconds"] for each in fragments] == pytest.approx([0.08 * n for n in range(len(fragments))])
     states = [request.state for request in talk.service.requests]
     assert states[:3] == [None, 2, 4], "what a moment gave is what the next one gets"

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.forms.spoken import title_of
 from api.speech.voice import Speaker
 from config import MediaLimits, SpeechConfig
 from media.probe import probe_audio
@@ -57,7 +58,20 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
     asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
     assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
     assert service.files.audio_path(job["id"]).read_bytes() == tone()
-    assert job["inputs"]["audio"] == "speech.wav"
+    assert job["inputs"]["audio"] == "Hello there 你好.wav"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("Good day!", "Good day"),
+        ("One, two, three. " * 9, "One two three One two three One two three One..."),
+        ("字" * 60, "字" * 48 + "..."),
+        ("?!", "speech"),
+    ],
+)
+def test_the_sound_of_a_text_is_called_by_its_first_words(text: str, title: str) -> None:
+    assert title_of(text) == title
 
 
 def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService, voice: SpeechServer) -> None:

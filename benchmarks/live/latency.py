@@ -1,6 +1,6 @@
 """How long a live session takes, as a visitor of the page sees it in headless Chromium.
 
-    python -m benchmarks.live_latency http://127.0.0.1:8000 --turns 20
+    python -m benchmarks.live.latency http://127.0.0.1:8000 --turns 20
 
 The service runs, on its own machine. Speech is sent as a microphone gives it (20 ms at a time) and as synthetic speech
 comes (all at once). Measured in the browser: from the first speech sample that is sent to the frame shown in which it
@@ -24,7 +24,7 @@ import numpy as np
 
 from tests.browser import Visitor, chromium
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 RATE = 24000
 LOUD = 800  # of 32768
 SHUT_SECONDS = 0.04  # `models.speech.stream`

@@ -1,6 +1,6 @@
 """What the short look-ahead of live sessions costs: the mouth of a stream against that of the whole file.
 
-    python -m benchmarks.live_hearing samples/speech.wav ../shared/clips/*.wav --lead 0.16
+    python -m benchmarks.live.hearing samples/speech.wav ../shared/clips/*.wav --lead 0.16
 
 Without `--lead` all speech is there at once; with it, it comes as it is spoken, and so many seconds of it are there
 when somebody begins to speak (`live.lead_seconds`).

@@ -1,0 +1,1 @@
+"""What live sessions take, and whether they hold."""

@@ -1,0 +1,41 @@
+"""A presenter that is shown is held, also by a service that is away for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from api.live.holding import keep_held
+from errors import ReplicaLostError
+from tests.unit.api.live.live_parts import AVATAR, GreyService
+
+
+class Away(GreyService):
+    """Cannot be told anything the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_lost = 1
+        self.is_held = asyncio.Event()
+
+    async def hold(self, avatar_id: str, owner: str | None) -> None:
+        if self.num_lost:
+            self.num_lost -= 1
+            raise ReplicaLostError("Director.hold: the replica died in each of 4 tries.")
+        await super().hold(avatar_id, owner)
+        if len(self.held) == 3:
+            self.is_held.set()
+
+
+def test_it_is_held_again_and_again() -> None:
+    async def watch() -> None:
+        service = Away()
+        task = asyncio.create_task(keep_held(service, AVATAR, "a", every_s=0.01))
+        await asyncio.wait_for(service.is_held.wait(), 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        num = len(service.held)
+        await asyncio.sleep(0.05)
+        assert len(service.held) == num, "until the session is over"
+        assert set(service.held) == {(AVATAR, "a")}
+
+    asyncio.run(watch())

@@ -1,0 +1,53 @@
+"""The measurements of live sessions, on what is known before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.live.memory import Memory, summary
+from benchmarks.live.sync import Player, measure
+from lipwright_client import Lipwright
+from tests.unit.api.live.live_parts import GreyPresenters
+from tests.unit.api_server import MemoryService, serving
+
+
+def test_sound_and_picture_of_a_short_session_are_together(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    service.looked_at = "face"
+    with serving(service, live=GreyPresenters(service.table)) as url:
+        with Lipwright(url) as client:
+            client.avatars.create(video=("v.mp4", b"film"))
+        found = measure(url, 0.1)
+    beyond = found["sound_beyond_picture_ms"]
+    assert -8 <= beyond["p50"] <= beyond["max"] <= 20, "whole packets, less what the encoder looks ahead"
+    assert abs(beyond["drift_ms"]) < 1
+    assert found["lost_ms"]["max"] <= 8
+    assert found["onset_ms"]["turns"] >= 1
+    assert found["onset_ms"]["max"] < 60
+
+
+def test_a_player_stalls_where_nothing_has_come() -> None:
+    player = Player()
+    player.add(10.0, 0.1)
+    player.add(10.1, 0.2)
+    player.advance(10.25)
+    assert player.shown == pytest.approx(0.15)
+    assert player.num_stalls == 0
+    player.advance(10.4)
+    assert (player.shown, player.num_stalls) == (0.2, 1)
+    assert player.stalled_s == pytest.approx(0.1)
+    player.add(10.5, 0.3)
+    player.advance(10.6)
+    assert player.shown == 0.2, "it waits until there is enough"
+    player.add(10.7, 0.5)
+    player.advance(10.8)
+    assert player.shown == pytest.approx(0.3)
+
+
+def test_what_grows_is_told_by_the_hour() -> None:
+    looks = [{"Ingress": Memory(100.0 + minute, 50.0)} for minute in (1, 2, 3)]
+    found = summary([1, 2, 3], looks)
+    assert found["Ingress, rss"] == {"first_mib": 101.0, "last_mib": 103.0, "max_mib": 103.0, "mib_an_hour": 60.0}
+    assert found["Ingress, own"]["mib_an_hour"] == 0.0
