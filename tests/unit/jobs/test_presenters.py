@@ -201,6 +201,6 @@ def test_a_presenter_that_is_shown_live_is_not_dropped_from_the_cache(bench: Ben
         bench.table.put_avatar(
             AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
         )
-    bench.presenters.sweep()
+    asyncio.run(bench.presenters.sweep())
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
