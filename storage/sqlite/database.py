@@ -223,6 +223,8 @@ class Database:
         """
         try:
             found = identity_of(self._log_path)
+            if self._log_identity is None:  # a file system on which SQLite has no log, or none yet
+                self._log_identity = found
             if found == self._log_identity or identity_of(self._path) != self._identity:
                 return
             is_other = found is not None and self._log_path.stat().st_size > 0
