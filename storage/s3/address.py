@@ -12,7 +12,7 @@ from errors import ConfigError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_REQUEST_S: Final = timedelta(seconds=20)  # of one request, its body included: at most one part
+_REQUEST_S: Final = timedelta(seconds=30)  # of one request, its body included: at most one part
 _CONNECT_S: Final = timedelta(seconds=3)
 _RETRY_S: Final = timedelta(seconds=5)
 """How long a request is sent again; an API that waits longer for a bucket that is gone only piles up its callers."""

@@ -13,6 +13,7 @@ import yaml
 
 from config import PipelineConfig
 from launch.port import free_port
+from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.state import open_store
 from tests.cluster.local_cluster import LocalCluster
@@ -99,7 +100,7 @@ def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
         assert time.monotonic() < deadline, caller.job(job_id)
         time.sleep(0.1)
     assert running.cluster.kill_node(1)
-    assert caller.job(job_id)["status"] != "succeeded"
+    assert not running.files.has(result_key(job_id)), "it is killed in the middle"
     running.add_worker("second")
     while caller.job(job_id)["status"] not in ("succeeded", "failed"):
         assert time.monotonic() < deadline, caller.job(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +25,14 @@ from media.stop import Stop
 from models.engines.contract import EngineSettings, Machine
 from models.engines.room import EngineRoom
 from models.engines.warp.engine import WarpEngine
+from models.presenter.folder import INFO_FILE
 from models.presenter.presenter import Presenter
 from models.speech.stream import SpeechStream
 from rendering.live_renderer import LiveRenderer
 from rendering.moment import Moment, MomentRequest
 from storage.local.folder import LocalFiles
+from storage.state import open_files
+from tests.s3_server import S3Server
 from tests.unit.models.synthetic_presenter import NUM_FRAMES, FilmedPresenter, make_presenter
 
 T = TypeVar("T")
@@ -121,6 +125,23 @@ def test_speech_moves_the_mouth_and_nothing_else(
 def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[Moment]) -> None:
     again = studio.moments(np.zeros(0, np.int16), 3)
     assert [moment.pictures for moment in again] == [moment.pictures for moment in silent[:3]]
+
+
+def test_a_presenter_in_a_bucket_gives_the_same_moments(
+    studio: Studio, silent: list[Moment], s3: S3Server, tmp_path: Path
+) -> None:
+    files = open_files(PipelineConfig(data_dir=tmp_path, files=s3.new_bucket()))
+    with files.written(studio.ref.source.key) as part:
+        shutil.copy(studio.path, part)
+    with files.written_folder(studio.ref.folder, "", INFO_FILE) as folder:
+        shutil.copytree(studio.path.parent / "presenter", folder, dirs_exist_ok=True)
+    renderer = LiveRenderer(studio.config, studio.engine, Machine(), _run, studio._open, files)
+    window = SpeechStream().window(0.0, NUM / FPS)
+    for _ in range(2):
+        moment = asyncio.run(renderer.render(MomentRequest("s", studio.ref, window, 0, NUM, None)))
+        assert moment.pictures == silent[0].pictures
+    opened = [path for path in tmp_path.rglob("*.npz") if path.is_file()]
+    assert opened, "it was fetched to this machine"
 
 
 def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_their_first(
