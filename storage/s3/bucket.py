@@ -155,13 +155,13 @@ class BucketFiles:
         return None
 
     def _is_whole(self, key: str, sha256: str) -> bool:
-        noted = self._objects.sha256(key)
-        if noted is not None:
-            return noted == sha256
         try:
+            noted = self._objects.sha256(key)
+            if noted is not None:
+                return noted == sha256
             with self.fetched(key) as path:
                 return has_content(path, sha256)
-        except StoredFileError:
+        except (FileNotFoundError, StoredFileError):  # it is gone, whatever is still in the cache
             return False
 
     def _lease(self, key: str) -> Lease:

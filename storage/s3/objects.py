@@ -62,12 +62,13 @@ class Objects:
             return None
 
     def sha256(self, key: str) -> str | None:
-        """The hash of what was uploaded, hexadecimal; None if there is no object, or nobody noted it."""
-        try:
-            with _errors():
-                return obstore.get(self._store, key, options={"head": True}).attributes.get(_SHA256)
-        except FileNotFoundError:
-            return None
+        """The hash of what was uploaded, hexadecimal; None if nobody noted it.
+
+        Raises:
+            FileNotFoundError: There is no object.
+        """
+        with _errors():
+            return obstore.get(self._store, key, options={"head": True}).attributes.get(_SHA256)
 
     def list(self, folder: str) -> list[Stored]:
         """All objects in a folder and below."""
