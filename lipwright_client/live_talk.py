@@ -82,7 +82,7 @@ class LiveTalk:
 
 
 class Saying:
-    """Sends sound as fast as it is spoken, and no faster.
+    """Sends sound as fast as it is spoken, and no faster; what is on its way counts, too.
 
     Args:
         pieces: 16 bit little-endian mono PCM.
@@ -97,6 +97,8 @@ class Saying:
         self.is_over = False
         self._pieces, self._rate, self._ahead = pieces, sample_rate, ahead_seconds
         self._is_sent = self._was_anything = False
+        self._sent = 0.0  # seconds
+        self._begun: float | None = None  # where the stream was at first
 
     def after(self, event: LiveEvent) -> Iterator[str | bytes]:
         """What is sent after an event; the caller takes all of it."""
@@ -104,15 +106,18 @@ class Saying:
             self.is_over = True
         if event.type != "session.fragment" or self._is_sent:
             return
-        buffered = float(event.raw["buffered_seconds"])
-        while buffered < self._ahead:
+        start, buffered = float(event.raw["start_seconds"]), float(event.raw["buffered_seconds"])
+        self._begun = start if self._begun is None else self._begun
+        most = self._ahead + start - self._begun
+        while buffered < self._ahead and self._sent < most:
             piece = next(self._pieces, None)
             if piece is None:
                 self._is_sent, self.is_over = True, not self._was_anything
                 yield said("agent.speak_end")
                 return
             self._was_anything |= bool(piece)
-            buffered += len(piece) / _BYTES_OF_A_SAMPLE / self._rate
+            seconds = len(piece) / _BYTES_OF_A_SAMPLE / self._rate
+            buffered, self._sent = buffered + seconds, self._sent + seconds
             yield piece
 
 

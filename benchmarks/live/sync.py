@@ -8,7 +8,8 @@ again as a microphone gives it, 20 ms at a time, with pauses; a client decodes e
 It prints, over the whole run:
 
 * `sound_beyond_picture_ms`: how much farther the decoded sound of the stream reaches than its decoded pictures, at the
-  end of each fragment. Packets of sound are 20 ms and do not end with a frame, so 0 to 20 is in order; `drift_ms` is
+  end of each fragment. Packets of sound are 20 ms and do not end with a frame, and of the first the decoder drops 6.5
+  (pre-skip): -7 to 14 is in order. `drift_ms` is
   what the last minute has more than the first.
 * `lost_ms`: how far what was decoded, counted, falls short of what the fragments' own times say.
 * `onset_ms`: where the voice of each turn is heard, after the fragment with which it is said to begin.

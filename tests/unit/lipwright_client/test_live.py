@@ -9,6 +9,7 @@ import sys
 import threading
 import wave
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import av
@@ -28,6 +29,7 @@ from lipwright_client import (
     UnauthorizedError,
     UploadError,
 )
+from lipwright_client.live_talk import Saying
 from storage.local.api_keys import ApiKeys
 from tests.unit.api.live.live_parts import AVATAR, GreyPresenters, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -202,3 +204,16 @@ def test_the_command_takes_a_face(faces: str, tmp_path: Path) -> None:
     piped = subprocess.run(command, input=VOICE, capture_output=True, timeout=120)
     assert piped.returncode == 0, piped.stderr
     assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_is_on_its_way_is_not_sent_again() -> None:
+    saying = Saying(repeat(bytes(2 * RATE // 2)), RATE, 5.0)
+
+    def sent_after(number: int, buffered: float) -> float:
+        raw = {"start_seconds": 0.08 * number, "buffered_seconds": buffered}
+        return sum(len(piece) for piece in saying.after(LiveEvent("session.fragment", raw))) / 2 / RATE
+
+    early = [sent_after(number, 0.0) for number in range(38)]  # they left before any sound had come
+    assert early[0] == 5.0
+    assert sum(early) <= 5 + 38 * 0.08 + 0.5, "and not five seconds for each"
+    assert sum(sent_after(number, 4.6) for number in range(38, 100)) > 3, "as fast as it is spoken from then on"
