@@ -2,7 +2,8 @@
 
 The speech-to-mouth network knows an average talker. Where the source video has its own speech, the mouths that it shows
 are compared with the mouths that the network predicts from that speech, each with the sound that belongs to it: where
-the source's sound comes late or early, its offset is measured and taken out.
+the source's sound comes late or early, its offset is measured and taken out. Where that offset is known, the talker's
+own way of speaking is learned too (`models.presenter.own_way`); size and hold are then those of what it says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from media.array_files import load_arrays
 from models.mouth.motion import lip_jitter, lip_opening
 from models.mouth.shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
+from models.presenter.own_way import OwnWay, learn
 from models.presenter.source_sync import SourceSync, measure_sync, sample_rows
 from models.speech.level import ROWS_PER_SECOND
 
@@ -58,11 +60,13 @@ class OwnSpeech:
         sync: How far its sound stands from its picture.
         opening_std: Standard deviation of `mouth_motion.lip_opening` in its speech; None if it does not talk.
         jitter: Root mean square of `mouth_motion.lip_jitter` in its speech; None if it does not talk.
+        learned_seconds: Speech that its own way of speaking was learned from; 0 where none was.
     """
 
     sync: SourceSync
     opening_std: float | None
     jitter: float | None
+    learned_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class MouthCalibration:
         follow: (8,) float32 share of the corrected opening that is added to each channel.
         is_fitted: Whether it comes from the source's own speech; otherwise it is that of an average talker.
         own_speech: What was measured on the source's own sound; None if it has none.
+        own_way: What its mouth does beyond the average talker's, before the gain.
     """
 
     gain: NDArray[np.float32]
@@ -82,6 +87,7 @@ class MouthCalibration:
     is_fitted: bool = False
     own_speech: OwnSpeech | None = None
     follow: NDArray[np.float32] = field(default_factory=lambda: np.zeros(NUM_CHANNELS, np.float32))
+    own_way: OwnWay = field(default_factory=OwnWay.unknown)
 
     @classmethod
     def default(cls) -> MouthCalibration:
@@ -96,24 +102,16 @@ class MouthCalibration:
         """
         return cls(_gains(_DEFAULT_OPENING_GAIN) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
 
-    def apply(self, shape: NDArray[np.float32], gate: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Corrects mouth shapes; silence stays at rest.
-
-        Args:
-            shape: (T, 8) offsets from rest in eye distances.
-            gate: (T,) 1 in speech, 0 in silence.
-
-        Returns:
-            (T, 8) float32.
-        """
-        scaled = shape * self.gain
+    def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
+        """Returns the shapes of a predicted mouth of T frames, corrected, as (T, 8) float32; silence stays at rest."""
+        scaled = self.own_way.applied(mouth.shape, mouth.hidden) * self.gain
         following = scaled[:, _COMPARED, None] * self.follow
-        return np.asarray(scaled + following + gate[:, None] * self.bias, np.float32)
+        return np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
 
     def save(self, path: Path) -> None:
         """Writes an .npz file, whole or not at all."""
         own = self.own_speech
-        numbers = [] if own is None else [*vars(own.sync).values(), own.opening_std, own.jitter]
+        numbers = [] if own is None else [*vars(own.sync).values(), own.opening_std, own.jitter, own.learned_seconds]
         partial = path.with_name(f"{path.name}.part")
         with partial.open("wb") as file:
             # None becomes NaN.
@@ -124,6 +122,7 @@ class MouthCalibration:
                 follow=self.follow,
                 is_fitted=self.is_fitted,
                 own=np.array(numbers, np.float64),
+                own_way=self.own_way.weights,
             )
         partial.replace(path)
 
@@ -132,8 +131,9 @@ class MouthCalibration:
         """Reads what `save` wrote."""
         stored = load_arrays(path)
         numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
-        own = OwnSpeech(SourceSync(*numbers[:-2]), *numbers[-2:]) if numbers else None  # type: ignore[arg-type]
-        return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own, stored["follow"])
+        own = OwnSpeech(SourceSync(*numbers[:-3]), *numbers[-3:]) if numbers else None  # type: ignore[arg-type]
+        way = OwnWay(stored["own_way"])
+        return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own, stored["follow"], way)
 
 
 def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: MouthBlock) -> MouthCalibration:
@@ -152,10 +152,21 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
     times = np.arange(len(tracked)) / float(fps) + (sync.offset_seconds or 0.0)
     is_heard = (times >= 0) & (times < len(sound.gate) / ROWS_PER_SECOND)
     has_speech = present & is_heard & (sample_rows(sound.gate, times) > 0.5)
-    calibration = calibrate(sample_rows(sound.shape, times), tracked, has_speech, fps)
+    predicted, way, learned_seconds = sample_rows(sound.shape, times), OwnWay.unknown(), 0.0
+    learned_from = has_speech & (track.trust >= 1)
+    if sync.offset_seconds is not None and learned_from.sum() >= _MIN_FRAMES:
+        # A mouth that is compared with another time's sound would teach that speech says nothing.
+        beyond = (tracked / TRACKED_GAIN - predicted)[learned_from]
+        way, offset = learn(sample_rows(sound.hidden, times)[learned_from], beyond, float(fps))
+        predicted[learned_from] += offset
+        learned_seconds = float(learned_from.sum() / fps)
+    calibration = calibrate(predicted, tracked, has_speech, fps)
+    if not calibration.is_fitted:
+        way, learned_seconds = OwnWay.unknown(), 0.0
     opening = lip_opening(tracked[has_speech], is_tracked_size=True)
     jitter = lip_jitter(tracked, has_speech, fps, track.shot).rms
-    return replace(calibration, own_speech=OwnSpeech(sync, float(opening.std()) if len(opening) else None, jitter))
+    own = OwnSpeech(sync, float(opening.std()) if len(opening) else None, jitter, learned_seconds)
+    return replace(calibration, own_speech=own, own_way=way)
 
 
 def calibrate(

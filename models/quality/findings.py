@@ -103,6 +103,7 @@ def _source(source: SourceFacts) -> SourceReport:
         audio_offset_correlation=round(own.sync.correlation, 2) if own is not None else None,
         own_speech_seconds=round(own.sync.speech_seconds, 2) if own is not None else 0.0,
         calibration="own speech" if source.is_fitted else average,
+        learned_seconds=round(own.learned_seconds, 2) if own is not None else 0.0,
         own_opening_std=_rounded(own.opening_std) if own is not None else None,
         own_jitter=_rounded(own.jitter) if own is not None else None,
         frozen_seconds=round(source.frozen_seconds, 1),
@@ -170,6 +171,8 @@ def _summary(report: QualityReport) -> Iterator[str]:
         yield "The source shows no talking mouth: the mouth's inside is drawn."
     elif source.calibration == "own speech":
         yield f"The mouth moves as far as in the source's own speech ({source.own_speech_seconds:.1f} s compared)."
+        if source.learned_seconds:
+            yield f"How it speaks was learned from {source.learned_seconds:.1f} s of the source's own speech."
     else:
         why = "tells too little" if source.has_sound else "has no sound"
         yield f"The source talks but {why}: the mouth moves like that of an average talker."

@@ -46,6 +46,9 @@ class SourceReport(_Section):
         description="Where the size of the mouth's movement comes from: the source's `own speech`, an `average talker`"
         " in its place, or true sizes for a `closed mouth`."
     )
+    learned_seconds: float = Field(
+        0.0, description="Of that, speech that its own way of speaking was learned from; 0 where none was."
+    )
     own_opening_std: float | None = Field(description="Std of its mouth's opening in its own speech, eye distances.")
     own_jitter: float | None = Field(description="Jitter of its mouth in its own speech, eye distances.")
     frozen_seconds: float = Field(0.0, description="Time in which its picture stands still; those frames are held.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -28,11 +28,14 @@ class MouthBlock:
         shape: (T, 8) float32 `models.mouth.shape` channels: offset from rest in eye distances, 0 in silence.
         contact: (T,) float32 probability that the lips touch.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
+        hidden: (T, H) float32 what the shape is read from, 0 in silence: the network's last hidden layer, held back as
+            the shape is (see `models.presenter.own_way`). (0, 0) of a mouth that no network has read.
     """
 
     shape: NDArray[np.float32]
     contact: NDArray[np.float32]
     gate: NDArray[np.float32]
+    hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 class SpeechToMouth:
@@ -63,14 +66,18 @@ class SpeechToMouth:
             ValueError: There is no frame, or a frame lies outside the stretch.
         """
         times = _frame_times(features, fps, first_frame, num_frames)
-        mouth: NDArray[np.float32] = self._network.run(None, {"features": features.features[None]})[0][0]  # (N, 9)
+        mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
         gate = features.gate[:, None]
-        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE
-        shape = shape * _breath(shape[:, 0], features)[:, None] * gate
+        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE  # (N, 8)
+        shown = _breath(shape[:, 0], features)[:, None] * gate
         # Lips at rest touch, whatever the network makes of the noise in a pause.
         contact = gate * _sigmoid(mouth[:, NUM_CHANNELS:]) + (1 - gate)
-        frames = _interpolate(np.hstack([shape, contact, gate]), times * ROWS_PER_SECOND - features.first_row)
-        return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1])
+        rows = np.hstack([shape * shown, contact, gate, hidden * shown])
+        frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
+        after = NUM_CHANNELS + 2
+        return MouthBlock(
+            frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1], frames[:, after:]
+        )
 
 
 def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:

@@ -37,8 +37,9 @@ def export_encoder(network: WhisperTaps, path: Path) -> None:
 
 
 def export_mouth(network: MouthEnsemble, path: Path) -> None:
-    """Writes `network` with input `features` (1, N, F) and output `mouth` (1, N, 9)."""
-    _export(network, path, torch.zeros(1, 100, NUM_FEATURES), names=("features", "mouth"), axes=("rows", "rows"))
+    """Writes `network` with input `features` (1, N, F) and outputs `mouth` (1, N, 9) and `hidden` (1, N, H)."""
+    names = ("features", "mouth", "hidden")
+    _export(network, path, torch.zeros(1, 100, NUM_FEATURES), names=names, axes=("rows", "rows", "rows"))
 
 
 def read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
@@ -53,7 +54,8 @@ def read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return {name: torch.tensor(numpy_helper.to_array(stored[name])).float() for name in network.state_dict()}
 
 
-def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, str], axes: tuple[str, str]) -> None:
+def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, ...], axes: tuple[str, ...]) -> None:
+    """Writes a file whose one input and whose outputs have `names`; of each, `axes` names the second axis."""
     # The tracing exporter keeps the parameter names, of matrices too where it does not transpose them beforehand;
     # nothing here branches on values.
     torch.onnx.export(
@@ -61,8 +63,8 @@ def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, s
         (example,),
         path,
         input_names=[names[0]],
-        output_names=[names[1]],
-        dynamic_axes={names[0]: {1: axes[0]}, names[1]: {1: axes[1]}},
+        output_names=list(names[1:]),
+        dynamic_axes={name: {1: axis} for name, axis in zip(names, axes, strict=True)},
         opset_version=_OPSET,
         do_constant_folding=False,
         dynamo=False,

@@ -39,12 +39,16 @@ class MouthTcn(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, N, F) features to (B, N, 9 * num_heads): mouth shape in units of its scale, and a contact logit."""
+        out: Tensor = self.head(self.hidden(features))
+        return out.transpose(1, 2)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Maps (B, N, F) features to the last hidden layer, (B, width, N): what the head reads."""
         # While training, whole features are left out of a clip.
         x = self.entry(F.dropout1d(features.transpose(1, 2), self._DROPOUT, self.training))
         for spread, mix in zip(self.spread, self.mix, strict=True):
             x = x + mix(F.dropout(F.gelu(spread(x)), self._DROPOUT, self.training))
-        out: Tensor = self.head(F.gelu(x))
-        return out.transpose(1, 2)
+        return F.gelu(x)
 
     @torch.no_grad()
     def absorb(self, mean: Tensor, deviation: Tensor) -> None:
@@ -70,9 +74,15 @@ class MouthEnsemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members or [MouthTcn() for _ in range(NUM_MEMBERS)])
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps (B, N, F) features to (B, N, 9), as `MouthTcn` does."""
-        return torch.stack([member(features) for member in self.members]).mean(0)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, N, F) features to the mouth, (B, N, 9), as `MouthTcn` does, and to (B, N, H), what it is read from.
+
+        H are the last hidden layers of all members, divided so that inner products are the mean of the members'.
+        """
+        layers = [member.hidden(features) for member in self.members]
+        read = [member.head(layer) for member, layer in zip(self.members, layers, strict=True)]
+        hidden = torch.cat(layers, 1) / len(layers) ** 0.5
+        return torch.stack(read).mean(0).transpose(1, 2), hidden.transpose(1, 2)
 
 
 NUM_MEMBERS = 3

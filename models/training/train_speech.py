@@ -52,7 +52,7 @@ _EVENNESS = 0.35
 _STRETCH = 0.18
 _OTHER_POOLS_WEIGHT, _VELOCITY_WEIGHT, _CORRELATION_WEIGHT, _CONTACT_WEIGHT = 0.6, 0.5, 0.5, 0.15
 _CHANNEL_WEIGHTS = torch.tensor([2, 1, 1.5, 0.7, 1, 1, 0.4, 0.5])
-_FOLDS = (
+FOLDS = (
     ("s1", "s16", "u_032621", "u_bbab8n"),
     ("s4", "s25", "s27", "u_032953"),
     ("s3", "s30", "s34", "u_120232"),
@@ -231,7 +231,7 @@ def leave_talkers_out(examples: list[Example]) -> Floats:
         (8,) factor by which the predicted movement of each channel is too small.
     """
     ratios: list[Floats] = []
-    for fold in _FOLDS:
+    for fold in FOLDS:
         heard = [e for e in examples if e.name not in fold]
         network = train(heard, seed=0).with_first_head(torch.ones(NUM_CHANNELS)).eval()
         for pool in ("clean", "room"):

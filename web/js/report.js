@@ -26,6 +26,7 @@ function* facts({ output, source, mouth, face, exemplars }, words) {
   if (!source.talks) yield words.drawn;
   else if (source.calibration === "own speech") yield words.ownSpeech(source.own_speech_seconds.toFixed(1));
   else yield words.average;
+  if (source.learned_seconds) yield words.ownWay(source.learned_seconds.toFixed(1));
   if (source.audio_offset_ms !== null && Math.abs(source.audio_offset_ms) < NOTICED_MS) yield words.inTime(Math.round(source.audio_offset_ms));
   const frames = mouth.num_speech_frames + mouth.num_silent_frames;
   if (frames) yield words.silence(percent(mouth.num_silent_frames / frames));

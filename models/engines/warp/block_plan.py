@@ -54,7 +54,7 @@ def plan_ahead(
 
 def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
     """(T, 8) mouth shapes of this presenter: calibrated, and led to the source's own where the effect fades out."""
-    shape = avatar.calibration.apply(mouth.shape, mouth.gate)
+    shape = avatar.calibration.apply(mouth)
     if not avatar.talks:
         # In pauses too, where a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest)

@@ -24,7 +24,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, drive: Drive) -> BlockM
         drive: What `plan_block` made of them.
     """
     track, index = avatar.track, drive.source_index
-    shape = avatar.calibration.apply(mouth.shape, mouth.gate)
+    shape = avatar.calibration.apply(mouth)
     opening = lip_opening(shape, is_tracked_size=avatar.talks)
     passed = track.passed[index]
     is_driven = track.trust[index] >= 1  # elsewhere the source's own mouth is seen, or some of it

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, TRACKED_GAIN
 from models.presenter.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
+from models.presenter.own_way import OwnWay
 from models.presenter.source_sync import SourceSync
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import FaceTrack, finish_track
@@ -21,6 +23,10 @@ WIDTH, CORNER, JAW = CHANNELS.index("width"), CHANNELS.index("corner_y"), CHANNE
 
 def _speech(num_frames: int = 200) -> NDArray[np.float32]:
     return (np.random.default_rng(3).normal(0, 1, (num_frames, 8)) * DEFAULT_SCALE).astype(np.float32)
+
+
+def _mouth(shape: NDArray[np.float32], gate: ArrayLike) -> MouthBlock:
+    return MouthBlock(shape, np.zeros(len(shape), np.float32), np.zeros(len(shape), np.float32) + gate)
 
 
 def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -63,7 +69,7 @@ def test_lips_and_jaw_follow_the_opening_as_far_as_the_tracker_sees_them_go() ->
     tracked = predicted * TRACKED_GAIN
     tracked[:, JAW] *= 0.5  # a chin that hardly moves
     calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
-    corrected = calibration.apply(predicted, np.zeros(len(predicted), np.float32))
+    corrected = calibration.apply(_mouth(predicted, 0))
     assert np.polyfit(tracked[:, JAW], corrected[:, JAW], 1)[0] == pytest.approx(1, abs=0.12)
     assert np.polyfit(tracked[:, 0], corrected[:, 0], 1)[0] == pytest.approx(1, abs=0.05)
     assert corrected[:, WIDTH] == pytest.approx(0)
@@ -84,7 +90,7 @@ def test_a_held_smile_is_taken_over_while_speaking_only() -> None:
     assert calibration.bias[WIDTH] == pytest.approx(0.6 * 0.05, abs=0.003)
     assert calibration.bias[CORNER] == pytest.approx(0.6 * 0.03, abs=0.002)
     assert (calibration.bias[OPENING] == 0).all()
-    rest = calibration.apply(np.zeros((2, 8), np.float32), np.array([0, 1], np.float32))
+    rest = calibration.apply(_mouth(np.zeros((2, 8), np.float32), [0, 1]))
     assert (rest[0] == 0).all()
     assert rest[1] == pytest.approx(calibration.bias)
 
@@ -121,11 +127,13 @@ def test_lengths_must_agree() -> None:
 
 
 def _sound(num_rows: int) -> MouthBlock:
-    """Syllables in rows of 20 ms: all channels move with one opening of changing size."""
+    """Syllables in rows of 20 ms: all channels move with one opening of changing size, read from a layer of six."""
     rng = np.random.default_rng(11)
     syllables = np.interp(np.arange(num_rows), np.arange(0, num_rows + 9, 8), rng.uniform(0, 3, num_rows // 8 + 2))
     shape = syllables[:, None] * DEFAULT_SCALE * [1, 0.95, -0.5, 0.1, 0.9, 0.8, 0, -0.3]
-    return MouthBlock(shape.astype(np.float32), np.zeros(num_rows, np.float32), np.ones(num_rows, np.float32))
+    hidden = np.abs(np.sin(np.outer(np.arange(num_rows) / 7, np.arange(1, 7)))) * 5.4
+    silent, open_gate = np.zeros(num_rows, np.float32), np.ones(num_rows, np.float32)
+    return MouthBlock(shape.astype(np.float32), silent, open_gate, hidden.astype(np.float32))
 
 
 def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
@@ -143,7 +151,7 @@ def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
 def test_the_offset_is_measured_and_taken_out(lag_rows: int) -> None:
     sound = _sound(200)
     # Speech in the first half only: a sound that is compared at the wrong time takes in the wrong frames.
-    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 100).astype(np.float32))
+    sound = replace(sound, gate=(np.arange(200) < 100).astype(np.float32))
     calibration = calibrate_on_sound(_talker(sound, lag_rows), True, Fraction(25), sound)
     own = calibration.own_speech
     assert own is not None and own.sync.offset_seconds is not None
@@ -157,11 +165,60 @@ def test_the_offset_is_measured_and_taken_out(lag_rows: int) -> None:
 
 def test_frames_are_taken_with_the_sound_that_belongs_to_them() -> None:
     sound = _sound(200)
-    sound = MouthBlock(sound.shape, sound.contact, (np.arange(200) < 150).astype(np.float32))
+    sound = replace(sound, gate=(np.arange(200) < 150).astype(np.float32))
     # The corners are held high in speech and nowhere else: compared nine frames too late, speech is taken for silence.
     late = calibrate_on_sound(_talker(sound, 18, smile=0.05), True, Fraction(25), sound)
     in_time = calibrate_on_sound(_talker(sound, 0, smile=0.05), True, Fraction(25), sound)
     assert late.bias[CORNER] == pytest.approx(in_time.bias[CORNER], abs=0.001)
+
+
+def _habitual(sound: MouthBlock, lag_rows: int) -> FaceTrack:
+    """A talker who opens the mouth further wherever the first number of the layer is high."""
+    shape = sound.shape.copy()
+    shape[:, OPENING] += 0.0185 * sound.hidden[:, :1]
+    return _talker(replace(sound, shape=shape), lag_rows)
+
+
+@pytest.mark.parametrize("lag_rows", [0, 10])
+def test_the_way_of_speaking_is_learned_with_the_sound_that_belongs_to_it(lag_rows: int) -> None:
+    sound = _sound(200)
+    track = _habitual(sound, lag_rows)
+    calibration = calibrate_on_sound(track, True, Fraction(25), sound)
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.015)
+    assert own.learned_seconds == pytest.approx(4 - lag_rows * 0.02, abs=0.1)
+    before, after = (
+        replace(calibration, own_way=way).apply(sound)[::2, 0] for way in (OwnWay.unknown(), calibration.own_way)
+    )
+    shown = (sound.shape[:, 0] + 0.0185 * sound.hidden[:, 0])[::2]
+    assert np.corrcoef(after, shown)[0, 1] > np.corrcoef(before, shown)[0, 1] + 0.05
+
+
+def test_nothing_is_learned_where_sound_and_picture_cannot_be_aligned() -> None:
+    sound = _sound(200)
+    strange = replace(_sound(200), shape=np.roll(sound.shape, 90, axis=0), hidden=np.roll(sound.hidden, 90, axis=0))
+    calibration = calibrate_on_sound(_habitual(strange, 0), True, Fraction(25), sound)
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds is None
+    assert own.learned_seconds == 0
+    assert not len(calibration.own_way.weights)
+
+
+def test_nothing_is_learned_from_frames_in_which_the_mouth_was_not_seen() -> None:
+    sound = _sound(200)
+    track = _habitual(sound, 0)
+    hidden_frames = np.arange(100) >= 60
+    covered = replace(
+        track,
+        trust=np.where(hidden_frames, 0, 1).astype(np.float32),
+        present=track.present & ~hidden_frames,
+        shape=np.where(hidden_frames[:, None], np.float32(0.5), track.shape),
+    )
+    calibration = calibrate_on_sound(covered, True, Fraction(25), sound)
+    own = calibration.own_speech
+    assert own is not None and own.sync.offset_seconds is not None
+    assert own.learned_seconds == pytest.approx(2.4, abs=0.1)
+    assert np.abs(calibration.own_way.applied(sound.shape, sound.hidden) - sound.shape).max() < 0.15
 
 
 def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
@@ -178,17 +235,19 @@ def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
     "own",
     [
         None,
-        OwnSpeech(SourceSync(0.12, 0.9, 0.7, 12.0), 0.04, 0.008),
+        OwnSpeech(SourceSync(0.12, 0.9, 0.7, 12.0), 0.04, 0.008, 11.5),
         OwnSpeech(SourceSync(None, 0.1, 0.2, 0.5), None, None),
     ],
 )
 def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -> None:
+    way = OwnWay(np.arange(24, dtype=np.float32).reshape(3, 8)) if own is not None else OwnWay.unknown()
     saved = MouthCalibration(
-        np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own, np.full(8, 2, np.float32)
+        np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own, np.full(8, 2, np.float32), way
     )
     saved.save(tmp_path / "calibration.npz")
     loaded = MouthCalibration.load(tmp_path / "calibration.npz")
     assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
     assert (loaded.follow == saved.follow).all()
+    assert (loaded.own_way.weights == way.weights).all() and loaded.own_way.weights.shape == way.weights.shape
     assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]

@@ -129,6 +129,14 @@ def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -
     assert words in line
 
 
+def test_what_was_learned_of_the_source_is_told() -> None:
+    assert report().source.learned_seconds == 0
+    assert not any("learned" in line for line in report().summary)
+    learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
+    assert learned.source.learned_seconds == 9.52
+    assert "How it speaks was learned from 9.5 s of the source's own speech." in learned.summary
+
+
 def test_a_source_that_stands_still_is_told() -> None:
     assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)

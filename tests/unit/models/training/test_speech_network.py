@@ -34,13 +34,13 @@ def test_shipped_files_compute_what_the_definition_says(
     mel = np.random.default_rng(2).normal(0, 0.4, (1, num_frames, 80)).astype(np.float32)
     with torch.no_grad():
         features = shipped[0](torch.from_numpy(mel))
-        expected = shipped[1](features).numpy()
+        expected = [output.numpy() for output in shipped[1](features)]
     first = make_session(weights_path(ENCODER_NAME), num_threads=1, device="cpu")
     second = make_session(weights_path(MOUTH_NAME), num_threads=1, device="cpu")
-    found = second.run(None, {"features": first.run(None, {"mel": mel})[0]})[0]
+    found = second.run(None, {"features": first.run(None, {"mel": mel})[0]})
     assert features.shape == (1, num_frames // 2, NUM_FEATURES)
-    assert found.shape == (1, num_frames // 2, 9)
-    assert np.abs(found - expected).max() < 1e-3
+    assert [output.shape for output in found] == [(1, num_frames // 2, 9), (1, num_frames // 2, 288)]
+    assert all(np.abs(ours - its).max() < 1e-3 for ours, its in zip(found, expected, strict=True))
 
 
 def _write_ctranslate2(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
@@ -103,6 +103,15 @@ def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsem
         layer = before.layers[TAPS[0] - 1](both[..., :WIDTH])
         assert torch.equal(layer, both[..., WIDTH:])
         assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
+
+
+def test_the_mouth_is_read_off_the_hidden_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+    mouth = shipped[1]
+    heads = torch.cat([member.head.weight[..., 0] for member in mouth.members], 1) / len(mouth.members) ** 0.5
+    bias = torch.stack([member.head.bias for member in mouth.members]).mean(0)
+    with torch.no_grad():
+        shape, hidden = mouth(torch.randn(1, 50, NUM_FEATURES, generator=torch.Generator().manual_seed(3)))
+        assert torch.allclose(hidden @ heads.T + bias, shape, atol=1e-3)
 
 
 def test_the_first_head_is_kept_with_its_gain() -> None:
