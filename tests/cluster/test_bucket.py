@@ -21,7 +21,7 @@ from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 
-UP_S, JOB_S = 120.0, 120.0
+UP_S, JOB_S = 240.0, 240.0
 RENDER = {"block_seconds": 2.0, "segment_seconds": 0.8, "first_segment_seconds": 0.4, "segment_window": 2}
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def running(
         cluster.stop()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
     running: Running, sample_presenter: Path, sample_speech: Path
 ) -> None:
