@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 _ROOT = Path(__file__).resolve().parent
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
+_MAX_COPIED_BYTES = 5 * 1024**3
+"""What S3 copies in one request (CopyObject)."""
 
 
 def _beside_this_file(path: Path) -> Path:
@@ -302,6 +304,28 @@ class JobConfig(_Frozen):
         return self.min_call_timeout_s + self.timeout_s_per_sound_second * seconds
 
 
+class BucketConfig(_Frozen):
+    """How files are kept in a bucket, where `files` names one."""
+
+    cache_dir: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None,
+        description="Folder of each machine in which its processes keep what they have fetched; not shared with other "
+        "machines. None is `cache` in the data folder. A machine that has its disk elsewhere says so in the "
+        "environment of its processes: LIPWRIGHT_CACHE_DIR.",
+    )
+    max_cache_bytes: int = Field(
+        50 * 1024**3, gt=0, description="Fetched files of one machine that nobody uses; the least recently used go."
+    )
+    max_cache_idle_s: float = Field(
+        3600.0, gt=0, description="How long one stays that nobody uses: so long a deleted file is still on a machine."
+    )
+    redirects: bool = Field(
+        False,
+        description="Whether videos and sources are downloaded from the bucket itself, by a redirect (307) to a URL "
+        "that holds for five minutes; clients have to reach it. Else they come through the API.",
+    )
+
+
 class EngineMemoryConfig(_Frozen):
     """How long the networks of engines stay in the memory of a replica."""
 
@@ -317,7 +341,8 @@ class PipelineConfig(_Frozen):
     data_dir: Annotated[Path, AfterValidator(_beside_this_file)] = Field(
         Path("data"),
         validate_default=True,
-        description="Job table, uploads, avatars, results. Relative to the folder of this file and serve_config.yaml.",
+        description="Job table, uploads, avatars, results, as far as they are not elsewhere. Relative to the folder of "
+        "this file and serve_config.yaml.",
     )
     state: str | None = Field(
         None,
@@ -327,6 +352,14 @@ class PipelineConfig(_Frozen):
         "several machines. None keeps them in the data folder. Needs the extra `postgres`. A password may come from "
         "PGPASSWORD or a .pgpass file instead.",
     )
+    files: str | None = Field(
+        None,
+        pattern="^s3://",
+        description="Bucket of uploads, jobs, avatars and results, `s3://bucket/prefix?endpoint=...&region=...`: for "
+        "machines that share no disk. None keeps them in the data folder. Needs the extra `s3`; credentials come from "
+        "the environment (AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
+    )
+    bucket: BucketConfig = BucketConfig()
     engine: str = Field("warp", description="Engine of a job that names none.")
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="Options of engines, by name; each engine checks its own."
@@ -343,3 +376,12 @@ class PipelineConfig(_Frozen):
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()
+
+    @model_validator(mode="after")
+    def _uploads_that_a_bucket_takes(self) -> Self:
+        if self.files is not None and self.limits.max_upload_bytes > _MAX_COPIED_BYTES:
+            raise ValueError(
+                f"limits.max_upload_bytes: expected at most {_MAX_COPIED_BYTES} with files in a bucket, "
+                f"found {self.limits.max_upload_bytes}"
+            )
+        return self

@@ -19,7 +19,8 @@
     ├── CapacityError                    429  over_capacity          retryable
     │   ├── BusyError                    503  busy                   retryable
     │   ├── StandbyError                 503  standby                retryable
-    │   └── TableUnreachableError        503  job_table_unreachable  retryable
+    │   ├── TableUnreachableError        503  job_table_unreachable  retryable
+    │   └── StorageUnreachableError      503  storage_unreachable    retryable
     ├── StorageFullError                 507  storage_full           retryable
     ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
     ├── TableLostError                   503  job_table_lost         retryable
@@ -185,6 +186,13 @@ class TableUnreachableError(CapacityError):
 
     status_code = 503
     code = "job_table_unreachable"
+
+
+class StorageUnreachableError(CapacityError):
+    """The bucket of the files does not answer, or does not let this service in; what is there stays there."""
+
+    status_code = 503
+    code = "storage_unreachable"
 
 
 class StorageFullError(LipwrightError):

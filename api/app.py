@@ -33,7 +33,7 @@ from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
 from rendering.moment import LiveService
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import ServiceStatus
 from storage.state import open_keys
 

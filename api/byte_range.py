@@ -32,3 +32,17 @@ def satisfiable(field: str, num_bytes: int) -> str | None:
     if not kept:
         raise RangeError(f"Range: expected bytes of a file that has {num_bytes}, found {field[:80]!r}.", num_bytes)
     return f"bytes={','.join(kept)}"
+
+
+def one_range(field: str, num_bytes: int) -> tuple[int, int] | None:
+    """The bytes [start, stop) that `field` asks for, of a file of `num_bytes`; None where it is not one range of them.
+
+    Raises:
+        RangeError: All of its ranges lie behind the file's end.
+    """
+    one = _ONE.fullmatch((satisfiable(field, num_bytes) or "").removeprefix("bytes="))
+    if one is None:
+        return None
+    if not one[1]:
+        return max(0, num_bytes - int(one[3])), num_bytes
+    return int(one[1]), min(num_bytes, int(one[2]) + 1) if one[2] else num_bytes

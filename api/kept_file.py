@@ -13,12 +13,6 @@ from api.byte_range import satisfiable
 from api.conditional import is_range_wanted, unchanged
 
 
-def file_tag(path: Path) -> str:
-    """The entity tag of a file that is only ever replaced as a whole. Reads the disk's entry of it."""
-    state = path.stat()
-    return f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
-
-
 def kept_file(request: Request, path: Path, headers: dict[str, str], **options: Any) -> Response:
     """The file at `path`; `options` are those of Starlette's `FileResponse`.
 
@@ -26,7 +20,8 @@ def kept_file(request: Request, path: Path, headers: dict[str, str], **options: 
         RangeError: A range was asked for that lies behind the file's end.
     """
     state = path.stat()
-    response = FileResponse(path, headers={**headers, "ETag": file_tag(path)}, stat_result=state, **options)
+    tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'  # another one when the file is replaced, as a whole as ever
+    response = FileResponse(path, headers={**headers, "ETag": tag}, stat_result=state, **options)
     if (answer := unchanged(request, response.headers)) is not None:
         return answer
     _settle_range(request, response.headers, state.st_size)

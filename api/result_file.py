@@ -6,13 +6,14 @@ from pathlib import PurePath
 
 from fastapi import Request, Response
 
-from api.kept_file import kept_file
-from errors import NotFoundError, StateError
-from storage.local.file_store import FileStore
+from api.stored_file import Shown, stored_file
+from errors import StateError
+from storage.file_keys import result_key
+from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 
 
-def result_file(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
+async def result_file(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
     """The finished video of `job`; with `download`, to be saved rather than shown.
 
     Raises:
@@ -22,16 +23,10 @@ def result_file(job: JobRecord, files: FileStore, request: Request, download: bo
     """
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
-    path = files.result_path(job.id)
-    if not path.is_file():
-        raise NotFoundError(f"The video of job {job.id} was removed.")
-    return kept_file(
-        request,
-        path,
-        {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
-        media_type="video/mp4",
-        filename=_video_name(job),
-        content_disposition_type="attachment" if download else "inline",
+    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    shown = Shown("video/mp4", headers, _video_name(job), is_saved=download)
+    return await stored_file(
+        request, files.stored, result_key(job.id), shown, missing=f"The video of job {job.id} was removed."
     )
 
 

@@ -24,8 +24,10 @@ from cluster.places import Place, copy_whole, name_of, open_place
 from cluster.record import Record, next_name, opened_record, record_path
 from errors import CapacityError, InputError, LipwrightError, NotFoundError
 from jobs.ports import JobService
-from storage.local.file_store import FileStore
+from storage.file_keys import result_key
+from storage.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
+from storage.state import open_store
 
 _POLL_S = 10.0  # how long one question for news may stay open
 _FULL_S = 2.0  # wait after a refusal for want of room
@@ -49,9 +51,13 @@ class DirectorRenderer:
             if not job.status.is_final:
                 await asyncio.shield(self._jobs.cancel_job(job.id, None))
         if job.status is JobStatus.SUCCEEDED:
-            await asyncio.to_thread(copy_whole, self._files.result_path(job.id), pair.out)
+            await asyncio.to_thread(self._copy, job.id, pair.out)
         error = job.error.model_dump() if job.error is not None else None
         return Outcome(job.id, job.status.value, job.num_frames, error, job.report)
+
+    def _copy(self, job_id: str, out: Place) -> None:
+        with self._files.stored.fetched(result_key(job_id)) as result:
+            copy_whole(result, out)
 
     async def _begun(self, pair: Pair, name: str) -> JobRecord:
         """The job that an earlier batch began, or a new one."""
@@ -78,10 +84,9 @@ class DirectorRenderer:
                 except CapacityError:
                     await asyncio.sleep(_FULL_S)
                     for upload in uploads:
-                        self._files.touch_upload(upload.key)
+                        await asyncio.to_thread(self._files.touch_upload, upload.key)
         except BaseException:
-            for upload in uploads:
-                self._files.delete_upload(upload.key)
+            await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *uploads))
             raise
 
 
@@ -127,7 +132,7 @@ async def _run(
     application: RunningApplication, record: Record, pairs: Sequence[Pair], limits: BatchLimits, again: bool
 ) -> int:
     pipeline = application.pipeline
-    renderer = DirectorRenderer(application.director, FileStore(pipeline.data_dir), pipeline.engine)
+    renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline.engine)
     return await run_and_print(Batch(renderer, record, limits), record, pairs, again)
 
 

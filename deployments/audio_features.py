@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -23,12 +22,13 @@ from deployments.runtime.replica import (
 from deployments.runtime.shelf import Shelf
 from jobs.messages import PreparedSpeech
 from media.audio import extract_speech
-from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders
 from media.stop import Stop
 from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.speech.level import measure_level
+from storage.state import open_files
 from telemetry import metrics
 
 
@@ -39,6 +39,7 @@ class AudioFeatures:
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's listener, so that the first job does not pay for it."""
         self._config = config
+        self._files = open_files(config)
         self._room = Room()
         self._threads = Threads("AudioFeatures")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
@@ -51,12 +52,12 @@ class AudioFeatures:
         self._listeners.put(default.hears, default.listener(self._machine))
 
     @stage_call
-    async def prepare(self, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare(self, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
 
         Args:
-            audio: The sound as it came.
-            speech: Written whole or not at all.
+            audio: Key of the sound as it came.
+            speech: Key of the new file, written whole or not at all.
             claimed_seconds: What a probe said of its length: bounds the work.
 
         Raises:
@@ -67,10 +68,10 @@ class AudioFeatures:
         timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
 
         def decode(stop: Stop) -> PreparedSpeech:
-            with written_whole(speech) as part:
-                work = partial(extract_speech, audio, part, limits)
-                info = self._decoders.run(work, file=audio, timeout_s=timeout_s, stop=stop, writes=part.parent)
-            return PreparedSpeech(speech, info, measure_level(speech))
+            with self._files.fetched(audio) as path, self._files.written(speech) as part:
+                work = partial(extract_speech, path, part, limits)
+                info = self._decoders.run(work, file=path, timeout_s=timeout_s, stop=stop, writes=part.parent)
+                return PreparedSpeech(speech, info, measure_level(part))
 
         return await self._threads.run(decode, timeout_s)
 
@@ -105,7 +106,8 @@ class AudioFeatures:
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
             def work(stop: Stop) -> Any:
-                return listener.listen(speech.path, speech.level, span, stop.is_set)
+                with self._files.fetched(speech.key) as path:
+                    return listener.listen(path, speech.level, span, stop.is_set)
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 

@@ -32,7 +32,6 @@ from media.labels.labeller import Labeller
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
-from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -46,7 +45,7 @@ from storage.records import (
     ServiceStatus,
     SubmitRequest,
 )
-from storage.state import open_table, webhook_secrets
+from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
 from telemetry.log_context import install_log_context
 
@@ -73,7 +72,7 @@ class Director:
         install_log_context()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
         self._loop = asyncio.get_running_loop()
-        self._files = FileStore(config.data_dir)
+        self._files = open_store(config)
         self._table = open_table(config.state, self._files, self._announce)
         self._changed: dict[str, asyncio.Event] = {}
         self._limits, self._engine = config.jobs, config.engine
@@ -89,6 +88,7 @@ class Director:
             self._desk,
             EngineRoom(config, engines=engines).check,
             marks_all=config.labels.visible,
+            folders=self._presenters.folders,
         )
         self._reign = Reign(self._table, service_name(), self._begin, self._stand_down)
         self._scheduler = JobScheduler(services, lambda: self._reign.leads)
@@ -254,14 +254,15 @@ class Director:
         """
         self._reign.check()
         avatar = await self.get_avatar(avatar_id, owner)
-        await self._table.off_loop(self._delete_avatar, avatar)
+        async with self._presenters.folders:
+            await self._table.off_loop(self._forget_avatar, avatar)
+            await asyncio.to_thread(self._files.delete_avatar, avatar.key)
 
-    def _delete_avatar(self, avatar: AvatarRecord) -> None:
+    def _forget_avatar(self, avatar: AvatarRecord) -> None:
         users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
         if users:
             raise StateError(f"Avatar {avatar.id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
         self._table.delete_avatar(avatar.key)
-        self._files.delete_avatar(avatar.key)
 
     async def status(self) -> ServiceStatus:
         """Say what waits, what runs, and how long a new job would wait."""
@@ -300,10 +301,16 @@ class Director:
 
     async def _analyse(self, key: str) -> None:
         async with self._analysing:
-            try:
-                await self._presenters.ensure(key, self._engine, unreported)
-            except LipwrightError as error:
-                logger.warning("analysis of %s failed: %s", key, error)
+            for _ in range(self._limits.max_takeups):
+                try:
+                    await self._presenters.ensure(key, self._engine, unreported)
+                except CapacityError as error:
+                    logger.warning("analysis of %s is taken up again: %s", key, error)
+                    await asyncio.sleep(error.retry_after_s)
+                    continue
+                except LipwrightError as error:
+                    logger.warning("analysis of %s failed: %s", key, error)
+                return
 
     async def _look_after(self) -> None:
         """Take up what fell out of hands, and tell how long the queue is."""

@@ -12,7 +12,7 @@ from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
-from storage.local.file_store import FileStore
+from storage.state import open_store
 from telemetry.log_context import install_log_context
 
 
@@ -30,4 +30,4 @@ class Ingress:
         self._live = LiveClient(self._director, live_session, config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(self._director, FileStore(self._config.data_dir), self._config, self._live)
+        return make_app(self._director, open_store(self._config), self._config, self._live)

@@ -14,22 +14,32 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Room, Threads, assigned_device, claim_threads, stage_call
 from jobs.messages import BlockRequest, PresenterRef, SourceVideo
-from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.playback import source_index
-from media.probe import probe_video
+from media.probe import VideoInfo, probe_video
 from media.stop import Stop
 from models.engines.contract import EngineClass, Planned
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
-from models.presenter.folder import analysis_folder, is_analysed, note_analysed
+from models.presenter.folder import (
+    COMPLETE_FILE,
+    INFO_FILE,
+    PRESENTER_FILES,
+    analysis_part,
+    is_analysed,
+    note_analysed,
+)
 from models.presenter.presenter import Presenter
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
+from rendering.known_presenters import KnownPresenters, close
 from rendering.loaded import Loaded
+from storage.file_keys import split
+from storage.state import open_files
 from telemetry import metrics
 
 
@@ -41,6 +51,7 @@ class LandmarkGenerator:
         """Load the networks."""
         num_threads, device = claim_threads(), assigned_device()
         self._config = config
+        self._files = open_files(config)
         self._num_threads = num_threads
         self._tracker = FaceTracker(num_threads=num_threads, device=device)
         self._engines = EngineRoom(config, num_threads, engines)
@@ -49,12 +60,12 @@ class LandmarkGenerator:
         self._threads = Threads("LandmarkGenerator")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._readers: Loaded[tuple[Path, int], DecoderReader] = Loaded(4, DecoderReader.close)
-        self._presenters: Loaded[Path, Presenter] = Loaded(8)
+        self._readers: Loaded[tuple[str, int], DecoderReader] = Loaded(4, DecoderReader.close)
+        self._presenters = KnownPresenters(self._files)
 
     @stage_call
     async def track(
-        self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None, out: Path
+        self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None, out: str
     ) -> TrackState:
         """Find landmarks in source frames [start, stop), continuing from `state` (None at the first frame).
 
@@ -64,7 +75,7 @@ class LandmarkGenerator:
             start: First frame.
             stop: Frame after the last.
             state: What the call before returned.
-            out: The landmarks, written whole or not at all: they are too many to send around.
+            out: Key of the landmarks, written whole or not at all: they are too many to send around.
 
         Raises:
             FaceNotFoundError: The first frames hold no face of that choice.
@@ -73,27 +84,27 @@ class LandmarkGenerator:
         timeout_s = self._config.jobs.call_timeout_s(stop - start)
 
         def work(ended: Stop) -> TrackState:
-            key = (source.path, start)
-            reader = self._readers.take(key, lambda: self._open(source, timeout_s))
-            try:
-                with ended.ending(reader.close):
-                    frames = reader.read(range(start, stop))
-                    aspect = pixel_aspect(source.info)
-                    raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state, aspect)
-            except BaseException:
-                reader.close()
-                raise
+            with self._files.fetched(source.key) as path:
+                reader = self._readers.take((source.key, start), lambda: self._open(path, source.info, timeout_s))
+                try:
+                    with ended.ending(reader.close):
+                        frames = reader.read(range(start, stop))
+                        aspect = pixel_aspect(source.info)
+                        raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state, aspect)
+                except BaseException:
+                    reader.close()
+                    raise
             if not ended.is_set():  # which closed it
-                self._readers.put((source.path, stop), reader)
-            with written_whole(out) as part:
+                self._readers.put((source.key, stop), reader)
+            with self._files.written(out) as part:
                 raw.save(part)
             return new_state
 
         return await self._threads.run(work, timeout_s)
 
     @stage_call
-    async def reference(self, picture: Path) -> FaceChoice:
-        """Return the choice of the person whom a picture shows.
+    async def reference(self, picture: str) -> FaceChoice:
+        """Return the choice of the person whom a picture, given by its key, shows.
 
         Raises:
             FaceNotFoundError: It does not show exactly one face.
@@ -102,39 +113,50 @@ class LandmarkGenerator:
         timeout_s = self._config.jobs.call_timeout_s(1)
 
         def work(stop: Stop) -> FaceChoice:
-            probe = partial(probe_video, picture, self._config.limits)
-            info = self._decoders.run(probe, file=picture, timeout_s=timeout_s, stop=stop)
-            with self._open(SourceVideo(picture, info), timeout_s) as reader, stop.ending(reader.close):
-                (frame,) = reader.read([0])
+            with self._files.fetched(picture) as path:
+                probe = partial(probe_video, path, self._config.limits)
+                info = self._decoders.run(probe, file=path, timeout_s=timeout_s, stop=stop)
+                with self._open(path, info, timeout_s) as reader, stop.ending(reader.close):
+                    (frame,) = reader.read([0])
             return self._tracker.reference(frame, info.colour)
 
         return await self._threads.run(work, timeout_s)
 
     @stage_call
-    async def build_presenter(self, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+    async def build_presenter(self, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         """Smooth the whole track and write the presenter's folder; return whether the source talks.
 
         Args:
             presenter: Its folder is written whole or not at all.
-            tracks: What `track` wrote, in order, covering the whole video.
+            tracks: Keys of what `track` wrote, in one folder and in order, covering the whole video.
         """
-        source = presenter.source
+        source, folder = presenter.source, split(tracks[0])[0]
+        names = [split(track)[1] for track in tracks]
         timeout_s = self._config.jobs.call_timeout_s(source.info.num_frames)
 
         def work(stop: Stop) -> bool:
-            raw = RawLandmarks.concatenate([RawLandmarks.load(path) for path in tracks])
-            with self._open(source, timeout_s) as reader, stop.ending(reader.close):
-                return Presenter.build(presenter.folder, source.info, raw, reader).talks
+            with self._files.fetched_folder(folder, names) as tracked:
+                raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
+            with (
+                self._files.fetched(source.key) as path,
+                self._files.written_folder(presenter.folder, "", INFO_FILE) as made,
+                self._open(path, source.info, timeout_s) as reader,
+                stop.ending(reader.close),
+            ):
+                return Presenter.build(made, source.info, raw, reader).talks
 
         return await self._threads.run(work, timeout_s)
 
     @stage_call
     async def is_analysed(self, engine: str, presenter: PresenterRef) -> bool:
         """Return whether an engine has all that it keeps of a presenter."""
-        timeout_s = self._config.memory.load_timeout_s
-        return await self._threads.run(
-            lambda stop: is_analysed(presenter.folder, self._engines.engine(engine)), timeout_s
-        )
+
+        def work(stop: Stop) -> bool:
+            maker = self._engines.engine(engine)
+            with self._files.fetched_folder(presenter.folder, (analysis_part(maker),)) as folder:
+                return is_analysed(folder, maker)
+
+        return await self._threads.run(work, self._config.memory.load_timeout_s)
 
     @stage_call
     async def analyse(self, own_speech: Any | None, engine: str, presenter: PresenterRef) -> None:
@@ -151,27 +173,35 @@ class LandmarkGenerator:
         timeout_s = self._config.jobs.call_timeout_s(presenter.source.info.num_frames)
 
         def work(stop: Stop) -> None:
-            maker, known = self._engines.engine(engine), Presenter.load(presenter.folder)
-            analysis_folder(presenter.folder, maker).mkdir(parents=True, exist_ok=True)
-            with self._open(presenter.source, timeout_s) as reader, stop.ending(reader.close):
+            maker, source = self._engines.engine(engine), presenter.source
+            part = analysis_part(maker)
+            with (
+                self._files.fetched(source.key) as path,
+                self._files.written_folder(presenter.folder, part, COMPLETE_FILE, PRESENTER_FILES) as folder,
+                self._open(path, source.info, timeout_s) as reader,
+                stop.ending(reader.close),
+            ):
+                known = Presenter.load(folder)
                 maker.analyse(known, known.frames(reader), own_speech, stop.is_set)
-            note_analysed(presenter.folder, maker)
+                note_analysed(folder, maker)
 
         await self._threads.run(work, timeout_s)
 
     @stage_call
     async def plan(self, features: Any, request: BlockRequest, state: Any) -> Planned:
         """Return what an engine shows in one block of output frames."""
-        folder = request.presenter.folder
 
         def work(stop: Stop) -> Planned:
-            presenter = self._presenters.take(folder, lambda: Presenter.load(folder))
+            engine = self._engines.engine(request.engine)
+            known = self._presenters.take(request.presenter.folder, engine)
             try:
-                index = self._source_indices(presenter, request)
-                engine = self._engines.engine(request.engine)
-                return engine.plan(presenter, features, request.span, index, state)
-            finally:
-                self._presenters.put(folder, presenter)
+                index = self._source_indices(known.presenter, request)
+                planned = engine.plan(known.presenter, features, request.span, index, state)
+            except BaseException:
+                close(known)  # it may be damaged, and made again
+                raise
+            self._presenters.put(known)
+            return planned
 
         return await self._threads.run(work, self._config.jobs.call_timeout_s(request.span.num))
 
@@ -183,9 +213,9 @@ class LandmarkGenerator:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    def _open(self, source: SourceVideo, timeout_s: float) -> DecoderReader:
+    def _open(self, path: Path, info: VideoInfo, timeout_s: float) -> DecoderReader:
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
-        return DecoderReader(self._decoders, source.path, source.info, settings)
+        return DecoderReader(self._decoders, path, info, settings)
 
     def _source_indices(self, presenter: Presenter, request: BlockRequest) -> NDArray[np.int32]:
         frames = range(request.span.first, request.span.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from ray import serve
@@ -10,11 +11,11 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from deployments.runtime.shelf import Shelf
-from jobs.messages import SourceVideo
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import keep_freed_buffers
 from media.frame_source import FrameSource
+from media.probe import VideoInfo
 from media.stop import Stop
 from models.engines.contract import EngineClass, Machine
 from models.engines.registry import ENGINES
@@ -22,6 +23,7 @@ from models.engines.room import EngineRoom
 from models.presenter.presenter import Presenter
 from rendering.live_renderer import LiveRenderer
 from rendering.moment import Moment, MomentRequest
+from storage.state import open_files
 from telemetry import metrics
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class LiveSession:
         """Load nothing: a service that nobody talks with live pays nothing for it."""
         keep_freed_buffers()
         self._config = config
+        self._files = open_files(config)
         self._num_threads = claim_threads(niceness=0)
         self._room = Room()
         self._threads = Threads("LiveSession")
@@ -66,11 +69,11 @@ class LiveSession:
     def _load(self) -> LiveRenderer:
         self._decoders.warm()
         engine = self._engines.engine(self._config.live.engine)
-        return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open)
+        return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open, self._files)
 
-    def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
+    def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
         settings = FrameSettings.of(self._config, self._num_threads, self._config.live.moment_timeout_s)
-        return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+        return presenter.frames(DecoderReader(self._decoders, path, info, settings))
 
     async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.moment_timeout_s)

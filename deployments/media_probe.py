@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,7 @@ from media.decoding.decoder import Decoders
 from media.decoding.entrance import Entrance
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
+from storage.state import open_files
 from telemetry import metrics
 
 _NICENESS: Final = 2  # a caller waits for it, and its work is bounded by seconds; renders give way
@@ -32,30 +35,36 @@ class MediaProbe:
         """Have a decoder process ready."""
         claim_threads(_NICENESS)
         self._config = config
+        self._files = open_files(config)
         self._room = Room()
         self._threads = Threads("MediaProbe")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
 
     @stage_call
-    async def probe(self, video: Path | None, audio: Path | None) -> Probed:
-        """Check inputs before anything is promised.
+    async def probe(self, video: str | None, audio: str | None) -> Probed:
+        """Check inputs, given by their keys, before anything is promised.
 
         Raises:
             MediaError: One of them cannot be used.
             MediaLimitError: One of them passes a limit.
             StageTimeoutError: They were not opened in time (`limits.open_timeout_s`, for both).
         """
-        files = [file for file in (video, audio) if file is not None]
-        entrance = await asyncio.to_thread(Entrance, self._decoders, self._config, files)
+        with ExitStack() as held:
+            paths, entrance = await asyncio.to_thread(self._enter, (video, audio), held)
 
-        def work(stop: Stop) -> Probed:
-            info = entrance.look(probe_video, video, stop) if video is not None else None
-            if info is not None and info.is_still:
-                info = replace(info, fps=Fraction(self._config.render.still_fps))
-            return Probed(info, entrance.look(probe_audio, audio, stop) if audio is not None else None)
+            def work(stop: Stop) -> Probed:
+                info = entrance.look(probe_video, paths[video], stop) if video is not None else None
+                if info is not None and info.is_still:
+                    info = replace(info, fps=Fraction(self._config.render.still_fps))
+                return Probed(info, entrance.look(probe_audio, paths[audio], stop) if audio is not None else None)
 
-        return await self._threads.run(work, entrance.seconds + _GRACE_S)
+            return await self._threads.run(work, entrance.seconds + _GRACE_S)
+
+    def _enter(self, keys: Sequence[str | None], held: ExitStack) -> tuple[dict[str, Path], Entrance]:
+        """The files, which are on this machine until `held` ends, and what looks at them."""
+        paths = {key: held.enter_context(self._files.fetched(key)) for key in keys if key is not None}
+        return paths, Entrance(self._decoders, self._config, list(paths.values()))
 
     async def ready(self) -> bool:
         """True once the replica runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage, prefer_near
 from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
-from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import return_freed_frames
 from media.frame_source import FrameSource
@@ -27,15 +28,18 @@ from media.planes import Patch, Planes
 from media.probe import VideoInfo
 from media.stop import Stop
 from media.writer import SegmentWriter
-from models.engines.contract import Chunk, EngineClass, Plan
+from models.engines.contract import Chunk, Engine, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
+from rendering.known_presenters import Known, KnownPresenters, close
 from rendering.loaded import Loaded
 from rendering.segment_renderer import SegmentRenderer, Shot
-from storage.local.file_store import disk_errors, write_atomic
+from storage.file_keys import split
+from storage.local.disk import disk_errors
+from storage.state import open_files
 from telemetry import metrics
 from telemetry.log_context import Work, current_work
 
@@ -67,20 +71,21 @@ class Studio:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
         return_freed_frames()
         self._config = config
+        self._files = open_files(config)
         self._face_synthesis = prefer_near(face_synthesis)
         self._num_threads = claim_threads()
         self._room = Room()
         self._threads = Threads("Studio")
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
-        self._presenters: Loaded[Path, Presenter] = Loaded(8)
+        self._readers: Loaded[tuple[str, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
+        self._presenters = KnownPresenters(self._files)
         self._engines = EngineRoom(config, self._num_threads, engines)
         self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_call
-    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking) -> Rendered:
+    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
@@ -90,44 +95,57 @@ class Studio:
             presenter: Who speaks.
             engine: Name of the engine.
             plan: The engine's own.
-            out: The encoded segment, written whole or not at all.
+            out: Key of the encoded segment, written whole or not at all.
             marking: Which of its frames carry the visible mark, and where.
 
         Raises:
             StorageFullError: The disk has no room for it.
         """
-        folder, source = presenter.folder, presenter.source
-        known = await self._run(lambda stop: self._presenters.take(folder, lambda: Presenter.load(folder)), len(plan))
-        key = (source.path, int(plan.source_index[0]))
-        reader = self._readers.take(key, lambda: self._open(source, known))
-        try:
-            made = await self._run(lambda stop: self._engines.engine(engine), len(plan))
-            shot = Shot(reader, engine, partial(made.cut, known))
+        source = presenter.source
+        with ExitStack() as files, ExitStack() as undone:
+            made, known, path = await self._run(partial(self._brought, presenter, engine, files), len(plan))
+            undone.callback(close, known)
+            key = (source.key, int(plan.source_index[0]))
+            reader = self._readers.take(key, lambda: self._open(path, source.info, known.presenter))
+            undone.callback(reader.close)
+            shot = Shot(reader, engine, partial(made.cut, known.presenter))
             marks = self._marks(source.info, marking, len(plan))
             segment, silent_motion = await self._encoded(shot, source.info, plan, marks)
-            await self._run(lambda stop: write_atomic(out, segment), len(plan))
-        except BaseException:
-            reader.close()
-            raise
-        self._readers.put((source.path, _next_index(plan)), reader)
-        self._presenters.put(folder, known)
+            await self._run(lambda stop: self._files.put(out, segment), len(plan))
+            undone.pop_all()
+        self._readers.put((source.key, _next_index(plan)), reader)
+        self._presenters.put(known)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_call
-    async def join(self, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
+    async def join(self, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made) -> None:
         """Join finished segments by packet copy, add the caller's sound, and label the whole.
+
+        Args:
+            segments: Keys of the segments, in one folder and in order.
+            audio: Key of the caller's sound.
+            out: Key of the result.
+            source: The presenter's video.
+            made: What the segments are together.
 
         Raises:
             LabelError: It cannot be signed. Nothing is written: an unlabelled result is not given out.
         """
+        folder, names = split(segments[0])[0], [split(segment)[1] for segment in segments]
         timeout_s = self._config.jobs.call_timeout_s(made.num_frames)
         tags, limits = self._labeller.tags(made.produce_id), self._config.limits
 
         def work(stop: Stop) -> None:
-            with written_whole(out) as part:
-                join = partial(join_segments, segments, audio, part, source.info, made.num_frames, limits, tags)
-                folders = list({segment.parent for segment in segments})
-                self._decoders.run(join, file=audio, timeout_s=timeout_s, stop=stop, reads=folders, writes=part.parent)
+            with (
+                self._files.fetched_folder(folder, names) as rendered,
+                self._files.fetched(audio) as sound,
+                self._files.written(out) as part,
+            ):
+                paths = [rendered / name for name in names]
+                join = partial(join_segments, paths, sound, part, source.info, made.num_frames, limits, tags)
+                self._decoders.run(
+                    join, file=sound, timeout_s=timeout_s, stop=stop, reads=[rendered], writes=part.parent
+                )
                 with disk_errors():
                     self._labeller.sign(part, from_still=source.info.is_still)
 
@@ -150,10 +168,17 @@ class Studio:
         motion = await self._renderer.render(shot, plan, _Marked(writer, marks), self._chunk_frames(info))
         return await self._run(lambda stop: writer.finish(), len(plan)), motion
 
-    def _open(self, source: SourceVideo, presenter: Presenter) -> FrameSource:
+    def _brought(
+        self, presenter: PresenterRef, engine: str, files: ExitStack, stop: Stop
+    ) -> tuple[Engine, Known, Path]:
+        """The engine, the presenter, and its source, which is on this machine until `files` end."""
+        path, made = files.enter_context(self._files.fetched(presenter.source.key)), self._engines.engine(engine)
+        return made, self._presenters.take(presenter.folder, made), path
+
+    def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
-        return presenter.frames(DecoderReader(self._decoders, source.path, source.info, settings))
+        return presenter.frames(DecoderReader(self._decoders, path, info, settings))
 
     def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Mark | None]:
         """The mark of each frame of a segment."""

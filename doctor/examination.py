@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from config import PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
+from doctor.files import check_cache, check_files
 from doctor.finding import Finding, ok, problem
 from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
@@ -75,7 +77,8 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Object store": lambda: check_object_store(store, plan.in_flight_bytes),
         "Data folder": lambda: check_data_folder(data_dir, holds_table=pipeline.state is None),
         "Job table": lambda: check_state(pipeline.state),
-        "Disk": lambda: check_free_space(data_dir, pipeline.jobs.min_free_bytes),
+        "Files": lambda: check_files(pipeline),
+        "Disk": lambda: _check_room(pipeline),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, front_program()),
@@ -84,6 +87,13 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray token": lambda: check_token(os.environ, Path.home()),
     }
+
+
+def _check_room(pipeline: PipelineConfig) -> Finding:
+    """Room where files lie, or where they are brought to."""
+    if pipeline.files is not None:
+        return check_cache(pipeline)
+    return check_free_space(pipeline.data_dir, pipeline.jobs.min_free_bytes)
 
 
 def _all(checks: Mapping[str, _Check]) -> list[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from errors import LipwrightError, StorageFullError, verdict_on_defect
-from storage.local.file_store import is_disk_full
+from storage.local.disk import is_disk_full
 
 T = TypeVar("T")
 

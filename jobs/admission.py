@@ -7,6 +7,7 @@ really there ends with 429; what has arrived finds room.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
 from jobs.segment_room import SegmentRoom
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -200,10 +201,11 @@ class AdmissionDesk:
         return Admission(id=place_id, max_bytes=max_bytes, timeout_s=timeout_s, granted_bytes=granted)
 
     def _free_disk(self) -> int:
-        """Bytes of the disk that are neither used, nor promised to unfinished jobs, nor kept free on purpose."""
+        """Bytes that are neither used, nor promised to unfinished jobs, nor kept free; a bucket has no end."""
         promised = promised_bytes(self._table.unfinished_jobs())
         arriving = sum(kept.num_bytes - kept.num_here for kept in self._kept.values())
-        return self._files.free_bytes() - promised - arriving - self._limits.min_free_bytes
+        free_bytes = self._files.stored.free_bytes()
+        return sys.maxsize if free_bytes is None else free_bytes - promised - arriving - self._limits.min_free_bytes
 
     def _room_for(self, request: AdmitRequest) -> int:
         """Bytes that the body may have: what it declares, or a share of what is free when it does not say."""

@@ -9,8 +9,8 @@ from datetime import timedelta
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
 from jobs.presenters import Presenters
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import JobRecord, JobStatus, utc_now
 from telemetry import metrics
 
@@ -29,6 +29,7 @@ class Housekeeping:
         self._table = table
         self._files = files
         self._presenters = presenters
+        self._at_rest: set[str] = set()  # finished jobs without segments: in a bucket, each look costs a request
 
     async def run(self) -> None:
         """Sweep now and then for ever."""
@@ -36,9 +37,10 @@ class Housekeeping:
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
-                await self._table.off_loop(self._presenters.sweep)
-                await self._table.off_loop(self._presenters.sweep_orphans, _ORPHAN_AGE_S)
-                metrics.set_free_disk(self._files.free_bytes())
+                await self._presenters.sweep()
+                await self._presenters.sweep_orphans(_ORPHAN_AGE_S)
+                if (free_bytes := self._files.stored.free_bytes()) is not None:
+                    metrics.set_free_disk(free_bytes)
             except (OSError, LipwrightError) as error:
                 logger.warning("sweeping failed and is tried again: %s", error)
             await asyncio.sleep(period_s)
@@ -47,12 +49,18 @@ class Housekeeping:
         """Remove finished jobs past their time, and files that belong to nothing. Blocks on the disk."""
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
-        for job_id in self._files.job_ids(_ORPHAN_AGE_S):
+        job_ids = self._files.job_ids(_ORPHAN_AGE_S)
+        self._at_rest.intersection_update(job_ids)
+        for job_id in job_ids:
+            if job_id in self._at_rest:
+                continue
             job = self._find(job_id)
             if job is None or job.status is JobStatus.CANCELLED:
                 self._files.delete_job(job_id)
-            elif job.status.is_final and self._files.has_segments(job_id):
-                self._files.delete_segments(job_id)
+            elif job.status.is_final:
+                if self._files.has_segments(job_id):
+                    self._files.delete_segments(job_id)
+                self._at_rest.add(job_id)
 
     def _sweep_finished(self) -> None:
         before = utc_now() - timedelta(seconds=self._limits.keep_finished_s)

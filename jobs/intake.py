@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
 from errors import InputError, StateError
@@ -15,8 +15,9 @@ from jobs.idempotency import check_same_request
 from jobs.ports import Stages
 from models.face.choice import recorded_face
 from models.presenter.folder import PRESENTER_VERSION
+from storage.file_keys import audio_key, face_key, segments_folder, source_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import (
     AvatarRecord,
     AvatarRequest,
@@ -50,8 +51,20 @@ class Intake:
         desk: AdmissionDesk,
         check_engine: Callable[[str], None],
         marks_all: bool = False,
+        folders: asyncio.Lock | None = None,
     ) -> None:
-        """`check_engine` raises OptionError of an engine that cannot do a job; `marks_all` marks every job visibly."""
+        """Take nothing in by itself.
+
+        Args:
+            stages: Open the inputs.
+            table: Of jobs and avatars.
+            files: Where uploads are.
+            desk: Knows what is promised to others.
+            check_engine: Raises OptionError of an engine that cannot do a job.
+            marks_all: Whether every job is marked visibly.
+            folders: See `Presenters`.
+        """
+        self._folders = folders or asyncio.Lock()
         self._marks_all = marks_all
         self._stages, self._table, self._files, self._desk = stages, table, files, desk
         self._check_engine = check_engine
@@ -67,8 +80,10 @@ class Intake:
         """
         self._check_engine(request.options.engine)
         face = recorded_face(request.options.face, _sha256(request.face_image))
-        audio = self._files.find_upload(request.audio.key, self._files.audio_path(request.job_id))
-        video = self._source_path(request.video, face, request.owner) if request.video is not None else None
+        audio = await self._there(request.audio, audio_key(request.job_id))
+        video = None
+        if request.video is not None:
+            video = await self._there(request.video, source_key(_key(request.video, face, request.owner)))
         with _client_names(request.audio, request.video):
             probed = await self._stages.probe(Work(request.job_id), video, audio)
         assert probed.audio is not None
@@ -81,21 +96,33 @@ class Intake:
             avatar = await self._table.off_loop(self._speakable, request.avatar_id or "", request.owner)
             frame = await self._avatar_frame(avatar)
         costs = _Costs(seconds, result_bytes(*frame, seconds))
-        return await self._table.off_loop(self._store, request, face, costs)
-
-    def _store(self, request: SubmitRequest, face: str, costs: _Costs) -> JobRecord:
-        """Keep the uploads and the row, with nobody in between."""
-        self._desk.check_disk(costs.disk_bytes)
-        if (known := self._known(request)) is not None:
-            self._drop(request.audio, request.video, request.face_image)
+        async with self._folders:  # with nobody in between
+            known = await self._table.off_loop(self._known, request, costs.disk_bytes)
+            job = known or await self._keep(request, face, costs)
+        await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
+        if known is not None:
             check_same_request(known, request.request_digest)
-            return known
+        return job
+
+    async def _keep(self, request: SubmitRequest, face: str, costs: _Costs) -> JobRecord:
+        """Keep the uploads, then the row: whoever is interrupted in between does it again."""
+        video, picture = request.video, request.face_image
+        took_source = False
+        if video is not None:
+            took_source = await asyncio.to_thread(self._take_source, video, picture, _key(video, face, request.owner))
+        await asyncio.to_thread(self._take_speech, request)
+        return await self._table.off_loop(self._store, request, face, costs, took_source)
+
+    def _take_speech(self, request: SubmitRequest) -> None:
+        self._files.stored.make_folder(segments_folder(request.job_id))
+        self._files.take_upload(request.audio.key, audio_key(request.job_id))
+
+    def _store(self, request: SubmitRequest, face: str, costs: _Costs, took_source: bool) -> JobRecord:
+        """Make the row of a job whose files are in their places."""
         if request.video is not None:
-            avatar = self._keep_source(request.video, (face, request.face_image), request.owner, pinned=False)
+            avatar = self._store_avatar(request.video, face, request.owner, is_new=took_source)
         else:
             avatar = self._speakable(request.avatar_id or "", request.owner)
-        self._files.job_dir(request.job_id)
-        self._files.take_upload(request.audio.key, self._files.audio_path(request.job_id))
         return self._table.insert_job(
             JobRecord(
                 id=request.job_id,
@@ -124,31 +151,38 @@ class Intake:
             InputError: The video or the face choice cannot be used.
         """
         face = recorded_face(request.face, _sha256(request.face_image))
-        path = self._source_path(request.video, face, request.owner)
+        key = _key(request.video, face, request.owner)
+        source = await self._there(request.video, source_key(key))
         with _client_names(request.video):
-            await self._stages.probe(Work(request.video.key), path, None)
-        await self._check_picture(request.face_image, _key(request.video, face, request.owner))
-        whom = (face, request.face_image)
-        return await self._table.off_loop(self._keep_source, request.video, whom, request.owner, pinned=True)
+            await self._stages.probe(Work(request.video.key), source, None)
+        await self._check_picture(request.face_image, key)
+        async with self._folders:
+            is_new = await asyncio.to_thread(self._take_source, request.video, request.face_image, key)
+            avatar = await self._table.off_loop(
+                self._store_avatar, request.video, face, request.owner, is_new=is_new, pinned=True
+            )
+        await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
+        return avatar
 
     def _kept_options(self, request: SubmitRequest, face: str) -> JobOptions:
         """The options that the job is done with, whatever the settings are when it is taken up again."""
         is_marked = request.options.visible_label or self._marks_all
         return request.options.model_copy(update={"face": face, "visible_label": is_marked})
 
-    def _source_path(self, video: UploadedFile, face: str, owner: str | None) -> Path:
-        return self._files.find_upload(video.key, self._files.avatar_source_path(_key(video, face, owner)))
+    async def _there(self, upload: UploadedFile, taken_to: str) -> str:
+        """The key of an upload: its own, or that at which an earlier try has put it."""
+        return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
 
-    def _known(self, request: SubmitRequest) -> JobRecord | None:
-        """The job of the same idempotency key: it can have come by another way while this one was received."""
+    def _known(self, request: SubmitRequest, disk_bytes: int) -> JobRecord | None:
+        """The job of the same idempotency key: it can have come by another way while this one was received.
+
+        Raises:
+            StorageFullError: The disk would not hold a new one.
+        """
+        self._desk.check_disk(disk_bytes)
         if request.idempotency_key is None:
             return None
         return self._table.find_job(request.owner, request.idempotency_key)
-
-    def _drop(self, *uploads: UploadedFile | None) -> None:
-        for upload in uploads:
-            if upload is not None:
-                self._files.delete_upload(upload.key)
 
     def _speakable(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         avatar = self._table.get_avatar(avatar_id, owner)
@@ -161,32 +195,34 @@ class Intake:
         """Width and height in pixels and frames per second of an avatar's source."""
         if avatar.info is not None:
             return avatar.info.width, avatar.info.height, Fraction(avatar.info.fps)
-        probed = await self._stages.probe(Work(avatar.key), self._files.avatar_source_path(avatar.key), None)
+        probed = await self._stages.probe(Work(avatar.key), source_key(avatar.key), None)
         assert probed.video is not None
         return probed.video.width, probed.video.height, probed.video.fps
 
     async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
         """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
         if picture is not None:
-            path = self._files.find_upload(picture.key, self._files.avatar_face_path(key))
+            kept = await self._there(picture, face_key(key))
             with _client_names(picture):
-                await self._stages.probe(Work(picture.key), path, None)
+                await self._stages.probe(Work(picture.key), kept, None)
 
-    def _keep_source(
-        self, video: UploadedFile, whom: tuple[str, UploadedFile | None], owner: str | None, *, pinned: bool
+    def _take_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
+        """Move uploads into the avatar of their content, if its source is not there; return whether it was not."""
+        if self._files.has(source_key(key)):
+            return False
+        if picture is not None:
+            self._files.take_upload(picture.key, face_key(key))
+        self._files.take_upload(video.key, source_key(key))
+        return True
+
+    def _store_avatar(
+        self, video: UploadedFile, face: str, owner: str | None, *, is_new: bool, pinned: bool = False
     ) -> AvatarRecord:
-        """Move uploads into the avatar of their content; a known source is dropped in favour of the kept one."""
-        face, picture = whom
+        """Make the row of an avatar whose source is in its place, or note that a known one is wanted again."""
         key = _key(video, face, owner)
         known = self._table.find_avatar(key)
-        path = self._files.avatar_source_path(key)
-        if known is not None and path.is_file():
-            self._drop(video, picture)
+        if known is not None and not is_new:
             return self._table.update_avatar(key, pinned=known.pinned or pinned, last_used_at=utc_now())
-        self._files.avatar_dir(key)
-        self._files.take_upload(video.key, path)
-        if picture is not None:
-            self._files.take_upload(picture.key, self._files.avatar_face_path(key))
         now = utc_now()
         return self._table.put_avatar(
             AvatarRecord(

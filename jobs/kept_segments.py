@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from errors import StoredFileError
 from jobs.messages import Rendered
 from jobs.segments import Block, Segment
+from storage.file_keys import segment_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore, has_content
 from storage.records import SegmentRecord, SegmentStatus
 
 
@@ -35,13 +36,12 @@ class KeptSegments:
     def whole(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
         """Those of this or an earlier run that fit the plan and whose files are as they were written, by number."""
         planned = {segment.number: segment for block in blocks for segment in block.segments}
-        found: dict[int, SegmentRecord] = {}
+        fitting: list[SegmentRecord] = []
         for record in self._table.finished_segments(self._job_id):
             plan = planned.get(record.number)
-            fits = plan is not None and (plan.start, plan.stop) == (record.start, record.stop)
-            if fits and self._is_whole(record):
-                found[record.number] = record
-        return found
+            if plan is not None and (plan.start, plan.stop) == (record.start, record.stop):
+                fitting.append(record)
+        return self._whole(fitting)
 
     def check(self, blocks: Sequence[Block]) -> None:
         """Refuse to go on without all of them.
@@ -59,7 +59,10 @@ class KeptSegments:
 
     def are_damaged(self) -> bool:
         """Whether one that was rendered is gone or was changed."""
-        return not all(map(self._is_whole, self._table.finished_segments(self._job_id)))
+        finished = self._table.finished_segments(self._job_id)
+        return len(self._whole(finished)) < len(finished)
 
-    def _is_whole(self, record: SegmentRecord) -> bool:
-        return has_content(self._files.segment_path(self._job_id, record.number), record.sha256)
+    def _whole(self, records: Sequence[SegmentRecord]) -> dict[int, SegmentRecord]:
+        keys = {segment_key(self._job_id, record.number): record for record in records}
+        whole = self._files.stored.whole({key: record.sha256 for key, record in keys.items()})
+        return {record.number: record for key, record in keys.items() if key in whole}

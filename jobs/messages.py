@@ -1,9 +1,11 @@
-"""What travels between the Director and the stages. All picklable; bulk data goes by file or by the object store."""
+"""What travels between the Director and the stages. All picklable; bulk data goes by file or by the object store.
+
+Files are named by their keys (`storage.file_keys`): each stage finds them for itself.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from media.labels.mark import Corner
@@ -23,9 +25,9 @@ class Probed(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A face source: where it lies and what the probe found."""
+    """A face source: its key, and what the probe found."""
 
-    path: Path
+    key: str
     info: VideoInfo
 
 
@@ -71,12 +73,12 @@ class PreparedSpeech(NamedTuple):
     """A sound file as engines hear it, and what is measured once for the whole of it.
 
     Attributes:
-        path: .npy of 16 kHz mono int16.
+        key: .npy of 16 kHz mono int16.
         info: The sound as it came.
         level: How loud it is.
     """
 
-    path: Path
+    key: str
     info: AudioInfo
     level: SpeechLevel
 
@@ -86,11 +88,11 @@ class PresenterRef:
     """A presenter as stages find it: what it is made of, and where it is kept.
 
     Attributes:
-        folder: Of `models.presenter.presenter.Presenter`.
+        folder: Key of the folder of `models.presenter.presenter.Presenter`.
         source: The video, or the still.
     """
 
-    folder: Path
+    folder: str
     source: SourceVideo
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
@@ -105,17 +104,20 @@ class JobService(Protocol):
 
 
 class Stages(Protocol):
-    """The work of a job; each call is bounded, and repeated where it was lost. Raises `LipwrightError` subclasses."""
+    """The work of a job; each call is bounded, and repeated where it was lost. Raises `LipwrightError` subclasses.
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+    Files are given by their keys.
+    """
+
+    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
         """Say what files are, before anything is promised."""
         ...
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         """Decode `audio` to the file `speech`, and measure it."""
         ...
 
-    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+    async def reference(self, work: Work, picture: str) -> FaceChoice:
         """Return the choice of the person whom a picture shows."""
         ...
 
@@ -127,12 +129,12 @@ class Stages(Protocol):
         start: int,
         stop: int,
         state: TrackState | None,
-        out: Path,
+        out: str,
     ) -> TrackState:
         """Write the landmarks of source frames [start, stop) to `out`, and return what the next call goes on from."""
         ...
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         """Make a presenter of what `track` wrote, and return whether it talks."""
         ...
 
@@ -151,13 +153,13 @@ class Stages(Protocol):
         ...
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         """Write one encoded segment to `out`."""
         ...
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
     ) -> None:
         """Write the whole video to `out`, labelled."""
         ...

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError
+from errors import CapacityError, InputError, LipwrightError
 from jobs.accidents import tried_again
 from jobs.messages import PreparedSpeech, PresenterRef, SourceVideo
 from jobs.ports import Stages
 from media.probe import VideoInfo
 from models.face.choice import FaceChoice, is_reference, reference_sha256
-from models.presenter.folder import is_tracked
+from models.presenter.folder import PRESENTER_FILES, is_tracked
 from models.track.state import TrackState
+from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord
 from telemetry.log_context import Work
 
@@ -35,7 +35,11 @@ class _Wanted(NamedTuple):
 
 
 class Presenters:
-    """Analyses sources and keeps the cache of analysed ones bounded."""
+    """Analyses sources and keeps the cache of analysed ones bounded.
+
+    Attributes:
+        folders: Held by whoever makes or removes the row of an avatar together with its files.
+    """
 
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Take up nothing by itself: an analysis starts when somebody asks for it."""
@@ -44,6 +48,7 @@ class Presenters:
         self._waiters: dict[_Wanted, int] = {}
         self._progress: dict[_Wanted, list[Progress]] = {}
         self._tracking: dict[str, asyncio.Lock] = {}
+        self.folders = asyncio.Lock()
 
     async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
         """Return avatar `key`, analysed for `engine`; what is missing is done first if nobody does it already.
@@ -85,13 +90,13 @@ class Presenters:
         return await self._is_ready(key, engine, await self._find(key))
 
     async def _find(self, key: str) -> PresenterRef:
-        path = self._files.avatar_source_path(key)
+        source = source_key(key)
         try:
-            probed = await self._stages.probe(Work(key), path, None)
+            probed = await self._stages.probe(Work(key), source, None)
         except InputError as error:  # it opened when it came
             raise await self._blamed(key, error) from error
         assert probed.video is not None
-        return PresenterRef(self._files.avatar_dir(key), SourceVideo(path, probed.video))
+        return PresenterRef(avatar_folder(key), SourceVideo(source, probed.video))
 
     async def _is_ready(self, key: str, engine: str, presenter: PresenterRef) -> bool:
         record = await self._table.off_loop(self._table.find_avatar, key)
@@ -99,28 +104,34 @@ class Presenters:
         return is_known and await self._stages.is_analysed(Work(key), engine, presenter)
 
     async def _is_tracked(self, record: AvatarRecord, presenter: PresenterRef) -> bool:
-        return record.status is AvatarStatus.READY and await asyncio.to_thread(is_tracked, presenter.folder)
+        return record.status is AvatarStatus.READY and await asyncio.to_thread(self._is_whole, presenter)
+
+    def _is_whole(self, presenter: PresenterRef) -> bool:
+        with self._files.stored.fetched_folder(presenter.folder, PRESENTER_FILES) as folder:
+            return is_tracked(folder)
 
     async def _analyse(self, wanted: _Wanted, presenter: PresenterRef) -> None:
         key = wanted.key
         try:
             await tried_again(lambda: self._make(wanted, presenter), self._config.jobs.max_attempts)
+        except CapacityError:
+            raise  # of files that cannot be reached: it says nothing of the source
         except LipwrightError as error:
             cause = await self._blamed(key, error)
             await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
             raise cause from error
-        await self._table.off_loop(self.sweep)
+        await self.sweep()
 
     async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
         """The error, or the loss of the source or the reference picture that explains it."""
         record = await self._table.off_loop(self._table.find_avatar, key)
         if record is None:
             return error
-        kept = [(self._files.avatar_source_path(key), record.source_sha256)]
+        kept = [(source_key(key), record.source_sha256)]
         if (sha256 := reference_sha256(record.face)) is not None:
-            kept.append((self._files.avatar_face_path(key), sha256))
-        for path, sha256 in kept:
-            error = await asyncio.to_thread(self._files.blamed, error, path, sha256)
+            kept.append((face_key(key), sha256))
+        for file, sha256 in kept:
+            error = await asyncio.to_thread(self._files.blamed, error, file, sha256)
         return error
 
     async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
@@ -134,54 +145,59 @@ class Presenters:
                 talks = await self._track(record, wanted, presenter)
                 await self._update(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))
         if not await self._stages.is_analysed(work, wanted.engine, presenter):
-            await self._stages.analyse(work, wanted.engine, presenter, await self._own_speech(work, presenter))
+            await self._stages.analyse(work, wanted.engine, presenter, await self._own_speech(key, presenter))
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.off_loop(self._table.update_avatar, key, **fields)
 
-    async def _own_speech(self, work: Work, presenter: PresenterRef) -> PreparedSpeech | None:
+    async def _own_speech(self, key: str, presenter: PresenterRef) -> PreparedSpeech | None:
         source = presenter.source
         if not source.info.has_audio:
             return None
-        speech = presenter.folder / "speech.npy"
-        return await self._stages.prepare_speech(work, source.path, speech, source.info.duration_seconds)
+        seconds = source.info.duration_seconds
+        return await self._stages.prepare_speech(Work(key), source.key, own_speech_key(key), seconds)
 
     async def _track(self, record: AvatarRecord, wanted: _Wanted, presenter: PresenterRef) -> bool:
         """Follow the face through the source and make the presenter of it; return whether it talks."""
         work, source = Work(record.key), presenter.source
         choice = await self._choice(record)
+        self._files.stored.make_folder(tracks_folder(record.key))
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
-        tracks: list[Path] = []
+        tracks: list[str] = []
         state: TrackState | None = None
         for start in range(0, num_frames, step):
             stop = min(start + step, num_frames)
-            tracks.append(self._files.track_path(record.key, start))
+            tracks.append(track_key(record.key, start))
             state = await self._stages.track(work, source, choice, start, stop, state, tracks[-1])
             for report in list(self._progress.get(wanted, ())):
                 await report(0.9 * stop / num_frames)
         talks = await self._stages.build_presenter(work, presenter, tracks)
-        self._files.delete_tracks(record.key)
+        await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 
     async def _choice(self, record: AvatarRecord) -> FaceChoice:
         if is_reference(record.face):
-            return await self._stages.reference(Work(record.key), self._files.avatar_face_path(record.key))
+            return await self._stages.reference(Work(record.key), face_key(record.key))
         return FaceChoice.parse(record.face)
 
-    def sweep(self) -> None:
-        """Forget cached presenters beyond the bound, the least recently used first. Blocks, in the table's thread."""
-        for record in self._table.surplus_avatars(self._config.jobs.max_cached_avatars):
-            if self._is_analysed_now(record.key):
-                continue
-            self._table.delete_avatar(record.key)
-            self._files.delete_avatar(record.key)
-            logger.info("presenter %s dropped from the cache", record.id)
+    async def sweep(self) -> None:
+        """Forget cached presenters beyond the bound, the least recently used first."""
+        table, max_cached = self._table, self._config.jobs.max_cached_avatars
+        async with self.folders:
+            for record in await table.off_loop(table.surplus_avatars, max_cached):
+                if self._is_analysed_now(record.key):
+                    continue
+                await table.off_loop(table.delete_avatar, record.key)
+                await asyncio.to_thread(self._files.delete_avatar, record.key)
+                logger.info("presenter %s dropped from the cache", record.id)
 
-    def sweep_orphans(self, min_age_s: float) -> None:
-        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted. Blocks."""
-        for key in self._files.avatar_keys(min_age_s):
-            if not self._is_analysed_now(key) and self._table.find_avatar(key) is None:
-                self._files.delete_avatar(key)
+    async def sweep_orphans(self, min_age_s: float) -> None:
+        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted."""
+        for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
+            async with self.folders:
+                record = await self._table.off_loop(self._table.find_avatar, key)
+                if record is None and not self._is_analysed_now(key):
+                    await asyncio.to_thread(self._files.delete_avatar, key)
 
     def _is_analysed_now(self, key: str) -> bool:
         return any(wanted.key == key for wanted in tuple(self._analyses))

@@ -26,8 +26,9 @@ from models.engines.contract import FrameSpan, Plan, Planned
 from models.mouth.motion import Moments
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
+from storage.file_keys import audio_key, result_key, segment_key, segments_folder, speech_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import JobRecord, Stage
 from telemetry import metrics
 from telemetry.log_context import Work
@@ -80,7 +81,7 @@ class JobRun:
             except Exception as error:
                 cause = first_cause(error)
                 if isinstance(cause, InputError):
-                    audio = files.audio_path(job.id)
+                    audio = audio_key(job.id)
                     raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
                 if not left or not await self._is_damaged():
                     raise
@@ -95,13 +96,13 @@ class JobRun:
 
     async def _make(self) -> None:
         job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
-        if job.report is not None and files.result_path(job.id).is_file():
+        if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id)):
             return  # an earlier run put the whole file there, and ended before it could say so
-        files.job_dir(job.id)
+        files.stored.make_folder(segments_folder(job.id))
         await self._enter(Stage.LISTENING)
-        audio = files.audio_path(job.id)
-        files.check_size(audio, job.audio.num_bytes)
-        speech = await stages.prepare_speech(work, audio, files.speech_path(job.id), job.audio_seconds)
+        audio = audio_key(job.id)
+        await asyncio.to_thread(files.check_size, audio, job.audio.num_bytes)
+        speech = await stages.prepare_speech(work, audio, speech_key(job.id), job.audio_seconds)
 
         await self._enter(Stage.ANALYSING)
         presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
@@ -118,8 +119,8 @@ class JobRun:
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
-        paths = [files.segment_path(job.id, segment.number) for block in blocks for segment in block.segments]
-        await stages.join(work, paths, audio, files.result_path(job.id), source, Made(self._num_frames, job.produce_id))
+        segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
+        await stages.join(work, segments, audio, result_key(job.id), source, Made(self._num_frames, job.produce_id))
 
     async def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
         """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
@@ -133,7 +134,8 @@ class JobRun:
             return
         unfinished = await table.off_loop(table.unfinished_jobs)
         others = promised_bytes([other for other in unfinished if other.id != job.id])
-        free = self._services.files.free_bytes() - others - self._services.config.jobs.min_free_bytes
+        free_bytes = self._services.files.stored.free_bytes()
+        free = needed if free_bytes is None else free_bytes - others - self._services.config.jobs.min_free_bytes
         if needed > free:
             raise StorageFullError(f"The disk would not hold it: expected {needed} bytes, found {max(0, free)}.")
         await self._update(audio_seconds=seconds, disk_bytes=needed)
@@ -190,7 +192,7 @@ class JobRun:
         services, job = self._services, self._job
         try:
             work = self._work._replace(segment=segment.number)
-            out = services.files.segment_path(job.id, segment.number)
+            out = segment_key(job.id, segment.number)
             marking = marking_of(job.options, segment, presenter.source.info.fps, services.config.labels)
             rendered = await services.stages.render(work, presenter, job.options.engine, plan, out, marking)
         finally:

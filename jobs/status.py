@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config import JobConfig
 from jobs.admission import AdmissionDesk
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import QueueStatus, ReplicaStatus, ServiceStatus
 
 
@@ -26,6 +26,6 @@ def service_status(
         estimated_wait_s=round(expected.wait_s, 1),
         seconds_per_second=round(expected.seconds_per_second, 3),
         is_rate_measured=expected.is_measured,
-        free_disk_bytes=files.free_bytes(),
+        free_disk_bytes=files.stored.free_bytes(),
         replicas=replicas,
     )

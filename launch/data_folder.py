@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from errors import ConfigError
-from storage.local.file_store import FileStore, is_disk_full
+from storage.file_store import FileStore
+from storage.local.disk import is_disk_full
 from storage.sqlite.database import Database, FileIdentity, identity_of
 from storage.state import open_database
 

@@ -28,7 +28,7 @@ from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
-from storage.state import open_keys
+from storage.state import open_keys, try_files
 
 logger = logging.getLogger("lipwright")
 
@@ -125,6 +125,7 @@ def running_service(
             would be served or would meet Serve without a front.
         StateError: Another service works in the data folder, and the job table lies there.
         TableUnreachableError: The job table is in a database that does not answer.
+        StorageUnreachableError: Files are in a bucket that does not answer, or does not let this service in.
         StageTimeoutError: The stages did not come up within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
@@ -134,7 +135,7 @@ def running_service(
     url = f"http://{reachable(host)}:{config.http_options['port']}"
     with (
         locked_folder(config.pipeline.data_dir, is_shared=config.pipeline.state is not None) as lock,
-        _labelled(config.pipeline),
+        _checked(config.pipeline),
         _fronted(config) as (behind, front),
         _deployed(behind, is_quiet, node, front, checked_table(config.pipeline.data_dir, config.pipeline.state)),
     ):
@@ -143,9 +144,11 @@ def running_service(
 
 
 @contextmanager
-def _labelled(settings: PipelineConfig) -> Iterator[None]:
-    """Refuse to start a service whose results could not be signed."""
+def _checked(settings: PipelineConfig) -> Iterator[None]:
+    """Refuse to start a service whose results could not be signed, or kept."""
     Labeller(settings.labels, settings.data_dir).try_to_sign()
+    if settings.files is not None:
+        try_files(settings)
     yield
 
 

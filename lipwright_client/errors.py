@@ -24,7 +24,8 @@
         ├── CapacityError                        over_capacity
         │   ├── BusyError                        busy
         │   ├── StandbyError                     standby
-        │   └── TableUnreachableError            job_table_unreachable
+        │   ├── TableUnreachableError            job_table_unreachable
+        │   └── StorageUnreachableError          storage_unreachable
         ├── StorageFullError                     storage_full
         └── ServiceError                         internal
             ├── StoredFileError                  stored_file_lost
@@ -253,6 +254,12 @@ class TableUnreachableError(CapacityError):
     """The database of the service's job table did not answer all the while."""
 
     known_code = "job_table_unreachable"
+
+
+class StorageUnreachableError(CapacityError):
+    """The bucket in which the service keeps its files did not answer all the while."""
+
+    known_code = "storage_unreachable"
 
 
 class StorageFullError(ProblemError):

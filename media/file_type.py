@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-_HEAD_BYTES: Final = 16
+HEAD_BYTES: Final = 16
+"""How many of its first bytes say what a file is."""
 # Bytes, where they stand, and the media type.
 _SIGNATURES: Final = (
     (b"\xff\xd8\xff", 0, "image/jpeg"),
@@ -20,14 +20,12 @@ _SIGNATURES: Final = (
 )
 
 
-def media_type_of(path: Path) -> str:
-    """Return the media type of a file; `application/octet-stream` of one that is none of the known.
+def media_type_of(head: bytes) -> str:
+    """Return the media type of a file, by its first bytes; `application/octet-stream` of one that is none of the known.
 
-    Raises:
-        OSError: It cannot be read.
+    Args:
+        head: `HEAD_BYTES` of it, or the whole file.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
     for signature, start, media_type in _SIGNATURES:
         if head[start : start + len(signature)] == signature:
             return media_type

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from config import PipelineConfig
 from errors import ConfigError
-from jobs.messages import SourceVideo
+from jobs.messages import PresenterRef
 from media.frame_source import FrameSource
 from media.labels.mark import Mark, MarkStyle
 from media.live.picture_group import PictureGroup
@@ -22,13 +23,14 @@ from media.stop import Stop
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
 from models.presenter.presenter import Presenter
+from rendering.known_presenters import KnownPresenters
 from rendering.loaded import Loaded
 from rendering.moment import Moment, MomentRequest
 from rendering.segment_renderer import BlockingWork, SegmentRenderer, Shot
+from storage.files import StoredFiles
 
-OpenSource = Callable[[SourceVideo, Presenter], FrameSource]
+OpenSource = Callable[[Path, VideoInfo, Presenter], FrameSource]
 
-_MAX_PRESENTERS = 8
 _MAX_READERS = 8
 
 
@@ -41,13 +43,20 @@ class LiveRenderer:
         machine: What its networks may use.
         run: Runs what blocks.
         open_source: Opens the frames of a presenter.
+        files: Where presenters are kept.
 
     Raises:
         ConfigError: The engine cannot speak live.
     """
 
     def __init__(
-        self, config: PipelineConfig, engine: Engine, machine: Machine, run: BlockingWork, open_source: OpenSource
+        self,
+        config: PipelineConfig,
+        engine: Engine,
+        machine: Machine,
+        run: BlockingWork,
+        open_source: OpenSource,
+        files: StoredFiles,
     ) -> None:
         listener = engine.listener(machine)
         if not isinstance(engine, LiveEngine) or not isinstance(listener, LiveListener):
@@ -55,10 +64,10 @@ class LiveRenderer:
         self._config, self._run = config, run
         self._engine, self._live, self._listener = engine, engine, listener
         self._painter = engine.painter(machine)
-        self._open_source = open_source
+        self._open_source, self._files = open_source, files
         self._renderer = SegmentRenderer(self._paint, run, window=1)
-        self._presenters: Loaded[Path, Presenter] = Loaded(_MAX_PRESENTERS)
-        self._readers: Loaded[tuple[Path, int], FrameSource] = Loaded(_MAX_READERS, lambda frames: frames.close())
+        self._presenters = KnownPresenters(files)
+        self._readers: Loaded[tuple[str, int], FrameSource] = Loaded(_MAX_READERS, lambda frames: frames.close())
 
     async def render(self, request: MomentRequest) -> Moment:
         """Render one moment.
@@ -67,22 +76,23 @@ class LiveRenderer:
             MediaError: The presenter's source cannot be decoded.
             StageTimeoutError: It took too long.
         """
-        folder, source = request.presenter.folder, request.presenter.source
+        source, live = request.presenter.source, self._config.live
         num = request.num_frames
-        known = await self._run(lambda stop: self._known(folder), num)
-        index = self._source_indices(known, request.first_frame, num + self._live.look_ahead_frames)
-        key = (source.path, int(index[0]))
-        reader = self._readers.take(key, lambda: self._open_source(source, known))
-        try:
-            plan, state = await self._run(partial(self._plan, known, request, index), num)
-            shot = Shot(reader, self._config.live.engine, partial(self._engine.cut, known))
-            group = PictureGroup(source.info, self._config.live.crf, self._config.live.preset, self._mark(source.info))
-            await self._renderer.render(shot, plan, group, num)
-            pictures = await self._run(lambda stop: group.finish(), num)
-        except BaseException:
-            reader.close()
-            raise
-        self._readers.put((source.path, int(index[num])), reader)
+        with ExitStack() as files:
+            known, path = await self._run(partial(self._brought, request.presenter, files), num)
+            index = self._source_indices(known, request.first_frame, num + self._live.look_ahead_frames)
+            key = (source.key, int(index[0]))
+            reader = self._readers.take(key, lambda: self._open_source(path, source.info, known))
+            try:
+                plan, state = await self._run(partial(self._plan, known, request, index), num)
+                shot = Shot(reader, live.engine, partial(self._engine.cut, known))
+                group = PictureGroup(source.info, live.crf, live.preset, self._mark(source.info))
+                await self._renderer.render(shot, plan, group, num)
+                pictures = await self._run(lambda stop: group.finish(), num)
+            except BaseException:
+                reader.close()
+                raise
+        self._readers.put((source.key, int(index[num])), reader)
         return Moment(pictures, state)
 
     def _mark(self, info: VideoInfo) -> Mark | None:
@@ -92,11 +102,12 @@ class LiveRenderer:
             return None
         return Mark(info, MarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
-    def _known(self, folder: Path) -> Presenter:
-        """The presenter, which sessions share: it is only read."""
-        presenter = self._presenters.take(folder, lambda: Presenter.load(folder))
-        self._presenters.put(folder, presenter)
-        return presenter
+    def _brought(self, presenter: PresenterRef, files: ExitStack, stop: Stop) -> tuple[Presenter, Path]:
+        """The presenter, which sessions share as it is only read, and its source, on this machine until `files` end."""
+        path = files.enter_context(self._files.fetched(presenter.source.key))
+        known = self._presenters.take(presenter.folder, self._engine)
+        self._presenters.put(known)
+        return known.presenter, path
 
     def _plan(
         self, presenter: Presenter, request: MomentRequest, index: NDArray[np.int32], stop: Stop

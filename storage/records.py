@@ -309,5 +309,5 @@ class ServiceStatus(_Frozen):
     estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
     seconds_per_second: float = Field(description="Seconds of finished video made in a second of wall clock.")
     is_rate_measured: bool = Field(description="False before any job has finished: real time is assumed then.")
-    free_disk_bytes: int
+    free_disk_bytes: int | None = Field(description="None where files lie in a bucket, which has no end.")
     replicas: dict[str, ReplicaStatus] = Field(description="By the name of the stage.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_programs
+from tests.s3_server import S3Server, running_s3
 
 # Set before anything imports ray. A test's cluster lives on loopback for one session: a token would only be written
 # into the home folder, which need not exist. Every process of the cluster inherits both.
@@ -115,4 +116,11 @@ def postgres() -> Iterator[PostgresServer]:
     if server_programs() is None:
         pytest.skip(NO_SERVER)
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server on loopback that speaks S3."""
+    with running_s3() as server:
         yield server

@@ -6,8 +6,8 @@ import binascii
 from typing import Final
 
 from errors import InputError, MediaError, MediaLimitError
-from storage.local.file_store import UploadWriter
 from storage.records import UploadedFile
+from storage.uploads import UploadWriter
 
 MAX_HEAD_BYTES: Final = 1024
 """Of a data URL, up to its comma."""

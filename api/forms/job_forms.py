@@ -27,9 +27,9 @@ from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.idempotency import check_same_request
 from jobs.ports import JobService
 from net.guard import Guard
-from storage.local.file_store import FileStore
-from storage.local.upload_hasher import HashesOnly
+from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest, JobRecord, UploadedFile
+from storage.upload_hasher import HashesOnly
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: a job that is sent again with the same key is the same job."""
@@ -96,8 +96,8 @@ class FormDesk:
             digest = request_digest(form, parts.urls)
             yield await self._spoken(form, parts, grant), digest
         except BaseException as error:
-            for upload in parts.files.values() if parts else ():
-                self._files.delete_upload(upload.key)
+            if parts is not None:
+                await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
             if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise

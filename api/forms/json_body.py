@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from api.forms.base64_file import Base64File
 from errors import InputError, OptionError
-from storage.local.upload_hasher import UploadHouse
 from storage.records import UploadedFile
+from storage.upload_hasher import UploadHouse
 
 _MAX_SMALL_BYTES: Final = 65536
 _MAX_URL_BYTES: Final = 4096  # longer text in the field of a file is the file itself

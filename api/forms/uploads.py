@@ -24,9 +24,9 @@ from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
-from storage.local.file_store import UploadWriter, clean_label
-from storage.local.upload_hasher import UploadHouse
 from storage.records import UploadedFile
+from storage.upload_hasher import UploadHouse
+from storage.uploads import UploadWriter, clean_label
 from telemetry import metrics
 
 _BATCH_BYTES = 1 << 20  # one trip to a thread per MiB

@@ -10,7 +10,7 @@ from api.forms.form_parts import Parts
 from errors import InputError, MediaError
 from net.fetch import OnBytes, fetch
 from net.guard import Guard
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import UploadedFile
 from telemetry import metrics
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from errors import InputError, UrlRefusedError
-from storage.local.file_store import disk_errors
+from storage.local.disk import disk_errors
 from storage.records import new_id
 
 _TEMP: Final = "temp"

@@ -21,7 +21,7 @@ from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
 from jobs.ports import JobService
 from net.guard import Guard
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest, UploadedFile
 
 _PIECE_BYTES = 1 << 20
@@ -73,8 +73,7 @@ class EasyInputs:
                         await self._fetch(owner, parts, grant)
                     yield place, parts
                 except BaseException:
-                    for upload in parts.files.values():
-                        self._files.delete_upload(upload.key)
+                    await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
                     raise
 
     def _open(self, use: str, name: str) -> BinaryIO:

@@ -24,7 +24,8 @@ from api.result_file import result_file
 from config import PipelineConfig
 from errors import InputError, LipwrightError, NotFoundError
 from jobs.ports import JobService
-from storage.local.file_store import FileStore
+from storage.file_keys import result_key
+from storage.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
 
 logger = logging.getLogger("ray.serve")
@@ -94,11 +95,13 @@ class EasyRoutes:
 
     async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> Response:
         """The finished video, whole or in ranges."""
-        return result_file(await self._find(request, code), self._files, request)
+        return await result_file(await self._find(request, code), self._files, request)
 
     async def download_by_name(self, request: Request, file_name: str) -> Response:
         """The same by the `result` of the task, for clients that put it behind an address."""
-        return result_file(await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request)
+        return await result_file(
+            await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request
+        )
 
     async def _submit(self, request: Request) -> Response:
         task, owner = EasySubmission.of(await _body(request)), caller_of(request).owner
@@ -145,10 +148,14 @@ class EasyRoutes:
         if (job := await self._known(request, code)) is None:
             return envelope(Code.UNKNOWN)
         if job.status is JobStatus.SUCCEEDED and self._root is not None:
-            await asyncio.to_thread(self._root.keep_result, checked_code(code), self._files.result_path(job.id))
+            await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
         if job.status.is_final and self._is_strict:
             await self._service.free_key(job.id, caller_of(request).owner)
         return envelope(Code.OK, task_of(job, code), msg="")
+
+    def _keep_result(self, root: DataRoot, code: str, job_id: str) -> None:
+        with self._files.stored.fetched(result_key(job_id)) as result:
+            root.keep_result(code, result)
 
     async def _cancel(self, request: Request, code: str) -> Response:
         code = code or EasySubmission.code_of(await _body(request))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -19,15 +17,17 @@ from api.openapi import IDEMPOTENT, RANGED
 from api.result_file import result_file
 from api.v1.views import form_body
 from config import MediaLimits, PipelineConfig
-from errors import MediaError, NotFoundError
+from errors import MediaError, NotFoundError, StoredFileError
 from jobs.ports import JobService
 from media.probe import probe_video
-from storage.local.file_store import FileStore
+from storage.file_keys import result_key
+from storage.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
 
 PREFIX: Final = "/v1/videos"
 _MAX_LISTED = 1000
 """How far back a list goes."""
+_MAX_SIZES = 1024
 
 
 class VideoRoutes:
@@ -38,6 +38,7 @@ class VideoRoutes:
         self._files = files
         self._default_engine = config.engine
         self._keep_s = config.jobs.keep_finished_s
+        self._sizes: dict[str, str] = {}
         self._desk = FormDesk(service, files, config)
 
     def router(self) -> APIRouter:
@@ -149,7 +150,7 @@ class VideoRoutes:
         variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
     ) -> Response:
         """The finished MP4, whole or in ranges."""
-        return result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
+        return await result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
 
     async def delete(self, video_id: str, request: Request) -> VideoDeleted:
         """Remove the video and its job with all files; an unfinished one is cancelled first."""
@@ -162,23 +163,25 @@ class VideoRoutes:
         return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
     async def _view(self, job: JobRecord) -> VideoView:
-        path = self._files.result_path(job.id)
-        is_there = job.status is JobStatus.SUCCEEDED and path.is_file()
-        size = await asyncio.to_thread(_frame_size, path) if is_there else None
+        is_made = job.status is JobStatus.SUCCEEDED
+        size = await asyncio.to_thread(self._frame_size, job.id) if is_made else None
         return VideoView.of(job, size, self._keep_s)
+
+    def _frame_size(self, job_id: str) -> str | None:
+        """Width and height of one of our own videos, which does not change; None for one that is gone, or is none."""
+        if (known := self._sizes.get(job_id)) is not None:
+            return known
+        try:
+            with self._files.stored.fetched(result_key(job_id)) as path:
+                info = probe_video(path, MediaLimits())
+        except (MediaError, StoredFileError):
+            return None
+        if len(self._sizes) >= _MAX_SIZES:
+            self._sizes.clear()
+        return self._sizes.setdefault(job_id, f"{info.width}x{info.height}")
 
 
 def _place_after(ids: list[str], video_id: str) -> int:
     if video_id not in ids:
         raise NotFoundError(f"after: there is no video {video_id[:80]!r}.")
     return ids.index(video_id) + 1
-
-
-@lru_cache(maxsize=1024)
-def _frame_size(path: Path) -> str | None:
-    """Width and height of one of our own videos, which does not change; None for a file that is none."""
-    try:
-        info = probe_video(path, MediaLimits())
-    except MediaError:
-        return None
-    return f"{info.width}x{info.height}"

@@ -13,7 +13,7 @@ from api.problem import problem_responses
 from api.v1.views import AvatarForm, AvatarList, AvatarView, form_body
 from config import PipelineConfig
 from jobs.ports import JobService
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import AvatarRequest
 
 

@@ -12,7 +12,7 @@ from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRecord, engine_list, step_list
 from models.engines.weights.store import WeightsStore
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 
 
 class MissingWeightsView(BaseModel):

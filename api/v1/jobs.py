@@ -20,7 +20,7 @@ from config import PipelineConfig
 from errors import ForbiddenError
 from jobs.ports import JobService
 from net.guard import Guard
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
 
 
@@ -152,7 +152,7 @@ class JobRoutes:
         if not wait_s:
             return accepted(job, request, headers)
         job = await wait_until_final(self._followers, job, caller_of(request).owner, wait_s)
-        return outcome(job, self._files, request, headers)
+        return await outcome(job, self._files, request, headers)
 
     async def list_jobs(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,17 +10,19 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from api.access import caller_of
 from api.conditional import unchanged
-from api.kept_file import file_tag, kept_file
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
 from api.result_file import result_file
+from api.stored_file import Shown, stored_file
 from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
-from media.file_type import media_type_of
+from media.file_type import HEAD_BYTES, media_type_of
 from media.preview.thumbnail import thumbnail
-from storage.local.file_store import FileStore
+from storage.file_keys import result_key, segment_key, source_key
+from storage.file_store import FileStore
+from storage.files import FileState
 from storage.records import JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
@@ -102,7 +103,7 @@ class PictureRoutes:
     ) -> Response:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return result_file(job, self._files, request, download)
+        return await result_file(job, self._files, request, download)
 
     async def preview(self, job_id: str, request: Request) -> Response:
         """The video from its first frame on, while it is rendered; the answer ends when the job does.
@@ -112,42 +113,52 @@ class PictureRoutes:
         """
         job = await self._service.get_job(job_id, caller_of(request).owner)
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
-        if job.status is JobStatus.SUCCEEDED and (result := self._files.result_path(job.id)).is_file():
-            headers |= {"cache-control": "private, no-cache", "etag": file_tag(result)}  # it is always the same then
+        result = await self._find(result_key(job.id)) if job.status is JobStatus.SUCCEEDED else None
+        if result is not None:
+            headers |= {"cache-control": "private, no-cache", "etag": f'"{result.tag}"'}  # it is always the same then
             if (answer := unchanged(request, headers)) is not None:
                 return answer
-        return StreamingResponse(self._previews.open(job), media_type="video/mp4", headers=headers)
+        return StreamingResponse(await self._previews.open(job), media_type="video/mp4", headers=headers)
 
     async def thumbnail(self, job_id: str, request: Request) -> Response:
         """A JPEG of the first frame, its longer side 320 pixels; there as soon as one second is rendered."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        path = self._files.result_path(job.id)
-        if not path.is_file():
-            path = self._files.segment_path(job.id, 0)
-        if not path.is_file():
+        key = result_key(job.id)
+        if (state := await self._find(key)) is None:
+            key = segment_key(job.id, 0)
+            state = await self._find(key)
+        if state is None:
             raise StateError(f"Job {job.id} has no picture: expected a rendered segment, found it {job.status}.")
         headers = {
             "cache-control": "private, max-age=86400, immutable",
-            "etag": file_tag(path),
+            "etag": f'"{state.tag}"',
             "x-content-type-options": "nosniff",
         }
         if (answer := unchanged(request, headers)) is not None:
             return answer
-        picture = await asyncio.to_thread(thumbnail, path)
+        picture = await asyncio.to_thread(self._thumbnail, key)
         return Response(picture, media_type="image/jpeg", headers=headers)
 
     async def job_source(self, job_id: str, request: Request) -> Response:
         """The video or picture that the job was given, as it was sent."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return _source_response(request, self._files.avatar_source_path(job.avatar_key))
+        return await self._source(request, job.avatar_key)
 
     async def avatar_source(self, avatar_id: str, request: Request) -> Response:
         """The video or picture that the avatar was made of, as it was sent."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return _source_response(request, self._files.avatar_source_path(avatar.key))
+        return await self._source(request, avatar.key)
 
+    async def _find(self, key: str) -> FileState | None:
+        return await asyncio.to_thread(self._files.stored.find, key)
 
-def _source_response(request: Request, path: Path) -> Response:
-    if not path.is_file():
-        raise NotFoundError("The presenter's file was removed.")
-    return kept_file(request, path, _INERT, media_type=media_type_of(path))
+    def _thumbnail(self, key: str) -> bytes:
+        with self._files.stored.fetched(key) as path:
+            return thumbnail(path)
+
+    async def _source(self, request: Request, avatar_key: str) -> Response:
+        stored, key, gone = self._files.stored, source_key(avatar_key), "The presenter's file was removed."
+        if (state := await self._find(key)) is None:
+            raise NotFoundError(gone)
+        head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
+        return await stored_file(request, stored, key, Shown(media_type_of(head), _INERT), gone)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from config import LabelsConfig
@@ -13,7 +14,8 @@ from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, S
 from jobs.ports import JobService
 from media.labels.tags import result_tags
 from media.preview.fragments import LivePreview, finished_preview
-from storage.local.file_store import FileStore
+from storage.file_keys import result_key, segment_key, speech_key
+from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 
 _LOOK_S = 10.0
@@ -40,7 +42,7 @@ class Previews:
         self._max_viewers = max_viewers
         self._num_viewers = 0
 
-    def open(self, job: JobRecord) -> AsyncGenerator[bytes]:
+    async def open(self, job: JobRecord) -> AsyncGenerator[bytes]:
         """The stream of a job that has a video or will have one.
 
         Raises:
@@ -52,7 +54,7 @@ class Previews:
             raise StateError(
                 f"Job {job.id} has no preview: expected it to be unfinished or succeeded, found it {job.status}."
             )
-        if job.status is JobStatus.SUCCEEDED and not self._files.result_path(job.id).is_file():
+        if job.status is JobStatus.SUCCEEDED and not await asyncio.to_thread(self._files.has, result_key(job.id)):
             raise NotFoundError(f"The video of job {job.id} was removed.")
         if self._num_viewers >= self._max_viewers:
             raise CapacityError(f"Expected at most {self._max_viewers} previews at a time.", _RETRY_AFTER_S)
@@ -78,25 +80,37 @@ class Previews:
             for segment in await _patiently(partial(self._service.finished_segments, job.id, None)):
                 if segment.number != num_segments:
                     continue  # known already, or one before it is still being rendered
-                path = self._files.segment_path(job.id, segment.number)
                 try:
-                    if preview is None:
-                        preview = await asyncio.to_thread(LivePreview, path, self._files.speech_path(job.id), tags)
-                    async for piece in _in_threads(preview.add_segment(path)):
-                        yield preview.seconds, piece
+                    async with _fetched(self._files, segment_key(job.id, segment.number)) as path:
+                        if preview is None:
+                            async with _fetched(self._files, speech_key(job.id)) as speech:
+                                preview = await asyncio.to_thread(LivePreview, path, speech, tags)
+                        async for piece in _in_threads(preview.add_segment(path)):
+                            yield preview.seconds, piece
                 except (StoredFileError, FileNotFoundError):
                     break  # the job has just ended, and its segments went; nothing of this one was sent
                 num_segments += 1
             job = await _patiently(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
         if job.status is not JobStatus.SUCCEEDED:
             return
-        result = self._files.result_path(job.id)
-        if preview is None:
-            async for whole in _in_threads(finished_preview(result, tags)):
-                yield whole
-            return
-        async for piece in _in_threads(preview.add_rest(result)):
-            yield preview.seconds, piece
+        async with _fetched(self._files, result_key(job.id)) as result:
+            if preview is None:
+                async for whole in _in_threads(finished_preview(result, tags)):
+                    yield whole
+                return
+            async for piece in _in_threads(preview.add_rest(result)):
+                yield preview.seconds, piece
+
+
+@asynccontextmanager
+async def _fetched(files: FileStore, key: str) -> AsyncIterator[Path]:
+    """A file on this machine for the block."""
+    fetched = files.stored.fetched(key)
+    path = await asyncio.to_thread(fetched.__enter__)
+    try:
+        yield path
+    finally:
+        fetched.__exit__(None, None, None)
 
 
 async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:

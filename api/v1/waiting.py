@@ -14,7 +14,7 @@ from api.result_file import result_file
 from api.v1.followers import Followers
 from api.v1.views import JobView
 from errors import BusyError, LipwrightError
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import JobRecord
 
 MAX_WAIT_S = 600.0
@@ -48,7 +48,7 @@ def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Respo
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
 
 
-def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
+async def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
     """200 and the job if it is final, else what `accepted` says.
 
     A client that accepts `video/mp4` gets the video itself in place of a job that succeeded, and the problem in place
@@ -61,7 +61,7 @@ def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[st
     if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
             return job_problem(job.error, urlsplit(view.links.self).path)
-        response = result_file(job, files, request)
+        response = await result_file(job, files, request)
         response.headers.update(headers)
         return response
     return JSONResponse(view.model_dump(mode="json"), 200, headers)

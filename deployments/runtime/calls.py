@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentRes
 
 from config import JobConfig
 from deployments.runtime.fates import Fate, fate_of, unwrapped
-from errors import LipwrightError, ReplicaLostError, StageTimeoutError, verdict_on_defect
+from errors import LipwrightError, ReplicaLostError, StageTimeoutError, StorageUnreachableError, verdict_on_defect
 from telemetry import metrics
 from telemetry.log_context import Work
 
@@ -80,6 +80,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
     Raises:
         StageTimeoutError: The work passed its bound twice, or no room was found in time.
         ReplicaLostError: Each of `bounds.max_attempts` tries was lost, the last with its replica.
+        StorageUnreachableError: Each was lost, the last because the bucket of the files did not answer.
         LipwrightError: Each was lost, the last by a defect (code `internal`).
         LipwrightError: Whatever else the stage raised.
     """
@@ -92,6 +93,8 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
             return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
         except Exception as error:  # whatever it is: only `fate_of` tells a verdict from a lost try
             cause, fate = unwrapped(error), fate_of(error)
+            if isinstance(cause, StorageUnreachableError):
+                fate = Fate.LOST  # as a rule, at the end of work: done again for an hour, it would cost others
             if fate is Fate.ANSWERED:
                 raise cause from None
         counts[fate] += 1
@@ -163,6 +166,8 @@ def _cancel(requests: tuple[Request, ...]) -> None:
 
 def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightError:
     """The error of a call whose tries are all lost."""
+    if isinstance(cause, StorageUnreachableError):
+        return cause
     if isinstance(cause, RayError | RayServeException):
         return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")
     return verdict_on_defect(f"{stage}, tried {num_tries} times", cause)

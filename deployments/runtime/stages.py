@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -32,14 +31,14 @@ class ServeStages:
     landmark_generator: DeploymentHandle[Any]
     studio: DeploymentHandle[Any]
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
         """See `MediaProbe.probe`."""
         probed: Probed = await self._call(
             "MediaProbe.probe", work, 0, lambda work: self.media_probe.probe.remote(work, video, audio)
         )
         return probed
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         """See `AudioFeatures.prepare`."""
 
         def start(work: Work) -> Sent:
@@ -58,7 +57,7 @@ class ServeStages:
         start: int,
         stop: int,
         state: TrackState | None,
-        out: Path,
+        out: str,
     ) -> TrackState:
         """See `LandmarkGenerator.track`."""
         new_state: TrackState = await self._call(
@@ -69,14 +68,14 @@ class ServeStages:
         )
         return new_state
 
-    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+    async def reference(self, work: Work, picture: str) -> FaceChoice:
         """See `LandmarkGenerator.reference`."""
         choice: FaceChoice = await self._call(
             "LandmarkGenerator.reference", work, 1, lambda work: self.landmark_generator.reference.remote(work, picture)
         )
         return choice
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         """See `LandmarkGenerator.build_presenter`."""
         talks: bool = await self._call(
             "LandmarkGenerator.build_presenter",
@@ -124,7 +123,7 @@ class ServeStages:
         return planned
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         """See `Studio.render`."""
         rendered: Rendered = await self._call(
@@ -136,7 +135,7 @@ class ServeStages:
         return rendered
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
     ) -> None:
         """See `Studio.join`."""
         await self._call(

@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -269,12 +267,3 @@ class Decoders:
 def lost(file: Path) -> ReplicaLostError:
     """The error of a file whose decoders were lost."""
     return ReplicaLostError(f"{file.name}: its decoder was killed from outside, and so was the next one")
-
-
-@contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
-    """Give a path to write; it is moved to `out` if the block succeeds, and what else is left beside it goes."""
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        part = Path(folder) / out.name
-        yield part
-        part.replace(out)

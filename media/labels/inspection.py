@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import c2pa
 
 from config import MediaLimits
 from media.container import open_container
-from media.file_type import media_type_of
+from media.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import TEST_ORGANISATION
 from media.labels.signer import TRUST_CONFIG
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
@@ -184,7 +184,7 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
         settings["verify"]["verify_trust"] = True
     try:
         context = c2pa.Context.from_dict(settings)
-        with path.open("rb") as file, c2pa.Reader(media_type_of(path), file, context=context) as reader:
+        with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=context) as reader:
             return _told(json.loads(reader.json()), reader.get_validation_state()), ""
     except c2pa.C2paError.ManifestNotFound:
         return None, ""
@@ -233,3 +233,9 @@ def _state_in_words(manifest: Manifest) -> str:
     if manifest.state == "Trusted":
         return f"valid and trusted, {by}."
     return f"valid, {by}; whether to trust this signer is not known here (--trust names certificates that are)."
+
+
+def _type_of(file: BinaryIO) -> str:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return media_type_of(head)

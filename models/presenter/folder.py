@@ -18,7 +18,11 @@ PRESENTER_VERSION: Final = "11"
 """Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
 
 INFO_FILE: Final = "presenter.json"
-_COMPLETE_FILE: Final = "complete"
+TRACK_FILE: Final = "track.npz"
+MOTION_FILE: Final = "motion.npz"
+COMPLETE_FILE: Final = "complete"
+PRESENTER_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE)
+"""What is the presenter itself, for all engines."""
 
 
 class Keeper(Protocol):
@@ -43,22 +47,27 @@ def is_tracked(folder: Path) -> bool:
     return known.get("version") == PRESENTER_VERSION and _are_as_written(folder, known.get("files"))
 
 
+def analysis_part(engine: Keeper) -> str:
+    """Returns the part of the folder in which an engine keeps what it needs beside the track."""
+    return f"engines/{engine.name}-{engine.version}/"
+
+
 def analysis_folder(folder: Path, engine: Keeper) -> Path:
-    """Returns where an engine keeps what it needs beside the track."""
-    return folder / "engines" / f"{engine.name}-{engine.version}"
+    """Returns where that part lies."""
+    return folder / analysis_part(engine)
 
 
 def is_analysed(folder: Path, engine: Keeper) -> bool:
     """Returns whether an engine has all that it keeps, as it was written. Reads all of it."""
     kept = analysis_folder(folder, engine)
-    return _are_as_written(kept, _read(kept / _COMPLETE_FILE).get("files"))
+    return _are_as_written(kept, _read(kept / COMPLETE_FILE).get("files"))
 
 
 def note_analysed(folder: Path, engine: Keeper) -> None:
     """Says that an engine has written all that it keeps."""
     kept = analysis_folder(folder, engine)
     names = (path.relative_to(kept).as_posix() for path in sorted(kept.rglob("*")) if path.is_file())
-    write_whole(kept / _COMPLETE_FILE, {"files": hashes_of(kept, (name for name in names if name != _COMPLETE_FILE))})
+    write_whole(kept / COMPLETE_FILE, {"files": hashes_of(kept, (name for name in names if name != COMPLETE_FILE))})
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.probe import ColourTags, VideoInfo
-from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, Keeper, analysis_folder, hashes_of, write_whole
+from models.presenter.folder import (
+    INFO_FILE,
+    MOTION_FILE,
+    PRESENTER_VERSION,
+    TRACK_FILE,
+    Keeper,
+    analysis_folder,
+    hashes_of,
+    write_whole,
+)
 from models.presenter.idle_motion import IdleMotion
 from models.presenter.moving_still import MovingStill
 from models.presenter.own_track import opens, own_track
@@ -23,8 +32,6 @@ from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import RawLandmarks
 
 T = TypeVar("T")
-
-_TRACK_FILE, _MOTION_FILE = "track.npz", "motion.npz"
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,17 @@ class Presenter:
             FaceNotFoundError: The face is in no frame.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (INFO_FILE, _MOTION_FILE):
+        for stale in (INFO_FILE, MOTION_FILE):
             (folder / stale).unlink(missing_ok=True)
         track, motion = own_track(raw, reader, info), None
         if info.is_still:
             (still,) = reader.read([0])
             motion = IdleMotion.plan(still, track, float(info.fps))
-            motion.save(folder / _MOTION_FILE)
+            motion.save(folder / MOTION_FILE)
             track = motion.move(track)
             info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
-        track.save(folder / _TRACK_FILE)
-        names = [_TRACK_FILE] if motion is None else [_TRACK_FILE, _MOTION_FILE]
+        track.save(folder / TRACK_FILE)
+        names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
         content = {"version": PRESENTER_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
         write_whole(folder / INFO_FILE, content)
         return cls(folder, info, track, motion)
@@ -102,8 +109,8 @@ class Presenter:
     def load(cls, folder: Path) -> Presenter:
         """Opens the folder that `build` wrote."""
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
-        motion = IdleMotion.load(folder / _MOTION_FILE) if info.is_still else None
-        return cls(folder, info, FaceTrack.load(folder / _TRACK_FILE), motion)
+        motion = IdleMotion.load(folder / MOTION_FILE) if info.is_still else None
+        return cls(folder, info, FaceTrack.load(folder / TRACK_FILE), motion)
 
 
 def _info_to_json(info: VideoInfo) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from errors import ConfigError
 from storage.key_ring import ApiKey, KeyRing
-from storage.local.file_store import write_atomic
+from storage.local.disk import write_atomic
 
 _FILE, _LOCK = "api_keys.json", ".api_keys.lock"
 

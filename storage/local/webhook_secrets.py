@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from storage.local.file_store import write_atomic
+from storage.local.disk import write_atomic
 from storage.records import new_id
 from storage.webhook_secrets import derived_secret
 

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -50,23 +52,23 @@ class LocalCluster:
         }
         self._nodes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *options: str) -> None:
-        """Start the head, node 0, with more options of `ray start`."""
+    def start(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start the head, node 0, with more options of `ray start`, and `env` in its environment."""
         dashboard = self._dashboard.rpartition(":")[2]
         head = ("--head", f"--port={self._gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
-        self._start_node(*head, *options)
+        self._start_node(*head, *options, env=env)
         deadline = time.monotonic() + _UP_S
         while self.run("ray", "job", "list").returncode:
             assert self._nodes[0].poll() is None, "the head ended: " + (self._folder / "node0.log").read_text()
             assert time.monotonic() < deadline, (self._folder / "node0.log").read_text()
             time.sleep(_LOOK_S)
 
-    def add_node(self, *options: str) -> int:
-        """Start one more node and return its number once it has joined.
+    def add_node(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> int:
+        """Start one more node, with `env` in its environment, and return its number once it has joined.
 
         Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
         """
-        self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options)
+        self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options, env=env)
         number = len(self._nodes) - 1
         log, deadline = self._folder / f"node{number}.log", time.monotonic() + _UP_S
         while "Ray runtime started" not in log.read_text():
@@ -148,7 +150,7 @@ class LocalCluster:
         assert done.returncode == 0, done.stderr
         return dict(yaml.safe_load(done.stdout))
 
-    def _start_node(self, *options: str) -> None:
+    def _start_node(self, *options: str, env: Mapping[str, str]) -> None:
         number = len(self._nodes)
         if "--head" in options:
             options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={free_port()}")
@@ -161,7 +163,7 @@ class LocalCluster:
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(
                 [_BIN / "ray", "start", "--block", "--num-cpus=2", "--object-store-memory=200000000", *free, *options],
-                env=self._env,
+                env={**self._env, **env},
                 cwd=self._folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -25,8 +25,10 @@ from config import (
 from errors import CapacityError, LipwrightError, OptionError
 from launch.port import free_port
 from rendering.moment import LiveService
+from storage.file_keys import audio_key, job_folder, result_key, source_key
+from storage.file_store import FileStore
+from storage.files import StoredFiles
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -55,8 +57,8 @@ MAX_UPLOAD_BYTES = 300_000
 class MemoryService:
     """A `JobService` whose jobs are moved on by the test, through `finish`, `fail` and `update`."""
 
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
+    def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
+        self.files = FileStore(root, stored)
         self.table = JobTable(Database(self.files.table_path))
         self.requests: list[SubmitRequest] = []
         self.asked: list[AdmitRequest] = []
@@ -111,7 +113,7 @@ class MemoryService:
         self.requests.append(request)
         self.places.discard(request.admission_id or "")
         job_id = request.job_id
-        self.files.take_upload(request.audio.key, self.files.audio_path(job_id))
+        self.files.take_upload(request.audio.key, audio_key(job_id))
         key = avatar_key(request.video.sha256, request.options.face, "1") if request.video else "0" * 32
         job = self.table.insert_job(
             JobRecord(
@@ -172,8 +174,7 @@ class MemoryService:
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         now = utc_now()
         key = avatar_key(request.video.sha256, request.face, "1")
-        self.files.avatar_dir(key)
-        self.files.take_upload(request.video.key, self.files.avatar_source_path(key))
+        self.files.take_upload(request.video.key, source_key(key))
         return self.table.put_avatar(
             AvatarRecord(
                 key=key,
@@ -220,8 +221,8 @@ class MemoryService:
         return self.is_ready
 
     def finish(self, job_id: str) -> JobRecord:
-        self.files.job_dir(job_id)
-        self.files.result_path(job_id).write_bytes(VIDEO_BYTES)
+        self.files.stored.make_folder(job_folder(job_id))
+        self.files.stored.put(result_key(job_id), VIDEO_BYTES)
         self.table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=50, progress=0.5)
         return self.table.update_job(
             job_id,

@@ -11,9 +11,11 @@ import httpx
 from media.audio import extract_speech
 from media.joiner import join_segments
 from media.writer import SegmentWriter
+from storage.file_keys import result_key, segment_key, speech_key
 from storage.records import JobStatus, SegmentRecord, SegmentStatus, Stage
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import LIMITS, info_of, noise, planes_of, write_audio
+from tests.unit.on_disk import on_disk
 
 LENGTHS = (25, 1, 40, 14)
 NUM_FRAMES = sum(LENGTHS)
@@ -49,15 +51,14 @@ class RenderingJob:
         self.service, self.job = service, job
         files = {"audio": ("a talk.wav", b"RIFF" + bytes(64)), "video": ("anna.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
         self.id = str(http.post("/v1/jobs", files=files).json()["id"])
-        self.service.files.job_dir(self.id)
-        shutil.copy(job.speech, self.service.files.speech_path(self.id))
+        shutil.copy(job.speech, on_disk(self.service.files, speech_key(self.id)))
         self.update(status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=NUM_FRAMES)
 
     def update(self, **fields: object) -> None:
         self.service.table.update_job(self.id, **fields)
 
     def finish_segment(self, number: int) -> None:
-        shutil.copy(self.job.segments[number], self.service.files.segment_path(self.id, number))
+        shutil.copy(self.job.segments[number], on_disk(self.service.files, segment_key(self.id, number)))
         start, stop = EDGES[number : number + 2]
         self.service.table.record_segment(
             SegmentRecord(job_id=self.id, number=number, start=start, stop=stop, status=SegmentStatus.DONE)
@@ -65,6 +66,6 @@ class RenderingJob:
         self.update(num_frames_done=stop)
 
     def finish(self) -> None:
-        shutil.copy(self.job.result, self.service.files.result_path(self.id))
+        shutil.copy(self.job.result, on_disk(self.service.files, result_key(self.id)))
         self.service.files.delete_segments(self.id)
         self.update(status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)

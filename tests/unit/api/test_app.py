@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from errors import FaceNotFoundError
+from storage.file_keys import audio_key, upload_key
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -57,9 +59,9 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     marks = {"visible_label": True, "visible_label_top": False}
     assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks}
     (request,) = service.requests
-    assert service.files.audio_path(job["id"]).read_bytes() == AUDIO
+    assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO
     assert request.video is not None
-    assert service.files.upload_path(request.video.key).read_bytes() == VIDEO
+    assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == VIDEO
     assert request.video.sha256 == hashlib.sha256(VIDEO).hexdigest()
     assert (request.video.num_bytes, request.video.label) == (len(VIDEO), "Presenter é.mp4")
 
@@ -93,7 +95,7 @@ def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryS
     assert http.post("/v1/jobs", files={**_files(), **picture}).status_code == 202
     (request,) = service.requests
     assert request.face_image is not None
-    assert service.files.upload_path(request.face_image.key).read_bytes() == b"picture"
+    assert on_disk(service.files, upload_key(request.face_image.key)).read_bytes() == b"picture"
     answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO), **picture}, data={"avatar_id": NOBODY})
     assert "face_image with a video only" in _problem(answer, 422, "option_invalid")["detail"]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from storage.file_keys import result_key, source_key
 from tests.unit.api.edge_client import finished, post
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
+from tests.unit.on_disk import on_disk
 
 
 class TestConditionalRequests:
@@ -16,8 +18,7 @@ class TestConditionalRequests:
     def test_files(self, http: httpx.Client, service: MemoryService, path: str) -> None:
         job_id = finished(http, service)
         key = service.table.get_job(job_id).avatar_key
-        service.files.avatar_dir(key)
-        service.files.avatar_source_path(key).write_bytes(VIDEO_BYTES)
+        on_disk(service.files, source_key(key)).write_bytes(VIDEO_BYTES)
         self._check(http, f"/v1/jobs/{job_id}/{path}")
 
     @pytest.mark.parametrize("path", ["/openapi.json", "/"])
@@ -29,7 +30,7 @@ class TestConditionalRequests:
 
     def test_pictures(self, http: httpx.Client, service: MemoryService, sample_presenter: Path) -> None:
         job_id = finished(http, service)
-        service.files.result_path(job_id).write_bytes(sample_presenter.read_bytes())
+        on_disk(service.files, result_key(job_id)).write_bytes(sample_presenter.read_bytes())
         self._check(http, f"/v1/jobs/{job_id}/thumbnail")
         self._check(http, f"/v1/jobs/{job_id}/preview")
         rendering = post(http, headers={}).json()["id"]

@@ -18,11 +18,13 @@ import pytest
 from config import NetworkConfig, SpeechConfig
 from errors import FaceNotFoundError
 from launch.folder_lock import locked_folder
+from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
 from storage.records import JobQuery, JobStatus
 from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
+from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 
 
@@ -82,7 +84,7 @@ def test_speak_sends_a_reference_picture(
     assert done.returncode == 0, done.stderr
     sent = service.requests[0].face_image
     assert sent is not None
-    assert service.files.upload_path(sent.key).read_bytes() == b"picture"
+    assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"picture"
 
 
 def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
@@ -96,7 +98,7 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
     (request,) = service.requests
     assert request.options.visible_label
-    assert service.files.audio_path(request.job_id).read_bytes() == voice.sound
+    assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == voice.sound
 
 
 def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:

@@ -13,7 +13,8 @@ from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
 from cluster.record import opened_record
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
-from storage.local.file_store import FileStore
+from storage.file_keys import audio_key, result_key
+from storage.file_store import FileStore
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -30,6 +31,7 @@ from storage.records import (
     avatar_key,
     utc_now,
 )
+from tests.unit.on_disk import on_disk
 
 
 class LocalDirector:
@@ -65,8 +67,7 @@ class LocalDirector:
             avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
             created_at=utc_now(),
         )
-        self._files.job_dir(job.id)
-        self._files.take_upload(request.audio.key, self._files.audio_path(job.id))
+        self._files.take_upload(request.audio.key, audio_key(job.id))
         self._files.delete_upload(request.video.key)
         self.jobs[job.id] = job
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
@@ -93,7 +94,7 @@ class LocalDirector:
         raise AssertionError("a batch lists no jobs")
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        speech = self._files.audio_path(job_id).read_bytes()
+        speech = on_disk(self._files, audio_key(job_id)).read_bytes()
         if speech == b"endless":
             await asyncio.sleep(timeout_s)
             return self.jobs[job_id]
@@ -101,7 +102,7 @@ class LocalDirector:
         if speech == b"silent":
             error = ErrorRecord.of(FaceNotFoundError("no face"))
             return self._change(job_id, status=JobStatus.FAILED, error=error)
-        self._files.result_path(job_id).write_bytes(speech)
+        on_disk(self._files, result_key(job_id)).write_bytes(speech)
         return self._change(job_id, status=JobStatus.SUCCEEDED, report={"warnings": ["as made"]})
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:

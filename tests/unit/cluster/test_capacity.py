@@ -26,8 +26,9 @@ from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
 from models.engines.contract import Plan
 from models.mouth.motion import Moments
+from storage.file_keys import audio_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import (
     AdmitRequest,
     JobOptions,
@@ -43,6 +44,7 @@ from telemetry.log_context import Work as CalledFor
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 from tests.unit.jobs.test_run import SECONDS, KnownPresenter, MemoryStages
+from tests.unit.on_disk import on_disk
 
 NUM_JOBS = 1000 if IS_ENDURANCE else 200
 NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (32, 6, 6) if IS_ENDURANCE else (16, 3, 3)
@@ -60,19 +62,17 @@ CONFIG = PipelineConfig(
 class Machines(MemoryStages):
     """Stations: two segments at a time in each Studio, one chunk at a time in each painter."""
 
-    def __init__(self, started: dict[str, float]) -> None:
-        super().__init__(lambda first: SEGMENT)
+    def __init__(self, files: FileStore, started: dict[str, float]) -> None:
+        super().__init__(files, lambda first: SEGMENT)
         self._started = started
         self._studios, self._painters = asyncio.Semaphore(2 * NUM_STUDIOS), asyncio.Semaphore(NUM_PAINTERS)
 
-    async def prepare_speech(
-        self, work: CalledFor, audio: Path, speech: Path, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, work: CalledFor, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         self._started[work.job_id] = asyncio.get_running_loop().time()
         return await super().prepare_speech(work, audio, speech, claimed_seconds)
 
     async def render(
-        self, work: CalledFor, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: CalledFor, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
@@ -82,7 +82,7 @@ class Machines(MemoryStages):
         async with self._studios:
             chunks = CONFIG.render.chunk_frames
             await asyncio.gather(*(chunk(min(chunks, len(plan) - first)) for first in range(0, len(plan), chunks)))
-        out.write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
+        (self._files.root / out).write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
         return Rendered(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), Moments())
 
 
@@ -107,7 +107,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
         files = FileStore(folder / "data")
         table = JobTable(Database(files.table_path))
         table.claim()
-        room, stages = SegmentRoom(CONFIG), Machines(day.started)
+        room, stages = SegmentRoom(CONFIG), Machines(files, day.started)
         room.set_num_studios(NUM_STUDIOS)
         desk = AdmissionDesk(CONFIG, table, files, loop.time, room)
         presenters = KnownPresenter(CONFIG, stages, table, files)
@@ -151,8 +151,7 @@ def _job(files: FileStore, owner: str) -> JobRecord:
         owner=owner,
         created_at=utc_now(),
     )
-    files.job_dir(job.id)
-    files.audio_path(job.id).write_bytes(b"abc")
+    on_disk(files, audio_key(job.id)).write_bytes(b"abc")
     return job
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from config import AccessConfig, DecoderConfig, LabelsConfig
+from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder
+from doctor.files import check_cache, check_files
 from doctor.finding import Finding, Status, ok, problem, warning, worst
 from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
@@ -28,6 +29,7 @@ from errors import ConfigError
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.postgres import PostgresServer
+from tests.s3_server import S3Server
 from tests.unit.api_server import MemoryService, serving
 
 
@@ -266,3 +268,20 @@ def test_a_database_of_the_job_table_is_asked(postgres: PostgresServer) -> None:
     assert "PostgreSQL" in check_state(postgres.new_database()).found
     nobody = check_state("postgresql://lipwright@127.0.0.1:1/none")
     assert _is_mended(nobody, Status.PROBLEM)
+
+
+def test_a_bucket_of_files_is_tried(s3: S3Server, tmp_path: Path) -> None:
+    assert check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
+    url = s3.new_bucket()
+    found = check_files(PipelineConfig(data_dir=tmp_path, files=url))
+    assert found.status is Status.OK and "some/prefix" in found.found and "endpoint" not in found.found
+    nobodys = PipelineConfig(data_dir=tmp_path, files=url.replace("lipwright", "nobodys"))
+    assert _is_mended(check_files(nobodys), Status.PROBLEM)
+
+
+def test_the_cache_has_room(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
+        bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
+        finding = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
+        assert finding.status is status

@@ -20,9 +20,11 @@ from PIL import Image
 
 import errors
 from lipwright_client import FaceNotFoundError, UnauthorizedError
+from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
 from storage.records import JobStatus, SubmitRequest
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 
 _STAND_IN = Path(__file__).with_name("comfy_stand_in")
 _STOOD_IN = ("comfy", "comfy_api", "folder_paths", "lipwright_node")
@@ -78,7 +80,7 @@ def _run(comfy: ModuleType, **inputs: Any) -> Any:
 
 def _sent(service: MemoryService, request: SubmitRequest) -> bytes:
     assert request.video is not None
-    return service.files.upload_path(request.video.key).read_bytes()
+    return on_disk(service.files, upload_key(request.video.key)).read_bytes()
 
 
 def test_the_inputs_are_those_of_execute(comfy: ModuleType) -> None:
@@ -101,7 +103,7 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
     (request,) = service.requests
     assert (request.job_id, request.options.loop, request.options.face) == (job_id, "hold", "0")
     assert _sent(service, request) == b"film"
-    with wave.open(io.BytesIO(service.files.audio_path(job_id).read_bytes())) as sound:
+    with wave.open(io.BytesIO(on_disk(service.files, audio_key(job_id)).read_bytes())) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (44100, 2, 2)
         samples = np.frombuffer(sound.readframes(9), "<i2").reshape(-1, 2)
     assert samples.tolist() == [[0, 32767], [16384, 0], [-32767, 8192]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
@@ -16,13 +15,13 @@ from telemetry.log_context import Work
 class NoStages:
     """Implements `jobs.ports.Stages`."""
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
         raise AssertionError("nothing is probed here")
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         raise AssertionError("no speech is prepared here")
 
-    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+    async def reference(self, work: Work, picture: str) -> FaceChoice:
         raise AssertionError("no picture is looked at here")
 
     async def track(
@@ -33,11 +32,11 @@ class NoStages:
         start: int,
         stop: int,
         state: TrackState | None,
-        out: Path,
+        out: str,
     ) -> TrackState:
         raise AssertionError("nothing is tracked here")
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         raise AssertionError("no presenter is built here")
 
     async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
@@ -52,12 +51,12 @@ class NoStages:
         raise AssertionError("nothing is planned here")
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         raise AssertionError("nothing is rendered here")
 
     async def join(
-        self, work: Work, segments: Sequence[Path], audio: Path, out: Path, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
     ) -> None:
         raise AssertionError("nothing is joined here")
 

@@ -11,8 +11,8 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionDesk
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 
@@ -191,7 +191,8 @@ def test_an_idempotency_key_names_its_job(place: Place) -> None:
 
 
 def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
-    free = FileStore(tmp_path).free_bytes()
+    free = FileStore(tmp_path).stored.free_bytes()
+    assert free is not None
     place = Place(tmp_path, min_free_bytes=free // 2)
     place.desk.check_disk(free // 4)
     promised = place.add(disk_bytes=free // 2)

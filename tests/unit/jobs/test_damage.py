@@ -21,13 +21,15 @@ from media.writer import SegmentWriter
 from models.engines.contract import Plan
 from models.engines.warp.drive import Drive
 from models.mouth.motion import Moments
+from storage.file_keys import audio_key, result_key, segment_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, KnownPresenter, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
+from tests.unit.on_disk import on_disk
 
 NUM_TRIES = 3
 RUN_CONFIG = CONFIG.model_copy(update={"jobs": JobConfig(max_attempts=NUM_TRIES)})
@@ -36,26 +38,29 @@ RUN_CONFIG = CONFIG.model_copy(update={"jobs": JobConfig(max_attempts=NUM_TRIES)
 class FilmStages(MemoryStages):
     """Encodes and joins real segments; `after(path)` is called with each that was written."""
 
-    def __init__(self, after: Callable[[Path], None] = lambda path: None) -> None:
-        super().__init__(lambda first: b"")
+    def __init__(self, bench: Bench, after: Callable[[Path], None] = lambda path: None) -> None:
+        super().__init__(bench.files, lambda first: b"")
         self.after = after
         self.rendered: list[int] = []
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         assert isinstance(plan, Drive)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
             writer.write(planes_of(plan.first_frame + number, 64, 64))
         segment = writer.finish()
-        await asyncio.to_thread(out.write_bytes, segment)
-        self.rendered.append(int(out.stem))
-        self.after(out)
+        await asyncio.to_thread(self._files.stored.put, out, segment)
+        path = on_disk(self._files, out)
+        self.rendered.append(int(path.stem))
+        self.after(path)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments(len(plan), 0.06 * len(plan)))
 
-    async def join(self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
-        await asyncio.to_thread(join_segments, segments, audio, out, VIDEO, made.num_frames)
+    async def join(self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, made: Made) -> None:
+        paths = [on_disk(self._files, segment) for segment in segments]
+        sound, result = on_disk(self._files, audio), on_disk(self._files, out)
+        await asyncio.to_thread(join_segments, paths, sound, result, VIDEO, made.num_frames)
 
 
 class Bench:
@@ -79,15 +84,14 @@ class Bench:
                 created_at=utc_now(),
             )
         )
-        self.files.job_dir(self.job.id)
-        sound.rename(self.files.audio_path(self.job.id))
+        sound.rename(on_disk(self.files, audio_key(self.job.id)))
 
     def run(self, stages: FilmStages, presenters: type[KnownPresenter] = KnownPresenter) -> list[bytes]:
         """The frames of the result."""
         known = presenters(RUN_CONFIG, stages, self.table, self.files)
         services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentRoom(RUN_CONFIG))
         asyncio.run(JobRun(services, self.job).run())
-        return [frame.tobytes() for _, frame in decode_all(self.files.result_path(self.job.id))]
+        return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
 
 
 @pytest.fixture
@@ -115,7 +119,7 @@ HARMS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Path, harm: str) -> None:
     quiet = Bench(tmp_path / "quiet")
-    expected = quiet.run(FilmStages())
+    expected = quiet.run(FilmStages(quiet))
     quiet.table.close()
     harmed: list[Path] = []
 
@@ -124,7 +128,7 @@ def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Pa
             harmed.append(path)
             HARMS[harm](path.with_name("000002.mp4"))
 
-    stages = FilmStages(once)
+    stages = FilmStages(bench, once)
     assert bench.run(stages) == expected
     assert sorted(stages.rendered) == sorted([*range(max(stages.rendered) + 1), 2]), "nothing else was made again"
     report = bench.table.get_job(bench.job.id)
@@ -137,21 +141,21 @@ def test_after_a_restart_only_whole_segments_are_used_again(bench: Bench, harm: 
         async def join(self, *_: Any) -> None:
             raise StageTimeoutError("the service ends here")
 
-    first = Ends()
+    first = Ends(bench)
     with pytest.raises(StageTimeoutError):
         bench.run(first)
-    HARMS[harm](bench.files.segment_path(bench.job.id, 3))
-    again = FilmStages()
+    HARMS[harm](on_disk(bench.files, segment_key(bench.job.id, 3)))
+    again = FilmStages(bench)
     assert len(bench.run(again)) == 175
     assert again.rendered == [3]
 
 
 def test_damage_without_end_ends_the_job(bench: Bench) -> None:
-    stages = FilmStages(zero)
+    stages = FilmStages(bench, zero)
     with pytest.raises(StoredFileError, match=r"^Expected 14 segments as they were rendered, found 14 gone or changed"):
         bench.run(stages)
     assert len(stages.rendered) == 14 * NUM_TRIES
-    assert not bench.files.result_path(bench.job.id).exists()
+    assert not on_disk(bench.files, result_key(bench.job.id)).exists()
 
 
 def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
@@ -160,7 +164,7 @@ def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
     class Damaged(KnownPresenter):
         async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
             asked.append("ensure")
-            return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
+            return PresenterRef("presenter", SourceVideo("source", VIDEO))
 
         async def is_whole(self, key: str, engine: str) -> bool:
             asked.append("is whole")
@@ -172,7 +176,7 @@ def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
                 raise StoredFileError("the track cannot be read")
             return await super().render(*arguments)
 
-    assert len(bench.run(Fails(), Damaged)) == 175
+    assert len(bench.run(Fails(bench), Damaged)) == 175
     assert asked == ["ensure", "is whole", "ensure"]
 
 
@@ -184,7 +188,7 @@ def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
             self.num_tries += 1
             raise StageTimeoutError("too late")
 
-    stages = Fails()
+    stages = Fails(bench)
     with pytest.raises(ExceptionGroup):
         bench.run(stages)
     assert stages.num_tries <= RUN_CONFIG.render.segment_window

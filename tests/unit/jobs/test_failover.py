@@ -20,13 +20,15 @@ from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
+from storage.file_keys import audio_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.postgres.database import Database
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from telemetry.log_context import Work
 from tests.postgres import PostgresServer
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 NUM_JOBS = 6
 LEASE_S = 1.5
@@ -40,7 +42,7 @@ class NamedStages(NoStages):
         self.name, self.go = name, asyncio.Event()
         self.asked: list[str] = []
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         self.asked.append(work.job_id)
         await self.go.wait()
         raise MediaError(f"run by {self.name}")
@@ -95,8 +97,7 @@ def add(service: Service) -> JobRecord:
     job = JobRecord(
         id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
     )
-    service.files.job_dir(job.id)
-    service.files.audio_path(job.id).write_bytes(b"abc")
+    on_disk(service.files, audio_key(job.id)).write_bytes(b"abc")
     return service.table.insert_job(job)
 
 

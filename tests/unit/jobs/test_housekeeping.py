@@ -14,11 +14,13 @@ import pytest
 from config import PipelineConfig
 from jobs.housekeeping import Housekeeping
 from jobs.presenters import Presenters
+from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
-from storage.records import AvatarRecord, new_id, utc_now
+from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 CONFIG = PipelineConfig()
 
@@ -38,9 +40,9 @@ def table(files: FileStore) -> Iterator[JobTable]:
 def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
     known, orphan, arriving = (new_id() for _ in range(3))
     for key in (known, orphan, arriving):
-        (files.avatar_dir(key) / "source").write_bytes(b"film")
+        on_disk(files, source_key(key)).write_bytes(b"film")
     for key in (known, orphan):
-        os.utime(files.avatar_dir(key), (time.time() - 7200,) * 2)
+        os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
     now = utc_now()
     table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
     stages = NoStages()
@@ -52,3 +54,32 @@ def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
 
     asyncio.run(look_once())
     assert sorted(files.avatar_keys()) == sorted([known, arriving])
+
+
+class AskedStore(FileStore):
+    """Counts how often it is asked for the segments of a job."""
+
+    num_asked = 0
+
+    def has_segments(self, job_id: str) -> bool:
+        self.num_asked += 1
+        return super().has_segments(job_id)
+
+
+def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path, table: JobTable) -> None:
+    files, presenters = AskedStore(tmp_path), Presenters(CONFIG, NoStages(), table, FileStore(tmp_path))
+    audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
+    options = JobOptions(engine="warp")
+    job = table.insert_job(
+        JobRecord(id=new_id(), options=options, audio=audio, avatar_key="0" * 32, created_at=utc_now())
+    )
+    for key in (segment_key(job.id, 0), result_key(job.id)):
+        on_disk(files, key).write_bytes(b"film")
+    for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+        table.update_job(job.id, status=status)
+    housekeeping = Housekeeping(CONFIG.jobs, table, files, presenters)
+    for _ in range(3):
+        os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
+        housekeeping.sweep()
+    assert not files.has(segment_key(job.id, 0)) and files.has(result_key(job.id))
+    assert files.num_asked == 1

@@ -16,12 +16,14 @@ from jobs.intake import Intake
 from jobs.messages import Probed
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.room import EngineRoom
+from storage.file_keys import audio_key, face_key, source_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
@@ -31,8 +33,11 @@ CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
 class WillingStages(NoStages):
     """Takes every file that is there."""
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
-        assert all(path.is_file() for path in (video, audio) if path is not None)
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+
+    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+        assert all(self._files.has(key) for key in (video, audio) if key is not None)
         return Probed(VIDEO if video else None, AUDIO if audio else None)
 
 
@@ -61,7 +66,7 @@ class Bench:
     def __init__(self, root: Path, marks_all: bool = False) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(Database(self.files.table_path))
-        stages = WillingStages()
+        stages = WillingStages(self.files)
         desk = AdmissionDesk(CONFIG, self.table, self.files)
         self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check, marks_all)
 
@@ -97,8 +102,8 @@ def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
         asyncio.run(bench.intake.job(request))
     job = asyncio.run(bench.intake.job(request))
     assert job.id == request.job_id
-    assert bench.files.audio_path(job.id).read_bytes() == b"sound"
-    assert bench.files.avatar_face_path(job.avatar_key).read_bytes() == b"picture"
+    assert on_disk(bench.files, audio_key(job.id)).read_bytes() == b"sound"
+    assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
 
 
@@ -108,7 +113,7 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
         asyncio.run(bench.intake.avatar(request))
     avatar = asyncio.run(bench.intake.avatar(request))
     assert bench.table.list_avatars() == [avatar]
-    assert bench.files.avatar_source_path(avatar.key).read_bytes() == b"film"
+    assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
 
 @pytest.mark.parametrize("marks_all", [True, False])

@@ -21,12 +21,14 @@ from models.face.choice import FaceChoice, recorded_face
 from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
+from storage.file_keys import avatar_folder, face_key, source_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import AvatarRecord, AvatarStatus, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=2))
@@ -35,17 +37,18 @@ CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=2))
 class CountingStages(NoStages):
     """Does nothing and counts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: FileStore) -> None:
+        self.files = files
         self.counts: Counter[str] = Counter()
-        self.analysed: set[tuple[str, Path]] = set()
+        self.analysed: set[tuple[str, str]] = set()
         self.own_speech: list[PreparedSpeech | None] = []
         self.fault: Exception | None = None
         self.info = VIDEO
 
-    async def probe(self, work: Work, video: Path | None, audio: Path | None) -> Probed:
+    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
         return Probed(self.info, None)
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 
     async def track(
@@ -56,23 +59,24 @@ class CountingStages(NoStages):
         start: int,
         stop: int,
         state: TrackState | None,
-        out: Path,
+        out: str,
     ) -> TrackState:
         self.counts["track"] += stop - start
         await asyncio.sleep(0.01)
         if self.fault is not None:
             raise self.fault
-        assert out.parent.is_dir()
+        assert (self.files.root / out).parent.is_dir()
         return TrackState(None, None, None)
 
-    async def reference(self, work: Work, picture: Path) -> FaceChoice:
+    async def reference(self, work: Work, picture: str) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[Path]) -> bool:
+    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         self.counts["build"] += 1
-        (presenter.folder / "track.npz").write_bytes(b"landmarks")
-        content = {"version": PRESENTER_VERSION, "files": hashes_of(presenter.folder, ["track.npz"])}
-        write_whole(presenter.folder / INFO_FILE, content)
+        with self.files.stored.written_folder(presenter.folder, "", INFO_FILE) as folder:
+            (folder / "track.npz").write_bytes(b"landmarks")
+            content = {"version": PRESENTER_VERSION, "files": hashes_of(folder, ["track.npz"])}
+            write_whole(folder / INFO_FILE, content)
         return True
 
     async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
@@ -88,13 +92,13 @@ class CountingStages(NoStages):
 
 class Bench:
     def __init__(self, root: Path) -> None:
-        self.files, self.stages = FileStore(root), CountingStages()
+        self.files = FileStore(root)
+        self.stages = CountingStages(self.files)
         self.table = JobTable(Database(self.files.table_path))
         self.presenters = Presenters(CONFIG, self.stages, self.table, self.files)
         now = utc_now()
         self.key = new_id()
-        self.files.avatar_dir(self.key)
-        self.files.avatar_source_path(self.key).write_bytes(b"film")
+        on_disk(self.files, source_key(self.key)).write_bytes(b"film")
         sha256 = hashlib.sha256(b"film").hexdigest()
         record = AvatarRecord(key=self.key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now)
         self.table.put_avatar(record)
@@ -123,13 +127,13 @@ def test_engines_share_the_track(bench: Bench) -> None:
     record = bench.table.find_avatar(bench.key)
     assert record is not None and record.status is AvatarStatus.READY
     assert record.info is not None and record.info.talks
-    assert not (bench.files.avatar_dir(bench.key) / "tracking").exists()
+    assert not (on_disk(bench.files, avatar_folder(bench.key)) / "tracking").exists()
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
 def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None:
     bench.ensure("warp")
-    path = bench.files.avatar_dir(bench.key) / "track.npz"
+    path = on_disk(bench.files, avatar_folder(bench.key)) / "track.npz"
     if harm == "gone":
         path.unlink()
     else:
@@ -163,7 +167,7 @@ def test_a_verdict_ends_it_at_once_and_an_accident_does_not(bench: Bench) -> Non
 @pytest.mark.parametrize("harm", ["cut", "gone"])
 def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) -> None:
     bench.stages.fault = MediaError("source: expected frames that can be decoded, found none.")
-    path = bench.files.avatar_source_path(bench.key)
+    path = on_disk(bench.files, source_key(bench.key))
     if harm == "gone":
         path.unlink()
     else:
@@ -176,7 +180,7 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
 
 def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
-    path = bench.files.avatar_face_path(bench.key)
+    path = on_disk(bench.files, face_key(bench.key))
     path.write_bytes(b"picture")
     record = bench.table.find_avatar(bench.key)
     assert record is not None

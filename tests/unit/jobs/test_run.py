@@ -27,12 +27,14 @@ from models.mouth.motion import Moments
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
+from storage.file_keys import audio_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 SECONDS = 6.99
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
@@ -62,10 +64,11 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
 class MemoryStages(NoStages):
     """Answers at once; `make_segment` says what is rendered from a frame on."""
 
-    def __init__(self, make_segment: Callable[[int], bytes]) -> None:
+    def __init__(self, files: FileStore, make_segment: Callable[[int], bytes]) -> None:
+        self._files = files
         self._make_segment = make_segment
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
@@ -76,23 +79,23 @@ class MemoryStages(NoStages):
         return Planned(drive, None, measures_of(span.first, span.stop))
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: Path, marking: Marking
+        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         assert isinstance(plan, Drive)
         segment = self._make_segment(plan.first_frame)
-        num_bytes = await asyncio.to_thread(out.write_bytes, segment)
-        return Rendered(num_bytes, hashlib.sha256(segment).hexdigest(), Moments.of(np.full(len(plan), 0.06)))
+        await asyncio.to_thread(self._files.stored.put, out, segment)
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments.of(np.full(len(plan), 0.06)))
 
-    async def join(self, work: Work, segments: Any, audio: Path, out: Path, source: SourceVideo, made: Made) -> None:
+    async def join(self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, made: Made) -> None:
         assert (made.num_frames, len(made.produce_id)) == (175, 32)
-        await asyncio.to_thread(out.write_bytes, b"whole")
+        await asyncio.to_thread(self._files.stored.put, out, b"whole")
 
 
 class KnownPresenter(Presenters):
     """One source that was analysed before."""
 
     async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
-        return PresenterRef(Path("presenter"), SourceVideo(Path("source"), VIDEO))
+        return PresenterRef("presenter", SourceVideo("source", VIDEO))
 
     async def is_whole(self, key: str, engine: str) -> bool:
         return True
@@ -127,9 +130,9 @@ def run(
     config: PipelineConfig = CONFIG,
 ) -> dict[str, Any]:
     """Run the job and return its report."""
-    files, stages = FileStore(folder / "data"), MemoryStages(render)
-    files.job_dir(job.id)
-    files.audio_path(job.id).write_bytes(audio)
+    files = FileStore(folder / "data")
+    stages = MemoryStages(files, render)
+    on_disk(files, audio_key(job.id)).write_bytes(audio)
     known = KnownPresenter(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentRoom(config))
 

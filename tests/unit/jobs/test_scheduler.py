@@ -17,12 +17,14 @@ from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
+from storage.file_keys import audio_key, result_key, segment_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
 
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
@@ -35,7 +37,7 @@ class DeafStages(NoStages):
         self.num_accidents = 0
         self.num_asked = 0
 
-    async def prepare_speech(self, work: Work, audio: Path, speech: Path, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1
         if self.num_asked <= self.num_accidents:
@@ -71,9 +73,8 @@ class Bench:
         job = JobRecord(
             id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
         )
-        self.files.job_dir(job.id)
-        self.files.audio_path(job.id).write_bytes(b"abc")
-        self.files.segment_path(job.id, 0).write_bytes(b"segment")
+        on_disk(self.files, audio_key(job.id)).write_bytes(b"abc")
+        on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
         return self.table.insert_job(job.model_copy(update={"report": report}))
 
     async def run_out(self) -> list[BaseException | object]:
@@ -100,7 +101,7 @@ def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
 
     (outcome,) = asyncio.run(lose_the_table())
     assert isinstance(outcome, StateError)
-    assert bench.files.segment_path(job.id, 0).is_file(), "the new Director works with it"
+    assert on_disk(bench.files, segment_key(job.id, 0)).is_file(), "the new Director works with it"
     assert bench.table.get_job(job.id).status is JobStatus.RUNNING
 
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
 
 def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) -> None:
     job = bench.add(report={})
-    bench.files.result_path(job.id).write_bytes(b"whole")
+    on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
 
     async def end_twice() -> None:
         await bench.scheduler.start_waiting()

@@ -20,9 +20,11 @@ from config import JobConfig
 from errors import FaceNotFoundError, LipwrightError
 from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError
 from lipwright_client.errors import problem_error
+from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 
 
@@ -72,7 +74,7 @@ def test_sources(
 ) -> None:
     (tmp_path / "a.wav").write_bytes(b"sound")
     job = client.jobs.create(audio=give(tmp_path), video=("v.mp4", b"film"))
-    assert service.files.audio_path(job.id).read_bytes() == b"sound"
+    assert on_disk(service.files, audio_key(job.id)).read_bytes() == b"sound"
     assert name is None or job.inputs.audio == name
 
 
@@ -224,7 +226,7 @@ def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> N
             assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
             sent = service.requests[0].video
             assert sent is not None and sent.label == "anna.mp4"
-            assert service.files.upload_path(sent.key).read_bytes() == b"film" * 50_000
+            assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
             assert [each.id for each in await client.jobs.list()] == [job.id]
             await client.jobs.delete(job.id)
             with pytest.raises(package.NotFoundError):

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from api.forms.json_body import JsonBody
-from storage.local.file_store import FileStore
+from storage.file_keys import audio_key, upload_key
+from storage.file_store import FileStore
 from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 
 AUDIO = b"RIFF" + bytes(range(256)) * 30
 VIDEO = bytes(range(255, -1, -1)) * 40
@@ -56,9 +58,9 @@ def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService,
     answer = http.post(path, json=body)
     assert answer.is_success, answer.text
     (request,) = service.requests
-    assert service.files.audio_path(request.job_id).read_bytes() == AUDIO
+    assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == AUDIO
     assert request.video is not None and request.options.loop == "hold"
-    assert service.files.upload_path(request.video.key).read_bytes() == VIDEO
+    assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == VIDEO
 
 
 def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> None:
@@ -66,7 +68,7 @@ def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> 
         text = _ways(audio)["data URL"]
         answer = http.post("/v1/jobs", files={"video": ("v.mp4", VIDEO), "audio": (None, text)})
         assert answer.status_code == 202, answer.text
-        assert service.files.audio_path(service.requests[-1].job_id).read_bytes() == audio
+        assert on_disk(service.files, audio_key(service.requests[-1].job_id)).read_bytes() == audio
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_pieces_of_any_size(tmp_path: Path) -> None:
             found, made = body.finish()
             assert found == {**fields, "audio": "", "video": ""}
             for name, content in (("audio", AUDIO), ("video", VIDEO)):
-                assert files.upload_path(made[name].key).read_bytes() == content
+                assert on_disk(files, upload_key(made[name].key)).read_bytes() == content
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:

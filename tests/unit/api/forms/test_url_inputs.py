@@ -20,7 +20,7 @@ from api.forms.job_forms import FormDesk
 from api.v1.views import JobForm
 from config import MediaLimits, NetworkConfig, PipelineConfig
 from jobs.ports import JobService
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest
 from tests.unit.net.web import Send, Web, answer, canary, serving
 

@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from errors import FaceNotFoundError
+from storage.file_keys import audio_key
 from storage.records import JobStatus, Stage
 from tests.unit.api.heygem.easy_client import AUDIO, easy
 from tests.unit.api_server import VIDEO_BYTES
+from tests.unit.on_disk import on_disk
 
 CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"
 
@@ -76,7 +78,7 @@ def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
         assert accepted == {"code": 10000, "data": {}, "msg": 10000, "success": True}
         assert type(accepted["msg"]) is int
         (request,) = service.service.requests
-        assert service.service.files.audio_path(request.job_id).read_bytes() == AUDIO
+        assert on_disk(service.service.files, audio_key(request.job_id)).read_bytes() == AUDIO
         assert request.options.loop == "pingpong"
         assert service.task(CODE)["status"] == 1
         service.service.finish(request.job_id)

@@ -12,12 +12,14 @@ import pytest
 from api.heygem.progress import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig
 from jobs.run import _BEGIN
+from storage.file_keys import audio_key
 from storage.local.api_keys import ApiKeys
 from storage.records import JobStatus, Stage
 from tests.unit.api.heygem.easy_client import AUDIO, VIDEO, Easy, easy
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.net.web import answer, canary
 from tests.unit.net.web import serving as serving_web
+from tests.unit.on_disk import on_disk
 
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
 
@@ -88,7 +90,7 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
         assert refused["code"] == 10002 and "heygem.root" in refused["msg"]
         service.submit(audio_url=web.url("/a.wav"), video_url=web.url("/v.mp4"))
         (request,) = service.service.requests
-        assert service.service.files.audio_path(request.job_id).read_bytes() == AUDIO
+        assert on_disk(service.service.files, audio_key(request.job_id)).read_bytes() == AUDIO
         assert request.video is not None and request.video.num_bytes == len(VIDEO)
         service.service.finish(request.job_id)
         assert service.task()["status"] == 2

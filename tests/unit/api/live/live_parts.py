@@ -6,7 +6,6 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class GreyService:
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
-        return PresenterRef(Path("presenter"), SourceVideo(Path("presenter.mp4"), INFO))
+        return PresenterRef("presenter", SourceVideo("presenter.mp4", INFO))
 
     async def render(self, request: MomentRequest) -> Moment:
         if self.errors:

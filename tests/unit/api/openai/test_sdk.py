@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from errors import FaceNotFoundError
+from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 
 openai = pytest.importorskip("openai", reason="the extra dev brings OpenAI's SDK")
 VIDEO = ("face.mp4", b"mp4!" + bytes(9000), "video/mp4")
@@ -54,7 +56,7 @@ class TestSdk:
         assert (video.object, video.model, video.status, video.progress) == ("video", "warp", "queued", 0)
         (request,) = service.requests
         assert request.video is not None and request.video.label == "face.mp4"
-        assert service.files.audio_path(video.id).read_bytes() == SPEECH
+        assert on_disk(service.files, audio_key(video.id)).read_bytes() == SPEECH
         assert _create(sdk, extra_headers={"Idempotency-Key": "k"}).id == video.id
         service.finish(video.id)
         done = sdk.videos.poll(video.id, poll_interval_ms=10)
@@ -71,7 +73,7 @@ class TestSdk:
         assert service.requests[-1].avatar_id == "0" * 32
         sdk.videos.create(prompt="x", extra_body={**speech, "input_reference": _data_url(b"jpeg" * 90)})
         (reference,) = [request.video for request in service.requests if request.video is not None]
-        assert service.files.upload_path(reference.key).read_bytes() == b"jpeg" * 90
+        assert on_disk(service.files, upload_key(reference.key)).read_bytes() == b"jpeg" * 90
 
     def test_a_failed_video_says_why(self, url: str, service: MemoryService) -> None:
         service.outcome = FaceNotFoundError("face.mp4: expected a face, found none.")

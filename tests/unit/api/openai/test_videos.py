@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from errors import FaceNotFoundError
+from storage.file_keys import audio_key, result_key
 from storage.records import JobStatus, Stage
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.on_disk import on_disk
 
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
@@ -48,7 +50,7 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     assert (video["completed_at"], video["expires_at"], video["error"]) == (None, None, None)
     (request,) = service.requests
     assert request.video is not None and request.options.face == "0"
-    assert service.files.audio_path(video["id"]).read_bytes() == AUDIO
+    assert on_disk(service.files, audio_key(video["id"])).read_bytes() == AUDIO
     assert http.get(path).json() == video
     job = {"status": JobStatus.RUNNING, "stage": Stage.RENDERING, "progress": 0.257, "audio_seconds": 3.52}
     service.table.update_job(video["id"], **job)
@@ -68,13 +70,13 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
         {"id": video["id"], "object": "video.deleted", "deleted": True},
     )
     assert http.get(path).status_code == http.delete(path).status_code == 404
-    assert not service.files.result_path(video["id"]).exists()
+    assert not on_disk(service.files, result_key(video["id"])).exists()
 
 
 def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService, sample_presenter: Path) -> None:
     video_id = _create(http)["id"]
     service.finish(video_id)
-    service.files.result_path(video_id).write_bytes(sample_presenter.read_bytes())
+    on_disk(service.files, result_key(video_id)).write_bytes(sample_presenter.read_bytes())
     width, _, height = http.get(f"/videos/{video_id}").json()["size"].partition("x")
     assert int(width) > 100 and int(height) > 100
 

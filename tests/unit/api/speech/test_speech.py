@@ -14,8 +14,10 @@ import pytest
 from api.speech.voice import Speaker
 from config import MediaLimits, SpeechConfig
 from media.probe import probe_audio
+from storage.file_keys import audio_key
 from tests.unit.api.speech.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
 
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 TEXT = {"text": "Hello there, \u4f60\u597d."}
@@ -56,7 +58,7 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
     assert again["id"] == job["id"] != other["id"]
     asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
     assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
-    assert service.files.audio_path(job["id"]).read_bytes() == tone()
+    assert on_disk(service.files, audio_key(job["id"])).read_bytes() == tone()
     assert job["inputs"]["audio"] == "speech.wav"
 
 
@@ -160,7 +162,7 @@ def test_the_packaged_voice_speaks(service: MemoryService) -> None:
         silent = http.post("/v1/jobs", files=VIDEO, data={"text": "\u4f60\u597d"})
         assert "nothing in it that this voice can say" in _refused(silent, 422, "option_invalid")
         late = SpeechConfig(timeout_s=0.05)
-    first, second = (service.files.audio_path(job) for job in jobs)
+    first, second = (on_disk(service.files, audio_key(job)) for job in jobs)
     assert first.read_bytes() == second.read_bytes(), "the same text sounds the same"
     info = probe_audio(first, MediaLimits())
     assert (info.sample_rate, 0.5 < info.duration_seconds < 3) == (24000, True)

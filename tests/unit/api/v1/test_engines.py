@@ -15,7 +15,7 @@ from api.app import make_app
 from api.v1.engines import EngineRoutes
 from config import PipelineConfig
 from models.engines.weights.store import WeightsStore
-from storage.local.file_store import FileStore
+from storage.file_store import FileStore
 from tests.unit.api_server import MemoryService
 from tests.unit.models.engines.weights.toy_engines import ENGINES
 from tests.unit.models.engines.weights.weights_files import safetensors_file

@@ -14,6 +14,7 @@ import pytest
 from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import CapacityError, ReplicaLostError
+from storage.file_keys import source_key
 from storage.records import JobRecord, JobStatus
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.media.clips import decode_all
@@ -112,12 +113,12 @@ def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
     record = service.table.get_job(rendering.id)
 
     async def look() -> None:
-        stream = previews.open(record)
+        stream = await previews.open(record)
         assert await anext(stream)
         with pytest.raises(CapacityError):
-            previews.open(record)
+            await previews.open(record)
         await stream.aclose()
-        again = previews.open(record)
+        again = await previews.open(record)
         assert await anext(again)
         await again.aclose()
 
@@ -149,9 +150,8 @@ def test_thumbnail(http: httpx.Client, rendering: RenderingJob) -> None:
 
 def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: RenderingJob) -> None:
     record = service.table.get_job(rendering.id)
-    service.files.avatar_dir(record.avatar_key)
     assert record.video is not None
-    service.files.take_upload(record.video.key, service.files.avatar_source_path(record.avatar_key))
+    service.files.take_upload(record.video.key, source_key(record.avatar_key))
     answer = http.get(f"/v1/jobs/{rendering.id}/source")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content.startswith(b"\x89PNG")

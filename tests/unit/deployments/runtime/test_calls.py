@@ -17,7 +17,14 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import CallBounds, call_stage
-from errors import CapacityError, LipwrightError, MediaError, ReplicaLostError, StageTimeoutError
+from errors import (
+    CapacityError,
+    LipwrightError,
+    MediaError,
+    ReplicaLostError,
+    StageTimeoutError,
+    StorageUnreachableError,
+)
 from telemetry.log_context import Work
 
 
@@ -210,3 +217,11 @@ def test_a_defect_is_a_lost_try_and_names_itself_in_the_end() -> None:
     # The stage that called it is not asked again, which would double the tries.
     with pytest.raises(LipwrightError, match="ZeroDivisionError"):
         call([wrapped(failed.value), lambda: 7], bounds(6))
+
+
+def test_a_bucket_that_is_gone_costs_tries_and_is_said_by_name() -> None:
+    gone = wrapped(StorageUnreachableError("The bucket of the files: expected an answer, found none.", 5.0))
+    result, _, tries = call([gone, gone, lambda: 7], bounds())
+    assert (result, tries) == (7, [1, 2, 3]), "work is not done again without end"
+    with pytest.raises(StorageUnreachableError, match="bucket"):
+        call([gone], bounds(2))

@@ -17,10 +17,11 @@ import pytest
 
 from config import DecoderConfig, MediaLimits
 from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
-from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders
 from media.decoding.wire import DecoderDefectError
 from media.probe import probe_audio, probe_video
 from media.stop import Stop
+from storage.local.disk import written_whole
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
 

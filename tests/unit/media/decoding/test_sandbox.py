@@ -20,13 +20,14 @@ from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
 from media.decoding import wire
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders, written_whole
+from media.decoding.decoder import Decoders
 from media.decoding.machine_memory import memory_bytes
 from media.decoding.sandbox import lacking_layers
 from media.decoding.shared_memory import shared_bytes
 from media.joiner import join_segments
 from media.probe import probe_video
 from media.writer import SegmentWriter
+from storage.local.disk import written_whole
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, planes_of
 

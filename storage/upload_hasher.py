@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from storage.local.file_store import UploadWriter, clean_label
 from storage.records import UploadedFile
+from storage.uploads import UploadWriter, clean_label
 
 
 class UploadHouse(Protocol):

@@ -1,4 +1,4 @@
-"""The file store on a real folder: our names only, whole files or none."""
+"""The files of uploads, jobs and avatars, in a folder and in a bucket: our names only, whole files or none."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from pathlib import Path
 import pytest
 
 from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
+from storage.file_keys import (
+    audio_key,
+    avatar_folder,
+    job_folder,
+    result_key,
+    segment_key,
+    segments_folder,
+    source_key,
+    speech_key,
+    upload_key,
+)
+from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.file_store import FileStore, clean_label, disk_errors, write_atomic
+from storage.local.disk import disk_errors, write_atomic
 from storage.records import new_id
 from storage.sqlite.database import Database
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "data")
+from storage.uploads import clean_label
 
 
 def _upload(store: FileStore, content: bytes = b"abc") -> str:
@@ -31,15 +39,22 @@ def _upload(store: FileStore, content: bytes = b"abc") -> str:
     return upload.key
 
 
+def _read(store: FileStore, key: str) -> bytes:
+    with store.stored.fetched(key) as path:
+        return path.read_bytes()
+
+
 def test_upload_is_taken_once(store: FileStore) -> None:
     key, job_id = _upload(store), new_id()
-    assert store.take_upload(key, store.audio_path(job_id)).read_bytes() == b"abc"
-    with pytest.raises(NotFoundError):
-        store.upload_path(key)
+    store.take_upload(key, audio_key(job_id))
+    assert _read(store, audio_key(job_id)) == b"abc"
+    assert not store.has(upload_key(key))
     store.delete_upload(key)
-    assert store.take_upload(key, store.audio_path(job_id)).read_bytes() == b"abc", "after a crash it is taken again"
+    store.take_upload(key, audio_key(job_id))
+    assert _read(store, audio_key(job_id)) == b"abc", "after a crash it is taken again"
+    assert store.find_upload(key, audio_key(job_id)) == audio_key(job_id)
     with pytest.raises(NotFoundError):
-        store.take_upload(key, store.audio_path(new_id()))
+        store.take_upload(key, audio_key(new_id()))
 
 
 def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
@@ -47,52 +62,42 @@ def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
     writer.write(b"abc")
     writer.discard()
     writer.discard()
-    assert list((tmp_path / "data" / "uploads").iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert store.stored.entries("uploads") == {}
 
 
 @pytest.mark.parametrize("name", ["", "..", "../jobs", "a/b", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "G" * 32])
-@pytest.mark.parametrize(
-    "method",
-    [
-        FileStore.upload_path,
-        FileStore.delete_upload,
-        FileStore.job_dir,
-        FileStore.result_path,
-        FileStore.delete_job,
-        FileStore.avatar_dir,
-        FileStore.delete_avatar,
-    ],
-)
-def test_foreign_names_are_refused(store: FileStore, method: Callable[[FileStore, str], object], name: str) -> None:
+@pytest.mark.parametrize("key", [upload_key, audio_key, result_key, segments_folder, avatar_folder, source_key])
+def test_foreign_names_are_refused(key: Callable[[str], str], name: str) -> None:
     with pytest.raises(NotFoundError):
-        method(store, name)
+        key(name)
 
 
 def test_job_files(store: FileStore) -> None:
     job_id = new_id()
-    store.job_dir(job_id)
-    path = write_atomic(store.segment_path(job_id, 3), b"one")
-    assert write_atomic(path, b"two") == path
-    assert path.read_bytes() == b"two"
-    assert [item.name for item in path.parent.iterdir()] == ["000003.mp4"]
-    store.speech_path(job_id).write_bytes(b"x")
-    store.result_path(job_id).write_bytes(b"x")
-    store.delete_segments(job_id)
-    assert [item.name for item in store.job_dir(job_id).iterdir() if item.is_file()] == ["result.mp4"]
-    store.delete_job(job_id)
-    store.delete_job(job_id)
-    assert not store.result_path(job_id).exists()
-
-
-def test_folders_of_jobs_by_age(store: FileStore, tmp_path: Path) -> None:
-    job_id = new_id()
-    store.job_dir(job_id)
-    store.segment_path(job_id, 0).write_bytes(b"one")
-    (tmp_path / "data" / "jobs" / "lost+found").mkdir()
+    store.stored.make_folder(segments_folder(job_id))
+    for key in (segment_key(job_id, 3), speech_key(job_id), result_key(job_id)):
+        store.stored.put(key, b"one")
     assert store.job_ids() == [job_id] and store.has_segments(job_id)
     assert store.job_ids(min_age_s=60) == []
     store.delete_segments(job_id)
     assert not store.has_segments(job_id)
+    assert set(store.stored.entries(job_folder(job_id))) == {"result.mp4"}
+    store.delete_job(job_id)
+    store.delete_job(job_id)
+    assert not store.has(result_key(job_id)) and store.job_ids() == []
+
+
+def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    (tmp_path / "jobs" / "lost+found").mkdir()
+    assert store.job_ids() == []
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = write_atomic(tmp_path / "f", b"one")
+    assert write_atomic(path, b"two") == path
+    assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"two"]
 
 
 def test_a_full_disk_is_said_by_name() -> None:
@@ -110,13 +115,14 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_sweep_spares_the_young(store: FileStore) -> None:
-    old, young = _upload(store), _upload(store)
-    long_ago = time.time() - 7200
-    os.utime(store.upload_path(old), (long_ago, long_ago))
-    assert store.sweep_uploads(min_age_s=3600) == 1
-    assert store.upload_path(young).exists()
-    with pytest.raises(NotFoundError):
-        store.upload_path(old)
+    first, second = _upload(store), _upload(store)
+    assert store.sweep_uploads(min_age_s=3600) == 0
+    time.sleep(2.1)  # a bucket knows seconds
+    store.touch_upload(second)
+    assert store.sweep_uploads(min_age_s=1.5) == 1
+    assert not store.has(upload_key(first)) and store.has(upload_key(second))
+    store.delete_upload(second)
+    assert store.stored.entries("uploads") == {}
 
 
 @pytest.mark.parametrize(
@@ -150,20 +156,20 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
         os.umask(umask)
     folders = [new.root, *(new.root / name for name in ("uploads", "jobs", "avatars")), store.root / "uploads"]
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
-    assert {path.stat().st_mode & 0o777 for path in (store.upload_path(key), new.table_path)} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (store.root / upload_key(key), new.table_path)} == {0o600}
 
 
 def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileStore) -> None:
-    job_id, sha256 = new_id(), hashlib.sha256(b"abc").hexdigest()
-    path = store.take_upload(_upload(store), store.audio_path(job_id))
+    key, sha256 = audio_key(new_id()), hashlib.sha256(b"abc").hexdigest()
+    store.take_upload(_upload(store), key)
     verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")
-    store.check_size(path, 3)
-    assert store.blamed(verdict, path, sha256) is verdict
-    path.write_bytes(b"abd")
-    assert store.blamed(defect, path, sha256) is defect
+    store.check_size(key, 3)
+    assert store.blamed(verdict, key, sha256) is verdict
+    store.stored.put(key, b"abd")
+    assert store.blamed(defect, key, sha256) is defect
     for _ in range(2):
-        lost = store.blamed(verdict, path, sha256)
+        lost = store.blamed(verdict, key, sha256)
         assert isinstance(lost, StoredFileError) and str(store.root) not in str(lost)
-        path.unlink(missing_ok=True)
+        store.stored.remove(key)
     with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were kept, found that it is gone\.$"):
-        store.check_size(path, 3)
+        store.check_size(key, 3)

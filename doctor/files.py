@@ -1,0 +1,36 @@
+"""Where uploads, jobs and results are kept."""
+
+from __future__ import annotations
+
+from config import PipelineConfig
+from doctor.finding import Finding, ok, problem, size, warning
+from doctor.machine import file_system
+from errors import LipwrightError
+from storage.state import cache_folder, try_files
+
+
+def check_files(config: PipelineConfig) -> Finding:
+    """Files can be written to the bucket, read and removed, where one is set."""
+    name = "Files"
+    if config.files is None:
+        return ok(name, "in the data folder")
+    try:
+        try_files(config)
+    except LipwrightError as error:
+        mend = (
+            "Make the bucket, give the key of AWS_ACCESS_KEY_ID the right to list, read, write and delete in it, or "
+            "correct args: files."
+        )
+        return problem(name, str(error), "a bucket that this service can use", mend)
+    return ok(name, f"in {config.files.partition('?')[0]}")
+
+
+def check_cache(config: PipelineConfig) -> Finding:
+    """Room for what this machine fetches from the bucket."""
+    name, folder, wanted = "Disk", cache_folder(config), config.bucket.max_cache_bytes
+    free = file_system(folder).free_bytes
+    found = f"{size(free)} free for {folder}, which holds fetched files and uploads on their way"
+    if free < wanted:
+        mend = "Free some, name another folder (bucket.cache_dir), or keep less (bucket.max_cache_bytes)."
+        return warning(name, found, f"{size(wanted)} (bucket.max_cache_bytes)", mend)
+    return ok(name, found)

@@ -1,0 +1,58 @@
+"""Presenters that a replica holds in memory, with the files that they were loaded from."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from models.presenter.folder import PRESENTER_FILES, Keeper, analysis_part
+from models.presenter.presenter import Presenter
+from rendering.loaded import Loaded
+from storage.files import StoredFiles
+
+_MAX_ENTRIES = 8
+
+
+class Known(NamedTuple):
+    """A presenter as one engine knows it.
+
+    Attributes:
+        key: Key of its folder, and the part of it that is the engine's.
+        presenter: The presenter; engines load what they keep of it when they first need it.
+        files: Holds its folder on this machine.
+    """
+
+    key: tuple[str, str]
+    presenter: Presenter
+    files: ExitStack
+
+
+class KnownPresenters:
+    """The presenters that were used last. Thread-safe."""
+
+    def __init__(self, files: StoredFiles) -> None:
+        self._files = files
+        self._known: Loaded[tuple[str, str], Known] = Loaded(_MAX_ENTRIES, close)
+
+    def take(self, folder: str, engine: Keeper) -> Known:
+        """Return the presenter of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
+
+        Raises:
+            FileNotFoundError: It is not there as a whole.
+        """
+        key = folder, analysis_part(engine)
+        return self._known.take(key, lambda: self._load(key))
+
+    def put(self, known: Known) -> None:
+        """Give a presenter back."""
+        self._known.put(known.key, known)
+
+    def _load(self, key: tuple[str, str]) -> Known:
+        with ExitStack() as held:
+            folder = held.enter_context(self._files.fetched_folder(key[0], (*PRESENTER_FILES, key[1])))
+            return Known(key, Presenter.load(folder), held.pop_all())
+
+
+def close(known: Known) -> None:
+    """Let the files of a presenter go."""
+    known.files.close()

@@ -1,0 +1,127 @@
+"""Files in the data folder: nothing is fetched and nothing published, they lie where their keys say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from errors import StoredFileError
+from storage.file_keys import AVATARS, JOBS, UPLOADS
+from storage.files import FileState
+from storage.local.disk import OWN_FOLDER, has_content, make_own_folder, write_atomic, written_whole
+
+
+class LocalFiles:
+    """Implements `storage.files.StoredFiles`. Several processes, and several machines, may share one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._root.mkdir(mode=OWN_FOLDER, parents=True, exist_ok=True)  # one that is there may be shared on purpose
+        for name in (UPLOADS, JOBS, AVATARS):
+            make_own_folder(self._root / name)
+
+    def find(self, key: str) -> FileState | None:
+        """See `StoredFiles`."""
+        path = self._root / key
+        if not path.is_file():
+            return None
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            return FileState(state.st_size, f"{state.st_mtime_ns:x}-{state.st_size:x}", state.st_mtime)
+        return None
+
+    def whole(self, contents: Mapping[str, str]) -> set[str]:
+        """See `StoredFiles`. Reads all of them."""
+        return {key for key, sha256 in contents.items() if has_content(self._root / key, sha256)}
+
+    @contextmanager
+    def fetched(self, key: str) -> Iterator[Path]:
+        """See `StoredFiles`."""
+        yield self._there(key)
+
+    @contextmanager
+    def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
+        """See `StoredFiles`."""
+        yield self._root / folder
+
+    @contextmanager
+    def written(self, key: str) -> Iterator[Path]:
+        """See `StoredFiles`; what else is left beside the file goes."""
+        with written_whole(self._root / key) as part:
+            yield part
+
+    @contextmanager
+    def written_folder(self, folder: str, part: str, last: str, beside: Sequence[str] = ()) -> Iterator[Path]:
+        """See `StoredFiles`; it is written where it lies."""
+        (self._root / folder / part).mkdir(parents=True, exist_ok=True)
+        (self._root / folder / part / last).unlink(missing_ok=True)
+        yield self._root / folder
+
+    def make_folder(self, folder: str) -> None:
+        """See `StoredFiles`."""
+        (self._root / folder).mkdir(parents=True, exist_ok=True)
+
+    def put(self, key: str, content: bytes) -> None:
+        """See `StoredFiles`."""
+        write_atomic(self._root / key, content)
+
+    def arrival(self, key: str) -> Path:
+        """See `StoredFiles`."""
+        return self._root / key
+
+    def publish(self, path: Path, key: str, sha256: str) -> None:
+        """See `StoredFiles`; it is where it belongs already."""
+
+    def move(self, key: str, target: str) -> None:
+        """See `StoredFiles`."""
+        path = self._root / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._there(key).replace(path)
+
+    def touch(self, key: str) -> None:
+        """See `StoredFiles`."""
+        with suppress(FileNotFoundError):
+            os.utime(self._root / key)
+
+    def remove(self, key: str) -> None:
+        """See `StoredFiles`."""
+        (self._root / key).unlink(missing_ok=True)
+
+    def remove_folder(self, folder: str) -> None:
+        """See `StoredFiles`."""
+        shutil.rmtree(self._root / folder, ignore_errors=True)
+
+    def entries(self, folder: str) -> dict[str, float]:
+        """See `StoredFiles`."""
+        found: dict[str, float] = {}
+        with suppress(FileNotFoundError):
+            for path in (self._root / folder).iterdir():
+                with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                    found[path.name] = path.stat().st_mtime
+        return found
+
+    def local_path(self, key: str) -> Path | None:
+        """See `StoredFiles`."""
+        return self._root / key
+
+    def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
+        """See `StoredFiles`."""
+        with self._there(key).open("rb") as file:
+            return os.pread(file.fileno(), stop - start, start)
+
+    def link(self, key: str, method: str) -> str | None:
+        """None: there is none."""
+        return None
+
+    def free_bytes(self) -> int | None:
+        """See `StoredFiles`."""
+        return shutil.disk_usage(self._root).free
+
+    def _there(self, key: str) -> Path:
+        path = self._root / key
+        if not path.is_file():
+            raise StoredFileError(f"{path.name}: expected the file that was kept, found that it is gone.")
+        return path

@@ -1,0 +1,53 @@
+"""From the setting `files`, a URL as `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`, to a store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from errors import ConfigError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_REQUEST_S: Final = timedelta(seconds=30)  # of one request, its body included: at most one part
+_CONNECT_S: Final = timedelta(seconds=3)
+_RETRY_S: Final = timedelta(seconds=5)
+"""How long a request is sent again; an API that waits longer for a bucket that is gone only piles up its callers."""
+_MAX_RETRIES: Final = 6
+_QUERY: Final = frozenset({"endpoint", "region"})
+
+
+def open_bucket(url: str) -> S3Store:
+    """The store behind a URL; nobody is asked yet. Credentials come from the environment, as everywhere (AWS_*).
+
+    Raises:
+        ConfigError: It is no such URL, or what speaks to S3 is not installed.
+    """
+    if find_spec("obstore") is None:
+        raise ConfigError("files: expected the extra `s3` (pip install 'lipwright[s3]'), found no obstore.")
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme != "s3" or not parts.hostname or parts.username is not None or not _QUERY.issuperset(query):
+        raise ConfigError(f"files: expected s3://bucket/prefix?endpoint=...&region=..., found {_shown(url)}.")
+    try:
+        return S3Store(
+            parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            client_options={"allow_http": True, "timeout": _REQUEST_S, "connect_timeout": _CONNECT_S},
+            retry_config={"max_retries": _MAX_RETRIES, "retry_timeout": _RETRY_S},
+            **query,  # type: ignore[arg-type]  # its names are those of `S3Config`
+        )
+    except (BaseError, ValueError) as error:
+        raise ConfigError(f"files: {_shown(url)}: {error}") from error
+
+
+def _shown(url: str) -> str:
+    """The URL without what stands before its host."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

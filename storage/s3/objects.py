@@ -1,0 +1,184 @@
+"""The few things that are asked of a bucket, with its errors made ours. All methods block."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+
+from errors import StorageUnreachableError, StoredFileError
+from storage.file_keys import split
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+logger = logging.getLogger("ray.serve")
+
+_PART_BYTES: Final = 5 << 20  # the least that S3 takes; 10 000 of them are one upload at most: 48 GiB
+_AT_ONCE: Final = 4
+_LINK_S: Final = timedelta(minutes=5)
+_RETRY_AFTER_S: Final = 5.0
+_SHA256: Final = "sha256"
+"""Metadata of an object: the hash of what was uploaded. That it stays so is the bucket's own task."""
+_TYPES: Final = {".mp4": "video/mp4", ".json": "application/json"}
+
+
+class Stored(NamedTuple):
+    """An object.
+
+    Attributes:
+        key: Its key.
+        num_bytes: Its size.
+        tag: Its entity tag, without quotes.
+        changed_at: Time of its last change, seconds since the epoch.
+    """
+
+    key: str
+    num_bytes: int
+    tag: str
+    changed_at: float
+
+
+class Objects:
+    """A bucket, or the part of one below a prefix."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    def find(self, key: str) -> Stored | None:
+        """An object; None if there is none."""
+        try:
+            with _errors():
+                return _stored(obstore.head(self._store, key))
+        except FileNotFoundError:
+            return None
+
+    def sha256(self, key: str) -> str | None:
+        """The hash of what was uploaded, hexadecimal; None if there is no object, or nobody noted it."""
+        try:
+            with _errors():
+                return obstore.get(self._store, key, options={"head": True}).attributes.get(_SHA256)
+        except FileNotFoundError:
+            return None
+
+    def list(self, folder: str) -> list[Stored]:
+        """All objects in a folder and below."""
+        with _errors(), _bucket():
+            return [_stored(found) for page in obstore.list(self._store, folder) for found in page]
+
+    def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
+        """Bytes [start, stop) of an object.
+
+        Raises:
+            StoredFileError: There is none of this tag.
+        """
+        try:
+            with _errors():
+                found = obstore.get(self._store, key, options={"range": (start, stop), "if_match": f'"{tag}"'})
+                content = bytes(found.bytes())
+        except (FileNotFoundError, PreconditionError) as error:
+            raise _lost(key, "that it is gone") from error
+        if len(content) != stop - start:
+            raise _lost(key, f"{len(content)} bytes in place of {stop - start}")
+        return content
+
+    def download(self, stored: Stored, path: Path) -> None:
+        """Write an object to a new file, several parts at a time.
+
+        Raises:
+            StoredFileError: There is none of this tag.
+        """
+        with open(path, "xb", opener=_private) as file, ThreadPoolExecutor(_AT_ONCE) as pool:
+
+            def copy(start: int) -> None:
+                piece = self.read(stored.key, start, min(start + _PART_BYTES, stored.num_bytes), stored.tag)
+                os.pwrite(file.fileno(), piece, start)
+
+            list(pool.map(copy, range(0, stored.num_bytes, _PART_BYTES)))
+
+    def upload(self, content: bytes | Path, key: str, sha256: str | None = None) -> str:
+        """Make an object of bytes or of a file, at once or not at all; returns its tag."""
+        attributes = {"Content-Type": _TYPES.get(Path(key).suffix, "application/octet-stream")}
+        if sha256 is not None:
+            attributes[_SHA256] = sha256
+        with _errors(), _bucket():
+            made = obstore.put(
+                self._store,
+                key,
+                content,
+                attributes=attributes,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_AT_ONCE,
+            )
+        return _tag(made["e_tag"])
+
+    def copy(self, key: str, target: str) -> None:
+        """Copy an object inside the bucket.
+
+        Raises:
+            StoredFileError: There is none.
+        """
+        try:
+            with _errors():
+                obstore.copy(self._store, key, target)
+        except FileNotFoundError as error:
+            raise _lost(key, "that it is gone") from error
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects. Harmless when they are gone already."""
+        if keys:
+            with _errors(), _bucket():
+                obstore.delete(self._store, keys)
+
+    def link(self, key: str, method: str) -> str:
+        """A URL that gives the object to whoever has it, for five minutes."""
+        with _errors():
+            return obstore.sign(self._store, "HEAD" if method == "HEAD" else "GET", key, _LINK_S)
+
+
+def _stored(found: obstore.ObjectMeta) -> Stored:
+    return Stored(found["path"], found["size"], _tag(found["e_tag"]), found["last_modified"].timestamp())
+
+
+def _tag(field: str | None) -> str:
+    return (field or "").strip('"')
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _lost(key: str, found: str) -> StoredFileError:
+    return StoredFileError(f"{split(key)[1]}: expected the file that was kept, found {found}.")
+
+
+@contextmanager
+def _bucket() -> Iterator[None]:
+    """For what needs no object: what is not there is the bucket."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        logger.warning("the bucket of the files: %s", error)
+        raise StorageUnreachableError("The bucket of the files: expected one, found none.", _RETRY_AFTER_S) from None
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except PreconditionError:
+        raise
+    except BaseError as error:
+        # It may name hosts and folders of this installation, which are nobody's business at the API.
+        logger.warning("the bucket of the files: %s", error)
+        raise StorageUnreachableError(
+            f"The bucket of the files: expected an answer, found {type(error).__name__}.", _RETRY_AFTER_S
+        ) from None

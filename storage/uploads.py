@@ -1,0 +1,78 @@
+"""One file on its way from a client to where files are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from typing import BinaryIO, Final
+
+from storage.file_keys import split
+from storage.files import StoredFiles
+from storage.local.disk import disk_errors, private
+from storage.records import UploadedFile
+
+_UNSAFE: Final = re.compile(r"[^\w .()+-]+")
+_MAX_LABEL_CHARS: Final = 120
+
+
+def clean_label(file_name: str) -> str:
+    """A client's file name made harmless to show: no folders, no control characters, at most 120 characters."""
+    base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
+    cleaned = _UNSAFE.sub("_", base).strip(" .")
+    if len(cleaned) > _MAX_LABEL_CHARS:
+        stem, dot, suffix = cleaned.rpartition(".")
+        keep = dot + suffix if stem and len(suffix) <= 8 else ""
+        cleaned = cleaned[: _MAX_LABEL_CHARS - len(keep)] + keep
+    return cleaned
+
+
+class UploadWriter:
+    """Writes an upload to the disk of this machine; hashed as it passes. End it with `finish` or `discard`.
+
+    Where files are kept elsewhere, they go there in one piece at the end: a client that comes slowly, or goes in the
+    middle, is then nobody else's concern, and a part that does not arrive there is sent again without the client.
+    """
+
+    def __init__(self, files: StoredFiles, key: str, label: str) -> None:
+        self._files, self._key, self._label = files, key, label
+        self._path = files.arrival(key)
+        self._file: BinaryIO = open(self._path, "xb", opener=private)  # noqa: SIM115  # closed by `finish` or `discard`
+        self._sha256 = hashlib.sha256()
+        self._num_bytes = 0
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append `piece`. Blocks on the disk.
+
+        Raises:
+            StorageFullError: The disk is full.
+        """
+        with disk_errors():
+            self._file.write(piece)
+        self._sha256.update(piece)
+        self._num_bytes += len(piece)
+
+    def finish(self) -> UploadedFile:
+        """Put the file in its place for good and say what it is.
+
+        Raises:
+            StorageFullError: The disk is full.
+            StorageUnreachableError: The place is elsewhere and does not answer.
+        """
+        with disk_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        sha256 = self._sha256.hexdigest()
+        self._files.publish(self._path, self._key, sha256)
+        return UploadedFile(key=split(self._key)[1], sha256=sha256, num_bytes=self._num_bytes, label=self._label)
+
+    def discard(self) -> None:
+        """Remove the file. Harmless when it is gone already; one that was sent elsewhere is swept there.
+
+        Raises nothing: it is called where something else has failed.
+        """
+        with suppress(OSError):  # a full disk refuses the last buffered bytes once more
+            self._file.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Nodes that share no disk: files in a bucket, the table in a PostgreSQL, and a node dies in the middle of a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from config import PipelineConfig
+from launch.port import free_port
+from storage.file_keys import result_key
+from storage.file_store import FileStore
+from storage.state import open_store
+from tests.cluster.local_cluster import LocalCluster
+from tests.faults.load import Caller, Pair, digest, num_frames
+from tests.postgres import PostgresServer
+from tests.s3_server import S3Server
+
+UP_S, JOB_S = 240.0, 240.0
+RENDER = {"block_seconds": 2.0, "segment_seconds": 0.8, "first_segment_seconds": 0.4, "segment_window": 2}
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Running:
+    """Lipwright on a head that answers and looks at inputs, and a worker that does all else."""
+
+    cluster: LocalCluster
+    caller: Caller
+    files: FileStore
+    folder: Path
+
+    def add_worker(self, name: str) -> int:
+        return self.cluster.add_node('--resources={"worker": 1}', env=self.env(name))
+
+    def env(self, name: str) -> dict[str, str]:
+        """Of a node that has what it fetches in a folder of its own."""
+        return {"LIPWRIGHT_CACHE_DIR": str(self.folder / name)}
+
+    def fetched(self, name: str) -> set[str]:
+        return {path.name for path in (self.folder / name / "files").glob("*/*")}
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + UP_S
+        while self.caller.request("GET", "/readyz").status_code != 200:
+            assert time.monotonic() < deadline, self.cluster.serve_status()
+
+
+@pytest.fixture
+def running(
+    tmp_path_factory: pytest.TempPathFactory, repo_root: Path, postgres: PostgresServer, s3: S3Server
+) -> Iterator[Running]:
+    folder, port = tmp_path_factory.mktemp("b"), free_port()
+    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
+    config["http_options"]["port"] = port
+    (application,) = config["applications"]
+    arguments = {
+        "data_dir": str(folder / "data"),
+        "state": postgres.new_database(),
+        "files": s3.new_bucket(),
+        "bucket": {"redirects": True},
+        "render": RENDER,
+    }
+    application["args"] = arguments
+    for deployment in application["deployments"]:
+        place = "head" if deployment["name"] in ("Ingress", "MediaProbe", "LiveSession") else "worker"
+        deployment["ray_actor_options"]["resources"] = {place: 0.01}
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    files = open_store(PipelineConfig.model_validate(arguments | {"data_dir": folder / "test"}))
+    caller = Caller(f"http://127.0.0.1:{port}", patience_s=UP_S)
+    cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
+    running = Running(cluster, caller, files, folder)
+    try:
+        cluster.start('--resources={"head": 1}', env=running.env("head"))
+        running.add_worker("first")
+        deployed = cluster.run("serve", "deploy", str(path))
+        assert deployed.returncode == 0, deployed.stderr
+        running.wait_until_ready()
+        yield running
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.timeout(900)
+def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
+    running: Running, sample_presenter: Path, sample_speech: Path
+) -> None:
+    pair = Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
+    caller, stored = running.caller, running.files.stored
+    job_id = caller.accepted(pair)
+    folder, deadline = f"jobs/{job_id}/segments", time.monotonic() + JOB_S
+    while len(made := stored.entries(folder)) < 2:
+        assert time.monotonic() < deadline, caller.job(job_id)
+        time.sleep(0.1)
+    assert running.cluster.kill_node(1)
+    assert not running.files.has(result_key(job_id)), "it is killed in the middle"
+    running.add_worker("second")
+    while caller.job(job_id)["status"] not in ("succeeded", "failed"):
+        assert time.monotonic() < deadline, caller.job(job_id)
+        time.sleep(0.3)
+        again = stored.entries(folder)
+        made = {name: changed_at for name, changed_at in made.items() if again.get(name, changed_at) == changed_at}
+    job = caller.job(job_id)
+    assert job["status"] == "succeeded", job
+    assert len(made) >= 2, "segments that were finished are not made again"
+    url = f"{caller.url}/v1/jobs/{job_id}/video"
+    streamed = httpx.get(url, params={"download": "true"}, trust_env=False).raise_for_status()
+    redirected = httpx.get(url, follow_redirects=True, trust_env=False).raise_for_status()
+    assert [answer.status_code for answer in redirected.history] == [307]
+    assert num_frames(streamed.content) == job["num_frames"]
+    assert digest(streamed.content) == digest(redirected.content)
+    assert {"source", "audio"} <= running.fetched("first") & running.fetched("second")
+    assert not (running.folder / "data" / "jobs").exists(), "nothing lies in a folder that they would share"
+    assert httpx.delete(f"{caller.url}/v1/jobs/{job_id}", trust_env=False).status_code == 200
+    assert stored.entries(f"jobs/{job_id}") == {}
