@@ -115,7 +115,7 @@ def figures(talkers: dict[str, list[Clip]], seconds: int, prior_seconds: float |
         for clips in talkers.values()
         if len(clips) >= seconds // _CLIP_SECONDS + _MIN_UNSEEN
     ]
-    return {"talkers": len(of_talker)} | _mean(of_talker)
+    return {"talkers": float(len(of_talker))} | _mean(of_talker)
 
 
 def _draws(clips: list[Clip], num_film: int) -> Iterator[tuple[list[Clip], list[Clip]]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,8 +82,9 @@ class MouthEnsemble(nn.Module):
 
         H are the last hidden layers of all members, divided so that inner products are the mean of the members'.
         """
-        layers = [member.hidden(features) for member in self.members]
-        read = [member.head(layer) for member, layer in zip(self.members, layers, strict=True)]
+        members = cast(Sequence[MouthTcn], self.members)
+        layers = [member.hidden(features) for member in members]
+        read = [member.head(layer) for member, layer in zip(members, layers, strict=True)]
         hidden = torch.cat(layers, 1) / len(layers) ** 0.5
         return torch.stack(read).mean(0).transpose(1, 2), hidden.transpose(1, 2)
 

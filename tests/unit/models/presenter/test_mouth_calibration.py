@@ -26,7 +26,8 @@ def _speech(num_frames: int = 200) -> NDArray[np.float32]:
 
 
 def _mouth(shape: NDArray[np.float32], gate: ArrayLike) -> MouthBlock:
-    return MouthBlock(shape, np.zeros(len(shape), np.float32), np.zeros(len(shape), np.float32) + gate)
+    open_share = np.broadcast_to(np.asarray(gate, np.float32), len(shape))
+    return MouthBlock(shape, np.zeros(len(shape), np.float32), open_share)
 
 
 def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:

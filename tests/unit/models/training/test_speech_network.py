@@ -106,9 +106,10 @@ def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsem
 
 
 def test_the_mouth_is_read_off_the_hidden_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
-    mouth = shipped[1]
-    heads = torch.cat([member.head.weight[..., 0] for member in mouth.members], 1) / len(mouth.members) ** 0.5
-    bias = torch.stack([member.head.bias for member in mouth.members]).mean(0)
+    mouth, state = shipped[1], shipped[1].state_dict()
+    members = range(len(mouth.members))
+    heads = torch.cat([state[f"members.{i}.head.weight"][..., 0] for i in members], 1) / len(members) ** 0.5
+    bias = torch.stack([state[f"members.{i}.head.bias"] for i in members]).mean(0)
     with torch.no_grad():
         shape, hidden = mouth(torch.randn(1, 50, NUM_FEATURES, generator=torch.Generator().manual_seed(3)))
         assert torch.allclose(hidden @ heads.T + bias, shape, atol=1e-3)
