@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -15,7 +16,10 @@ from errors import ConfigError
 _ROOT = Path(__file__).resolve().parent
 STATE_VARIABLE: Final = "LIPWRIGHT_STATE"
 """Environment variable that gives `PipelineConfig.state` where the Serve config does not name it."""
+FILES_VARIABLE: Final = "LIPWRIGHT_FILES"
+"""The same for `PipelineConfig.files`."""
 _STATE_URL: Final = "^postgres(ql)?://"
+_FILES_URL: Final = "^s3://"
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
 _MAX_COPIED_BYTES = 5 * 1024**3
@@ -32,17 +36,20 @@ def is_state_url(text: str) -> bool:
     return re.match(_STATE_URL, text) is not None
 
 
-def _state_of_environment() -> str | None:
-    """The setting `state` where the Serve config has none: of the process that builds the graph.
+def _of_environment(variable: str, pattern: str, expected: str) -> Callable[[], str | None]:
+    """What gives a setting where the Serve config has none: from the environment of the process that builds the graph.
 
-    Raises:
-        ConfigError: It is no URL of a PostgreSQL.
+    It raises ConfigError where the variable does not fit the pattern.
     """
-    url = os.environ.get(STATE_VARIABLE, "").strip()
-    if url and not is_state_url(url):
-        scheme = url.partition("://")[0] if "://" in url else "no URL"  # the rest may hold a password
-        raise ConfigError(f"{STATE_VARIABLE}: expected postgresql://user@host/name, found {scheme}.")
-    return url or None
+
+    def url() -> str | None:
+        url = os.environ.get(variable, "").strip()
+        if url and re.match(pattern, url) is None:
+            scheme = url.partition("://")[0] if "://" in url else "no URL"  # the rest may hold a password
+            raise ConfigError(f"{variable}: expected {expected}, found {scheme}.")
+        return url or None
+
+    return url
 
 
 def _beside_this_file_if_any(path: Path | None) -> Path | None:
@@ -373,7 +380,7 @@ class PipelineConfig(_Frozen):
         "this file and serve_config.yaml.",
     )
     state: str | None = Field(
-        default_factory=_state_of_environment,
+        default_factory=_of_environment(STATE_VARIABLE, _STATE_URL, "postgresql://user@host/name"),
         pattern=_STATE_URL,
         repr=False,  # it may hold a password
         description="PostgreSQL of the job table, API keys and webhook secrets, `postgresql://user@host/name`: for "
@@ -387,11 +394,12 @@ class PipelineConfig(_Frozen):
         "over as soon as it is ready: where callers are sent to the newest (KubeRay). Otherwise it waits for its end.",
     )
     files: str | None = Field(
-        None,
-        pattern="^s3://",
+        default_factory=_of_environment(FILES_VARIABLE, _FILES_URL, "s3://bucket/prefix"),
+        pattern=_FILES_URL,
         description="Bucket of uploads, jobs, avatars and results, `s3://bucket/prefix?endpoint=...&region=...`: for "
-        "machines that share no disk. None keeps them in the data folder. Needs the extra `s3`; credentials come from "
-        "the environment (AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
+        "machines that share no disk. Without it, LIPWRIGHT_FILES of the environment; where that is not set either, or "
+        "with None, they are kept in the data folder. Needs the extra `s3`; credentials come from the environment "
+        "(AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
     )
     bucket: BucketConfig = BucketConfig()
     engine: str = Field("warp", description="Engine of a job that names none.")

@@ -16,7 +16,7 @@ from tests.s3_server import S3Server, running_s3
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Of whoever runs the tests: no service of theirs is meant.
-for _name in ("LIPWRIGHT_STATE", "PGPASSWORD"):
+for _name in ("LIPWRIGHT_STATE", "PGPASSWORD", "LIPWRIGHT_FILES"):
     os.environ.pop(_name, None)
 
 REPO_ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config import STATE_VARIABLE, PipelineConfig
+from config import FILES_VARIABLE, STATE_VARIABLE, PipelineConfig
 from errors import ConfigError
 
 URL = "postgresql://lipwright:secret@db.example/lipwright"
@@ -30,3 +30,12 @@ def test_what_is_no_postgresql_is_refused_without_its_password(monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"LIPWRIGHT_STATE: expected postgresql://.*, found ") as caught:
         PipelineConfig()
     assert "secret" not in str(caught.value)
+
+
+def test_the_bucket_is_that_of_the_environment_unless_the_config_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "s3://ours/here")
+    assert PipelineConfig().files == "s3://ours/here"
+    assert PipelineConfig.model_validate({"files": None}).files is None
+    monkeypatch.setenv(FILES_VARIABLE, "/srv/files")
+    with pytest.raises(ConfigError, match=r"^LIPWRIGHT_FILES: expected s3://bucket/prefix, found no URL\.$"):
+        PipelineConfig()

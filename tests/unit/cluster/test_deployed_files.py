@@ -8,7 +8,7 @@ import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -116,7 +116,9 @@ def test_compose_files_fit_the_specification(cluster: Path, name: str) -> None:
     (content,) = _all(cluster / name)
     validate(content, get_builtin_schema("vendor.compose-spec"))
     mounted = [volume.split(":") for each in content["services"].values() for volume in each.get("volumes", [])]
-    for source, *_ in mounted:
+    for source, *target in mounted:
+        if not target:
+            continue  # a volume without a name
         assert source in content["volumes"] or (cluster / source).exists(), source
     images = [each["image"] for each in content["services"].values()]
     assert not [image for image in images if not re.search(r":v?\d+\.\d+", image)], "every image has a version"
@@ -165,6 +167,27 @@ def test_every_node_of_compose_finds_the_postgresql(cluster: Path) -> None:
     assert "ports" not in database, "nobody outside has to reach it"
     (one,) = _all(cluster / "compose.yaml")
     assert one["services"]["lipwright"]["environment"]["LIPWRIGHT_STATE"] == "${LIPWRIGHT_STATE:-}"
+
+
+def test_every_node_of_compose_finds_the_bucket_and_no_disk_of_another(cluster: Path) -> None:
+    (content,) = _all(cluster / "compose.cluster.yaml")
+    services, found = content["services"], content["x-files"]
+    server = services["files"]
+    assert PipelineConfig.model_validate({"files": found["LIPWRIGHT_FILES"]}).files
+    url = urlsplit(found["LIPWRIGHT_FILES"])
+    endpoint = urlsplit(dict(parse_qsl(url.query))["endpoint"])
+    assert (endpoint.hostname, url.hostname) == ("files", server["environment"]["S3_BUCKET"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert server["environment"][name] == found[name]
+    assert found["AWS_SECRET_ACCESS_KEY"].startswith("${FILES_PASSWORD:?")
+    assert "ports" not in server, "nobody outside has to reach it"
+    nodes = [services[name] for name in ("head", "worker")]
+    for node in nodes:
+        assert found.items() <= node["environment"].items()
+    sources = [volume.rpartition(":")[0] for node in nodes for volume in node["volumes"] if "lipwright/data" in volume]
+    assert sources == ["data", ""], "the worker's has no name: each has one of its own"
+    (one,) = _all(cluster / "compose.yaml")
+    assert one["services"]["lipwright"]["environment"]["LIPWRIGHT_FILES"] == "${LIPWRIGHT_FILES:-}"
 
 
 def test_every_pod_finds_the_postgresql(cluster: Path, service: dict[str, Any]) -> None:
@@ -245,9 +268,10 @@ def test_pins_of_the_image_fit_the_project(cluster: Path) -> None:
     lines = (cluster / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    for text in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["tts"], *extras["postgres"]):
+    installed = [text for name in ("cpu", "gpu", "tts", "postgres", "s3") for text in extras[name]]
+    for text in (*project["dependencies"], *installed):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
     assert pins["psycopg-binary"] == pins["psycopg"], "one is made for the other"
     container = (cluster / "Containerfile").read_text(encoding="utf-8")
-    assert '".[${EXTRA},postgres]"' in container
+    assert '".[${EXTRA},postgres,s3]"' in container
