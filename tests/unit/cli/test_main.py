@@ -231,9 +231,16 @@ def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:
     assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "connection_failed")
 
 
+def _heeds_interrupts() -> None:
+    """What runs in the background of a shell is started deaf to SIGINT, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
     command = [sys.executable, "-m", "cli", "speak", *inputs, "--server", server]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_interrupts
+    )
     try:
         deadline = time.monotonic() + 120
         while not service.requests and time.monotonic() < deadline:
