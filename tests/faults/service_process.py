@@ -33,7 +33,7 @@ KINDS = (
 )
 
 
-def config_with(folder: Path, **arguments: dict[str, Any] | str | bool) -> Path:
+def config_with(folder: Path, **arguments: dict[str, Any] | str) -> Path:
     """This machine's Serve config with some sections or fields of its `args:` changed, as a new file in `folder`."""
     config = yaml.safe_load(read_serve_config().path.read_text(encoding="utf-8"))
     known = config["applications"][0]["args"]

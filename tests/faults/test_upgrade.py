@@ -1,6 +1,6 @@
 """An upgrade: a new service beside the old one, on one PostgreSQL, takes over what waits, what runs and what has ended.
 
-The old one is stopped as a supervisor stops it, or hands over because the new one asks it to (`newest_leads`).
+The old one is stopped as a supervisor stops it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from PIL import Image
 from lipwright_client import Job, Lipwright
 from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
-from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.faults.service_process import ServiceProcess, served
 from tests.postgres import NO_SERVER, running_postgres, server_programs
 
+NUM_JOBS = 8
 _PROMISED_S = 10.0
 _JOBS_S = 400.0
 _ASK_S = 0.25
@@ -121,24 +122,18 @@ def _ended(caller: Caller, portrait: Pair, folder: Path) -> dict[str, str]:
 @pytest.mark.endurance
 @pytest.mark.skipif(server_programs() is None, reason=NO_SERVER)
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("is_asked", [False, True], ids=["stopped", "asked"])
-def test_no_job_is_lost_and_none_runs_twice(
-    tmp_path: Path, portrait_pair: Pair, long_pair: Pair, is_asked: bool
-) -> None:
+def test_no_job_is_lost_and_none_runs_twice(tmp_path: Path, portrait_pair: Pair, long_pair: Pair) -> None:
     data_dir = tmp_path / "data"
     with running_postgres() as database:
         url = database.new_database()
         inside = ("env", f"LIPWRIGHT_STATE={url}")  # as a container or a unit has it
-        newer = config_with(tmp_path, newest_leads=is_asked)
         with served(data_dir, inside=inside) as old:
             caller = Caller(old.url)
             ended = _ended(caller, portrait_pair, tmp_path)
             ends = {job_id: caller.job(job_id)["finished_at"] for job_id in ended}
-            # The start of the new service takes a while, in which the old one works.
-            ids = [caller.accepted(long_pair, key=f"k{number}") for number in range(24 if is_asked else 0)]
-            with served(data_dir, newer, inside=inside) as new:
-                ids += [caller.accepted(long_pair, key=f"l{number}") for number in range(0 if is_asked else 8)]
-                _upgrade(old, new, ids, Upgrade(data_dir, url, portrait_pair, is_asked))
+            with served(data_dir, inside=inside) as new:
+                ids = [caller.accepted(long_pair, key=f"k{number}") for number in range(NUM_JOBS)]
+                _upgrade(old, new, ids, Upgrade(data_dir, url, portrait_pair))
                 elsewhere = Caller(new.url)
                 final = elsewhere.wait(ids, _JOBS_S)
                 assert Counter(job["status"] for job in final.values()) == {"succeeded": len(ids)}
@@ -159,7 +154,6 @@ class Upgrade:
     data_dir: Path
     state: str
     known: Pair
-    is_asked: bool
 
 
 def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: Upgrade) -> None:
@@ -173,15 +167,13 @@ def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: 
     with witnessed(results, segments, upgrade.data_dir, before, after):
         follower.start()
         caller = Caller(new.url)
-        if not upgrade.is_asked:
-            deadline = time.monotonic() + 120
-            while len(_recorded(upgrade.state, upgrade.data_dir)) < 4:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            assert not any(answer.status in (200, 202) for answer in after.answers), "the old one leads for as long"
+        deadline = time.monotonic() + 120
+        while len(_recorded(upgrade.state, upgrade.data_dir)) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not any(answer.status in (200, 202) for answer in after.answers), "the old one leads for as long"
         recorded, began = _recorded(upgrade.state, upgrade.data_dir), time.monotonic()
-        if not upgrade.is_asked:
-            old.stop()
+        old.stop()
         unfinished = [job_id for job_id in ids if caller.job(job_id)["status"] in ("queued", "running")]
         caller.wait(ids, _JOBS_S)
     follower.join(60)
