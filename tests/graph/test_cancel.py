@@ -104,8 +104,14 @@ def test_the_work_of_a_stage_ends(
     job_id = caller.accepted(case.pair(sample_files))
     watch = WorkWatch(strict)
     wait_for(caller, job_id, case.is_there)
-    assert watch.is_working(), "else its end would show nothing"
-    assert case.is_there(caller.job(job_id))
+    try:
+        # Else its end would show nothing; on a busy machine it gets its share now and then.
+        while not watch.is_working():
+            wait_for(caller, job_id, case.is_there)
+        assert case.is_there(caller.job(job_id))
+    except BaseException:
+        caller.request("DELETE", f"/v1/jobs/{job_id}")  # the next test finds nothing of it
+        raise
     started = time.monotonic()
     cancelled = caller.request("DELETE", f"/v1/jobs/{job_id}").json()
     told_s = time.monotonic() - started
