@@ -19,7 +19,7 @@ from launch.port import free_port
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, open_files, served
 
-NUM_JOBS = 100 if IS_ENDURANCE else 20
+NUM_JOBS = 100 if IS_ENDURANCE else 12
 KEEP_S = 4.0
 
 
