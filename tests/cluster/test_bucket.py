@@ -13,9 +13,10 @@ import yaml
 
 from config import PipelineConfig
 from launch.port import free_port
-from storage.file_keys import result_key
+from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
-from storage.state import open_store
+from storage.job_table import JobTable
+from storage.state import open_store, open_table
 from tests.cluster.local_cluster import LocalCluster
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.postgres import PostgresServer
@@ -34,6 +35,7 @@ class Running:
     cluster: LocalCluster
     caller: Caller
     files: FileStore
+    table: JobTable
     folder: Path
 
     def add_worker(self, name: str) -> int:
@@ -73,10 +75,12 @@ def running(
         deployment["ray_actor_options"]["resources"] = {place: 0.01}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    files = open_store(PipelineConfig.model_validate(arguments | {"data_dir": folder / "test"}))
+    settings = PipelineConfig.model_validate(arguments | {"data_dir": folder / "test"})
+    files = open_store(settings)
+    table = open_table(settings.state, files)
     caller = Caller(f"http://127.0.0.1:{port}", patience_s=UP_S)
     cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
-    running = Running(cluster, caller, files, folder)
+    running = Running(cluster, caller, files, table, folder)
     try:
         cluster.start('--resources={"head": 1}', env=running.env("head"))
         running.add_worker("first")
@@ -86,6 +90,7 @@ def running(
         yield running
     finally:
         cluster.stop()
+        table.close()
 
 
 @pytest.mark.timeout(900)
@@ -96,10 +101,13 @@ def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
     caller, stored = running.caller, running.files.stored
     job_id = caller.accepted(pair)
     folder, deadline = f"jobs/{job_id}/segments", time.monotonic() + JOB_S
-    while len(made := stored.entries(folder)) < 2:
+    # What nobody has noted yet is made again, so files alone say nothing.
+    while len(noted := running.table.finished_segments(job_id)) < 2:
         assert time.monotonic() < deadline, caller.job(job_id)
         time.sleep(0.1)
     assert running.cluster.kill_node(1)
+    names = {segment_key(job_id, record.number).rpartition("/")[2] for record in noted}
+    made = {name: changed_at for name, changed_at in stored.entries(folder).items() if name in names}
     assert not running.files.has(result_key(job_id)), "it is killed in the middle"
     running.add_worker("second")
     while caller.job(job_id)["status"] not in ("succeeded", "failed"):
