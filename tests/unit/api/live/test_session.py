@@ -195,3 +195,19 @@ def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
     clock[0] = 0.3
     pace.hurry(0.16)
     assert pace.wait_s(0.36) == pytest.approx(0.03), "what is late already waits for nothing"
+
+
+def test_a_beginning_waits_for_a_frame_and_for_no_whole_moment() -> None:
+    talk = Talk(LiveConfig(lead_seconds=0.16, moment_seconds=0.08))
+
+    async def scene(session: LiveSession) -> None:
+        await talk.until(lambda: len(talk.service.requests) > 2)
+        assert {request.num_frames for request in talk.service.requests} == {2}
+        await session.take_text(speak(0.15))  # a hundredth is missing, and does not come
+        await talk.until(lambda: talk.service.requests[-1].num_frames == 1)
+        await session.take_text(speak(0.15))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
+        await talk.until(lambda: talk.service.requests[-1].num_frames == 2)
+
+    assert talk.run(scene) is None
+    assert talk.line.of("agent.speak_started")
