@@ -40,8 +40,8 @@ class AudioFeatures:
         """Load the default engine's listener, so that the first job does not pay for it."""
         self._config = config
         self._files = open_files(config)
-        self._room = Room()
         self._threads = Threads("AudioFeatures")
+        self._room = Room(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)

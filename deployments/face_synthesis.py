@@ -35,10 +35,10 @@ class FaceSynthesis:
         keep_freed_buffers()
         self._jobs = config.jobs
         self._machine = self._claimed_machine(config)
-        self._room = Room()
         # A GPU computes one chunk while the next is carried to it.
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
         self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
+        self._room = Room(self._threads)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.edition(config.engine)
         self._painters: Shelf[Painter] = Shelf("FaceSynthesis", config.memory, default, free_gpu_memory)

@@ -39,8 +39,8 @@ class LiveSession:
         self._config = config
         self._files = open_files(config)
         self._num_threads = claim_threads(niceness=0)
-        self._room = Room()
         self._threads = Threads("LiveSession")
+        self._room = Room(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._engines = EngineRoom(config, self._num_threads, engines)
         self._renderers: Shelf[LiveRenderer] = Shelf("LiveSession", config.memory, config.live.engine)

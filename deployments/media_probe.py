@@ -36,8 +36,8 @@ class MediaProbe:
         claim_threads(_NICENESS)
         self._config = config
         self._files = open_files(config)
-        self._room = Room()
         self._threads = Threads("MediaProbe")
+        self._room = Room(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
 

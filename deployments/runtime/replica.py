@@ -94,12 +94,17 @@ class Room:
     """Who is at work in a replica: any number of calls, or one alone.
 
     When a replica dies, each of its calls may be to blame. They are tried again alone, so that the one that is cannot
-    take innocent ones with it a second time. Who comes meanwhile is told that there is no room, and comes again.
+    take innocent ones with it a second time. Who comes meanwhile is told that there is no room, and comes again; so is
+    who comes to work that hangs: with this replica, which will be replaced, one more try would be lost.
+
+    Args:
+        threads: The work of this replica.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
         """Have log lines of this replica say what they are about."""
         install_log_context()
+        self._threads = threads
         self._num_inside = 0
         self._is_taken = False
         self._left = asyncio.Event()
@@ -109,10 +114,12 @@ class Room:
         """Be at work for the block.
 
         Raises:
-            CapacityError: Another call is here alone, or waits to be.
+            CapacityError: Another call is here alone, or waits to be; or work hangs.
         """
         if self._is_taken:
             raise CapacityError("One call runs alone in this replica.", 1.0)
+        if self._threads.num_overdue:
+            raise CapacityError("Work hangs in this replica.", 1.0)
         with working_on(work):
             if work.attempt > 1:
                 async with self._alone():
@@ -212,11 +219,15 @@ class Threads:
             raise
         return done.result()
 
-    def check(self) -> None:
-        """Raise StageTimeoutError while work is overdue: past its bound, or cancelled and still not back."""
+    @property
+    def num_overdue(self) -> int:
+        """Pieces of work that are past their bound, or cancelled and still not back."""
         now = time.monotonic()
-        num_overdue = sum(deadline < now for deadline in self._deadlines.values())
-        if num_overdue:
+        return sum(deadline < now for deadline in self._deadlines.values())
+
+    def check(self) -> None:
+        """Raise StageTimeoutError while work is overdue."""
+        if num_overdue := self.num_overdue:
             raise StageTimeoutError(f"{self._stage}: expected all work done within its bound, found {num_overdue} not")
 
     def _came_back(self, done: asyncio.Future[Any]) -> None:

@@ -24,7 +24,8 @@ export class Presenters {
   async refresh() {
     clearTimeout(this.timer);
     this.avatars = (await request("GET", "/v1/avatars")).avatars;
-    if (!this.avatars.some((avatar) => avatar.id === this.chosen?.id)) this.choose(null);
+    // A choice that stands is not made again: whoever is told of one takes down what is said about the form.
+    if (this.chosen && !this.avatars.some((avatar) => avatar.id === this.chosen.id)) this.choose(null);
     this.show();
     if (this.avatars.some((avatar) => avatar.status === "analysing")) {
       this.timer = setTimeout(() => this.refresh().catch(() => {}), LOOK_MS);

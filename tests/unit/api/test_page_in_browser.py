@@ -94,6 +94,22 @@ def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tup
     return visitor, job
 
 
+def test_what_is_missing_is_still_said_when_the_presenters_have_come(browser: Any, tmp_path: Path) -> None:
+    with serving(MemoryService(tmp_path)) as url:
+        visitor = Visitor(browser, url)
+        held: list[Any] = []
+        visitor.page.route("**/v1/avatars", lambda route: held.append(route))
+        visitor.page.reload()
+        visitor.submit()
+        assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
+        while not held:
+            visitor.page.wait_for_timeout(20)
+        with visitor.page.expect_response("**/v1/avatars"):
+            held[0].continue_()
+        visitor.page.wait_for_timeout(300)
+        assert visitor.page.is_visible("#composer-error")
+
+
 def test_a_preview_that_breaks_begins_anew(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:

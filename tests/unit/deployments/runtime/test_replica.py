@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from config import DecoderConfig
-from deployments.runtime.replica import Threads
-from errors import StageTimeoutError
+from deployments.runtime.replica import Room, Threads
+from errors import CapacityError, StageTimeoutError
 from media.decoding.decoder import Decoders
 from media.stop import Stop
 from rendering.loaded import Loaded
+from telemetry.log_context import Work
 
 
 @pytest.fixture
@@ -57,6 +58,31 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
         assert await threads.run(lambda stop: threading.get_ident(), 5) not in used
 
     asyncio.run(run())
+
+
+def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis")
+    room = Room(threads)
+
+    async def enter(attempt: int) -> None:
+        async with room.enter(Work("job", attempt=attempt)):
+            pass
+
+    async def run() -> None:
+        await enter(1)
+        with pytest.raises(StageTimeoutError):
+            await threads.run(lambda stop: hung.wait(), 0.1)
+        for attempt in (1, 2):
+            with pytest.raises(CapacityError, match="hangs"):
+                await enter(attempt)
+        hung.set()
+        for _ in range(1000):  # it comes back after all
+            if not threads.num_overdue:
+                break
+            await asyncio.sleep(0.01)
+        await enter(2)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_work_waits_for_its_turn() -> None:
