@@ -89,10 +89,13 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
 
     Raises:
         MediaError: FFmpeg refused the file.
+        StoredFileError: It is gone.
         MediaLimitError: FFmpeg met a frame with more pixels than allowed, or was refused memory.
     """
     try:
         yield
+    except av.error.FileNotFoundError as error:
+        raise _gone(path) from error
     except av.error.FFmpegError as error:
         line = last_line(error)
         found = error.strerror or type(error).__name__
@@ -101,6 +104,10 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
         message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
         passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
         raise (MediaLimitError if passes_limit else MediaError)(message) from error
+
+
+def _gone(path: Path) -> StoredFileError:
+    return StoredFileError(f"{path.name}: expected a file that the service keeps, found that it is gone.")
 
 
 def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
@@ -129,7 +136,7 @@ def file_status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError as error:
-        raise StoredFileError(f"{path.name}: expected a file that the service keeps, found that it is gone.") from error
+        raise _gone(path) from error
     except OSError as error:
         raise MediaError(f"{path.name}: expected a readable file, found: {error.strerror}") from error
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,10 +115,17 @@ def test_large_heads_are_refused_before_they_are_here(behind: int) -> None:
 
 
 def test_followers_by_the_dozen_are_sent_away_and_nobody_else_is(behind: int) -> None:
-    with fronted(behind) as (_, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        answers = [client.get("/v1/jobs/0/events") for _ in range(60)]
-        refused = [answer for answer in answers if answer.status_code == 503]
-        assert 200 in {answer.status_code for answer in answers}
+    with (
+        fronted(behind) as (_, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
+        ThreadPoolExecutor(20) as followers,
+    ):
+        refused: list[httpx.Response] = []
+        for _ in range(20):  # a busy machine may be too slow to follow by the dozen in a second
+            answers = list(followers.map(lambda _: client.get("/v1/jobs/0/events"), range(60)))
+            assert 200 in {answer.status_code for answer in answers}
+            if refused := [answer for answer in answers if answer.status_code == 503]:
+                break
         assert refused and refused[0].json()["code"] == "busy" and int(refused[0].headers["retry-after"]) >= 1
         assert {client.get(path).status_code for path in ("/healthz", "/v1/jobs", "/v1/jobs/0/video")} == {200}
         spelled = client.get("/v1/jobs/0/event%73")
