@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from models.mouth.shape import NUM_CHANNELS
 
 # Weight of what is known beforehand: that of so many seconds of a layer whose norm is 1; in speech its square is about
-# 86. Of 3 to 400: with less, six seconds of some talkers cost more than they bring; with more, a minute brings less
-# (models/weights/README.md). A prior fitted to other talkers' ways, in place of this even one, did no better.
-PRIOR_SECONDS: Final = 100.0
+# 86. Of 3 to 100, on talkers whom no network had heard: with more, every length of film brings less; with less, closed
+# lips are missed (models/weights/README.md). A prior fitted to other talkers' ways, in place of this even one, did no
+# better.
+PRIOR_SECONDS: Final = 30.0
 _NUM_STRETCHES: Final = 5
 
 Floats = NDArray[np.float64]
