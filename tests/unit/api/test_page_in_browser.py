@@ -102,7 +102,9 @@ def test_what_is_missing_is_still_said_when_the_presenters_have_come(browser: An
         visitor.page.reload()
         visitor.submit()
         assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
-        while not held:
+        for _ in range(3000):
+            if held:
+                break
             visitor.page.wait_for_timeout(20)
         with visitor.page.expect_response("**/v1/avatars"):
             held[0].continue_()
