@@ -38,8 +38,8 @@ __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
 # The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
 _CONTEXT_ROWS = 17
-# Rows after those: what the mouth may do ahead of speech depends on what it does until that is heard.
-_FUTURE_ROWS = GATE_AHEAD_ROWS + 2 * GATE_FADE_ROWS
+# Rows beyond those: what the mouth may do where nothing is heard depends on what it does all that time.
+_PAUSE_ROWS = GATE_AHEAD_ROWS + 2 * GATE_FADE_ROWS
 # Rows that a window gives, and rows before and after them that it looks at too.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
@@ -118,8 +118,8 @@ class SpeechFeatures:
         if len(samples) != level.num_samples:
             raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
         last_row = level.num_rows - 1
-        first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS)
-        stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _FUTURE_ROWS, last_row) + 1
+        first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS - _PAUSE_ROWS)
+        stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _PAUSE_ROWS, last_row) + 1
         features = self._run(samples, level, first, stop, should_stop)
         gate = speech_gate(samples, level, first, stop)
         is_heard = speech_gate(samples, level, first, stop, ahead_rows=0) > 0.5
@@ -137,7 +137,8 @@ class SpeechFeatures:
             The stretch from the window's first frame to as far as it looks ahead.
         """
         samples, level = window.samples, window.level
-        first = max(0, floor(window.start_seconds * ROWS_PER_SECOND) - _CONTEXT_ROWS - window.first_row)
+        before = floor(window.start_seconds * ROWS_PER_SECOND) - window.first_row
+        first = max(0, before - _CONTEXT_ROWS - _PAUSE_ROWS)
         rows = np.zeros((level.num_rows, self._num_features), np.float32)
         if not window.is_silent:
             mel = log_mel(samples, level.gain, 0, 2 * level.num_rows)

@@ -81,21 +81,26 @@ class SpeechToMouth:
 
 
 def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:
-    """(N,) share of a predicted mouth that is shown: ahead of what is heard lips part, and do not meet again.
+    """(N,) share of a predicted mouth that is shown: where nothing is heard, lips do not open and meet again.
 
-    The network makes mouths of the quiet before speech, of which some open and shut as for a word; nothing is said yet,
-    so the mouth is never opened further than it will be at any time until it is heard.
+    The network makes mouths of the quiet before speech, of which some open and shut as for a word. There a mouth is
+    opened no further than it was at all times since it was heard (which is shut, where it was silent before), or will
+    be at all times until it is heard: in a pause it falls from the last word and rises to the next.
 
     Args:
         opening: (N,) predicted opening of each row.
         features: Of the same rows.
     """
     is_ahead = (features.gate > 0) & ~features.is_heard
-    least = opening.copy()
+    since, until = opening * features.gate, opening.copy()
+    since[0] *= not is_ahead[0]
+    for row in range(1, len(opening)):
+        if is_ahead[row]:
+            since[row] = min(since[row], since[row - 1])
     for row in range(len(opening) - 2, -1, -1):
         if is_ahead[row] and features.gate[row + 1] > 0:
-            least[row] = min(least[row], least[row + 1])
-    return np.asarray((least / np.maximum(opening, _SHUT)).clip(0, 1), np.float32)
+            until[row] = min(until[row], until[row + 1])
+    return np.asarray((np.maximum(since, until) / np.maximum(opening, _SHUT)).clip(0, 1), np.float32)
 
 
 def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:
