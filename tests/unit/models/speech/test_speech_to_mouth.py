@@ -188,20 +188,21 @@ def test_ahead_of_speech_lips_part_and_do_not_meet_again(
     assert np.diff(free).min() < -2e-3
 
 
-@pytest.fixture
-def voice_with_pause(voice: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The voice, and after 2.2 s of it .7 s of quiet: too short for the gate to close."""
-    quiet = np.random.default_rng(1).normal(0, 3, int(0.7 * RATE)).astype(np.int16)
-    return np.concatenate([voice[: int(2.2 * RATE)], quiet, voice[int(2.2 * RATE) :]])
+def _with_pause(voice: NDArray[np.int16], after_seconds: float, seconds: float) -> NDArray[np.int16]:
+    """The voice with quiet in it that is too short for the gate to close."""
+    quiet = np.random.default_rng(1).normal(0, 3, int(seconds * RATE)).astype(np.int16)
+    cut = int(after_seconds * RATE)
+    return np.concatenate([voice[:cut], quiet, voice[cut:]])
 
 
 def test_a_short_pause_leads_from_the_last_word_to_the_next(
-    tmp_path: Path, voice_with_pause: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
-    (block,) = _extract(tmp_path, voice_with_pause, features)
+    loud = 1.5 + int(np.abs(voice[int(1.5 * RATE) : int(2.5 * RATE)].astype(np.int32)).argmax()) / RATE
+    (block,) = _extract(tmp_path, _with_pause(voice, loud, 0.6), features)
     opening = mouth.predict(block, Fraction(50), 0, block.gate.shape[0] - 1).shape[:, OPEN]
     unheard = np.flatnonzero((block.gate > 0) & ~block.is_heard)
-    unheard = unheard[(unheard > 100) & (unheard < 150)]
+    unheard = unheard[(unheard > 75) & (unheard < 175)]
     assert len(unheard) > 8
     assert (block.gate[unheard] == 1).all()
     steps = np.diff(opening[unheard[0] - 1 : unheard[-1] + 1])
@@ -212,14 +213,15 @@ def test_a_short_pause_leads_from_the_last_word_to_the_next(
 
 
 def test_blocks_that_begin_in_a_pause_equal_the_whole_file(
-    tmp_path: Path, voice_with_pause: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
-    (whole,) = _extract(tmp_path, voice_with_pause, features)
-    num_frames = int(len(voice_with_pause) / RATE * 25)
+    spoken = _with_pause(voice, 2.2, 0.7)
+    (whole,) = _extract(tmp_path, spoken, features)
+    num_frames = int(len(spoken) / RATE * 25)
     expected = mouth.predict(whole, Fraction(25), 0, num_frames).shape
     unheard = np.flatnonzero((whole.gate > 0) & ~whole.is_heard)
     for row in unheard[(unheard > 100) & (unheard < 150)][::3]:
         first = int(row) // 2
-        (block,) = _extract(tmp_path, voice_with_pause, features, [(first / 25, num_frames / 25)])
+        (block,) = _extract(tmp_path, spoken, features, [(first / 25, num_frames / 25)])
         part = mouth.predict(block, Fraction(25), first, num_frames - first).shape
         assert np.abs(part - expected[first:]).max() < 1e-4
