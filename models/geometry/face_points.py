@@ -10,6 +10,12 @@ NUM_POINTS = 468
 
 EYE_LEFT, EYE_RIGHT = 33, 263  # outer corners
 CORNER_LEFT, CORNER_RIGHT = 61, 291  # of the mouth
+# Edges of the upper and the lower lid, of the left eye and of the right one.
+EYES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
+    ((362, 398, 384, 385, 386, 387, 388, 466, 263), (362, 382, 381, 380, 374, 373, 390, 249, 263)),
+)
+CHEEK_FRONT = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
 
 # Points that speech does not move: forehead, temples, eye corners, nose bridge, wings of the nose.
 RIGID = (

@@ -13,22 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
+from models.geometry.face_points import EYES
 
-# Ids of the face mesh from the corner on the picture's left to the one on its right: below the brow, the crease,
-# the upper lid's edge, the lower lid's edge.
+# Ids of the face mesh from the corner on the picture's left to the one on its right, of each eye: below the brow, the
+# crease, the upper lid's edge, the lower lid's edge.
 _EYES: Final = (
-    (
-        (33, 225, 224, 223, 222, 221, 133),
-        (33, 247, 30, 29, 27, 28, 56, 190, 133),
-        (33, 246, 161, 160, 159, 158, 157, 173, 133),
-        (33, 7, 163, 144, 145, 153, 154, 155, 133),
-    ),
-    (
-        (362, 441, 442, 443, 444, 445, 263),
-        (362, 414, 286, 258, 257, 259, 260, 467, 263),
-        (362, 398, 384, 385, 386, 387, 388, 466, 263),
-        (362, 382, 381, 380, 374, 373, 390, 249, 263),
-    ),
+    ((33, 225, 224, 223, 222, 221, 133), (33, 247, 30, 29, 27, 28, 56, 190, 133), *EYES[0]),
+    ((362, 441, 442, 443, 444, 445, 263), (362, 414, 286, 258, 257, 259, 260, 467, 263), *EYES[1]),
 )
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
 _MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is shut already

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
+from media.array_files import load_arrays
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
@@ -18,12 +19,13 @@ from models.engines.warp.held_mouth import held_row
 from models.engines.warp.painting.masks import draw_masks
 from models.engines.warp.shot_exemplars import forbidden_between_shots
 from models.mouth.lip_model import LipModel
+from models.presenter.eye_white import EyeWhite, measure_eye_white
 from models.presenter.face_region import FaceRegion
 from models.presenter.mouth_calibration import MouthCalibration
 from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack
 
-_TRACK_FILE, _CALIBRATION_FILE = "seen_track.npz", "calibration.npz"
+_TRACK_FILE, _CALIBRATION_FILE, _LIGHT_FILE = "seen_track.npz", "calibration.npz", "light.npz"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class WarpAvatar:
         track: The face in every source frame; of a source that talks, with lips as far apart as its pictures show.
         region: The square that is rewritten in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
+        eye_white: The whites of its eyes beside its skin.
         calibration: How this presenter's mouth differs from the average speaker's.
     """
 
@@ -42,6 +45,7 @@ class WarpAvatar:
     track: FaceTrack
     region: FaceRegion
     bank: ExemplarBank | None
+    eye_white: EyeWhite
     calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
 
     @property
@@ -104,11 +108,13 @@ class WarpAvatar:
             CancelledJobError: `should_stop` said so.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (_TRACK_FILE, _CALIBRATION_FILE):
+        for stale in (_TRACK_FILE, _CALIBRATION_FILE, _LIGHT_FILE):
             (folder / stale).unlink(missing_ok=True)
         track, region = presenter.track, FaceRegion.of(presenter.track)
+        eye_white = measure_eye_white(track, float(presenter.info.fps), frames)
+        np.savez(folder / _LIGHT_FILE, light=eye_white.light, chroma=eye_white.chroma)
         if not presenter.talks:
-            return cls(presenter.info, track, region, None)
+            return cls(presenter.info, track, region, None, eye_white)
         builder = BankBuilder(folder, track, region, max_bank_frames)
         for planes in frames.read(builder.frames.tolist()):
             if should_stop():
@@ -116,18 +122,20 @@ class WarpAvatar:
             builder.add(planes)
         track = builder.finish()
         track.save(folder / _TRACK_FILE)
-        return cls(presenter.info, track, region, ExemplarBank.load(folder))
+        return cls(presenter.info, track, region, ExemplarBank.load(folder), eye_white)
 
     @classmethod
     def load(cls, presenter: Presenter, folder: Path) -> WarpAvatar:
         """Opens the folder that `analyse` wrote."""
         path = folder / _CALIBRATION_FILE
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
+        seen = load_arrays(folder / _LIGHT_FILE)
+        eye_white = EyeWhite(float(seen["light"]), seen["chroma"])
         if not presenter.talks:
             track = presenter.track
-            return cls(presenter.info, track, FaceRegion.of(track), None, calibration)
+            return cls(presenter.info, track, FaceRegion.of(track), None, eye_white, calibration)
         track = FaceTrack.load(folder / _TRACK_FILE)
-        return cls(presenter.info, track, FaceRegion.of(track), ExemplarBank.load(folder), calibration)
+        return cls(presenter.info, track, FaceRegion.of(track), ExemplarBank.load(folder), eye_white, calibration)
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:

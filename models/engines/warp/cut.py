@@ -17,10 +17,9 @@ from models.engines.warp.painting.controls import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
 from models.engines.warp.painting.masks import texture_positions
 from models.engines.warp.painting.silhouette import masks_by_yaw
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_UPPER
 from models.track.trust import patch_share
 
-_CHEEKS = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
 _SEAM_POINTS = (13, 14)
@@ -112,7 +111,7 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> Fac
     anchors = anchor_points(float(avatar.region.centre[2]))
     masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
     pool = crops.stacked()
-    skin = _colour(avatar, source, base, pool, _CHEEKS)
+    skin = _colour(avatar, source, base, pool, CHEEK_FRONT)
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=origins,
@@ -204,7 +203,7 @@ def _teeth(
     shows_own: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
-    colour = usual_teeth(skin)
+    colour = usual_teeth(skin, avatar.eye_white)
     seen = np.flatnonzero(shows_own)
     if not len(seen):
         return colour

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.painting.seam import MouthCoords, look_up
+from models.presenter.eye_white import EyeWhite
 
 # Sigma in eye distances, and the least in pixels: with 0.4 pixels an outside judge finds two GRID talkers 1.3 times as
 # sharp as they are.
@@ -20,10 +21,12 @@ BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
 # talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
-_CAVITY, _CORNER, _TONGUE, _TEETH_LIGHT = (0.46, 0.38), (0.0, 0.7), 0.56, 0.9
+_CAVITY, _CORNER, _TONGUE = (0.46, 0.38), (0.0, 0.7), 0.56
+# Luma of the front teeth in full light, as a share of the eyes' whites: it makes drawn mouths as light as the open ones
+# of the same five and the sample presenter.
+_TEETH_LIGHT = 1.43
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
-_CAVITY_RED, _TONGUE_RED, _TEETH_RED, _TEETH_YELLOW = 0.55, 0.85, 0.42, 0.52
-_GREY = np.array([0, 128, 128], np.float32)
+_CAVITY_RED, _TONGUE_RED = 0.55, 0.85
 _JOINT = 0.22  # of their light that teeth lose where they meet
 _LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
 _ROW_END, _ROW_SAMPLES = 0.276, 276  # eye distances from the middle line to the last tooth's side, and samples of it
@@ -61,10 +64,13 @@ class Colours(NamedTuple):
     teeth: Any
 
 
-def usual_teeth(skin: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, 3) Y, U, V of teeth in the light that shows (T, 3) skin, for faces that show none."""
-    share = np.array([_TEETH_LIGHT, _TEETH_YELLOW, _TEETH_RED], np.float32)
-    return np.asarray(_GREY + share * (skin - _GREY), np.float32)
+def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.float32]:
+    """(T, 3) Y, U, V of teeth in the light that shows (T, 3) skin and such eyes, for faces that show none.
+
+    Skin is light or dark and teeth are not, which the skin beside them does not tell, but the whites of the eyes do.
+    """
+    light = _TEETH_LIGHT * eye_white.light * skin[:, :1]
+    return np.hstack([light, skin[:, 1:] + eye_white.chroma]).clip(0, 255).astype(np.float32)
 
 
 def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, colours: Colours) -> Any:
@@ -92,7 +98,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, co
     skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
     parted = parting(coords, eye_distance)
     luma, u, v = skin[0] * light, 128 + (skin[1] - 128) * yellow, 128 + (skin[2] - 128) * red
-    lit = 0.66 + 0.34 * ((gap / unit - 0.03) / 0.06).clip(0, 1)  # little light falls through a narrow gap
+    lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # little light falls through a narrow gap
     for cover, shine in (
         _teeth(x * half_width / unit, y, seam, unit),
         _lower_teeth(x * half_width / unit, y, lower, gap, unit),

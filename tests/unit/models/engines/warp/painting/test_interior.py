@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from models.engines.warp.painting.interior import Colours, draw_interior, usual_teeth
 from models.engines.warp.painting.seam import mouth_axes, mouth_coords
+from models.presenter.eye_white import EyeWhite
 
 _EYES = 100.0  # pixels
 _SEAM = 50.0  # row
 _SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
+_EYE_WHITE = EyeWhite(0.71, np.array([8.0, -12.0], np.float32))
 
 
 def _middle(
@@ -26,7 +28,7 @@ def _middle(
     columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
     coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
     eyes, seam, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
-    colours = Colours(skin, lip, usual_teeth(skin) if teeth is None else np.array([teeth], np.float32))
+    colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
     drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours)[0].mean(-1)
     return drawn
 
@@ -88,3 +90,12 @@ def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
     tooth, joint = (_middle(16.0, column, column + 1)[0] for column in (53, 55))
     row = _row(_SEAM + 13)
     assert joint[row] < 0.95 * tooth[row]
+
+
+def test_teeth_are_as_white_as_the_eyes_whatever_the_skin() -> None:
+    light, dark = (np.array([[y, 110, 150]], np.float32) for y in (180, 90))
+    in_light, in_dark = (
+        usual_teeth(light, EyeWhite(0.5, np.zeros(2, np.float32))),
+        usual_teeth(dark, EyeWhite(1.0, np.zeros(2, np.float32))),
+    )
+    assert in_light[0, 0] == in_dark[0, 0]

@@ -1,0 +1,114 @@
+"""The whites of a face's eyes beside its skin: teeth are as white, and stand in the same light."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.frame_source import FrameSource
+from media.planes import Planes
+from models.geometry.face_points import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
+from models.track.face_track import FaceTrack
+
+_GREY: Final = np.array([0, 128, 128], np.float32)
+# Of the cheeks' luma and of their distance from grey in U and V: medians of five GRID talkers and the sample presenter.
+_USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
+# Eyes in sunglasses are no measure: fifteen talkers, of dark and light skin and in many lights, have .52 to 1.06.
+_LEAST, _MOST = 0.5, 1.1
+_MIN_OPENING: Final = 0.05  # eye distances between the lids: less is an eye that blinks
+# Where in the eye it is looked: points along the lids but the outermost, at these shares of the way between them.
+_ALONG, _SHARES = slice(2, -2), np.linspace(0.2, 0.8, 5)
+_WHITE_QUANTILE: Final = 0.75  # of the luma there: above it are the whites, below them iris and lashes
+_NUM_FRAMES, _FIRST_SECONDS = 5, 4.0
+
+Floats = NDArray[np.float32]
+
+
+class EyeWhite(NamedTuple):
+    """The whites of one talker's eyes, beside the skin of the cheeks."""
+
+    light: float
+    """Their luma as a share of the skin's."""
+    chroma: Floats
+    """(2,) their U and V less the skin's, levels."""
+
+
+def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
+    """Measures one talker in a few of the first frames, those with the widest eyes.
+
+    Args:
+        track: The face in the source's N frames.
+        fps: Frames a second.
+        frames: Reads them.
+
+    Returns:
+        The median; usual whites where no eye is to be seen.
+    """
+    wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
+    read = frames.read(wide)
+    seen = [eye_white(planes, track.points[frame]) for frame, planes in zip(wide, read, strict=True)]
+    light = float(np.median([white.light for white in seen]))
+    chroma = np.median([white.chroma for white in seen], 0)
+    return EyeWhite(min(max(light, _LEAST), _MOST), np.asarray(chroma, np.float32))
+
+
+def eye_white(planes: Planes, points: NDArray[np.floating]) -> EyeWhite:
+    """Measures one frame.
+
+    Args:
+        planes: The picture.
+        points: (468, 3) landmarks in its pixels.
+
+    Returns:
+        As `measure_eye_white`.
+    """
+    flat = np.asarray(points[:, :2], np.float32)
+    is_open = _openings(np.asarray(points)[None])[0] >= _MIN_OPENING
+    skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
+    whites = [_white(planes, flat, eye) for eye, seen in zip(EYES, is_open, strict=True) if seen]
+    # The darker eye: where a face is lit from one side, the mouth stands in the shade. The teeth of nine talkers in the
+    # wild are foretold with an error of 17 % (by the lighter eye 39 %, by the skin alone 32 %).
+    white = min(whites, key=lambda colour: float(colour[0])) if whites else _GREY + _USUAL * (skin - _GREY)
+    return EyeWhite(float(white[0] / max(skin[0], 1.0)), np.asarray(white[1:] - skin[1:], np.float32))
+
+
+def _widest(track: FaceTrack, num_first: int) -> list[int]:
+    """The frame with the widest eyes of each of a few stretches of those that show the face first."""
+    first = np.flatnonzero(track.present)
+    first = first[first < first[0] + num_first]
+    opening = _openings(track.points[first]).min(1)
+    parts = np.array_split(np.arange(len(first)), min(_NUM_FRAMES, len(first)))
+    return [int(first[part[opening[part].argmax()]]) for part in parts]
+
+
+def _openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(T, 2) eye distances between the lids of (T, 468, 3) faces."""
+    faces = np.asarray(points, np.float32)
+    unit = np.linalg.norm(faces[:, EYE_LEFT] - faces[:, EYE_RIGHT], axis=-1)
+    lids = [[faces[:, list(lid[_ALONG]), :2] for lid in eye] for eye in EYES]
+    gaps = [np.linalg.norm(upper - lower, axis=-1).mean(1) for upper, lower in lids]
+    return np.asarray(np.stack(gaps, 1) / np.maximum(unit, 1e-6)[:, None])
+
+
+def _white(planes: Planes, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
+    """(3,) Y, U, V of the lightest part between the lids."""
+    upper, lower = (points[list(lid[_ALONG])] for lid in eye)
+    between = upper + _SHARES[:, None, None].astype(np.float32) * (lower - upper)
+    colours = _colours(planes, between.reshape(-1, 2))
+    return np.asarray(colours[colours[:, 0] >= np.quantile(colours[:, 0], _WHITE_QUANTILE)].mean(0), np.float32)
+
+
+def _colours(planes: Planes, places: Floats) -> Floats:
+    """(P, 3) Y, U, V at (P, 2) places in luma pixels."""
+    at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
+    read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]
+    return np.stack(read, 1)
+
+
+def _sample(plane: NDArray[np.uint8], places: Floats) -> Floats:
+    x, y = (np.ascontiguousarray(axis, np.float32) for axis in places.T)
+    read = cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(read, np.float32).ravel()
