@@ -52,9 +52,7 @@ def live(
         stream.push(samples[stream.num_samples : heard])
         block = features.extract_window(stream.window(float(first / FPS), float(stop / FPS)))
         parts.append(network.predict(block, FPS, first, stop - first))
-    return MouthBlock(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "contact", "gate"))
-    )
+    return MouthBlock(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "gate")))
 
 
 def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, float, float]:

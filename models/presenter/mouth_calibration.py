@@ -214,7 +214,7 @@ def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fractio
 
 
 def _with_opening(shape: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(8,) sums of products with the opening: of offsets from rest, as shut lips leave the other channels at rest too."""
+    """(8,) sums of products with the opening: of offsets from rest, where shut lips leave the other channels too."""
     product: NDArray[np.float64] = shape.astype(np.float64).T @ shape[:, _COMPARED]
     return product
 

@@ -26,14 +26,12 @@ class MouthBlock:
 
     Attributes:
         shape: (T, 8) float32 `models.mouth.shape` channels: offset from rest in eye distances, 0 in silence.
-        contact: (T,) float32 probability that the lips touch.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
         hidden: (T, H) float32 what the shape is read from, 0 in silence: the network's last hidden layer, held back as
             the shape is (see `models.presenter.own_way`). (0, 0) of a mouth that no network has read.
     """
 
     shape: NDArray[np.float32]
-    contact: NDArray[np.float32]
     gate: NDArray[np.float32]
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
@@ -70,14 +68,9 @@ class SpeechToMouth:
         gate = features.gate[:, None]
         shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE  # (N, 8)
         shown = _breath(shape[:, 0], features)[:, None] * gate
-        # Lips at rest touch, whatever the network makes of the noise in a pause.
-        contact = gate * _sigmoid(mouth[:, NUM_CHANNELS:]) + (1 - gate)
-        rows = np.hstack([shape * shown, contact, gate, hidden * shown])
+        rows = np.hstack([shape * shown, gate, hidden * shown])
         frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
-        after = NUM_CHANNELS + 2
-        return MouthBlock(
-            frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1], frames[:, after:]
-        )
+        return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1 :])
 
 
 def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:
@@ -139,8 +132,3 @@ def _mitchell(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     near = (15 * distance**3 - 27 * distance**2 + 14) / 18
     far = (-5 * distance**3 + 27 * distance**2 - 48 * distance + 28) / 18
     return np.where(distance < 1, near, far)
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    probability: NDArray[np.float32] = 1 / (1 + np.exp(-logits.clip(-30, 30)))
-    return probability

@@ -65,7 +65,7 @@ def predict_clip(network: MouthTcn, example: Example, average: Floats, scale: Fl
     num_rows = len(example.mouth)
     shape = (outputs[:, :NUM_CHANNELS] * average).astype(np.float32)
     open_gate = np.ones(num_rows, np.float32)
-    mouth = MouthBlock(shape, np.zeros(num_rows, np.float32), open_gate, hidden[0].T.numpy())
+    mouth = MouthBlock(shape, open_gate, hidden[0].T.numpy())
     return Clip(mouth, (example.mouth[:, :NUM_CHANNELS] * scale).astype(np.float32))
 
 

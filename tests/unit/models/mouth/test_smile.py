@@ -45,8 +45,8 @@ def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path:
     still = make_still(sample_portrait)
     with still.reader() as reader:
         presenter = Presenter.build(tmp_path, still.info, still.raw, reader)
-        avatar = WarpAvatar.analyse(presenter, tmp_path / "warp", reader, 10)
-    mouth = MouthBlock(np.zeros((4, 8), np.float32), np.zeros(4, np.float32), np.ones(4, np.float32))
+        avatar = WarpAvatar.analyse(presenter, tmp_path / "warp", presenter.frames(reader), 10)
+    mouth = MouthBlock(np.zeros((4, 8), np.float32), np.ones(4, np.float32))
     drive, _ = plan_block(avatar, mouth, np.arange(4, dtype=np.int32), 0, None)
     left, right = (list(CONTROL_IDS).index(corner) for corner in _CORNERS)
     width = (drive.target_head[:, right] - drive.target_head[:, left])[:, 0]

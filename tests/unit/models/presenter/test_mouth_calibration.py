@@ -27,7 +27,7 @@ def _speech(num_frames: int = 200) -> NDArray[np.float32]:
 
 def _mouth(shape: NDArray[np.float32], gate: ArrayLike) -> MouthBlock:
     open_share = np.broadcast_to(np.asarray(gate, np.float32), len(shape))
-    return MouthBlock(shape, np.zeros(len(shape), np.float32), open_share)
+    return MouthBlock(shape, open_share)
 
 
 def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -133,8 +133,8 @@ def _sound(num_rows: int) -> MouthBlock:
     syllables = np.interp(np.arange(num_rows), np.arange(0, num_rows + 9, 8), rng.uniform(0, 3, num_rows // 8 + 2))
     shape = syllables[:, None] * DEFAULT_SCALE * [1, 0.95, -0.5, 0.1, 0.9, 0.8, 0, -0.3]
     hidden = np.abs(np.sin(np.outer(np.arange(num_rows) / 7, np.arange(1, 7)))) * 5.4
-    silent, open_gate = np.zeros(num_rows, np.float32), np.ones(num_rows, np.float32)
-    return MouthBlock(shape.astype(np.float32), silent, open_gate, hidden.astype(np.float32))
+    open_gate = np.ones(num_rows, np.float32)
+    return MouthBlock(shape.astype(np.float32), open_gate, hidden.astype(np.float32))
 
 
 def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:

@@ -48,7 +48,7 @@ def mouth_of(
             stream.push(voice[at : at + push] if push else voice[at:stop])
         block = features.extract_window(stream.window(float(first / FPS), float((first + STEP) / FPS)))
         parts.append(network.predict(block, FPS, first, STEP))
-    names = ("shape", "contact", "gate")
+    names = ("shape", "gate")
     return MouthBlock(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 

@@ -25,8 +25,8 @@ def _clips(habit: float, num_clips: int = 12) -> list[Clip]:
         hidden = np.stack(smooth, 1).astype(np.float32)
         predicted = np.asarray(hidden @ heads[0], np.float32)
         truth = np.asarray(predicted + habit * (hidden @ heads[1]), np.float32)
-        nothing, open_gate = np.zeros(_ROWS, np.float32), np.ones(_ROWS, np.float32)
-        clips.append(Clip(MouthBlock(predicted, nothing, open_gate, hidden), truth))
+        open_gate = np.ones(_ROWS, np.float32)
+        clips.append(Clip(MouthBlock(predicted, open_gate, hidden), truth))
     return clips
 
 

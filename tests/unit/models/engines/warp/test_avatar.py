@@ -184,7 +184,7 @@ def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: WarpAvatar) ->
 
 
 def test_calibration_is_kept_and_applied(avatar: WarpAvatar, folder: Path) -> None:
-    mouth = MouthBlock(mouth_shapes(10, 0.1), np.zeros(10, np.float32), np.ones(10, np.float32))
+    mouth = MouthBlock(mouth_shapes(10, 0.1), np.ones(10, np.float32))
     index = np.arange(10, dtype=np.int32)
     plain, _ = plan_block(avatar, mouth, index, 0, None)
     save_calibration(MouthCalibration(np.full(8, 0.5, np.float32), np.zeros(8, np.float32)), folder / "warp")

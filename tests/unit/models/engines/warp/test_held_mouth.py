@@ -103,7 +103,7 @@ def filmed(
 
 def _planned(avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> Drive:
     shape = mouth_shapes(len(index), 0.1) * gate[:, None].astype(np.float32)
-    mouth = MouthBlock(shape, np.zeros(len(index), np.float32), gate.astype(np.float32))
+    mouth = MouthBlock(shape, gate.astype(np.float32))
     return plan_block(avatar, mouth, index.astype(np.int32), 0, None)[0]
 
 

@@ -24,11 +24,11 @@ def _mouth(num_frames: int) -> MouthBlock:
     shape = np.roll(mouth_shapes(num_frames, 0.1), 2, axis=0)
     gate = np.ones(num_frames, np.float32)
     gate[-8:] = 0
-    return MouthBlock(shape * gate[:, None], np.zeros(num_frames, np.float32), gate)
+    return MouthBlock(shape * gate[:, None], gate)
 
 
 def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
-    return MouthBlock(mouth.shape[start:stop], mouth.contact[start:stop], mouth.gate[start:stop])
+    return MouthBlock(mouth.shape[start:stop], mouth.gate[start:stop])
 
 
 def _live(avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[Drive]:

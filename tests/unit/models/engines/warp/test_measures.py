@@ -33,7 +33,7 @@ def plan(avatar: WarpAvatar, mouth: MouthBlock, first: int, index: np.ndarray) -
 
 
 def mouth_of(shape: np.ndarray, gate: np.ndarray) -> MouthBlock:
-    return MouthBlock(shape.astype(np.float32), np.zeros(len(shape), np.float32), gate.astype(np.float32))
+    return MouthBlock(shape.astype(np.float32), gate.astype(np.float32))
 
 
 def test_blocks_add_up_to_the_whole(avatar: WarpAvatar) -> None:

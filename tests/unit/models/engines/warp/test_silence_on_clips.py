@@ -30,7 +30,7 @@ def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
     painter = engine.painter(Machine())
     num = min(presenter.info.num_frames, _FRAMES)
     quiet = np.zeros(num, np.float32)
-    mouth = MouthBlock(np.zeros((num, 8), np.float32), 1 - quiet, quiet)
+    mouth = MouthBlock(np.zeros((num, 8), np.float32), quiet)
     avatar = WarpAvatar.load(presenter, presenter.folder_of(engine))
     drive, _ = plan_block(avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
     motion = Moments()
