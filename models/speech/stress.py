@@ -34,8 +34,8 @@ _BEFORE_ROWS, _BEHIND_ROWS = 15, 6
 _UNSTRESSED, _STRESSED = 1.05, 1.4
 _QUIET_DB: Final = 12.0  # below loud speech: in noise and murmur, what is heard is compared with this
 # Seconds. A nod with the beat is deepest while the stressed syllable sounds (Alexanderson, House and Beskow, "Aspects
-# of co-occurring syllables and head nods in spontaneous dialogue", AVSP 2013), begins about with it and comes up slowly.
-_AHEAD, _DOWN, _UP = 0.04, 0.16, 0.32
+# of co-occurring syllables and head nods in spontaneous dialogue", AVSP 2013), begins with it and comes up slowly.
+_AHEAD, _DOWN, _UP = 0.04, 0.18, 0.3
 
 _CONTEXT_ROWS: Final = max(_USUAL_ROWS - 1, _BEFORE_ROWS) + _SYLLABLE_ROWS // 2
 _ROW_MIDDLE: Final = 0.5  # rows: a row's level is that of 40 ms around its middle

@@ -98,7 +98,7 @@ def test_pieces_give_the_curve_of_the_whole(voice: Spoken, fps: float, num: int)
 def test_the_curve_is_smooth(voice: Spoken) -> None:
     seconds = np.arange(0, 12, 0.002)
     speed = np.diff(voice.stress(seconds)) / 0.002
-    assert np.abs(speed).max() < 12, "a nod takes .16 s down"
+    assert np.abs(speed).max() < 12, "a nod takes .18 s down"
     assert np.abs(np.diff(speed)).max() / 0.002 < 400, "and begins and ends with no speed"
 
 

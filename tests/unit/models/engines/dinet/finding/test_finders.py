@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
 def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Path) -> None:
     track = make_presenter(tmp_path).track
     num = track.num_frames
-    twice = {
+    twice: dict[str, Any] = {
         field.name: np.concatenate([value, value])
         for field in fields(track)
         if field.name != "rest" and isinstance(value := getattr(track, field.name), np.ndarray)
