@@ -21,9 +21,10 @@ from models.track.face_track import FaceTrack
 _CELLS_PER_EYE_DISTANCE: Final = 16
 _MIN_CELL: Final = 4  # pixels
 
-# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it.
+# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it; a nod,
+# which is so quick that what is behind the head would be seen to move with it, sooner than the slow rest.
 _HEAD_MIDDLE, _HEAD_HALF_WIDTH, _HEAD_HALF_HEIGHT = -0.05, 1.35, 1.65
-_FADE: Final = 2.0
+_FADE, _NOD_FADE = 2.0, 1.35
 _NUM_OUTLINE: Final = 48
 
 # Shoulders: where they begin and end below the eyes, how wide they are, how much of the head's shift they follow.
@@ -61,7 +62,7 @@ class HeadWarp:
         places = np.stack(np.meshgrid(columns, rows), -1)  # (gh, gw, 2) pixels
         surface = _surface(track, places)  # (gh, gw, 3) head frame
         fade = _fade_at_borders(track, places, width, height)
-        head, shoulders = _head_weight(surface) * fade, _shoulder_weight(surface) * fade
+        head, shoulders = _head_weight(surface, _FADE) * fade, _shoulder_weight(surface) * fade
         shoulders *= 1 - head
         moves = head + shoulders > _NOTHING
         part = _bounds(moves, 1), _bounds(moves, 0)
@@ -72,6 +73,7 @@ class HeadWarp:
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
         self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
+        self._nod_lever = (_head_weight(surface, _NOD_FADE) * fade)[part][..., None] * (surface[part] - PIVOT)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
     def render(self, picture: Planes, row: int) -> Planes:
@@ -91,11 +93,13 @@ class HeadWarp:
     def _displacement(self, row: int) -> NDArray[np.float32]:
         """(gh, gw, 2) pixels that each place of the still moves."""
         level, frame = divmod(row, self._motion.num_frames)
-        turned = self._lever @ (self._rotation[:2] @ self._turns[row]).T
-        raised = self._brows * (self._motion.brow_rise[level] * self._rotation[:2, 1])
+        turned = self._lever @ (self._rotation[:2] @ self._turns[frame]).T
         chest = _SHOULDER_SHIFT * self._motion.shift[frame] - np.array([0, self._motion.breath[frame]])
         shifted = self._head * self._head_shift[frame] + self._shoulders * chest
-        return np.asarray(self._scale * (turned + shifted + raised), np.float32)
+        if level:
+            turned += self._nod_lever @ (self._rotation[:2] @ (self._turns[row] - self._turns[frame])).T
+            turned += self._brows * (self._motion.brow_rise[level] * self._rotation[:2, 1])
+        return np.asarray(self._scale * (turned + shifted), np.float32)
 
     def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
         """The displacement of what is seen at each place after the motion: one step of a fixed-point iteration."""
@@ -161,8 +165,9 @@ def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
 
 
-def _head_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 - _ease(_ellipse_radius(head), 1, _FADE)
+def _head_weight(head: NDArray[np.float64], fade: float) -> NDArray[np.float64]:
+    """(gh, gw) 1 within the ellipse around the head, 0 from `fade` times it on."""
+    return 1 - _ease(_ellipse_radius(head), 1, fade)
 
 
 def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
