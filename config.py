@@ -263,7 +263,9 @@ class RenderConfig(_Frozen):
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads of one segment; part of its bytes.")
     preset: str = Field("veryfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
-    still_idle_motion: bool = Field(True, description="Whether the head of a still picture sways and blinks.")
+    still_idle_motion: bool = Field(
+        True, description="Whether the head of a still picture sways, blinks, and nods with what it says."
+    )
 
 
 class LiveConfig(_Frozen):

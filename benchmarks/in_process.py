@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.video.frame import PictureType
 
 from benchmarks.material import FPS
@@ -20,7 +19,6 @@ from config import MediaLimits, PipelineConfig, RenderConfig
 from jobs.segments import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
 from media.joiner import join_segments
-from media.playback import source_index
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -34,6 +32,7 @@ from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
 from models.speech.level import measure_level
+from models.speech.stress import file_stress
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
@@ -151,8 +150,9 @@ def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder:
             with clock.stage("features"):
                 heard = listener.listen(speech, level, span)
             with clock.stage("landmarks"):
-                played = [source_index(i, info.num_frames, "pingpong") for i in range(block.start, block.stop)]
-                plan, state, measured = engine.plan(presenter, heard, span, np.array(played, np.int32), state)
+                stress = file_stress(speech, level, span.seconds)
+                played = presenter.shown_frames(range(span.first, span.stop), "pingpong", stress)
+                plan, state, measured = engine.plan(presenter, heard, span, played, state)
                 measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ray import serve
 
@@ -20,7 +21,7 @@ from deployments.runtime.replica import (
     stage_call,
 )
 from deployments.runtime.shelf import Shelf
-from jobs.messages import PreparedSpeech
+from jobs.messages import Heard, PreparedSpeech
 from media.audio import extract_speech
 from media.decoding.decoder import Decoders
 from media.stop import Stop
@@ -28,8 +29,11 @@ from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Ma
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.speech.level import measure_level
+from models.speech.stress import file_stress
 from storage.state import open_files
 from telemetry import metrics
+
+T = TypeVar("T")
 
 
 @serve.deployment
@@ -76,21 +80,30 @@ class AudioFeatures:
         return await self._threads.run(decode, timeout_s)
 
     @stage_call
-    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
-        """Return what an engine hears in the frames of `span`.
+    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Heard:
+        """Return what an engine hears in the frames of `span`, and where the speech is stressed.
 
         Raises:
             OptionError: There is no engine of that name.
             WeightsError: Its weights are missing or not those expected.
         """
-        return await self._listen(engine, speech, span)
+
+        def work(listener: Listener, path: Path, stop: Stop) -> Heard:
+            features = listener.listen(path, speech.level, span, stop.is_set)
+            return Heard(features, file_stress(path, speech.level, span.seconds))
+
+        return await self._listen(engine, speech, span, work)
 
     @stage_call
     async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
         if not (await self._engine(engine)).wants_own_speech:
             return None
-        return await self._listen(engine, speech, span)
+
+        def work(listener: Listener, path: Path, stop: Stop) -> Any:
+            return listener.listen(path, speech.level, span, stop.is_set)
+
+        return await self._listen(engine, speech, span, work)
 
     async def ready(self) -> bool:
         """True once the default listener is loaded."""
@@ -101,13 +114,15 @@ class AudioFeatures:
         self._threads.check()
         self._listeners.sweep()
 
-    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Any:
+    async def _listen(
+        self, name: str, speech: PreparedSpeech, span: FrameSpan, hear: Callable[[Listener, Path, Stop], T]
+    ) -> T:
         engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
-            def work(stop: Stop) -> Any:
+            def work(stop: Stop) -> T:
                 with self._files.fetched(speech.key) as path:
-                    return listener.listen(path, speech.level, span, stop.is_set)
+                    return hear(listener, path, stop)
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 

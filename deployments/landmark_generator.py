@@ -13,10 +13,9 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import Room, Threads, assigned_device, claim_threads, stage_call
-from jobs.messages import BlockRequest, PresenterRef, SourceVideo
+from jobs.messages import BlockRequest, Heard, PresenterRef, SourceVideo
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.playback import source_index
 from media.probe import VideoInfo, probe_video
 from media.stop import Stop
 from models.engines.contract import EngineClass, Planned
@@ -188,15 +187,15 @@ class LandmarkGenerator:
         await self._threads.run(work, timeout_s)
 
     @stage_call
-    async def plan(self, features: Any, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, heard: Heard, request: BlockRequest, state: Any) -> Planned:
         """Return what an engine shows in one block of output frames."""
 
         def work(stop: Stop) -> Planned:
             engine = self._engines.engine(request.engine)
             known = self._presenters.take(request.presenter.folder, engine)
             try:
-                index = self._source_indices(known.presenter, request)
-                planned = engine.plan(known.presenter, features, request.span, index, state)
+                index = self._source_frames(known.presenter, request, heard.stress)
+                planned = engine.plan(known.presenter, heard.features, request.span, index, state)
             except BaseException:
                 close(known)  # it may be damaged, and made again
                 raise
@@ -217,9 +216,8 @@ class LandmarkGenerator:
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return DecoderReader(self._decoders, path, info, settings)
 
-    def _source_indices(self, presenter: Presenter, request: BlockRequest) -> NDArray[np.int32]:
+    def _source_frames(
+        self, presenter: Presenter, request: BlockRequest, stress: NDArray[np.float32]
+    ) -> NDArray[np.int32]:
         frames = range(request.span.first, request.span.stop)
-        # The first frame of a moving still is the still itself.
-        is_frozen = presenter.info.is_still and not self._config.render.still_idle_motion
-        num_source = 1 if is_frozen else presenter.info.num_frames
-        return np.array([source_index(i, num_source, request.loop) for i in frames], np.int32)
+        return presenter.shown_frames(frames, request.loop, stress, self._config.render.still_idle_motion)

@@ -105,7 +105,8 @@ class Studio:
         with ExitStack() as files, ExitStack() as undone:
             made, known, path = await self._run(partial(self._brought, presenter, engine, files), len(plan))
             undone.callback(close, known)
-            key = (source.key, int(plan.source_index[0]))
+            places = known.presenter.places(plan.source_index)
+            key = (source.key, places[0])
             reader = self._readers.take(key, lambda: self._open(path, source.info, known.presenter))
             undone.callback(reader.close)
             shot = Shot(reader, engine, partial(made.cut, known.presenter))
@@ -113,7 +114,7 @@ class Studio:
             segment, silent_motion = await self._encoded(shot, source.info, plan, marks)
             await self._run(lambda stop: self._files.put(out, segment), len(plan))
             undone.pop_all()
-        self._readers.put((source.key, _next_index(plan)), reader)
+        self._readers.put((source.key, _next_place(places)), reader)
         self._presenters.put(known)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
@@ -207,7 +208,7 @@ class Studio:
         return asyncio.ensure_future(call_stage("FaceSynthesis", work, start, bounds))
 
 
-def _next_index(plan: Plan) -> int:
-    """Source frame that follows `plan`, going on in the direction in which it ends."""
-    last = plan.source_index[-2:].tolist()
-    return int(last[-1] + (1 if last[-1] >= last[0] else -1))
+def _next_place(places: Sequence[int]) -> int:
+    """Where a reader goes on after these, in the direction in which they end."""
+    before, last = places[-2:][0], places[-1]
+    return last + (1 if last >= before else -1)

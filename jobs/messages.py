@@ -6,7 +6,10 @@ Files are named by their keys (`storage.file_keys`): each stage finds them for i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from media.labels.mark import Corner
 from media.playback import Loop
@@ -84,6 +87,18 @@ class PreparedSpeech(NamedTuple):
     key: str
     info: AudioInfo
     level: SpeechLevel
+
+
+class Heard(NamedTuple):
+    """What there is to know of the speech in some output frames.
+
+    Attributes:
+        features: What the engine hears in it, the engine's own.
+        stress: (T,) float32 of each frame, see `models.speech.stress`.
+    """
+
+    features: Any
+    stress: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from jobs.messages import PresenterRef
 from media.frame_source import FrameSource
 from media.labels.mark import Mark, MarkStyle
 from media.live.picture_group import PictureGroup
-from media.playback import source_index
 from media.probe import VideoInfo
 from media.stop import Stop
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
 from models.presenter.presenter import Presenter
+from models.speech.stress import window_stress
 from rendering.known_presenters import KnownPresenters
 from rendering.loaded import Loaded
 from rendering.moment import Moment, MomentRequest
@@ -80,8 +80,9 @@ class LiveRenderer:
         num = request.num_frames
         with ExitStack() as files:
             known, path = await self._run(partial(self._brought, request.presenter, files), num)
-            index = self._source_indices(known, request.first_frame, num + self._live.look_ahead_frames)
-            key = (source.key, int(index[0]))
+            index = self._source_frames(known, request)
+            here, next_place = known.places(index[[0, num]])
+            key = (source.key, here)
             reader = self._readers.take(key, lambda: self._open_source(path, source.info, known))
             try:
                 plan, state = await self._run(partial(self._plan, known, request, index), num)
@@ -92,7 +93,7 @@ class LiveRenderer:
             except BaseException:
                 reader.close()
                 raise
-        self._readers.put((source.key, int(index[num])), reader)
+        self._readers.put((source.key, next_place), reader)
         return Moment(pictures, state)
 
     def _mark(self, info: VideoInfo) -> Mark | None:
@@ -117,11 +118,12 @@ class LiveRenderer:
         span = FrameSpan(presenter.info.fps, request.first_frame, len(index), total)
         return self._live.plan_live(presenter, features, span, index, request.state)
 
-    def _source_indices(self, presenter: Presenter, first: int, num: int) -> NDArray[np.int32]:
-        # Forward and backward for ever: nothing jumps, and whether somebody speaks changes nothing of the head.
-        is_frozen = presenter.info.is_still and not self._config.render.still_idle_motion
-        num_source = 1 if is_frozen else presenter.info.num_frames
-        return np.array([source_index(frame, num_source, "pingpong") for frame in range(first, first + num)], np.int32)
+    def _source_frames(self, presenter: Presenter, request: MomentRequest) -> NDArray[np.int32]:
+        # Forward and backward for ever: nothing jumps, and nothing of a film's head changes with the speech. A still
+        # nods with it; behind the moment, where frames are only looked at, with as much of it as is known.
+        frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
+        stress = window_stress(request.window, np.array(frames) / float(presenter.info.fps))
+        return presenter.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
 
     def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         def work(stop: Stop) -> FacePatches:

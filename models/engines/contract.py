@@ -79,6 +79,11 @@ class FrameSpan:
         return self.first + self.num
 
     @property
+    def seconds(self) -> NDArray[np.float64]:
+        """(num,) when each of them stands."""
+        return np.asarray(np.arange(self.first, self.stop) / float(self.fps), np.float64)
+
+    @property
     def start_seconds(self) -> float:
         """When the first frame stands."""
         return float(self.first / self.fps)

@@ -39,6 +39,12 @@ class HeadPose(NamedTuple):
         turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
         return (self.scale[:, None, None] * turned + self.translation[:, None]) / self._stretch
 
+    def same_to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Carries the same (P, 3) head-frame points into the T images, (T, P, 3) pixels."""
+        turned = self.rotation.reshape(-1, 3) @ np.asarray(head, np.float64).T  # (T * 3, P)
+        places = self.scale[:, None, None] * turned.reshape(len(self.scale), 3, -1) + self.translation[:, :, None]
+        return places.swapaxes(1, 2) / self._stretch
+
     def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
         """Carries (T, P, 3) image points into the head frame."""
         centred = np.asarray(image, np.float64) * self._stretch - self.translation[:, None]

@@ -1,8 +1,8 @@
 """The folder of a presenter, for those who only have to know what is in it.
 
 folder/presenter.json                  what it is, and the others' hashes; written last: it makes the folder whole
-folder/track.npz                       the face in every frame
-folder/motion.npz                      how a still moves
+folder/track.npz                       the face in every frame; of a still, in its one picture
+folder/motion.npz                      how a still moves: with it, the track of all that the still shows is made again
 folder/engines/{name}-{version}/       what one engine keeps of it; `complete`, with the hashes, is written last
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-PRESENTER_VERSION: Final = "11"
+PRESENTER_VERSION: Final = "12"
 """Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
 
 INFO_FILE: Final = "presenter.json"

@@ -21,15 +21,22 @@ from models.track.face_track import FaceTrack
 _CELLS_PER_EYE_DISTANCE: Final = 16
 _MIN_CELL: Final = 4  # pixels
 
-# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it.
+# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it; a nod,
+# which is so quick that what is behind the head would be seen to move with it, sooner than the slow rest.
 _HEAD_MIDDLE, _HEAD_HALF_WIDTH, _HEAD_HALF_HEIGHT = -0.05, 1.35, 1.65
-_FADE: Final = 2.0
+_FADE, _NOD_FADE = 2.0, 1.35
 _NUM_OUTLINE: Final = 48
 
 # Shoulders: where they begin and end below the eyes, how wide they are, how much of the head's shift they follow.
 _SHOULDER_TOP, _SHOULDER_BOTTOM = (-1.3, -2.2), (-3.5, -6.5)
 _SHOULDER_SIDE: Final = (2.2, 3.8)
 _SHOULDER_SHIFT: Final = 0.4
+# Ids of the face mesh over both eyes: the crease of the lid, the lower and the upper edge of the brows.
+_CREASE: Final = (247, 30, 29, 27, 28, 56, 190, 467, 260, 259, 257, 258, 286, 414)
+_BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
+_BROW_HIGH: Final = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
+# Eye distances in which a raised brow's motion fades: above it, beside it, and at least as far as that below it.
+_ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.05
 _BORDER: Final = 0.35  # eye distances from the picture's border in which the motion fades, or up to the face
 _MIN_FACING: Final = -0.3  # cosine of a head turned so far that its depth is not told from its width
 _BAND: Final = 4  # rows of cells that are rendered at once
@@ -37,11 +44,11 @@ _NOTHING: Final = 0.015  # less weight than this, a fifteenth of a pixel in a po
 
 
 class HeadWarp:
-    """Renders the frames of an idle motion.
+    """Renders the rows of a still's motion.
 
     Args:
         track: The face in the still; its first frame counts.
-        motion: The plan.
+        motion: The plan, and the levels of a nod.
         width: Of the picture, pixels.
         height: Of the picture, pixels.
     """
@@ -55,7 +62,7 @@ class HeadWarp:
         places = np.stack(np.meshgrid(columns, rows), -1)  # (gh, gw, 2) pixels
         surface = _surface(track, places)  # (gh, gw, 3) head frame
         fade = _fade_at_borders(track, places, width, height)
-        head, shoulders = _head_weight(surface) * fade, _shoulder_weight(surface) * fade
+        head, shoulders = _head_weight(surface, _FADE) * fade, _shoulder_weight(surface) * fade
         shoulders *= 1 - head
         moves = head + shoulders > _NOTHING
         part = _bounds(moves, 1), _bounds(moves, 0)
@@ -64,28 +71,34 @@ class HeadWarp:
         self.box = x0, y0, x1, y1
         self._bands = [_band(moves[part], row, cell) for row in range(0, moves[part].shape[0], _BAND)]
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
+        self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
+        self._nod_lever = (_head_weight(surface, _NOD_FADE) * fade)[part][..., None] * (surface[part] - PIVOT)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
-    def render(self, picture: Planes, frame: int) -> Planes:
-        """Returns the picture as it looks in one frame of the plan.
+    def render(self, picture: Planes, row: int) -> Planes:
+        """Returns the picture as it looks in one row of the motion.
 
         Args:
             picture: The still, its eyes as they shall be.
-            frame: In the half-open range [0, N).
+            row: In the half-open range [0, K * N), see `models.presenter.idle_motion`.
 
         Returns:
             New planes. Pixels that do not move are bit-equal to the still's.
         """
-        back = -self._at_target(self._displacement(frame))  # (gh, gw, 2) from a pixel to what it shows
+        back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from a pixel to what it shows
         places = {step: self._places(back, step) for step in (1, 2)}
         return Planes(*(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True)))
 
-    def _displacement(self, frame: int) -> NDArray[np.float32]:
+    def _displacement(self, row: int) -> NDArray[np.float32]:
         """(gh, gw, 2) pixels that each place of the still moves."""
+        level, frame = divmod(row, self._motion.num_frames)
         turned = self._lever @ (self._rotation[:2] @ self._turns[frame]).T
         chest = _SHOULDER_SHIFT * self._motion.shift[frame] - np.array([0, self._motion.breath[frame]])
         shifted = self._head * self._head_shift[frame] + self._shoulders * chest
+        if level:
+            turned += self._nod_lever @ (self._rotation[:2] @ (self._turns[row] - self._turns[frame])).T
+            turned += self._brows * (self._motion.brow_rise[level] * self._rotation[:2, 1])
         return np.asarray(self._scale * (turned + shifted), np.float32)
 
     def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -152,14 +165,32 @@ def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
 
 
-def _head_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 - _ease(_ellipse_radius(head), 1, _FADE)
+def _head_weight(head: NDArray[np.float64], fade: float) -> NDArray[np.float64]:
+    """(gh, gw) 1 within the ellipse around the head, 0 from `fade` times it on."""
+    return 1 - _ease(_ellipse_radius(head), 1, fade)
 
 
 def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
     below = _ease(-head[..., 1], -_SHOULDER_TOP[0], -_SHOULDER_TOP[1])
     end = _ease(-head[..., 1], -_SHOULDER_BOTTOM[0], -_SHOULDER_BOTTOM[1])
     return below * (1 - end) * (1 - _ease(abs(head[..., 0]), *_SHOULDER_SIDE))
+
+
+def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(gh, gw) how far head-frame points (gh, gw, 3) go with the brows of (468, 3): 1 in them, 0 at the lid's crease.
+
+    The forehead follows less and less, as the muscle that lifts the brows is in it.
+    """
+    x, y = head[..., 0], head[..., 1]
+
+    def height(line: tuple[int, ...]) -> NDArray[np.float64]:
+        points = face[sorted(line, key=lambda point: face[point, 0])].astype(np.float64)
+        return np.interp(x, points[:, 0], points[:, 1])
+
+    crease, low, high = (height(line) for line in (_CREASE, _BROW_LOW, _BROW_HIGH))
+    ends = face[list(_BROW_HIGH), 0].astype(np.float64)
+    beside = 1 - _ease(np.maximum(ends.min() - x, x - ends.max()), 0, _BESIDE_BROWS)
+    return beside * _ease(y, crease, np.maximum(low, crease + _MIN_LID)) * (1 - _ease(y, high, high + _ABOVE_BROWS))
 
 
 def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
@@ -175,7 +206,9 @@ def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, 
     return fade
 
 
-def _ease(value: NDArray[np.float64], start: float, stop: float) -> NDArray[np.float64]:
+def _ease(
+    value: NDArray[np.float64], start: float | NDArray[np.float64], stop: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
     share = ((value - start) / (stop - start)).clip(0, 1)
     return np.asarray(share * share * (3 - 2 * share))
 

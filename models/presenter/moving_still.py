@@ -1,4 +1,4 @@
-"""A still portrait as a source of N frames: read like a video, drawn as it is read."""
+"""A still portrait as a source of many frames: read like a video, drawn as it is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MovingStill:
     Args:
         still: Reads the picture; closed by `close`.
         track: The face in it; its first frame is the still's.
-        motion: The plan of N frames.
+        motion: The plan of N frames and K levels of a nod.
     """
 
     def __init__(self, still: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
@@ -40,7 +40,8 @@ class MovingStill:
         """Frames in the order of `indices`, drawn as they are asked for.
 
         Args:
-            indices: In the half-open range [0, N), in any order, repeats allowed.
+            indices: Rows in the half-open range [0, K * N), see `models.presenter.idle_motion`, in any order, repeats
+                allowed.
 
         Yields:
             Read-only planes of the still's size, bit-equal to it where and when nothing moves.
@@ -49,10 +50,10 @@ class MovingStill:
             ValueError: An index outside the range.
         """
         for index in indices:
-            if not 0 <= index < self._motion.num_frames:
-                raise ValueError(f"Expected an index in [0, {self._motion.num_frames}), got {index = }.")
+            if not 0 <= index < self._motion.num_rows:
+                raise ValueError(f"Expected an index in [0, {self._motion.num_rows}), got {index = }.")
             picture, eyelids, warp = self._puppet
-            eyelids.draw(picture, float(self._motion.closing[index]))
+            eyelids.draw(picture, float(self._motion.closing[index % self._motion.num_frames]))
             frame = warp.render(picture, index)
             for plane in frame:
                 plane.flags.writeable = False

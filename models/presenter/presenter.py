@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
+from media.playback import Loop, source_index
 from media.probe import ColourTags, VideoInfo
 from models.presenter.folder import (
     INFO_FILE,
@@ -41,8 +42,8 @@ class Presenter:
     Attributes:
         folder: Where it lies.
         info: The source; of a still, the source of N frames that its idle motion makes of it.
-        track: The face in every source frame.
-        motion: How a still moves; None for a video.
+        track: The face in every source frame; of a still, in each of its K * N rows.
+        motion: How a still moves, and what its rows are; None for a video.
     """
 
     folder: Path
@@ -60,6 +61,29 @@ class Presenter:
     def pose_degrees(self) -> NDArray[np.float32]:
         """(N, 3) head pose of the source frames."""
         return self.track.pose_degrees
+
+    def shown_frames(
+        self, frames: range, loop: Loop, stress: NDArray[np.floating], is_moving: bool = True
+    ) -> NDArray[np.int32]:
+        """Says which source frames stand behind some output frames.
+
+        Args:
+            frames: T output frames.
+            loop: What to do where the source is shorter than the speech.
+            stress: (T,) how stressed is what is said in each, 0 to 1: a still nods with it.
+            is_moving: Of a still: whether it moves at all.
+
+        Returns:
+            (T,) int32: of a video frames in [0, N), of a still rows in [0, K * N).
+        """
+        num_source = self.info.num_frames if self.motion is None or is_moving else 1
+        index = np.array([source_index(frame, num_source, loop) for frame in frames], np.int32)
+        return index if self.motion is None or not is_moving else self.motion.rows(index, stress)
+
+    def places(self, source_index: NDArray[np.integer]) -> list[int]:
+        """Says where in [0, N) source frames lie on the way through the source: a nod changes nothing of it."""
+        places: list[int] = (source_index % self.info.num_frames).tolist()
+        return places
 
     def frames(self, reader: FrameSource) -> FrameSource:
         """Returns what reads the presenter's frames, given what reads its source: a still moves while it is read."""
@@ -93,24 +117,24 @@ class Presenter:
         for stale in (INFO_FILE, MOTION_FILE):
             (folder / stale).unlink(missing_ok=True)
         track, motion = own_track(raw, reader, info), None
+        track.save(folder / TRACK_FILE)
         if info.is_still:
             (still,) = reader.read([0])
             motion = IdleMotion.plan(still, track, float(info.fps))
             motion.save(folder / MOTION_FILE)
-            track = motion.move(track)
             info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
-        track.save(folder / TRACK_FILE)
         names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
         content = {"version": PRESENTER_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
         write_whole(folder / INFO_FILE, content)
-        return cls(folder, info, track, motion)
+        return cls(folder, info, track if motion is None else motion.move(track), motion)
 
     @classmethod
     def load(cls, folder: Path) -> Presenter:
         """Opens the folder that `build` wrote."""
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
         motion = IdleMotion.load(folder / MOTION_FILE) if info.is_still else None
-        return cls(folder, info, FaceTrack.load(folder / TRACK_FILE), motion)
+        track = FaceTrack.load(folder / TRACK_FILE)
+        return cls(folder, info, track if motion is None else motion.move(track), motion)
 
 
 def _info_to_json(info: VideoInfo) -> dict[str, Any]:

@@ -145,14 +145,28 @@ def speech_gate(
     """
     context = max(_HOLD_ROWS, ahead_rows) + GATE_FADE_ROWS
     start, end = max(0, first - context), min(level.num_rows, stop + context)
-    half = _ROW_PIECES // 2
-    decibels = _row_levels(_piece_powers(samples, start * _ROW_PIECES - half, end * _ROW_PIECES + _ROW_PIECES + half))
+    decibels = row_levels(samples, start, end + 1)
     threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _GATE_RANGE_DB))
     loud = np.pad((decibels > threshold).astype(np.float64), (_HOLD_ROWS, ahead_rows))
     held = np.convolve(loud, np.ones(_HOLD_ROWS + 1 + ahead_rows), "valid") > 0.5
     fade = np.hanning(2 * GATE_FADE_ROWS + 1)
     gate = np.convolve(np.pad(held.astype(np.float64), GATE_FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
     return gate[first - start : stop - start].clip(0, 1).astype(np.float32)
+
+
+def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
+    """Level of each row, of 40 ms around its middle.
+
+    Args:
+        samples: (N,) int16, the whole file.
+        first: First row, 20 ms a row; before the file there is silence, and behind it.
+        stop: Row after the last.
+
+    Returns:
+        (stop - first,) float32 dBFS.
+    """
+    half = _ROW_PIECES // 2
+    return _row_levels(_piece_powers(samples, first * _ROW_PIECES - half, stop * _ROW_PIECES + half))
 
 
 def _piece_powers(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:

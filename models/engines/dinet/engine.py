@@ -89,7 +89,8 @@ class DinetEngine:
             WeightsError: A file of HeyGem's is not the network expected.
         """
         folder, colour = presenter.folder_of(self), presenter.info.colour
-        points = find_points(presenter.track, frames, colour, *self._load_finders(), should_stop)
+        num = presenter.info.num_frames
+        points = find_points(presenter.track, frames, colour, *self._load_finders(), should_stop, num)
         crops = lay_crops(self._kind, points, presenter.track)
         crops.save(folder / _CROPS_FILE)
         if self._kind.takes_references:

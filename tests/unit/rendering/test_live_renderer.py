@@ -33,6 +33,7 @@ from rendering.moment import Moment, MomentRequest
 from storage.local.folder import LocalFiles
 from storage.state import open_files
 from tests.s3_server import S3Server
+from tests.unit.models.still import make_still
 from tests.unit.models.synthetic_presenter import NUM_FRAMES, FilmedPresenter, make_presenter
 
 T = TypeVar("T")
@@ -43,10 +44,26 @@ async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, Stop())
 
 
+class Portrait:
+    """A still picture in place of a film."""
+
+    def __init__(self, picture: Path, folder: Path) -> None:
+        self._still = make_still(picture)
+        self.info = self._still.info
+        self.path = Path(shutil.copy(picture, folder))
+
+    def reader(self) -> FrameReader:
+        return self._still.reader()
+
+    def presenter(self, folder: Path) -> Presenter:
+        with self.reader() as reader:
+            return Presenter.build(folder, self.info, self._still.raw, reader)
+
+
 class Studio:
     """A presenter, and what renders it; what is opened is counted."""
 
-    def __init__(self, filmed: FilmedPresenter, folder: Path) -> None:
+    def __init__(self, filmed: FilmedPresenter | Portrait, folder: Path) -> None:
         self.config = PipelineConfig(data_dir=folder)
         self.engine = EngineRoom(self.config).engine("warp")
         known = filmed.presenter(folder / "presenter")
@@ -162,6 +179,20 @@ def test_the_presenter_plays_to_and_fro_and_its_source_is_opened_once(studio: St
     moments = studio.moments(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
     assert len(moments) == 2 * NUM_FRAMES // NUM
     assert len(studio.opened) - before <= 1, "each moment reads on where the last one ended"
+
+
+def test_a_still_nods_with_what_is_said_and_is_opened_once(
+    sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path
+) -> None:
+    studio = Studio(Portrait(sample_portrait, tmp_path), tmp_path)
+    idle = pictures(studio.moments(np.zeros(0, np.int16), 10))
+    spoken = pictures(studio.moments(voice[: RATE // 2], 10))
+    eyes = np.s_[:, 180:230, 190:330]  # which no mouth moves
+    moved = np.abs(spoken[eyes] - idle[eyes]).mean((1, 2))
+    assert moved[:2].max() < 1, "but for the encoder"
+    assert moved[2:18].max() > 3
+    assert moved[-2:].max() < 1, "when it has been silent for half a second"
+    assert len(studio.opened) == 2, "once a session"
 
 
 def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:

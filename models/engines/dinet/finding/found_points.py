@@ -32,6 +32,7 @@ def find_points(
     detector: FaceDetector | None,
     landmarks: FaceLandmarks98 | None,
     should_stop: Callable[[], bool],
+    num_looked_at: int | None = None,
 ) -> NDArray[np.float32]:
     """Find the points that the crop is laid by.
 
@@ -44,6 +45,9 @@ def find_points(
         detector: HeyGem's detector, or None for the track's own boxes.
         landmarks: HeyGem's landmarks, or None for the track's own points.
         should_stop: Asked between frames.
+        num_looked_at: Only the first M frames are looked at, the others are these again with the head at other angles,
+            as are the rows of a still (`models.presenter.idle_motion`): what is found in a frame is as far from the
+            track in all that show it. None: all.
 
     Returns:
         (N, 68, 2) float32 frame pixels, smoothed over the whole track.
@@ -51,12 +55,15 @@ def find_points(
     Raises:
         CancelledJobError: `should_stop` said so.
     """
-    points = ibug_points(track.points)
-    shown = np.flatnonzero(track.present)
+    own = ibug_points(track.points)
+    num = len(own) if num_looked_at is None else num_looked_at
+    points = own[:num].copy()
+    shown = np.flatnonzero(track.present[:num])
     if landmarks is None or not len(shown):
-        return points
-    run = runs_of(track.present, track.shot)
-    boxes = np.concatenate([track.points[..., :2].min(1), track.points[..., :2].max(1)], 1)  # (N, 4)
+        return own
+    run = runs_of(track.present[:num], track.shot[:num])
+    places = track.points[:num, :, :2]
+    boxes = np.concatenate([places.min(1), places.max(1)], 1)  # (M, 4)
     if detector is not None:
         found = (
             _nearest(detector(to_rgb(planes, colour)), boxes[frame])
@@ -70,7 +77,9 @@ def find_points(
     )
     points[shown] = list(_until(marks, should_stop))
     flat = smooth_rows(points.reshape(len(points), -1), run)
-    return flat.reshape(points.shape).astype(np.float32)
+    smooth = flat.reshape(points.shape).astype(np.float32)
+    again = own[num:].reshape(-1, *smooth.shape) + (smooth - own[:num])
+    return np.concatenate([smooth, again.reshape(-1, *smooth.shape[1:])])
 
 
 def _nearest(found: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:

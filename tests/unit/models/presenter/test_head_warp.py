@@ -47,6 +47,36 @@ def test_the_picture_moves_with_its_landmarks(still: Still, motion: IdleMotion) 
         np.testing.assert_allclose(seen, stop, atol=0.4)
 
 
+def test_a_nod_is_drawn_where_its_landmarks_are(still: Still, motion: IdleMotion) -> None:
+    low_face = (1, 33, 133, 362, 263, 61, 13, 14, 291, 152)  # no brow is among them
+    row = int(motion.rows(np.array([60]), np.array([1.0]))[0])
+    before = still.track.points[0, list(low_face), :2]
+    after = motion.move(still.track).points[row, list(low_face), :2]
+    assert (after - before)[:, 1].min() > 2
+    warp = _warp(still, motion)
+    for start, stop in zip(before, after, strict=True):
+        seen = _centre(warp.render(_spots(still, start[None]), row).y, stop)
+        np.testing.assert_allclose(seen, stop, atol=0.4)
+
+
+def test_brows_rise_and_eyes_stay_as_they_are(still: Still, motion: IdleMotion) -> None:
+    brows_alone = replace(motion, nod=0 * motion.nod)
+    rows = [level * motion.num_frames for level in (0, 8, 16)]  # at rest but for the brows
+    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
+    warp = _warp(still, brows_alone)
+    for brow in (face[[105, 52]].mean(0), face[[334, 282]].mean(0)):
+        spot = _spots(still, brow[None])
+        none, half, full = (_centre(warp.render(spot, row).y, brow)[1] for row in rows)
+        assert abs(half - none) < 0.1, "weaker stresses do not move them"
+        assert 0.02 * unit < none - full < 0.035 * unit
+    noise = still.planes._replace(y=np.random.default_rng(1).integers(0, 256, still.planes.y.shape).astype(np.uint8))
+    shown = warp.render(noise, rows[2]).y
+    for corner, other, upper, lower in ((33, 133, 159, 145), (362, 263, 386, 374)):
+        (x0, x1), (y0, y1) = sorted(face[[corner, other], 0]), face[[upper, lower], 1]
+        eye = np.s_[round(y0) : round(y1) + 1, round(x0) : round(x1) + 1]
+        assert np.abs(shown[eye].astype(int) - noise.y[eye]).mean() < 6, "gaze and lids stay"
+
+
 def test_the_nose_turns_more_than_the_hair(still: Still, motion: IdleMotion) -> None:
     yaw = np.zeros_like(motion.rotation)
     yaw[:, 1] = np.radians(2)
@@ -64,7 +94,8 @@ def test_the_surroundings_stay_and_nothing_tears(still: Still, motion: IdleMotio
     height, width = still.planes.y.shape
     columns = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
     rows = np.broadcast_to(np.linspace(0, 255, height).astype(np.uint8)[:, None], (height, width))
-    for frame in range(0, motion.num_frames, 30):
+    nods = motion.rows(np.arange(0, motion.num_frames, 60), np.ones(5)).tolist()
+    for frame in [*range(0, motion.num_frames, 30), *nods]:
         for ramp, axis in ((columns, 1), (rows, 0)):
             shown = warp.render(still.planes._replace(y=ramp), frame).y.astype(int)
             assert np.abs(shown - ramp).max() < 8  # a few pixels

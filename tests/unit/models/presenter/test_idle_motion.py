@@ -12,7 +12,7 @@ from media.planes import Planes
 from models.geometry.face_points import RIGID
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.presenter.face_region import FaceRegion
-from models.presenter.idle_motion import IDLE_SECONDS, IdleMotion
+from models.presenter.idle_motion import IDLE_SECONDS, NUM_LEVELS, IdleMotion
 from tests.unit.models.still import FPS, Still
 
 
@@ -61,15 +61,43 @@ def test_each_blink_shows_shut_eyes_at_any_frame_rate(still: Still, fps: int) ->
 
 def test_landmarks_turn_rigidly_with_the_head(still: Still, motion: IdleMotion) -> None:
     moved = motion.move(still.track)
-    assert moved.num_frames == motion.num_frames
-    np.testing.assert_allclose(moved.points[[0, -1]], np.repeat(still.track.points, 2, 0), atol=1e-3)
+    assert moved.num_frames == motion.num_rows == NUM_LEVELS * motion.num_frames
+    at_rest = [0, motion.num_frames - 1]
+    np.testing.assert_allclose(moved.points[at_rest], np.repeat(still.track.points, 2, 0), atol=1e-3)
     fitted = fit_head_pose(moved.points)
     np.testing.assert_allclose(fitted.rotation, moved.rotation, atol=2e-3)
     turned = pose_degrees(moved.rotation) - pose_degrees(still.track.rotation)
     assert (np.ptp(turned, 0) > 1).all()
-    np.testing.assert_array_equal(moved.shape, np.repeat(still.track.shape, motion.num_frames, 0))
+    np.testing.assert_array_equal(moved.shape, np.repeat(still.track.shape, motion.num_rows, 0))
     eyes = np.linalg.norm(moved.points[:, RIGID[20]] - moved.points[:, RIGID[23]], axis=1)
     np.testing.assert_allclose(eyes, eyes[0], rtol=1e-4)
+
+
+def test_a_head_is_pitched_down_with_the_stress_of_what_it_says(still: Still, motion: IdleMotion) -> None:
+    moved, frame = motion.move(still.track), np.full(3, 40)
+    calm, half, strong = motion.rows(frame, np.array([0.0, 0.5, 1.0]))
+    assert calm == 40, "what is not stressed is the plan as it is"
+    down = moved.pose_degrees[calm, 1] - moved.pose_degrees[[half, strong], 1]
+    np.testing.assert_allclose(down, [1.5, 3.0], atol=0.1)
+    unit = float(still.track.scale[0])
+    lower = (moved.points[strong] - moved.points[calm])[[1, 13, 152], 1] / unit  # nose, lips, chin
+    assert (lower > 0.03).all()
+    np.testing.assert_array_equal(moved.shape[strong], moved.shape[calm])
+
+
+def test_rows_are_the_nearest_levels(motion: IdleMotion) -> None:
+    frame, stress = np.arange(300), np.linspace(0, 1, 300)
+    rows = motion.rows(frame, stress)
+    assert rows.dtype == np.int32
+    np.testing.assert_array_equal(rows % motion.num_frames, frame)
+    assert np.abs(motion.nod[rows // motion.num_frames] - stress * motion.nod[-1]).max() < np.radians(0.1)
+    assert (rows < motion.num_rows).all()
+
+
+def test_what_all_rows_share_is_held_once(still: Still, motion: IdleMotion) -> None:
+    moved = motion.move(still.track)
+    assert np.shares_memory(moved.head_points[0], moved.head_points[-1])
+    assert not moved.head_points.flags.writeable
 
 
 def test_the_region_keeps_its_size_and_follows(still: Still, motion: IdleMotion) -> None:
@@ -78,17 +106,18 @@ def test_the_region_keeps_its_size_and_follows(still: Still, motion: IdleMotion)
     assert (np.ptp(region.origins, 0) >= 2).all()
 
 
-def test_a_face_at_the_border_only_blinks(still: Still) -> None:
+def test_a_face_at_the_border_only_blinks_and_raises_its_brows(still: Still) -> None:
     shifted = replace(still.track, points=still.track.points - [still.track.points[..., 0].min(), 0, 0])
     motion = IdleMotion.plan(still.planes, shifted, FPS)
     assert np.abs(motion.rotation).max() == np.abs(motion.shift).max() == np.abs(motion.breath).max() == 0
+    assert np.abs(motion.nod).max() == 0
     assert motion.closing.max() == 1
 
 
 def test_a_saved_plan_is_the_same(motion: IdleMotion, tmp_path: Path) -> None:
     motion.save(tmp_path / "motion.npz")
     loaded = IdleMotion.load(tmp_path / "motion.npz")
-    for name in ("rotation", "shift", "breath", "closing"):
+    for name in ("rotation", "shift", "breath", "closing", "nod", "brow_rise"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(motion, name))
 
 

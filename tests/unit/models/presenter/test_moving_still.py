@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.presenter.idle_motion import IdleMotion
+from models.presenter.folder import TRACK_FILE
+from models.presenter.idle_motion import NUM_LEVELS, IdleMotion
 from models.presenter.moving_still import MovingStill
 from models.presenter.presenter import Presenter
+from models.track.face_track import FaceTrack
 from tests.unit.models.still import FPS, Still
 
 
@@ -37,9 +39,22 @@ def test_frames_stay_valid_and_read_only(still: Still, motion: IdleMotion) -> No
 def test_a_frame_outside_the_plan_is_refused(still: Still, motion: IdleMotion) -> None:
     with (
         closing(MovingStill(still.reader(), still.track, motion)) as frames,
-        pytest.raises(ValueError, match="index = 300"),
+        pytest.raises(ValueError, match="index = 5100"),
     ):
-        list(frames.read([300]))
+        list(frames.read([5100]))
+
+
+def test_eyes_are_as_wide_in_a_nod_as_without_it(still: Still, motion: IdleMotion) -> None:
+    shut = int(motion.closing.argmax())
+    rows = motion.rows(np.array([shut, 0]), np.ones(2)).tolist()
+    with closing(MovingStill(still.reader(), still.track, motion)) as frames:
+        asleep, awake = (frame.y.astype(float) for frame in frames.read(rows))
+    moved = motion.move(still.track)
+    darkest = []
+    for luma, row in ((asleep, rows[0]), (awake, rows[1])):
+        x, y = moved.points[row, [159, 145], :2].mean(0).round().astype(int)  # the middle of an eye
+        darkest.append(luma[y - 3 : y + 4, x - 3 : x + 4].min())
+    assert darkest[0] > darkest[1] + 30, "a pupil is seen in the other one only"
 
 
 def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
@@ -48,7 +63,10 @@ def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp
     presenter = Presenter.load(tmp_path)
     assert presenter.info == built.info
     assert presenter.info.is_still and not presenter.talks
-    assert presenter.info.num_frames == presenter.track.num_frames == 12 * FPS
+    assert presenter.info.num_frames == 12 * FPS
+    assert presenter.track.num_frames == built.track.num_frames == NUM_LEVELS * 12 * FPS
+    np.testing.assert_array_equal(presenter.track.points, built.track.points)
+    assert FaceTrack.load(tmp_path / TRACK_FILE).num_frames == 1, "the rest is made of it"
     assert presenter.info.duration_seconds == pytest.approx(12)
     with closing(presenter.frames(still.reader())) as frames:
         start, later = frames.read([0, 150])
@@ -57,3 +75,14 @@ def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp
     with closing(built.frames(still.reader())) as frames:
         (again,) = frames.read([150])
     np.testing.assert_array_equal(again.y, later.y)
+
+
+def test_a_still_nods_with_the_speech_and_a_frozen_one_does_not(still: Still, tmp_path: Path) -> None:
+    with still.reader() as reader:
+        presenter = Presenter.build(tmp_path, still.info, still.raw, reader)
+    num, stress = presenter.info.num_frames, np.array([0, 0.25, 1.0, 0])
+    frames = range(num - 2, num + 2)  # over the end, where the source turns around
+    shown = presenter.shown_frames(frames, "pingpong", stress)
+    assert presenter.places(shown) == [num - 2, num - 1, num - 2, num - 3]
+    np.testing.assert_array_equal(shown // num, [0, 4, 16, 0])
+    assert presenter.shown_frames(frames, "pingpong", stress, is_moving=False).tolist() == [0] * 4

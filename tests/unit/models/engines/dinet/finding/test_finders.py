@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +73,22 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
     assert (moved < 6).all()
     with pytest.raises(CancelledJobError):
         find_points(track, Frames(), COLOUR, None, landmarks, lambda: True)
+
+
+def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Path) -> None:
+    track = make_presenter(tmp_path).track
+    num = track.num_frames
+    twice: dict[str, Any] = {
+        field.name: np.concatenate([value, value])
+        for field in fields(track)
+        if field.name != "rest" and isinstance(value := getattr(track, field.name), np.ndarray)
+    }
+    twice["points"][num:] += np.float32(3)
+    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), Machine())
+    once = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
+    both = find_points(replace(track, **twice), Frames(), COLOUR, None, landmarks, lambda: False, num)
+    np.testing.assert_array_equal(both[:num], once)
+    np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
