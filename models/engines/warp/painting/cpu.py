@@ -16,6 +16,7 @@ from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
 from models.engines.warp.painting.cpu_planes import (
+    EVERYWHERE,
     F32,
     PAD,
     U8,
@@ -34,6 +35,7 @@ from models.engines.warp.painting.cpu_planes import (
     recolour,
     rounded,
     sharpen,
+    spans,
     within,
 )
 from models.engines.warp.painting.interior import (
@@ -135,15 +137,15 @@ class _Face:
         if not jaw.any():
             return
         box = self._box(jaw, Box(0, 0, GRID, GRID))
-        frame = self._warp_frame(box)
+        frame = self._warp_frame(box, jaw[box.pixels(self.cell / 2)])
         self._lay(box, frame, jaw, out_y, out_uv)
         if not mouth.any():
             return
         inner = self._box(mouth, box)
         luma, chroma = within(inner, box, self.cell), within(inner, box, self.cell / 2)
         below = self._cells(inner, frame.y[luma], [plane[chroma] for plane in frame.uv])
-        mask = mouth[inner.pixels(self.cell / 2)] * np.float32(1 / 255)
-        self._lay(inner, rounded(self._mouth(inner, below, mask)), mouth, out_y, out_uv)
+        wanted = self._mouth(inner, below, mouth[inner.pixels(self.cell / 2)])
+        self._lay(inner, rounded(wanted), mouth, out_y, out_uv)
 
     def _lay(self, box: Box, wanted: Crop, mask: U8, out_y: U8, out_uv: U8) -> None:
         """Mixes `wanted` into the box by a mask of half size."""
@@ -190,11 +192,11 @@ class _Face:
     def _crop(self, row: int) -> Crop:
         return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
 
-    def _warp_frame(self, box: Box) -> Crop:
+    def _warp_frame(self, box: Box, mask: U8) -> Crop:
         crop = self._crop(int(self.chunk.base[self.face]))
         place = [self._enlarge(axis, box, self.cell) for axis in self.frame]
         half = halve_positions(place)
-        return Crop(cubic(crop.y, place), [linear(plane, half) for plane in crop.uv])
+        return Crop(cubic(crop.y, place, spans(mask, self.cell)), [linear(plane, half) for plane in crop.uv])
 
     def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8] | Sequence[F32]) -> F32:
         """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
@@ -207,24 +209,26 @@ class _Face:
         shape = (box.right - box.left, box.bottom - box.top)
         return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
 
-    def _mouth(self, box: Box, frame_cells: F32, mask: F32) -> Mouth:
+    def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """What shall stand in the box of the mouth.
 
         Args:
             box: The mask's.
             frame_cells: `_cells` of the warped frame.
-            mask: The mouth mask of the box at half size, 0 to 1.
+            mask: The mouth mask of the box at half size.
         """
         chunk, face = self.chunk, self.face
         lips = find_lips(self.axes, box.pixels(self.cell), chunk.eye_distance[face : face + 1], self._hard)
         rim = np.zeros((1, GRID, GRID), np.float32)
-        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * mask * (1 - mask), box)
+        weight = mask * np.float32(1 / 255)
+        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * weight * (1 - weight), box)
+        where = spans(mask, self.cell)
         amount, fade_amount = self.sharpening
-        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount)
+        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)
         colour = self._match(box, mouth, frame_cells, rim)
         mouth = recolour(mouth, colour)
         if self.fade_weight > 0:
-            other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount)
+            other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where)
             other = recolour(other, self._match(box, other, frame_cells, rim))
             mouth = fade(mouth, other, self.fade_weight, lips)
         mouth.y[lips.near] = darken(mouth.y[lips.near], lips.dark, chunk.skin[face, 0])
@@ -262,10 +266,11 @@ class _Face:
             mixed += over[rows]
         return place
 
-    def _read(self, row: int, place: list[F32], amount: float) -> Mouth:
-        """A crop at the luma positions `place`, sharpened by `amount`."""
+    def _read(self, row: int, place: list[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> Mouth:
+        """A crop at the luma positions `place`, sharpened by `amount`; only `where`."""
         crop, half = self._crop(row), halve_positions(place)
-        return Mouth(sharpen(cubic(crop.y, place), amount), [linear(uv, half).astype(np.float32) for uv in crop.uv])
+        luma = sharpen(cubic(crop.y, place, where), amount)
+        return Mouth(luma, [linear(uv, half).astype(np.float32) for uv in crop.uv])
 
     def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> Mouth:
         """Gain of luma and offsets of chroma for the pixels of the box."""
@@ -314,7 +319,8 @@ class _Face:
             shift, inside = behind_lip(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
-            own = recolour(self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0]), colour)
+            own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], EVERYWHERE)
+            own = recolour(own, colour)
             own.y[:] *= lip_shadow(coords, unit)[0]
             interior = mix(interior, own, self.own_teeth * inside[0] * parting(coords, unit)[0])
         return interior

@@ -16,6 +16,8 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 PAD: Final = 2
 """Cells added on every side: cells may be an odd number of half pixels wide."""
+EVERYWHERE: Final = ((slice(None), slice(None)),)
+_BANDS = 4  # more take longer than they save
 _PADDED: Final = np.arange(-PAD, GRID + PAD).clip(0, GRID - 1)
 
 
@@ -108,19 +110,37 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
-def cubic(plane: U8, place: list[F32]) -> U8:
-    """Reads a plane at positions x, y."""
-    return _remap(plane, place, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of a plane that hold what a mask covers, band by band: whole cells, and a pixel around them.
+
+    Args:
+        mask: (h / 2, w / 2) of half the plane's size, both whole numbers of `cell`.
+        cell: Two cells of the plane, in pixels of the mask.
+    """
+    height, width = mask.shape[0] // cell, mask.shape[1]
+    step, found = cell * -(-height // _BANDS), []
+    for top in range(0, mask.shape[0], step):
+        left, _, across, _ = cv2.boundingRect(mask[top : top + step])
+        if across:
+            edges = (left // cell * cell, min(-(-(left + across) // cell) * cell, width))
+            rows, columns = ((2 * first, 2 * last) for first, last in ((top, top + step), edges))
+            found.append((slice(max(rows[0] - 1, 0), rows[1] + 1), slice(max(columns[0] - 1, 0), columns[1] + 1)))
+    return found
+
+
+def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> U8:
+    """Reads a plane at positions x, y; only `where` (see `spans`), 0 elsewhere."""
+    read = np.zeros(place[0].shape, np.uint8)
+    for part in where:
+        columns, rows = (axis[part] for axis in place)
+        cv2.remap(plane, columns, rows, cv2.INTER_CUBIC, dst=read[part], borderMode=cv2.BORDER_REPLICATE)
+    return read
 
 
 def linear(plane: U8, place: list[F32], outside: int | None = None) -> U8:
-    """The same, bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
+    """Reads a plane bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    return _remap(plane, place, cv2.INTER_LINEAR, border)
-
-
-def _remap(plane: U8, place: list[F32], interpolation: int, border: int) -> U8:
-    return np.asarray(cv2.remap(plane, place[0], place[1], interpolation, borderMode=border), np.uint8)
+    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
 def lay_over(planes: Sequence[U8], wanted: Sequence[U8], weight: F32) -> None:
