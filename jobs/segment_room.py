@@ -27,6 +27,11 @@ class SegmentRoom:
         """Jobs that may be at work: `jobs.max_running_jobs`, or more where there are Studios for more."""
         return max(self._jobs.max_running_jobs, self._jobs.running_jobs_per_studio * self._num_studios)
 
+    @property
+    def follows_studios(self) -> bool:
+        """Whether it matters how many Studios run."""
+        return self._render.segments_per_studio > 0 or self._jobs.running_jobs_per_studio > 0
+
     def set_num_studios(self, num_studios: int) -> None:
         """Note how many Studios run."""
         self._num_studios = num_studios

@@ -41,15 +41,6 @@ def _affine(xp: Any, points: Any) -> Any:
     return xp.concatenate([xp.ones_like(points[..., :1]), points], -1)
 
 
-def _unpack_rows(rows: NDArray[np.intp], num_points: int) -> NDArray[np.intp]:
-    """For each of all P + 3 rows its row in a layer's solution, or the row after the last where it has none."""
-    count = len(rows) + 3
-    back = np.full(num_points + 3, count, np.intp)
-    back[rows] = np.arange(len(rows))
-    back[num_points:] = np.arange(len(rows), count)
-    return back
-
-
 def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -> Any:
     """Fits one spline for each layer to the same points.
 
@@ -63,22 +54,19 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
         (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not see are zero.
     """
     num_points = points.shape[1]
-    affine = _affine(xp, points)
-    corner = xp.zeros_like(affine[:, :3])  # (T, 3, 3)
-    weights = []
-    for rows in layers:
-        own, side = points[:, rows], affine[:, rows]  # (T, Q, 2), (T, Q, 3)
-        kernel = _kernel(xp, _squared_distances(own, own))  # (T, Q, Q)
-        kernel += RIDGE * xp.diag(xp.ones_like(own[0, :, 0]))
-        above = xp.concatenate([kernel, side], -1)
-        below = xp.concatenate([side.swapaxes(1, 2), corner], -1)
-        system = xp.concatenate([above, below], 1)  # (T, Q + 3, Q + 3)
-        wanted = values[:, rows]
-        empty = xp.zeros_like(wanted[:, :3])
-        solution = xp.linalg.solve(system, xp.concatenate([wanted, empty], 1))
-        padded = xp.concatenate([solution, empty[:, :1]], 1)
-        weights.append(padded[:, _unpack_rows(rows, num_points)])
-    return xp.concatenate(weights, -1)
+    affine = _affine(xp, points)  # (T, P, 3)
+    kernel = _kernel(xp, _squared_distances(points, points))  # (T, P, P)
+    kernel += RIDGE * xp.diag(xp.ones_like(points[0, :, 0]))
+    above = xp.concatenate([kernel, affine], -1)
+    below = xp.concatenate([affine.swapaxes(1, 2), xp.zeros_like(affine[:, :3])], -1)
+    system = xp.concatenate([above, below], 1)  # (T, P + 3, P + 3)
+    wanted = xp.concatenate([values, xp.zeros_like(values[:, :3])], 1)  # (T, P + 3, C)
+    weights = xp.concatenate([xp.zeros_like(wanted)] * len(layers), -1)
+    for k, seen in enumerate(layers):
+        rows = np.concatenate([seen, np.arange(num_points, num_points + 3)])
+        solution = xp.linalg.solve(system[:, rows][:, :, rows], wanted[:, rows])
+        weights[:, rows, k * values.shape[-1] : (k + 1) * values.shape[-1]] = solution
+    return weights
 
 
 def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
@@ -98,7 +86,9 @@ def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
     return kernel @ weights[:, :num_points] + _affine(xp, at) @ weights[:, num_points:]
 
 
-def evaluate_grid(points: NDArray[np.floating], weights: NDArray[np.float32], axis: NDArray[np.float32]) -> Any:
+def evaluate_grid(
+    points: NDArray[np.floating], weights: NDArray[np.float32], axis: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """`evaluate` for one spline on a square grid, on the CPU: the squares of its rows and columns are shared.
 
     Args:
@@ -107,13 +97,15 @@ def evaluate_grid(points: NDArray[np.floating], weights: NDArray[np.float32], ax
         axis: (G,) float32 positions of the grid's columns, and of its rows.
 
     Returns:
-        (G * G, C) float32, row by row.
+        (C, G, G) float32.
     """
     num_points, num_cells = len(points), len(axis)
-    columns, rows = ((axis[:, None] - points[:, k].astype(np.float32)) ** 2 for k in (0, 1))  # (G, P)
-    squared = (rows[:, None] + columns).reshape(-1, num_points)  # (G * G, P)
-    kernel = np.asarray(cv2.log(squared + np.float32(_TINY)), np.float32)
+    columns, rows = ((axis - points[:, k, None].astype(np.float32)) ** 2 for k in (0, 1))  # (P, G)
+    squared = ((rows + np.float32(_TINY))[:, :, None] + columns[:, None]).reshape(num_points, -1)  # (P, G * G)
+    kernel = np.asarray(cv2.log(squared), np.float32)
     kernel *= squared
-    linear = weights[num_points:]
-    affine = linear[0] + axis[:, None, None] * linear[2] + axis[:, None] * linear[1]  # (G, G, C)
-    return kernel @ weights[:num_points] + affine.reshape(num_cells * num_cells, -1)
+    by_channel = np.ascontiguousarray(weights.T)  # (C, P + 3)
+    constant, along, down = by_channel[:, num_points:, None, None].swapaxes(0, 1)
+    fields = (by_channel[:, :num_points] @ kernel).reshape(-1, num_cells, num_cells)
+    fields += constant + along * axis + down * axis[:, None]
+    return np.asarray(fields, np.float32)

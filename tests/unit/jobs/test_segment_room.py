@@ -106,3 +106,8 @@ def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
 def test_jobs_at_work_grow_with_the_studios_and_never_below_the_setting() -> None:
     assert [_room(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
     assert SegmentRoom(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
+
+
+def test_who_has_a_fixed_window_need_not_know_how_many_studios_run() -> None:
+    assert _room().follows_studios
+    assert not SegmentRoom(PipelineConfig()).follows_studios

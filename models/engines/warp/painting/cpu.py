@@ -6,6 +6,9 @@ data stays in the CPU's cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -13,7 +16,9 @@ from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
 from models.engines.warp.painting.cpu_planes import (
+    EVERYWHERE,
     F32,
+    PAD,
     U8,
     Box,
     Crop,
@@ -26,7 +31,11 @@ from models.engines.warp.painting.cpu_planes import (
     lay_over,
     linear,
     mix,
+    padded_cells,
     recolour,
+    rounded,
+    sharpen,
+    spans,
     within,
 )
 from models.engines.warp.painting.interior import (
@@ -38,7 +47,7 @@ from models.engines.warp.painting.interior import (
     lip_shadow,
     parting,
 )
-from models.engines.warp.painting.lips import Lips, find_lips
+from models.engines.warp.painting.lips import Lips, fade, find_lips
 from models.engines.warp.painting.masks import border_window
 from models.engines.warp.painting.match import blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.seam import (
@@ -57,18 +66,42 @@ def render_on_cpu(chunk: FaceChunk) -> FacePatches:
     """Returns one patch for every face of `chunk`."""
     out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
     if len(chunk.base):
-        problem = fields.pose_problem(chunk)
-        textures = chunk.masks.transpose(0, 3, 1, 2).astype(np.float32)  # (V, 2, M, M)
+        faces = _Faces.of(chunk)
+        textures = np.ascontiguousarray(chunk.masks.transpose(0, 3, 1, 2))  # (V, 2, M, M)
         for face, mask in enumerate(chunk.mask):
-            _Face(chunk, problem, face).render(textures[mask], out_y[face], out_uv[face])
+            _Face(faces, face).render(textures[mask], out_y[face], out_uv[face])
     return FacePatches(chunk.row, chunk.origins, out_y, out_uv)
+
+
+class _Faces(NamedTuple):
+    """What is little work for all faces of a chunk at once.
+
+    Attributes:
+        chunk: N faces.
+        problem: Their maps.
+        share: (N, 32, 32) `lower_layer_weight` of the cells.
+        sharpening: (2, N) of their exemplars, and of those that they fade with.
+    """
+
+    chunk: FaceChunk
+    problem: fields.FieldProblem
+    share: F32
+    sharpening: F32
+
+    @classmethod
+    def of(cls, chunk: FaceChunk) -> _Faces:
+        problem, positions = fields.pose_problem(chunk), fields.grid_positions(chunk.region_size)
+        coords = mouth_coords(np, problem.axes, positions[None, None], positions[None, :, None])
+        amounts = [sharpening(crops, chunk.base) for crops in (chunk.exemplar, problem.fade)]
+        return cls(chunk, problem, lower_layer_weight(coords), np.stack(amounts))
 
 
 class _Face:
     """One face: its fields, masks and boxes."""
 
-    def __init__(self, chunk: FaceChunk, problem: fields.FieldProblem, face: int) -> None:
-        self.chunk, self.face = chunk, face
+    def __init__(self, faces: _Faces, face: int) -> None:
+        self.chunk, self.face = faces.chunk, face
+        chunk, problem = faces.chunk, faces.problem
         # Face by face, the system of equations stays in the cache: half of the time of all at once.
         points, values = problem.points[face : face + 1], problem.values[face : face + 1]
         weights = thin_plate.fit(np, points, values, fields.LAYERS)[0].astype(np.float32)
@@ -80,19 +113,19 @@ class _Face:
         self.fade = int(problem.fade[face])
         self.fade_weight = float(chunk.fade_weight[face])
         self.own_teeth = float(problem.own_teeth[face])
-        self.crops: dict[int, Crop] = {}
+        self.sharpening = faces.sharpening[:, face].tolist()
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         positions = fields.grid_positions(self.size)
         axis = (positions / self.size - 0.5).astype(np.float32)
         by_layer = weights.reshape(-1, 2, fields.NUM_CHANNELS)[..., :used].reshape(-1, 2 * used)
-        flat = thin_plate.evaluate_grid(points[0], by_layer, axis)
-        layers = flat.T.reshape(2, used, GRID, GRID)  # planes, on which OpenCV and NumPy are faster than on pixels
-        self.upper, self.lower = np.ascontiguousarray(layers)
-        share = lower_layer_weight(mouth_coords(np, self.axes, positions[None, None], positions[None, :, None]))[0]
+        layers = thin_plate.evaluate_grid(points[0], by_layer, axis).reshape(2, used, GRID, GRID)
         smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
-        self.merged = self.upper[smooth] + share * (self.lower[smooth] - self.upper[smooth])
+        merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
+        self.texture = merged[fields.TEXTURE]
+        self.frame = self._places(merged[fields.FRAME])
+        self.upper, self.lower = self._places(layers)
 
-    def render(self, textures: F32, out_y: U8, out_uv: U8) -> None:
+    def render(self, textures: U8, out_y: U8, out_uv: U8) -> None:
         """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`.
 
         Args:
@@ -104,28 +137,26 @@ class _Face:
         if not jaw.any():
             return
         box = self._box(jaw, Box(0, 0, GRID, GRID))
-        frame = self._warp_frame(box)
+        frame = self._warp_frame(box, jaw[box.pixels(self.cell / 2)])
         self._lay(box, frame, jaw, out_y, out_uv)
         if not mouth.any():
             return
         inner = self._box(mouth, box)
-        below = Mouth(
-            frame.y[within(inner, box, self.cell)], [uv[within(inner, box, self.cell / 2)] for uv in frame.uv]
-        )
-        mask = mouth[inner.pixels(self.cell / 2)] * np.float32(1 / 255)
-        self._lay(inner, self._mouth(inner, self._cells(inner, below), mask), mouth, out_y, out_uv)
+        luma, chroma = within(inner, box, self.cell), within(inner, box, self.cell / 2)
+        below = self._cells(inner, frame.y[luma], [plane[chroma] for plane in frame.uv])
+        wanted = self._mouth(inner, below, mouth[inner.pixels(self.cell / 2)])
+        self._lay(inner, rounded(wanted), mouth, out_y, out_uv)
 
-    def _lay(self, box: Box, wanted: Mouth, mask: U8, out_y: U8, out_uv: U8) -> None:
+    def _lay(self, box: Box, wanted: Crop, mask: U8, out_y: U8, out_uv: U8) -> None:
         """Mixes `wanted` into the box by a mask of half size."""
         weight = mask[box.pixels(self.cell / 2)] * np.float32(1 / 255)
-        lay_over(out_y[box.pixels(self.cell)], wanted.y, double(weight))
-        for plane, chroma in zip(out_uv, wanted.uv, strict=True):
-            lay_over(plane[box.pixels(self.cell / 2)], chroma, weight)
+        lay_over([out_y[box.pixels(self.cell)]], [wanted.y], double(weight))
+        lay_over([plane[box.pixels(self.cell / 2)] for plane in out_uv], wanted.uv, weight)
 
-    def _masks(self, textures: F32) -> tuple[U8, U8]:
+    def _masks(self, textures: U8) -> tuple[U8, U8]:
         """Mouth and jaw mask at half size."""
         half = self.size // 2
-        place = [cv2.resize(axis, (half, half)) for axis in self.merged[fields.TEXTURE]]
+        place = [cv2.resize(axis, (half, half)) for axis in self.texture]
         window = border_window(half)
         mouth, jaw = (
             cv2.multiply(linear(texture, place, outside=0), window, scale=1 / 255, dtype=cv2.CV_8U)
@@ -144,64 +175,62 @@ class _Face:
             min(edges[3], outer.bottom),
         )
 
-    def _enlarge(self, plane: F32, box: Box, cell: float) -> F32:
-        """A (32, 32) plane, bilinearly, for the pixels of a box whose cells are `cell` pixels wide."""
-        pad = 1 if cell == int(cell) else 2  # whole pixels
-        padded = cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        block = padded[box.top : box.bottom + 2 * pad, box.left : box.right + 2 * pad]
-        rim = round(pad * cell)
+    def _places(self, shifts: F32) -> F32:
+        """(..., 2n, 36, 36) absolute positions x, y, x, ... of shifts from the cells' centres, (..., 2n, 32, 32)."""
+        padded = padded_cells(shifts)
+        position = (np.arange(-PAD, GRID + PAD, dtype=np.float32) + 0.5) * np.float32(self.size / GRID) - 0.5
+        padded[..., 0::2, :, :] += position
+        padded[..., 1::2, :, :] += position[:, None]
+        return padded
+
+    def _enlarge(self, padded: F32, box: Box, cell: float) -> F32:
+        """A (36, 36) plane, bilinearly, for the pixels of a box whose cells are `cell` pixels wide."""
+        block = padded[box.top : box.bottom + 2 * PAD, box.left : box.right + 2 * PAD]
+        rim = round(PAD * cell)
         return np.asarray(cv2.resize(block, None, fx=cell, fy=cell), np.float32)[rim:-rim, rim:-rim]
 
-    def _positions(self, shift: list[F32], box: Box) -> list[F32]:
-        """Absolute positions x, y of shifts, in place."""
-        columns, rows = grid(box.pixels(self.cell))
-        shift[0] += columns[0]
-        shift[1] += rows[0]
-        return shift
-
     def _crop(self, row: int) -> Crop:
-        if row not in self.crops:
-            self.crops[row] = Crop.of(self.chunk.crops_y[row], self.chunk.crops_uv[row])
-        return self.crops[row]
+        return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
 
-    def _warp_frame(self, box: Box) -> Mouth:
+    def _warp_frame(self, box: Box, mask: U8) -> Crop:
         crop = self._crop(int(self.chunk.base[self.face]))
-        place = self._positions([self._enlarge(axis, box, self.cell) for axis in self.merged[fields.FRAME]], box)
+        place = [self._enlarge(axis, box, self.cell) for axis in self.frame]
         half = halve_positions(place)
-        return Mouth(cubic(crop.y, place), [linear(plane, half) for plane in crop.uv])
+        return Crop(cubic(crop.y, place, spans(mask, self.cell)), [linear(plane, half) for plane in crop.uv])
 
-    def _cells(self, box: Box, mouth: Mouth) -> F32:
+    def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8] | Sequence[F32]) -> F32:
         """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
         cells = np.zeros((3, GRID, GRID), np.float32)
-        for k, plane in enumerate((mouth.y, *mouth.uv)):
+        for k, plane in enumerate((luma, *chroma)):
             cells[k, box.top : box.bottom, box.left : box.right] = self._mean(plane, box)
         return cells
 
-    def _mean(self, plane: F32, box: Box) -> F32:
+    def _mean(self, plane: U8 | F32, box: Box) -> F32:
         shape = (box.right - box.left, box.bottom - box.top)
         return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
 
-    def _mouth(self, box: Box, frame_cells: F32, mask: F32) -> Mouth:
+    def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """What shall stand in the box of the mouth.
 
         Args:
             box: The mask's.
             frame_cells: `_cells` of the warped frame.
-            mask: The mouth mask of the box at half size, 0 to 1.
+            mask: The mouth mask of the box at half size.
         """
         chunk, face = self.chunk, self.face
         lips = find_lips(self.axes, box.pixels(self.cell), chunk.eye_distance[face : face + 1], self._hard)
         rim = np.zeros((1, GRID, GRID), np.float32)
-        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * mask * (1 - mask), box)
-        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips))
+        weight = mask * np.float32(1 / 255)
+        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * weight * (1 - weight), box)
+        where = spans(mask, self.cell)
+        amount, fade_amount = self.sharpening
+        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)
         colour = self._match(box, mouth, frame_cells, rim)
         mouth = recolour(mouth, colour)
         if self.fade_weight > 0:
-            other = self._read(self.fade, self._place(box, fields.FADE, lips))
+            other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where)
             other = recolour(other, self._match(box, other, frame_cells, rim))
-            weight = np.full(mouth.y.shape, self.fade_weight, np.float32)
-            weight[lips.near] *= 1 - lips.opening
-            mouth = mix(mouth, other, weight)
+            mouth = fade(mouth, other, self.fade_weight, lips)
         mouth.y[lips.near] = darken(mouth.y[lips.near], lips.dark, chunk.skin[face, 0])
         self._smooth_cut(mouth.y, lips)
         if chunk.interior[face] > 0 and lips.opening.any():
@@ -226,34 +255,29 @@ class _Face:
         above = box._replace(bottom=box.top - (-rows.stop // self.cell))
         below = box._replace(top=box.top + rows.start // self.cell)
         skipped = (below.top - box.top) * self.cell
-        shifts = []
-        for upper, lower in zip(self.upper[channels], self.lower[channels], strict=True):
-            shift = np.empty(lips.share.shape, np.float32)
+        place = [np.empty(lips.share.shape, np.float32) for _ in range(2)]
+        for k, (upper, lower) in enumerate(zip(self.upper[channels], self.lower[channels], strict=True)):
             over, under = self._enlarge(upper, above, self.cell), self._enlarge(lower, below, self.cell)
-            lips.carry(over, under, skipped)
-            shift[: rows.start], shift[rows.stop :] = over[: rows.start], under[rows.stop - skipped :]
-            mixed = shift[rows]
+            lips.carry(over, under, skipped, k)
+            place[k][: rows.start], place[k][rows.stop :] = over[: rows.start], under[rows.stop - skipped :]
+            mixed = place[k][rows]
             np.subtract(under[rows.start - skipped : rows.stop - skipped], over[rows], out=mixed)
             mixed *= share
             mixed += over[rows]
-            shifts.append(shift)
-        return self._positions(shifts, box)
+        return place
 
-    def _read(self, row: int, place: list[F32]) -> Mouth:
-        """A crop at the luma positions `place`, sharpened."""
+    def _read(self, row: int, place: list[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> Mouth:
+        """A crop at the luma positions `place`, sharpened by `amount`; only `where`."""
         crop, half = self._crop(row), halve_positions(place)
-        y = cubic(crop.y, place)
-        soft = cv2.blur(y, (3, 3), borderType=cv2.BORDER_REPLICATE)
-        amount = float(sharpening(np.array(row), self.chunk.base[self.face]))
-        sharp = np.asarray(cv2.addWeighted(y, 1 + amount, soft, -amount, 0), np.float32)
-        return Mouth(sharp, [linear(uv, half) for uv in crop.uv])
+        luma = sharpen(cubic(crop.y, place, where), amount)
+        return Mouth(luma, [linear(uv, half).astype(np.float32) for uv in crop.uv])
 
     def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> Mouth:
         """Gain of luma and offsets of chroma for the pixels of the box."""
-        own = self._cells(box, mouth)
+        own = self._cells(box, mouth.y, mouth.uv)
         gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
-        chroma = [self._enlarge(plane, box, self.cell / 2) for plane in offset[0]]
-        return Mouth(self._enlarge(gain[0, 0], box, self.cell), chroma)
+        chroma = [self._enlarge(plane, box, self.cell / 2) for plane in padded_cells(offset[0])]
+        return Mouth(self._enlarge(padded_cells(gain[0, 0]), box, self.cell), chroma)
 
     def _draw_interior(self, box: Box, mouth: Mouth, colour: Mouth, lips: Lips) -> None:
         """Mixes the drawn interior into the `mouth` of the box, where the opening shows it."""
@@ -295,7 +319,8 @@ class _Face:
             shift, inside = behind_lip(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
-            own = recolour(self._read(int(chunk.exemplar[self.face]), place), colour)
+            own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], EVERYWHERE)
+            own = recolour(own, colour)
             own.y[:] *= lip_shadow(coords, unit)[0]
             interior = mix(interior, own, self.own_teeth * inside[0] * parting(coords, unit)[0])
         return interior

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.painting.match import LUMA_FLOOR
+from models.geometry.thin_plate import GRID
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+PAD: Final = 2
+"""Cells added on every side: cells may be an odd number of half pixels wide."""
+EVERYWHERE: Final = ((slice(None), slice(None)),)
+_BANDS = 4  # more take longer than they save
+_PADDED: Final = np.arange(-PAD, GRID + PAD).clip(0, GRID - 1)
 
 
 class Box(NamedTuple):
@@ -50,15 +57,28 @@ def grid(where: tuple[slice, slice]) -> tuple[F32, F32]:
 
 
 class Crop(NamedTuple):
-    """Planes to read from: whole numbers as float32, which OpenCV reads three times as fast as 8 bits."""
+    """A picture of whole numbers: (h, w), and two planes of (h / 2, w / 2)."""
 
-    y: F32
-    uv: list[F32]
+    y: U8
+    uv: Sequence[U8]
 
-    @classmethod
-    def of(cls, y: U8, uv: U8) -> Crop:
-        """Takes over (R, R) and (2, R / 2, R / 2) planes."""
-        return cls(y.astype(np.float32), [plane.astype(np.float32) for plane in uv])
+
+def padded_cells(planes: F32) -> F32:
+    """(..., 36, 36) of (..., 32, 32) planes: the cells at the edge go on beyond it."""
+    return planes.take(_PADDED, -1).take(_PADDED, -2)
+
+
+def rounded(mouth: Mouth) -> Crop:
+    """The nearest whole numbers from 0 to 255."""
+    planes = (cv2.addWeighted(plane, 1, plane, 0, 0, dtype=cv2.CV_8U) for plane in (mouth.y, *mouth.uv))
+    y, *uv = (np.asarray(plane, np.uint8) for plane in planes)
+    return Crop(y, uv)
+
+
+def sharpen(luma: U8, amount: float) -> F32:
+    """Adds a share of what a blur by 3 x 3 takes away."""
+    soft = cv2.boxFilter(luma, cv2.CV_32F, (3, 3), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.addWeighted(luma.astype(np.float32), 1 + amount, soft, -amount, 0), np.float32)
 
 
 def recolour(mouth: Mouth, colour: Mouth) -> Mouth:
@@ -90,28 +110,44 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
-def cubic(plane: F32, place: list[F32]) -> F32:
-    """Reads a plane at positions x, y; whole numbers."""
-    return _remap(plane, place, cv2.INTER_CUBIC)
+def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of a plane that hold what a mask covers, band by band: whole cells, and a pixel around them.
+
+    Args:
+        mask: (h / 2, w / 2) of half the plane's size, both whole numbers of `cell`.
+        cell: Two cells of the plane, in pixels of the mask.
+    """
+    height, width = mask.shape[0] // cell, mask.shape[1]
+    step, found = cell * -(-height // _BANDS), []
+    for top in range(0, mask.shape[0], step):
+        left, _, across, _ = cv2.boundingRect(mask[top : top + step])
+        if across:
+            edges = (left // cell * cell, min(-(-(left + across) // cell) * cell, width))
+            rows, columns = ((2 * first, 2 * last) for first, last in ((top, top + step), edges))
+            found.append((slice(max(rows[0] - 1, 0), rows[1] + 1), slice(max(columns[0] - 1, 0), columns[1] + 1)))
+    return found
 
 
-def linear(plane: F32, place: list[F32], outside: int | None = None) -> F32:
-    """The same, bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
+def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> U8:
+    """Reads a plane at positions x, y; only `where` (see `spans`), 0 elsewhere."""
+    read = np.zeros(place[0].shape, np.uint8)
+    for part in where:
+        columns, rows = (axis[part] for axis in place)
+        cv2.remap(plane, columns, rows, cv2.INTER_CUBIC, dst=read[part], borderMode=cv2.BORDER_REPLICATE)
+    return read
+
+
+def linear(plane: U8, place: list[F32], outside: int | None = None) -> U8:
+    """Reads a plane bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    return _remap(plane, place, cv2.INTER_LINEAR, border)
+    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
-def _remap(plane: F32, place: list[F32], interpolation: int, border: int = cv2.BORDER_REPLICATE) -> F32:
-    read = cv2.remap(plane, place[0], place[1], interpolation, borderMode=border)
-    return np.rint(read, out=np.asarray(read, np.float32))
-
-
-def lay_over(plane: U8, wanted: F32, weight: F32) -> None:
-    """Mixes `wanted` into the view `plane` by weights from 0 to 1."""
-    below = plane.astype(np.float32)
-    mixed = np.subtract(wanted, below)
-    mixed *= weight
-    cv2.add(mixed, below, dst=plane, dtype=cv2.CV_8U)  # rounds, and keeps to 0 to 255
+def lay_over(planes: Sequence[U8], wanted: Sequence[U8], weight: F32) -> None:
+    """Mixes pictures into the views `planes` by weights from 0 to 1."""
+    rest = 1 - weight
+    for below, above in zip(planes, wanted, strict=True):
+        cv2.blendLinear(above, below, weight, rest, dst=below)
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from models.engines.warp.painting.cpu_planes import F32, grid
+from models.engines.warp.painting.cpu_planes import F32, Mouth, grid, halve
 from models.engines.warp.painting.seam import (
     MouthAxes,
     MouthCoords,
@@ -21,6 +21,7 @@ from models.engines.warp.painting.seam import (
 )
 
 _MARGIN = 1.5  # pixels around what lies between the lips: what rounding may add
+_EDGE = 0.01  # pixels: what rounding may add to a corner's column
 
 
 class Lips(NamedTuple):
@@ -29,12 +30,13 @@ class Lips(NamedTuple):
     Attributes:
         share: (h, w) `lower_layer_weight`.
         mixed: Rows of the box in which that is neither 0 nor 1 all along.
-        near: Rows and columns of the box that hold all that lies between the lips.
+        near: Rows and columns of the box that hold all that lies between the lips, with even edges.
         coords: Mouth coordinates there, (1, n, m).
         opening: (n, m) `inside_alpha` there.
         dark: (n, m) `hollow` there.
         edges: Columns and rows of the box, (n, m) each, where the pixels beyond the upper lip's edge meet it, and where
             those beyond the lower lip's edge meet that; elsewhere their own. See `to_lip`.
+        ways: From each pixel to there, (n, m) across and down, of the upper lip and of the lower one.
     """
 
     share: F32
@@ -44,21 +46,24 @@ class Lips(NamedTuple):
     opening: F32
     dark: F32
     edges: tuple[list[F32], list[F32]]
+    ways: tuple[list[F32], list[F32]]
 
-    def carry(self, upper: F32, lower: F32, first: int) -> None:
+    def carry(self, upper: F32, lower: F32, first: int, axis: int) -> None:
         """Makes what stands behind the lips go with their edges, in place.
 
         Args:
-            upper: The upper layer's shifts of the box's upper rows.
-            lower: The lower layer's, of the rows from `first` on.
+            upper: Where the upper layer's pixels come from, of the box's upper rows.
+            lower: Where the lower layer's do, of the rows from `first` on.
             first: A row above `near`.
+            axis: 0 if those are columns, 1 if rows.
         """
         rows, columns = self.near
         if self.opening.size:
             (x, y), (below_x, below_y) = self.edges
             carried = cv2.remap(upper, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             below = cv2.remap(lower, below_x, below_y - first, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            upper[rows, columns], lower[rows.start - first : rows.stop - first, columns] = carried, below
+            upper[rows, columns] = carried - self.ways[0][axis]
+            lower[rows.start - first : rows.stop - first, columns] = below - self.ways[1][axis]
 
 
 def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
@@ -71,25 +76,37 @@ def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, ha
         hard: See `lower_layer_weight`.
     """
     grid_x, grid_y = grid(where)
-    width = grid_x.shape[2]
     mixed = _mixed_rows(axes, grid_x, grid_y)
-    side, is_between = side_weight(axes, grid_x, grid_y[:, mixed], hard)
-    share = np.empty((grid_y.shape[1], width), np.float32)
-    share[: mixed.start], share[mixed], share[mixed.stop :] = 0, side[0], 1
-    near = _near(axes, grid_x, grid_y, mixed)
-    rows, columns = near
+    beside, columns = _columns(axes, grid_x, grid_y[0, mixed, 0])
+    rows = _near_rows(axes, grid_x[0, 0, columns], grid_y, mixed)
+    share = np.empty((grid_y.shape[1], grid_x.shape[2]), np.float32)
+    share[: rows.start], share[rows.start :] = 0, 1
+    for part in beside:
+        side, is_between = side_weight(axes, grid_x[..., part], grid_y[:, mixed], hard)
+        np.copyto(share[mixed, part], side[0], where=~is_between[0])
     coords = mouth_coords(np, axes, grid_x[..., columns], grid_y[:, rows])
-    weight = lower_layer_weight(coords, hard)
-    is_between = is_between[0, :, columns]
-    share[mixed.start : rows.start, columns] *= ~is_between[: rows.start - mixed.start]
-    below = share[rows.stop : mixed.stop, columns]
-    np.maximum(below, is_between[rows.stop - mixed.start :], out=below)
-    share[rows, columns] = weight[0]
-    here = np.meshgrid(*(np.arange(part.start, part.stop, dtype=np.float32) for part in (columns, rows)))
-    ways = [to_lip(axes, coords, is_lower) for is_lower in (False, True)]
-    over, under = ([place + way[0] for place, way in zip(here, layer, strict=True)] for layer in ways)
+    share[rows, columns] = lower_layer_weight(coords, hard)[0]
+    here = [part[0] for part in grid((rows, columns))]
+    up, down = ([way[0] for way in to_lip(axes, coords, is_lower)] for is_lower in (False, True))
+    over, under = ([place + way for place, way in zip(here, ways, strict=True)] for ways in (up, down))
     opening, dark = inside_alpha(coords)[0], hollow(coords, eye_distance)[0]
-    return Lips(share, mixed, near, coords, opening, dark, (over, under))
+    return Lips(share, mixed, (rows, columns), coords, opening, dark, (over, under), (up, down))
+
+
+def fade(mouth: Mouth, other: Mouth, weight: float, lips: Lips) -> Mouth:
+    """Mixes the pictures of two mouths in the box, where no opening shows."""
+    mixed = [
+        np.asarray(cv2.addWeighted(a, 1 - weight, b, weight, 0), np.float32)
+        for a, b in zip((mouth.y, *mouth.uv), (other.y, *other.uv), strict=True)
+    ]
+    if lips.opening.any():
+        kept = weight * lips.opening
+        rows, columns = lips.near
+        mixed[0][rows, columns] += kept * (mouth.y[rows, columns] - other.y[rows, columns])
+        kept, rows, columns = halve(kept), *(slice(part.start // 2, part.stop // 2) for part in (rows, columns))
+        for plane, a, b in zip(mixed[1:], mouth.uv, other.uv, strict=True):
+            plane[rows, columns] += kept * (a[rows, columns] - b[rows, columns])
+    return Mouth(mixed[0], mixed[1:])
 
 
 def _mixed_rows(axes: MouthAxes, grid_x: F32, grid_y: F32) -> slice:
@@ -103,19 +120,26 @@ def _mixed_rows(axes: MouthAxes, grid_x: F32, grid_y: F32) -> slice:
     return _rows(axes, dx * along[1], reach, grid_y)
 
 
-def _near(axes: MouthAxes, grid_x: F32, grid_y: F32, mixed: slice) -> tuple[slice, slice]:
-    """Rows and columns of the pixels between the mouth's corners, not far above the upper lip and below the lower."""
+def _columns(axes: MouthAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice], slice]:
+    """The columns beside those that lie between the mouth's corners in all of `rows`, and those that do so in any."""
     centre, along, half_width = axes.centre[0], axes.along[0], axes.half_width[0]
-    turned = (grid_y[0, [mixed.start, mixed.stop - 1], 0] - centre[1]) * along[1]
-    across = (grid_x[0, 0] - centre[0]) * along[0]
-    between = np.flatnonzero((across > -half_width - turned.max() - 1) & (across < half_width - turned.min() + 1))
-    columns = slice(int(between[0]), int(between[-1]) + 1) if len(between) else slice(0, 0)
-    dx = grid_x[0, 0, columns] - centre[0]
-    reach = float(0.25 * rim_feather(half_width)) + _MARGIN
-    tilt = dx[[0, -1]] * along[1] if len(dx) else np.zeros(1, np.float32)
+    turned = (rows[[0, -1]] - centre[1]) * along[1]
+    across = (grid_x[0, 0] - centre[0]) * along[0]  # ascending
+    low, high = -half_width - turned, half_width - turned
+    first, stop = np.searchsorted(across, [low.max() + _EDGE, high.min() - _EDGE]).tolist()
+    stop = max(first, stop)
+    left, right = np.searchsorted(across, [low.min() - 1, high.max() + 1]).tolist()
+    return (slice(0, first), slice(stop, len(across))), slice(left & ~1, (right + 1) & ~1)
+
+
+def _near_rows(axes: MouthAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
+    """Rows of the pixels between the mouth's corners, not far above the upper lip and below the lower."""
+    reach = float(0.25 * rim_feather(axes.half_width[0])) + _MARGIN
+    dx = columns - axes.centre[0, 0]
+    tilt = dx[[0, -1]] * axes.along[0, 1] if len(dx) else np.zeros(1, np.float32)
     rows = _rows(axes, tilt, reach, grid_y)
     first, last = (min(max(edge, mixed.start), mixed.stop) for edge in (rows.start, rows.stop))
-    return slice(first, max(first, last)), columns
+    return slice(first, max(first, last))
 
 
 def _rows(axes: MouthAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
@@ -125,4 +149,4 @@ def _rows(axes: MouthAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
     first = int((lips.min() - reach + tilt.min()) / turn - top)
     last = int((lips.max() + reach + tilt.max()) / turn - top) + 1
     first, last = sorted((min(max(first, 0), height - 1), min(max(last, 1), height)))
-    return slice(first, last)
+    return slice(first & ~1, (last + 1) & ~1)

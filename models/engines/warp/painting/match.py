@@ -21,6 +21,7 @@ _SHARPEN, _SHARPEN_OWN = 0.15, 0.45
 LUMA_FLOOR = 8.0  # added before the ratio, so that dark pixels do not explode
 # (width in cells, weight): the narrow one decides near the rim, the wide ones reach the middle.
 _WIDTHS = ((1.2, 1.0), (3.2, 0.08), (8.0, 0.01))
+_NOTHING = 1e-12  # adds nothing; products of what is smaller are denormal, which takes a CPU five times as long
 _MAX_LOG_GAIN, _MAX_OFFSET = 0.5, 16.0
 
 
@@ -37,7 +38,9 @@ def blur_matrices() -> NDArray[np.float32]:
     for width, weight in _WIDTHS:
         kernel = np.exp(-(distance**2) / (2 * width**2))
         matrices.append(kernel * np.sqrt(weight) / (width * np.sqrt(2 * np.pi)))
-    return np.stack(matrices).astype(np.float32)
+    blurs = np.stack(matrices)
+    blurs[blurs < _NOTHING] = 0
+    return blurs.astype(np.float32)
 
 
 def match_colour(xp: Any, frame: Any, exemplar: Any, rim: Any, blurs: Any) -> tuple[Any, Any]:

@@ -89,7 +89,7 @@ def _along_across(axes: MouthAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
     half_width = axes.half_width[:, None, None]
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
     along_x, along_y = axes.along[:, 0, None, None], axes.along[:, 1, None, None]
-    return (dx * along_x + dy * along_y) / half_width, dy * along_x - dx * along_y
+    return dx * (along_x / half_width) + dy * (along_y / half_width), dy * along_x - dx * along_y
 
 
 def look_up(table: Any, index: Any) -> Any:
