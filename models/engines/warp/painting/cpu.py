@@ -7,7 +7,7 @@ data stays in the CPU's cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -69,8 +69,11 @@ def render_on_cpu(chunk: FaceChunk) -> FacePatches:
         faces = _Faces.of(chunk)
         textures = np.ascontiguousarray(chunk.masks.transpose(0, 3, 1, 2))  # (V, 2, M, M)
         for face, mask in enumerate(chunk.mask):
-            _Face(faces, face).render(textures[mask], out_y[face], out_uv[face])
+            _Face(faces, face, textures[mask]).render(out_y[face], out_uv[face])
     return FacePatches(chunk.row, chunk.origins, out_y, out_uv)
+
+
+_AROUND: Final = np.ones((3, 3), np.uint8)
 
 
 class _Faces(NamedTuple):
@@ -97,9 +100,15 @@ class _Faces(NamedTuple):
 
 
 class _Face:
-    """One face: its fields, masks and boxes."""
+    """One face: its fields, masks and boxes.
 
-    def __init__(self, faces: _Faces, face: int) -> None:
+    Args:
+        faces: Of the chunk.
+        face: Which of them.
+        textures: (2, M, M) mouth and jaw mask.
+    """
+
+    def __init__(self, faces: _Faces, face: int, textures: U8) -> None:
         self.chunk, self.face = faces.chunk, face
         chunk, problem = faces.chunk, faces.problem
         # Face by face, the system of equations stays in the cache: half of the time of all at once.
@@ -121,31 +130,30 @@ class _Face:
         layers = thin_plate.evaluate_grid(points[0], by_layer, axis).reshape(2, used, GRID, GRID)
         smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
-        self.texture = merged[fields.TEXTURE]
-        self.frame = self._places(merged[fields.FRAME])
+        place = merged[fields.TEXTURE]
+        self.mouth = self._mask(textures[0], [cv2.resize(axis, (self.size // 2, self.size // 2)) for axis in place])
+        jaw = self._mask(textures[1], list(place))
+        # The cells that move, and those around them: fields are enlarged bilinearly.
+        self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
+        self.frame = self._places(merged[fields.FRAME] * (jaw * np.float32(1 / 255)))
         self.upper, self.lower = self._places(layers)
 
-    def render(self, textures: U8, out_y: U8, out_uv: U8) -> None:
+    def render(self, out_y: U8, out_uv: U8) -> None:
         """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`.
 
         Args:
-            textures: (2, M, M) mouth and jaw mask.
             out_y: (R, R).
             out_uv: (2, R / 2, R / 2).
         """
-        mouth, jaw = self._masks(textures)
-        if not jaw.any():
+        if not self.moves.any():
             return
-        box = self._box(jaw, Box(0, 0, GRID, GRID))
-        frame = self._warp_frame(box, jaw[box.pixels(self.cell / 2)])
-        self._lay(box, frame, jaw, out_y, out_uv)
-        if not mouth.any():
+        self._move_frame(out_y, out_uv)
+        if not self.mouth.any():
             return
-        inner = self._box(mouth, box)
-        luma, chroma = within(inner, box, self.cell), within(inner, box, self.cell / 2)
-        below = self._cells(inner, frame.y[luma], [plane[chroma] for plane in frame.uv])
-        wanted = self._mouth(inner, below, mouth[inner.pixels(self.cell / 2)])
-        self._lay(inner, rounded(wanted), mouth, out_y, out_uv)
+        box = self._box(self.mouth, self.cell)
+        luma, chroma = box.pixels(self.cell), box.pixels(self.cell / 2)
+        below = self._cells(box, out_y[luma], [plane[chroma] for plane in out_uv])
+        self._lay(box, rounded(self._mouth(box, below, self.mouth[chroma])), self.mouth, out_y, out_uv)
 
     def _lay(self, box: Box, wanted: Crop, mask: U8, out_y: U8, out_uv: U8) -> None:
         """Mixes `wanted` into the box by a mask of half size."""
@@ -153,27 +161,18 @@ class _Face:
         lay_over([out_y[box.pixels(self.cell)]], [wanted.y], double(weight))
         lay_over([plane[box.pixels(self.cell / 2)] for plane in out_uv], wanted.uv, weight)
 
-    def _masks(self, textures: U8) -> tuple[U8, U8]:
-        """Mouth and jaw mask at half size."""
-        half = self.size // 2
-        place = [cv2.resize(axis, (half, half)) for axis in self.texture]
-        window = border_window(half)
-        mouth, jaw = (
-            cv2.multiply(linear(texture, place, outside=0), window, scale=1 / 255, dtype=cv2.CV_8U)
-            for texture in textures
-        )
-        return np.asarray(cv2.bitwise_and(mouth, mouth, mask=jaw), np.uint8), np.asarray(jaw, np.uint8)
+    @staticmethod
+    def _mask(texture: U8, place: list[F32]) -> U8:
+        """A mask texture read at its pixels x, y; nothing at the region's own border."""
+        read, window = linear(texture, place, outside=0), border_window(len(place[0]))
+        return np.asarray(cv2.multiply(read, window, scale=1 / 255, dtype=cv2.CV_8U), np.uint8)
 
-    def _box(self, mask: U8, outer: Box) -> Box:
+    @staticmethod
+    def _box(mask: U8, step: int) -> Box:
+        """The pairs of cells, `step` pixels of the mask wide, that hold it."""
         left, top, width, height = cv2.boundingRect(mask)
-        step = self.cell  # two cells in luma are this many pixels at half size
-        edges = [left // step * 2, top // step * 2, -(-(left + width) // step) * 2, -(-(top + height) // step) * 2]
-        return Box(
-            max(edges[0], outer.left),
-            max(edges[1], outer.top),
-            min(edges[2], outer.right),
-            min(edges[3], outer.bottom),
-        )
+        right, bottom = -(-(left + width) // step), -(-(top + height) // step)
+        return Box(left // step * 2, top // step * 2, right * 2, bottom * 2)
 
     def _places(self, shifts: F32) -> F32:
         """(..., 2n, 36, 36) absolute positions x, y, x, ... of shifts from the cells' centres, (..., 2n, 32, 32)."""
@@ -192,11 +191,21 @@ class _Face:
     def _crop(self, row: int) -> Crop:
         return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
 
-    def _warp_frame(self, box: Box, mask: U8) -> Crop:
-        crop = self._crop(int(self.chunk.base[self.face]))
+    def _move_frame(self, out_y: U8, out_uv: U8) -> None:
+        """Warps chin and cheeks after the mouth, less and less up to the rim of the jaw mask.
+
+        Were they mixed with what has not moved, collars and outlines would be seen twice.
+        """
+        box, crop = self._box(self.moves, 2), self._crop(int(self.chunk.base[self.face]))
         place = [self._enlarge(axis, box, self.cell) for axis in self.frame]
+        pairs = self.moves.reshape(GRID // 2, 2, GRID // 2, 2).max((1, 3))[box.pixels(0.5)]
+        where = spans(pairs.repeat(self.cell, 0).repeat(self.cell, 1), self.cell)
+        warped, target = cubic(crop.y, place, where), out_y[box.pixels(self.cell)]
+        for part in where:
+            target[part] = warped[part]
         half = halve_positions(place)
-        return Crop(cubic(crop.y, place, spans(mask, self.cell)), [linear(plane, half) for plane in crop.uv])
+        for plane, source in zip(out_uv, crop.uv, strict=True):
+            plane[box.pixels(self.cell / 2)] = linear(source, half)
 
     def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8] | Sequence[F32]) -> F32:
         """(3, 32, 32) means of the cells in the box, 0 elsewhere."""

@@ -1,7 +1,7 @@
 """Which pixels are rewritten: two soft masks, drawn once for a talker in the head frame and warped with the face.
 
-`mouth` is where the exemplar shows: lips and the skin around them. `jaw` is where the frame itself is warped so
-that chin and cheeks follow the mouth; it is the larger one. Both are superellipses with a smooth rim.
+`mouth` is where the exemplar shows: lips and the skin around them. `jaw` is how far the frame itself is warped, so that
+chin and cheeks follow the mouth; it is the larger one. Both are superellipses with a smooth rim.
 """
 
 from __future__ import annotations

@@ -96,13 +96,10 @@ class _Faces:
     def render(self) -> tuple[Tensor, Tensor]:
         """(N, R, R) and (N, 2, R / 2, R / 2) uint8."""
         chunk = self.chunk
-        mouth_mask, jaw_mask = self._masks()
-        base_y, base_uv = self.crops_y[chunk.base], self.crops_uv[chunk.base]
-        frame_y, frame_uv = self._read(chunk.base, self._positions(self._enlarge(self.merged[:, fields.FRAME])))
-        jaw_y, mouth_y = _double(jaw_mask).round() / 255, _double(mouth_mask).round() / 255
-        jaw, mouth = jaw_mask / 255, mouth_mask / 255
-        out_y = (base_y + jaw_y * (frame_y - base_y)).round()
-        out_uv = (base_uv + jaw * (frame_uv - base_uv)).round()
+        mouth_mask, jaw_share = self._masks()
+        moved = self._enlarge(self.merged[:, fields.FRAME] * jaw_share)
+        frame_y, frame_uv = self._read(chunk.base, self._positions(moved))
+        mouth_y, mouth = _double(mouth_mask).round() / 255, mouth_mask / 255
         rim = self._cell_means(4 * mouth * (1 - mouth))
         cells = torch.cat([self._cell_means(frame_y), self._cell_means(frame_uv)], 1)
         shown_y, shown_uv, colour = self._exemplar(chunk.exemplar, fields.EXEMPLAR, cells, rim)
@@ -121,22 +118,24 @@ class _Faces:
             drawn_y, drawn_uv = self._interior(colour)
             alpha = inside * self._column(chunk.interior)
             shown_y, shown_uv = _mix(shown_y, drawn_y, alpha), _mix(shown_uv, drawn_uv, _halve(alpha))
-        out_y = _mix(out_y, shown_y, mouth_y).round().clip(0, 255).byte()[:, 0]
-        return out_y, _mix(out_uv, shown_uv, mouth).round().clip(0, 255).byte()
+        out_y = _mix(frame_y, shown_y, mouth_y).round().clip(0, 255).byte()[:, 0]
+        return out_y, _mix(frame_uv, shown_uv, mouth).round().clip(0, 255).byte()
 
     def _column(self, values: NDArray[np.float32]) -> Tensor:
         return self._upload(values)[:, None, None, None]
 
     def _masks(self) -> tuple[Tensor, Tensor]:
-        """Mouth and jaw mask at half size, (N, 1, R / 2, R / 2), whole numbers 0 to 255."""
+        """Mouth mask at half size, (N, 1, R / 2, R / 2), whole numbers 0 to 255; jaw mask of the cells, 0 to 1."""
         half = self.size // 2
-        place = functional.interpolate(self.merged[:, fields.TEXTURE], (half, half), mode="bilinear")
         texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
+        cells = self.merged[:, fields.TEXTURE]
+        place = functional.interpolate(cells, (half, half), mode="bilinear")
+        return self._mask(texture[:, :1], place), self._mask(texture[:, 1:], cells) / 255
+
+    def _mask(self, texture: Tensor, place: Tensor) -> Tensor:
         grid = ((2 * place + 1) / TEXTURE - 1).permute(0, 2, 3, 1)
-        masks = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        window = self._upload(border_window(half))
-        masks = (masks.round() * window / 255).round()
-        return masks[:, :1] * (masks[:, 1:] > 0), masks[:, 1:]
+        mask = functional.grid_sample(texture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return (mask.round() * self._upload(border_window(place.shape[-1])) / 255).round()
 
     def _enlarge(self, field: Tensor) -> Tensor:
         return functional.interpolate(field, (self.size, self.size), mode="bilinear")
