@@ -146,7 +146,7 @@ def test_a_collar_below_the_chin_is_seen_once(presenter: FilmedPresenter, avatar
     crops[:, edge:] = 200
     painted = WarpPainter().paint(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
     moved = (painted > 130).sum(1).astype(int) - 15
-    assert np.abs(moved).max() >= 4
+    assert np.abs(moved).max() >= 2
     between = (painted > 75) & (painted < 185)
     assert between.sum(1).max() <= 3
 
