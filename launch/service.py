@@ -38,9 +38,8 @@ _RAY_SETTINGS = {
     # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # What only watches takes time from what renders: gauges of routers and replicas (every .1 s by Serve's own choice),
-    # figures of processes (5 s), new log files (.5 s), and events of every call, which nobody reads here.
+    # a look for new log files (.5 s), and events of every call, which nobody reads here.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
-    "REPORTER_UPDATE_INTERVAL_MS": "15000",
     "LOG_NAME_UPDATE_INTERVAL_S": "5",
     "RAY_task_events_report_interval_ms": "0",
     # The proxy takes no more of a body than a window ahead of its reader.
