@@ -128,11 +128,11 @@ def node_minutes(capacity: Capacity, work: Work, num_nodes: float) -> float:
 
 
 # benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
-# 4.3 s and 350 ms in 15.5 s, which is 0.014 of a core at rest and 130 ms a job: put down to its ten calls of stages
-# evenly, of which six are segments.
+# 4.1 s and 330 ms in 17.6 s, which is 0.010 of a core at rest and 150 ms a job; 130 ms, as measured before, are put down
+# to its ten calls of stages evenly, of which six are segments.
 MEASURED = {
-    "512x512": Costs(0.0054, 0.0046, 0.0022, 0.0085, 0.052, 0.013),
-    "1920x1080": Costs(0.0366, 0.0113, 0.0046, 0.0141, 0.052, 0.013),
+    "512x512": Costs(0.0051, 0.0035, 0.0023, 0.0103, 0.052, 0.013),
+    "1920x1080": Costs(0.0353, 0.0088, 0.0057, 0.0190, 0.052, 0.013),
 }
 _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 
