@@ -240,7 +240,8 @@ class _Face:
             other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where)
             other = recolour(other, self._match(box, other, frame_cells, rim))
             mouth = fade(mouth, other, self.fade_weight, lips)
-        mouth.y[lips.near] = darken(mouth.y[lips.near], lips.dark, chunk.skin[face, 0])
+        dark = lips.dark * (1 - chunk.interior[face])  # a drawn interior has its own: lips would get a dark outline
+        mouth.y[lips.near] = darken(mouth.y[lips.near], dark, chunk.skin[face, 0])
         self._smooth_cut(mouth.y, lips)
         if chunk.interior[face] > 0 and lips.opening.any():
             self._draw_interior(box, mouth, colour, lips)

@@ -109,6 +109,7 @@ class _Faces:
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
         dark = hollow(self.coords, self._upload(chunk.eye_distance))[:, None]
+        dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):
             padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
