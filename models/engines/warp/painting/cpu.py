@@ -61,6 +61,8 @@ from models.engines.warp.painting.seam import (
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
 
+_AROUND: Final = np.ones((3, 3), np.uint8)
+
 
 def render_on_cpu(chunk: FaceChunk) -> FacePatches:
     """Returns one patch for every face of `chunk`."""
@@ -71,9 +73,6 @@ def render_on_cpu(chunk: FaceChunk) -> FacePatches:
         for face, mask in enumerate(chunk.mask):
             _Face(faces, face, textures[mask]).render(out_y[face], out_uv[face])
     return FacePatches(chunk.row, chunk.origins, out_y, out_uv)
-
-
-_AROUND: Final = np.ones((3, 3), np.uint8)
 
 
 class _Faces(NamedTuple):
