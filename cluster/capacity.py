@@ -128,8 +128,8 @@ def node_minutes(capacity: Capacity, work: Work, num_nodes: float) -> float:
 
 
 # benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
-# 4.1 s and 330 ms in 17.6 s, which is 0.010 of a core at rest and 150 ms a job; 130 ms, as measured before, are put down
-# to its ten calls of stages evenly, of which six are segments.
+# 4.1 s and 330 ms in 17.6 s, which is 0.010 of a core at rest and 150 ms a job; 130 ms, as measured before, are put
+# down to its ten calls of stages evenly, of which six are segments.
 MEASURED = {
     "512x512": Costs(0.0051, 0.0035, 0.0023, 0.0103, 0.052, 0.013),
     "1920x1080": Costs(0.0353, 0.0088, 0.0057, 0.0190, 0.052, 0.013),
