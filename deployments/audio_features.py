@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ray import serve
 
@@ -32,8 +31,6 @@ from models.speech.level import measure_level
 from models.speech.stress import file_stress
 from storage.state import open_files
 from telemetry import metrics
-
-T = TypeVar("T")
 
 
 @serve.deployment
@@ -87,23 +84,14 @@ class AudioFeatures:
             OptionError: There is no engine of that name.
             WeightsError: Its weights are missing or not those expected.
         """
-
-        def work(listener: Listener, path: Path, stop: Stop) -> Heard:
-            features = listener.listen(path, speech.level, span, stop.is_set)
-            return Heard(features, file_stress(path, speech.level, span.seconds))
-
-        return await self._listen(engine, speech, span, work)
+        return await self._listen(engine, speech, span)
 
     @stage_call
     async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
         if not (await self._engine(engine)).wants_own_speech:
             return None
-
-        def work(listener: Listener, path: Path, stop: Stop) -> Any:
-            return listener.listen(path, speech.level, span, stop.is_set)
-
-        return await self._listen(engine, speech, span, work)
+        return (await self._listen(engine, speech, span)).features
 
     async def ready(self) -> bool:
         """True once the default listener is loaded."""
@@ -114,15 +102,14 @@ class AudioFeatures:
         self._threads.check()
         self._listeners.sweep()
 
-    async def _listen(
-        self, name: str, speech: PreparedSpeech, span: FrameSpan, hear: Callable[[Listener, Path, Stop], T]
-    ) -> T:
+    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Heard:
         engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
-            def work(stop: Stop) -> T:
+            def work(stop: Stop) -> Heard:
                 with self._files.fetched(speech.key) as path:
-                    return hear(listener, path, stop)
+                    features = listener.listen(path, speech.level, span, stop.is_set)
+                    return Heard(features, file_stress(path, speech.level, span.seconds))
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.geometry import thin_plate
+from models.geometry.smooth_step import smooth_step
 from models.presenter.idle_motion import PIVOT, IdleMotion
 from models.track.face_track import FaceTrack
 
@@ -209,8 +210,7 @@ def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, 
 def _ease(
     value: NDArray[np.float64], start: float | NDArray[np.float64], stop: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    share = ((value - start) / (stop - start)).clip(0, 1)
-    return np.asarray(share * share * (3 - 2 * share))
+    return smooth_step((value - start) / (stop - start))
 
 
 def _bounds(moves: NDArray[np.bool_], over: int) -> slice:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_arrays
 from media.planes import Planes
+from models.geometry.smooth_step import smooth_step
 from models.track.face_track import FaceTrack
 
 IDLE_SECONDS: Final = 12.0
@@ -113,7 +114,7 @@ class IdleMotion:
             breath=room * _BREATH / 2 * wave,
             closing=_blinks(rng, num_frames, fps),
             nod=room * np.radians(_NOD) * level,
-            brow_rise=_BROW_RISE * _ease((level - _BROW_LEVEL) / (1 - _BROW_LEVEL)),
+            brow_rise=_BROW_RISE * smooth_step((level - _BROW_LEVEL) / (1 - _BROW_LEVEL)),
         )
 
     def rows(self, frame: NDArray[np.integer], stress: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -203,13 +204,8 @@ def _blinks(rng: np.random.Generator, num_frames: int, fps: float) -> NDArray[np
     start = rng.uniform(*_FIRST_BLINK)
     while start < num_frames / fps - _LAST_BLINK:
         shut = round((start + _CLOSING) * fps) / fps
-        fall = _ease((seconds - shut + _CLOSING) / _CLOSING)
-        rise = _ease((seconds - shut - _CLOSED) / _OPENING)
+        fall = smooth_step((seconds - shut + _CLOSING) / _CLOSING)
+        rise = smooth_step((seconds - shut - _CLOSED) / _OPENING)
         closing = np.maximum(closing, fall * (1 - rise))
         start = shut + rng.uniform(*_BLINK_PAUSE)
     return closing
-
-
-def _ease(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    value = value.clip(0, 1)
-    return value * value * (3 - 2 * value)

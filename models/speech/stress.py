@@ -4,8 +4,9 @@ Listeners tell prominent syllables by loudness more than by pitch (Kochanski, Gr
 predicts prominence: fundamental frequency lends little", JASA 118, 2005), so loudness alone is looked at. A syllable
 counts by how far it is louder than the last second of speech; each begins one pulse, and pulses run together.
 
-What a frame gets depends on the sound from 1.5 s before it until 0.24 s behind it and on nothing else: a file gives the
-same curve in one piece and in many, and a live stream, which knows as much, gives it too.
+What a frame gets depends on the sound from 1.5 s before it until 0.24 s behind it, and on how loud the file's speech
+is: a file gives the same curve in one piece and in many. A live stream knows as much of the sound, and of the level
+what it has heard so far: its curve differs by .06 at most (six recordings).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.smooth_step import smooth_step
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, row_levels
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def _stress(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np.
     rows, strength = _syllables(samples, level, first, stop)
     start = (rows + _ROW_MIDDLE) / ROWS_PER_SECOND - _AHEAD
     since = seconds[:, None] - start  # (T, S)
-    pulses = strength * np.where(since < _DOWN, _ease(since / _DOWN), 1 - _ease((since - _DOWN) / _UP))
+    pulses = strength * np.where(since < _DOWN, smooth_step(since / _DOWN), 1 - smooth_step((since - _DOWN) / _UP))
     return np.asarray(1 - np.prod(1 - pulses, 1), np.float32)
 
 
@@ -95,15 +97,10 @@ def _syllables(
     here = syllable[_CONTEXT_ROWS - half :][:num]
     loudest = around[_CONTEXT_ROWS - half - _BEFORE_ROWS :][:num]
     ratio = here / np.maximum(usual, _loudness(level.speech_db - _QUIET_DB))
-    strength = _ease((ratio - _UNSTRESSED) / (_STRESSED - _UNSTRESSED))
+    strength = smooth_step((ratio - _UNSTRESSED) / (_STRESSED - _UNSTRESSED))
     found = np.flatnonzero((here >= loudest) & (strength > 0))
     return first + found, strength[found]
 
 
 def _loudness(decibels: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.asarray(10 ** (_SONES / 10 * np.asarray(decibels)))
-
-
-def _ease(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    value = value.clip(0, 1)
-    return value * value * (3 - 2 * value)

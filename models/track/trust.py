@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.smooth_step import smooth_step
 from models.track.pass_reason import PassReason
 
 EASE_SECONDS: Final = 0.2
@@ -38,12 +39,12 @@ def trust_of(passed: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> 
 
 def mouth_share(trust: NDArray[np.floating]) -> NDArray[np.float32]:
     """How far the mouth goes from the frame's own shape (0) to the wanted one (1)."""
-    return _smoothstep((np.asarray(trust) - _MOUTH_START) / (1 - _MOUTH_START))
+    return smooth_step((np.asarray(trust, np.float32) - _MOUTH_START) / (1 - _MOUTH_START))
 
 
 def patch_share(trust: NDArray[np.floating]) -> NDArray[np.float32]:
     """Opacity of the patch over the frame, 0 to 1."""
-    return _smoothstep(np.asarray(trust) / _PATCH_SHARE)
+    return smooth_step(np.asarray(trust, np.float32) / _PATCH_SHARE)
 
 
 def _since_gap(shown: NDArray[np.bool_], shot: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -56,8 +57,3 @@ def _since_gap(shown: NDArray[np.bool_], shot: NDArray[np.int32]) -> NDArray[np.
         since = since + 1 if shown[i] else 0.0
         distance[i] = max(since - 0.5, 0.0)
     return distance
-
-
-def _smoothstep(value: NDArray[np.floating]) -> NDArray[np.float32]:
-    clipped = np.clip(value, 0.0, 1.0)
-    return np.asarray(clipped * clipped * (3 - 2 * clipped), np.float32)

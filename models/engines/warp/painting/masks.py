@@ -11,6 +11,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.smooth_step import smooth_step
+
 TEXTURE = 160  # pixels a side of the drawn masks
 _LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window that they cover, y down from the eyes
 _EXPONENT = 2.4
@@ -49,7 +51,7 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
     centre_x, centre_y = points[list(_LIP_MIDDLE), :2].mean(0)
     mouth_width = abs(points[291, 0] - points[61, 0])
     nose, chin, lip = points[2, 1], points[152, 1], points[17, 1]
-    top = nose + 0.005 - _FOLD_LIFT * _smoothstep((abs(x - centre_x) - 0.17) / 0.15)
+    top = nose + 0.005 - _FOLD_LIFT * smooth_step((abs(x - centre_x) - 0.17) / 0.15)
     bottom = lip + _CHIN_SHARE * (chin - lip)
     across = abs(x - centre_x) / (mouth_width / 2)
     down = y - centre_y
@@ -57,22 +59,17 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
     mouth = _superellipse(across / _MOUTH_WIDTH, mouth_down)
     above, below = centre_y - nose + _JAW_ABOVE_NOSE, chin + _JAW_BELOW_CHIN - centre_y
     jaw = _superellipse(across / _JAW_WIDTH, np.where(down < 0, -down / above, down / below))
-    masks = np.stack([_smoothstep((1 - mouth) / _MOUTH_RIM), _smoothstep((1 - jaw) / _JAW_RIM)], -1)
-    return np.rint(masks * 255).astype(np.uint8)
+    masks = np.stack([smooth_step((1 - mouth) / _MOUTH_RIM), smooth_step((1 - jaw) / _JAW_RIM)], -1)
+    return np.asarray(np.rint(masks * 255), np.uint8)
 
 
 @cache
 def border_window(size: int) -> NDArray[np.float32]:
     """(size, size) whole numbers, 255 inside, 0 at the border: a mask cut off by the region's edge shows as a line."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)
-    side = _smoothstep(distance)
-    return np.rint(255 * side[:, None] * side).astype(np.float32)
+    side = smooth_step(distance)
+    return np.asarray(np.rint(255 * side[:, None] * side), np.float32)
 
 
 def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((x**_EXPONENT + y**_EXPONENT) ** (1 / _EXPONENT))
-
-
-def _smoothstep(value: NDArray[np.floating]) -> NDArray[np.float64]:
-    clipped = np.clip(value, 0.0, 1.0)
-    return np.asarray(clipped * clipped * (3 - 2 * clipped))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.engines.warp.painting.masks import TEXTURE, texture_window
 from models.face.surface import Window, surface
+from models.geometry.smooth_step import smooth_step
 
 _STEP_DEGREES = 3.0
 _FIRST_DEGREES, _FULL_DEGREES = 9.0, 24.0  # yaw at which the masks begin to be cut, and are cut wholly
@@ -48,7 +49,7 @@ def _in_sight(step: int) -> NDArray[np.float64]:
     yaw = np.deg2rad(step * _STEP_DEGREES)
     towards = np.array([-np.sin(yaw), 0.0, np.cos(yaw)])  # the camera, in the head frame
     facing = surface(window).normals @ towards
-    seen = _smoothstep((facing - _HIDDEN) / (_KEPT - _HIDDEN))
+    seen = smooth_step((facing - _HIDDEN) / (_KEPT - _HIDDEN))
     if step < 0:
         seen = seen[:, ::-1]
     middle = TEXTURE // 2  # what lies farther round than something hidden is hidden too
@@ -56,10 +57,5 @@ def _in_sight(step: int) -> NDArray[np.float64]:
     seen[:, :middle] = 1
     if step < 0:
         seen = seen[:, ::-1]
-    share = _smoothstep((np.abs(step) * _STEP_DEGREES - _FIRST_DEGREES) / (_FULL_DEGREES - _FIRST_DEGREES))
+    share = smooth_step((np.abs(step) * _STEP_DEGREES - _FIRST_DEGREES) / (_FULL_DEGREES - _FIRST_DEGREES))
     return np.asarray(1 - share * (1 - seen))
-
-
-def _smoothstep(value: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    clipped = np.clip(value, 0.0, 1.0)
-    return np.asarray(clipped * clipped * (3 - 2 * clipped))

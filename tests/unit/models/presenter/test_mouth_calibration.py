@@ -76,6 +76,17 @@ def test_lips_and_jaw_follow_the_opening_as_far_as_the_tracker_sees_them_go() ->
     assert corrected[:, WIDTH] == pytest.approx(0)
 
 
+def test_what_follows_an_opening_by_a_curve_is_right_on_the_whole() -> None:
+    """A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all."""
+    opening = np.abs(_speech()[:, :1]) * 1.5
+    predicted = (opening * [1, 0.95, 0, 0.2, 0.9, 0.6, 0, 0]).astype(np.float32)
+    tracked = predicted * TRACKED_GAIN
+    tracked[:, JAW] = 3 * np.maximum(tracked[:, JAW] - tracked[:, JAW].mean(), 0)
+    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    corrected = calibration.apply(_mouth(predicted, 0))
+    assert abs(corrected[:, JAW].mean() - tracked[:, JAW].mean()) < 0.5 * tracked[:, JAW].mean()
+
+
 def test_wild_ratios_are_bounded() -> None:
     predicted = _speech()
     gain = calibrate(predicted, predicted * 20, _always(predicted), Fraction(25)).gain / TRACKED_GAIN
