@@ -22,6 +22,7 @@ from lipwright_client.calls import JobFields
 _CACHE_S: Final = (3600, 86400)
 """How often, and at which age, uploads and results of the page go. The service keeps results by its own rules."""
 _CANCEL_S = 5.0
+_SHUTDOWN_S = 3  # for requests that are nearly done
 _PROGRESS = gr.Progress()
 _FONT = ("system-ui", "sans-serif")  # Gradio's own come from a font service
 
@@ -165,7 +166,9 @@ def _state(job: Job) -> str:
 
 
 def run(url: str, port: int) -> None:
-    """Show the page of the service at `url` to this machine, until Ctrl-C."""
+    """Show the page of the service at `url` to this machine, until Ctrl-C or SIGTERM; the page's jobs end with it."""
+    import signal
+
     import uvicorn
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -174,4 +177,7 @@ def run(url: str, port: int) -> None:
     # A name elsewhere that points here (DNS rebinding) would let its page use the service in the visitor's name.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     page.mount(app, "/")
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    # As Ctrl-C does: by itself SIGTERM ends the process before the page's jobs are cancelled.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever still follows a job would keep the page alive for as long as that job takes.
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_S)

@@ -113,7 +113,6 @@ class MemoryService:
     async def submit(self, request: SubmitRequest) -> JobRecord:
         if request.options.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
-        self.requests.append(request)
         self.places.discard(request.admission_id or "")
         job_id = request.job_id
         self.files.take_upload(request.audio.key, audio_key(job_id))
@@ -136,6 +135,7 @@ class MemoryService:
                 created_at=utc_now(),
             )
         )
+        self.requests.append(request)  # who sees it here finds its job
         if isinstance(self.outcome, LipwrightError):
             return self.fail(job_id, self.outcome)
         return self.finish(job_id) if self.outcome == "video" else job

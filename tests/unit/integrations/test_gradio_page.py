@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,26 +36,41 @@ def service_url(service: MemoryService) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def page_url(service_url: str, repo_root: Path) -> Iterator[str]:
+@contextmanager
+def _page(service_url: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", str(port)]
-    page = subprocess.Popen(command, cwd=repo_root)
+    page = subprocess.Popen(command, cwd=folder)
     try:
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while not _answers(url):
             assert page.poll() is None and time.monotonic() < deadline, "the page did not start"
             time.sleep(0.1)
-        yield url
+        yield url, page
     finally:
         page.terminate()
-        page.wait(20)
+        try:
+            page.wait(60)
+        except subprocess.TimeoutExpired:
+            page.kill()
+            page.wait()
+            raise
+
+
+def _client(url: str, folder: Path) -> Client:
+    return Client(url, verbose=False, download_files=folder, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def page_url(service_url: str, repo_root: Path) -> Iterator[str]:
+    with _page(service_url, repo_root) as (url, _):
+        yield url
 
 
 @pytest.fixture(scope="module")
 def page(page_url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return Client(page_url, verbose=False, download_files=tmp_path_factory.mktemp("results"), analytics_enabled=False)
+    return _client(page_url, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(autouse=True)
@@ -117,14 +133,21 @@ def test_what_goes_wrong_is_told(page: Client, service: MemoryService, tmp_path:
 
 
 def test_progress_is_shown_and_leaving_cancels(page: Client, service: MemoryService, tmp_path: Path) -> None:
-    making = page.submit(**_inputs(tmp_path))
-    number = len(service.requests)
-    _until(lambda: len(service.requests) > number or ("waiting to start", None) in making.outputs())
-    job_id = service.requests[-1].job_id
+    job_id, making = _begin(page, service, tmp_path)
     service.table.update_job(job_id, status=JobStatus.RUNNING, progress=0.5, num_frames=50, num_frames_done=25)
     _until(lambda: any("50%, frame 25 of 50" in str(output) for output in making.outputs()))
     making.cancel()
     _until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
+
+
+def test_a_page_that_ends_waits_for_nobodys_job(
+    service: MemoryService, service_url: str, repo_root: Path, tmp_path: Path
+) -> None:
+    with _page(service_url, repo_root) as (url, page):
+        job_id, _ = _begin(_client(url, tmp_path), service, tmp_path)
+        page.terminate()
+        page.wait(60)
+    assert service.table.get_job(job_id).status is JobStatus.CANCELLED
 
 
 def test_nothing_comes_from_elsewhere(page_url: str) -> None:
@@ -144,6 +167,14 @@ def test_a_browser_asks_nobody_else(page_url: str) -> None:
         visit.get_by_role("button", name="Make it speak").wait_for(timeout=BOUND_S * 1000)
         visit.wait_for_load_state("networkidle")
     assert asked - {""} == {urlsplit(page_url).netloc}
+
+
+def _begin(page: Client, service: MemoryService, folder: Path) -> tuple[str, Any]:
+    """A job that the page has just sent, by its id, and Gradio's call that follows it."""
+    number = len(service.requests)
+    making = page.submit(**_inputs(folder))
+    _until(lambda: len(service.requests) > number)
+    return service.requests[-1].job_id, making
 
 
 def _until(is_so: Any) -> None:

@@ -51,7 +51,7 @@ def _nursery_of(decoders: Decoders) -> psutil.Process:
     return psutil.Process(parent)
 
 
-def _wait_until(is_so: Callable[[], bool], timeout_s: float = 5) -> None:
+def _wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, "waited in vain"
@@ -178,11 +178,12 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
 def test_a_hundred_calls_leave_nothing_behind(decoders: Decoders) -> None:
     nursery = _nursery_of(decoders)
     _wait_until(lambda: not nursery.children())
-    before = (os.listdir("/proc/self/fd"), nursery.num_fds())
+    before = len(os.listdir("/proc/self/fd")) + nursery.num_fds()
     for number in range(100):
         assert _run(decoders, partial(decoder_tasks.echo, bytes([number]) * 70_000)) == bytes([number]) * 70_000
     _wait_until(lambda: not nursery.children())
-    assert (os.listdir("/proc/self/fd"), nursery.num_fds()) == before
+    # Other tests' threads open and close files of this process meanwhile; a call that leaves one leaves a hundred.
+    assert len(os.listdir("/proc/self/fd")) + nursery.num_fds() < before + 50
     assert nursery.num_threads() == 1
 
 
