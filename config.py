@@ -261,7 +261,7 @@ class RenderConfig(_Frozen):
     reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads of one segment; part of its bytes.")
-    preset: str = Field("veryfast", description="libx264 preset.")
+    preset: str = Field("superfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
     still_idle_motion: bool = Field(
         True, description="Whether the head of a still picture sways, blinks, and nods with what it says."
