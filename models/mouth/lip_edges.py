@@ -13,14 +13,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.geometry.face_points import (
-    CORNER_LEFT,
-    CORNER_RIGHT,
     INNER_LOWER,
     INNER_UPPER,
     MIDDLE_LOWER,
@@ -28,8 +25,7 @@ from models.geometry.face_points import (
     OUTER_LOWER,
     OUTER_UPPER,
 )
-
-F64 = NDArray[np.float64]
+from models.mouth.mouth_axes import F64, MouthAxes, line_heights, sample
 
 # Lengths are in mouth widths, from outer corner to outer corner.
 _STEP = 1 / 64
@@ -52,24 +48,6 @@ _SLOPE_COST = 0.45  # a step up or down between neighbouring columns ...
 _MAX_SLOPE = 4  # ... and how many are looked at
 _SMOOTH = np.array([0.06, 0.24, 0.4, 0.24, 0.06])
 _TAPER = 3.0  # columns in which the lines run together at a corner
-
-
-class _Axes(NamedTuple):
-    """A mouth's own axes; F frames."""
-
-    origin: F64  # (F, 2) half-way between the outer corners
-    along: F64  # (F, 2) pixels from the left outer corner to the right one
-    across: F64  # (F, 2) as long, downwards
-
-    def to_mouth(self, points: NDArray[np.floating]) -> F64:
-        """(F, P, 2) mouth widths along and across of (F, P, 2) pixels."""
-        offset = points - self.origin[:, None]
-        squared = (self.along**2).sum(1)[:, None, None].clip(1e-6)
-        return np.asarray(offset @ np.stack([self.along, self.across], -1) / squared, np.float64)
-
-    def to_image(self, local: F64) -> F64:
-        """The way back."""
-        return np.asarray(local @ np.stack([self.along, self.across], 1) + self.origin[:, None], np.float64)
 
 
 class _Lines(NamedTuple):
@@ -104,13 +82,13 @@ def inner_lip_edges(planes: Planes, points: NDArray[np.floating]) -> LipEdges:
         points: (468, 2 or 3) its landmarks in pixels.
     """
     flat = np.asarray(points[None, :, :2], np.float64)
-    axes = _axes(flat)
+    axes = MouthAxes.of(flat)
     mesh = [axes.to_mouth(flat[:, list(ids)])[0] for ids in (INNER_UPPER, INNER_LOWER)]
     columns = np.arange(-_HALF_WIDTH, _HALF_WIDTH + 1e-6, _STEP)
     lines = _mesh_lines(axes, flat, columns)
     rows = np.arange(lines.outer_upper.min() - _MARGIN, lines.outer_lower.max() + _MARGIN, _STEP)
     grid = np.stack(np.meshgrid(columns, rows), -1)
-    evidence = _evidence(_sample(planes, axes.to_image(grid.reshape(1, -1, 2)).reshape(grid.shape)), grid, lines)
+    evidence = _evidence(sample(planes, axes.to_image(grid.reshape(1, -1, 2)).reshape(grid.shape)), grid, lines)
     upper, lower = _best_lines(evidence)
     is_open = np.flatnonzero(lower > upper)
     left, right = mesh[0][0, 0], mesh[0][-1, 0]
@@ -128,22 +106,14 @@ def inner_lip_edges(planes: Planes, points: NDArray[np.floating]) -> LipEdges:
     return LipEdges(shifts, float(evidence[(row >= upper) & (row < lower)].mean()))
 
 
-def meeting_shifts(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns the (2, 11, 2) shifts that bring the inner lips of (468, 2 or 3) landmarks together, half way each."""
-    flat = np.asarray(points[None, :, :2], np.float64)
-    axes = _axes(flat)
-    upper, lower = (axes.to_mouth(flat[:, list(ids)])[0] for ids in (INNER_UPPER, INNER_LOWER))
-    return np.asarray(np.stack([lower - upper, upper - lower]) / 2, np.float32)
-
-
 def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (N, 468, 3) landmarks whose inner lips are moved by what `inner_lip_edges` or `meeting_shifts` said.
+    """Returns (N, 468, 3) landmarks whose inner lips are moved by the shifts of `inner_lip_edges` or `seam_shifts`.
 
     The lips' middle lines go along by their share of the way from the outer edge to the inner one.
     """
     moved = np.array(points, np.float32)
     flat = np.asarray(points[..., :2], np.float64)
-    axes = _axes(flat)
+    axes = MouthAxes.of(flat)
     for shift, inner, middle, outer in zip(
         shifts, (INNER_UPPER, INNER_LOWER), (MIDDLE_UPPER, MIDDLE_LOWER), (OUTER_UPPER, OUTER_LOWER), strict=True
     ):
@@ -156,29 +126,9 @@ def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) 
     return moved
 
 
-def _axes(points: F64) -> _Axes:
-    first, last = points[:, CORNER_LEFT], points[:, CORNER_RIGHT]
-    along = last - first
-    along = along / np.linalg.norm(along, axis=1, keepdims=True).clip(1e-6)
-    length = np.linalg.norm(last - first, axis=1, keepdims=True).clip(1.0)
-    return _Axes((first + last) / 2, along * length, np.stack([-along[:, 1], along[:, 0]], 1) * length)
-
-
-def _mesh_lines(axes: _Axes, points: F64, columns: F64) -> _Lines:
+def _mesh_lines(axes: MouthAxes, points: F64, columns: F64) -> _Lines:
     ids = (OUTER_UPPER, MIDDLE_UPPER, INNER_UPPER, INNER_LOWER, MIDDLE_LOWER, OUTER_LOWER)
-    local = (axes.to_mouth(points[:, list(line)])[0] for line in ids)
-    return _Lines(*(np.interp(columns, np.maximum.accumulate(line[:, 0]), line[:, 1]) for line in local))
-
-
-def _sample(planes: Planes, places: F64) -> F64:
-    """(R, C, 3) Y, U, V at (R, C, 2) places."""
-    channels = []
-    for plane, scale in zip(planes, (1.0, 0.5, 0.5), strict=True):
-        place = ((places + 0.5) * scale - 0.5).astype(np.float32)
-        picture = np.ascontiguousarray(plane, np.float32)
-        x, y = np.ascontiguousarray(place[..., 0]), np.ascontiguousarray(place[..., 1])
-        channels.append(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    return np.asarray(np.stack(channels, -1), np.float64)
+    return _Lines(*(line_heights(axes, points, line, columns)[0] for line in ids))
 
 
 def _evidence(picture: F64, grid: F64, lines: _Lines) -> F64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
+from media.planes import Planes
 from media.probe import VideoInfo
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
-from models.mouth.lip_edges import LipEdges, inner_lip_edges, meeting_shifts, move_inner_lips
+from models.mouth.lip_edges import LipEdges, inner_lip_edges, move_inner_lips
 from models.mouth.lip_model import part_lips, shut_lips
+from models.mouth.lip_seam import seam_shifts
 from models.mouth.shape import CHANNELS, measure
 from models.track.face_track import FaceTrack, finish_track
 from models.track.judgement import judge
@@ -64,9 +67,11 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
     # The mouth is never seen to close, or never to move. What closes it has to know where its lips end.
     shown = np.flatnonzero(track.present)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _LIP_FRAMES).astype(int)])
-    edges = _edges(track, reader, looked_at)
+    pictures = list(reader.read(looked_at.tolist()))
+    edges = _edges(track, looked_at, pictures)
     if not opens(track) and _are_shut(track, looked_at, edges).mean() > 0.5:
-        return track if not track.is_rest_closed_by_model else finish(_shut(raw.points, track.points[looked_at]))
+        seam = seam_shifts(pictures, track.points[looked_at])
+        return finish(move_inner_lips(raw.points, seam))
     shifts = np.median([each.shifts for each in edges], 0)
     points = move_inner_lips(raw.points, shifts)
     track = finish(points)
@@ -75,18 +80,13 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=True)
 
 
-def _shut(points: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 468, 3) landmarks of lips that meet, of a mesh that parts them as in the (F, 468, 3) `seen`."""
-    return move_inner_lips(points, np.median([meeting_shifts(each) for each in seen], 0))
-
-
 def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
     """The track at rest where its pictures show closed lips, whatever the mesh says of them; itself if none do."""
     shown = np.flatnonzero(track.present)
     low = shown[track.shape[shown, CHANNELS.index("open_out")].argsort(kind="stable")]
     lowest = low[: max(_LIP_FRAMES, round(_CLOSED_SHARE * len(low)))]
     looked_at = np.sort(lowest[np.unique(np.linspace(0, len(lowest) - 1, _CLOSED_FRAMES).astype(int))])
-    closed = looked_at[_are_shut(track, looked_at, _edges(track, reader, looked_at))]
+    closed = looked_at[_are_shut(track, looked_at, _edges(track, looked_at, reader.read(looked_at.tolist())))]
     if not len(closed):
         return track
     rest = track.head_points[closed].mean(0)
@@ -95,10 +95,9 @@ def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
     return replace(track, rest=rest, shape=shape, is_rest_closed_by_model=False)
 
 
-def _edges(track: FaceTrack, reader: FrameSource, frames: NDArray[np.integer]) -> list[LipEdges]:
+def _edges(track: FaceTrack, frames: NDArray[np.integer], pictures: Iterable[Planes]) -> list[LipEdges]:
     """The edges of the lips in the pictures of (F,) source frames."""
-    pictures = zip(frames, reader.read(frames.tolist()), strict=True)
-    return [inner_lip_edges(planes, track.points[frame]) for frame, planes in pictures]
+    return [inner_lip_edges(each, track.points[frame]) for frame, each in zip(frames, pictures, strict=True)]
 
 
 def _are_shut(track: FaceTrack, frames: NDArray[np.integer], edges: list[LipEdges]) -> NDArray[np.bool_]:
