@@ -22,7 +22,7 @@ from models.mouth.mouth_axes import F64, MouthAxes, line_heights, sample
 _STEP = 1 / 96
 _HALF_WIDTH = 0.45  # of what is looked at: the corners' own shade runs on beyond it
 _REACH = 0.12  # above and below the mesh's line
-_VALLEY = 0.03  # from its bottom to where the lips on both sides have their own light
+_VALLEY = 0.05  # from its bottom, the farthest that the lips on both sides have their own light
 _FAR_COST = 5.0  # for each column and squared distance from the mesh's line, in shares of the lips' light
 _SLOPE_COST, _MAX_SLOPE = 0.02, 2  # a step up or down between neighbouring columns, and how many are looked at
 _SMOOTH = 3.0  # columns; of the line
@@ -60,11 +60,10 @@ def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDA
 
 def _valley(luma: F64) -> F64:
     """(R, C) by how much the lighter surroundings above and below exceed each place, as a share of the lips' light."""
-    reach = round(_VALLEY / _STEP)
     soft = cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=1.0, borderType=cv2.BORDER_REPLICATE)
-    padded = np.pad(soft, ((reach, reach), (0, 0)), mode="edge")
-    depth = np.minimum(padded[: -2 * reach], padded[2 * reach :]) - soft
-    return np.asarray(depth.clip(0) / max(float(np.median(luma)), 1.0))
+    upright = np.ones((2 * round(_VALLEY / _STEP) + 1, 1), np.uint8)
+    depth = cv2.morphologyEx(soft, cv2.MORPH_BLACKHAT, upright, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(depth / max(float(np.median(luma)), 1.0))
 
 
 def _cheapest_line(cost: F64) -> NDArray[np.intp]:

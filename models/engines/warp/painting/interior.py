@@ -21,10 +21,10 @@ BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
 # talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
-_CAVITY, _CORNER, _TONGUE = (0.46, 0.38), (0.0, 0.7), 0.56
+_CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.7), 0.56
 # Luma of the front teeth in full light, as a share of the eyes' whites: it makes drawn mouths as light as the open ones
 # of the same five and the sample presenter.
-_TEETH_LIGHT = 1.43
+_TEETH_LIGHT = 1.53
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _CAVITY_RED, _TONGUE_RED = 0.55, 0.85
 _JOINT = 0.22  # of their light that teeth lose where they meet
