@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import cv2
 from av.video.frame import PictureType
 
 from benchmarks.material import FPS
@@ -52,6 +53,28 @@ class StageClock:
             yield
         finally:
             self.cpu_ms[name] = self.cpu_ms.get(name, 0.0) + (time.process_time() - start) * 1000
+
+
+class Yardsticks(NamedTuple):
+    """CPU ms a frame of what a job's cost is held against.
+
+    Attributes:
+        floor: Decoding and encoding, with the settings of a job.
+        veryfast: The same with x264's `veryfast` and rate factor 20, whatever a job's settings are.
+    """
+
+    floor: float
+    veryfast: float
+
+    @classmethod
+    def measure(cls, video: Path, num_frames: int) -> Yardsticks:
+        """Of `num_frames` of `video`."""
+        settings = RenderConfig(), RenderConfig(crf=20, preset="veryfast")
+        return cls(*(floor_cpu_ms(video, num_frames, each) for each in settings))
+
+    def as_json(self) -> dict[str, float]:
+        """As `benchmarks/results.json` holds them."""
+        return {f"{name}_cpu_ms_per_frame": round(ms, 2) for name, ms in self._asdict().items()}
 
 
 def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
@@ -97,6 +120,7 @@ def analyse(
 
     Its own sound is listened to as in a job; loading what listens does not count.
     """
+    cv2.setNumThreads(0)  # as in a replica
     render, limits = RenderConfig(), MediaLimits()
     engine = EngineRoom(config or PipelineConfig()).engine(engine_name)
     info = probe_video(video, limits)
@@ -136,6 +160,7 @@ class Rendered(NamedTuple):
 
 def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> Rendered:
     """Render one job with a cached presenter on the CPU into `folder`/result.mp4."""
+    cv2.setNumThreads(0)  # as in a replica
     render, clock, presenter, engine = RenderConfig(), StageClock(), cached.presenter, cached.engine
     info = presenter.info
     listener = engine.listener(Machine())

@@ -1,7 +1,8 @@
 """What a finished frame costs, beside the floor: `python -m benchmarks.render [--in-process]`.
 
 Writes benchmarks/results.json and prints a table. The floor is decoding the same frames and encoding them again with
-the same settings, measured in the same run, so that most of the machine's load cancels out of the ratio.
+the same settings, measured in the same run, so that most of the machine's load cancels out of the ratio. As a job's
+settings change, so does the floor: beside it stands the same work with settings that stay.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import typer
 from benchmarks.material import make_presenter, make_speech, num_frames_of
 from benchmarks.report import print_results
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
-from config import RenderConfig
 from lipwright_client import Lipwright
 
 SIZES = ((512, 512), (1920, 1080))
@@ -50,15 +50,14 @@ def main(
 
 
 def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
+    from benchmarks.in_process import Yardsticks, analyse, render_staged
 
     folder.mkdir()
     num_frames = num_frames_of(seconds)
-    floor = floor_cpu_ms(video, num_frames, RenderConfig())
+    yardsticks = Yardsticks.measure(video, num_frames)
     presenter, analysis = analyse(video, folder / "avatar")
     stages = render_staged(presenter, make_speech(seconds, folder), num_frames, folder).cpu_ms
-    return {
-        "floor_cpu_ms_per_frame": round(floor, 2),
+    return yardsticks.as_json() | {
         "total_cpu_ms_per_frame": round(sum(stages.values()), 2),
         "analysis_cpu_ms_per_source_frame": round(analysis, 2),
         "stages_cpu_ms_per_frame": {stage: round(ms, 2) for stage, ms in stages.items()},
@@ -68,7 +67,7 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
 def _through_graph(
     presenters: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
-    from benchmarks.in_process import floor_cpu_ms
+    from benchmarks.in_process import Yardsticks
     from launch.service import running_service
 
     start = time.monotonic()
@@ -79,9 +78,9 @@ def _through_graph(
         for size, video in presenters.items():
             avatar_id = create_avatar(client, video)
             measure_job(client, avatar_id, make_speech(1.0, folder))  # the first job opens files and warms caches
-            floor = floor_cpu_ms(video, num_frames_of(seconds), RenderConfig())
+            yardsticks = Yardsticks.measure(video, num_frames_of(seconds))
             cost = measure_job(client, avatar_id, make_speech(seconds, folder))
-            results[size] = {"floor_cpu_ms_per_frame": round(floor, 2), "job": cost.as_json()}
+            results[size] = yardsticks.as_json() | {"job": cost.as_json()}
             if "memory" not in results:  # at the first size, before another size raises the peaks
                 short_source = make_presenter(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
                 avatar_id = create_avatar(client, short_source)

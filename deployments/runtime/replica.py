@@ -32,16 +32,17 @@ _MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
 
 
 def claim_threads(niceness: int = _NICENESS) -> int:
-    """Limit OpenCV to the replica's CPU share and return the number of threads (at least 1) for everything else.
+    """Take OpenCV's threads from it and return the number of threads (at least 1) for everything else.
 
     The replica also gives way to those that only answer, by `niceness`, so that a busy machine is not a silent one.
 
-    Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. Torch takes its number from
+    Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. OpenCV's work here is too small to
+    be divided: painting a face on two threads of its own takes 1.4 times the CPU and no less time. Torch takes its number from
     OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
-    cv2.setNumThreads(num_threads if num_threads > 1 else 0)
+    cv2.setNumThreads(0)
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
     return num_threads
 
