@@ -42,6 +42,11 @@ def test_lips_meet_where_the_picture_is_dark_between_them(seam: float) -> None:
     np.testing.assert_allclose(met[1:-1, 1], bow(46, seam, met[1:-1, 0].astype(float)), atol=1.5)
 
 
+def test_they_part_almost_from_corner_to_corner() -> None:
+    met = _met(_pictures(0.0, shade_from=20.0), mouth_points(inner=1.0))
+    np.testing.assert_allclose(met[[0, -1], 0], [CENTRE[0] - 44, CENTRE[0] + 44], atol=0.5)  # the mesh says 38, of 46
+
+
 def test_where_nothing_is_dark_the_mesh_is_believed() -> None:
     met = _met(_pictures(None, shade_from=20.0), mouth_points(inner=1.0))
     np.testing.assert_allclose(met[:, 1], CENTRE[1], atol=1.5)
