@@ -20,14 +20,12 @@ from models.mouth.mouth_axes import F64, MouthAxes, line_heights, sample
 
 # Lengths are in mouth widths.
 _STEP = 1 / 96
-_HALF_WIDTH = 0.45  # of what is looked at: the corners' own shade runs on beyond it
+_CORNER = 0.48  # where lips part last: the mesh says .42 to .44 of any mouth, and holes that end there look too narrow
 _REACH = 0.12  # above and below the mesh's line
 _VALLEY = 0.05  # from its bottom, the farthest that the lips on both sides have their own light
 _FAR_COST = 5.0  # for each column and squared distance from the mesh's line, in shares of the lips' light
 _SLOPE_COST, _MAX_SLOPE = 0.02, 2  # a step up or down between neighbouring columns, and how many are looked at
 _SMOOTH = 3.0  # columns; of the line
-# Where the lips part last. The mesh says .42 to .44 of any mouth, and holes that end there are seen to be too narrow.
-_CORNER = 0.48
 
 
 def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -42,20 +40,23 @@ def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDA
         and across the mouth in mouth widths, for both to lie on the line where the lips meet.
     """
     axes = MouthAxes.of(points)
-    columns = np.arange(-_HALF_WIDTH, _HALF_WIDTH + 1e-6, _STEP)
+    columns = np.arange(-_CORNER, _CORNER + 1e-6, _STEP)
     beside = np.arange(-_REACH, _REACH + 1e-6, _STEP)
     middle = np.mean([line_heights(axes, points, ids, columns) for ids in (INNER_UPPER, INNER_LOWER)], axis=0)  # (F, C)
-    luma = np.zeros((len(beside), len(columns)))
+    seen = []
     for k, planes in enumerate(pictures):
         local = np.stack(np.broadcast_arrays(columns, middle[k] + beside[:, None]), -1)
         own = MouthAxes(*(axis[k : k + 1] for axis in axes))
         places = own.to_image(local.reshape(1, -1, 2)).reshape(local.shape)
-        luma += sample(planes, places)[..., 0] / len(pictures)
+        seen.append(sample(planes, places)[..., 0])
+    luma = np.median(seen, axis=0)  # a hand or an open mouth in one of the frames is left out
     off = beside[_cheapest_line(_FAR_COST * beside[:, None] ** 2 - _valley(luma))]
     off = cv2.GaussianBlur(off[None], (0, 0), _SMOOTH, borderType=cv2.BORDER_REPLICATE)[0]
+    line = np.median(middle, axis=0) + off
     lips = np.stack([np.median(axes.to_mouth(points[:, list(ids), :2]), 0) for ids in (INNER_UPPER, INNER_LOWER)])
-    along, across = lips.mean(0).T  # (11,) each
-    met = np.stack([np.interp(along, along[[0, -1]], [-_CORNER, _CORNER]), across + np.interp(along, columns, off)], -1)
+    mesh_along = lips[..., 0].mean(0)
+    along = np.interp(mesh_along, mesh_along[[0, -1]], [-_CORNER, _CORNER])  # (11,)
+    met = np.stack([along, np.interp(along, columns, line)], -1)
     return np.asarray(met - lips, np.float32)
 
 

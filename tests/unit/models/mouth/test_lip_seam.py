@@ -42,6 +42,13 @@ def test_lips_meet_where_the_picture_is_dark_between_them(seam: float) -> None:
     np.testing.assert_allclose(met[1:-1, 1], bow(46, seam, met[1:-1, 0].astype(float)), atol=1.5)
 
 
+def test_a_hand_in_one_of_the_frames_is_nothing() -> None:
+    pictures = _pictures(4.0, shade_from=20.0)
+    pictures[2].y[:, :50] = 30
+    met = _met(pictures, mouth_points(inner=1.0))
+    np.testing.assert_allclose(met[1:-1, 1], bow(46, 4.0, met[1:-1, 0].astype(float)), atol=1.5)
+
+
 def test_they_part_almost_from_corner_to_corner() -> None:
     met = _met(_pictures(0.0, shade_from=20.0), mouth_points(inner=1.0))
     np.testing.assert_allclose(met[[0, -1], 0], [CENTRE[0] - 44, CENTRE[0] + 44], atol=0.5)  # the mesh says 38, of 46
