@@ -37,8 +37,8 @@ def claim_threads(niceness: int = _NICENESS) -> int:
     The replica also gives way to those that only answer, by `niceness`, so that a busy machine is not a silent one.
 
     Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. OpenCV's work here is too small to
-    be divided: painting a face on two threads of its own takes 1.4 times the CPU and no less time. Torch takes its number from
-    OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
+    be divided: painting a face on two threads of its own takes 1.4 times the CPU and no less time. Torch takes its
+    number from OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
