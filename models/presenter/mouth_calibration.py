@@ -36,9 +36,7 @@ _FOLLOWING = [CHANNELS.index(name) for name in ("open_out", "upper", "lower", "j
 _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
 _SPREADING = [CHANNELS.index(name) for name in ("width", "corner_y")]
 _HELD = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
-# A regression predicts too little movement of the corners. Lips that are drawn apart look a little more open than they
-# are: with 1 silent sources opened 1.18 times as far as their talkers did (median of six).
-_DEFAULT_OPENING_GAIN, _SPREADING_GAIN = 0.94, 1.3
+_SPREADING_GAIN = 1.3  # a regression predicts too little movement of the corners
 # What is known before a talker is seen weighs as much as this many seconds of a mouth that moves as predicted, with an
 # opening of this standard deviation: little speech, or speech that hardly opens the mouth, changes little. Of .3 to 4
 # seconds, .6 foretells best how far eight GRID talkers open their mouths in other sentences than the .8 to 12 seconds
@@ -92,7 +90,7 @@ class MouthCalibration:
     @classmethod
     def default(cls) -> MouthCalibration:
         """For a source that shows no open mouth: closed lips are tracked where they are, so true sizes are drawn."""
-        return cls(_gains(_DEFAULT_OPENING_GAIN), np.zeros(NUM_CHANNELS, np.float32))
+        return cls(_gains(1.0), np.zeros(NUM_CHANNELS, np.float32))
 
     @classmethod
     def of_talker(cls) -> MouthCalibration:
@@ -100,7 +98,7 @@ class MouthCalibration:
 
         Its open mouths are tracked smaller than they are, so the predicted ones are made smaller by as much.
         """
-        return cls(_gains(_DEFAULT_OPENING_GAIN) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
+        return cls(_gains(1.0) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
         """Returns the shapes of a predicted mouth of T frames, corrected, as (T, 8) float32; silence stays at rest."""

@@ -28,6 +28,7 @@ NUM_CHANNELS = 8
 # Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
 _INSET, _CLOSED_INSET = 0.25, 0.6
 _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
+_OPENED = 0.05  # eye distances: lips so far apart have no part in the dark between closed ones
 # Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
 # In eye distances: a picture with a gap like this shows its front teeth whole. They stay, above the dark that is drawn.
@@ -63,7 +64,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown = chunk.crop_points[chunk.exemplar]
-    inset = _inset_lips(shown, target, chunk.own_teeth)
+    inset = _inset_lips(shown, target, chunk.own_teeth, chunk.eye_distance)
     sources = (chunk.crop_points[chunk.base], inset, chunk.crop_points[fade])
     shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
@@ -87,18 +88,24 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
 
 
 def _inset_lips(
-    points: NDArray[np.float32], target: NDArray[np.float64], share: NDArray[np.float32]
+    points: NDArray[np.float32],
+    target: NDArray[np.float64],
+    own_teeth: NDArray[np.float32],
+    eye_distance: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """(N, P, 2) points whose inner lips lie a little inside the flesh.
 
-    The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line.
+    The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line. The rim
+    of a closed mouth is the dark between the lips; beside an opened one it would show as a second line.
     """
     inset = points.copy()
-    ratio = _mean_gaps(target) / np.maximum(_mean_gaps(points), 1.0)
+    gap = _mean_gaps(target)
+    ratio = gap / np.maximum(_mean_gaps(points), 1.0)
     closed = (1 - ratio / _CLOSING_SHARE).clip(0, 1)
-    inset_share = (share * (_INSET + (_CLOSED_INSET - _INSET) * closed)).astype(np.float32)
+    opened = (gap / (_OPENED * eye_distance)).clip(0, 1)
+    share = own_teeth * (_INSET + (_CLOSED_INSET - _INSET) * closed) + (1 - own_teeth) * _INSET * opened
     for inner, middle in ((INNER_UPPER_ROWS, MIDDLE_UPPER_ROWS), (INNER_LOWER_ROWS, MIDDLE_LOWER_ROWS)):
-        inset[:, inner] += inset_share[:, None, None] * (points[:, middle] - points[:, inner])
+        inset[:, inner] += share.astype(np.float32)[:, None, None] * (points[:, middle] - points[:, inner])
     return inset
 
 
