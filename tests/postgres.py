@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -110,7 +110,8 @@ class PostgresServer:
 
         assert self._process is not None
         for process in (psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children()):
-            process.send_signal(which)
+            with suppress(psutil.NoSuchProcess):  # one that served a connection ends with it
+                process.send_signal(which)
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
