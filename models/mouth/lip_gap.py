@@ -66,7 +66,7 @@ def measure_gap(planes: Planes, points: Floats, pixel_aspect: float = 1.0) -> tu
     skin = red[:, :_NUM_SKIN].mean()
     contrast = float(np.quantile(red[:, _LIPS], _LIP_QUANTILE) - skin)
     not_lip = (1 - (red - skin) / max(contrast, _MIN_CONTRAST)).clip(0, 1)
-    weight = _smooth_step((share - _FROM) / _SOFT) * _smooth_step((_TO - share) / _SOFT)
+    weight = _sigmoid((share - _FROM) / _SOFT) * _sigmoid((_TO - share) / _SOFT)
     height = np.linalg.norm(lower[1] - upper[1]) * (1 + 2 * _OVERHANG)
     eyes = np.linalg.norm((points[_EYE_LEFT] - points[_EYE_RIGHT]) * stretch_of(pixel_aspect))
     return float((not_lip * weight).mean() * height / max(eyes, 1e-6)), contrast
@@ -95,6 +95,6 @@ def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray
     return np.asarray(_SCALE * (gaps - closed), np.float32)
 
 
-def _smooth_step(value: Floats) -> Floats:
+def _sigmoid(value: Floats) -> Floats:
     """0 far below 0, 1 far above."""
     return np.asarray(1 / (1 + np.exp(-value)))

@@ -28,7 +28,8 @@ NUM_CHANNELS = 8
 # Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
 _INSET, _CLOSED_INSET = 0.25, 0.6
 _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
-_OPENED = 0.05  # eye distances: lips so far apart have no part in the dark between closed ones
+# Eye distances: lips so far apart show nothing of the dark between closed ones. Chosen by eye, on four stills.
+_OPENED = 0.05
 # Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
 # In eye distances: a picture with a gap like this shows its front teeth whole. They stay, above the dark that is drawn.

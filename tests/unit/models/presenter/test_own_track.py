@@ -1,0 +1,43 @@
+"""The track of a source that never opens its mouth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from media.planes import Planes
+from media.reader import FrameReader
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.presenter.own_track import own_track
+from tests.unit.models.synthetic_presenter import make_presenter
+
+_OFF = 3.0  # pixels from the mesh's line of closed lips to the dark one
+
+
+class _WithSeam:
+    """Frames with a dark line below the mesh's."""
+
+    def __init__(self, reader: FrameReader, points: np.ndarray) -> None:
+        self._reader, self._points = reader, points
+
+    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+        indices = list(indices)
+        for frame, planes in zip(indices, self._reader.read(indices), strict=True):
+            lips = (self._points[frame, list(INNER_UPPER), :2] + self._points[frame, list(INNER_LOWER), :2]) / 2
+            row, column = np.mgrid[: planes.y.shape[0], : planes.y.shape[1]]
+            line = np.interp(column, lips[:, 0], lips[:, 1]) + _OFF
+            shade = 1 - 0.7 * np.exp(-(((row - line) / 1.2) ** 2))
+            yield Planes((planes.y * shade).astype(np.uint8), planes.u, planes.v)
+
+    def close(self) -> None: ...
+
+
+def test_its_lips_meet_where_the_picture_shows_it(tmp_path: Path) -> None:
+    filmed = make_presenter(tmp_path, 0.0)
+    with filmed.reader() as reader:
+        track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points), filmed.info)
+    for ids in (INNER_UPPER, INNER_LOWER):
+        moved = (track.points - filmed.raw.points)[track.present][:, list(ids[3:-3]), 1]
+        assert abs(np.median(moved) - _OFF) < 0.7
