@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import grpc
@@ -16,7 +15,7 @@ import pytest
 from tests.faults.attacks import PIECE, Drip, MemoryWatch, announced_upload, connect, endless_head, status_of
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
-from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.faults.service_process import ServiceProcess
 
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack; on a machine that does nothing else it is 5 ms."""
@@ -24,24 +23,6 @@ WHILE_SENT_S = 2.0
 """p99 of /healthz while the disk takes all that it can; the proxy moves 75 MB/s then, and one core is its own."""
 NUM_FOLLOWERS = 1030
 REPLICA_METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/PushTask")
-PAUSE_S = 5.0
-"""Longest pause of an upload here, a quarter of what it is by default."""
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    folder = tmp_path_factory.mktemp("strangers")
-    config = config_with(folder, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": PAUSE_S})
-    # The tests turn Ray's token off; strangers meet a service that has it on.
-    with served(folder / "data", config, inside=("env", "--unset=RAY_AUTH_MODE")) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def caller(service: ServiceProcess, portrait_pair: Pair) -> Caller:
-    caller = Caller(service.url)
-    caller.wait([caller.accepted(portrait_pair)], 120)  # what is slow the first time is done
-    return caller
 
 
 @pytest.mark.timeout(300)
@@ -63,14 +44,16 @@ def test_an_endless_head_costs_nobody_else_anything(
 
 
 @pytest.mark.timeout(300)
-def test_idle_uploads_keep_nobody_out(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
+def test_idle_uploads_keep_nobody_out(
+    service: ServiceProcess, caller: Caller, portrait_pair: Pair, upload_pause_s: float
+) -> None:
     with (
         HealthProbe(service.url) as health,
         MemoryWatch(serving_processes(service)) as memory,
         ExitStack() as stack,
     ):
         lines = [stack.enter_context(announced_upload(service.url, 5_700_000_000)) for _ in range(5)]
-        stack.enter_context(Drip(lines, PAUSE_S / 3))
+        stack.enter_context(Drip(lines, upload_pause_s / 3))
         statuses = []
         started = time.monotonic()
         for _ in range(16 if IS_ENDURANCE else 4):

@@ -16,20 +16,15 @@ import pytest
 
 from tests.faults.canary import Canary, listening_canary
 from tests.faults.hostile import Case, Outcome, Sender, foreign_files, make_corpus
-from tests.faults.service_process import served
+from tests.faults.service_process import ServiceProcess
 from tests.faults.small_corpus import SmallCorpus, wav
 
 AT_ONCE = 3
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def client(data_dir: Path) -> Iterator[httpx.Client]:
-    with served(data_dir) as service, httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+def client(service: ServiceProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         yield client
 
 

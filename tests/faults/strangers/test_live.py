@@ -23,18 +23,12 @@ from websockets.sync.client import ClientConnection, connect
 from config import LiveConfig
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair
-from tests.faults.service_process import ServiceProcess, served
+from tests.faults.service_process import ServiceProcess
 
 NUM_HOSTILE, NUM_AT_ONCE = 200, 40
 MOMENT_SECONDS = LiveConfig().moment_seconds
 MAX_GROWTH_BYTES = 300 * 1024**2
 START_S = 240.0
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with served(tmp_path_factory.mktemp("live") / "data") as service:
-        yield service
 
 
 @pytest.fixture(scope="module")
