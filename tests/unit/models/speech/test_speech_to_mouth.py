@@ -102,12 +102,11 @@ def test_high_frame_rates_show_no_kinks_between_rows(
 ) -> None:
     (block,) = _extract(tmp_path, voice, features)
     jitter = []
-    for fps in (25, 50, 120):
+    for fps in (120, 500):
         shape = mouth.predict(block, Fraction(fps), 0, 4 * fps).shape
         jitter.append(lip_jitter(shape, np.ones(len(shape), bool), Fraction(fps)).rms or 0.0)
-    # With straight lines from row to row 1.44 and 1.8.
-    assert jitter[1] < 1.36 * jitter[0]
-    assert jitter[2] < 1.6 * jitter[0]
+    # 1.1; with straight lines from row to row 2.5, as a kink is the sharper the more frames there are.
+    assert jitter[1] < 1.4 * jitter[0]
 
 
 @pytest.mark.parametrize("level_db", [-20, -40, -60, -80])
