@@ -166,7 +166,8 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         filler.write_bytes(bytes(free - 1_500_000))
         files = sum(1 for path in disk.rglob("*") if path.is_file())
         video = {"video": ("v.jpg", portrait_pair.video)}
-        refused = httpx.post(f"{service.url}/v1/jobs", files=video, trust_env=False, timeout=30)  # `caller` would ask on
+        # Not by the caller, who goes on asking.
+        refused = httpx.post(f"{service.url}/v1/jobs", files=video, trust_env=False, timeout=30)
         assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
         assert refused.json()["retryable"]
         assert sum(1 for path in disk.rglob("*") if path.is_file()) == files
