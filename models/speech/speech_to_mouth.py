@@ -65,12 +65,13 @@ class SpeechToMouth:
         """
         times = _frame_times(features, fps, first_frame, num_frames)
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
-        gate = features.gate[:, None]
+        open_share = features.gate[:, None]
         shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE  # (N, 8)
-        shown = _breath(shape[:, 0], features)[:, None] * gate
-        rows = np.hstack([shape * shown, gate, hidden * shown])
+        shown = _breath(shape[:, 0], features)[:, None] * open_share
+        rows = np.hstack([shape * shown, open_share, hidden * shown])
         frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
-        return MouthBlock(frames[:, :NUM_CHANNELS], frames[:, NUM_CHANNELS], frames[:, NUM_CHANNELS + 1 :])
+        gate = frames[:, NUM_CHANNELS].clip(0, 1)  # beside a corner the spline swings over
+        return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :])
 
 
 def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:

@@ -41,13 +41,14 @@ def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(
         killed = process_of(service, name)
         with ended(service, tmp_path, name) as ending:
             killed.kill()
-        _, alive = psutil.wait_procs(everything, timeout=2 * END_S)
+        _, alive = psutil.wait_procs(everything, timeout=END_S)
         assert not alive, [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
         assert f"Ray's {name} has ended" in ending[0]
         service.start()
         caller = Caller(service.url)
         final = caller.wait([job], 200)
         assert final[job]["status"] == "succeeded", final[job]["error"]
+        caller.accepted(long_pair)
         with ended(service, tmp_path, "job table") as ending:
             (tmp_path / "data" / "jobs.sqlite3").unlink()
         assert "jobs.sqlite3: expected the file that was opened at the start, found it is gone" in ending[-1]

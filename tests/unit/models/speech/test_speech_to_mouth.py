@@ -97,6 +97,17 @@ def test_frames_stand_at_their_times(
     assert abs(dense[:, OPEN].argmax() / 20 - peak) < 0.75  # the peak between rows
 
 
+def test_frames_show_what_was_predicted_for_their_moment(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, np.concatenate([np.zeros(RATE, np.int16), voice[: 2 * RATE]]), features)
+    assert block.first_row == 0 and block.gate[0] == 0 and block.gate.max() == 1
+    at_rows = mouth.predict(block, Fraction(50), 0, 140).gate  # neighbours that are mixed in would round its corners
+    assert np.abs(at_rows - block.gate[:140]).max() < 1e-5
+    between = mouth.predict(block, Fraction(60), 0, 168).gate
+    assert between.min() >= 0 and between.max() <= 1
+
+
 def test_high_frame_rates_show_no_kinks_between_rows(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
