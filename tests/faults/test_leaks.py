@@ -19,8 +19,11 @@ from launch.port import free_port
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, open_files, served
 
-NUM_JOBS = 100 if IS_ENDURANCE else 12
+NUM_JOBS = 100 if IS_ENDURANCE else 24
 KEEP_S = 4.0
+# A reference that was awaited lies in a cycle of Ray's own (2.60) and waits for Python's collector. At rest 7 to 13 of
+# them were seen, 0.27 MB each, after ten jobs as after eighty. One that each job left would be 6.5 MB.
+UNCOLLECTED_BYTES = 3_500_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def test_after_many_jobs_everything_is_back(tmp_path: Path, portrait_pair: Pair)
         assert after.files == before.files == ()
         assert after.num_requests <= before.num_requests
         assert after.num_handles <= before.num_handles + 10
-        assert after.store_bytes <= before.store_bytes + 1_000_000
+        assert after.store_bytes <= before.store_bytes + UNCOLLECTED_BYTES
         queue = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["queue"]
         assert (queue["num_queued"], queue["num_arriving"], queue["num_running"], queue["num_bytes"]) == (0, 0, 0, 0)
 

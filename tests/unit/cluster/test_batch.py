@@ -185,7 +185,7 @@ def test_a_full_service_is_asked_again(files: FileStore, tmp_path: Path) -> None
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    reports = _run(director, files, BatchLimits(2, 0.3), _pairs(tmp_path, b"endless", b"speech"))
+    reports = _run(director, files, BatchLimits(2, 5), _pairs(tmp_path, b"endless", b"speech"))
     assert reports[1]["error"]["code"] == "stage_timeout"
     assert reports[2]["status"] == "succeeded"
     assert sorted(job.status.value for job in director.jobs.values()) == ["cancelled", "succeeded"]
