@@ -106,7 +106,7 @@ class DecoderConfig(_Frozen):
     cpu_share: float = Field(
         0.5, gt=0, description="Processor time of one request to a decoder, as a share of its bound in wall clock."
     )
-    batch_bytes: int = Field(16 * 1024**2, gt=0, description="Decoded frames handed over at a time; at least one.")
+    batch_bytes: int = Field(8 * 1024**2, gt=0, description="Decoded frames handed over at a time; at least one.")
     idle_s: float = Field(60.0, gt=0, description="A decoder that nobody asked for so long ends; another takes over.")
 
 

@@ -85,7 +85,9 @@ def _through_graph(
                 short_source = make_presenter(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
                 avatar_id = create_avatar(client, short_source)
                 results["memory"] = {"size": size} | {
-                    f"{length:g} s": measure_job(client, avatar_id, make_speech(length, folder)).as_json()
+                    f"{length:g} s": measure_job(
+                        client, avatar_id, make_speech(length, folder), watches_memory=True
+                    ).as_json()
                     for length in lengths
                 }
     return results

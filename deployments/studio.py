@@ -19,7 +19,7 @@ from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.decoding.frame_memory import return_freed_frames
+from media.decoding.frame_memory import keep_freed_buffers
 from media.frame_source import FrameSource
 from media.joiner import join_segments
 from media.labels.labeller import Labeller
@@ -69,7 +69,7 @@ class Studio:
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
-        return_freed_frames()
+        keep_freed_buffers()
         self._config = config
         self._files = open_files(config)
         self._face_synthesis = prefer_near(face_synthesis)

@@ -83,14 +83,14 @@ class Decoder:
     ) -> None:
         self.close()
 
-    def ask(self, request: object) -> None:
-        """Send a request.
+    def ask(self, request: object, file: int | None = None) -> None:
+        """Send a request, and a copy of the file descriptor `file`.
 
         Raises:
             LostDecoderError: The decoder is gone.
         """
         try:
-            self._channel.send(request)
+            self._channel.send(request, file)
         except OSError as error:
             raise LostDecoderError from error
 

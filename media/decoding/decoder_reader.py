@@ -11,14 +11,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import CancelledJobError, LipwrightError, MediaError
 from media.decoding.answers import failed
-from media.decoding.channel import Channel, memory_file
+from media.decoding.channel import Channel
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, lost
-from media.decoding.frame_batch import frame_bytes, map_frames, write_frame
+from media.decoding.frame_batch import FrameFile, FrameFiles, frame_bytes, write_frame
 from media.decoding.nursery import bound_cpu, check_memory
 from media.decoding.wire import Batch, Failed
 from media.planes import Planes
@@ -52,6 +52,24 @@ class FrameSettings:
         return cls(config.render.reader_cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
 
 
+class _Asked(NamedTuple):
+    """A batch that was asked for."""
+
+    indices: list[int]
+    """In the order in which they are wanted, with repeats."""
+    file: FrameFile
+    """Where its frames will lie."""
+
+    @property
+    def once(self) -> list[int]:
+        """The indices without repeats, each where it came first."""
+        return list(dict.fromkeys(self.indices))
+
+    def send(self, decoder: Decoder) -> None:
+        """Ask for it."""
+        decoder.ask(self.once, self.file.number)
+
+
 class DecoderReader:
     """Reads frames like `media.reader.FrameReader`, decoded in a process of their own, one batch ahead.
 
@@ -72,9 +90,10 @@ class DecoderReader:
         self._settings = settings
         self._decoder: Decoder | None = None
         self._is_closed = False
-        self._asked: deque[list[int]] = deque()
+        self._asked: deque[_Asked] = deque()
         size = frame_bytes(info.width, info.height)
         self._batch_frames = min(max(settings.decoder.batch_bytes // size, 1), _MAX_FRAMES)
+        self._files = FrameFiles(self._batch_frames, info.width, info.height)
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +124,7 @@ class DecoderReader:
             self._next_batch()  # what an unfinished `read` had asked for
         self._ask(remaining)
         while self._asked:
-            wanted = self._asked[0]
+            wanted = self._asked[0].indices
             frames, error = self._next_batch()
             if error is None:
                 self._ask(remaining)
@@ -127,27 +146,26 @@ class DecoderReader:
         wanted = list(islice(indices, self._batch_frames))
         if not wanted:
             return
-        self._asked.append(wanted)
+        asked = _Asked(wanted, self._files.take())
+        self._asked.append(asked)
         if self._decoder is not None:
             try:
-                self._decoder.ask(_once(wanted))
+                asked.send(self._decoder)
             except LostDecoderError:
                 self._drop()
 
     def _next_batch(self) -> tuple[dict[int, Planes], Exception | None]:
         """The frames of the oldest batch asked for, and the error that ended it early."""
-        num_frames, error, file = self._receive()
-        wanted = _once(self._asked.popleft())
-        if file is None:
-            return {}, error
-        return dict(zip(wanted, map_frames(file, num_frames, self._info.width, self._info.height), strict=False)), error
+        num_frames, error = self._receive()
+        asked = self._asked.popleft()
+        return dict(zip(asked.once, self._files.frames(asked.file, num_frames), strict=False)), error
 
-    def _receive(self) -> tuple[int, Exception | None, int | None]:
+    def _receive(self) -> tuple[int, Exception | None]:
         try:
             for _ in range(2):
                 try:
                     batch, file = self._running().receive(self._settings.timeout_s)
-                    return _checked(batch, file, len(_once(self._asked[0])), self._path)
+                    return _checked(batch, file, len(self._asked[0].once), self._path)
                 except LostDecoderError:
                     self._drop()
         except BaseException:
@@ -164,18 +182,20 @@ class DecoderReader:
             self._decoder = decoder
             if self._is_closed:  # meanwhile
                 self.close()
-            for wanted in self._asked:
-                decoder.ask(_once(wanted))
+            for asked in self._asked:
+                asked.send(decoder)
         return self._decoder
 
     def _drop(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
+            # It may be writing still.
+            self._asked = deque(asked._replace(file=self._files.new()) for asked in self._asked)
         self._decoder = None
 
 
 def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: Channel) -> None:
-    """What the decoder process does: for each list of indices received, send its frames."""
+    """What the decoder process does: for each list of indices received, fill the file beside it with their frames."""
     cpu_seconds = settings.timeout_s * settings.decoder.cpu_share
     bound_cpu(cpu_seconds)
     try:
@@ -187,40 +207,33 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
         return
     with reader, suppress(TimeoutError):  # nobody asks any more
         while True:
-            indices = channel.receive(settings.decoder.idle_s).value
-            bound_cpu(cpu_seconds)
-            _send_batch(channel, reader, indices)
+            indices, file = channel.receive(settings.decoder.idle_s)
+            assert file is not None
+            try:
+                bound_cpu(cpu_seconds)
+                channel.send(_fill(file, reader, indices))
+            finally:
+                os.close(file)
 
 
-def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None, int | None]:
-    """(frames, the error that ended them early, where they lie) of a decoder's answer."""
-    if (
-        isinstance(batch, Batch)
-        and 0 <= batch.num_frames <= max_frames
-        and (batch.num_frames > 0) == (file is not None)
-    ):
-        return batch.num_frames, batch.failed.error if batch.failed is not None else None, file
+def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None]:
+    """(frames, the error that ended them early) of a decoder's answer."""
     if file is not None:
-        os.close(file)
+        os.close(file)  # nobody asked for it
+    if isinstance(batch, Batch) and 0 <= batch.num_frames <= max_frames:
+        return batch.num_frames, batch.failed.error if batch.failed is not None else None
     raise MediaError(f"{path.name}: expected frames, found that its decoder answers with something else.")
 
 
-def _send_batch(channel: Channel, reader: FrameReader, indices: list[int]) -> None:
+def _fill(file: int, reader: FrameReader, indices: list[int]) -> Batch:
+    """Write the frames into the file from its start on."""
     num_frames, error = 0, None
-    file = memory_file()
+    os.lseek(file, 0, os.SEEK_SET)
     try:
-        try:
-            for planes in reader.read(indices):
-                write_frame(file, planes)
-                num_frames += 1
-        except (LipwrightError, ValueError) as raised:
-            error = Failed.of(raised)
-        check_memory()
-        channel.send(Batch(num_frames, error), file if num_frames else None)
-    finally:
-        os.close(file)
-
-
-def _once(indices: list[int]) -> list[int]:
-    """The indices without repeats, each where it came first."""
-    return list(dict.fromkeys(indices))
+        for planes in reader.read(indices):
+            write_frame(file, planes)
+            num_frames += 1
+    except (LipwrightError, ValueError) as raised:
+        error = Failed.of(raised)
+    check_memory()
+    return Batch(num_frames, error)

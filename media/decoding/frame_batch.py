@@ -1,17 +1,25 @@
-"""Frames on their way from a decoder process: a memory file, written once and mapped where it arrives."""
+"""Frames on their way from a decoder process: memory files that the decoder fills and the other side has mapped.
+
+A file is filled again when nobody holds its frames any more: with a new one, the kernel would find, clear and map
+its pages first, which costs five times as much as the copy.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import mmap
 import os
+import weakref
+from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
-from errors import LipwrightError
-from media.decoding.channel import write_whole
+from media.decoding.channel import memory_file, write_whole
 from media.planes import Planes
+
+_MAX_FREE_BYTES: Final = 32 * 1024**2  # of one reader
 
 
 def frame_bytes(width: int, height: int) -> int:
@@ -20,32 +28,60 @@ def frame_bytes(width: int, height: int) -> int:
 
 
 def write_frame(file: int, planes: Planes) -> None:
-    """Append a frame to a memory file; writing costs half of what filling mapped pages does."""
+    """Write a frame into a memory file, behind the one before; that costs half of what filling mapped pages does."""
     write_whole(file, *(np.ascontiguousarray(plane) for plane in planes))
 
 
-def map_frames(file: int, num_frames: int, width: int, height: int) -> Iterator[Planes]:
-    """Read-only views of the frames in a memory file; its memory goes when the last of them does.
+class FrameFiles:
+    """The memory files of one reader, for its decoder to fill. One thread; frames may be let go of in any.
+
+    No two readers share any: a decoder that was taken over could keep one, and see what comes into it.
 
     Args:
-        file: Closed here.
-        num_frames: At least 1.
+        num_frames: Frames that a file has room for.
         width: Pixels, even.
         height: Pixels, even.
-
-    Raises:
-        LipwrightError: The file is too short for that.
     """
-    size = frame_bytes(width, height)
-    try:
-        # Whoever could shorten the file could end the process that has it mapped.
-        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        if os.fstat(file).st_size < num_frames * size:
-            raise LipwrightError(f"Expected {num_frames} frames of {size} bytes, got {os.fstat(file).st_size} bytes.")
-        mapped = mmap.mmap(file, num_frames * size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
-    finally:
-        os.close(file)
-    for frame in np.frombuffer(mapped, np.uint8).reshape(num_frames, size):
-        y, u, v = np.split(frame, (width * height, width * height * 5 // 4))
-        half = (height // 2, width // 2)
-        yield Planes(y.reshape(height, width), u.reshape(half), v.reshape(half))
+
+    def __init__(self, num_frames: int, width: int, height: int) -> None:
+        self._num_frames, self._width, self._height = num_frames, width, height
+        file_bytes = num_frames * frame_bytes(width, height)
+        self._free: deque[FrameFile] = deque(maxlen=max(_MAX_FREE_BYTES // file_bytes, 1))
+
+    def take(self) -> FrameFile:
+        """A file that nobody uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self.new()
+
+    def new(self) -> FrameFile:
+        """One that no decoder has had."""
+        return FrameFile(self._num_frames * frame_bytes(self._width, self._height))
+
+    def frames(self, file: FrameFile, num_frames: int) -> Iterator[Planes]:
+        """Read-only views of the first frames in `file`, which is free again when the last of them is gone."""
+        size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
+        whole = np.frombuffer(file.mapped, np.uint8)
+        # What is the memory of every view of it; the file's own array would keep the file.
+        weakref.finalize(whole, self._free.append, file).atexit = False
+        for frame in whole[: num_frames * size].reshape(num_frames, size):
+            y, u, v = np.split(frame, (self._width * self._height, self._width * self._height * 5 // 4))
+            yield Planes(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
+
+
+class FrameFile:
+    """A memory file, mapped here; it goes with the last reference to it.
+
+    Args:
+        num_bytes: Its length, for good: whoever could shorten it could end the process that has it mapped.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self.number = memory_file()
+        """Its file descriptor."""
+        self._close = weakref.finalize(self, os.close, self.number)
+        os.ftruncate(self.number, num_bytes)
+        fcntl.fcntl(self.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        self.mapped = mmap.mmap(self.number, num_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        """All of it."""

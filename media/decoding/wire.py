@@ -71,7 +71,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames that lie in the file beside the message.
+    """Frames that lie in the file that came with the request.
 
     Attributes:
         num_frames: How many.

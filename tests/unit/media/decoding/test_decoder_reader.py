@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,12 +177,38 @@ def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) 
             next(frames)
             if number % 2:
                 del frames  # in the middle
+    del reader
     gc.collect()
     deadline = time.monotonic() + 20
     while _children():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_a_file_is_filled_again_once_its_frames_are_gone(decoders: Decoders, h264: Path) -> None:
+    """And not before: frames that are held stay what they were."""
+
+    def inodes() -> set[int]:
+        """Of the memory files that this process has open."""
+        known = set()
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # a file that is closed meanwhile
+                if "lipwright" in os.readlink(f"/proc/self/fd/{name}"):
+                    known.add(os.stat(f"/proc/self/fd/{name}").st_ino)
+        return known
+
+    with _open(decoders, h264) as reader:
+        before = inodes()
+        first = list(reader.read(range(10)))
+        two = inodes() - before
+        assert len(two) == 2, "ten frames are two batches"
+        later = list(reader.read(range(10, 20)))
+        assert len(inodes() - before) == 4, "nothing was free"
+        del first
+        again = list(reader.read(range(20, 30)))
+        assert len(inodes() - before) == 4, "the first two were"
+        assert [number_of(planes) for planes in (*later, *again)] == list(range(10, 30))
 
 
 def test_memory_does_not_grow_with_what_was_read(decoders: Decoders, tmp_path: Path) -> None:
