@@ -125,8 +125,19 @@ def test_reading_goes_on_when_the_decoder_or_its_nursery_is_killed(h264: Path) -
                 while not nursery.children():  # a new one has to start first
                     assert time.monotonic() < deadline
                     time.sleep(0.02)
-                (nursery if len(numbers) == 20 else nursery.children()[0]).kill()
+                doomed = [nursery, *nursery.children()] if len(numbers) == 20 else nursery.children()
+                doomed[0].kill()
+                while any(map(_is_alive, doomed)):  # a nursery takes its decoders with it
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
         assert numbers == list(range(60))
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_decoder_that_nobody_asks_ends_and_is_replaced(h264: Path) -> None:
