@@ -28,7 +28,8 @@ NUM_CHANNELS = 8
 # Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
 _INSET, _CLOSED_INSET = 0.25, 0.6
 _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
-# Eye distances: lips so far apart show nothing of the dark between closed ones. Chosen by eye, on four stills.
+# Eye distances: lips so much farther apart than in their picture show nothing of the dark that was between them there.
+# Chosen by eye, on four stills.
 _OPENED = 0.05
 # Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
@@ -65,13 +66,14 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown = chunk.crop_points[chunk.exemplar]
-    inset = _inset_lips(shown, target, chunk.own_teeth, chunk.eye_distance)
+    skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
+    enlargement = _enlargement(skull)
+    inset = _inset_lips(shown, target, enlargement, chunk.own_teeth, chunk.eye_distance)
     sources = (chunk.crop_points[chunk.base], inset, chunk.crop_points[fade])
     shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
-    skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
     own_axes = _axes(shown)
-    own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / _enlargement(skull)[:, None]
+    own_gap = (own_axes.lips[:, 1] - own_axes.lips[:, 0]) / enlargement[:, None]
     axes = _axes(target)
     widened = (axes.lips[:, 1] - axes.lips[:, 0]).max(1) / own_gap.max(1).clip(1.0)
     shows_teeth = ((own_gap.max(1) / chunk.eye_distance - _TEETH_SHOWN) / _TEETH_SHOWN_RANGE).clip(0, 1)
@@ -91,19 +93,20 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
 def _inset_lips(
     points: NDArray[np.float32],
     target: NDArray[np.float64],
+    enlargement: NDArray[np.float32],
     own_teeth: NDArray[np.float32],
     eye_distance: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """(N, P, 2) points whose inner lips lie a little inside the flesh.
 
     The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line. The rim
-    of a closed mouth is the dark between the lips; beside an opened one it would show as a second line.
+    of a closed mouth is the dark between the lips; beside an opening that its picture does not have, it would show as a
+    second line.
     """
     inset = points.copy()
-    gap = _mean_gaps(target)
-    ratio = gap / np.maximum(_mean_gaps(points), 1.0)
-    closed = (1 - ratio / _CLOSING_SHARE).clip(0, 1)
-    opened = (gap / (_OPENED * eye_distance)).clip(0, 1)
+    gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
+    closed = (1 - gap / np.maximum(own_gap, 1.0) / _CLOSING_SHARE).clip(0, 1)
+    opened = ((gap - own_gap) / (_OPENED * eye_distance)).clip(0, 1)
     share = own_teeth * (_INSET + (_CLOSED_INSET - _INSET) * closed) + (1 - own_teeth) * _INSET * opened
     for inner, middle in ((INNER_UPPER_ROWS, MIDDLE_UPPER_ROWS), (INNER_LOWER_ROWS, MIDDLE_LOWER_ROWS)):
         inset[:, inner] += share.astype(np.float32)[:, None, None] * (points[:, middle] - points[:, inner])

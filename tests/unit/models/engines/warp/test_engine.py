@@ -151,6 +151,17 @@ def test_lips_that_part_leave_the_dark_between_them_behind(presenter: FilmedPres
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
 
 
+def test_lips_that_are_open_in_their_picture_keep_their_rim(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+    if not avatar.talks:
+        pytest.skip("of a source with open mouths")
+    chunk = _chunk(presenter, avatar, 0.3)
+    shown = chunk.crop_points[chunk.exemplar]
+    gaps = np.linalg.norm(shown[:, INNER_LOWER_ROWS] - shown[:, INNER_UPPER_ROWS], axis=-1).mean(1)
+    assert (gaps / chunk.eye_distance).max() > 0.05
+    problem = pose_problem(replace(chunk, target_points=shown, own_teeth=np.zeros_like(chunk.own_teeth)))
+    np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
+
+
 @pytest.mark.needs_cuda
 def test_cuda_paints_the_same_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     chunk = _chunk(presenter, avatar, 0.12)
