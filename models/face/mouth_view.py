@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.face.surface import Surface, Window, surface
+from models.geometry.face_points import CHIN_TIP, NOSE_BASE
 from models.geometry.head_frame import fit_head_pose, mean_face
 
 WIDTH: Final = 32
@@ -20,7 +21,6 @@ VIEW_SIZE: Final = NUM_LUMA * 3 // 2
 # From under the nose to the chin's edge, a cheek's width to either side; eye distances.
 _LEFT, _RIGHT = -0.48, 0.48
 _BELOW_NOSE, _ABOVE_CHIN_EDGE = 0.02, 0.03
-_NOSE_BASE, _CHIN = 2, 152
 
 
 def view_of(frame: Planes, points: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -41,6 +41,6 @@ def view_of(frame: Planes, points: NDArray[np.floating]) -> NDArray[np.uint8]:
 def view_surface(columns: int, rows: int) -> Surface:
     """The skin that a view shows, in so many points; their cells fill the window."""
     face = mean_face()
-    top, bottom = float(face[_NOSE_BASE, 1]) - _BELOW_NOSE, float(face[_CHIN, 1]) + _ABOVE_CHIN_EDGE
+    top, bottom = float(face[NOSE_BASE, 1]) - _BELOW_NOSE, float(face[CHIN_TIP, 1]) + _ABOVE_CHIN_EDGE
     across, down = (_RIGHT - _LEFT) / columns / 2, (top - bottom) / rows / 2
     return surface(Window(_LEFT + across, _RIGHT - across, top - down, bottom + down, columns, rows))

@@ -15,6 +15,9 @@ EYES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
     ((362, 398, 384, 385, 386, 387, 388, 466, 263), (362, 382, 381, 380, 374, 373, 390, 249, 263)),
 )
+# Creases above the lids of both eyes.
+LID_CREASES = ((33, 247, 30, 29, 27, 28, 56, 190, 133), (362, 414, 286, 258, 257, 259, 260, 467, 263))
+NOSE_BASE, CHIN_TIP = 2, 152
 CHEEK_FRONT = (205, 425, 50, 280)  # skin that is lit like the mouth's surroundings
 
 # Points that speech does not move: forehead, temples, eye corners, nose bridge, wings of the nose.
@@ -23,10 +26,13 @@ RIGID = (
     *(33, 133, 362, 263, 129, 358, 98, 327, 2),
 )
 
-OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
-OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
-INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
-INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+OUTER_UPPER: tuple[int, ...] = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+OUTER_LOWER: tuple[int, ...] = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+INNER_UPPER: tuple[int, ...] = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER: tuple[int, ...] = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+INNER_MIDDLES = 13, 14  # of the upper lip and of the lower one
+MOUTH_MIDDLE = (CORNER_LEFT, CORNER_RIGHT, *INNER_MIDDLES)  # the mean of these
+ABOUT_MIDDLE = slice(4, 7)  # of a row: its middle, and half way to either side of it
 MIDDLE_UPPER = (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)
 MIDDLE_LOWER = (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
 ABOVE_LIP = (164, 167, 393, 165, 391, 92, 322)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
+from models.geometry.face_points import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, OUTER_LOWER, OUTER_UPPER
 from models.geometry.head_frame import stretch_of
+from models.mouth.shape import CLOSED_SHARE
 
 # Upper and lower end of the lines, outer lips: the middle of the mouth and half way to either side of it.
-_UPPER_ENDS, _LOWER_ENDS = (37, 0, 267), (84, 17, 314)
-_EYE_LEFT, _EYE_RIGHT = 33, 263
+_UPPER_ENDS, _LOWER_ENDS = OUTER_UPPER[ABOUT_MIDDLE], OUTER_LOWER[ABOUT_MIDDLE]
 _OVERHANG, _NUM_STEPS = 0.15, 64  # the lines begin and end this share of their length beyond the lips
 _NUM_SKIN = 6  # first steps, above the lip
 _LIPS = slice(8, 56)  # steps that lie on the lips for certain
@@ -30,8 +31,8 @@ _MIN_CONTRAST = 3.0  # levels of V between lip and skin; the frames at hand have
 # Opening a unit of what is measured: ratio of the standard deviations over six GRID talkers, against the opening that
 # an independent landmark network sees: 1.19 to 1.48, median 1.26 (correlation .96 to .98).
 _SCALE = 1.26
-# Closed lips are those that measure at most so much more than the mean of the most closed tenth: twice the noise.
-_CLOSED_SHARE, _CLOSED_RANGE = 0.1, 0.015
+# Closed lips are those that measure at most so much more than the mean of the most closed ones: twice the noise.
+_CLOSED_RANGE = 0.015
 # The same talkers' closed lips measure .029 to .063, mean .044, deviation .011. Most closed frames beyond this are
 # open: the talker shows no closed mouth.
 _MAX_CLOSED = 0.055
@@ -68,7 +69,7 @@ def measure_gap(planes: Planes, points: Floats, pixel_aspect: float = 1.0) -> tu
     not_lip = (1 - (red - skin) / max(contrast, _MIN_CONTRAST)).clip(0, 1)
     weight = _sigmoid((share - _FROM) / _SOFT) * _sigmoid((_TO - share) / _SOFT)
     height = np.linalg.norm(lower[1] - upper[1]) * (1 + 2 * _OVERHANG)
-    eyes = np.linalg.norm((points[_EYE_LEFT] - points[_EYE_RIGHT]) * stretch_of(pixel_aspect))
+    eyes = np.linalg.norm((points[EYE_LEFT] - points[EYE_RIGHT]) * stretch_of(pixel_aspect))
     return float((not_lip * weight).mean() * height / max(eyes, 1e-6)), contrast
 
 
@@ -89,7 +90,7 @@ def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray
     moves = gaps.std() > 0 and by_mesh.std() > 0
     if not moves or np.corrcoef(gaps, mesh_opening)[0, 1] < _MIN_AGREEMENT:
         return by_mesh
-    num_closed = max(_MIN_CLOSED, round(_CLOSED_SHARE * len(gaps)))
+    num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(gaps)))
     lowest = np.sort(gaps)[:num_closed].mean()
     closed = min(float(gaps[gaps <= lowest + _CLOSED_RANGE].mean()), _MAX_CLOSED)
     return np.asarray(_SCALE * (gaps - closed), np.float32)

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from media.array_files import load_arrays
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, MOVED, NUM_POINTS
+from models.geometry.face_points import (
+    ABOUT_MIDDLE,
+    INNER_LOWER,
+    INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    MOVED,
+    NUM_POINTS,
+)
 from models.mouth.shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN, measure
 from models.weights import weights_path
 
@@ -24,7 +32,6 @@ _SEAM_DEGREE = 4  # of the line of shut lips: a bow, and the dip in the middle o
 # between edges of which the outer one hardly misses any, follow by half.
 _GAP_PROFILE = np.array([0, 0.29, 0.6, 0.85, 1, 1, 1, 0.85, 0.6, 0.29, 0], np.float32)
 _MIDDLE_SHARE = 0.5
-_MEASURED = slice(4, 7)  # of the rows of the inner lips: those that `mouth_shape` measures the gap at
 
 
 class LipModel:
@@ -99,7 +106,7 @@ def lip_gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
 def true_gaps(rest: NDArray[np.floating], shape: NDArray[np.floating]) -> NDArray[np.float32]:
     """Returns the (T,) heights between the lips of a talker of (468, 3) `rest`, for (T, 8) shapes in tracked sizes."""
     opening = np.maximum(shape[:, 0], 0) / TRACKED_GAIN[0]
-    return np.asarray(lip_gaps(np.asarray(rest, np.float32)[None])[0, _MEASURED].mean() + opening, np.float32)
+    return np.asarray(lip_gaps(np.asarray(rest, np.float32)[None])[0, ABOUT_MIDDLE].mean() + opening, np.float32)
 
 
 def set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
@@ -107,7 +114,7 @@ def set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
 
     The mesh follows the inner lips by half only; this puts them where a picture shows them. They never cross.
     """
-    missing = gaps - lip_gaps(points)[:, _MEASURED].mean(1)
+    missing = gaps - lip_gaps(points)[:, ABOUT_MIDDLE].mean(1)
     way = missing[:, None] / 2 * _GAP_PROFILE
     for inner, middle, sign in ((INNER_UPPER, MIDDLE_UPPER, 1), (INNER_LOWER, MIDDLE_LOWER, -1)):
         points[:, list(inner), _Y] += sign * way

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
-from models.geometry.face_points import EYES
+from models.geometry.face_points import EYES, LID_CREASES
 
 # Ids of the face mesh from the corner on the picture's left to the one on its right, of each eye: below the brow, the
 # crease, the upper lid's edge, the lower lid's edge.
 _EYES: Final = (
-    ((33, 225, 224, 223, 222, 221, 133), (33, 247, 30, 29, 27, 28, 56, 190, 133), *EYES[0]),
-    ((362, 441, 442, 443, 444, 445, 263), (362, 414, 286, 258, 257, 259, 260, 467, 263), *EYES[1]),
+    ((33, 225, 224, 223, 222, 221, 133), LID_CREASES[0], *EYES[0]),
+    ((362, 441, 442, 443, 444, 445, 263), LID_CREASES[1], *EYES[1]),
 )
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
 _MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is shut already

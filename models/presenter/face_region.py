@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
+from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, NOSE_BASE
 from models.track.face_track import FaceTrack
 
 # The region's side in eye distances: it holds the jaw mask of `models.engines.warp.painting.masks` with a little air.
 REGION_EYE_DISTANCES = 1.62
 _STEP = 32  # the side is a multiple of this, so that the 32 x 32 field grid has whole cells
-_NOSE_BASE, _CHIN = 2, 152
-_ABOVE_NOSE, _BELOW_CHIN = 0.10, 0.42  # eye distances
-_DEPTH_POINTS = (17, 61, 291, 2)
+ABOVE_NOSE, BELOW_CHIN = 0.10, 0.42  # eye distances: where what goes with the jaw ends
+_DEPTH_POINTS = (17, CORNER_LEFT, CORNER_RIGHT, NOSE_BASE)
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class FaceRegion:
     def of(cls, track: FaceTrack) -> FaceRegion:
         """Computes the region of a track; the same track gives the same region."""
         rest = track.rest.astype(np.float64)
-        top, bottom = rest[_NOSE_BASE, 1] + _ABOVE_NOSE, rest[_CHIN, 1] - _BELOW_CHIN  # y up
-        x = rest[[_NOSE_BASE, _CHIN], 0].mean()
+        top, bottom = rest[NOSE_BASE, 1] + ABOVE_NOSE, rest[CHIN_TIP, 1] - BELOW_CHIN  # y up
+        x = rest[[NOSE_BASE, CHIN_TIP], 0].mean()
         centre = np.array([x, (top + bottom) / 2, rest[list(_DEPTH_POINTS), 2].mean()])
         eyes = float(np.linalg.norm(rest[EYE_LEFT] - rest[EYE_RIGHT]))
         largest = float(track.scale[track.present].max()) * eyes * max(1.0, 1 / track.pixel_aspect)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from media.planes import Planes
 from models.geometry import thin_plate
+from models.geometry.face_points import LID_CREASES
 from models.geometry.smooth_step import smooth_step
 from models.presenter.idle_motion import PIVOT, IdleMotion
 from models.track.face_track import FaceTrack
@@ -33,7 +34,7 @@ _SHOULDER_TOP, _SHOULDER_BOTTOM = (-1.3, -2.2), (-3.5, -6.5)
 _SHOULDER_SIDE: Final = (2.2, 3.8)
 _SHOULDER_SHIFT: Final = 0.4
 # Ids of the face mesh over both eyes: the crease of the lid, the lower and the upper edge of the brows.
-_CREASE: Final = (247, 30, 29, 27, 28, 56, 190, 467, 260, 259, 257, 258, 286, 414)
+_CREASE: Final = (*LID_CREASES[0][1:-1], *LID_CREASES[1][1:-1])
 _BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
 _BROW_HIGH: Final = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
 # Eye distances in which a raised brow's motion fades: above it, beside it, and at least as far as that below it.

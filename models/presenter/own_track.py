@@ -16,7 +16,7 @@ from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.mouth.lip_edges import LipEdges, inner_lip_edges, move_inner_lips
 from models.mouth.lip_model import part_lips, shut_lips
 from models.mouth.lip_seam import seam_shifts
-from models.mouth.shape import CHANNELS, measure
+from models.mouth.shape import CHANNELS, CLOSED_SHARE, measure
 from models.track.face_track import FaceTrack, finish_track
 from models.track.judgement import judge
 from models.track.raw_landmarks import RawLandmarks
@@ -27,7 +27,7 @@ from models.track.square_pixels import pixel_aspect
 _TALKING_STD = 0.011
 # A mouth that opens and that the mesh never sees shut (over a moustache, or with thick lips) is looked at where it is
 # least high; so many frames of those.
-_CLOSED_SHARE, _CLOSED_FRAMES = 0.1, 15
+_CLOSED_FRAMES = 15
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
 # Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
 # open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips ...
@@ -84,7 +84,7 @@ def _seen_closed(track: FaceTrack, reader: FrameSource) -> FaceTrack:
     """The track at rest where its pictures show closed lips, whatever the mesh says of them; itself if none do."""
     shown = np.flatnonzero(track.present)
     low = shown[track.shape[shown, CHANNELS.index("open_out")].argsort(kind="stable")]
-    lowest = low[: max(_LIP_FRAMES, round(_CLOSED_SHARE * len(low)))]
+    lowest = low[: max(_LIP_FRAMES, round(CLOSED_SHARE * len(low)))]
     looked_at = np.sort(lowest[np.unique(np.linspace(0, len(lowest) - 1, _CLOSED_FRAMES).astype(int))])
     closed = looked_at[_are_shut(track, looked_at, _edges(track, looked_at, reader.read(looked_at.tolist())))]
     if not len(closed):

@@ -7,7 +7,6 @@ hours holds no more than the sums.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from models.presenter.mouth_calibration import OwnSpeech
 from models.presenter.presenter import Presenter
 from models.track.pass_reason import PassReason
 
-OPEN_MOUTH: Final = 0.025  # eye distances between the inner lips; speech opens them by .05 on average
 NUM_REASONS = max(PassReason) + 1
 
 
@@ -54,7 +52,7 @@ class BlockMeasures:
         num_passed: Frames by `PassReason` value; entry 0 counts the frames whose mouth is rewritten.
         speech: Openings of the planned mouth in speech, in frames where it is fully driven.
         silence: The same in silence.
-        num_open_in_silence: How many of those exceed `OPEN_MOUTH`.
+        num_open_in_silence: How many of those exceed `models.mouth.shape.OPEN_MOUTH`.
         jitter: `mouth_motion.lip_jitter` of the planned mouth in speech, without differences across block borders.
         eye_distance: Pixels between the outer eye corners, in frames with the face.
         extremes: (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite of none.

@@ -37,7 +37,8 @@ _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
 # 240 ms after it, for closures inside a word, opens 480 ms ahead of it, as lips part and breath is drawn before a
 # talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network; ahead of speech
 # its lips only part (`speech_to_mouth`).
-_SPEECH, _GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = 0.95, -45.0, -75.0, 25.0
+SPEECH_QUANTILE: Final = 0.95  # of the loudness of a recording: its speech
+_GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = -45.0, -75.0, 25.0
 GATE_AHEAD_ROWS: Final = 24
 _HOLD_ROWS, GATE_FADE_ROWS = 12, 4
 _TINY_POWER = 1e-12
@@ -109,7 +110,7 @@ def measure_level(speech: Path) -> SpeechLevel:
     return SpeechLevel(
         num_samples=len(samples),
         gain=gain_for(loud_rms(frames)),
-        speech_db=_loudest_quantile(_row_levels(around), _SPEECH, _WINDOW_PIECES // _ROW_PIECES),
+        speech_db=_loudest_quantile(_row_levels(around), SPEECH_QUANTILE, _WINDOW_PIECES // _ROW_PIECES),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.level import SpeechLevel, gain_for, loud_rms
+from models.speech.level import SPEECH_QUANTILE, SpeechLevel, gain_for, loud_rms
 
 _FRAME_SAMPLES: Final = SPEECH_SAMPLE_RATE // 40  # 25 ms, as for a whole file
 _MAX_FRAMES: Final = 1200  # 30 s
@@ -17,7 +17,6 @@ _MIN_POWER: Final = 1e-6  # -60 dBFS: what is quieter is a pause, and says nothi
 _USUAL_RMS: Final = 0.1
 _USUAL_FRAMES: Final = 8
 _USUAL_DB: Final = -18.0
-_SPEECH: Final = 0.95
 
 
 class RunningLevel:
@@ -41,5 +40,5 @@ class RunningLevel:
             return SpeechLevel(num_samples, gain_for(_USUAL_RMS), _USUAL_DB)
         known = len(self._powers) / (len(self._powers) + _USUAL_FRAMES)
         rms = float(np.exp(known * np.log(loud_rms(self._powers)) + (1 - known) * np.log(_USUAL_RMS)))
-        heard_db = float(10 * np.log10(np.quantile(self._powers, _SPEECH)))
+        heard_db = float(10 * np.log10(np.quantile(self._powers, SPEECH_QUANTILE)))
         return SpeechLevel(num_samples, gain_for(rms), known * heard_db + (1 - known) * _USUAL_DB)

@@ -20,7 +20,7 @@ from models.geometry.face_points import NUM_POINTS
 from models.geometry.head_frame import HeadPose, fit_head_pose
 from models.geometry.head_frame import pose_degrees as degrees
 from models.mouth.lip_model import LipModel, part_lips
-from models.mouth.shape import measure
+from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
 from models.track.smoothing import fill_gaps, runs, smooth, smooth_pose, window_frames
@@ -28,9 +28,7 @@ from models.track.state import TrackState
 from models.track.tracker import FaceTracker
 from models.track.trust import trust_of
 
-_REST_SHARE = 0.1
 _MIN_REST_FRAMES = 3
-_OPEN_MOUTH = 0.025  # eye distances between the inner lips, beyond closed lips, that count as an open mouth
 
 
 @dataclass(frozen=True)
@@ -174,10 +172,10 @@ def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]
         is open in all frames, so that the shape of the closed mouth is a guess.
     """
     opening = measure(head)[:, 0]
-    num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * _REST_SHARE)))
+    num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * CLOSED_SHARE)))
     rest = head[np.argsort(opening, kind="stable")[:num_closed]].mean(0).astype(np.float32)
     lips = LipModel.load()
-    is_open = float(measure(rest[None])[0, 0]) > lips.closed_open_in + _OPEN_MOUTH
+    is_open = float(measure(rest[None])[0, 0]) > lips.closed_open_in + OPEN_MOUTH
     if is_open:
         rest = lips.close(rest)
     part_lips(rest[None])

@@ -23,13 +23,12 @@ from media.reader import FrameReader
 from models.face.choice import FaceChoice
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
 from models.geometry.head_frame import mean_face
-from models.mouth.shape import DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
+from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
 from models.track.face_track import stabilise
 from models.track.tracker import FaceTracker
 
 _RIDGE = 1e-3
 _CACHE_BYTES = 64 * 1024**2
-_REST_SHARE = 0.1
 # open_in + open_out = 2 (upper + lower), as `models.mouth.shape` defines them.
 _DEPENDENCE = np.array([1.0, 1.0, 0.0, -2.0, -2.0, 0.0, 0.0, 0.0])
 _OPEN_IN_TRUST = 0.1  # share of its variance with which open_in gives way when the channels contradict each other
@@ -56,7 +55,7 @@ def track(clip: Path, tracker: FaceTracker) -> Floats:
 def motion_of(head: Floats) -> Motion:
     """Returns the motion from the mean of the most closed tenth of the frames."""
     opening = measure(head)[:, 0]
-    rest = head[np.argsort(opening, kind="stable")[: max(3, round(len(head) * _REST_SHARE))]].mean(0)
+    rest = head[np.argsort(opening, kind="stable")[: max(3, round(len(head) * CLOSED_SHARE))]].mean(0)
     shape = measure(head).astype(np.float64) - measure(rest[None])
     return Motion(shape, (head - rest)[:, list(MOVED)].reshape(len(head), -1), rest)
 

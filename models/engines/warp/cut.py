@@ -17,12 +17,11 @@ from models.engines.warp.painting.controls import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
 from models.engines.warp.painting.masks import texture_positions
 from models.engines.warp.painting.silhouette import masks_by_yaw
-from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_UPPER
+from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
 from models.track.trust import patch_share
 
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
-_SEAM_POINTS = (13, 14)
 # Where teeth are looked for: the middle of the mouth, at these shares of the gap from above. They are the lightest of
 # what stands there, and what is much darker than skin is none.
 _FRONT_UPPER, _FRONT_LOWER = list(INNER_UPPER[2:-2]), list(INNER_LOWER[2:-2])
@@ -176,7 +175,7 @@ def _bite(avatar: WarpAvatar, exemplar: NDArray[np.int32]) -> NDArray[np.float32
 
 
 def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32]:
-    middle = avatar.track.rest[list(_SEAM_POINTS)].mean(0, keepdims=True)
+    middle = avatar.track.rest[list(INNER_MIDDLES)].mean(0, keepdims=True)
     return _place(avatar, source, middle)[:, 0]
 
 

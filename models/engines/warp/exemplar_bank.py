@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_array, load_arrays
 from media.planes import Planes, cut
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
 from models.mouth.lip_gap import measure_gap, opening_of
 from models.mouth.lip_model import set_gaps, true_gaps
 from models.mouth.shape import TRACKED_GAIN
@@ -28,7 +28,6 @@ _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the m
 # .25 by .15, the one whose evenest closed mouths are shut best in 15 clips, as an independent landmark network sees
 # them (.005 eye distances on average, .012 at most; with .25 by .15 .006 and .02).
 _MIDDLE = (slice(6, 26), slice(12, 20))
-_MOUTH_MIDDLE = (61, 291, 13, 14)
 _RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
 USUAL_BITE = 0.55
 _BITE_SPREAD, _BITE_PRIOR = 0.4, 0.5
@@ -177,7 +176,7 @@ class BankBuilder:
 
     def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
         """The mouth in a head-fixed window, (32, 32)."""
-        middle = self._track.rest[list(_MOUTH_MIDDLE)].mean(0)
+        middle = self._track.rest[list(MOUTH_MIDDLE)].mean(0)
         corners = middle + np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)]) * [_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT, 0]
         placed = self._track.place(np.array([frame]), corners[None])[0] - self._region.origins[frame]
         window = cv2.getAffineTransform(

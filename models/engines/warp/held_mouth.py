@@ -14,11 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.exemplar_bank import ExemplarBank
-from models.mouth.shape import CHANNELS
+from models.mouth.shape import CHANNELS, CLOSED_SHARE
 
-# Of the exemplars: those that measure most closed. With .15, two of 15 talkers hold a mouth that is open by .05 eye
-# distances and more; with .08 all are as shut as with .1.
-_CLOSED_SHARE: Final = 0.1
 _MIN_CLOSED: Final = 5
 # Of their median: a blurred mouth is even as well. Without this one of the 15 is held half as sharp as it could be;
 # with .6 to .75 all are as shut.
@@ -36,7 +33,7 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
     rows = np.arange(len(bank)) if is_allowed is None else np.flatnonzero(is_allowed)
     openness = bank.shape[rows][:, _CLOSED_BY]
     rank = openness.argsort(0, kind="stable").argsort(0, kind="stable").sum(1)
-    num_closed = max(_MIN_CLOSED, round(_CLOSED_SHARE * len(rows)))
+    num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows)))
     closed = rows[rank.argsort(kind="stable")[:num_closed]]
     is_sharp = bank.sharpness[closed] >= _SHARP_SHARE * np.median(bank.sharpness[closed])
     return int(closed[np.where(is_sharp, bank.bands[closed], np.inf).argmin()])

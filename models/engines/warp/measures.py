@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.drive import Drive
 from models.mouth.motion import Moments, lip_jitter, lip_opening
-from models.quality.measures import NUM_REASONS, OPEN_MOUTH, BlockMeasures, SourceFacts
+from models.mouth.shape import OPEN_MOUTH
+from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 

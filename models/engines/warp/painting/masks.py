@@ -11,7 +11,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, MOUTH_MIDDLE, NOSE_BASE
 from models.geometry.smooth_step import smooth_step
+from models.presenter.face_region import ABOVE_NOSE, BELOW_CHIN
 
 TEXTURE = 160  # pixels a side of the drawn masks
 _LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window that they cover, y down from the eyes
@@ -20,8 +22,6 @@ _MOUTH_WIDTH, _JAW_WIDTH = 1.85, 2.6  # mouth widths
 _MOUTH_RIM, _JAW_RIM = 0.30, 0.35  # share of the radius
 _CHIN_SHARE = 0.80  # the mouth mask ends here between lower lip and chin
 _FOLD_LIFT = 0.13  # beside the nose it reaches higher and takes the folds beside the mouth along
-_JAW_ABOVE_NOSE, _JAW_BELOW_CHIN = 0.10, 0.42
-_LIP_MIDDLE = (61, 291, 13, 14)
 _EDGE_CELLS = 3.0  # of 64: the masks fade to nothing at the region's own border
 
 
@@ -48,16 +48,16 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
     points = np.asarray(rest, np.float64) * [1, -1, 1]  # y down
     cells = (np.arange(TEXTURE) + 0.5) * (_SPAN / TEXTURE)
     x, y = np.meshgrid(_LEFT + cells, _TOP + cells)
-    centre_x, centre_y = points[list(_LIP_MIDDLE), :2].mean(0)
-    mouth_width = abs(points[291, 0] - points[61, 0])
-    nose, chin, lip = points[2, 1], points[152, 1], points[17, 1]
+    centre_x, centre_y = points[list(MOUTH_MIDDLE), :2].mean(0)
+    mouth_width = abs(points[CORNER_RIGHT, 0] - points[CORNER_LEFT, 0])
+    nose, chin, lip = points[NOSE_BASE, 1], points[CHIN_TIP, 1], points[17, 1]
     top = nose + 0.005 - _FOLD_LIFT * smooth_step((abs(x - centre_x) - 0.17) / 0.15)
     bottom = lip + _CHIN_SHARE * (chin - lip)
     across = abs(x - centre_x) / (mouth_width / 2)
     down = y - centre_y
     mouth_down = np.where(down < 0, -down / (centre_y - top), down / (bottom - centre_y))
     mouth = _superellipse(across / _MOUTH_WIDTH, mouth_down)
-    above, below = centre_y - nose + _JAW_ABOVE_NOSE, chin + _JAW_BELOW_CHIN - centre_y
+    above, below = centre_y - nose + ABOVE_NOSE, chin + BELOW_CHIN - centre_y
     jaw = _superellipse(across / _JAW_WIDTH, np.where(down < 0, -down / above, down / below))
     masks = np.stack([smooth_step((1 - mouth) / _MOUTH_RIM), smooth_step((1 - jaw) / _JAW_RIM)], -1)
     return np.asarray(np.rint(masks * 255), np.uint8)
