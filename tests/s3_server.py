@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from launch.port import free_port
+from tests.ports import quiet_port
 
 CREDENTIALS: Final[Mapping[str, str]] = {
     "AWS_ACCESS_KEY_ID": "lipwright",
@@ -29,7 +29,7 @@ class S3Server:
     """A server that keeps its objects in memory; each of `new_bucket` is empty."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = quiet_port()
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
 

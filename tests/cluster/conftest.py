@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.port import free_port
 from tests.cluster.local_cluster import LocalCluster
+from tests.ports import quiet_port
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterat
 
 @pytest.fixture(scope="module")
 def http_port() -> int:
-    return free_port()
+    return quiet_port()
 
 
 @pytest.fixture(scope="module")

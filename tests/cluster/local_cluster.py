@@ -19,10 +19,10 @@ from typing import Any
 import psutil
 import yaml
 
-from launch.port import free_port
+from tests.ports import quiet_port
 
 _BIN = Path(sys.executable).parent
-_UP_S = 60.0
+_UP_S = 150.0
 _COMMAND_S = 240.0
 _LOOK_S = 0.5
 
@@ -35,8 +35,8 @@ class LocalCluster:
         self._folder = folder
         # Ray's sockets lie there, and the path of a socket is at most 107 bytes long; moved to `folder` at the end.
         self._ray_folder = Path(tempfile.mkdtemp(prefix="ray-"))
-        self._dashboard = f"http://127.0.0.1:{free_port()}"
-        self._gcs_port = free_port()
+        self._dashboard = f"http://127.0.0.1:{quiet_port()}"
+        self._gcs_port = quiet_port()
         self._token = secrets.token_hex(16)
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             # As with an installed package: `python` in PATH has Ray, and the code can be imported from anywhere.
@@ -86,7 +86,7 @@ class LocalCluster:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._nodes[number].wait(20)
+        self._nodes[number].wait(60)
         return len(processes)
 
     def processes(self, number: int) -> list[psutil.Process]:
@@ -153,12 +153,12 @@ class LocalCluster:
     def _start_node(self, *options: str, env: Mapping[str, str]) -> None:
         number = len(self._nodes)
         if "--head" in options:
-            options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={free_port()}")
+            options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={quiet_port()}")
         free = (
             "--log-color=false",
             "--min-worker-port=0",
             "--max-worker-port=0",
-            f"--dashboard-agent-listen-port={free_port()}",
+            f"--dashboard-agent-listen-port={quiet_port()}",
         )
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from config import PipelineConfig
-from launch.port import free_port
 from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.state import open_store, open_table
 from tests.cluster.local_cluster import LocalCluster
 from tests.faults.load import Caller, Pair, digest, num_frames
+from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 
@@ -58,7 +58,7 @@ class Running:
 def running(
     tmp_path_factory: pytest.TempPathFactory, repo_root: Path, postgres: PostgresServer, s3: S3Server
 ) -> Iterator[Running]:
-    folder, port = tmp_path_factory.mktemp("b"), free_port()
+    folder, port = tmp_path_factory.mktemp("b"), quiet_port()
     config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
     config["http_options"]["port"] = port
     (application,) = config["applications"]
@@ -119,12 +119,12 @@ def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
     assert job["status"] == "succeeded", job
     assert len(made) >= 2, "segments that were finished are not made again"
     url = f"{caller.url}/v1/jobs/{job_id}/video"
-    streamed = httpx.get(url, params={"download": "true"}, trust_env=False).raise_for_status()
-    redirected = httpx.get(url, follow_redirects=True, trust_env=False).raise_for_status()
+    streamed = httpx.get(url, params={"download": "true"}, timeout=60, trust_env=False).raise_for_status()
+    redirected = httpx.get(url, follow_redirects=True, timeout=60, trust_env=False).raise_for_status()
     assert [answer.status_code for answer in redirected.history] == [307]
     assert num_frames(streamed.content) == job["num_frames"]
     assert digest(streamed.content) == digest(redirected.content)
     assert {"source", "audio"} <= running.fetched("first") & running.fetched("second")
     assert not (running.folder / "data" / "jobs").exists(), "nothing lies in a folder that they would share"
-    assert httpx.delete(f"{caller.url}/v1/jobs/{job_id}", trust_env=False).status_code == 200
+    assert httpx.delete(f"{caller.url}/v1/jobs/{job_id}", timeout=60, trust_env=False).status_code == 200
     assert stored.entries(f"jobs/{job_id}") == {}

@@ -16,11 +16,11 @@ import httpx
 import pytest
 import yaml
 
-from launch.port import free_port
 from tests.cluster.local_cluster import LocalCluster
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames
+from tests.ports import quiet_port
 
-UP_S, JOBS_S = 90.0, 150.0
+UP_S, JOBS_S = 180.0, 300.0
 NUM_JOBS = 6
 NUM_DEATHS = 50 if IS_ENDURANCE else 2
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
@@ -41,7 +41,7 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
-    data_dir, port = tmp_path_factory.mktemp("data"), free_port()
+    data_dir, port = tmp_path_factory.mktemp("data"), quiet_port()
     cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
     try:
         cluster.start('--resources={"head": 1}')

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from launch.port import free_port
 from tests.cluster.local_cluster import LocalCluster
 from tests.cluster.paced_graph import SECONDS_PER_FRAME
 from tests.faults.load import Caller, Pair
+from tests.ports import quiet_port
 
 UP_S, JOBS_S = 180.0, 900.0
 NUM_JOBS, NUM_REPEATS = 20, 3  # of 34 frames each; of a speech of 125 frames
@@ -88,7 +88,7 @@ def config_of(repo_root: Path, data_dir: Path, port: int) -> dict[str, Any]:
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
-    port = free_port()
+    port = quiet_port()
     cluster = LocalCluster(tmp_path_factory.mktemp("s"), repo_root, metrics_period_s=1)
     running = Running(cluster, Caller(f"http://127.0.0.1:{port}", patience_s=UP_S))
     path = tmp_path_factory.mktemp("config") / "serve_config.yaml"

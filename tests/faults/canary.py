@@ -28,8 +28,8 @@ def listening_canary() -> Iterator[Canary]:
     for ear in ears:
         threading.Thread(target=_listen, args=(ear, canary), daemon=True).start()
     try:
-        with socket.create_connection(("127.0.0.1", canary.port), 5):
-            deadline = time.monotonic() + 5
+        with socket.create_connection(("127.0.0.1", canary.port), 60):
+            deadline = time.monotonic() + 60
             while not canary.heard and time.monotonic() < deadline:
                 time.sleep(0.01)
         assert canary.heard, "the canary is deaf"

@@ -155,7 +155,7 @@ class Sender:
         seconds = time.monotonic() - start
         if found == "reject" and seconds > CASE_S:
             wrong = wrong or f"refused after more than {CASE_S:.0f} s"
-        if not wrong and self._client.get("/healthz", timeout=5).status_code != 200:
+        if not wrong and self._client.get("/healthz", timeout=60).status_code != 200:
             wrong = "the service is not healthy afterwards"
         return Outcome(case, f"{where} {found}".strip(), detail, seconds, wrong)
 

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import yaml
 
-from launch.port import free_port
 from launch.serve_config import read_serve_config
+from tests.ports import quiet_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
@@ -64,7 +64,7 @@ class ServiceProcess:
 
     def start(self) -> None:
         """Start it and wait until every stage answers, or it waits for another service to end."""
-        port = free_port()
+        port = quiet_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
             command = [*self._command, "--port", str(port)]
@@ -89,7 +89,7 @@ class ServiceProcess:
         """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            status = self._process.wait(60)
+            status = self._process.wait(180)
             assert status >= 0, f"expected an end in order, found signal {-status}"
 
     def wait(self, timeout_s: float) -> int:

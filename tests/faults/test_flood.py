@@ -11,10 +11,10 @@ import httpx
 import pytest
 import yaml
 
-from launch.port import free_port
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair, submit_all
 from tests.faults.service_process import config_with, served
+from tests.ports import quiet_port
 
 NUM_SUBMISSIONS, NUM_QUEUED = 200, 20
 
@@ -32,11 +32,11 @@ def make_stages_narrow(config: Path) -> None:
 def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: Path, portrait_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED, "max_running_jobs": 8})
     make_stages_narrow(config)
-    metrics_port = free_port()
+    metrics_port = quiet_port()
     with served(tmp_path / "data", config, ("--metrics-port", str(metrics_port))) as service:
         caller = Caller(service.url)
         warm = caller.accepted(portrait_pair)
-        caller.wait([warm], 60)
+        caller.wait([warm], 120)
         with HealthProbe(service.url) as health:
             started = time.monotonic()
             answers = submit_all(caller, [portrait_pair] * NUM_SUBMISSIONS, num_at_once=24)
@@ -62,6 +62,6 @@ def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: P
         full = re.findall(r'^ray_lipwright_stage_call_seconds_count{.*outcome="full".*} (\S+)$', scraped, re.MULTILINE)
         print(f"full stages sent callers away {sum(map(float, full)):.0f} times")
         assert full, "stages were full, and no job failed for it"
-        status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
+        status = httpx.get(f"{service.url}/v1/status", timeout=60, trust_env=False).json()
         assert (status["queue"]["num_queued"], status["queue"]["num_arriving"]) == (0, 0)
         assert status["is_rate_measured"]

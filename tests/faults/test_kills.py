@@ -66,7 +66,7 @@ def test_results_are_those_of_a_quiet_run(tmp_path: Path, portrait_pair: Pair, p
         frames: dict[Pair, int] = {}
         for pair in (portrait_pair, presenter_pair):
             job_id = caller.accepted(pair)
-            job = caller.wait([job_id], 60)[job_id]
+            job = caller.wait([job_id], 120)[job_id]
             video = caller.video(job_id)
             quiet[pair], frames[pair] = digest(video), num_frames(video)
             assert frames[pair] == job["num_frames"]

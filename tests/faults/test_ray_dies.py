@@ -14,7 +14,7 @@ from launch.ray_watch import EXIT_STATUS
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served
 
-END_S = 15.0
+END_S = 40.0  # Ray itself would wait for a minute or for ever
 
 
 def process_of(service: ServiceProcess, name: str) -> psutil.Process:
@@ -60,7 +60,7 @@ def ended(service: ServiceProcess, folder: Path, what: str) -> Iterator[list[str
     lines: list[str] = []
     started = time.monotonic()
     yield lines
-    status = service.wait(4 * END_S)
+    status = service.wait(2 * END_S)
     took_s = time.monotonic() - started
     log = (folder / "service.log").read_text(encoding="utf-8")
     lines += [line for line in log.splitlines() if line.startswith("Lipwright ends")]

@@ -27,10 +27,10 @@ def test_jobs_survive_the_death_of_everything(
         quiet: dict[Pair, str] = {}
         for pair in (presenter_pair, portrait_pair, long_pair):
             job_id = caller.accepted(pair)
-            caller.wait([job_id], 60)
+            caller.wait([job_id], 120)
             quiet[pair] = digest(caller.video(job_id))
         ids = [caller.accepted(pair, key=f"k{number}") for number, pair in enumerate(pairs)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(_segments(data_dir)) < 6:
             assert time.monotonic() < deadline
             time.sleep(0.02)

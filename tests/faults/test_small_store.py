@@ -15,9 +15,9 @@ import httpx
 import pytest
 import yaml
 
-from launch.port import free_port
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.faults.service_process import REPO_ROOT, config_with, served
+from tests.ports import quiet_port
 
 NUM_JOBS, NUM_FRAMES = 5, 125
 WIDTH, HEIGHT = 1920, 1080
@@ -63,7 +63,7 @@ def ample(tmp_path_factory: pytest.TempPathFactory, pair: Pair) -> Done:
 def test_an_object_store_of_200_mb(tmp_path: Path, pair: Pair, ample: Done) -> None:
     options = ("--object-store-memory", str(STORE_BYTES))
     assert wary_checks(options, ()) == {"Object store"}
-    small = rendered(tmp_path, pair, options, metrics_port=free_port())
+    small = rendered(tmp_path, pair, options, metrics_port=quiet_port())
     _compare("an object store of 200 MB", small, ample)
 
 

@@ -24,7 +24,10 @@ def heygem_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> Iterator[str]:
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     data_dir = tmp_path_factory.mktemp("data")
-    with running_service(data_dir=data_dir, heygem={"enabled": True, "root": str(heygem_root)}) as url:
+    # What a busy machine renders late is waited for here: nothing stands in for it, and all pictures are the same.
+    config = config_with(tmp_path_factory.mktemp("config"), live={"stand_in_after_s": 60.0})
+    heygem = {"enabled": True, "root": str(heygem_root)}
+    with running_service(data_dir=data_dir, config_path=config, heygem=heygem) as url:
         yield url
 
 
@@ -54,7 +57,7 @@ def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
 
 @pytest.fixture(scope="package")
 def client(service_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service_url, timeout=30) as client:
+    with httpx.Client(base_url=service_url, timeout=60) as client:
         yield client
 
 

@@ -31,7 +31,7 @@ class RawUpload:
         piece, self._body = self._body[:num_bytes], self._body[num_bytes:]
         self._line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
 
-    def answer(self, timeout_s: float = 30.0) -> tuple[int, dict[str, str], dict[str, Any]]:
+    def answer(self, timeout_s: float = 60.0) -> tuple[int, dict[str, str], dict[str, Any]]:
         """Status, headers and JSON of the answer."""
         self._line.settimeout(timeout_s)
         received = b""
@@ -61,7 +61,7 @@ def raw_upload(url: str, pair: Pair, headers: dict[str, str] | None = None) -> I
     told = {"Host": host.netloc, "Content-Type": form.headers["content-type"], **(headers or {})}
     if not {"Content-Length", "Transfer-Encoding"} & set(told):
         told["Content-Length"] = str(len(body))
-    with socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=10) as line:
+    with socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=60) as line:
         lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
         line.sendall(f"POST /v1/jobs HTTP/1.1\r\n{lines}\r\n".encode())
         yield RawUpload(line, body)

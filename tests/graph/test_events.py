@@ -17,7 +17,7 @@ from tests.faults.load import FINAL, Caller, Pair
 from tests.faults.service_process import ServiceProcess
 from tests.graph.long_inputs import long_wav
 
-FOLLOW_S = 60.0
+FOLLOW_S = 150.0
 
 
 @dataclass(frozen=True)

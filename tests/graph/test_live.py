@@ -120,7 +120,7 @@ def _another(url: str, avatar: str) -> Iterator[Viewer]:
 
 
 def test_a_full_service_says_so_at_the_door(service_url: str, avatar: str) -> None:
-    with viewer(service_url, f"avatar_id={avatar}") as first:
+    with _another(service_url, avatar) as first:
         first.until("session.fragment")
         with viewer(service_url, f"avatar_id={avatar}") as second:
             refusal = second.until("error")
@@ -176,7 +176,7 @@ def test_a_visitor_speaks_through_a_presenter(service_url: str, avatar: str, cli
         visitor.page.click("#live summary")
         visitor.until("document.querySelector('#live-who').value")
         visitor.page.select_option("#live-who", avatar)
-        for _ in range(20):  # the place of the test before is free as soon as the service knows
+        for _ in range(100):  # the place of the test before is free as soon as the service knows
             visitor.page.click("#live-start")
             visitor.until("document.querySelector('#live').dataset.state !== 'connecting'")
             if visitor.page.evaluate("document.querySelector('#live').dataset.state") != "off":

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from launch.port import free_port
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with
 from tests.graph.receiver import Receiver, receiving
+from tests.ports import quiet_port
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def callback_of(caller: Caller, job_id: str) -> dict[str, Any]:
 
 
 def wait_delivered(caller: Caller, job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (callback := callback_of(caller, job_id))["status"] != "delivered":
         assert time.monotonic() < deadline, callback
         time.sleep(0.05)
@@ -53,17 +53,18 @@ def test_it_is_signed_and_tried_again(strict: ServiceProcess, short: Pair, secre
     caller = Caller(strict.url)
     accepted = caller.submit(short, callback_url=f"{flaky.url}/hook?shop=1").json()
     assert accepted["callback"] is None, "told when the job has ended"
-    job = caller.wait([accepted["id"]], 60)[accepted["id"]]
+    job = caller.wait([accepted["id"]], 120)[accepted["id"]]
     ended = time.monotonic()
-    (refused,) = flaky.wait(1, 10)
+    (refused,) = flaky.wait(1, 60)
     told_s = time.monotonic() - ended
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not (callback := callback_of(caller, job["id"]))["attempts"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert (callback["status"], callback["attempts"]) == ("pending", 1)
-    assert "500" in callback["error"]
-    again = flaky.wait(2, 20)[1]
+    if callback["attempts"] == 1:  # else this test stood still until the next try was over
+        assert callback["status"] == "pending"
+        assert "500" in callback["error"]
+    again = flaky.wait(2, 60)[1]
     print(f"\nwebhook: first {told_s:.1f} s after the end, again {again.received_at - refused.received_at:.1f} s later")
     assert refused.path == again.path == "/hook?shop=1"
     assert refused.headers["webhook-id"] == again.headers["webhook-id"]
@@ -83,7 +84,7 @@ def test_a_cancelled_job_is_told_too(strict: ServiceProcess, short: Pair, secret
     with receiving() as receiver:
         job_id = caller.accepted(short, callback_url=receiver.url)
         caller.request("DELETE", f"/v1/jobs/{job_id}")
-        (hook,) = receiver.wait(1, 10)
+        (hook,) = receiver.wait(1, 60)
         wait_delivered(caller, job_id)
     assert hook.event["type"] == "job.cancelled"
     assert hook.is_signed_with(secret)
@@ -104,9 +105,9 @@ def test_a_private_address_is_refused_at_the_door(client: httpx.Client, short: P
 
 
 def test_it_arrives_after_a_restart(strict: ServiceProcess, strict_data: Path, short: Pair, secret: str) -> None:
-    caller, port = Caller(strict.url), free_port()
+    caller, port = Caller(strict.url), quiet_port()
     job_id = caller.accepted(short, callback_url=f"http://127.0.0.1:{port}/later")
-    assert caller.wait([job_id], 60)[job_id]["status"] == "succeeded"
+    assert caller.wait([job_id], 120)[job_id]["status"] == "succeeded"
     assert callback_of(caller, job_id)["status"] == "pending", "nobody listens there"
     strict.kill_everything()
     # Remembers for longer: a restart may take its time.

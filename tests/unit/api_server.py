@@ -24,7 +24,6 @@ from config import (
     SpeechConfig,
 )
 from errors import CapacityError, LipwrightError, OptionError
-from launch.port import free_port
 from rendering.moment import LiveService
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
@@ -51,6 +50,7 @@ from storage.records import (
     utc_now,
 )
 from storage.sqlite.database import Database
+from tests.ports import quiet_port
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
@@ -261,7 +261,7 @@ def serving(
     live_config: LiveConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    port = free_port()
+    port = quiet_port()
     config = PipelineConfig(
         limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         network=network or NetworkConfig(),
@@ -285,5 +285,5 @@ def serving(
     finally:
         server.should_exit = True
         server.force_exit = True
-        thread.join(5)
+        thread.join(60)
         service.table.close()

@@ -13,8 +13,8 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 @pytest.fixture(scope="package")
 def upload_pause_s() -> float:
-    """Longest pause of an upload here, a quarter of what it is by default."""
-    return 5.0
+    """Longest pause of an upload here, less than half of what it is by default."""
+    return 8.0
 
 
 @pytest.fixture(scope="package")

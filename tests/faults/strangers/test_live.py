@@ -47,6 +47,7 @@ class Viewer:
         self.arrivals: list[float] = []
         self.close_code: int | None = None
         self.shows = True
+        self.shown_seconds = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -61,6 +62,7 @@ class Viewer:
                 if said["type"] == "session.fragment":
                     self.arrivals.append(time.monotonic())
                     if self.shows:
+                        self.shown_seconds = said["start_seconds"]
                         self.send("session.playback", position_seconds=said["start_seconds"])
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
@@ -86,9 +88,9 @@ class Viewer:
             time.sleep(0.05)
 
 
-def _place(viewer: Viewer, state: str) -> int:
-    """Where the last word of a state stands among the events."""
-    return max(number for number, said in enumerate(viewer.events) if said.get("state") == state)
+def _place(viewer: Viewer, state: str, after: int) -> int:
+    """Where the first word of a state after that place stands among the events."""
+    return min(number for number, said in enumerate(viewer.events) if number > after and said.get("state") == state)
 
 
 @contextmanager
@@ -134,7 +136,7 @@ def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: s
     assert ends.total() == NUM_HOSTILE
     assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, MOMENT_SECONDS)), "no moment is missing"
     assert grown < MAX_GROWTH_BYTES
-    assert p99 < 2.5  # 10 times what a quiet machine needs with a job and a session
+    assert p99 < health.bound(2.5)  # 10 times what a quiet machine needs with a job and a session
     with watching(service, avatar) as viewer:
         viewer.until(3)
 
@@ -144,16 +146,19 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
     with watching(service, avatar) as viewer:
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
-        num_before = len(viewer.arrivals)
+        num_before, killed_at = len(viewer.arrivals), len(viewer.events) - 1
+        # On a busy machine the presenter may have been shown idle before, too.
+        num_connected = [said["state"] for said in viewer.of("session.state_updated")].count("connected")
         replica.kill()
-        viewer.until_state("connected", 2)
+        viewer.until_state("connected", num_connected + 1)
         viewer.until(len(viewer.arrivals) + 10)
         states = [said["state"] for said in viewer.of("session.state_updated")]
         starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
         gaps, kinds = np.diff(viewer.arrivals), [said["type"] for said in viewer.events]
-        stood_in = kinds[_place(viewer, "recovering") : _place(viewer, "connected")].count("session.fragment")
+        lost_at = _place(viewer, "recovering", killed_at)
+        stood_in = kinds[lost_at : _place(viewer, "connected", lost_at)].count("session.fragment")
         print(f"\nlive: {max(gaps[num_before - 1 :]):.1f} s without a picture, {stood_in} moments stood in")
-        assert states == ["connecting", "connected", "recovering", "connected"]
+        assert states == (["connecting", "connected"] + ["recovering", "connected"] * len(states))[: len(states)]
         assert stood_in >= 5, "the presenter is seen while nobody renders"
         assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, MOMENT_SECONDS))
         assert viewer.close_code is None
@@ -168,7 +173,7 @@ def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceP
             time.sleep(0.1)
         assert viewer.close_code == 1008
         assert "not shown" in viewer.of("session.ended")[0]["message"]
-        assert viewer.of("session.fragment")[-1]["start_seconds"] < 4
+        assert viewer.of("session.fragment")[-1]["start_seconds"] < viewer.shown_seconds + 4
 
 
 async def _attack(address: str) -> Counter[str]:

@@ -152,14 +152,14 @@ def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
 def test_vanished_client_leaves_no_file(http: httpx.Client, service: MemoryService) -> None:
     def body() -> Iterator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n' + bytes(100_000)
-        for _ in range(200):
+        for _ in range(3000):
             if service.uploads():
                 raise ConnectionAbortedError
             threading.Event().wait(0.01)
 
     with pytest.raises(ConnectionAbortedError):
         http.post("/v1/jobs", content=body(), headers={"content-type": "multipart/form-data; boundary=x"})
-    for _ in range(300):
+    for _ in range(3000):
         if not service.uploads():
             return
         threading.Event().wait(0.01)
@@ -237,8 +237,18 @@ def test_a_submission_may_wait_for_its_end(http: httpx.Client, service: MemorySe
     assert (
         "wait" in _problem(http.post("/v1/jobs", files=_files(), params={"wait": -1}), 422, "option_invalid")["detail"]
     )
-    threading.Timer(0.3, lambda: service.finish(service.requests[-1].job_id)).start()
-    later = http.post("/v1/jobs", files=_files(), params={"wait": 9})
+
+    def finish_once_it_is_waited_for() -> None:
+        num_before, num_waits = len(service.requests), service.num_waits
+        is_asked.set()
+        while len(service.requests) == num_before or service.num_waits == num_waits:
+            threading.Event().wait(0.01)
+        service.finish(service.requests[-1].job_id)
+
+    is_asked = threading.Event()
+    threading.Thread(target=finish_once_it_is_waited_for, daemon=True).start()
+    assert is_asked.wait(60)
+    later = http.post("/v1/jobs", files=_files(), params={"wait": 50})
     assert (later.status_code, later.json()["status"]) == (200, "succeeded")
     service.outcome = "video"
     video = http.post("/v1/jobs", files=_files(), params={"wait": 9}, headers={"accept": "video/mp4"})

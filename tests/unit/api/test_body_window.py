@@ -67,7 +67,8 @@ async def slow_reader(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         num_bytes += len(message["body"])
-        await asyncio.sleep(0.0005)
+        for _ in range(20):  # turns of the loop, in each of which a piece may come
+            await asyncio.sleep(0)
         if not message["more_body"]:
             break
     await send({"type": "http.response.start", "status": 200, "headers": []})

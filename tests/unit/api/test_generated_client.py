@@ -48,7 +48,7 @@ def url(service: MemoryService) -> Iterator[str]:
 
 
 def _schema(url: str) -> dict[str, Any]:
-    schema: dict[str, Any] = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+    schema: dict[str, Any] = httpx.get(f"{url}/openapi.json", timeout=60, trust_env=False).json()
     return schema
 
 

@@ -26,7 +26,10 @@ def test_it_acts_for_whoever_asks(tmp_path: Path) -> None:
     service.outcome = "video"
     key, secret = ApiKeys(service.files.root).add("anna")
     bearer = {"Authorization": f"Bearer {secret}"}
-    with serving(service, has_gradio=True) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with (
+        serving(service, has_gradio=True) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as browser,
+    ):
         assert browser.get("/gradio/").status_code == 401
         assert browser.post("/gradio/gradio_api/upload").status_code == 401
         browser.post("/v1/session", headers={**bearer, "Origin": url}).raise_for_status()
@@ -42,7 +45,7 @@ def test_it_acts_for_whoever_asks(tmp_path: Path) -> None:
 
 def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path / "data")) as url:
-        assert httpx.get(f"{url}/gradio/", trust_env=False).status_code == 404
+        assert httpx.get(f"{url}/gradio/", timeout=60, trust_env=False).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])

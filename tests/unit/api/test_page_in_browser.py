@@ -87,7 +87,7 @@ def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
 
 def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tuple[Visitor, RenderingJob]:
     """The page with a job on its stage that is being rendered."""
-    with httpx.Client(base_url=url, trust_env=False) as http:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         job = RenderingJob(service, http, SegmentedJob(folder, Fraction(25)))
     visitor = Visitor(browser, url)
     visitor.page.click("#jobs li button")
@@ -208,7 +208,7 @@ def test_many_presenters_leave_the_browser_its_connections(
 ) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
-        with httpx.Client(base_url=url, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
             for number in range(8):  # a browser opens six connections to one service
                 film = sample_presenter.read_bytes() + b"\0\0\0\x08free" * (number + 1)
                 assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202

@@ -151,10 +151,10 @@ def test_a_page_that_ends_waits_for_nobodys_job(
 
 
 def test_nothing_comes_from_elsewhere(page_url: str) -> None:
-    html = httpx.get(page_url, trust_env=False).text
+    html = httpx.get(page_url, timeout=60, trust_env=False).text
     assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
     assert '"analytics_enabled":false' in html.replace(" ", "")
-    stranger = httpx.get(page_url, headers={"host": "evil.example"}, trust_env=False)
+    stranger = httpx.get(page_url, headers={"host": "evil.example"}, timeout=60, trust_env=False)
     assert stranger.status_code == 400
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from config import LiveConfig
 from lipwright_client import AsyncLipwright
 from tests.unit.api.live.live_parts import AVATAR, INFO, SIDE, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -27,7 +28,9 @@ VOICE = (8000 * np.sin(np.arange(48000) / 20)).astype("<i2")  # a second at 48 k
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(MemoryService(tmp_path_factory.mktemp("livekit")), live=GreyService()) as url:
+    # The place of the session before may not be free yet.
+    live = LiveConfig(max_sessions=4, max_stall_s=60)
+    with serving(MemoryService(tmp_path_factory.mktemp("livekit")), live=GreyService(), live_config=live) as url:
         yield url
 
 

@@ -31,7 +31,7 @@ from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
 NUM_JOBS = 6
-LEASE_S = 1.5
+LEASE_S = 4.0  # the leader loses it where this process stands still for longer
 _SOON_S = 60.0
 
 
@@ -152,7 +152,7 @@ def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], 
     until(lambda: len(old.stages.asked) == 5)
     new.start()
     if request.node.callspec.id == "stopped":
-        time.sleep(2 * LEASE_S)
+        time.sleep(1.2 * LEASE_S)
         assert not new.stages.asked, "the new one waits for as long as the old one is there"
         old.stop()
     until(lambda: len(new.stages.asked) == 4)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +36,18 @@ def table(files: FileStore) -> Iterator[JobTable]:
     table.close()
 
 
+class SweptPresenters(Presenters):
+    """Says when what nobody owns is gone."""
+
+    def __init__(self, config: PipelineConfig, stages: NoStages, table: JobTable, files: FileStore) -> None:
+        super().__init__(config, stages, table, files)
+        self.are_swept = asyncio.Event()
+
+    async def sweep_orphans(self, min_age_s: float) -> None:
+        await super().sweep_orphans(min_age_s)
+        self.are_swept.set()
+
+
 def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
     known, orphan, arriving = (new_id() for _ in range(3))
     for key in (known, orphan, arriving):
@@ -45,12 +56,13 @@ def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
         os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
     now = utc_now()
     table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    stages = NoStages()
-    presenters = Presenters(CONFIG, stages, table, files)
+    presenters = SweptPresenters(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(Housekeeping(CONFIG.jobs, table, files, presenters).run(), 1.0)
+        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, presenters).run())
+        await asyncio.wait_for(presenters.are_swept.wait(), 60)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
     asyncio.run(look_once())
     assert sorted(files.avatar_keys()) == sorted([known, arriving])

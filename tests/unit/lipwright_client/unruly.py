@@ -27,7 +27,7 @@ def unruly(answer: Answer) -> Iterator[str]:
             except TimeoutError:
                 continue
             with line:
-                line.settimeout(5)
+                line.settimeout(60)
                 head, headers = _read(line)
                 if head and (said := answer(head, headers)) is not None:
                     line.sendall(said)

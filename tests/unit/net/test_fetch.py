@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -192,17 +193,34 @@ def test_silence_and_drips_are_given_up() -> None:
             assert time.monotonic() - began < 30, path
 
 
-def test_a_steady_download_may_outlast_the_first_bound() -> None:
-    def script(path: str, send: Send) -> None:
-        send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")
-        for _ in range(30):
-            send(bytes(100_000))
-            time.sleep(0.05)
+class ForwardLoop(asyncio.SelectorEventLoop):
+    """Its clock is put forward by hand."""
 
-    with serving(script) as web:
-        began = time.monotonic()
-        assert len(_fetch(web.url("/"), Guard(IMPATIENT))) == 3_000_000
-        assert time.monotonic() - began > IMPATIENT.connect_timeout_s + IMPATIENT.stall_timeout_s
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+def test_a_steady_download_may_outlast_the_first_bound() -> None:
+    network = LOOPBACK.model_copy(update={"min_bytes_per_s": 10_000})
+    pause_s, num_pieces, writer = 25.0, 4, Memory()
+    assert pause_s < network.stall_timeout_s
+    assert (num_pieces - 1) * pause_s > network.connect_timeout_s + network.stall_timeout_s
+
+    def script(path: str, send: Send) -> None:
+        send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (num_pieces << 20))
+        for number in range(1, num_pieces + 1):
+            send(bytes(1 << 20))
+            deadline = time.monotonic() + 60
+            while len(writer) < number << 20 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            loop.ahead_s += pause_s
+
+    with serving(script) as web, asyncio.Runner(loop_factory=ForwardLoop) as runner:
+        loop = cast(ForwardLoop, runner.get_loop())
+        num_bytes = runner.run(fetch(web.url("/"), writer, num_pieces << 20, Guard(network)))
+        assert num_bytes == len(writer) == num_pieces << 20
 
 
 def test_nobody_listens() -> None:

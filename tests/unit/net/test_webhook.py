@@ -32,7 +32,7 @@ def test_the_receiver_can_verify_it() -> None:
     headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
     assert (request, body, headers["content-type"]) == ("POST /hook?a=b HTTP/1.1", PAYLOAD, "application/json")
     assert headers["webhook-id"] == "evt_1"
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 5
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
     signed = b"evt_1." + headers["webhook-timestamp"].encode() + b"." + body
     expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"

@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
+from storage import file_store
 from storage.file_keys import (
     audio_key,
     avatar_folder,
@@ -114,10 +116,12 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"old"]
 
 
-def test_sweep_spares_the_young(store: FileStore) -> None:
+def test_sweep_spares_the_young(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _upload(store), _upload(store)
     assert store.sweep_uploads(min_age_s=3600) == 0
     time.sleep(2.1)  # a bucket knows seconds
+    now = time.time()
+    monkeypatch.setattr(file_store, "time", SimpleNamespace(time=lambda: now))  # however long the next lines take
     store.touch_upload(second)
     assert store.sweep_uploads(min_age_s=1.5) == 1
     assert not store.has(upload_key(first)) and store.has(upload_key(second))

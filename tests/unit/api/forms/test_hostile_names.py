@@ -42,6 +42,7 @@ def test_a_name_is_a_harmless_label(tmp_path: Path, name: str, escape: bool) -> 
             f"{url}/v1/avatars",
             content=_body(sent.encode("utf-8", "surrogatepass")),
             headers={"content-type": "multipart/form-data; boundary=x"},
+            timeout=60,
             trust_env=False,
         )
     assert "set-cookie" not in answer.headers

@@ -54,7 +54,7 @@ class TestIdempotencyKeys:
         with (
             web_serving(lambda path, send: send(answer(AUDIO))) as web,
             serving(MemoryService(tmp_path), network) as url,
-            httpx.Client(base_url=url, trust_env=False) as http,
+            httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
         ):
             fields = {"audio_url": web.url("/a.wav"), "avatar_id": "0" * 32}
             first, again = (http.post("/v1/jobs", json=fields, headers=KEY) for _ in range(2))
@@ -71,7 +71,10 @@ class TestIdempotencyKeys:
 
     def test_it_holds_across_restarts_and_for_the_loser_of_a_race(self, tmp_path: Path) -> None:
         for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
-            with serving(MemoryService(tmp_path)) as url, httpx.Client(base_url=url, trust_env=False) as http:
+            with (
+                serving(MemoryService(tmp_path)) as url,
+                httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+            ):
                 assert post(http, speech).status_code == status
         table = JobTable(Database(tmp_path / "jobs.sqlite3"))
         job = table.find_job(None, "k")

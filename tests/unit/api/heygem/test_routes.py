@@ -128,17 +128,17 @@ def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
 
     def slow(path: str, send: Any) -> None:
         is_here.set()
-        goes_on.wait(10)
+        goes_on.wait(60)
         send(answer(AUDIO))
 
     with serving_web(slow) as web, easy(tmp_path, LOOPBACK) as service:
         answers: list[int] = []
         first = threading.Thread(target=lambda: answers.append(service.submit(audio_url=web.url("/a.wav"))["code"]))
         first.start()
-        assert is_here.wait(10)
+        assert is_here.wait(60)
         assert service.submit()["code"] == 10005
         goes_on.set()
-        first.join(10)
+        first.join(60)
         assert answers == [10000] and len(service.service.requests) == 1
 
 
@@ -149,7 +149,7 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
     again = MemoryService(tmp_path / "data")
     with (
         serving(again, heygem=HeygemConfig(enabled=True)) as url,
-        httpx.Client(base_url=url, trust_env=False) as http,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
         assert Easy(http, again, tmp_path).task()["status"] == 2
 
@@ -200,7 +200,7 @@ def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path)
         for thread in at_once:
             thread.start()
         for thread in at_once:
-            thread.join(10)
+            thread.join(60)
         assert sorted(codes) == [10000, *[10001] * 5]
 
 
@@ -234,7 +234,7 @@ def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
 
 def test_the_door_is_shut_unless_it_is_opened(tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
-        assert httpx.post(f"{url}/easy/submit", trust_env=False).status_code == 404
+        assert httpx.post(f"{url}/easy/submit", timeout=60, trust_env=False).status_code == 404
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:

@@ -44,6 +44,7 @@ class GreyService:
         self.requests: list[MomentRequest] = []
         self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
+        self.may_render: asyncio.Event | None = None  # moments wait for it
         self.errors: list[LipwrightError] = []  # of the next moments
         self.prepare_s = 0.0
         self.held: list[tuple[str, str | None]] = []
@@ -63,6 +64,8 @@ class GreyService:
         if not self.is_forgetful:
             self.requests.append(request)
         await asyncio.sleep(self.render_s)
+        if self.may_render is not None:
+            await self.may_render.wait()
         group = PictureGroup(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         for _ in range(request.num_frames):

@@ -31,7 +31,7 @@ class Talk:
         self.live = live or LiveConfig()
         self.shows = shows
 
-    def run(self, scene: Callable[[LiveSession], Awaitable[None]], limit_s: float = 30) -> str | None:
+    def run(self, scene: Callable[[LiveSession], Awaitable[None]], limit_s: float = 120) -> str | None:
         """Return why the session ended before the scene did."""
 
         async def play() -> str | None:

@@ -38,7 +38,7 @@ def http(tmp_path: Path) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         server.force_exit = True
-        thread.join(5)
+        thread.join(60)
 
 
 def test_engines_and_what_they_lack(http: httpx.Client, tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) ->
         stream = job_events(Feed(service, second, 0.05), second, 0, "")
         pieces = [await anext(stream) for _ in range(3)]
         await service.cancel_job(first.id, None)
-        pieces += [await anext(stream)]
+        while (moved := await anext(stream)) == pieces[-1]:  # on a busy machine it is pinged once more
+            pass
+        pieces += [moved]
         service.table.update_job(second.id, status=JobStatus.CANCELLED)
         return pieces + [piece async for piece in stream]
 
@@ -148,12 +150,12 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
 def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
     async def follow() -> tuple[list[list[str]], int]:
         job = await service.submit(_request(service))
-        followers = Followers(service, 100, 1.0, 0.05)
+        followers = Followers(service, 100, 1.0, 60.0)
         places = [followers.enter(job, None) for _ in range(50)]
         streams = [job_events(place.feed, job, 0, "") for place in places]
         begun = [[await anext(stream), await anext(stream)] for stream in streams]
         num_waiting, service.num_waits = service.num_waits, 0
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.05)
         service.finish(job.id)
         ended = [[piece async for piece in stream] for stream in streams]
         for place in places:
@@ -164,7 +166,7 @@ def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None
 
     texts, num_waits = asyncio.run(follow())
     service.table.close()
-    assert num_waits <= 10, "two versions and a ping each tenth of a second, not fifty times that"
+    assert num_waits <= 3, "one for each version, not fifty times that"
     for pieces in texts:
         statuses = [json.loads(event["data"])["status"] for event in _parse("".join(pieces))]
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
@@ -198,18 +200,15 @@ def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         job = asyncio.run(service.submit(_request(service)))
         path = f"/v1/jobs/{job.id}/events"
-        for _ in range(3):
-            with client.stream("GET", path) as first, client.stream("GET", path) as second:
-                assert (first.status_code, second.status_code) == (200, 200)
-                refused = client.get(path)
-                assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-                assert refused.headers["retry-after"] == "5"
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:  # until the server has seen both go
-                with client.stream("GET", path) as again, client.stream("GET", path) as another:
-                    if (again.status_code, another.status_code) == (200, 200):
+        for _ in range(4):
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:  # until the server has seen the two before go
+                with client.stream("GET", path) as first, client.stream("GET", path) as second:
+                    if (first.status_code, second.status_code) == (200, 200):
+                        refused = client.get(path)
+                        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+                        assert refused.headers["retry-after"] == "5"
                         break
                 time.sleep(0.05)
             else:
                 pytest.fail("places are not given back")
-            time.sleep(0.2)

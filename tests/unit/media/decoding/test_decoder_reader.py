@@ -7,7 +7,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,10 +42,18 @@ def decoders() -> Iterator[Decoders]:
 
 def _children() -> list[psutil.Process]:
     """The decoders of this process's nurseries."""
-    nurseries = [
-        child for child in psutil.Process().children() if "media.decoding.nursery" in " ".join(child.cmdline())
-    ]
-    return [decoder for nursery in nurseries for decoder in nursery.children()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # some end meanwhile
+            found += child.children() if "media.decoding.nursery" in " ".join(child.cmdline()) else []
+    return found
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
@@ -121,15 +130,11 @@ def test_reading_goes_on_when_the_decoder_or_its_nursery_is_killed(h264: Path) -
             numbers.append(number_of(planes))
             if len(numbers) in (20, 40):
                 (nursery,) = [child for child in psutil.Process().children() if child not in others]
-                deadline = time.monotonic() + 60
-                while not nursery.children():  # a new one has to start first
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
+                _wait_until(lambda nursery=nursery: bool(nursery.children()))  # type: ignore[misc]  # it starts first
                 doomed = [nursery, *nursery.children()] if len(numbers) == 20 else nursery.children()
                 doomed[0].kill()
-                while any(map(_is_alive, doomed)):  # a nursery takes its decoders with it
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
+                # A nursery takes its decoders with it.
+                _wait_until(lambda doomed=doomed: not any(map(_is_alive, doomed)))  # type: ignore[misc]
         assert numbers == list(range(60))
 
 
@@ -144,10 +149,7 @@ def test_a_decoder_that_nobody_asks_ends_and_is_replaced(h264: Path) -> None:
     settings = replace(SETTINGS, decoder=DecoderConfig(idle_s=0.2))
     with Decoders(DecoderConfig()) as decoders, _open(decoders, h264, settings) as reader:
         assert [number_of(planes) for planes in reader.read([3, 4])] == [3, 4]
-        deadline = time.monotonic() + 5
-        while _children():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        _wait_until(lambda: not _children())
         assert [number_of(planes) for planes in reader.read([5, 6])] == [5, 6]
 
 
@@ -180,7 +182,7 @@ def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, t
 def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         list(reader.read([0]))
-        assert len(_children()) == 1
+        _wait_until(lambda: len(_children()) == 1)  # those of other readers end
     before = os.listdir("/proc/self/fd")
     for number in range(100):
         with _open(decoders, h264) as reader:
@@ -190,11 +192,8 @@ def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) 
                 del frames  # in the middle
     del reader
     gc.collect()
-    deadline = time.monotonic() + 20
-    while _children():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    _wait_until(lambda: not _children())
+    _wait_until(lambda: len(os.listdir("/proc/self/fd")) <= len(before))
 
 
 def test_a_file_is_filled_again_once_its_frames_are_gone(decoders: Decoders, h264: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from config import BucketConfig, PipelineConfig
 from errors import ConfigError, StorageUnreachableError
-from launch.port import free_port
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.records import new_id
 from storage.state import open_files, try_files
+from tests.ports import quiet_port
 from tests.s3_server import S3Server
 
 NAME = new_id()
@@ -74,12 +74,12 @@ def test_a_link_gives_the_file_to_whoever_has_it(s3: S3Server, tmp_path: Path) -
     files.put(KEY, b"a film")
     link = files.link(KEY, "GET")
     assert link is not None and "X-Amz-Signature=" in link and "X-Amz-Expires=300" in link
-    answer = httpx.get(link, trust_env=False)
+    answer = httpx.get(link, timeout=60, trust_env=False)
     assert (answer.content, answer.headers["content-type"]) == (b"a film", "video/mp4")
 
 
 def test_a_bucket_that_is_gone_is_said_by_name_and_soon(tmp_path: Path) -> None:
-    endpoint = f"http://127.0.0.1:{free_port()}"
+    endpoint = f"http://127.0.0.1:{quiet_port()}"
     files = machine(tmp_path, f"s3://nobody/x?endpoint={endpoint}&region=us-east-1")
     began = time.monotonic()
     with pytest.raises(StorageUnreachableError, match="bucket") as caught:
