@@ -177,7 +177,7 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
     director.num_awaited = 2
-    reports = _run(director, files, BatchLimits(2, 60), _pairs(tmp_path, *[b"speech"] * 7))
+    reports = _run(director, files, BatchLimits(2, 20), _pairs(tmp_path, *[b"speech"] * 7))
     assert {report["status"] for report in reports.values()} == {"succeeded"}
     assert director.max_unfinished == 2
 
