@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 

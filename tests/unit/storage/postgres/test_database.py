@@ -142,8 +142,7 @@ def test_a_change_that_the_server_did_not_live_to_see_is_none(mortal: PostgresSe
     database.close()
 
 
-def test_a_server_that_hangs_is_not_waited_for(mortal: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.postgres.connection.ANSWER_S", 0.5)
+def test_a_server_that_hangs_is_not_waited_for(mortal: PostgresServer) -> None:
     database = Database(mortal.new_database())
     change(database)
     mortal.freeze()
