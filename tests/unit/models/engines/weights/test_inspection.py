@@ -299,12 +299,12 @@ def test_refused(tmp_path: Path, case: str) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     path = make(folder / "w.file")
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(WeightsError, match=expected) as refused:
         inspect_weights(path)
     assert str(refused.value).startswith("w.file: expected ")
     assert str(refused.value).isprintable(), "one line for a terminal"
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
