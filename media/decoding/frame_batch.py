@@ -63,7 +63,7 @@ class FrameFiles:
         """Read-only views of the first frames in `file`, which is free again when the last of them is gone."""
         size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
         whole = np.frombuffer(file.mapped, np.uint8)
-        # What is the memory of every view of it; the file's own array would keep the file.
+        # NumPy makes this array the base of every view, of views of views too: it ends with the last of them.
         weakref.finalize(whole, self._free.append, file).atexit = False
         for frame in whole[: num_frames * size].reshape(num_frames, size):
             y, u, v = np.split(frame, (self._width * self._height, self._width * self._height * 5 // 4))
