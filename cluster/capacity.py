@@ -127,12 +127,12 @@ def node_minutes(capacity: Capacity, work: Work, num_nodes: float) -> float:
     return num_nodes / capacity.video_per_s(work)
 
 
-# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 220 ms in
-# 4.3 s and 330 ms in 13.8 s, which is 0.012 of a core at rest and 170 ms a job, put down to its ten calls of stages
+# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
+# 4.0 s and 350 ms in 14.5 s, which is 0.015 of a core at rest and 130 ms a job, put down to its ten calls of stages
 # evenly, of which six are segments.
 MEASURED = {
-    "512x512": Costs(0.0049, 0.0040, 0.0031, 0.0130, 0.068, 0.017),
-    "1920x1080": Costs(0.0288, 0.0090, 0.0055, 0.0223, 0.068, 0.017),
+    "512x512": Costs(0.0043, 0.0040, 0.0027, 0.0108, 0.052, 0.013),
+    "1920x1080": Costs(0.0301, 0.0096, 0.0060, 0.0215, 0.052, 0.013),
 }
 _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 
