@@ -85,11 +85,10 @@ def _through_graph(
                 (Yardsticks.measure(video, num_frames), measure_job(client, avatar_id, speech))
                 for _ in range(_NUM_ROUNDS)
             ]
-            yardsticks = Yardsticks(
-                *(statistics.median(each) for each in zip(*(both[0] for both in rounds), strict=True))
-            )
-            costs = sorted((both[1] for both in rounds), key=lambda cost: cost.cpu_ms_per_frame)
-            results[size] = yardsticks.as_json() | {"job": costs[_NUM_ROUNDS // 2].as_json()}
+            yardsticks, costs = zip(*rounds, strict=True)
+            middle = Yardsticks(*map(statistics.median, zip(*yardsticks, strict=True)))
+            cost = sorted(costs, key=lambda cost: cost.cpu_ms_per_frame)[_NUM_ROUNDS // 2]
+            results[size] = middle.as_json() | {"job": cost.as_json()}
             if "memory" not in results:  # at the first size, before another size raises the peaks
                 short_source = make_presenter(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
                 avatar_id = create_avatar(client, short_source)

@@ -80,7 +80,7 @@ class FrameFile:
     def __init__(self, num_bytes: int) -> None:
         self.number = memory_file()
         """Its file descriptor."""
-        self._close = weakref.finalize(self, os.close, self.number)
+        weakref.finalize(self, os.close, self.number)
         os.ftruncate(self.number, num_bytes)
         fcntl.fcntl(self.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.mapped = mmap.mmap(self.number, num_bytes, mmap.MAP_SHARED, mmap.PROT_READ)

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from launch.port import free_port
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, open_files, served
+from tests.ports import quiet_port
 
 NUM_JOBS = 100 if IS_ENDURANCE else 24
 KEEP_S = 4.0
@@ -78,7 +78,7 @@ def read_a_little(url: str, path: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_after_many_jobs_everything_is_back(tmp_path: Path, portrait_pair: Pair) -> None:
-    data_dir, metrics_port = tmp_path / "data", free_port()
+    data_dir, metrics_port = tmp_path / "data", quiet_port()
     config = config_with(tmp_path, jobs={"keep_finished_s": KEEP_S, "max_queued_jobs": 10})
     with served(data_dir, config, ("--metrics-port", str(metrics_port))) as service:
         caller = Caller(service.url)

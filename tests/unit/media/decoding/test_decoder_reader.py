@@ -18,8 +18,10 @@ import pytest
 
 from config import DecoderConfig, PipelineConfig
 from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
+from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
+from media.decoding.wire import Batch
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
@@ -218,6 +220,33 @@ def test_a_file_is_filled_again_once_its_frames_are_gone(decoders: Decoders, h26
         again = list(reader.read(range(20, 30)))
         assert len(inodes() - before) == 4, "the first two were"
         assert [number_of(planes) for planes in (*later, *again)] == list(range(10, 30))
+
+
+def _serve_too_many(channel: Channel) -> None:
+    """What a decoder that was taken over may do: claim frames that nobody asked for, and send a file along."""
+    channel.receive(60)
+    with open("/dev/urandom", "rb") as file:
+        channel.send(Batch(65), file.fileno())
+
+
+def test_more_frames_than_were_asked_for_are_refused(
+    decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Decoders.open
+    monkeypatch.setattr(Decoders, "open", lambda of, run, path: opened(of, _serve_too_many, path))
+    before = _num_open("/dev/urandom")
+    with _open(decoders, h264) as reader, pytest.raises(MediaError, match=r"h264\.mp4: expected frames"):
+        list(reader.read(range(3)))
+    assert _num_open("/dev/urandom") == before
+
+
+def _num_open(target: str) -> int:
+    """How often this process has a file open."""
+    num = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # a file that is closed meanwhile
+            num += os.readlink(f"/proc/self/fd/{name}") == target
+    return num
 
 
 def test_memory_does_not_grow_with_what_was_read(decoders: Decoders, tmp_path: Path) -> None:
