@@ -97,18 +97,19 @@ def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tup
 def test_what_is_missing_is_still_said_when_the_presenters_have_come(browser: Any, tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
         visitor = Visitor(browser, url)
+        visitor.page.goto("about:blank")  # what the first page asks for late must not be held in place of the second's
         held: list[Any] = []
         visitor.page.route("**/v1/avatars", lambda route: held.append(route))
-        visitor.page.reload()
+        visitor.page.goto(url)
         visitor.submit()
         assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
         for _ in range(3000):
             if held:
                 break
             visitor.page.wait_for_timeout(20)
-        with visitor.page.expect_response("**/v1/avatars"):
-            held[0].continue_()
-        visitor.page.wait_for_timeout(300)
+        assert not visitor.page.query_selector(".presenters ul"), "the presenters have not come yet"
+        held[0].continue_()
+        visitor.until("document.querySelector('.presenters ul') !== null")
         assert visitor.page.is_visible("#composer-error")
 
 
