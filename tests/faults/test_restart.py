@@ -13,7 +13,7 @@ from models.presenter.folder import is_tracked
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, digest, num_frames
 from tests.faults.service_process import served
 
-NUM_JOBS = 10 if IS_ENDURANCE else 5
+NUM_JOBS = 10 if IS_ENDURANCE else 4
 
 
 @pytest.mark.timeout(400)

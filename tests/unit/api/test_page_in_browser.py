@@ -261,3 +261,36 @@ def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path:
         visitor.page.click("#live-stop")
         visitor.until("document.querySelector('#live').dataset.state === 'off'")
         assert visitor.errors == []
+
+
+_INTERRUPTED = """async ([playing, reached]) => {
+    const { LiveLink } = await import(new URL("live_link.js", document.querySelector("script[type=module]").src));
+    let end = 1.2;
+    const video = { paused: false, currentTime: playing };
+    const buffered = { length: 1, start: () => 0, end: () => end };
+    const link = Object.assign(Object.create(LiveLink.prototype), {
+        video, buffer: { buffered }, onEvent: () => {}, isSpeaking: true, cutAt: null,
+    });
+    link.hear({ type: "agent.speak_interrupted", at_seconds: 1.2 });
+    link.keepUp();
+    const before = video.currentTime;
+    end = reached;
+    link.keepUp();
+    return [before, video.currentTime];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("playing", "reached", "jumps_to"),
+    [(1.0, 1.4, 1.25), (1.0, 1.24, 1.0), (1.3, 1.4, 1.3)],
+    ids=["the mouth is shut there", "no shut mouth has come yet", "it is shut already"],
+)
+def test_after_an_interruption_the_page_jumps_to_a_shut_mouth(
+    browser: Any, tmp_path: Path, playing: float, reached: float, jumps_to: float
+) -> None:
+    """`playing` is shown when the speech is cut at 1.2 s, where the video ends until it has come to `reached`."""
+    with serving(MemoryService(tmp_path)) as url:
+        visitor = Visitor(browser, url)
+        before, after = visitor.page.evaluate(_INTERRUPTED, [playing, reached])
+        assert before == playing, "there is nothing to jump to"
+        assert after == pytest.approx(jumps_to)
