@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.exemplar_bank import ExemplarBank
-from models.mouth.shape import DEFAULT_SCALE
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH
 
 _CANDIDATES = 36
 # open_in, open_out, width, upper, lower, jaw, protrude, corner_y. Lips that are less high than wanted are stretched and
@@ -23,16 +23,16 @@ _CHANNEL_WEIGHTS = np.array([3.0, 2.0, 1.6, 1.2, 1.2, 0.8, 0.5, 1.0], np.float32
 _MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall not amplify its noise
 _POSE, _POSE_DEGREES = 0.25, 6.0
 _LIGHT, _LIGHT_LEVELS = 0.3, 12.0
-_STRETCHED = 3.0  # against exemplars less open than wanted: what stands between their lips would be stretched
-_SHARPNESS = 0.15
-_INSIDE = 0.35  # against exemplars whose mouth is murky or toothy for its shape
-_INSIDE_SCALE = 0.15
-_FLIP = 0.5  # against neighbours of which one shows teeth and the other the dark
+# Against exemplars less open than wanted: what stands between their lips would be stretched. Lips that all but touch
+# show nothing of it, and a shut mouth becomes them better than an open one that is drawn shut.
+_STRETCHED = 3.0
+_FLIP, _FLIP_SCALE = 0.5, 0.15  # against neighbours of which one shows teeth and the other the dark
 _JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
 _VELOCITY = 0.5
 _FADE_FRAMES = 2  # on either side of a jump, at 25 a second
 _BATCH = 64  # frames whose candidates' thumbnails are compared at a time
 _NEVER = np.float32(1e6)
+_OPEN_IN = CHANNELS.index("open_in")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple
     scale = np.maximum(bank.shape.std(0), _MIN_SCALE * DEFAULT_SCALE)
     root = np.sqrt(_CHANNEL_WEIGHTS / _CHANNEL_WEIGHTS.sum()) / scale
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
-    rows, cost = _candidates(_unary_costs(bank, wanted, have, want) / np.float32(wanted.rate))
+    open_mouth = float(root[_OPEN_IN]) * OPEN_MOUTH
+    rows, cost = _candidates(_unary_costs(bank, wanted, have, want, open_mouth) / np.float32(wanted.rate))
     last = None if state is None else (state.exemplar, state.shape * root)
     path = _search(_Steps(bank, have, wanted.rate), rows, cost, want, last)
     exemplar = path.astype(np.int32)
@@ -112,20 +113,17 @@ def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _unary_costs(
-    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32]
+    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32], open_mouth: float
 ) -> NDArray[np.float32]:
-    """(T, B) costs of showing an exemplar in a frame."""
+    """(T, B) costs of showing an exemplar in a frame: `have` and `want` are scaled to costs, and so is `open_mouth`."""
     # One matrix product: shape, pose and light are all squared distances.
     pose, light = np.sqrt(_POSE) / _POSE_DEGREES, np.sqrt(_LIGHT) / _LIGHT_LEVELS
     ours = np.column_stack([have, bank.pose * pose, bank.luma * light]).astype(np.float32)
     theirs = np.column_stack([want, wanted.pose * pose, wanted.luma * light]).astype(np.float32)
     middle = ours.mean(0)
-    blunt = np.maximum(0, np.log((np.median(bank.sharpness) + 1) / (bank.sharpness + 1)))
-    features = np.column_stack([np.ones(len(bank)), have, have[:, 0] ** 2])
-    usual = features @ np.linalg.lstsq(features, bank.inside, rcond=1e-3)[0]
-    odd = np.minimum(((bank.inside - usual) / _INSIDE_SCALE) ** 2, 4.0)
-    cost = _squared(theirs - middle, ours - middle) + (_SHARPNESS * blunt + _INSIDE * odd).astype(np.float32)
-    cost += np.float32(_STRETCHED) * np.maximum(want[:, :1] - have[:, 0], 0) ** 2
+    cost = _squared(theirs - middle, ours - middle)
+    stretched = np.maximum(want[:, _OPEN_IN, None] - have[:, _OPEN_IN], 0)
+    cost += np.float32(_STRETCHED) * np.where(want[:, _OPEN_IN, None] > open_mouth, stretched**2, 0)
     return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
 
 
@@ -156,7 +154,7 @@ class _Steps:
         bank, following = self._bank, self._next[source]
         likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
         cost = _JUMP + _UNLIKE * (1 - likeness)
-        change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _INSIDE_SCALE
+        change = (bank.inside[following][:, :, None] - bank.inside[target][:, None]) / _FLIP_SCALE
         cost = cost + _FLIP * np.minimum(change**2, 4.0)
         cost = np.where(target[:, None] == source[:, :, None], _HOLD / self._rate, cost)
         goes_on = (target[:, None] == following[:, :, None]) & (following != source)[:, :, None]

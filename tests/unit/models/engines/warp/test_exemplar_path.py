@@ -141,6 +141,17 @@ def test_a_mouth_is_rather_closed_than_stretched() -> None:
     assert path.exemplar.tolist() == [2]
 
 
+def test_lips_that_all_but_touch_are_taken_from_a_mouth_that_is_shut() -> None:
+    bank = _bank(4)
+    bank.shape[:] = 0
+    bank.shape[:, 0] = [0.0, 0.025, 0.06, 0.10]
+    bank.thumbs[:] = bank.thumbs[0]
+    target = np.zeros((1, 8), np.float32)
+    target[0, 0] = 0.01
+    path, _ = choose(bank, _wanted(target), None)
+    assert path.exemplar.tolist() == [0], "an open one that is drawn shut stays a little open"
+
+
 def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() -> None:
     bank = _bank(40)
     open_in, open_out, lower = 0, 1, 4

@@ -99,3 +99,10 @@ def test_teeth_are_as_white_as_the_eyes_whatever_the_skin() -> None:
         usual_teeth(dark, EyeWhite(1.0, np.zeros(2, np.float32))),
     )
     assert in_light[0, 0] == in_dark[0, 0]
+
+
+def test_teeth_stand_in_the_light_that_lips_redden() -> None:
+    skin, white = np.array([[150, 112, 152]], np.float32), np.array([118, 138], np.float32)
+    _, u, v = usual_teeth(skin, EyeWhite(0.7, white - skin[0, 1:]))[0]
+    assert 112 < u < 118 and 138 < v < 152, "between the whites of the eyes and the skin"
+    assert (v - 138) / (152 - 138) > (118 - u) / (118 - 112), "redder above all"
