@@ -26,9 +26,9 @@ _CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.7), 0.56
 # drawn mouths are .93 to 1.04 of those in five of the same talkers' own, by the gap, and the dark ones 1.03 to 1.17.
 _TEETH_LIGHT = 1.53
 # Their U and V, as a share of the way from the whites of the eyes to the skin: lips redden the light between them. The
-# lightest parts of open mouths of six GRID talkers are .1 and .5 of it, of nine in the wild .3 and .4. Without it V is
-# 13 and 5 levels short.
-_TEETH_CHROMA: Final = np.array([0.2, 0.5], np.float32)
+# lightest parts of open mouths of nine talkers in the wild are .3 and .4 of it, of six GRID talkers, whose mouths are
+# small and run into their lips, .1 and .5. Without it V is 5 levels short, and 13.
+_TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _CAVITY_RED, _TONGUE_RED = 0.55, 0.85
 _JOINT = 0.22  # of their light that teeth lose where they meet
