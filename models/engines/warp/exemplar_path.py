@@ -24,7 +24,8 @@ _MIN_SCALE = 0.4  # of DEFAULT_SCALE: a talker that hardly moves a channel shall
 _POSE, _POSE_DEGREES = 0.25, 6.0
 _LIGHT, _LIGHT_LEVELS = 0.3, 12.0
 # Against exemplars less open than wanted: what stands between their lips would be stretched. Lips that all but touch
-# show nothing of it, and a shut mouth becomes them better than an open one that is drawn shut.
+# show nothing of it, and a shut mouth becomes them better than an open one that is drawn shut (nine films in the wild:
+# opening r .660 to .675 at the mean, .74 to .84 of the talker whom it helps most).
 _STRETCHED = 3.0
 _FLIP, _FLIP_SCALE = 0.5, 0.15  # against neighbours of which one shows teeth and the other the dark
 _JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
