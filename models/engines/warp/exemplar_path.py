@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.exemplar_bank import ExemplarBank
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH
+from models.mouth.shape import DEFAULT_SCALE, OPEN_MOUTH
 
 _CANDIDATES = 36
 # open_in, open_out, width, upper, lower, jaw, protrude, corner_y. Lips that are less high than wanted are stretched and
@@ -25,7 +25,7 @@ _POSE, _POSE_DEGREES = 0.25, 6.0
 _LIGHT, _LIGHT_LEVELS = 0.3, 12.0
 # Against exemplars less open than wanted: what stands between their lips would be stretched. Lips that all but touch
 # show nothing of it, and a shut mouth becomes them better than an open one that is drawn shut (nine films in the wild:
-# opening r .660 to .675 at the mean, .74 to .84 of the talker whom it helps most).
+# opening r .661 to .675 at the mean, .74 to .84 of the talker whom it helps most).
 _STRETCHED = 3.0
 _FLIP, _FLIP_SCALE = 0.5, 0.15  # against neighbours of which one shows teeth and the other the dark
 _JUMP, _UNLIKE, _HOLD = 0.6, 4.0, 0.25
@@ -33,7 +33,6 @@ _VELOCITY = 0.5
 _FADE_FRAMES = 2  # on either side of a jump, at 25 a second
 _BATCH = 64  # frames whose candidates' thumbnails are compared at a time
 _NEVER = np.float32(1e6)
-_OPEN_IN = CHANNELS.index("open_in")
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple
     scale = np.maximum(bank.shape.std(0), _MIN_SCALE * DEFAULT_SCALE)
     root = np.sqrt(_CHANNEL_WEIGHTS / _CHANNEL_WEIGHTS.sum()) / scale
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
-    open_mouth = float(root[_OPEN_IN]) * OPEN_MOUTH
-    rows, cost = _candidates(_unary_costs(bank, wanted, have, want, open_mouth) / np.float32(wanted.rate))
+    rows, cost = _candidates(_unary_costs(bank, wanted, have, want) / np.float32(wanted.rate))
     last = None if state is None else (state.exemplar, state.shape * root)
     path = _search(_Steps(bank, have, wanted.rate), rows, cost, want, last)
     exemplar = path.astype(np.int32)
@@ -114,17 +112,17 @@ def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _unary_costs(
-    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32], open_mouth: float
+    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(T, B) costs of showing an exemplar in a frame: `have` and `want` are scaled to costs, and so is `open_mouth`."""
+    """(T, B) costs of showing an exemplar in a frame."""
     # One matrix product: shape, pose and light are all squared distances.
     pose, light = np.sqrt(_POSE) / _POSE_DEGREES, np.sqrt(_LIGHT) / _LIGHT_LEVELS
     ours = np.column_stack([have, bank.pose * pose, bank.luma * light]).astype(np.float32)
     theirs = np.column_stack([want, wanted.pose * pose, wanted.luma * light]).astype(np.float32)
     middle = ours.mean(0)
     cost = _squared(theirs - middle, ours - middle)
-    stretched = np.maximum(want[:, _OPEN_IN, None] - have[:, _OPEN_IN], 0)
-    cost += np.float32(_STRETCHED) * np.where(want[:, _OPEN_IN, None] > open_mouth, stretched**2, 0)
+    stretched = np.maximum(want[:, :1] - have[:, 0], 0) * (wanted.shape[:, :1] > OPEN_MOUTH)
+    cost += np.float32(_STRETCHED) * stretched**2
     return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
 
 
