@@ -41,6 +41,9 @@ _MIN_AGREEMENT = 0.6  # correlation with the mesh: less, and the colour follows 
 # What the mesh shows of the opening of lips whose colour says nothing: ratio of the standard deviations against that
 # network on two such talkers, .82 and .83 (under a moustache, in soft light; correlation .86 and .92).
 _MESH_GAIN = 0.82
+# Of the mesh in an opening that both tell, as it errs in another way: correlation with that network .931 for .910 with
+# the colour alone on nine talkers in the wild, .975 for .973 on the six.
+_MESH_SHARE = 1 / 3
 
 Floats = NDArray[np.floating]
 
@@ -92,8 +95,11 @@ def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray
         return by_mesh
     num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(gaps)))
     lowest = np.sort(gaps)[:num_closed].mean()
-    closed = min(float(gaps[gaps <= lowest + _CLOSED_RANGE].mean()), _MAX_CLOSED)
-    return np.asarray(_SCALE * (gaps - closed), np.float32)
+    most_closed = float(gaps[gaps <= lowest + _CLOSED_RANGE].mean())
+    shut = min(most_closed, _MAX_CLOSED)
+    beyond, by_mesh = gaps - most_closed, mesh_opening * (gaps.std() / mesh_opening.std())
+    both = beyond + _MESH_SHARE * (by_mesh - beyond)
+    return np.asarray(_SCALE * (most_closed - shut + both * (gaps.std() / both.std())), np.float32)
 
 
 def _sigmoid(value: Floats) -> Floats:

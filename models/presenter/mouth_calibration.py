@@ -37,7 +37,11 @@ _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "l
 _SPREADING = [CHANNELS.index(name) for name in ("width", "corner_y")]
 _HELD = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
 _SPREADING_GAIN = 1.3  # a regression predicts too little movement of the corners
-# What is known before a talker is seen weighs as much as this many seconds of a mouth that moves as predicted, with an
+# How far mouths open, beside what a network that learned from readers of short sentences predicts: six of those open
+# theirs .96 times as far as they are drawn without it, nine talkers in the wild 1.24 times (geometric means). This lies
+# in the middle.
+_USUAL_OPENING = 1.09
+# What is known before a talker is seen weighs as much as this many seconds of a mouth that moves as is usual, with an
 # opening of this standard deviation: little speech, or speech that hardly opens the mouth, changes little. Of .3 to 4
 # seconds, .6 foretells best how far eight GRID talkers open their mouths in other sentences than the .8 to 12 seconds
 # that were seen: error of the ratio 13 % (17 % with .7 of the logarithm and of further channels, 23 % with none).
@@ -90,7 +94,7 @@ class MouthCalibration:
     @classmethod
     def default(cls) -> MouthCalibration:
         """For a source that shows no open mouth: closed lips are tracked where they are, so true sizes are drawn."""
-        return cls(_gains(1.0), np.zeros(NUM_CHANNELS, np.float32))
+        return cls(_gains(_USUAL_OPENING), np.zeros(NUM_CHANNELS, np.float32))
 
     @classmethod
     def of_talker(cls) -> MouthCalibration:
@@ -98,7 +102,7 @@ class MouthCalibration:
 
         Its open mouths are tracked smaller than they are, so the predicted ones are made smaller by as much.
         """
-        return cls(_gains(1.0) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
+        return cls(_gains(_USUAL_OPENING) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
         """Returns the shapes of a predicted mouth of T frames, corrected, as (T, 8) float32; silence stays at rest."""
@@ -218,13 +222,14 @@ def _with_opening(shape: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _movement_ratio(shown: NDArray[np.float32], spoken: NDArray[np.float32], fps: Fraction) -> float:
-    """Ratio of two movements of an opening, the nearer to 1 the less has been seen.
+    """Ratio of two movements of an opening, the nearer to the usual one the less has been seen.
 
     Both variances come with the same number of earlier observations, as in a conjugate estimate.
     """
     prior = _prior(fps)
-    energies = [len(opening) * float(opening.var()) + prior for opening in (shown, spoken)]
-    return float(np.clip((energies[0] / energies[1]) ** 0.5, _MIN_RATIO, _MAX_RATIO))
+    shown_energy, spoken_energy = (len(opening) * float(opening.var()) for opening in (shown, spoken))
+    ratio = ((shown_energy + prior * _USUAL_OPENING**2) / (spoken_energy + prior)) ** 0.5
+    return float(np.clip(ratio, _MIN_RATIO, _MAX_RATIO))
 
 
 def _gains(opening: float) -> NDArray[np.float32]:

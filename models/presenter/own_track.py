@@ -29,13 +29,11 @@ _TALKING_STD = 0.011
 # least high; so many frames of those.
 _CLOSED_FRAMES = 15
 _LIP_FRAMES = 5  # in which the edges of lips that never close are looked at
-# Mean gap between the lips' edges in the picture, in eye distances, above which a mouth that the mesh takes for shut is
-# open: .006 to .022 on shut mouths of six talkers, .041 and more where teeth are seen between their lips ...
-_PARTED = 0.03
-# ... if the picture shows something between them: the evidence of `inner_lip_edges` is .1 to .52 on the shut mouths of
-# six talkers in the wild, three of them with gaps up to .06 (hair, shine, soft light); .66 to 1.2 where five of GRID
-# open their mouths; .92 on the shipped portrait, and .55 at half its size and out of focus.
-_SEEN = 0.54
+# What a picture shows between the lips: the gap between their edges in eye distances, times the evidence of
+# `inner_lip_edges` that it is the inside of a mouth. Hair and shine make a wide gap, the dark line of shut lips much
+# evidence, and only open ones both. Nine shut talkers in the wild have .003 to .027; the shipped portrait .077, at a
+# third of its size .061, and at half of it and out of focus .058.
+_PARTED = 0.04
 
 
 def opens(track: FaceTrack) -> bool:
@@ -101,9 +99,9 @@ def _edges(track: FaceTrack, frames: NDArray[np.integer], pictures: Iterable[Pla
 
 
 def _are_shut(track: FaceTrack, frames: NDArray[np.integer], edges: list[LipEdges]) -> NDArray[np.bool_]:
-    """(F,) whether the pictures of source frames show lips that meet: no gap, or nothing to be seen in it."""
+    """(F,) whether the pictures of source frames show lips that meet."""
     moved = [move_inner_lips(track.points[[f]], each.shifts) for f, each in zip(frames, edges, strict=True)]
     seen = np.concatenate(moved)[..., :2]
     gaps = np.linalg.norm(seen[:, list(INNER_LOWER)] - seen[:, list(INNER_UPPER)], axis=-1).mean(1)
     evidence = np.array([each.evidence for each in edges])
-    return np.asarray((gaps / track.scale[frames] < _PARTED) | (evidence < _SEEN))
+    return np.asarray(gaps / track.scale[frames] * evidence < _PARTED)

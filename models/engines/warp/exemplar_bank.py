@@ -22,6 +22,8 @@ from models.mouth.shape import TRACKED_GAIN
 from models.presenter.face_region import FaceRegion
 from models.track.face_track import FaceTrack
 
+# Heads turned farther apart, and mouths lit more differently, do not fit each other.
+POSE_DEGREES, LUMA_LEVELS = 12.0, 16.0
 THUMB = 32  # pixels a side
 _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
 # Of a thumbnail: .19 eye distances above and below the lips' middle, .09 to either side. Of windows from .13 by .07 to
@@ -48,7 +50,6 @@ class ExemplarBank:
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
         bands: (B,) float32 standard deviation of the luma down the middle of the mouth, over its median: lips alone are
             even, while light teeth and the dark between the lips stand out, however little the lips part.
-        inside: (B,) float32 luma between the lips over `luma`: low is dark, high is teeth; 1 for a closed mouth.
         bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
@@ -61,7 +62,6 @@ class ExemplarBank:
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
     bands: NDArray[np.float32]
-    inside: NDArray[np.float32]
     bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
     patches: NDArray[np.uint8]
@@ -109,8 +109,8 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._bands, self._inside, self._bite = (
-            np.zeros(len(self.frames), np.float32) for _ in range(5)
+        self._luma, self._sharpness, self._bands, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(4)
         )
         self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
@@ -129,7 +129,6 @@ class BankBuilder:
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
         middle = thumb[_MIDDLE]
         self._bands[row] = middle.mean(1).std() / max(float(np.median(middle)), 1.0)
-        self._inside[row] = _inside_luma(region.y, points) / max(float(self._luma[row]), 1.0)
         self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
@@ -154,7 +153,6 @@ class BankBuilder:
                 luma=self._luma,
                 sharpness=self._sharpness,
                 bands=self._bands,
-                inside=self._inside,
                 bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,
@@ -225,14 +223,3 @@ def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[n
     near = (np.arange(len(values))[:, None] + np.arange(-half, half + 1)).clip(0, len(values) - 1)
     is_near = np.abs(frames[near] - frames[:, None]) <= half
     return np.asarray(np.nanmedian(np.where(is_near, values[near], np.nan), axis=1), np.float32)
-
-
-def _inside_luma(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
-    """Mean Y between the inner lips; the mean of a closed mouth's surroundings where there is no opening."""
-    outline = points[[*INNER_UPPER, *INNER_LOWER[::-1]]]
-    low = np.floor(outline.min(0)).astype(int).clip(0, luma.shape[0] - 2)
-    high = (np.ceil(outline.max(0)).astype(int) + 1).clip(low + 1, luma.shape[0])
-    box = np.ascontiguousarray(luma[low[1] : high[1], low[0] : high[0]])
-    mask = np.zeros_like(box)
-    cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
-    return float(cv2.mean(box, mask)[0])

@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.exemplar_bank import ExemplarBank
+from models.engines.warp.exemplar_bank import LUMA_LEVELS, POSE_DEGREES, ExemplarBank
 from models.track.face_track import FaceTrack
 
-_LUMA_LEVELS = 16.0
-_POSE_DEGREES = 12.0
 _SCALE = 1.35  # a mouth shown larger than this is blurred, one shown smaller is too sharp
 _ALIKE = 0.8  # correlation of the mean thumbnails: shading, beard, and where the light comes from
 
@@ -31,8 +29,8 @@ def forbidden_between_shots(bank: ExemplarBank, track: FaceTrack) -> NDArray[np.
     scale = np.array([np.median(np.log(track.scale[bank.frames[own]])) for own in rows])
     akin = (
         (thumbs @ thumbs.T > _ALIKE)
-        & (np.abs(luma[:, None] - luma) < _LUMA_LEVELS)
-        & (np.abs(pose[:, None] - pose).max(-1) < _POSE_DEGREES)
+        & (np.abs(luma[:, None] - luma) < LUMA_LEVELS)
+        & (np.abs(pose[:, None] - pose).max(-1) < POSE_DEGREES)
         & (np.abs(scale[:, None] - scale) < np.log(_SCALE))
     )
     for number, shot in enumerate(held):

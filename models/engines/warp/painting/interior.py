@@ -33,25 +33,17 @@ _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _CAVITY_RED, _TONGUE_RED = 0.55, 0.85
 _JOINT = 0.22  # of their light that teeth lose where they meet
 _LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
-_ROW_END, _ROW_SAMPLES = 0.276, 276  # eye distances from the middle line to the last tooth's side, and samples of it
 _RIM = 0.012  # eye distances in which the edge of a tooth ends
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
 
-class _Tooth(NamedTuple):
-    centre: float  # distance from the middle line; each stands on both sides
-    half_width: float
-    lift: float  # of its edge over the front teeth's
-    light: float
-
-
-_TEETH = (
-    _Tooth(0.043, 0.041, 0.000, 1.0),
-    _Tooth(0.114, 0.030, 0.010, 0.92),
-    _Tooth(0.170, 0.027, 0.004, 0.80),
-    _Tooth(0.218, 0.023, 0.016, 0.62),
-    _Tooth(0.258, 0.018, 0.022, 0.42),
-)
+# Upper teeth from the middle line outwards: widths in millimetres (usual ones of anatomy), of which an eye distance has
+# so many; they stand on a round arch, turn from the light with it, and end the higher the farther out. The second are
+# a little shorter than their neighbours.
+_TOOTH_WIDTHS, _EYE_DISTANCE_MM = (8.5, 6.5, 7.5, 7.0, 7.0), 104.0
+_ARCH_RADIUS, _FACING_POWER = 0.32, 1.5
+_EDGE_RISE, _SHORTER, _SHORTER_BY = 0.4, 1, 0.006
+_ROW_SAMPLES = 276
 
 
 class Colours(NamedTuple):
@@ -145,7 +137,7 @@ def _smooth(value: Any) -> Any:
 def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
     """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
     drop, light, shown = _row(x / _LOWER_SIZE)
-    top = lower - 0.5 * _moist(gap, unit) - (0.05 * unit - 0.5 * unit * x**2).clip(min=0.0) + unit * drop
+    top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
     shown = shown * ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1)
     return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT * light
 
@@ -153,13 +145,13 @@ def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, 
 def _teeth(x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
     """Cover (0 to 1) and light of the upper teeth; x from the middle line in eye distances."""
     lift, light, shown = _row(x)
-    above = seam + unit * (_TEETH_BELOW_SEAM - 0.12 * x**2 - lift) - y  # the edge
+    above = seam + unit * (_TEETH_BELOW_SEAM - lift) - y  # the edge
     return shown * (above / (_RIM * unit).clip(min=0.8) + 0.5).clip(0, 1), light
 
 
 def _row(x: Any) -> tuple[Any, Any, Any]:
     """A row of teeth at x from the middle line: how far its edge is lifted, its light, and how much of it is there."""
-    place = (abs(x) * (_ROW_SAMPLES / _ROW_END)).clip(0, _ROW_SAMPLES - 1.001)
+    place = (abs(x) * (_ROW_SAMPLES / _row_end())).clip(0, _ROW_SAMPLES - 1.001)
     table, like_numpy = _row_table(), isinstance(place, np.ndarray)
     if not like_numpy:
         table = place.new_tensor(table)
@@ -169,16 +161,29 @@ def _row(x: Any) -> tuple[Any, Any, Any]:
     return lift, light, shown
 
 
+def _tooth_sides() -> NDArray[np.float64]:
+    """(6,) where teeth begin and end along the arch, in eye distances from the middle line."""
+    return np.cumsum([0.0, *_TOOTH_WIDTHS]) / _EYE_DISTANCE_MM
+
+
+@cache
+def _row_end() -> float:
+    """How far from the middle line the last tooth ends, as it is seen from the front."""
+    return float(_ARCH_RADIUS * np.sin(_tooth_sides()[-1] / _ARCH_RADIUS))
+
+
 @cache
 def _row_table() -> NDArray[np.float32]:
     """(3, S) lift, light and cover of a row of teeth from its middle line to its end.
 
     Teeth stand side by side: what is seen of where they meet is a thin shade, and the notch between their edges.
     """
-    x = np.arange(_ROW_SAMPLES) * (_ROW_END / _ROW_SAMPLES)
-    off = np.array([abs(x - tooth.centre) / tooth.half_width for tooth in _TEETH])  # 0 in its middle, 1 at its side
-    nearest = off.argmin(0)
-    off = off.min(0).clip(max=1.0)
-    lift, light = (np.array([tooth[k] for tooth in _TEETH])[nearest] for k in (2, 3))
-    shown = ((_ROW_END - x) / _TEETH[-1].half_width).clip(0, 1)
-    return np.stack([lift + 0.014 * off**4, light * (1 - _JOINT * off**6), shown]).astype(np.float32)
+    x = np.arange(_ROW_SAMPLES) * (_row_end() / _ROW_SAMPLES)
+    sides, along = _tooth_sides(), _ARCH_RADIUS * np.arcsin(x / _ARCH_RADIUS)
+    centres, half_widths = (sides[1:] + sides[:-1]) / 2, np.diff(sides) / 2
+    tooth = np.searchsorted(sides, along, "right") - 1
+    off = np.abs(along - centres[tooth]) / half_widths[tooth]  # 0 in its middle, 1 at its side
+    lift = _EDGE_RISE * x**2 + np.where(tooth == _SHORTER, _SHORTER_BY, 0) + 0.014 * off**4
+    light = np.cos(centres[tooth] / _ARCH_RADIUS) ** _FACING_POWER * (1 - _JOINT * off**6)
+    shown = ((sides[-1] - along) / half_widths[-1]).clip(0, 1)
+    return np.stack([lift, light, shown]).astype(np.float32)

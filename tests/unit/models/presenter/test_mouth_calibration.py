@@ -41,7 +41,7 @@ def test_opening_follows_the_talker(liveliness: float) -> None:
         calibrate(predicted, predicted * TRACKED_GAIN * liveliness, _always(predicted), Fraction(25)).gain
         / TRACKED_GAIN
     )
-    assert gain[OPENING] == pytest.approx(liveliness, rel=0.08)  # eight seconds: little is left of the prior
+    assert gain[OPENING] == pytest.approx(liveliness, rel=0.1)  # eight seconds: little is left of the prior
 
 
 def test_a_talker_seen_for_a_moment_stays_near_the_average() -> None:
@@ -114,7 +114,8 @@ def test_frames_without_speech_do_not_count() -> None:
     spoken[100:] = False
     tracked[100:] = np.nan
     calibration = calibrate(predicted, tracked, spoken, Fraction(25))
-    assert calibration.gain[0] == pytest.approx(TRACKED_GAIN[0], rel=1e-3)
+    alone = calibrate(predicted[:100], tracked[:100], spoken[:100], Fraction(25))
+    assert calibration.gain == pytest.approx(alone.gain)
 
 
 def test_a_talker_whose_sound_says_nothing_gets_average_speech_in_tracked_sizes() -> None:
@@ -130,7 +131,7 @@ def test_a_talker_whose_sound_says_nothing_gets_average_speech_in_tracked_sizes(
 def test_closed_lips_are_opened_to_true_sizes() -> None:
     opening = MouthCalibration.default().gain[OPENING]
     assert np.ptp(opening) == 0
-    assert 0.9 < opening[0] <= 1.0
+    assert 0.9 < opening[0] <= 1.2  # somewhat wider than those of the readers that the network learned from
 
 
 def test_lengths_must_agree() -> None:

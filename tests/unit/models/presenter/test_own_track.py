@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from media.planes import Planes
 from media.reader import FrameReader
@@ -17,10 +18,10 @@ _OFF = 3.0  # pixels from the mesh's line of closed lips to the dark one
 
 
 class _WithSeam:
-    """Frames with a dark line below the mesh's."""
+    """Frames with a dark line below the mesh's, soft over `thickness` pixels to either side."""
 
-    def __init__(self, reader: FrameReader, points: np.ndarray) -> None:
-        self._reader, self._points = reader, points
+    def __init__(self, reader: FrameReader, points: np.ndarray, thickness: float) -> None:
+        self._reader, self._points, self._thickness = reader, points, thickness
 
     def read(self, indices: Iterable[int]) -> Iterator[Planes]:
         indices = list(indices)
@@ -28,16 +29,17 @@ class _WithSeam:
             lips = (self._points[frame, list(INNER_UPPER), :2] + self._points[frame, list(INNER_LOWER), :2]) / 2
             row, column = np.mgrid[: planes.y.shape[0], : planes.y.shape[1]]
             line = np.interp(column, lips[:, 0], lips[:, 1]) + _OFF
-            shade = 1 - 0.7 * np.exp(-(((row - line) / 1.2) ** 2))
+            shade = 1 - 0.7 * np.exp(-(((row - line) / self._thickness) ** 2))
             yield Planes((planes.y * shade).astype(np.uint8), planes.u, planes.v)
 
     def close(self) -> None: ...
 
 
-def test_its_lips_meet_where_the_picture_shows_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thickness", [1.2, 2.4])  # the thicker one is dark as an open mouth, and not as high
+def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Path) -> None:
     filmed = make_presenter(tmp_path, 0.0)
     with filmed.reader() as reader:
-        track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points), filmed.info)
+        track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
     for ids in (INNER_UPPER, INNER_LOWER):
         moved = (track.points - filmed.raw.points)[track.present][:, list(ids[3:-3]), 1]
         assert abs(np.median(moved) - _OFF) < 0.7

@@ -74,8 +74,6 @@ def test_the_bank_holds_each_frame_with_a_face(talker: FilmedPresenter, avatar: 
         == planes.v[top // 2 : bottom // 2, left // 2 : right // 2]
     ).all()
     np.testing.assert_allclose(np.linalg.norm(bank.thumbs, axis=1), 1, rtol=1e-4)
-    opened, closed = bank.shape[:, 0] > 0.08, bank.shape[:, 0] < 0.01
-    assert bank.inside[opened].max() < bank.inside[closed].min()  # the drawn openings are dark
 
 
 def test_long_sources_are_sampled_in_runs() -> None:

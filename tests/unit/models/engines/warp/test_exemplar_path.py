@@ -12,7 +12,7 @@ from models.mouth.shape import DEFAULT_SCALE
 
 
 def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
-    """A bank whose mouths wander smoothly, so that neighbours look alike."""
+    """A bank whose mouths open and shut smoothly, so that neighbours look alike."""
     rng = np.random.default_rng(1)
     time = np.arange(num)
     waves = np.stack([np.sin(1 + time / period) for period in (3, 4, 5, 6, 7, 8, 9, 10)], 1)
@@ -23,12 +23,11 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     frames = time + (0 if gap_at is None else 1) * (time >= (gap_at or 0)) * 100
     return ExemplarBank(
         frames=frames.astype(np.int32),
-        shape=(waves * DEFAULT_SCALE).astype(np.float32),
+        shape=((1 + waves) * DEFAULT_SCALE).astype(np.float32),
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
         bands=np.full(num, 0.1, np.float32),
-        inside=np.ones(num, np.float32),
         bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
@@ -65,7 +64,7 @@ def test_jumps_cross_fade_over_neighbouring_frames() -> None:
     bank = _bank(200)
     target = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
     path, _ = choose(bank, _wanted(target), None)
-    jumps = np.flatnonzero(np.diff(path.exemplar) != 1)
+    jumps = np.flatnonzero(~np.isin(np.diff(path.exemplar), (0, 1)))
     assert len(jumps) >= 1
     assert (path.fade[jumps] >= 0).all()
     assert (path.fade[jumps + 1] >= 0).all()
@@ -84,7 +83,9 @@ def test_blocks_continue_each_other() -> None:
 def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
     """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
     half = _bank(100)
-    rows = np.tile(np.arange(100), 2)
+    rows, is_dark = np.tile(np.arange(100), 2), np.arange(200) >= 100
+    teeth = np.random.default_rng(1).normal(size=half.thumbs.shape[1])
+    thumbs = half.thumbs[rows] + np.outer(np.where(is_dark, -1, 1), teeth / np.linalg.norm(teeth))
     bank = ExemplarBank(
         frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
         shape=half.shape[rows],
@@ -92,16 +93,14 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         luma=half.luma[rows],
         sharpness=half.sharpness[rows],
         bands=np.full(200, 0.1, np.float32),
-        inside=np.repeat(np.array([0.8, 1.2], np.float32), 100),
         bite=half.bite[rows],
-        thumbs=half.thumbs[rows],
+        thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
         patches=half.patches[rows],
         region_size=2,
     )
     forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
     path, _ = choose(bank, _wanted(bank.shape[20:80], forbidden), None)
-    flips = np.abs(np.diff(bank.inside[path.exemplar])) > 0.3
-    assert flips.sum() <= 4
+    assert np.count_nonzero(np.diff(is_dark[path.exemplar])) <= 4
 
 
 def test_a_gap_between_kept_frames_is_a_jump() -> None:
@@ -132,13 +131,13 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 @pytest.mark.parametrize(
     ("opening", "nearest", "taken"),
-    [(0.037, 1, 2), (0.013, 1, 1), (0.01, 0, 0)],
-    ids=["an open one is rather closed than stretched", "nearly shut ones are not", "least of all to all but shut"],
+    [(0.04, 1, 2), (0.035, 1, 1), (0.01, 1, 0)],
+    ids=["an open one is rather closed than stretched", "not at any price", "lips that shall meet are shut ones"],
 )
-def test_what_would_be_seen_stretched_is_not_shown(opening: float, nearest: int, taken: int) -> None:
+def test_what_would_be_seen_stretched_or_open_is_not_shown(opening: float, nearest: int, taken: int) -> None:
     bank = _bank(4)
     bank.shape[:] = 0
-    bank.shape[:, 0] = [0.0, 0.024, 0.06, 0.10]
+    bank.shape[:, 0] = [0.0, 0.018 if opening < 0.02 else 0.024, 0.06, 0.10]
     bank.thumbs[:] = bank.thumbs[0]
     target = np.zeros((1, 8), np.float32)
     target[0, 0] = opening
@@ -153,23 +152,47 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
     target = np.zeros((3, 8), np.float32)
     target[:, [open_in, open_out, lower]] = 0.045, 0.05, 0.0475
     bank.shape[:] = target[0]
-    bank.shape[:20, open_out] -= 0.02
-    bank.shape[:20, lower] -= 0.01
-    bank.shape[20:, open_in] += 0.016
+    bank.shape[:20, open_out] -= 0.03
+    bank.shape[:20, lower] -= 0.015
+    bank.shape[20:, open_in] += 0.012
     path, _ = choose(bank, _wanted(target), None)
     assert (path.exemplar >= 20).all()
 
 
-def test_a_path_jumps_no_more_often_and_fades_as_long_at_twice_the_frame_rate() -> None:
-    bank = _bank(200)
-    rng = np.random.default_rng(4)
-    motion = np.repeat(rng.normal(0, 0.7, (20, 8)), 6, 0) * DEFAULT_SCALE
-    slow = bank.shape[:120] + motion.astype(np.float32)
-    jumps, faded = [], []
-    for rate in (1.0, 2.0):
-        path, _ = choose(bank, _wanted(slow, rate=rate), None)
-        jumps.append((np.diff(path.exemplar) != 1).sum())
-        cut = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
-        faded.append((choose(bank, _wanted(cut, rate=rate), None)[0].fade >= 0).sum())
-    assert jumps[1] < 0.8 * jumps[0]
-    assert faded[1] == 2 * faded[0] > 0
+def test_at_twice_the_frame_rate_a_path_jumps_less_by_the_frame_and_fades_as_long() -> None:
+    """A film with a frame between each two, and the speech of both; told the rate, and not."""
+    plain, twice = _bank(200), _at_rate(_bank(200), 2)
+    jumps = np.zeros(2, int)
+    for seed in range(4):
+        motion = np.repeat(np.random.default_rng(seed).normal(0, 0.7, (20, 8)), 12, 0) * DEFAULT_SCALE
+        target = twice.shape[:240] + motion.astype(np.float32)
+        for row, rate in enumerate((1.0, 2.0)):
+            path, _ = choose(twice, _wanted(target, rate=rate), None)
+            jumps[row] += (~np.isin(np.diff(path.exemplar), (0, 1))).sum()
+    assert jumps[1] < 0.9 * jumps[0]
+    faded = []
+    for rate, bank in ((1, plain), (2, twice)):
+        cut = np.concatenate([bank.shape[start * rate : (start + 30) * rate] for start in (20, 120)])
+        faded.append((choose(bank, _wanted(cut, rate=float(rate)), None)[0].fade >= 0).sum())
+    assert faded[1] >= 2 * faded[0] > 0
+
+
+def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
+    """The bank of the same film at `rate` times as many frames a second."""
+
+    def between(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        places = np.arange(len(rows) * rate) / rate
+        return np.stack([np.interp(places, np.arange(len(rows)), row) for row in rows.T], 1).astype(np.float32)
+
+    thumbs = between(bank.thumbs)
+    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite")}
+    return ExemplarBank(
+        frames=np.arange(len(thumbs), dtype=np.int32),
+        shape=between(bank.shape),
+        pose=between(bank.pose),
+        thumbs=thumbs,
+        patches=np.repeat(bank.patches, rate, 0),
+        region_size=2,
+        **ones,
+    )

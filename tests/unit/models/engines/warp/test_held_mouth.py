@@ -41,7 +41,6 @@ def _bank(
         luma=120 * ones,
         sharpness=sharpness * ones,
         bands=bands.astype(np.float32),
-        inside=ones,
         bite=0.5 * ones,
         thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
