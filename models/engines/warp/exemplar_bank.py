@@ -26,10 +26,6 @@ from models.track.face_track import FaceTrack
 POSE_DEGREES, LUMA_LEVELS = 12.0, 16.0
 THUMB = 32  # pixels a side
 _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
-# Of a thumbnail: .19 eye distances above and below the lips' middle, .09 to either side. Of windows from .13 by .07 to
-# .25 by .15, the one whose evenest closed mouths are shut best in 15 clips, as an independent landmark network sees
-# them (.005 eye distances on average, .012 at most; with .25 by .15 .006 and .02).
-_MIDDLE = (slice(6, 26), slice(12, 20))
 _RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
 USUAL_BITE = 0.55
 _BITE_SPREAD, _BITE_PRIOR = 0.4, 0.5
@@ -48,8 +44,6 @@ class ExemplarBank:
         pose: (B, 3) float32 degrees.
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
-        bands: (B,) float32 standard deviation of the luma down the middle of the mouth, over its median: lips alone are
-            even, while light teeth and the dark between the lips stand out, however little the lips part.
         bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
@@ -61,7 +55,6 @@ class ExemplarBank:
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
-    bands: NDArray[np.float32]
     bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
     patches: NDArray[np.uint8]
@@ -109,9 +102,7 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._bands, self._bite = (
-            np.zeros(len(self.frames), np.float32) for _ in range(4)
-        )
+        self._luma, self._sharpness, self._bite = (np.zeros(len(self.frames), np.float32) for _ in range(3))
         self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
 
@@ -127,8 +118,6 @@ class BankBuilder:
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
-        middle = thumb[_MIDDLE]
-        self._bands[row] = middle.mean(1).std() / max(float(np.median(middle)), 1.0)
         self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
@@ -152,7 +141,6 @@ class BankBuilder:
                 pose=track.pose_degrees[self.frames],
                 luma=self._luma,
                 sharpness=self._sharpness,
-                bands=self._bands,
                 bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,

@@ -27,7 +27,6 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
-        bands=np.full(num, 0.1, np.float32),
         bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
@@ -92,7 +91,6 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         pose=half.pose[rows],
         luma=half.luma[rows],
         sharpness=half.sharpness[rows],
-        bands=np.full(200, 0.1, np.float32),
         bite=half.bite[rows],
         thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
         patches=half.patches[rows],
@@ -131,7 +129,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 @pytest.mark.parametrize(
     ("opening", "nearest", "taken"),
-    [(0.04, 1, 2), (0.035, 1, 1), (0.01, 1, 0)],
+    [(0.04, 1, 2), (0.03, 1, 1), (0.01, 1, 0)],
     ids=["an open one is rather closed than stretched", "not at any price", "lips that shall meet are shut ones"],
 )
 def test_what_would_be_seen_stretched_or_open_is_not_shown(opening: float, nearest: int, taken: int) -> None:
@@ -186,7 +184,7 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
 
     thumbs = between(bank.thumbs)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite")}
+    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bite")}
     return ExemplarBank(
         frames=np.arange(len(thumbs), dtype=np.int32),
         shape=between(bank.shape),

@@ -28,37 +28,36 @@ from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresen
 TALKING = np.r_[5:12, 24:36]
 
 
-def _bank(
-    num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], sharpness: float = 100
-) -> ExemplarBank:
+def _bank(num: int, openness: NDArray[np.floating], look: NDArray[np.floating]) -> ExemplarBank:
+    """Mouths that are alike where (B,) `look` is 0, and each like itself alone where it is 1."""
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
     ones = np.ones(num, np.float32)
+    usual, own = np.random.default_rng(0).normal(size=(2, num, 1024))
+    thumbs = (1 - look[:, None]) * usual[0] + look[:, None] * own
     return ExemplarBank(
         frames=np.arange(num, dtype=np.int32),
         shape=shape,
         pose=np.zeros((num, 3), np.float32),
         luma=120 * ones,
-        sharpness=sharpness * ones,
-        bands=bands.astype(np.float32),
+        sharpness=100 * ones,
         bite=0.5 * ones,
-        thumbs=np.full((num, 1024), 1 / 32, np.float32),
+        thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
     )
 
 
-def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_least_between_its_lips() -> None:
-    openness, bands = np.linspace(0, 0.1, 100), np.full(100, 0.05)
-    bands[0] = 0.12  # measures most closed, and shows light between its lips
-    bands[6] = 0.04
-    bands[50] = 0.01  # an even picture of an open mouth
-    assert held_row(_bank(100, openness, bands)) == 6
+def test_of_mouths_that_measure_closed_the_one_is_held_that_most_others_look_like() -> None:
+    openness, look = np.linspace(0, 0.1, 100), np.full(100, 0.3)
+    look[0] = 0.9  # measures most closed, and shows teeth in a slit
+    look[6] = 0.2
+    look[50] = 0.0  # open
+    assert held_row(_bank(100, openness, look)) == 6
 
 
 def test_a_blurred_mouth_is_not_held() -> None:
-    openness, bands = np.linspace(0, 0.1, 100), np.linspace(0.05, 0.06, 100)
-    bank = _bank(100, openness, bands)
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.6, 100))
     blurred = bank.sharpness.copy()
     blurred[0] = 40
     assert held_row(bank) == 0
@@ -66,7 +65,10 @@ def test_a_blurred_mouth_is_not_held() -> None:
 
 
 def test_only_exemplars_of_the_shot_are_held() -> None:
-    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.05, 0.06, 100))
+    look = np.full(100, 0.5)
+    look[[2, 70]] = 0.1
+    bank = _bank(100, np.linspace(0, 0.1, 100), look)
+    assert held_row(bank) == 2
     assert held_row(bank, np.arange(100) >= 70) == 70
 
 
