@@ -26,6 +26,8 @@ from models.track.face_track import FaceTrack
 POSE_DEGREES, LUMA_LEVELS = 12.0, 16.0
 THUMB = 32  # pixels a side
 _THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT = 0.36, 0.30  # eye distances around the mouth
+# Of a thumbnail: .19 eye distances above and below the lips' middle and as much to either side.
+_MIDDLE = (slice(6, 26), slice(8, 24))
 _RUN_FRAMES = 50  # a source longer than the bank is sampled in runs: neighbours make smooth paths
 USUAL_BITE = 0.55
 _BITE_SPREAD, _BITE_PRIOR = 0.4, 0.5
@@ -44,6 +46,7 @@ class ExemplarBank:
         pose: (B, 3) float32 degrees.
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
+        light: (B,) float32 luma of the lightest place in the middle of the mouth, over the median there.
         bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
@@ -55,6 +58,7 @@ class ExemplarBank:
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
+    light: NDArray[np.float32]
     bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
     patches: NDArray[np.uint8]
@@ -102,7 +106,9 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._bite = (np.zeros(len(self.frames), np.float32) for _ in range(3))
+        self._luma, self._sharpness, self._light, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(4)
+        )
         self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
 
@@ -118,6 +124,8 @@ class BankBuilder:
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
+        middle = thumb[_MIDDLE]
+        self._light[row] = middle.max() / max(float(np.median(middle)), 1.0)
         self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
@@ -141,6 +149,7 @@ class BankBuilder:
                 pose=track.pose_degrees[self.frames],
                 luma=self._luma,
                 sharpness=self._sharpness,
+                light=self._light,
                 bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from media.planes import Planes
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
@@ -16,10 +17,11 @@ from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.drive import Drive
 from models.engines.warp.engine import WarpPainter
-from models.engines.warp.exemplar_bank import ExemplarBank
+from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
 from models.engines.warp.held_mouth import held_row
 from models.engines.warp.silent_motion import silent_motion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.presenter.face_region import FaceRegion
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
@@ -28,36 +30,34 @@ from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresen
 TALKING = np.r_[5:12, 24:36]
 
 
-def _bank(num: int, openness: NDArray[np.floating], look: NDArray[np.floating]) -> ExemplarBank:
-    """Mouths that are alike where (B,) `look` is 0, and each like itself alone where it is 1."""
+def _bank(num: int, openness: NDArray[np.floating], light: NDArray[np.floating]) -> ExemplarBank:
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
     ones = np.ones(num, np.float32)
-    usual, own = np.random.default_rng(0).normal(size=(2, num, 1024))
-    thumbs = (1 - look[:, None]) * usual[0] + look[:, None] * own
     return ExemplarBank(
         frames=np.arange(num, dtype=np.int32),
         shape=shape,
         pose=np.zeros((num, 3), np.float32),
         luma=120 * ones,
         sharpness=100 * ones,
+        light=light.astype(np.float32),
         bite=0.5 * ones,
-        thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
+        thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
     )
 
 
-def test_of_mouths_that_measure_closed_the_one_is_held_that_most_others_look_like() -> None:
-    openness, look = np.linspace(0, 0.1, 100), np.full(100, 0.3)
-    look[0] = 0.9  # measures most closed, and shows teeth in a slit
-    look[6] = 0.2
-    look[50] = 0.0  # open
-    assert held_row(_bank(100, openness, look)) == 6
+def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_least_light() -> None:
+    openness, light = np.linspace(0, 0.1, 100), np.full(100, 1.2)
+    light[0] = 1.5  # measures most closed, and shows teeth in a slit
+    light[6] = 1.1
+    light[50] = 1.0  # open and dark
+    assert held_row(_bank(100, openness, light)) == 6
 
 
 def test_a_blurred_mouth_is_not_held() -> None:
-    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.6, 100))
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(1.1, 1.2, 100))
     blurred = bank.sharpness.copy()
     blurred[0] = 40
     assert held_row(bank) == 0
@@ -65,11 +65,28 @@ def test_a_blurred_mouth_is_not_held() -> None:
 
 
 def test_only_exemplars_of_the_shot_are_held() -> None:
-    look = np.full(100, 0.5)
-    look[[2, 70]] = 0.1
-    bank = _bank(100, np.linspace(0, 0.1, 100), look)
-    assert held_row(bank) == 2
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(1.1, 1.2, 100))
     assert held_row(bank, np.arange(100) >= 70) == 70
+
+
+@pytest.mark.parametrize("is_lit", [False, True])
+def test_light_between_the_lips_is_found_in_the_picture(is_lit: bool, tmp_path: Path) -> None:
+    """Two light teeth in the slit of one mouth: their rows are as light as its lips on average, one place is not."""
+    filmed = make_presenter(tmp_path, 0.1)
+    frame = 3  # shut
+    with filmed.reader() as reader:
+        presenter = filmed.presenter(tmp_path)
+        builder = BankBuilder(tmp_path, presenter.track, FaceRegion.of(presenter.track), 100)
+        for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
+            luma = planes.y.copy()
+            if is_lit and number == frame:
+                x, y = presenter.track.points[frame, [13, 14], :2].mean(0).astype(int)
+                luma[y - 1 : y + 2, [x - 5, x - 4, x + 4, x + 5]] = 235
+            builder.add(Planes(luma, planes.u, planes.v))
+    builder.finish()
+    light = ExemplarBank.load(tmp_path).light
+    row = int(np.flatnonzero(builder.frames == frame)[0])
+    assert (light[row] > 1.04 * np.median(light)) == is_lit
 
 
 def _with_moustache(folder: Path) -> FilmedPresenter:
