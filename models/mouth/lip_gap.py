@@ -4,7 +4,7 @@ The face mesh hardly sees lips that part a little: on the presenters at hand it 
 Colour tells more. Along lines from the upper edge of the upper lip to the lower edge of the lower lip, lips are redder
 than the skin above them; teeth, tongue shadow and the dark of the mouth are not. What is not red between the edges
 is the gap. The closed lips' own line and shine count too, so a talker's most closed frames are taken off, or the line
-of usual lips where a source shows none that are closed.
+of usual lips where a source shows none that are closed. The mesh, brought to the same spread, has a say beside it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray
     Args:
         gaps: (T,) of `measure_gap`.
         contrasts: (T,) of `measure_gap`.
-        mesh_opening: (T,) `open_in` of the mesh, as offset from rest; it stands in where lips have the colour of skin.
+        mesh_opening: (T,) `open_in` of the mesh, as offset from rest; it stands in where lips have the colour of skin,
+            and counts by a third elsewhere.
 
     Returns:
         (T,) float32 eye distances, 0 where the lips are closed.
@@ -97,8 +98,8 @@ def opening_of(gaps: Floats, contrasts: Floats, mesh_opening: Floats) -> NDArray
     lowest = np.sort(gaps)[:num_closed].mean()
     most_closed = float(gaps[gaps <= lowest + _CLOSED_RANGE].mean())
     shut = min(most_closed, _MAX_CLOSED)
-    beyond, by_mesh = gaps - most_closed, mesh_opening * (gaps.std() / mesh_opening.std())
-    both = beyond + _MESH_SHARE * (by_mesh - beyond)
+    by_colour, as_wide = gaps - most_closed, mesh_opening * (gaps.std() / mesh_opening.std())
+    both = by_colour + _MESH_SHARE * (as_wide - by_colour)
     return np.asarray(_SCALE * (most_closed - shut + both * (gaps.std() / both.std())), np.float32)
 
 

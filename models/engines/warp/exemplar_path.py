@@ -119,8 +119,8 @@ def _unary_costs(
     # look shut, however it is drawn. The former is seen where lips shall part, the latter where they shall meet.
     shall_part = wanted.shape[:, :1] > OPEN_MOUTH * TRACKED_GAIN[0]
     missing = want[:, :1] - have[:, 0]
-    unlike = np.where(shall_part, np.maximum(missing, 0), np.minimum(missing, 0))
-    cost += np.float32(_GAP_WEIGHT) * unlike**2
+    unsuited = np.where(shall_part, np.maximum(missing, 0), np.minimum(missing, 0))
+    cost += np.float32(_GAP_WEIGHT) * unsuited**2
     return cost if wanted.forbidden is None else np.where(wanted.forbidden, _NEVER, cost)
 
 
