@@ -18,7 +18,7 @@ from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, OPEN_MOUTH
 
 _CANDIDATES = 36
 # Of the gap between the lips, beside each other channel: it is tracked by half. With 4 to 12, as with half and twice of
-# the others, the opening r of nine films in the wild is foretold to change by less than .01. A gap that does not suit
+# the others, the opening r of nine films in the wild is foretold to change by .01 at most. A gap that does not suit
 # costs as much more.
 _GAP_WEIGHT = 8.0
 # Of going on elsewhere; for each 1 that the correlation with the picture that would have followed is below 1; of
@@ -53,7 +53,7 @@ class Wanted:
         luma: (T,) float32 mean Y around the mouth.
         forbidden: (T, B) bool exemplars that may not be used, or None.
         rate: Frame rate as a multiple of 25 a second, for which the costs are made: what costs by the frame counts by
-            time, so that a path jumps hardly more often at a higher one.
+            time.
     """
 
     shape: NDArray[np.float32]
