@@ -19,29 +19,31 @@ from models.presenter.eye_white import EyeWhite
 # sharp as they are.
 BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
-# Luma as a share of the skin's, chroma as a share of the skin's distance from grey: means over open mouths of six GRID
-# talkers. Real mouths are flat and nearly grey; the corners of wide ones are dark. Pairs: in a narrow gap, a wide one.
-_CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.7), 0.56
-# Luma of the front teeth in full light, as a share of the eyes' whites. With it and the cavity's, the light parts of
-# drawn mouths are .93 to 1.04 of those in five of the same talkers' own, by the gap, and the dark ones 1.03 to 1.17.
+# Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
+# maps of light across the opening and down it the drawn ones follow within .08, but for teeth in a wide gap, of which
+# real mouths show now many, now none (.60 on average, drawn .82), as do those of eight talkers in the wild (.72, .89).
+_CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.6
+# U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it
+# with every talker (of the skin's it is .66 to .89), U .64 to 1.0.
+_CHROMA = (0.78, 0.57)
+# Luma of the front teeth in full light, as a share of the eyes' whites. With it the lightest tenth of drawn openings
+# is 1.06 of the true ones' with these talkers and .98 with nine in the wild, their darkest tenth 1.03 and 1.01.
 _TEETH_LIGHT = 1.53
 # Their U and V, as a share of the way from the whites of the eyes to the skin: lips redden the light between them. The
 # lightest parts of open mouths of nine talkers in the wild are .3 and .4 of it, of six GRID talkers, whose mouths are
 # small and run into their lips, .1 and .5. Without it V is 5 levels short, and 13.
 _TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
-_CAVITY_RED, _TONGUE_RED = 0.55, 0.85
 _JOINT = 0.22  # of their light that teeth lose where they meet
 _LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
 _RIM = 0.012  # eye distances in which the edge of a tooth ends
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
-
 # Upper teeth from the middle line outwards: widths in millimetres (usual ones of anatomy), of which an eye distance has
-# so many; they stand on a round arch, turn from the light with it, and end the higher the farther out. The second are
-# a little shorter than their neighbours.
-_TOOTH_WIDTHS, _EYE_DISTANCE_MM = (8.5, 6.5, 7.5, 7.0, 7.0), 104.0
-_ARCH_RADIUS, _FACING_POWER = 0.32, 1.5
+# so many. They stand on a round arch, as wide as that of anatomy, go over into the dark of the cheeks as they turn
+# away, and end the higher the farther out. The second are a little shorter than their neighbours.
+_TOOTH_WIDTHS, _EYE_DISTANCE_MM = (8.5, 6.5, 7.5, 7.0), 104.0
+_ARCH_RADIUS, _FACING_POWER = 0.21, 2
 _EDGE_RISE, _SHORTER, _SHORTER_BY = 0.4, 1, 0.006
 _ROW_SAMPLES = 276
 
@@ -87,14 +89,13 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, co
     x, y, upper, lower, _, _, half_width = coords
     gap, edge = lower - upper, abs(x).clip(max=1)
     depth = (gap / (0.12 * unit)).clip(0, 1)
-    tongue = _smooth((y - lower + 0.55 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
+    tongue = _smooth((y - lower + 0.7 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
     corner = 1 - (_CORNER[0] + (_CORNER[1] - _CORNER[0]) * depth) * edge**2
     light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
     light = light + tongue * (_TONGUE * corner - light)
-    red = yellow = _CAVITY_RED + (_TONGUE_RED - _CAVITY_RED) * tongue
     skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
     parted = parting(coords, eye_distance)
-    luma, u, v = skin[0] * light, 128 + (skin[1] - 128) * yellow, 128 + (skin[2] - 128) * red
+    luma, u, v = skin[0] * light, *(128 + share * (of - 128) for of, share in zip(lip[1:], _CHROMA, strict=True))
     lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # little light falls through a narrow gap
     for cover, shine in (
         _teeth(x * half_width / unit, y, seam, unit),
@@ -126,7 +127,7 @@ def parting(coords: MouthCoords, eye_distance: Any) -> Any:
 
 def _moist(gap: Any, unit: Any) -> Any:
     """Height of the lower lip's moist inside."""
-    return 0.012 * unit + 0.16 * gap
+    return 0.006 * unit + 0.08 * gap
 
 
 def _smooth(value: Any) -> Any:
@@ -184,6 +185,6 @@ def _row_table() -> NDArray[np.float32]:
     tooth = np.searchsorted(sides, along, "right") - 1
     off = np.abs(along - centres[tooth]) / half_widths[tooth]  # 0 in its middle, 1 at its side
     lift = _EDGE_RISE * x**2 + np.where(tooth == _SHORTER, _SHORTER_BY, 0) + 0.014 * off**4
-    light = np.cos(centres[tooth] / _ARCH_RADIUS) ** _FACING_POWER * (1 - _JOINT * off**6)
-    shown = ((sides[-1] - along) / half_widths[-1]).clip(0, 1)
+    light = 1 - _JOINT * off**6
+    shown = np.cos(along / _ARCH_RADIUS) ** _FACING_POWER * ((sides[-1] - along) / half_widths[-1]).clip(0, 1)
     return np.stack([lift, light, shown]).astype(np.float32)

@@ -5,6 +5,7 @@ Works on NumPy arrays and PyTorch tensors alike (`xp` is the module); shapes bro
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ CORNER = 0.2  # mouth half-widths from the corner in which lips cover the openin
 _CUT = 0.035
 _HOLLOW = 0.04  # eye distances between the jaws from which the middle is wholly dark; each edge takes half
 _SAMPLES = 65  # of each lip line between the mouth corners
+_BEND = 4  # samples: half of the way between two landmarks, whose straight connections show as corners
 
 
 class MouthAxes(NamedTuple):
@@ -60,10 +62,21 @@ def mouth_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floati
         y = (offset @ across[:, :, None])[..., 0]
         for t in range(len(centre)):
             lips[t, k] = np.interp(positions, x[t], y[t])
+    lips[:, :2] = lips[:, :2] @ _smoothing()
     middle = lips[:, :2].mean(1)
     lips[:, 0], lips[:, 1] = np.minimum(lips[:, 0], middle), np.maximum(lips[:, 1], middle)
     lips[:, 2:] = lips[:, :2]
     return MouthAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
+
+
+@cache
+def _smoothing() -> NDArray[np.float32]:
+    """(65, 65) `lines @ smoothing` are smooth lines between the same ends."""
+    reach = 3 * _BEND
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _BEND) ** 2)
+    beyond = np.pad(np.eye(_SAMPLES), ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
+    once = np.array([weights @ beyond[k : k + 2 * reach + 1] for k in range(_SAMPLES)]).T / weights.sum()
+    return (2 * once - once @ once).astype(np.float32)  # what the first time took from a bow is given back
 
 
 def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoords:

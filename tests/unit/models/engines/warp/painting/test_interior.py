@@ -85,11 +85,28 @@ def test_drawn_teeth_have_the_colour_that_they_are_given() -> None:
 def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
     """Where two upper ones meet there is a shade and no gap; the lower ones are narrower."""
     tooth, joint = (_middle(12.0, column, column + 1)[0] for column in (54, 58))
-    row = _row(_SEAM + 2)
+    row = _row(_SEAM + 1)
     assert 0.65 * tooth[row] < joint[row] < 0.93 * tooth[row]
     tooth, joint = (_middle(16.0, column, column + 1)[0] for column in (53, 55))
     row = _row(_SEAM + 13)
     assert joint[row] < 0.95 * tooth[row]
+
+
+def test_teeth_turn_from_the_light_along_a_round_arch() -> None:
+    """The incisors are light, the canines half as light, and what follows goes over into the dark beside it."""
+    middle, second, canine, next_one, beside = (
+        _middle(12.0, column, column + 1)[0, _row(_SEAM + 1)] for column in (54, 61, 67, 71, 75)
+    )
+    assert second > 0.7 * middle
+    assert canine < 0.65 * middle
+    assert abs(next_one - beside) < 0.05 * middle
+
+
+def test_the_dark_of_a_mouth_has_the_hue_of_its_lips() -> None:
+    """However pale the skin is: dark with the skin's hue is olive beside red lips."""
+    _, u, v = _middle(16.0)[:, _row(_SEAM + 6)]
+    assert 0.7 < (u - 128) / (_LIP[1] - 128) < 0.9
+    assert 0.5 < (v - 128) / (_LIP[2] - 128) < 0.65
 
 
 def test_teeth_are_as_white_as_the_eyes_whatever_the_skin() -> None:
