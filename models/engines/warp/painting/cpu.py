@@ -56,6 +56,7 @@ from models.engines.warp.painting.seam import (
     darken,
     lower_layer_weight,
     mouth_coords,
+    place_in,
     smooth_cut,
 )
 from models.geometry import thin_plate
@@ -314,8 +315,7 @@ class _Face:
         chunk, one = self.chunk, slice(self.face, self.face + 1)
         axes, unit = self.axes, chunk.eye_distance[one]
         coords = mouth_coords(np, axes, *grid(box.pixels(self.cell)))
-        offset, along = chunk.seam[one] - axes.centre, axes.along
-        seam = offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]
+        seam = place_in(axes, chunk.seam[one])
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
         sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
         luma, *chroma = (

@@ -72,21 +72,23 @@ def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.fl
     return np.hstack([light, chroma]).clip(0, 255).astype(np.float32)
 
 
-def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, colours: Colours) -> Any:
+def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: tuple[Any, Any], colours: Colours) -> Any:
     """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
 
     Args:
         xp: `numpy` or `torch`.
         coords: Mouth coordinates of (T, h, w) pixels.
         eye_distance: (T,) in the pixels of `coords`.
-        seam: (T,) where the seam of the closed lips lies across the mouth: fixed to the skull, like the upper teeth.
+        seam: (T,) x and (T,) y, in these coordinates, of the middle of the closed lips' seam: fixed to the skull, like
+            the teeth, whose middle line it shows.
         colours: Of the T faces.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
     """
-    unit, seam = eye_distance[:, None, None], seam[:, None, None]
+    unit, middle, seam = (value[:, None, None] for value in (eye_distance, *seam))
     x, y, upper, lower, _, _, half_width = coords
+    beside = (x - middle) * half_width / unit
     gap, edge = lower - upper, abs(x).clip(max=1)
     depth = (gap / (0.12 * unit)).clip(0, 1)
     tongue = _smooth((y - lower + 0.7 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
@@ -98,8 +100,8 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: Any, co
     luma, u, v = skin[0] * light, *(128 + share * (of - 128) for of, share in zip(lip[1:], _CHROMA, strict=True))
     lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # little light falls through a narrow gap
     for cover, shine in (
-        _teeth(x * half_width / unit, y, seam, unit),
-        _lower_teeth(x * half_width / unit, y, lower, gap, unit),
+        _teeth(beside, y, seam, unit),
+        _lower_teeth(beside, y, lower, gap, unit),
     ):
         cover = cover * parted
         luma = luma + cover * (teeth[0] * shine * lit - luma)

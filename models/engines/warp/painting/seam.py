@@ -76,7 +76,8 @@ def _smoothing() -> NDArray[np.float32]:
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _BEND) ** 2)
     beyond = np.pad(np.eye(_SAMPLES), ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
     once = np.array([weights @ beyond[k : k + 2 * reach + 1] for k in range(_SAMPLES)]).T / weights.sum()
-    return (2 * once - once @ once).astype(np.float32)  # what the first time took from a bow is given back
+    # What the first time took from a bow is given back.
+    return np.asarray(2 * once - once @ once, np.float32)
 
 
 def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoords:
@@ -103,6 +104,12 @@ def _along_across(axes: MouthAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
     along_x, along_y = axes.along[:, 0, None, None], axes.along[:, 1, None, None]
     return dx * (along_x / half_width) + dy * (along_y / half_width), dy * along_x - dx * along_y
+
+
+def place_in(axes: MouthAxes, points: Any) -> tuple[Any, Any]:
+    """`MouthCoords.x` and `y` of (T, 2) points in region pixels, one for each mouth: (T,) each."""
+    x, y = _along_across(axes, points[:, 0, None, None], points[:, 1, None, None])
+    return x[:, 0, 0], y[:, 0, 0]
 
 
 def look_up(table: Any, index: Any) -> Any:

@@ -33,6 +33,7 @@ from models.engines.warp.painting.seam import (
     inside_alpha,
     lower_layer_weight,
     mouth_coords,
+    place_in,
     smooth_cut,
     to_lip,
 )
@@ -179,8 +180,7 @@ class _Faces:
     def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth where they have some."""
         axes, chunk, coords = self.axes, self.chunk, self.coords
-        offset = self._upload(chunk.seam) - axes.centre
-        seam = offset[:, 1] * axes.along[:, 0] - offset[:, 0] * axes.along[:, 1]
+        seam = place_in(axes, self._upload(chunk.seam))
         unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
         drawn = draw_interior(torch, coords, unit, seam, colours)

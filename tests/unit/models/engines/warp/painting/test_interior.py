@@ -16,7 +16,11 @@ _EYE_WHITE = EyeWhite(0.71, np.array([8.0, -12.0], np.float32))
 
 
 def _middle(
-    gap: float, first: int = 48, last: int = 53, teeth: tuple[float, float, float] | None = None
+    gap: float,
+    first: int = 48,
+    last: int = 53,
+    teeth: tuple[float, float, float] | None = None,
+    middle_line: float = 50.0,
 ) -> NDArray[np.float32]:
     """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
 
@@ -27,8 +31,9 @@ def _middle(
     upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
     columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
     coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
-    eyes, seam, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
+    eyes, zero, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
     colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
+    seam = zero + (np.float32(middle_line) - 50) / 30, zero
     drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours)[0].mean(-1)
     return drawn
 
@@ -90,6 +95,17 @@ def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
     tooth, joint = (_middle(16.0, column, column + 1)[0] for column in (53, 55))
     row = _row(_SEAM + 13)
     assert joint[row] < 0.95 * tooth[row]
+
+
+def test_the_middle_of_the_teeth_is_that_of_the_skull() -> None:
+    """Of a turned head, it is not half-way between the corners of the mouth."""
+    for middle_line in (50, 56):
+        between, *teeth = (
+            _middle(12.0, column, column + 1, middle_line=middle_line)[0, _row(_SEAM + 1)]
+            for column in (middle_line, middle_line - 4, middle_line + 4)
+        )
+        assert between < 0.9 * min(teeth), "where the two front teeth meet"
+        assert abs(teeth[0] - teeth[1]) < 0.1 * teeth[0]
 
 
 def test_teeth_turn_from_the_light_along_a_round_arch() -> None:
