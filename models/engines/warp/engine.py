@@ -53,7 +53,7 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
-    version = "18"
+    version = "19"
     hears = "whisper-base"
     wants_own_speech = True
     look_ahead_frames = 4  # of which the speech is known well: 160 of 240 ms, at 25 a second

@@ -47,6 +47,7 @@ class ExemplarBank:
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
         light: (B,) float32 luma of the lightest place in the middle of the mouth, over the median there.
+        bands: (B,) float32 standard deviation of the rows' luma there, over that median.
         bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
@@ -59,6 +60,7 @@ class ExemplarBank:
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
     light: NDArray[np.float32]
+    bands: NDArray[np.float32]
     bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
     patches: NDArray[np.uint8]
@@ -106,8 +108,8 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._light, self._bite = (
-            np.zeros(len(self.frames), np.float32) for _ in range(4)
+        self._luma, self._sharpness, self._light, self._bands, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(5)
         )
         self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
@@ -124,8 +126,8 @@ class BankBuilder:
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
-        middle = thumb[_MIDDLE]
-        self._light[row] = middle.max() / max(float(np.median(middle)), 1.0)
+        middle = thumb[_MIDDLE] / max(float(np.median(thumb[_MIDDLE])), 1.0)
+        self._light[row], self._bands[row] = middle.max(), middle.mean(1).std()
         self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
@@ -150,6 +152,7 @@ class BankBuilder:
                 luma=self._luma,
                 sharpness=self._sharpness,
                 light=self._light,
+                bands=self._bands,
                 bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,

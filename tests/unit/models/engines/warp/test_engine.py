@@ -28,6 +28,7 @@ from models.engines.warp.painting.controls import (
     MIDDLE_UPPER_ROWS,
 )
 from models.engines.warp.painting.fields import EXEMPLAR, pose_problem
+from models.engines.warp.painting.seam import mouth_coords
 from models.engines.warp.painting.torch_path import TorchRenderer
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
@@ -149,6 +150,17 @@ def test_lips_that_part_leave_the_dark_between_them_behind(presenter: FilmedPres
             into = (shown[:, middle] - shown[:, inner])[widest, 3:-3]
             moved = (read[:, inner] - shown[:, inner])[widest, 3:-3]
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
+
+
+def test_lips_around_a_drawn_interior_have_no_dark_outline(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+    if avatar.talks:
+        pytest.skip("of a source that is always shut")
+    chunk = _chunk(presenter, avatar, 0.3)
+    painted, pixels = WarpPainter().paint(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    lips = mouth_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
+    rim, lip = (painted[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
+    assert rim > 0.97 * lip
 
 
 def test_lips_that_are_open_in_their_picture_keep_their_rim(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:

@@ -28,6 +28,7 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
         light=np.ones(num, np.float32),
+        bands=np.ones(num, np.float32),
         bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
@@ -93,6 +94,7 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         luma=half.luma[rows],
         sharpness=half.sharpness[rows],
         light=half.light[rows],
+        bands=half.bands[rows],
         bite=half.bite[rows],
         thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
         patches=half.patches[rows],
@@ -186,7 +188,7 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
 
     thumbs = between(bank.thumbs)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "light", "bite")}
+    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "light", "bands", "bite")}
     return ExemplarBank(
         frames=np.arange(len(thumbs), dtype=np.int32),
         shape=between(bank.shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,13 @@ from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresen
 TALKING = np.r_[5:12, 24:36]
 
 
-def _bank(num: int, openness: NDArray[np.floating], light: NDArray[np.floating]) -> ExemplarBank:
+def _bank(
+    num: int,
+    openness: NDArray[np.floating],
+    light: NDArray[np.floating],
+    bands: NDArray[np.floating] | None = None,
+) -> ExemplarBank:
+    """Where nothing else is said, what has more light is less even as well."""
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
     ones = np.ones(num, np.float32)
@@ -41,6 +48,7 @@ def _bank(num: int, openness: NDArray[np.floating], light: NDArray[np.floating])
         luma=120 * ones,
         sharpness=100 * ones,
         light=light.astype(np.float32),
+        bands=(light - 1 if bands is None else bands).astype(np.float32),
         bite=0.5 * ones,
         thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
@@ -48,12 +56,16 @@ def _bank(num: int, openness: NDArray[np.floating], light: NDArray[np.floating])
     )
 
 
-def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_least_light() -> None:
-    openness, light = np.linspace(0, 0.1, 100), np.full(100, 1.2)
-    light[0] = 1.5  # measures most closed, and shows teeth in a slit
-    light[6] = 1.1
-    light[50] = 1.0  # open and dark
-    assert held_row(_bank(100, openness, light)) == 6
+def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_little_light_and_no_hole() -> None:
+    openness, light, bands = np.linspace(0, 0.1, 100), np.linspace(1.2, 1.3, 100), np.linspace(0.1, 0.2, 100)
+    light[0], bands[0] = (
+        1.5,
+        0.0,
+    )  # measures most closed, and shows teeth in a slit that make up for the dark beside them
+    light[1], bands[1] = 1.0, 0.4  # a dark hole between the lips
+    light[6], bands[6] = 1.1, 0.05
+    light[50], bands[50] = 1.0, 0.0  # open
+    assert held_row(_bank(100, openness, light, bands)) == 6
 
 
 def test_a_blurred_mouth_is_not_held() -> None:
@@ -69,24 +81,35 @@ def test_only_exemplars_of_the_shot_are_held() -> None:
     assert held_row(bank, np.arange(100) >= 70) == 70
 
 
-@pytest.mark.parametrize("is_lit", [False, True])
-def test_light_between_the_lips_is_found_in_the_picture(is_lit: bool, tmp_path: Path) -> None:
-    """Two light teeth in the slit of one mouth: their rows are as light as its lips on average, one place is not."""
-    filmed = make_presenter(tmp_path, 0.1)
+def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[ExemplarBank, int]:
+    """A bank, and its row of a shut mouth between whose lips are these lumas, by columns from the middle."""
+    filmed = make_presenter(folder, 0.1)
     frame = 3  # shut
     with filmed.reader() as reader:
-        presenter = filmed.presenter(tmp_path)
-        builder = BankBuilder(tmp_path, presenter.track, FaceRegion.of(presenter.track), 100)
+        presenter = filmed.presenter(folder)
+        builder = BankBuilder(folder, presenter.track, FaceRegion.of(presenter.track), 100)
         for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
             luma = planes.y.copy()
-            if is_lit and number == frame:
+            if number == frame:
                 x, y = presenter.track.points[frame, [13, 14], :2].mean(0).astype(int)
-                luma[y - 1 : y + 2, [x - 5, x - 4, x + 4, x + 5]] = 235
+                for column, value in between_the_lips.items():
+                    luma[y - 1 : y + 2, x + column] = value
             builder.add(Planes(luma, planes.u, planes.v))
     builder.finish()
-    light = ExemplarBank.load(tmp_path).light
-    row = int(np.flatnonzero(builder.frames == frame)[0])
-    assert (light[row] > 1.04 * np.median(light)) == is_lit
+    return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
+
+
+def test_light_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None:
+    """Two light teeth in a slit: their rows are as light as lips on average, one place is not."""
+    for is_lit in (False, True):
+        bank, row = _bank_with(tmp_path, dict.fromkeys((-5, -4, 4, 5), 235.0) if is_lit else {})
+        assert (bank.light[row] > 1.04 * np.median(bank.light)) == is_lit
+
+
+def test_a_hole_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None:
+    (plain, row), (dark, _) = (_bank_with(tmp_path, hole) for hole in ({}, dict.fromkeys(range(-6, 7), 30.0)))
+    assert dark.bands[row] > 1.5 * plain.bands[row]
+    assert dark.light[row] == pytest.approx(plain.light[row], rel=0.02)
 
 
 def _with_moustache(folder: Path) -> FilmedPresenter:
