@@ -22,7 +22,7 @@ OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from with
 # Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
 # maps of light across the opening and down it the drawn ones follow within .08, but for teeth in a wide gap, of which
 # real mouths show now many, now none (.60 on average, drawn .82), as do those of eight talkers in the wild (.72, .89).
-_CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.6
+_CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.56
 # U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it
 # with every talker (of the skin's it is .66 to .89), U .64 to 1.0.
 _CHROMA = (0.78, 0.57)
@@ -35,7 +35,7 @@ _TEETH_LIGHT = 1.53
 _TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _JOINT = 0.22  # of their light that teeth lose where they meet
-_LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
+_LOWER_SIZE, _LOWER_ARCH = 0.66, 0.85  # width of the lower teeth and of their arch, as shares of the upper ones'
 _RIM = 0.012  # eye distances in which the edge of a tooth ends
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
@@ -91,7 +91,7 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: tuple[A
     beside = (x - middle) * half_width / unit
     gap, edge = lower - upper, abs(x).clip(max=1)
     depth = (gap / (0.12 * unit)).clip(0, 1)
-    tongue = _smooth((y - lower + 0.7 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
+    tongue = _smooth((y - lower + 0.55 * gap) / (0.4 * gap).clip(min=1.0)) * ((gap / unit - 0.06) / 0.08).clip(0, 1)
     corner = 1 - (_CORNER[0] + (_CORNER[1] - _CORNER[0]) * depth) * edge**2
     light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
     light = light + tongue * (_TONGUE * corner - light)
@@ -139,7 +139,8 @@ def _smooth(value: Any) -> Any:
 
 def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
     """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
-    drop, light, shown = _row(x / _LOWER_SIZE)
+    drop, light, _ = _row(x / _LOWER_SIZE)
+    *_, shown = _row(x / _LOWER_ARCH)
     top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
     shown = shown * ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1)
     return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT * light
