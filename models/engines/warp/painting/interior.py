@@ -20,14 +20,14 @@ from models.presenter.eye_white import EyeWhite
 BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
-# maps of light across the opening and down it the drawn ones follow within .08, but for teeth in a wide gap, of which
-# real mouths show now many, now none (.60 on average, drawn .82), as do those of eight talkers in the wild (.72, .89).
+# maps of light across the opening and down it the drawn ones follow within .1, but for teeth in a wide gap, of which real
+# mouths show now many, now none (.60 on average, drawn .82), as do those of eight talkers in the wild (.72, .88).
 _CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.56
 # U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it
 # with every talker (of the skin's it is .66 to .89), U .64 to 1.0.
 _CHROMA = (0.78, 0.57)
 # Luma of the front teeth in full light, as a share of the eyes' whites. With it the lightest tenth of drawn openings
-# is 1.06 of the true ones' with these talkers and .98 with nine in the wild, their darkest tenth 1.03 and 1.01.
+# is 1.06 of the true ones' with these talkers and .99 with nine in the wild, their darkest tenth 1.03 and .97.
 _TEETH_LIGHT = 1.53
 # Their U and V, as a share of the way from the whites of the eyes to the skin: lips redden the light between them. The
 # lightest parts of open mouths of nine talkers in the wild are .3 and .4 of it, of six GRID talkers, whose mouths are
@@ -35,7 +35,7 @@ _TEETH_LIGHT = 1.53
 _TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
 _LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
 _JOINT = 0.22  # of their light that teeth lose where they meet
-_LOWER_SIZE, _LOWER_ARCH = 0.66, 0.85  # width of the lower teeth and of their arch, as shares of the upper ones'
+_LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
 _RIM = 0.012  # eye distances in which the edge of a tooth ends
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
 
@@ -139,8 +139,7 @@ def _smooth(value: Any) -> Any:
 
 def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
     """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
-    drop, light, _ = _row(x / _LOWER_SIZE)
-    *_, shown = _row(x / _LOWER_ARCH)
+    drop, light, shown = _row(x / _LOWER_SIZE)
     top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
     shown = shown * ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1)
     return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT * light
