@@ -20,14 +20,15 @@ from models.presenter.eye_white import EyeWhite
 BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
-# maps of light across the opening and down it the drawn ones follow within .1, but for teeth in a wide gap, of which real
-# mouths show now many, now none (.60 on average, drawn .82), as do those of eight talkers in the wild (.72, .88).
+# maps of light across the opening and down it the drawn ones follow within .1, but for upper teeth in a wide gap, of
+# which real mouths show now many, now none (.60 on average, drawn .83). In the wild, the middle of wide openings is
+# lighter by up to .2: teeth and tongues that come and go.
 _CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.56
 # U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it
 # with every talker (of the skin's it is .66 to .89), U .64 to 1.0.
 _CHROMA = (0.78, 0.57)
 # Luma of the front teeth in full light, as a share of the eyes' whites. With it the lightest tenth of drawn openings
-# is 1.06 of the true ones' with these talkers and .99 with nine in the wild, their darkest tenth 1.03 and .97.
+# is 1.05 of the true ones' with these talkers and .99 with nine in the wild, their darkest tenth .99 and .97.
 _TEETH_LIGHT = 1.53
 # Their U and V, as a share of the way from the whites of the eyes to the skin: lips redden the light between them. The
 # lightest parts of open mouths of nine talkers in the wild are .3 and .4 of it, of six GRID talkers, whose mouths are
