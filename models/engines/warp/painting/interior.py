@@ -21,7 +21,7 @@ BLUR, MIN_BLUR = 0.005, 0.75
 OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
 # Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
 # maps of light across the opening and down it the drawn ones follow within .1, but for upper teeth in a wide gap, of
-# which real mouths show now many, now none (.60 on average, drawn .83). In the wild, the middle of wide openings is
+# which real mouths show now many, now none (.59 on average, drawn .80). In the wild, the middle of wide openings is
 # lighter by up to .2: teeth and tongues that come and go.
 _CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.56
 # U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it

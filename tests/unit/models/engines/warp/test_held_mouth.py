@@ -58,10 +58,8 @@ def _bank(
 
 def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_little_light_and_no_hole() -> None:
     openness, light, bands = np.linspace(0, 0.1, 100), np.linspace(1.2, 1.3, 100), np.linspace(0.1, 0.2, 100)
-    light[0], bands[0] = (
-        1.5,
-        0.0,
-    )  # measures most closed, and shows teeth in a slit that make up for the dark beside them
+    # Measures most closed; teeth in a slit make up for the dark beside them.
+    light[0], bands[0] = 1.5, 0.0
     light[1], bands[1] = 1.0, 0.4  # a dark hole between the lips
     light[6], bands[6] = 1.1, 0.05
     light[50], bands[50] = 1.0, 0.0  # open
