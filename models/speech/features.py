@@ -28,6 +28,7 @@ from models.speech.level import (
     cut_speech,
     measure_level,
     open_speech,
+    pause_before_speech,
     speech_gate,
 )
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
@@ -60,6 +61,8 @@ class FeatureBlock:
         features: (N, F) float32, F as the network gives.
         gate: (N,) float32: 1 in speech, 0 in silence, between them while fading.
         is_heard: (N,) bool: speech is heard or was just heard; where the gate is open without, it is about to be.
+        before_speech: (N,) float32: 1 in the last 720 ms of a pause before speech, 0 elsewhere, between them while
+            fading.
     """
 
     start_seconds: float
@@ -68,6 +71,7 @@ class FeatureBlock:
     features: NDArray[np.float32]
     gate: NDArray[np.float32]
     is_heard: NDArray[np.bool_]
+    before_speech: NDArray[np.float32]
 
 
 class SpeechFeatures:
@@ -123,7 +127,8 @@ class SpeechFeatures:
         features = self._run(samples, level, first, stop, should_stop)
         gate = speech_gate(samples, level, first, stop)
         is_heard = speech_gate(samples, level, first, stop, ahead_rows=0) > 0.5
-        return FeatureBlock(start_seconds, stop_seconds, first, features, gate, is_heard)
+        before_speech = pause_before_speech(samples, level, first, stop)
+        return FeatureBlock(start_seconds, stop_seconds, first, features, gate, is_heard, before_speech)
 
     def extract_window(self, window: SpeechWindow) -> FeatureBlock:
         """Computes the features of speech that is still coming, from what is known of it.
@@ -145,9 +150,15 @@ class SpeechFeatures:
             rows = self._network.run(None, {"mel": mel[None]})[0][0]
         gate = speech_gate(samples, level, 0, level.num_rows) * window.open_share
         is_heard = speech_gate(samples, level, 0, level.num_rows, ahead_rows=0) > 0.5
-        stop = window.stop_seconds + LOOK_AHEAD_SECONDS
+        before_speech = pause_before_speech(samples, level, 0, level.num_rows)
         return FeatureBlock(
-            window.start_seconds, stop, window.first_row + first, rows[first:], gate[first:], is_heard[first:]
+            window.start_seconds,
+            window.stop_seconds + LOOK_AHEAD_SECONDS,
+            window.first_row + first,
+            rows[first:],
+            gate[first:],
+            is_heard[first:],
+            before_speech[first:],
         )
 
     def _run(

@@ -38,9 +38,12 @@ _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
 # talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network; ahead of speech
 # its lips only part (`speech_to_mouth`).
 SPEECH_QUANTILE: Final = 0.95  # of the loudness of a recording: its speech
-_GATE_DB, _GATE_FLOOR_DB, _GATE_RANGE_DB = -45.0, -75.0, 25.0
+_GATE_DB, _GATE_FLOOR_DB, _SPEECH_RANGE_DB = -45.0, -75.0, 25.0
 GATE_AHEAD_ROWS: Final = 24
 _HOLD_ROWS, GATE_FADE_ROWS = 12, 4
+# So long before it lips wait for the next word. Of nine films in the wild r is .718 with 24, .720 with 30, .721 with 36
+# (means of predicted and tracked openings; .714 without).
+_WAIT_ROWS = 36
 _TINY_POWER = 1e-12
 
 
@@ -147,12 +150,42 @@ def speech_gate(
     context = max(_HOLD_ROWS, ahead_rows) + GATE_FADE_ROWS
     start, end = max(0, first - context), min(level.num_rows, stop + context)
     decibels = row_levels(samples, start, end + 1)
-    threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _GATE_RANGE_DB))
-    loud = np.pad((decibels > threshold).astype(np.float64), (_HOLD_ROWS, ahead_rows))
-    held = np.convolve(loud, np.ones(_HOLD_ROWS + 1 + ahead_rows), "valid") > 0.5
+    threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _SPEECH_RANGE_DB))
+    return _fade(_spread(decibels > threshold, _HOLD_ROWS, ahead_rows))[first - start : stop - start]
+
+
+def pause_before_speech(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.float32]:
+    """Says where a talker is silent and about to speak, or to go on: in a noisy room too, where the gate stays open.
+
+    Args:
+        samples: (N,) int16, the whole file.
+        level: What `measure_level` said of it.
+        first: First row of the range, 20 ms a row.
+        stop: Row after its last, at most `level.num_rows`.
+
+    Returns:
+        (stop - first,) float32: 1 where no sound was within 25 dB of the file's speech for 240 ms, and one will be
+        within 720 ms; 0 elsewhere; between them while fading.
+    """
+    start = max(0, first - GATE_FADE_ROWS - _HOLD_ROWS)
+    end = min(level.num_rows, stop + GATE_FADE_ROWS + _WAIT_ROWS)
+    is_loud = row_levels(samples, start, end) > level.speech_db - _SPEECH_RANGE_DB
+    waits = _spread(is_loud, 0, _WAIT_ROWS) & ~_spread(is_loud, _HOLD_ROWS, 0)
+    return _fade(waits)[first - start : stop - start]
+
+
+def _spread(is_on: NDArray[np.bool_], behind: int, ahead: int) -> NDArray[np.bool_]:
+    """(N,) whether `is_on` was so in the last `behind` rows or will be in the next `ahead` ones."""
+    padded = np.pad(is_on.astype(np.float64), (behind, ahead))
+    near: NDArray[np.bool_] = np.convolve(padded, np.ones(behind + 1 + ahead), "valid") > 0.5
+    return near
+
+
+def _fade(is_on: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N,) from 0 to 1 where `is_on` changes."""
     fade = np.hanning(2 * GATE_FADE_ROWS + 1)
-    gate = np.convolve(np.pad(held.astype(np.float64), GATE_FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
-    return gate[first - start : stop - start].clip(0, 1).astype(np.float32)
+    share = np.convolve(np.pad(is_on.astype(np.float64), GATE_FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
+    return share.clip(0, 1).astype(np.float32)
 
 
 def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:

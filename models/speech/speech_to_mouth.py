@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth.shape import DEFAULT_SCALE, NUM_CHANNELS
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
 from models.speech.features import FeatureBlock
 from models.speech.level import ROWS_PER_SECOND
 from models.weights import weights_path
@@ -18,6 +18,15 @@ from models.weights.onnx_session import make_session
 # Of a frame time computed in another way than here; a hundredth of a frame at 100 fps.
 _TOLERANCE_SECONDS = 1e-4
 _SHUT = 1e-3  # eye distances: lips that part by less touch, and are left as they are
+_OPEN = CHANNELS.index("open_in")
+# Lips that meet lift the lower one. These change alike: open_in + open_out = 2 (upper + lower).
+_CLOSING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower")]
+# The mouth of an average row of speech: the median of 16 talkers of the GRID corpus, where they are heard.
+_PARTED = np.array([0.066, 0.0855, -0.0127, 0.0075, 0.0686, 0.0426, 0.0, -0.0204], np.float32)
+# Logit of the contact from which lips touch rather than not. With 1, 2 and 3 nine films in the wild have r .718, .721
+# and .722 (mean, held against their tracked opening) and six readers .909, .908 and .906; the wild jitter is .61, .58
+# and .55 of the true one.
+_SURE_CONTACT = 2.0
 
 
 @dataclass(frozen=True)
@@ -66,12 +75,38 @@ class SpeechToMouth:
         times = _frame_times(features, fps, first_frame, num_frames)
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
         open_share = features.gate[:, None]
-        shape = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE  # (N, 8)
+        shape = _part_and_touch(mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS], features.before_speech)
         shown = _breath(shape[:, 0], features)[:, None] * open_share
         rows = np.hstack([shape * shown, open_share, hidden * shown])
         frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
         gate = frames[:, NUM_CHANNELS].clip(0, 1)  # beside a corner the spline swings over
         return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :])
+
+
+def _part_and_touch(
+    shape: NDArray[np.float32], contact: NDArray[np.float32], before_speech: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Has lips wait parted for the next word, and meet where the network is sure that they touch.
+
+    The network learned pauses from the silence around single sentences, where readers shut their mouths. In the flow of
+    speech lips wait about where they speak (Gick, Wilson, Koch and Cook, "Language-specific articulatory settings",
+    2004): in twenty pauses of nine films in the wild they are open as far as in speech, and were predicted to be half
+    as far.
+
+    Args:
+        shape: (N, 8) predicted offsets from rest in eye distances.
+        contact: (N,) logit of whether the lips touch.
+        before_speech: (N,) `FeatureBlock.before_speech`.
+
+    Returns:
+        (N, 8) offsets from rest.
+    """
+    touch = (1 / (1 + np.exp(_SURE_CONTACT - contact)))[:, None]  # (N, 1)
+    opening = shape[:, _OPEN, None].clip(0)
+    waiting = before_speech[:, None] * (1 - opening / _PARTED[_OPEN]).clip(0) * (1 - touch)
+    met: NDArray[np.float32] = shape + waiting * _PARTED
+    met[:, _CLOSING] -= opening * touch
+    return met
 
 
 def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:

@@ -13,10 +13,12 @@ from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 from models.speech.features import FeatureBlock, SpeechFeatures, measure_level
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
+from models.weights import weights_path
+from models.weights.onnx_session import make_session
 
 RATE = 16000
 NTSC = Fraction(30000, 1001)
-OPEN = CHANNELS.index("open_in")
+OPEN, OUTER, UPPER, LOWER = (CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower"))
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,47 @@ def test_a_short_pause_leads_from_the_last_word_to_the_next(
     assert not len(falls) or not len(rises) or falls[-1] < rises[0], "opened and shut again where nothing is heard"
     # No jump where it ceases to be heard: elsewhere in speech mouths move as fast.
     assert abs(steps[0]) < np.quantile(np.abs(np.diff(opening)), 0.95)
+
+
+def _in_a_noisy_room(voice: NDArray[np.int16], pause_seconds: float) -> NDArray[np.int16]:
+    """The voice with a pause after 2 seconds, and noise so loud that the gate stays open."""
+    pause = np.zeros(int(pause_seconds * RATE), np.int16)
+    spoken = np.concatenate([voice[: 2 * RATE], pause, voice[2 * RATE :]]).astype(np.int32)
+    noise = np.random.default_rng(2).normal(0, 32768 * 10 ** (-44 / 20), len(spoken))
+    return np.asarray((2 * spoken + noise).clip(-32768, 32767), np.int16)
+
+
+def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, _in_a_noisy_room(voice, 4.0), features)
+    middle, last = slice(150, 250), slice(262, 269)  # of a pause from row 100 to row 300
+    assert (block.gate == 1).all()
+    assert (block.before_speech[middle] == 0).all() and (block.before_speech[269:292] == 1).all()
+    waiting = mouth.predict(block, Fraction(50), 0, len(block.gate) - 1).shape[:, OPEN]
+    unparted = replace(block, before_speech=np.zeros_like(block.before_speech))
+    shut = mouth.predict(unparted, Fraction(50), 0, len(block.gate) - 1).shape[:, OPEN]
+    assert waiting[middle].max() < 0.005
+    assert (waiting[last] > shut[last] + 0.005).all() and waiting[last].max() < 0.08
+    assert (np.diff(waiting[middle.start : 290]) > -5e-3).all()
+
+
+def test_lips_meet_where_the_network_hears_that_they_touch(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    (block,) = _extract(tmp_path, voice, features)
+    network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
+    rows = network.run(None, {"features": block.features[None]})[0][0, :-1]
+    heard, contact = rows[:, :8] * DEFAULT_SCALE, rows[:, 8]
+    shown = mouth.predict(replace(block, gate=np.ones_like(block.gate)), Fraction(50), 0, len(rows)).shape
+    in_speech = block.before_speech[:-1] == 0
+    touching, apart = in_speech & (contact > 1), in_speech & (contact < -3)
+    assert touching.sum() > 4 and apart.sum() > 50
+    assert (shown[touching, OPEN] < 0.8 * heard[touching, OPEN].clip(1e-3)).all()
+    assert np.abs(shown[apart] - heard[apart]).max() < 2e-3
+    # Heights of lips and mouth still belong together.
+    moved = shown[touching] - heard[touching]
+    assert np.abs(2 * moved[:, [UPPER, LOWER]].sum(1) - moved[:, [OPEN, OUTER]].sum(1)).max() < 1e-4
 
 
 def test_blocks_that_begin_in_a_pause_equal_the_whole_file(
