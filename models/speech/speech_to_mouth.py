@@ -88,10 +88,8 @@ def _part_and_touch(
 ) -> NDArray[np.float32]:
     """Has lips wait parted for the next word, and meet where the network is sure that they touch.
 
-    The network learned pauses from the silence around single sentences, where readers shut their mouths. In the flow of
-    speech lips wait about where they speak (Gick, Wilson, Koch and Cook, "Language-specific articulatory settings",
-    2004): in twenty pauses of nine films in the wild they are open as far as in speech, and were predicted to be half
-    as far.
+    The network learned pauses from the silence around single sentences, where readers shut their mouths. In 26 pauses
+    of nine films in the wild lips are .92 times as far open as in speech (median), and were predicted to be .59 times.
 
     Args:
         shape: (N, 8) predicted offsets from rest in eye distances.
