@@ -218,9 +218,9 @@ def test_a_short_pause_leads_from_the_last_word_to_the_next(
     assert abs(steps[0]) < np.quantile(np.abs(np.diff(opening)), 0.95)
 
 
-def _in_a_noisy_room(voice: NDArray[np.int16], pause_seconds: float) -> NDArray[np.int16]:
-    """The voice with a pause after 2 seconds, and noise so loud that the gate stays open."""
-    pause = np.zeros(int(pause_seconds * RATE), np.int16)
+def _in_a_noisy_room(voice: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The voice with 4 seconds of pause after 2 seconds, and noise so loud that the gate stays open."""
+    pause = np.zeros(4 * RATE, np.int16)
     spoken = np.concatenate([voice[: 2 * RATE], pause, voice[2 * RATE :]]).astype(np.int32)
     noise = np.random.default_rng(2).normal(0, 32768 * 10 ** (-44 / 20), len(spoken))
     return np.asarray((2 * spoken + noise).clip(-32768, 32767), np.int16)
@@ -229,7 +229,7 @@ def _in_a_noisy_room(voice: NDArray[np.int16], pause_seconds: float) -> NDArray[
 def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
-    (block,) = _extract(tmp_path, _in_a_noisy_room(voice, 4.0), features)
+    (block,) = _extract(tmp_path, _in_a_noisy_room(voice), features)
     middle, last = slice(150, 250), slice(262, 269)  # of a pause from row 100 to row 300
     assert (block.gate == 1).all()
     assert (block.before_speech[middle] == 0).all() and (block.before_speech[269:292] == 1).all()
