@@ -8,7 +8,7 @@ surroundings: the rows of a block equal those of a run over the whole file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor
 from pathlib import Path
@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
 from media.audio import SPEECH_SAMPLE_RATE
+from models.speech.activity import GATE_AHEAD_ROWS, GATE_FADE_ROWS, SpeechActivity, speech_activity
 from models.speech.level import (
-    GATE_AHEAD_ROWS,
-    GATE_FADE_ROWS,
     MEL_HOP_SAMPLES,
     ROWS_PER_SECOND,
     SpeechLevel,
     cut_speech,
     measure_level,
     open_speech,
-    pause_before_speech,
-    speech_gate,
 )
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
@@ -59,19 +56,14 @@ class FeatureBlock:
         stop_seconds: Its end (half-open).
         first_row: Number of row 0 of the arrays in the whole file; rows stand 20 ms apart.
         features: (N, F) float32, F as the network gives.
-        gate: (N,) float32: 1 in speech, 0 in silence, between them while fading.
-        is_heard: (N,) bool: speech is heard or was just heard; where the gate is open without, it is about to be.
-        before_speech: (N,) float32: 1 in the last 720 ms of a pause before speech, 0 elsewhere, between them while
-            fading.
+        activity: Where in the N rows somebody speaks.
     """
 
     start_seconds: float
     stop_seconds: float
     first_row: int
     features: NDArray[np.float32]
-    gate: NDArray[np.float32]
-    is_heard: NDArray[np.bool_]
-    before_speech: NDArray[np.float32]
+    activity: SpeechActivity
 
 
 class SpeechFeatures:
@@ -125,10 +117,8 @@ class SpeechFeatures:
         first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS - _PAUSE_ROWS)
         stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _PAUSE_ROWS, last_row) + 1
         features = self._run(samples, level, first, stop, should_stop)
-        gate = speech_gate(samples, level, first, stop)
-        is_heard = speech_gate(samples, level, first, stop, ahead_rows=0) > 0.5
-        before_speech = pause_before_speech(samples, level, first, stop)
-        return FeatureBlock(start_seconds, stop_seconds, first, features, gate, is_heard, before_speech)
+        activity = speech_activity(samples, level, first, stop)
+        return FeatureBlock(start_seconds, stop_seconds, first, features, activity)
 
     def extract_window(self, window: SpeechWindow) -> FeatureBlock:
         """Computes the features of speech that is still coming, from what is known of it.
@@ -148,17 +138,13 @@ class SpeechFeatures:
         if not window.is_silent:
             mel = log_mel(samples, level.gain, 0, 2 * level.num_rows)
             rows = self._network.run(None, {"mel": mel[None]})[0][0]
-        gate = speech_gate(samples, level, 0, level.num_rows) * window.open_share
-        is_heard = speech_gate(samples, level, 0, level.num_rows, ahead_rows=0) > 0.5
-        before_speech = pause_before_speech(samples, level, 0, level.num_rows)
+        activity = speech_activity(samples, level, first, level.num_rows)
         return FeatureBlock(
             window.start_seconds,
             window.stop_seconds + LOOK_AHEAD_SECONDS,
             window.first_row + first,
             rows[first:],
-            gate[first:],
-            is_heard[first:],
-            before_speech[first:],
+            replace(activity, gate=activity.gate * window.open_share[first:]),
         )
 
     def _run(

@@ -1,8 +1,7 @@
-"""How loud the speech of a file is, and where in it somebody speaks.
+"""How loud the speech of a file is, as a whole and row by row.
 
 A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`) and may be hours long: it is read
-through a memory map, a piece at a time. `measure_level` finds in one pass what is known of the whole file only; with
-that, the gate of any block is the gate of a run over the whole file.
+through a memory map, a piece at a time. `measure_level` finds in one pass what is known of the whole file only.
 """
 
 from __future__ import annotations
@@ -33,17 +32,7 @@ _WINDOW_SECONDS = 30
 _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
 # The loud part of the speech (within 30 dB of the loudest frames) is brought to an RMS of 0.1, by 30 dB at most.
 _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
-# Speech is louder than -45 dBFS, or louder than -75 dBFS and within 25 dB of the file's speech. The gate is held for
-# 240 ms after it, for closures inside a word, opens 480 ms ahead of it, as lips part and breath is drawn before a
-# talker is heard, and fades for 80 ms. How far the mouth is open in that time is left to the network; ahead of speech
-# its lips only part (`speech_to_mouth`).
 SPEECH_QUANTILE: Final = 0.95  # of the loudness of a recording: its speech
-_GATE_DB, _GATE_FLOOR_DB, _SPEECH_RANGE_DB = -45.0, -75.0, 25.0
-GATE_AHEAD_ROWS: Final = 24
-_HOLD_ROWS, GATE_FADE_ROWS = 12, 4
-# So long before it lips wait for the next word. Of nine films in the wild r is .718 with 24, .720 with 30, .721 with 36
-# (means of predicted and tracked openings; .714 without).
-_WAIT_ROWS = 36
 _TINY_POWER = 1e-12
 
 
@@ -54,7 +43,7 @@ class SpeechLevel:
     Attributes:
         num_samples: Samples in the file, at 16 kHz.
         gain: Factor that brings the speech to the level at which the network was trained.
-        speech_db: Level of the loud speech in dBFS, to which the gate is relative.
+        speech_db: Level of the loud speech in dBFS, to which `models.speech.activity` is relative.
     """
 
     num_samples: int
@@ -130,62 +119,6 @@ def loud_rms(powers: NDArray[np.float32]) -> float:
 def gain_for(rms: float) -> float:
     """The factor that brings speech of this level to the one at which the network was trained."""
     return min(_TARGET_RMS / rms, _MAX_GAIN)
-
-
-def speech_gate(
-    samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int, ahead_rows: int = GATE_AHEAD_ROWS
-) -> NDArray[np.float32]:
-    """Says where somebody speaks.
-
-    Args:
-        samples: (N,) int16, the whole file.
-        level: What `measure_level` said of it.
-        first: First row of the range, 20 ms a row.
-        stop: Row after its last, at most `level.num_rows`.
-        ahead_rows: How far ahead of speech the gate opens; 0: where speech is heard, or was just heard.
-
-    Returns:
-        (stop - first,) float32: 1 in speech and near it, 0 in silence, between them while fading.
-    """
-    context = max(_HOLD_ROWS, ahead_rows) + GATE_FADE_ROWS
-    start, end = max(0, first - context), min(level.num_rows, stop + context)
-    decibels = row_levels(samples, start, end + 1)
-    threshold = max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _SPEECH_RANGE_DB))
-    return _fade(_spread(decibels > threshold, _HOLD_ROWS, ahead_rows))[first - start : stop - start]
-
-
-def pause_before_speech(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.float32]:
-    """Says where a talker is silent and about to speak, or to go on: in a noisy room too, where the gate stays open.
-
-    Args:
-        samples: (N,) int16, the whole file.
-        level: What `measure_level` said of it.
-        first: First row of the range, 20 ms a row.
-        stop: Row after its last, at most `level.num_rows`.
-
-    Returns:
-        (stop - first,) float32: 1 where no sound was within 25 dB of the file's speech for 240 ms, and one will be
-        within 720 ms; 0 elsewhere; between them while fading.
-    """
-    start = max(0, first - GATE_FADE_ROWS - _HOLD_ROWS)
-    end = min(level.num_rows, stop + GATE_FADE_ROWS + _WAIT_ROWS)
-    is_loud = row_levels(samples, start, end) > level.speech_db - _SPEECH_RANGE_DB
-    waits = _spread(is_loud, 0, _WAIT_ROWS) & ~_spread(is_loud, _HOLD_ROWS, 0)
-    return _fade(waits)[first - start : stop - start]
-
-
-def _spread(is_on: NDArray[np.bool_], behind: int, ahead: int) -> NDArray[np.bool_]:
-    """(N,) whether `is_on` was so in the last `behind` rows or will be in the next `ahead` ones."""
-    padded = np.pad(is_on.astype(np.float64), (behind, ahead))
-    near: NDArray[np.bool_] = np.convolve(padded, np.ones(behind + 1 + ahead), "valid") > 0.5
-    return near
-
-
-def _fade(is_on: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(N,) from 0 to 1 where `is_on` changes."""
-    fade = np.hanning(2 * GATE_FADE_ROWS + 1)
-    share = np.convolve(np.pad(is_on.astype(np.float64), GATE_FADE_ROWS, mode="edge"), fade / fade.sum(), "valid")
-    return share.clip(0, 1).astype(np.float32)
 
 
 def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
+from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
 from models.speech.level import ROWS_PER_SECOND
 from models.weights import weights_path
@@ -73,10 +74,11 @@ class SpeechToMouth:
             ValueError: There is no frame, or a frame lies outside the stretch.
         """
         times = _frame_times(features, fps, first_frame, num_frames)
+        activity = features.activity
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
-        open_share = features.gate[:, None]
-        shape = _part_and_touch(mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS], features.before_speech)
-        shown = _breath(shape[:, 0], features)[:, None] * open_share
+        open_share = activity.gate[:, None]
+        shape = _part_and_touch(mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS], activity.before_speech)
+        shown = _breath(shape[:, 0], activity)[:, None] * open_share
         rows = np.hstack([shape * shown, open_share, hidden * shown])
         frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
         gate = frames[:, NUM_CHANNELS].clip(0, 1)  # beside a corner the spline swings over
@@ -94,7 +96,7 @@ def _part_and_touch(
     Args:
         shape: (N, 8) predicted offsets from rest in eye distances.
         contact: (N,) logit of whether the lips touch.
-        before_speech: (N,) `FeatureBlock.before_speech`.
+        before_speech: (N,) `SpeechActivity.before_speech`.
 
     Returns:
         (N, 8) offsets from rest.
@@ -107,7 +109,7 @@ def _part_and_touch(
     return met
 
 
-def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.float32]:
+def _breath(opening: NDArray[np.float32], activity: SpeechActivity) -> NDArray[np.float32]:
     """(N,) share of a predicted mouth that is shown: where nothing is heard, lips do not open and meet again.
 
     The network makes mouths of the quiet before speech, of which some open and shut as for a word. There a mouth is
@@ -116,16 +118,16 @@ def _breath(opening: NDArray[np.float32], features: FeatureBlock) -> NDArray[np.
 
     Args:
         opening: (N,) predicted opening of each row.
-        features: Of the same rows.
+        activity: Of the same rows.
     """
-    is_ahead = (features.gate > 0) & ~features.is_heard
-    since, until = opening * features.gate, opening.copy()
+    is_ahead = (activity.gate > 0) & ~activity.is_heard
+    since, until = opening * activity.gate, opening.copy()
     since[0] *= not is_ahead[0]
     for row in range(1, len(opening)):
         if is_ahead[row]:
             since[row] = min(since[row], since[row - 1])
     for row in range(len(opening) - 2, -1, -1):
-        if is_ahead[row] and features.gate[row + 1] > 0:
+        if is_ahead[row] and activity.gate[row + 1] > 0:
             until[row] = min(until[row], until[row + 1])
     return np.asarray((np.maximum(since, until) / np.maximum(opening, _SHUT)).clip(0, 1), np.float32)
 

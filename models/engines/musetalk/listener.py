@@ -17,7 +17,8 @@ from models.engines.musetalk.content_cache import ContentCache
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
 from models.engines.musetalk.whisper_encoder import WhisperEncoder
 from models.engines.musetalk.whisper_mel import WINDOW_SAMPLES, WINDOW_SECONDS, log_mel
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech, speech_gate
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech
 
 # Blocks of a job are shorter than a window: the latest ones are kept, 11.5 MB each.
 _KEPT_WINDOWS: Final = 4
@@ -99,5 +100,5 @@ def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan)
     gate = np.zeros(span.num, np.float32)
     if len(heard):
         first, stop = int(row[heard[0]]), int(row[heard[-1]]) + 1
-        gate[heard] = speech_gate(samples, level, first, stop)[row[heard] - first]
+        gate[heard] = speech_activity(samples, level, first, stop).gate[row[heard] - first]
     return gate

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.engines.contract import FrameSpan
 from models.engines.ultralight.variant import Hears, Variant
-from models.speech.level import SpeechLevel, speech_gate
+from models.speech.activity import speech_activity
+from models.speech.level import SpeechLevel
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""
@@ -113,7 +114,7 @@ def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) 
     """Return (T,) the gate of the row nearest to each frame; nobody speaks after the end of the file."""
     rows = frame_rows("hubert", span)  # 20 ms apart as those of the gate
     inside = rows.clip(0, level.num_rows - 1)
-    gate = speech_gate(samples, level, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
+    gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
     return np.where(rows == inside, gate, 0).astype(np.float32)
 
 

@@ -13,7 +13,8 @@ from errors import MediaError
 from models.engines.contract import FrameSpan
 from models.engines.wav2lip.mel import mel_columns
 from models.engines.wav2lip.windows import columns_needed
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> ND
     position = np.arange(span.first, span.stop) / float(span.fps) * ROWS_PER_SECOND
     before = np.minimum(position.astype(np.int64), last)
     after = np.minimum(before + 1, last)
-    rows = speech_gate(samples, level, int(before[0]), int(after[-1]) + 1)
+    rows = speech_activity(samples, level, int(before[0]), int(after[-1]) + 1).gate
     share = (position - before).clip(0, 1).astype(np.float32)
     gate = rows[before - before[0]] * (1 - share) + rows[after - before[0]] * share
     return np.where(position > last, np.float32(0), gate).astype(np.float32)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from errors import MediaError
 from models.engines.contract import FrameSpan
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, speech_gate
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech
 
 _V = TypeVar("_V")
 
@@ -80,5 +81,5 @@ def gate_of_frames(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSp
     above, below = 2 * ROWS_PER_SECOND * span.fps.denominator, 2 * span.fps.numerator
     rows = (frames * above + span.fps.numerator) // below  # the nearest 20 ms
     inside = rows.clip(max=level.num_rows - 1)
-    gate = speech_gate(samples, level, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
+    gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
     return np.where(rows > inside, 0, gate).astype(np.float32)

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
+from models.speech.activity import speech_activity
 from models.speech.features import SpeechFeatures, log_mel, measure_level
-from models.speech.level import open_speech, pause_before_speech, speech_gate
+from models.speech.level import open_speech
 
 RATE = 16000
 NUM_FEATURES = 1024
@@ -60,7 +61,7 @@ def test_blocks_equal_the_whole_file(
         block = network.extract(path, level, start, stop)
         rows = slice(block.first_row, block.first_row + len(block.features))
         assert np.abs(block.features - whole.features[rows]).max() < 1e-4
-        assert np.abs(block.gate - whole.gate[rows]).max() < 1e-6
+        assert np.abs(block.activity.gate - whole.activity.gate[rows]).max() < 1e-6
 
 
 def test_it_ends_when_it_is_told_to(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
@@ -93,7 +94,7 @@ def test_short_sound_has_features(tmp_path: Path, network: SpeechFeatures, num_s
     level = measure_level(path)
     block = network.extract(path, level, 0, num_samples / RATE)
     assert block.features.shape == (level.num_rows, NUM_FEATURES)
-    assert block.gate.shape == (level.num_rows,)
+    assert block.activity.gate.shape == (level.num_rows,)
     assert np.isfinite(block.features).all()
 
 
@@ -120,7 +121,7 @@ def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray
     silence = np.zeros(2 * RATE, np.int16)
     path = _save(tmp_path, np.concatenate([silence, voice, silence]))
     level = measure_level(path)
-    gate = speech_gate(open_speech(path), level, 0, level.num_rows)
+    gate = speech_activity(open_speech(path), level, 0, level.num_rows).gate
     spoken = gate[100 : 100 + len(voice) * 50 // RATE]
     assert (gate[:70] == 0).all()
     assert (gate[-75:] == 0).all()
@@ -132,11 +133,11 @@ def test_gate_opens_half_a_second_ahead_of_speech(tmp_path: Path) -> None:
     samples[2 * RATE : 3 * RATE] = np.random.default_rng(0).normal(0, 3000, RATE)
     path = _save(tmp_path, samples)
     level = measure_level(path)
-    gate = speech_gate(open_speech(path), level, 0, level.num_rows)
+    gate = speech_activity(open_speech(path), level, 0, level.num_rows).gate
     before, after = 100 - np.flatnonzero(gate > 0.5)[0], np.flatnonzero(gate > 0.5)[-1] - 150
     assert 22 <= before <= 27
     assert 10 <= after <= 15
-    assert np.array_equal(speech_gate(open_speech(path), level, 60, 90), gate[60:90])
+    assert np.array_equal(speech_activity(open_speech(path), level, 60, 90).gate, gate[60:90])
 
 
 def test_a_pause_before_speech_is_known_in_noise(tmp_path: Path) -> None:
@@ -145,22 +146,22 @@ def test_a_pause_before_speech_is_known_in_noise(tmp_path: Path) -> None:
     samples = (np.random.default_rng(0).normal(0, 1, len(loudness)) * loudness).astype(np.int16)
     path = _save(tmp_path, samples)
     level = measure_level(path)
-    assert (speech_gate(open_speech(path), level, 0, level.num_rows) == 1).all()
-    pause = pause_before_speech(open_speech(path), level, 0, level.num_rows)
+    assert (speech_activity(open_speech(path), level, 0, level.num_rows).gate == 1).all()
+    pause = speech_activity(open_speech(path), level, 0, level.num_rows).before_speech
     assert (pause[:58] == 0).all() and (pause[70:94] == 1).all()
     assert (pause[106:156] == 0).all() and (pause[170:174] == 1).all()
     assert (pause[186:] == 0).all(), "in a closure inside a word, or behind the last one"
-    assert np.array_equal(pause_before_speech(open_speech(path), level, 60, 170), pause[60:170])
+    assert np.array_equal(speech_activity(open_speech(path), level, 60, 170).before_speech, pause[60:170])
 
 
 def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, voice: NDArray[np.int16]) -> None:
     faint = _save(tmp_path, np.rint(voice * 0.003).astype(np.int16))  # its loud parts at -60 dBFS
     level = measure_level(faint)
     assert -70 < level.speech_db < -55
-    assert speech_gate(open_speech(faint), level, 0, level.num_rows).mean() > 0.9
+    assert speech_activity(open_speech(faint), level, 0, level.num_rows).gate.mean() > 0.9
     room = _save(tmp_path, np.random.default_rng(0).normal(0, 3, 3 * RATE).astype(np.int16))  # -81 dBFS
     level = measure_level(room)
-    assert (speech_gate(open_speech(room), level, 0, level.num_rows) == 0).all()
+    assert (speech_activity(open_speech(room), level, 0, level.num_rows).gate == 0).all()
 
 
 def test_digital_silence_is_finite(tmp_path: Path, network: SpeechFeatures) -> None:
@@ -169,7 +170,7 @@ def test_digital_silence_is_finite(tmp_path: Path, network: SpeechFeatures) -> N
     block = network.extract(path, level, 0, 1)
     assert np.isfinite([level.gain, level.speech_db]).all()
     assert np.isfinite(block.features).all()
-    assert (block.gate == 0).all()
+    assert (block.activity.gate == 0).all()
 
 
 def test_wrong_arrays_are_refused(tmp_path: Path) -> None:

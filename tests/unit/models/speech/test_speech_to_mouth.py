@@ -4,6 +4,7 @@ import wave
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,10 @@ def _extract(
     np.save(path, samples)
     level = measure_level(path)
     return [features.extract(path, level, *s) for s in stretches or [(0.0, len(samples) / RATE)]]
+
+
+def _with_activity(block: FeatureBlock, **changed: NDArray[Any]) -> FeatureBlock:
+    return replace(block, activity=replace(block.activity, **changed))
 
 
 def _predict(folder: Path, samples: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth) -> MouthBlock:
@@ -103,9 +108,9 @@ def test_frames_show_what_was_predicted_for_their_moment(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
     (block,) = _extract(tmp_path, np.concatenate([np.zeros(RATE, np.int16), voice[: 2 * RATE]]), features)
-    assert block.first_row == 0 and block.gate[0] == 0 and block.gate.max() == 1
+    assert block.first_row == 0 and block.activity.gate[0] == 0 and block.activity.gate.max() == 1
     at_rows = mouth.predict(block, Fraction(50), 0, 140).gate  # neighbours that are mixed in would round its corners
-    assert np.abs(at_rows - block.gate[:140]).max() < 1e-5
+    assert np.abs(at_rows - block.activity.gate[:140]).max() < 1e-5
     between = mouth.predict(block, Fraction(60), 0, 168).gate
     assert between.min() >= 0 and between.max() <= 1
 
@@ -181,15 +186,15 @@ def test_ahead_of_speech_lips_part_and_do_not_meet_again(
 ) -> None:
     quiet = np.random.default_rng(0).normal(0, 3, 2 * RATE).astype(np.int16)
     (block,) = _extract(tmp_path, np.concatenate([quiet, voice]), features)
-    heard = int(block.is_heard.argmax())  # the first row
+    heard = int(block.activity.is_heard.argmax())  # the first row
     ahead = mouth.predict(block, Fraction(50), 0, heard + 1)
-    opening = ahead.shape[(block.gate > 0)[: heard + 1], OPEN]
+    opening = ahead.shape[(block.activity.gate > 0)[: heard + 1], OPEN]
     assert len(opening) > 20
     assert np.diff(opening).min() > -2e-3
     assert opening.max() < 0.05
     # What the network makes of the quiet, with all of it taken for speech, does more.
-    open_ended = replace(block, is_heard=np.ones_like(block.is_heard))
-    free = mouth.predict(open_ended, Fraction(50), 0, heard + 1).shape[(block.gate > 0)[: heard + 1], OPEN]
+    open_ended = _with_activity(block, is_heard=np.ones_like(block.activity.is_heard))
+    free = mouth.predict(open_ended, Fraction(50), 0, heard + 1).shape[(block.activity.gate > 0)[: heard + 1], OPEN]
     assert (opening <= free + 2e-3).all()
     assert np.diff(free).min() < -2e-3
 
@@ -206,11 +211,11 @@ def test_a_short_pause_leads_from_the_last_word_to_the_next(
 ) -> None:
     loud = 1.5 + int(np.abs(voice[int(1.5 * RATE) : int(2.5 * RATE)].astype(np.int32)).argmax()) / RATE
     (block,) = _extract(tmp_path, _with_pause(voice, loud, 0.6), features)
-    opening = mouth.predict(block, Fraction(50), 0, block.gate.shape[0] - 1).shape[:, OPEN]
-    unheard = np.flatnonzero((block.gate > 0) & ~block.is_heard)
+    opening = mouth.predict(block, Fraction(50), 0, block.activity.gate.shape[0] - 1).shape[:, OPEN]
+    unheard = np.flatnonzero((block.activity.gate > 0) & ~block.activity.is_heard)
     unheard = unheard[(unheard > 75) & (unheard < 175)]
     assert len(unheard) > 8
-    assert (block.gate[unheard] == 1).all()
+    assert (block.activity.gate[unheard] == 1).all()
     steps = np.diff(opening[unheard[0] - 1 : unheard[-1] + 1])
     falls, rises = np.flatnonzero(steps < -2e-3), np.flatnonzero(steps > 2e-3)
     assert not len(falls) or not len(rises) or falls[-1] < rises[0], "opened and shut again where nothing is heard"
@@ -231,11 +236,11 @@ def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
 ) -> None:
     (block,) = _extract(tmp_path, _in_a_noisy_room(voice), features)
     middle, last = slice(150, 250), slice(262, 269)  # of a pause from row 100 to row 300
-    assert (block.gate == 1).all()
-    assert (block.before_speech[middle] == 0).all() and (block.before_speech[269:292] == 1).all()
-    waiting = mouth.predict(block, Fraction(50), 0, len(block.gate) - 1).shape[:, OPEN]
-    unparted = replace(block, before_speech=np.zeros_like(block.before_speech))
-    shut = mouth.predict(unparted, Fraction(50), 0, len(block.gate) - 1).shape[:, OPEN]
+    assert (block.activity.gate == 1).all()
+    assert (block.activity.before_speech[middle] == 0).all() and (block.activity.before_speech[269:292] == 1).all()
+    waiting = mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN]
+    unparted = _with_activity(block, before_speech=np.zeros_like(block.activity.before_speech))
+    shut = mouth.predict(unparted, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN]
     assert waiting[middle].max() < 0.005
     assert (waiting[last] > shut[last] + 0.005).all() and waiting[last].max() < 0.08
     assert (np.diff(waiting[middle.start : 290]) > -5e-3).all()
@@ -248,8 +253,10 @@ def test_lips_meet_where_the_network_hears_that_they_touch(
     network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
     rows = network.run(None, {"features": block.features[None]})[0][0, :-1]
     heard, contact = rows[:, :8] * DEFAULT_SCALE, rows[:, 8]
-    shown = mouth.predict(replace(block, gate=np.ones_like(block.gate)), Fraction(50), 0, len(rows)).shape
-    in_speech = block.before_speech[:-1] == 0
+    shown = mouth.predict(
+        _with_activity(block, gate=np.ones_like(block.activity.gate)), Fraction(50), 0, len(rows)
+    ).shape
+    in_speech = block.activity.before_speech[:-1] == 0
     touching, apart = in_speech & (contact > 1), in_speech & (contact < -3)
     assert touching.sum() > 4 and apart.sum() > 50
     assert (shown[touching, OPEN] < 0.8 * heard[touching, OPEN].clip(1e-3)).all()
@@ -266,7 +273,7 @@ def test_blocks_that_begin_in_a_pause_equal_the_whole_file(
     (whole,) = _extract(tmp_path, spoken, features)
     num_frames = int(len(spoken) / RATE * 25)
     expected = mouth.predict(whole, Fraction(25), 0, num_frames).shape
-    unheard = np.flatnonzero((whole.gate > 0) & ~whole.is_heard)
+    unheard = np.flatnonzero((whole.activity.gate > 0) & ~whole.activity.is_heard)
     for row in unheard[(unheard > 100) & (unheard < 150)][::3]:
         first = int(row) // 2
         (block,) = _extract(tmp_path, spoken, features, [(first / 25, num_frames / 25)])

@@ -15,6 +15,7 @@ from models.engines.contract import FrameSpan, Machine
 from models.engines.room import EngineRoom, step_list
 from models.engines.weights.store import WeightsStore
 from models.presenter.presenter import Presenter
+from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
 from tests.unit.models.synthetic_presenter import FilmedPresenter, make_presenter
 
@@ -47,7 +48,7 @@ def add_network(data_dir: Path, folder: Path) -> None:
 def painted(room: EngineRoom, name: str, filmed: FilmedPresenter, presenter: Presenter) -> tuple[np.ndarray, ...]:
     engine = room.engine(name)
     heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
-    features = FeatureBlock(0.0, 1.0, 0, heard, gate=rows, is_heard=rows > 0, before_speech=0 * rows)
+    features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0, before_speech=0 * rows))
     index = np.arange(NUM, dtype=np.int32)
     plan = engine.plan(presenter, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
     with filmed.reader() as reader:
