@@ -188,11 +188,10 @@ def _deployed(
     """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
-    import ray  # seconds to import: the other commands do without
-    import ray.serve
+    import ray  # a second to import: the other commands do without
 
     try:
-        with _private_files(), own_ending():
+        with _private_files(), _python_path(), own_ending():
             ray.init(
                 address="local",
                 namespace="serve",
@@ -201,8 +200,10 @@ def _deployed(
                 _metrics_export_port=node.metrics_port,
                 log_to_driver=not is_quiet,
                 logging_level=logging.ERROR if is_quiet else logging.INFO,
-                runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
             )
+        # Another second, in which Ray's processes come up.
+        import ray.serve
+
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
         with watched(ray._private.worker._global_node, front, table):
@@ -228,6 +229,24 @@ def _private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(umask)
+
+
+@contextmanager
+def _python_path() -> Iterator[None]:
+    """Have every process that is started in the block, and those that it starts, find this project.
+
+    Ray's `runtime_env` does the same, and has each worker made anew for it: those that Ray keeps ready go unused, and a
+    service of eight replicas comes up 4 s later.
+    """
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), known)))
+    try:
+        yield
+    finally:
+        if known is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = known
 
 
 @contextmanager
@@ -297,7 +316,3 @@ def _answers(url: str) -> bool:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
