@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _NICENESS = 5
 _MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
+_REFUSAL_S = 0.25  # in which whoever came to a replica at the same moment has its answer, on a busy machine too
 
 
 def claim_threads(niceness: int = _NICENESS) -> int:
@@ -96,7 +97,8 @@ class Room:
 
     When a replica dies, each of its calls may be to blame. They are tried again alone, so that the one that is cannot
     take innocent ones with it a second time. Who comes meanwhile is told that there is no room, and comes again; so is
-    who comes to work that hangs: with this replica, which will be replaced, one more try would be lost.
+    who comes to work that hangs: with this replica, which will be replaced, one more try would be lost. Calls that
+    waited for a replica come to it together: the one that is alone begins when the others have been told.
 
     Args:
         threads: The work of this replica.
@@ -119,8 +121,7 @@ class Room:
         """
         if self._is_taken:
             raise CapacityError("One call runs alone in this replica.", 1.0)
-        if self._threads.num_overdue:
-            raise CapacityError("Work hangs in this replica.", 1.0)
+        self._refuse_beside_hanging()
         with working_on(work):
             if work.attempt > 1:
                 async with self._alone():
@@ -137,12 +138,18 @@ class Room:
     async def _alone(self) -> AsyncIterator[None]:
         self._is_taken = True
         try:
+            await asyncio.sleep(_REFUSAL_S)
             while self._num_inside:  # each of them is bounded by its own work
                 self._left.clear()
                 await self._left.wait()
+            self._refuse_beside_hanging()
             yield
         finally:
             self._is_taken = False
+
+    def _refuse_beside_hanging(self) -> None:
+        if self._threads.num_overdue:
+            raise CapacityError("Work hangs in this replica.", 1.0)
 
 
 class _HasRoom(Protocol):

@@ -89,6 +89,43 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
+def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_begins() -> None:
+    room, story = Room(Threads("FaceSynthesis")), []
+
+    async def enter(name: str) -> None:
+        try:
+            async with room.enter(Work("job", attempt=2)):
+                story.append(f"{name} begins")
+        except CapacityError:
+            story.append(f"{name} is refused")
+
+    async def run() -> None:
+        await asyncio.gather(enter("first"), enter("second"))
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert story == ["second is refused", "first begins"]
+
+
+def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis")
+    room = Room(threads)
+
+    async def hang() -> None:
+        async with room.enter(Work("job", attempt=1)):
+            await threads.run(lambda stop: hung.wait(), 1.0)
+
+    async def run() -> None:
+        hanging = asyncio.create_task(hang())
+        await asyncio.sleep(0)
+        with pytest.raises(CapacityError, match="hangs"):
+            async with room.enter(Work("job", attempt=2)):
+                pytest.fail("it is let in to a replica that will be replaced")
+        with pytest.raises(StageTimeoutError):
+            await hanging
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_work_waits_for_its_turn() -> None:
     at_work, most = 0, 0
 
