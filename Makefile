@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # many containers, each compiles them anew at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-units test-services test-faults lint format bench quality clean
+.PHONY: help setup demo serve test test-faults lint format bench quality clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,15 +52,8 @@ serve: setup  ## the API, until Ctrl-C
 	@$(BIN)/lipwright serve
 
 test: setup  ## the whole test suite
-	@# Tests of services wait for most of their time: the unit tests have what they leave of the machine.
-	@$(MAKE) --jobs=2 --keep-going test-units test-services
-
-# Two runs write to one terminal: a whole line at a time, which is what this grep is for.
-test-units: setup
-	@OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit | grep --line-buffered ''
-
-test-services: setup
-	@$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults | grep --line-buffered ''
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit || { status=$$?; }; \
+	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
 
 test-faults: setup  ## kill, flood and endure at full length (more than an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
