@@ -50,6 +50,10 @@ _MIN_AGREEMENT, _TRUST_POWERS = 0.1, np.array([5, 5, 9, 8, 5, 5, 8, 8])
 _EVENNESS = 0.35
 # Clips are stretched in time by up to this exponent.
 _STRETCH = 0.18
+# Every second one of these windows of a clip has a piece of another talker's clip in it, of .3 to 1 s.
+_SPLICE_WINDOW, _SPLICE_ROWS = 50, (15, 50)
+# Rows to either side of a seam that teach nothing: mouths are ahead of what is heard, and behind it.
+_SEAM_ROWS = 4
 _OTHER_POOLS_WEIGHT, _VELOCITY_WEIGHT, _CORRELATION_WEIGHT, _CONTACT_WEIGHT = 0.6, 0.5, 0.5, 0.15
 _CHANNEL_WEIGHTS = torch.tensor([2, 1, 1.5, 0.7, 1, 1, 0.4, 0.5])
 FOLDS = (
@@ -104,7 +108,27 @@ class Batches:
             features[index], mouths[index, : len(shown)], valid[index, : len(shown)] = heard[-1], shown, 1
             features[index, : len(heard)] = heard
         kinds = np.array([_kind(names[number]) for number in numbers])
-        return Batch(*(torch.from_numpy(array) for array in (features, mouths, valid, kinds, trust)))
+        return self._spliced(Batch(*(torch.from_numpy(array) for array in (features, mouths, valid, kinds, trust))))
+
+    def _spliced(self, batch: Batch) -> Batch:
+        """Has talkers go on with another one's words, and come back.
+
+        All sentences of the corpus have one grammar of six words, which a network would learn in place of sounds.
+        """
+        partner = torch.from_numpy(self._rng.permutation(_BATCH))
+        is_taken = torch.zeros(_BATCH, _ROWS, dtype=torch.bool)
+        for rows in is_taken:
+            for window in range(0, _ROWS, _SPLICE_WINDOW):
+                first = window + int(self._rng.integers(_SPLICE_WINDOW // 2))
+                rows[first : first + int(self._rng.integers(*_SPLICE_ROWS))] = bool(self._rng.integers(2))
+        is_taken &= ((batch.kinds == _REAL) & (batch.kinds[partner] == _REAL))[:, None]
+        changes = F.pad((is_taken[:, 1:] != is_taken[:, :-1]).float(), (1, 0))[:, None]  # (B, 1, N)
+        near_seam = F.max_pool1d(F.pad(changes, (_SEAM_ROWS - 1, _SEAM_ROWS)), 2 * _SEAM_ROWS, 1)[:, 0]
+        return batch._replace(
+            features=torch.where(is_taken[..., None], batch.features[partner], batch.features),
+            mouths=torch.where(is_taken[..., None], batch.mouths[partner], batch.mouths),
+            valid=torch.where(is_taken, batch.valid[partner], batch.valid) * (1 - near_seam),
+        )
 
     def _stretch(self, example: Example) -> tuple[Floats, Floats]:
         num_rows, step = len(example.mouth), float(np.exp(self._rng.uniform(-_STRETCH, _STRETCH)))

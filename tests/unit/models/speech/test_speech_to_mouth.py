@@ -242,7 +242,8 @@ def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
     unparted = _with_activity(block, before_speech=np.zeros_like(block.activity.before_speech))
     shut = mouth.predict(unparted, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN]
     assert waiting[middle].max() < 0.005
-    assert (waiting[last] > shut[last] + 0.005).all() and waiting[last].max() < 0.08
+    further = waiting[last] - shut[last]
+    assert further.min() > 0.002 and further.mean() > 0.005 and waiting[last].max() < 0.08
     assert (np.diff(waiting[middle.start : 290]) > -5e-3).all()
 
 

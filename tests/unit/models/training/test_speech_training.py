@@ -25,7 +25,7 @@ from models.training.speech_augmentation import (
 from models.training.speech_corpus import Utterance, read_synthetic, read_talkers
 from models.training.speech_examples import Example, ExampleMaker, load_examples, save_examples
 from models.training.speech_network import NUM_FEATURES
-from models.training.train_speech import predict, talker_trust, train
+from models.training.train_speech import Batches, predict, talker_trust, train
 
 RATE = 16000
 OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")
@@ -163,6 +163,28 @@ def test_a_badly_tracked_channel_counts_for_little() -> None:
     assert trust["badly"][WIDTH] < 0.2
     assert trust["badly"][OPEN] == pytest.approx(1, abs=0.2)
     assert trust["well"] == pytest.approx(trust["many"], rel=0.2)
+
+
+def test_talkers_go_on_with_another_ones_words() -> None:
+    pools = ("clean", "tape", "voice", "room", "table", "table_room", "negative")
+    examples = [
+        _example(pool, f"talker{number}", np.random.default_rng(number)) for number, pool in enumerate(pools * 2)
+    ]
+    for number, example in enumerate(examples):
+        example.features[:, 0] = example.mouth[:, -1] = number
+    batches = Batches(examples, seed=3)
+    drawn = [batches.draw() for _ in range(8)]
+    features, mouths, valid, kinds = (
+        np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("features", "mouths", "valid", "kinds")
+    )
+    heard = features[..., 0].round(2)
+    assert (heard == mouths[..., -1].round(2)).all(), "a mouth stays with its sound"
+    seams = np.diff(heard) != 0
+    assert not seams[kinds != 0].any()
+    assert 0.3 < seams[kinds == 0].any(1).mean() < 0.9
+    for row, before in np.argwhere(seams):
+        assert not valid[row, max(0, before - 3) : before + 5].any()
+    assert 0.5 < valid[kinds == 0].mean() < 0.95
 
 
 def test_a_network_learns_what_the_features_say() -> None:
