@@ -25,6 +25,8 @@ WHILE_SENT_S = 2.0
 REFUSED_S = 5.0
 """A head that is waited for to its end takes three times as long."""
 NUM_FOLLOWERS = 1030
+FOLLOWERS_ANSWERED_S = 10.0
+"""Within so long each has its answer, and so has whoever asks for something in that moment; .2 to .5 s measured."""
 REPLICA_METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/PushTask")
 
 
@@ -42,14 +44,12 @@ def test_an_endless_head_costs_nobody_else_anything(
     service: ServiceProcess, caller: Caller, portrait_pair: Pair
 ) -> None:
     processes = serving_processes(service)
-    for _ in range(3):  # so short that one answer decides: where the machine stood still, it is looked at again
-        with HealthProbe(service.url) as health, MemoryWatch(processes) as memory:
+    for health in HealthProbe.looks(service.url, HEALTHY_S):
+        with health, MemoryWatch(processes) as memory:
             attacks = [quickest_head(service.url, size << 20) for size in (1, 50, 100, 200)]
             job = caller.accepted(portrait_pair)
             assert caller.wait([job], 120)[job]["status"] == "succeeded"
-        p99 = health.percentile(0.99)
-        if p99 < health.bound(HEALTHY_S):
-            break
+    p99 = health.percentile(0.99)
     print(f"\nheads of 1, 50, 100, 200 MB: {attacks}, healthz p99 {p99 * 1000:.0f} ms, MiB {memory.grown_mib}")
     assert all(status in (0, 400, 431) and took_s < REFUSED_S for status, took_s in attacks)
     assert p99 < health.bound(HEALTHY_S)
@@ -127,17 +127,19 @@ def test_followers_by_the_thousand_keep_nobody_out(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     (ingress,) = service.replicas("Ingress")[:1]
-    followed = caller.accepted(long_pair)
-    with HealthProbe(service.url) as health, ExitStack() as stack:
-        request = f"GET /v1/jobs/{followed}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        lines = [stack.enter_context(connect(service.url)) for _ in range(NUM_FOLLOWERS)]
-        started = time.monotonic()
-        for line in lines:
-            line.sendall(request)
-        statuses = Counter(status_of(line.recv(4096)) for line in lines)
-        began_s = time.monotonic() - started
-        job = caller.accepted(portrait_pair)
-        final = caller.wait([job, followed], 200)
+    for health in HealthProbe.looks(service.url, HEALTHY_S):
+        followed = caller.accepted(long_pair)
+        with health, ExitStack() as stack:
+            request = f"GET /v1/jobs/{followed}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            lines = [stack.enter_context(connect(service.url)) for _ in range(NUM_FOLLOWERS)]
+            started = time.monotonic()
+            for line in lines:
+                line.sendall(request)
+            statuses = Counter(status_of(line.recv(4096)) for line in lines)
+            began_s = time.monotonic() - started
+            health.count_from_now()
+            job = caller.accepted(portrait_pair)
+            final = caller.wait([job, followed], 200)
     p99 = health.percentile(0.99)
     worst = max(health.seconds)
     print(
@@ -146,6 +148,7 @@ def test_followers_by_the_thousand_keep_nobody_out(
     )
     assert set(statuses) == {200, 503}
     assert statuses[200] <= 256
+    assert began_s < FOLLOWERS_ANSWERED_S
     assert p99 < health.bound(HEALTHY_S)
     assert {one["status"] for one in final.values()} == {"succeeded"}
     assert ingress.is_running()
