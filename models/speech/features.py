@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.activity import GATE_AHEAD_ROWS, GATE_FADE_ROWS, SpeechActivity, speech_activity
+from models.speech.activity import SpeechActivity, speech_activity
 from models.speech.level import (
     MEL_HOP_SAMPLES,
     ROWS_PER_SECOND,
@@ -36,8 +36,8 @@ __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
 # The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
 _CONTEXT_ROWS = 17
-# Rows beyond those: what the mouth may do where nothing is heard depends on what it does all that time.
-_PAUSE_ROWS = GATE_AHEAD_ROWS + 2 * GATE_FADE_ROWS
+# Rows beyond those: what the mouth does in a pause depends on what it does all that time (`speech_to_mouth`).
+_PAUSE_ROWS = 48
 # Rows that a window gives, and rows before and after them that it looks at too.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;

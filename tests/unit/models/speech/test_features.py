@@ -82,9 +82,9 @@ def test_sound_far_away_does_not_matter(tmp_path: Path, voice: NDArray[np.int16]
     long = np.tile(voice, 1 + 20 * RATE // len(voice))
     path = _save(tmp_path, long)
     level = measure_level(path)
-    before = network.extract(path, level, 0, 4)
+    before = network.extract(path, level, 0, 3)
     long[7 * RATE :] = long[7 * RATE :][::-1]
-    after = network.extract(_save(tmp_path, long), level, 0, 4)
+    after = network.extract(_save(tmp_path, long), level, 0, 3)
     assert (before.features == after.features).all()
 
 
@@ -138,20 +138,6 @@ def test_gate_opens_half_a_second_ahead_of_speech(tmp_path: Path) -> None:
     assert 22 <= before <= 27
     assert 10 <= after <= 15
     assert np.array_equal(speech_activity(open_speech(path), level, 60, 90).gate, gate[60:90])
-
-
-def test_a_pause_before_speech_is_known_in_noise(tmp_path: Path) -> None:
-    seconds = [2, 1, 0.6, 1, 0.1, 1, 2]
-    loudness = np.repeat([250, 8000, 250, 8000, 0, 8000, 250], (np.array(seconds) * RATE).astype(int))  # 30 dB apart
-    samples = (np.random.default_rng(0).normal(0, 1, len(loudness)) * loudness).astype(np.int16)
-    path = _save(tmp_path, samples)
-    level = measure_level(path)
-    assert (speech_activity(open_speech(path), level, 0, level.num_rows).gate == 1).all()
-    pause = speech_activity(open_speech(path), level, 0, level.num_rows).before_speech
-    assert (pause[:58] == 0).all() and (pause[70:94] == 1).all()
-    assert (pause[106:156] == 0).all() and (pause[170:174] == 1).all()
-    assert (pause[186:] == 0).all(), "in a closure inside a word, or behind the last one"
-    assert np.array_equal(speech_activity(open_speech(path), level, 60, 170).before_speech, pause[60:170])
 
 
 def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, voice: NDArray[np.int16]) -> None:

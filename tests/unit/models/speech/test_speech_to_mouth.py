@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
+from models.speech.activity import spread
 from models.speech.features import FeatureBlock, SpeechFeatures, measure_level
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.weights import weights_path
@@ -191,11 +192,10 @@ def test_ahead_of_speech_lips_part_and_do_not_meet_again(
     opening = ahead.shape[(block.activity.gate > 0)[: heard + 1], OPEN]
     assert len(opening) > 20
     assert np.diff(opening).min() > -2e-3
-    assert opening.max() < 0.05
+    assert opening.max() < 0.07
     # What the network makes of the quiet, with all of it taken for speech, does more.
     open_ended = _with_activity(block, is_heard=np.ones_like(block.activity.is_heard))
     free = mouth.predict(open_ended, Fraction(50), 0, heard + 1).shape[(block.activity.gate > 0)[: heard + 1], OPEN]
-    assert (opening <= free + 2e-3).all()
     assert np.diff(free).min() < -2e-3
 
 
@@ -223,10 +223,10 @@ def test_a_short_pause_leads_from_the_last_word_to_the_next(
     assert abs(steps[0]) < np.quantile(np.abs(np.diff(opening)), 0.95)
 
 
-def _in_a_noisy_room(voice: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The voice with 4 seconds of pause after 2 seconds, and noise so loud that the gate stays open."""
+def _in_a_noisy_room(before: NDArray[np.int16], after: NDArray[np.int16]) -> NDArray[np.int16]:
+    """4 seconds of pause between them, and noise so loud that the gate stays open."""
     pause = np.zeros(4 * RATE, np.int16)
-    spoken = np.concatenate([voice[: 2 * RATE], pause, voice[2 * RATE :]]).astype(np.int32)
+    spoken = np.concatenate([before, pause, after]).astype(np.int32)
     noise = np.random.default_rng(2).normal(0, 32768 * 10 ** (-44 / 20), len(spoken))
     return np.asarray((2 * spoken + noise).clip(-32768, 32767), np.int16)
 
@@ -234,17 +234,16 @@ def _in_a_noisy_room(voice: NDArray[np.int16]) -> NDArray[np.int16]:
 def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
-    (block,) = _extract(tmp_path, _in_a_noisy_room(voice), features)
-    middle, last = slice(150, 250), slice(262, 269)  # of a pause from row 100 to row 300
-    assert (block.activity.gate == 1).all()
-    assert (block.activity.before_speech[middle] == 0).all() and (block.activity.before_speech[269:292] == 1).all()
-    waiting = mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN]
-    unparted = _with_activity(block, before_speech=np.zeros_like(block.activity.before_speech))
-    shut = mouth.predict(unparted, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN]
-    assert waiting[middle].max() < 0.005
-    further = waiting[last] - shut[last]
-    assert further.min() > 0.002 and further.mean() > 0.005 and waiting[last].max() < 0.08
-    assert (np.diff(waiting[middle.start : 290]) > -5e-3).all()
+    openings = []
+    for after in (voice[2 * RATE :], np.zeros_like(voice[2 * RATE :])):
+        (block,) = _extract(tmp_path, _in_a_noisy_room(voice[: 2 * RATE], after), features)
+        assert (block.activity.gate == 1).all()
+        openings.append(mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN])
+    waiting, silent = openings
+    middle, last = slice(150, 240), slice(257, 268)  # of a pause from row 100 to row 300
+    assert max(waiting[middle].max(), silent[middle].max(), silent[last].max()) < 0.02
+    assert waiting[last].min() > 0.04 and waiting[last].max() < 0.08
+    assert (np.diff(waiting[middle.start : last.stop]) > -1e-2).all()
 
 
 def test_lips_meet_where_the_network_hears_that_they_touch(
@@ -257,9 +256,10 @@ def test_lips_meet_where_the_network_hears_that_they_touch(
     shown = mouth.predict(
         _with_activity(block, gate=np.ones_like(block.activity.gate)), Fraction(50), 0, len(rows)
     ).shape
-    in_speech = block.activity.before_speech[:-1] == 0
-    touching, apart = in_speech & (contact > 1), in_speech & (contact < -3)
-    assert touching.sum() > 4 and apart.sum() > 50
+    is_open = heard[:, OPEN] > 0.05
+    in_a_word = spread(is_open, 5, 0) & spread(is_open, 0, 5)  # shut for less than a fifth of a second
+    touching, apart = in_a_word & (contact > 1), in_a_word & (contact < -4)
+    assert touching.sum() > 3 and apart.sum() > 50
     assert (shown[touching, OPEN] < 0.8 * heard[touching, OPEN].clip(1e-3)).all()
     assert np.abs(shown[apart] - heard[apart]).max() < 2e-3
     # Heights of lips and mouth still belong together.
@@ -280,3 +280,16 @@ def test_blocks_that_begin_in_a_pause_equal_the_whole_file(
         (block,) = _extract(tmp_path, spoken, features, [(first / 25, num_frames / 25)])
         part = mouth.predict(block, Fraction(25), first, num_frames - first).shape
         assert np.abs(part - expected[first:]).max() < 1e-4
+
+
+def test_blocks_that_end_or_begin_while_lips_wait_equal_the_whole_file(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    spoken = _in_a_noisy_room(voice[: 2 * RATE], voice[2 * RATE :])
+    (whole,) = _extract(tmp_path, spoken, features)
+    expected = mouth.predict(whole, Fraction(25), 0, 175).shape
+    for cut in range(120, 136):  # they wait from frame 122 on, open from frame 133 on
+        for first, stop in ((0, cut), (cut, 175)):
+            (block,) = _extract(tmp_path, spoken, features, [(first / 25, stop / 25)])
+            part = mouth.predict(block, Fraction(25), first, stop - first).shape
+            assert np.abs(part - expected[first:stop]).max() < 1e-4

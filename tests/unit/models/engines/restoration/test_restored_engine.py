@@ -48,7 +48,7 @@ def add_network(data_dir: Path, folder: Path) -> None:
 def painted(room: EngineRoom, name: str, filmed: FilmedPresenter, presenter: Presenter) -> tuple[np.ndarray, ...]:
     engine = room.engine(name)
     heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
-    features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0, before_speech=0 * rows))
+    features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
     index = np.arange(NUM, dtype=np.int32)
     plan = engine.plan(presenter, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
     with filmed.reader() as reader:
