@@ -30,6 +30,8 @@ _SHUT_SHARE, _REST_ROWS = 0.6, 15
 # So long before they open again, lips that rest wait. With 24, 30, 36 and 48 rows the films have r .738, .743, .742 and
 # .742.
 _WAIT_ROWS = 30
+# And so long while they open: they would shut on the way.
+_OPENING_ROWS = 8
 # Logit of the contact from which lips touch rather than not. With 1, 2 and 3 nine films in the wild have r .728, .731
 # and .731 (mean, held against their tracked opening) and six readers .911, .910 and .908.
 _SURE_CONTACT = 2.0
@@ -129,7 +131,7 @@ def _waits(opening: NDArray[np.float32]) -> NDArray[np.float32]:
     before = np.zeros(_REST_ROWS - 1, np.bool_)  # what begins shut has been so
     is_open = np.concatenate([before, opening > _SHUT_SHARE * _PARTED[_OPEN]])
     rests = spread(~spread(is_open, 0, _REST_ROWS - 1), _REST_ROWS - 1, 0)
-    return fade((rests & spread(is_open, 0, _WAIT_ROWS))[len(before) :])
+    return fade(spread(rests & spread(is_open, 0, _WAIT_ROWS), _OPENING_ROWS, 0)[len(before) :])
 
 
 def _hold_breath(

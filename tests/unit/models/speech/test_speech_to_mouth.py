@@ -243,6 +243,7 @@ def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
     middle, last = slice(150, 240), slice(257, 268)  # of a pause from row 100 to row 300
     assert max(waiting[middle].max(), silent[middle].max(), silent[last].max()) < 0.02
     assert waiting[last].min() > 0.04 and waiting[last].max() < 0.08
+    assert waiting[last.start : 290].min() > 0.049, "shut on the way from the pause to the word"
     assert (np.diff(waiting[middle.start : last.stop]) > -1e-2).all()
 
 
