@@ -26,7 +26,7 @@ REFUSED_S = 5.0
 """A head that is waited for to its end takes three times as long."""
 NUM_FOLLOWERS = 1030
 FOLLOWERS_ANSWERED_S = 10.0
-"""Within so long each has its answer, and so has whoever asks for something in that moment; .2 to .5 s measured."""
+"""Within so long each has its answer; .2 to .5 s measured."""
 REPLICA_METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/PushTask")
 
 
