@@ -25,15 +25,15 @@ _CLOSING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower")]
 # The mouth of an average row of speech: the median of 16 talkers of the GRID corpus, where they are heard.
 _PARTED = np.array([0.066, 0.0855, -0.0127, 0.0075, 0.0686, 0.0426, 0.0, -0.0204], np.float32)
 # Lips that are less than this share of it apart are shut, and lips that are shut for longer than for any sound rest.
-# With 240, 280 and 320 ms the films below have r .742, .742 and .740, with .5 in place of .6 .739.
+# With 240, 280 and 320 ms the films below have r .742, .742 and .740, with .5 in place of .6 .740.
 _SHUT_SHARE, _REST_ROWS = 0.6, 15
-# So long before they open again, lips that rest wait. With 24, 30, 36 and 48 rows the films have r .738, .743, .742 and
+# So long before they open again, lips that rest wait. With 24, 30, 36 and 48 rows the films have r .742, .743, .742 and
 # .742.
 _WAIT_ROWS = 30
 # And so long while they open: they would shut on the way.
 _OPENING_ROWS = 8
-# Logit of the contact from which lips touch rather than not. With 1, 2 and 3 nine films in the wild have r .728, .731
-# and .731 (mean, held against their tracked opening) and six readers .911, .910 and .908.
+# Logit of the contact from which lips touch rather than not. With 0, 1 and 2 nine films in the wild have r .725, .735
+# and .740 (mean, held against their tracked opening) and six readers .911, .913 and .914.
 _SURE_CONTACT = 2.0
 
 
