@@ -1,7 +1,8 @@
 """Finds the 468 points of a face mesh in a turned square of a picture.
 
 Network: `face_landmark_468.onnx` (Apache-2.0, Google; Kartynnik et al., "Real-time facial surface geometry from
-monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face.
+monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face. It follows the
+lips by half to nine tenths of their way; where those are in the picture, `models.face.lip_landmarks` finds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from media.planes import Planes, to_rgb
 from media.probe import ColourTags
 from models.face.detection import FaceBox
+from models.face.lip_landmarks import LIP_POINTS, LipLandmarker
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, NUM_POINTS
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
@@ -29,6 +31,7 @@ _CHROMA_SIDE = _INPUT_SIDE // 2
 # noise added). The level, 0 to 255, is that of all but the brightest tenth of what is in the middle of the region.
 _USUAL_LEVEL, _LEVEL_QUANTILE, _MAX_BRIGHTENED = 120.0, 0.9, 6.0
 _MIDDLE = slice(24, 168, 6)
+_LIPS = list(LIP_POINTS)
 
 
 class LandmarkRegion(NamedTuple):
@@ -64,10 +67,11 @@ class LandmarkRegion(NamedTuple):
 
 
 class FaceLandmarker:
-    """The landmark network."""
+    """The landmark networks."""
 
     def __init__(self, num_threads: int, device: Device) -> None:
         self._session = make_session(weights_path("face_landmark_468.onnx"), num_threads=num_threads, device=device)
+        self._lips = LipLandmarker(num_threads, device)
 
     def __call__(self, frame: Planes, colour: ColourTags, region: LandmarkRegion) -> tuple[NDArray[np.float32], float]:
         """Finds the points of the face in `region`.
@@ -80,6 +84,7 @@ class FaceLandmarker:
         light = np.minimum(picture[None] * (_brightening(picture) / np.float32(255)), np.float32(1))
         values, presence = self._session.run(["conv2d_21", "conv2d_31"], {"input_1": light})
         points = values.reshape(NUM_POINTS, 3).astype(np.float64)
+        points[_LIPS, :2] = self._lips(light, points[_LIPS, :2])
         points[:, :2] -= _INPUT_SIDE / 2
         points *= region.side / _INPUT_SIDE
         points[:, :2] = points[:, :2] @ _turn(region.angle).T + [region.center_x, region.center_y]

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
 from models.mouth.lip_model import LipModel
-from models.mouth.shape import CHANNELS, TRACKED_GAIN
 
 REFERENCE_FPS: Final = 25.0
-_OPEN_IN = CHANNELS.index("open_in")
 _LIPS = sorted({*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER})
 
 
@@ -52,16 +50,6 @@ class Moments:
     def rms(self) -> float | None:
         """Root of the mean square; None of no numbers."""
         return float((self.squares / self.num) ** 0.5) if self.num else None
-
-
-def lip_opening(shape: NDArray[np.float32], is_tracked_size: bool) -> NDArray[np.float32]:
-    """Gap between the inner lips beyond the closed mouth, in eye distances as an eye sees it, (T,).
-
-    Args:
-        shape: (T, 8) mouth shapes.
-        is_tracked_size: Whether they are in the sizes of the tracker (`mouth_shape.TRACKED_GAIN`), not in true ones.
-    """
-    return shape[:, _OPEN_IN] / (TRACKED_GAIN[_OPEN_IN] if is_tracked_size else 1.0)
 
 
 def lip_jitter(

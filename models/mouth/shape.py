@@ -44,12 +44,6 @@ NUM_CHANNELS = len(CHANNELS)
 DEFAULT_SCALE = np.array([0.052, 0.048, 0.0225, 0.0136, 0.043, 0.036, 0.0047, 0.0156], np.float32)
 DEFAULT_SCALE.flags.writeable = False
 
-# What `models.face.landmarks` shows of the motion that DEFAULT_SCALE and the speech network speak of: ratio of the
-# standard deviations, tracked by true, over seven sentences of talker s1. The mesh of 468 points follows the inner lips
-# by half only. Multiply a predicted shape by it to compare it with a tracked one.
-TRACKED_GAIN = np.array([0.47, 0.82, 0.69, 0.55, 0.77, 0.89, 1.0, 1.0], np.float32)
-TRACKED_GAIN.flags.writeable = False
-
 OPEN_MOUTH = 0.025  # eye distances between the inner lips that count as open; speech opens them by .05 on average
 # Of a talker's frames: the most closed ones, by which the closed mouth is known. With .15, two of 15 talkers hold a
 # mouth in silence that is open by .05 eye distances and more; with .08 all are as shut as with .1.

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.mouth.motion import lip_jitter, lip_opening
-from models.mouth.shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
+from models.mouth.motion import lip_jitter
+from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.presenter.own_way import OwnWay, learn
 from models.presenter.source_sync import SourceSync, measure_sync, sample_rows
 from models.speech.level import ROWS_PER_SECOND
@@ -27,20 +27,18 @@ if TYPE_CHECKING:
     from models.speech.speech_to_mouth import MouthBlock
     from models.track.face_track import FaceTrack
 
-# The channel whose movement is compared: read from the picture (`models.mouth.lip_gap`), it is the one that is true in
-# size.
+# The channel whose movement is compared.
 _COMPARED = CHANNELS.index("open_in")
-# Those that go with it, as far as the tracker of landmarks sees them go.
+# Those that go with it.
 _FOLLOWING = [CHANNELS.index(name) for name in ("open_out", "upper", "lower", "jaw")]
 # The channels of opening are tied to each other (open_in + open_out = 2 (upper + lower)): they share one gain.
 _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
 _SPREADING = [CHANNELS.index(name) for name in ("width", "corner_y")]
 _HELD = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
 _SPREADING_GAIN = 1.3  # a regression predicts too little movement of the corners
-# How far mouths open, beside what a network that learned from readers of short sentences predicts: six of those open
-# theirs .94 times as far as they are drawn without it, nine talkers in the wild 1.29 times (geometric means). This lies
-# in the middle.
-_USUAL_OPENING = 1.09
+# How far mouths open, beside what a network that learned from readers of short sentences predicts: the geometric mean
+# of six of those (.95) and nine talkers in the wild (1.37).
+_USUAL_OPENING = 1.18
 # What is known before a talker is seen weighs as much as this many seconds of a mouth that moves as is usual, with an
 # opening of this standard deviation: little speech, or speech that hardly opens the mouth, changes little. Of .3 to 4
 # seconds, .6 foretells best how far eight GRID talkers open their mouths in other sentences than the .8 to 12 seconds
@@ -60,7 +58,7 @@ class OwnSpeech:
 
     Attributes:
         sync: How far its sound stands from its picture.
-        opening_std: Standard deviation of `mouth_motion.lip_opening` in its speech; None if it does not talk.
+        opening_std: Standard deviation of the opening in its speech; None if it does not talk.
         jitter: Root mean square of `mouth_motion.lip_jitter` in its speech; None if it does not talk.
         learned_seconds: Speech that its own way of speaking was learned from; 0 where none was.
     """
@@ -93,16 +91,8 @@ class MouthCalibration:
 
     @classmethod
     def default(cls) -> MouthCalibration:
-        """For a source that shows no open mouth: closed lips are tracked where they are, so true sizes are drawn."""
+        """For a source of whose speech nothing is known."""
         return cls(_gains(_USUAL_OPENING), np.zeros(NUM_CHANNELS, np.float32))
-
-    @classmethod
-    def of_talker(cls) -> MouthCalibration:
-        """For a talking source of which nothing else is known, as its sound is missing or somebody else's.
-
-        Its open mouths are tracked smaller than they are, so the predicted ones are made smaller by as much.
-        """
-        return cls(_gains(_USUAL_OPENING) * TRACKED_GAIN, np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
         """Returns the shapes of a predicted mouth of T frames, corrected, as (T, 8) float32; silence stays at rest."""
@@ -158,14 +148,14 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
     learned_from = has_speech & (track.trust >= 1)
     if sync.offset_seconds is not None and learned_from.sum() >= _MIN_FRAMES:
         # A mouth that is compared with another time's sound would teach that speech says nothing.
-        beyond = (tracked / TRACKED_GAIN - predicted)[learned_from]
+        beyond = (tracked - predicted)[learned_from]
         way, offset = learn(sample_rows(sound.hidden, times)[learned_from], beyond, float(fps))
         predicted[learned_from] += offset
         learned_seconds = float(learned_from.sum() / fps)
     calibration = calibrate(predicted, tracked, has_speech, fps)
     if not calibration.is_fitted:
         way, learned_seconds = OwnWay.unknown(), 0.0
-    opening = lip_opening(tracked[has_speech], is_tracked_size=True)
+    opening = tracked[has_speech, _COMPARED]
     jitter = lip_jitter(tracked, has_speech, fps, track.shot).rms
     own = OwnSpeech(sync, float(opening.std()) if len(opening) else None, jitter, learned_seconds)
     return replace(calibration, own_speech=own, own_way=way)
@@ -188,22 +178,22 @@ def calibrate(
     """
     if not predicted.shape == tracked.shape == (len(has_speech), NUM_CHANNELS):
         raise ValueError(f"Expected (N, 8), (N, 8), (N,), got {predicted.shape}, {tracked.shape}, {has_speech.shape}.")
-    spoken, shown = predicted[has_speech] * TRACKED_GAIN, tracked[has_speech]
-    least = _MIN_TALKING_STD * TRACKED_GAIN[_COMPARED]
-    if len(shown) < _MIN_FRAMES or min(shown[:, _COMPARED].std(), spoken[:, _COMPARED].std()) < least:
-        return MouthCalibration.of_talker()
-    gain = _gains(_movement_ratio(shown[:, _COMPARED], spoken[:, _COMPARED], fps)) * TRACKED_GAIN
+    spoken, shown = predicted[has_speech], tracked[has_speech]
+    opening = shown[:, _COMPARED], spoken[:, _COMPARED]
+    if len(shown) < _MIN_FRAMES or min(each.std() for each in opening) < _MIN_TALKING_STD:
+        return MouthCalibration.default()
+    gain = _gains(_movement_ratio(*opening, fps))
     follow = np.zeros(NUM_CHANNELS, np.float32)
     follow[_FOLLOWING] = _slopes(shown, spoken, fps) - _slopes(spoken, spoken, fps)
     bias = np.zeros(NUM_CHANNELS, np.float32)
-    corrected = spoken / TRACKED_GAIN * gain
+    corrected = spoken * gain
     bias[_HELD] = _HELD_SHARE * (shown - corrected).mean(0)[_HELD]
     return MouthCalibration(gain, bias, is_fitted=True, follow=follow)
 
 
 def _prior(fps: Fraction) -> float:
-    """Sum of squares of the opening, in tracked sizes, that what is known beforehand counts as."""
-    return _PRIOR_SECONDS * float(fps) * (_PRIOR_STD * float(TRACKED_GAIN[_COMPARED])) ** 2
+    """Sum of squares of the opening that what is known beforehand counts as."""
+    return _PRIOR_SECONDS * float(fps) * _PRIOR_STD**2
 
 
 def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fraction) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from models.face.finder import what_was_searched
 from models.geometry.face_points import NUM_POINTS
 from models.geometry.head_frame import HeadPose, fit_head_pose
 from models.geometry.head_frame import pose_degrees as degrees
-from models.mouth.lip_model import LipModel, part_lips
+from models.mouth.lip_model import LipModel, meeting_lips
 from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
@@ -168,18 +168,14 @@ def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]
         head: (T, 468, 3) head-frame points of all frames with the face, T > 0.
 
     Returns:
-        (468, 3) float32 mean of the most closed tenth of the frames, its lips not crossing, and a flag: the mouth
+        (468, 3) float32 mean of the most closed tenth of the frames, its lips meeting, and a flag: the mouth
         is open in all frames, so that the shape of the closed mouth is a guess.
     """
     opening = measure(head)[:, 0]
     num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * CLOSED_SHARE)))
     rest = head[np.argsort(opening, kind="stable")[:num_closed]].mean(0).astype(np.float32)
-    lips = LipModel.load()
-    is_open = float(measure(rest[None])[0, 0]) > lips.closed_open_in + OPEN_MOUTH
-    if is_open:
-        rest = lips.close(rest)
-    part_lips(rest[None])
-    return rest, is_open
+    is_open = float(measure(rest[None])[0, 0]) > OPEN_MOUTH
+    return LipModel.load().close(rest) if is_open else meeting_lips(rest), is_open
 
 
 __all__ = ["FaceTrack", "FaceTracker", "RawLandmarks", "TrackState", "finish_track"]

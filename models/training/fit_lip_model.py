@@ -21,9 +21,17 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED, OUTER_LOWER, OUTER_UPPER
+from models.geometry.face_points import (
+    INNER_LOWER,
+    INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    MOVED,
+    OUTER_LOWER,
+    OUTER_UPPER,
+)
 from models.geometry.head_frame import mean_face
-from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
+from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
 from models.track.face_track import stabilise
 from models.track.tracker import FaceTracker
 
@@ -31,6 +39,7 @@ _RIDGE = 1e-3
 _CACHE_BYTES = 64 * 1024**2
 # open_in + open_out = 2 (upper + lower), as `models.mouth.shape` defines them.
 _DEPENDENCE = np.array([1.0, 1.0, 0.0, -2.0, -2.0, 0.0, 0.0, 0.0])
+_LIP_ROWS = OUTER_UPPER, OUTER_LOWER, MIDDLE_UPPER, MIDDLE_LOWER, INNER_UPPER, INNER_LOWER  # corner to corner
 _OPEN_IN_TRUST = 0.1  # share of its variance with which open_in gives way when the channels contradict each other
 
 Floats = NDArray[np.float64]
@@ -66,6 +75,8 @@ def mirror(head: Floats) -> Floats:
     flipped = face * [-1.0, 1.0, 1.0]
     cost = ((face[:, None] - flipped[None]) ** 2).sum(-1)
     twins = linear_sum_assignment(cost)[1]
+    for row in _LIP_ROWS:  # where closed lips meet, the nearest point is the other lip's
+        twins[list(row)] = row[::-1]
     return head[:, twins] * [-1.0, 1.0, 1.0]
 
 
@@ -102,14 +113,9 @@ def consistent_shape() -> Floats:
 
 
 def fit_closing(motions: list[Motion]) -> Floats:
-    """(8,) mean change of shape that goes with closing a real mouth by an `open_in` of 1.
-
-    The mesh follows the inner lips less than the rest (`TRACKED_GAIN`): what goes with a tracked gap would lift the
-    chin too far.
-    """
+    """(8,) mean change of shape that goes with closing a real mouth by an `open_in` of 1."""
     pairs = [(m.shape[:, 0] @ m.shape / len(m.shape), m.shape[:, 0] @ m.shape[:, 0] / len(m.shape)) for m in motions]
-    tracked: Floats = -np.sum([a for a, _ in pairs], 0) / np.sum([b for _, b in pairs])
-    closing: Floats = tracked * TRACKED_GAIN[0] / TRACKED_GAIN
+    closing: Floats = -np.sum([a for a, _ in pairs], 0) / np.sum([b for _, b in pairs])
     return closing
 
 
@@ -143,14 +149,12 @@ def main() -> None:
     heads = {clip.stem: track(clip, tracker) for clip in sorted(args.clips.glob("*.mp4"))}
     report(heads)
     motions = [motion_of(side) for head in heads.values() for side in (head, mirror(head))]
-    closed = float(np.mean([measure(m.rest[None])[0, 0] for m in motions]))
     np.savez(
         args.out,
         weights=fit_weights(motions).reshape(NUM_CHANNELS, -1, 3).astype(np.float32),
         closing=fit_closing(motions).astype(np.float32),
-        closed_open_in=np.float32(closed),
     )
-    print(f"{args.out}: {len(heads)} talkers, {len(MOVED)} points, closed lips measure {closed:.4f}")
+    print(f"{args.out}: {len(heads)} talkers, {len(MOVED)} points")
 
 
 if __name__ == "__main__":

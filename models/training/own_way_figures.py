@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.mouth.shape import CHANNELS, NUM_CHANNELS, TRACKED_GAIN
+from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.presenter.mouth_calibration import calibrate
 from models.presenter.own_way import OwnWay, learn
 from models.speech.level import ROWS_PER_SECOND
@@ -82,9 +82,9 @@ def figures_of(film: Sequence[Clip], unseen: Sequence[Clip], prior_seconds: floa
     if prior_seconds is not None:
         way, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior_seconds)
     everywhere = np.ones(len(truth), np.bool_)
-    calibration = calibrate(mouth.shape + offset, truth * TRACKED_GAIN, everywhere, Fraction(ROWS_PER_SECOND))
+    calibration = calibrate(mouth.shape + offset, truth, everywhere, Fraction(ROWS_PER_SECOND))
     said, shown = _join(unseen)
-    found = replace(calibration, own_way=way).apply(said) / TRACKED_GAIN
+    found = replace(calibration, own_way=way).apply(said)
     return _score(found, shown)
 
 

@@ -25,7 +25,7 @@ from models.presenter.mouth_calibration import MouthCalibration
 from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack
 
-_TRACK_FILE, _CALIBRATION_FILE, _LIGHT_FILE = "seen_track.npz", "calibration.npz", "light.npz"
+_CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class WarpAvatar:
 
     Attributes:
         info: The source.
-        track: The face in every source frame; of a source that talks, with lips as far apart as its pictures show.
+        track: The face in every source frame.
         region: The square that is rewritten in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
         eye_white: The whites of its eyes beside its skin.
@@ -108,7 +108,7 @@ class WarpAvatar:
             CancelledJobError: `should_stop` said so.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (_TRACK_FILE, _CALIBRATION_FILE, _LIGHT_FILE):
+        for stale in (_CALIBRATION_FILE, _LIGHT_FILE):
             (folder / stale).unlink(missing_ok=True)
         track, region = presenter.track, FaceRegion.of(presenter.track)
         eye_white = measure_eye_white(track, float(presenter.info.fps), frames)
@@ -120,8 +120,7 @@ class WarpAvatar:
             if should_stop():
                 raise CancelledJobError("The analysis of the presenter was cancelled.")
             builder.add(planes)
-        track = builder.finish()
-        track.save(folder / _TRACK_FILE)
+        builder.finish()
         return cls(presenter.info, track, region, ExemplarBank.load(folder), eye_white)
 
     @classmethod
@@ -131,11 +130,8 @@ class WarpAvatar:
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
         seen = load_arrays(folder / _LIGHT_FILE)
         eye_white = EyeWhite(float(seen["light"]), seen["chroma"])
-        if not presenter.talks:
-            track = presenter.track
-            return cls(presenter.info, track, FaceRegion.of(track), None, eye_white, calibration)
-        track = FaceTrack.load(folder / _TRACK_FILE)
-        return cls(presenter.info, track, FaceRegion.of(track), ExemplarBank.load(folder), eye_white, calibration)
+        bank = ExemplarBank.load(folder) if presenter.talks else None
+        return cls(presenter.info, presenter.track, FaceRegion.of(presenter.track), bank, eye_white, calibration)
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:

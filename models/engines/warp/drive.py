@@ -13,27 +13,21 @@ from models.engines.warp.exemplar_bank import ExemplarBank
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, Wanted, choose
 from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.face_points import MOVED
-from models.mouth.lip_model import set_gaps, true_gaps
 from models.mouth.motion import REFERENCE_FPS
-from models.mouth.shape import CHANNELS, TRACKED_GAIN
+from models.mouth.shape import CHANNELS
 
 # Opening, in eye distances, that the warp can add to an exemplar before its own interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
 _TEETH_RANGE = 0.001  # none: teeth that hold still and teeth that are warped shall not be seen through each other
-_LIP_COVERS = 0.16  # of the opening that is added to closed lips ...
-_CORNERS_OUT = 0.13  # ... and how far their corners go out by it: near them, lips drawn apart look shut
-# ... and how much less they sink by it: predicted ones follow the jaw by .3 of the opening, those of six talkers by
-# .12. Over sunken corners a mouth seems to open upwards.
+# Closed lips that are drawn apart turn outwards: of the opening that is added, they cover this share, and their corners
+# go out by as much. So drawn, an independent landmark network sees mouths as far open as asked for (geometric mean of
+# fifteen talkers).
+_TURNED_OUT = 0.13
+# Of the opening that is added, how much less the corners sink: predicted ones follow the jaw by .3 of it, those of six
+# talkers by .12. Over sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
-# Tracked lips move less than the lips do: an exemplar has to be changed by more than the tracked difference. Of a lip
-# only the inner edge is tracked badly, and the gap between those is set by itself: the rest goes with the outer edges.
-_OVERDRIVE = 0.65 * (1 / TRACKED_GAIN - 1)
-_OVERDRIVE[[CHANNELS.index(lip) for lip in ("upper", "lower")]] = _OVERDRIVE[CHANNELS.index("open_out")]
-# Lips that are drawn together over a more open picture still look a quarter of the way too far apart (543 frames of six
-# talkers: asked for -.025 eye distances, an independent landmark network sees -.013 without this and -.019 with it).
-_OVERCLOSE = 0.25
 _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
 
 
@@ -119,7 +113,7 @@ def plan_drive(
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
-        posed = _pose_exemplars(avatar, shape, bank.shape[path.exemplar])
+        posed = _pose_exemplars(avatar, bank, shape, path)
         posed = _held(avatar, posed, hold, bank.frames[held])
     else:
         none = np.full(len(shape), -1, np.int32)
@@ -152,16 +146,23 @@ class _Posed(NamedTuple):
     interior: NDArray[np.float32]  # (T,) share of the drawn interior
 
 
-def _pose_exemplars(avatar: WarpAvatar, shape: NDArray[np.float32], seen: NDArray[np.float32]) -> _Posed:
-    """Warps exemplars of (T, 8) shapes `seen` to (T, 8) shapes."""
-    drawn = shape + _OVERDRIVE * (shape - seen)
-    drawn[:, 0] = shape[:, 0]
-    face = avatar.lip_model.deform(avatar.track.rest, drawn)
-    set_gaps(face, _warped_gaps(avatar.track.rest, shape, seen))
-    shown = seen[:, 0]
+def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.float32], path: ExemplarPath) -> _Posed:
+    """Moves the lips of exemplars to (T, 8) shapes, each from where its own are."""
+    face = _changed(avatar, bank, path.exemplar, shape)
+    fades = np.flatnonzero(path.fade >= 0)
+    share = path.fade_weight[fades, None, None]
+    face[fades] += share * (_changed(avatar, bank, path.fade[fades], shape[fades]) - face[fades])
+    shown = bank.shape[path.exemplar, 0]
     # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
     stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
     return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
+
+
+def _changed(
+    avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(T, 468, 3) faces of the exemplars `rows`, their mouths changed to (T, 8) shapes."""
+    return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], shape - bank.shape[rows])
 
 
 def _held_only(
@@ -191,15 +192,6 @@ def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], shown: NDArra
     return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
-def _warped_gaps(
-    rest: NDArray[np.float32], shape: NDArray[np.float32], seen: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(T,) heights between the lips at which exemplars of (T, 8) shape `seen` look like `shape`."""
-    wanted, own = true_gaps(rest, shape), true_gaps(rest, seen)
-    closed = true_gaps(rest, np.zeros_like(shape[:1]))
-    return np.asarray(np.maximum(wanted + _OVERCLOSE * np.minimum(wanted - own, 0), closed), np.float32)
-
-
 def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
     """(T, 8) shapes that look as `shape` when they are drawn with lips that are `shown` open, closed as a rule.
 
@@ -208,9 +200,9 @@ def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) ->
     """
     added = np.maximum(shape[:, 0] - shown, 0)
     turned = shape.copy()
-    turned[:, CHANNELS.index("open_in")] -= _LIP_COVERS * added
-    turned[:, CHANNELS.index("lower")] -= _LIP_COVERS * added / 2  # the mean of its two edges
-    turned[:, CHANNELS.index("width")] += _CORNERS_OUT * added
+    turned[:, CHANNELS.index("open_in")] -= _TURNED_OUT * added
+    turned[:, CHANNELS.index("lower")] -= _TURNED_OUT * added / 2  # the mean of its two edges
+    turned[:, CHANNELS.index("width")] += _TURNED_OUT * added
     turned[:, CHANNELS.index("corner_y")] += _CORNERS_UP * added
     return turned
 

@@ -53,7 +53,7 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
-    version = "19"
+    version = "20"
     hears = "whisper-base"
     wants_own_speech = True
     look_ahead_frames = 4  # of which the speech is known well: 160 of 240 ms, at 25 a second
@@ -122,7 +122,7 @@ class WarpEngine:
 
     def _calibration(self, avatar: WarpAvatar, own_speech: FeatureBlock | None) -> MouthCalibration:
         if own_speech is None:
-            return MouthCalibration.of_talker() if avatar.talks else MouthCalibration.default()
+            return MouthCalibration.default()
         rate = Fraction(OWN_SPEECH_FPS)
         num_rows = round(own_speech.stop_seconds * rate)
         sound = self._speech_to_mouth.predict(own_speech, rate, 0, num_rows)

@@ -6,7 +6,7 @@ resolution, in a memory-mapped file, so that loading a bank costs nothing and re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from media.array_files import load_array, load_arrays
 from media.planes import Planes, cut
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
-from models.mouth.lip_gap import measure_gap, opening_of
-from models.mouth.lip_model import set_gaps, true_gaps
-from models.mouth.shape import TRACKED_GAIN
 from models.presenter.face_region import FaceRegion
 from models.track.face_track import FaceTrack
 
@@ -42,12 +39,11 @@ class ExemplarBank:
 
     Attributes:
         frames: (B,) int32 source frames, ascending.
-        shape: (B, 8) float32 mouth shapes; their `open_in` is what the picture shows (`models.mouth.lip_gap`).
+        shape: (B, 8) float32 mouth shapes.
         pose: (B, 3) float32 degrees.
         luma: (B,) float32 mean Y around the mouth.
         sharpness: (B,) float32 Laplacian variance of the thumbnail.
-        light: (B,) float32 luma of the lightest place in the middle of the mouth, over the median there.
-        bands: (B,) float32 standard deviation of the rows' luma there, over that median.
+        bands: (B,) float32 standard deviation of the rows' luma in the middle of the mouth, over the median there.
         bite: (B,) float32 where the jaws meet: the darkest line between the lips, share of their gap from above.
         thumbs: (B, 1024) float32 thumbnails of mean 0 and norm 1: their product is the correlation.
         patches: (B, R * R * 3 / 2) uint8 regions, Y, U, V one after the other.
@@ -59,7 +55,6 @@ class ExemplarBank:
     pose: NDArray[np.float32]
     luma: NDArray[np.float32]
     sharpness: NDArray[np.float32]
-    light: NDArray[np.float32]
     bands: NDArray[np.float32]
     bite: NDArray[np.float32]
     thumbs: NDArray[np.float32]
@@ -108,10 +103,9 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._light, self._bands, self._bite = (
-            np.zeros(len(self.frames), np.float32) for _ in range(5)
+        self._luma, self._sharpness, self._bands, self._bite = (
+            np.zeros(len(self.frames), np.float32) for _ in range(4)
         )
-        self._gaps = np.zeros((len(self.frames), 2), np.float32)
         self._next = 0
 
     def add(self, planes: Planes) -> None:
@@ -120,57 +114,35 @@ class BankBuilder:
         x, y = (int(value) for value in self._region.origins[frame])
         region = cut(planes, x, y, self._region.size)
         self._patches[row] = np.concatenate([plane.ravel() for plane in region])
-        head = self._track.points[frame] - np.array([x, y, 0], np.float32)
-        points = head[:, :2]
-        self._gaps[row] = measure_gap(region, head, self._track.pixel_aspect)
+        points = self._track.points[frame, :, :2] - np.array([x, y], np.float32)
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
         middle = thumb[_MIDDLE] / max(float(np.median(thumb[_MIDDLE])), 1.0)
-        self._light[row], self._bands[row] = middle.max(), middle.mean(1).std()
+        self._bands[row] = middle.mean(1).std()
         self._bite[row] = bite_line(region.y, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
         self._next += 1
 
-    def finish(self) -> FaceTrack:
-        """Writes what is left; the bank can then be loaded.
-
-        Returns:
-            The track, its mouths and their landmarks as open as the pictures show them.
-        """
+    def finish(self) -> None:
+        """Writes what is left; the bank can then be loaded."""
         if self._next != len(self.frames):
             raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
         self._patches.flush()
-        track = self._with_seen_openings()
         with (self._folder / _INDEX_FILE).open("wb") as file:
             np.savez(
                 file,
                 frames=self.frames,
-                shape=track.shape[self.frames],
-                pose=track.pose_degrees[self.frames],
+                shape=self._track.shape[self.frames],
+                pose=self._track.pose_degrees[self.frames],
                 luma=self._luma,
                 sharpness=self._sharpness,
-                light=self._light,
                 bands=self._bands,
                 bite=_steady(self._bite, self.frames),
                 thumbs=self._thumbs,
                 region_size=self._region.size,
             )
-        return track
-
-    def _with_seen_openings(self) -> FaceTrack:
-        """The track with openings as seen, in the sizes of the tracker, and with its lips where they are."""
-        track, shape = self._track, self._track.shape.copy()
-        mesh = shape[:, 0].copy()
-        opening = opening_of(self._gaps[:, 0], self._gaps[:, 1], mesh[self.frames])
-        if np.ptp(mesh[self.frames]) > 0:  # frames that the bank does not hold
-            shape[:, 0] = TRACKED_GAIN[0] * np.polyval(np.polyfit(mesh[self.frames], opening, 1), mesh)
-        shape[self.frames, 0] = TRACKED_GAIN[0] * opening
-        head = track.head_points.copy()
-        set_gaps(head, true_gaps(track.rest, shape))
-        points = track.pose(np.arange(len(head))).to_image(head).astype(np.float32)
-        return replace(track, shape=shape, head_points=head, points=points)
 
     def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
         """The mouth in a head-fixed window, (32, 32)."""

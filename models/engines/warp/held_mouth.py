@@ -1,14 +1,12 @@
 """The held mouth: the one mouth that a presenter shows where nobody speaks.
 
 Exemplars that measure closed are closed more or less, and landmarks on lips that hardly move tremble; a path through
-them would keep the lips moving. So one is held, in its own shape, and only the head moves it. It is chosen by what its
-picture shows: the gap between the lips and the height of the mouth say which are closed, and of those that are not
-blurred the one is taken that has the least light between its lips and is the evenest from lip to lip, by its places in
-both orders. Teeth in a slit are light, however thin it is, and may make up for the dark beside them; a hole without
-teeth is dark, and has no light. An independent landmark network sees .009 eye distances on average between the lips of
-the mouths that are so chosen, and .052 at most (nine talkers in the wild, each in six encodings, and six of the GRID
-corpus; their most closed mouths have .006 and .040). By the light alone it is .013 and .153, by the evenness alone .011
-and .087, by the gap that is measured .011 and .069, and .014 and .048 for a mouth in the middle of the closed ones.
+them would keep the lips moving. So one is held, in its own shape, and only the head moves it. The gap between the lips
+and the height of the mouth say which are closed, and of those that are not blurred the one is taken that is the evenest
+from lip to lip and has the jaw the highest, by its places in both orders: lips that meet for a sound are drawn over a
+jaw that hangs. An independent landmark network sees .006 eye distances on average between the lips of the mouths that
+are so chosen, and .015 at most (nine talkers in the wild, whole films and their first halves, and six of the GRID
+corpus); by the jaw alone it is .011 and .045, for the middle one of the closed .009 and .026.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ _MIN_CLOSED: Final = 5
 # Of their median: a blurred mouth is dull as well.
 _SHARP_SHARE: Final = 0.7
 _CLOSED_BY: Final = [CHANNELS.index("open_in"), CHANNELS.index("open_out")]
+_JAW: Final = CHANNELS.index("jaw")
 
 
 def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) -> int:
@@ -40,7 +39,7 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
     num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows)))
     closed = rows[rank.argsort(kind="stable")[:num_closed]]
     is_sharp = bank.sharpness[closed] >= _SHARP_SHARE * np.median(bank.sharpness[closed])
-    parted = _places(bank.light[closed]) + _places(bank.bands[closed])
+    parted = _places(bank.bands[closed]) + _places(bank.shape[closed, _JAW])
     return int(closed[np.where(is_sharp, parted, np.inf).argmin()])
 
 

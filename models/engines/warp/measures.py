@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.drive import Drive
-from models.mouth.motion import Moments, lip_jitter, lip_opening
-from models.mouth.shape import OPEN_MOUTH
+from models.mouth.motion import Moments, lip_jitter
+from models.mouth.shape import CHANNELS, OPEN_MOUTH
 from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 
+_OPEN_IN = CHANNELS.index("open_in")
 _DRAWN = 0.05  # share of a drawn interior that shows
 
 
@@ -26,7 +27,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, drive: Drive) -> BlockM
     """
     track, index = avatar.track, drive.source_index
     shape = avatar.calibration.apply(mouth)
-    opening = lip_opening(shape, is_tracked_size=avatar.talks)
+    opening = shape[:, _OPEN_IN]
     passed = track.passed[index]
     is_driven = track.trust[index] >= 1  # elsewhere the source's own mouth is seen, or some of it
     shown = passed == PassReason.SHOWN

@@ -34,8 +34,9 @@ _CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
 _OPENED = 0.03
 # Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
-# In eye distances: a picture with a gap like this shows its front teeth whole. They stay, above the dark that is drawn.
-_TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.09, 0.025
+# In eye distances, of which one is some 104 mm: a picture with a gap like this shows its front teeth whole. They stay,
+# above the dark that is drawn.
+_TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.08, 0.02
 
 
 @dataclass(frozen=True)

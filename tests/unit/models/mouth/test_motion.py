@@ -8,8 +8,8 @@ import pytest
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel
-from models.mouth.motion import Moments, lip_jitter, lip_opening
-from models.mouth.shape import DEFAULT_SCALE, TRACKED_GAIN
+from models.mouth.motion import Moments, lip_jitter
+from models.mouth.shape import DEFAULT_SCALE
 
 FPS = Fraction(25)
 
@@ -53,9 +53,3 @@ def test_gaps_and_cuts_do_not_count() -> None:
     present = np.arange(20) != 10
     assert lip_jitter(shape, present, FPS).num == 15
     assert lip_jitter(shape[:2], everywhere[:2], FPS) == Moments()
-
-
-def test_tracked_openings_are_made_true() -> None:
-    shape = np.full((3, 8), 0.047, np.float32)
-    assert lip_opening(shape, is_tracked_size=False) == pytest.approx(0.047)
-    assert lip_opening(shape, is_tracked_size=True) == pytest.approx(0.047 / TRACKED_GAIN[0])

@@ -5,7 +5,7 @@ import pytest
 
 from models.geometry.face_points import MOVED
 from models.geometry.head_frame import mean_face
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, TRACKED_GAIN, measure, measure_matrix
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
 
 
 def offset(points: list[int], axis: int, step: float) -> dict[str, float]:
@@ -36,7 +36,7 @@ def test_measured_points_are_all_moved_by_the_lip_model() -> None:
 
 
 def test_constants() -> None:
-    assert DEFAULT_SCALE.shape == TRACKED_GAIN.shape == (NUM_CHANNELS,)
+    assert DEFAULT_SCALE.shape == (NUM_CHANNELS,)
     assert not DEFAULT_SCALE.flags.writeable
     with pytest.raises(ValueError, match="468"):
         measure(np.zeros((468, 3)))

@@ -27,7 +27,6 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
         pose=np.zeros((num, 3), np.float32),
         luma=np.full(num, 120, np.float32),
         sharpness=np.full(num, 100, np.float32),
-        light=np.ones(num, np.float32),
         bands=np.ones(num, np.float32),
         bite=np.full(num, 0.5, np.float32),
         thumbs=thumbs.astype(np.float32),
@@ -93,7 +92,6 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         pose=half.pose[rows],
         luma=half.luma[rows],
         sharpness=half.sharpness[rows],
-        light=half.light[rows],
         bands=half.bands[rows],
         bite=half.bite[rows],
         thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
@@ -156,7 +154,7 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
     bank.shape[:] = target[0]
     bank.shape[:20, open_out] -= 0.03
     bank.shape[:20, lower] -= 0.015
-    bank.shape[20:, open_in] += 0.012
+    bank.shape[20:, open_in] += 0.006
     path, _ = choose(bank, _wanted(target), None)
     assert (path.exemplar >= 20).all()
 
@@ -175,8 +173,11 @@ def test_at_twice_the_frame_rate_a_path_jumps_less_by_the_frame_and_fades_as_lon
     faded = []
     for rate, bank in ((1, plain), (2, twice)):
         cut = np.concatenate([bank.shape[start * rate : (start + 30) * rate] for start in (20, 120)])
-        faded.append((choose(bank, _wanted(cut, rate=float(rate)), None)[0].fade >= 0).sum())
-    assert faded[1] >= 2 * faded[0] > 0
+        path, _ = choose(bank, _wanted(cut, rate=float(rate)), None)
+        num_jumps = np.count_nonzero(~np.isin(np.diff(path.exemplar), (0, 1)))
+        assert num_jumps
+        faded.append(np.count_nonzero(path.fade >= 0) / num_jumps)
+    assert faded[1] >= 1.8 * faded[0] > 0
 
 
 def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
@@ -188,7 +189,7 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
 
     thumbs = between(bank.thumbs)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "light", "bands", "bite")}
+    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite")}
     return ExemplarBank(
         frames=np.arange(len(thumbs), dtype=np.int32),
         shape=between(bank.shape),

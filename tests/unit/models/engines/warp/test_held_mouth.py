@@ -22,6 +22,7 @@ from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
 from models.engines.warp.held_mouth import held_row
 from models.engines.warp.silent_motion import silent_motion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.mouth.shape import CHANNELS
 from models.presenter.face_region import FaceRegion
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
@@ -34,12 +35,13 @@ TALKING = np.r_[5:12, 24:36]
 def _bank(
     num: int,
     openness: NDArray[np.floating],
-    light: NDArray[np.floating],
-    bands: NDArray[np.floating] | None = None,
+    bands: NDArray[np.floating],
+    jaw: NDArray[np.floating] | None = None,
 ) -> ExemplarBank:
-    """Where nothing else is said, what has more light is less even as well."""
+    """Where nothing else is said, the jaw hangs where the mouth is less even."""
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
+    shape[:, CHANNELS.index("jaw")] = bands if jaw is None else jaw
     ones = np.ones(num, np.float32)
     return ExemplarBank(
         frames=np.arange(num, dtype=np.int32),
@@ -47,8 +49,7 @@ def _bank(
         pose=np.zeros((num, 3), np.float32),
         luma=120 * ones,
         sharpness=100 * ones,
-        light=light.astype(np.float32),
-        bands=(light - 1 if bands is None else bands).astype(np.float32),
+        bands=bands.astype(np.float32),
         bite=0.5 * ones,
         thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
@@ -56,18 +57,17 @@ def _bank(
     )
 
 
-def test_of_mouths_that_measure_closed_the_one_is_held_that_shows_little_light_and_no_hole() -> None:
-    openness, light, bands = np.linspace(0, 0.1, 100), np.linspace(1.2, 1.3, 100), np.linspace(0.1, 0.2, 100)
-    # Measures most closed; teeth in a slit make up for the dark beside them.
-    light[0], bands[0] = 1.5, 0.0
-    light[1], bands[1] = 1.0, 0.4  # a dark hole between the lips
-    light[6], bands[6] = 1.1, 0.05
-    light[50], bands[50] = 1.0, 0.0  # open
-    assert held_row(_bank(100, openness, light, bands)) == 6
+def test_of_mouths_that_measure_closed_an_even_one_is_held_whose_jaw_is_up() -> None:
+    openness, bands, jaw = np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100), np.linspace(0, 0.05, 100)
+    bands[0], jaw[0] = 0.0, 0.1  # lips that meet for a sound, over a jaw that hangs
+    bands[1], jaw[1] = 0.4, -0.1  # a dark hole between the lips
+    bands[6], jaw[6] = 0.05, -0.05
+    bands[50], jaw[50] = 0.0, -0.2  # open
+    assert held_row(_bank(100, openness, bands, jaw)) == 6
 
 
 def test_a_blurred_mouth_is_not_held() -> None:
-    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(1.1, 1.2, 100))
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     blurred = bank.sharpness.copy()
     blurred[0] = 40
     assert held_row(bank) == 0
@@ -75,7 +75,7 @@ def test_a_blurred_mouth_is_not_held() -> None:
 
 
 def test_only_exemplars_of_the_shot_are_held() -> None:
-    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(1.1, 1.2, 100))
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     assert held_row(bank, np.arange(100) >= 70) == 70
 
 
@@ -97,17 +97,9 @@ def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[Exe
     return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
 
 
-def test_light_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None:
-    """Two light teeth in a slit: their rows are as light as lips on average, one place is not."""
-    for is_lit in (False, True):
-        bank, row = _bank_with(tmp_path, dict.fromkeys((-5, -4, 4, 5), 235.0) if is_lit else {})
-        assert (bank.light[row] > 1.04 * np.median(bank.light)) == is_lit
-
-
 def test_a_hole_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None:
     (plain, row), (dark, _) = (_bank_with(tmp_path, hole) for hole in ({}, dict.fromkeys(range(-6, 7), 30.0)))
     assert dark.bands[row] > 1.5 * plain.bands[row]
-    assert dark.light[row] == pytest.approx(plain.light[row], rel=0.02)
 
 
 def _with_moustache(folder: Path) -> FilmedPresenter:

@@ -63,8 +63,8 @@ def test_blocks_add_up_to_the_whole(avatar: WarpAvatar) -> None:
 
 def test_speech_and_silence_are_told_apart(avatar: WarpAvatar) -> None:
     shape, gate = np.zeros((40, 8)), (np.arange(40) >= 20) * 1.0
-    shape[:10, 0] = 0.047  # open in silence: 0.1 in true size
-    shape[20::2, 0] = 0.0235
+    shape[:10, 0] = 0.1  # open in silence
+    shape[20::2, 0] = 0.05
     still = np.zeros(40)  # one frame of the source, far from its gap
     mouth = mouth_of(shape, gate)
     measures = measure_block(avatar, mouth, plan(avatar, mouth, 0, still))

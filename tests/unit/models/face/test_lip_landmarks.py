@@ -1,0 +1,102 @@
+"""Where the lips are found, on the sample presenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.planes import Planes, from_rgb, to_rgb
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
+from models.face.choice import FaceChoice
+from models.face.landmarks import FaceLandmarker, LandmarkRegion
+from models.face.lip_landmarks import LIP_POINTS, LipLandmarker
+from models.geometry.face_points import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER
+from models.track.face_track import FaceTracker
+
+LIPS = list(LIP_POINTS)
+
+
+class Talk(NamedTuple):
+    """Frames of somebody who talks."""
+
+    frames: list[Planes]
+    colour: ColourTags
+    points: NDArray[np.float32]  # (N, 468, 3)
+    mesh: NDArray[np.float32]  # (N, 468, 3) as the face mesh alone has them
+
+
+def _as_the_mesh_has_them(
+    landmarker: LipLandmarker, picture: NDArray[np.float32], lips: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return lips
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> FaceLandmarker:
+    return FaceLandmarker(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def talk(sample_presenter: Path, landmarker: FaceLandmarker) -> Talk:
+    info = probe_video(sample_presenter, MediaLimits())
+    with FrameReader(sample_presenter, info, 2**24) as reader:
+        frames = list(reader.read(range(info.num_frames)))
+    raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
+    assert raw.present.all()
+    regions = [LandmarkRegion.of_points(points) for points in raw.points]
+    points, mesh = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        for frame, region in zip(frames, regions, strict=True):
+            points.append(landmarker(frame, info.colour, region)[0])
+        patch.setattr(LipLandmarker, "__call__", _as_the_mesh_has_them)
+        for frame, region in zip(frames, regions, strict=True):
+            mesh.append(landmarker(frame, info.colour, region)[0])
+    return Talk(frames, info.colour, np.stack(points), np.stack(mesh))
+
+
+def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) eye distances between the inner lips, in the middle."""
+    upper, lower = (points[:, list(rim[ABOUT_MIDDLE]), :2] for rim in (INNER_UPPER, INNER_LOWER))
+    eyes = np.linalg.norm(points[:, EYE_LEFT, :2] - points[:, EYE_RIGHT, :2], axis=1)
+    return np.asarray(np.linalg.norm(upper - lower, axis=2).mean(1) / eyes, np.float32)
+
+
+def test_lips_lie_where_the_mesh_has_them_and_all_else_is_the_meshs(talk: Talk) -> None:
+    assert len(set(LIP_POINTS)) == 80
+    eyes = np.linalg.norm(talk.points[:, EYE_LEFT, :2] - talk.points[:, EYE_RIGHT, :2], axis=1).mean()
+    apart = np.linalg.norm(talk.points - talk.mesh, axis=2).mean(0) / eyes  # (468,)
+    assert 0 < apart[LIPS].max() < 0.06  # in another order some would be far away
+    assert np.delete(apart, LIPS).max() == 0
+
+
+def test_shut_lips_have_no_gap_and_open_ones_more_than_the_mesh_sees(talk: Talk) -> None:
+    gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
+    assert np.quantile(gaps, 0.1) < 0.005
+    assert gaps.max() > 0.08
+    assert gaps.std() > 1.2 * by_mesh.std()
+    assert np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
+
+
+@pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
+def test_lips_move_with_the_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
+    middle = len(talk.frames) // 2
+    frame, before = talk.frames[middle], talk.points[middle]
+    picture = to_rgb(frame, talk.colour)
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
+    matrix[:, 2] += [width * zoom / 2 - width / 2, height * zoom / 2 - height / 2]
+    size = round(width * zoom / 2) * 2, round(height * zoom / 2) * 2
+    drawn = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
+    expected = before[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    found, _ = landmarker(
+        from_rgb(np.asarray(drawn, np.uint8), talk.colour), talk.colour, LandmarkRegion.of_points(expected)
+    )
+    eyes = np.linalg.norm(expected[EYE_LEFT] - expected[EYE_RIGHT])
+    assert np.linalg.norm(found[LIPS, :2] - expected[LIPS], axis=1).max() / eyes < 0.03
