@@ -1,9 +1,9 @@
 """Finds the true inner edges of open lips in the picture.
 
-The face mesh places the inner lips of an open mouth inside the lips' flesh or across the teeth, and its corners short
-of the mouth's. For a talking source that is the same in every frame and cancels; a source that always shows its teeth
-is opened and closed along these lines, and what lies between line and lip would stay behind in the lips of a shut
-mouth.
+Landmarks place the inner lips of an open mouth now and then inside the lips' flesh or across the teeth, and its
+corners short of the mouth's (by .03 mouth widths). For a talking source that is the same in every frame and cancels; a
+source that always shows its teeth is opened and closed along these lines, and what lies between line and lip would stay
+behind in the lips of a shut mouth.
 
 Every pixel around the lips says by its colour whether it is lip or inside of the mouth; of all pairs of smooth lines
 from corner to corner the one is taken that parts them best.

@@ -123,9 +123,9 @@ def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
 
 
 def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns a (468, 3) head-frame face whose inner lips touch: `LipModel.close` leaves what the mesh would measure.
+    """Returns a (468, 3) head-frame face whose inner lips touch along a smooth line.
 
-    They touch along a smooth line, whatever tooth or tongue their edges were found around.
+    Whatever tooth or tongue their edges were found around.
     """
     upper, lower = list(INNER_UPPER), list(INNER_LOWER)
     lips = closed[upper + lower].astype(np.float64)

@@ -1,7 +1,7 @@
 """Finds where the lips of a shut mouth meet.
 
-The face mesh places the line of closed lips up to .023 eye distances beside the one that the picture shows (15 shut
-mouths; median .012): a mouth that is opened there opens inside a lip, and the true line stays behind beside the hole.
+Landmarks place the line of closed lips up to .020 mouth widths beside the one that the picture shows (15 shut mouths;
+median .011): a mouth that is opened there opens inside a lip, and the true line stays behind beside the hole.
 In the picture that line is dark between two lips that are lighter. Of all smooth lines from corner to corner the one
 is taken that lies in the deepest such valley, near the mesh's own where the picture shows none. On those mouths the
 darkest line is then within .01 mouth widths of it; the costs were chosen by eye on the same.
