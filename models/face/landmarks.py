@@ -1,8 +1,8 @@
 """Finds the 468 points of a face mesh in a turned square of a picture.
 
 Network: `face_landmark_468.onnx` (Apache-2.0, Google; Kartynnik et al., "Real-time facial surface geometry from
-monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face. It follows the
-lips by half to nine tenths of their way; where those are in the picture, `models.face.lip_landmarks` finds.
+monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face. It follows lips
+by .67 to .99 of their way, channel by channel; where they are in the picture, `models.face.lip_landmarks` finds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from media.planes import Planes, to_rgb
 from media.probe import ColourTags
 from models.face.detection import FaceBox
-from models.face.lip_landmarks import LIP_POINTS, LipLandmarker
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, NUM_POINTS
+from models.face.lip_landmarks import LipLandmarker
+from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
@@ -31,7 +31,7 @@ _CHROMA_SIDE = _INPUT_SIDE // 2
 # noise added). The level, 0 to 255, is that of all but the brightest tenth of what is in the middle of the region.
 _USUAL_LEVEL, _LEVEL_QUANTILE, _MAX_BRIGHTENED = 120.0, 0.9, 6.0
 _MIDDLE = slice(24, 168, 6)
-_LIPS = list(LIP_POINTS)
+_LIPS = list(LIPS)
 
 
 class LandmarkRegion(NamedTuple):

@@ -7,35 +7,18 @@ features at 16 x 16 places around the lips that the mesh has found.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import (
-    CORNER_LEFT,
-    CORNER_RIGHT,
-    INNER_LOWER,
-    INNER_UPPER,
-    MIDDLE_LOWER,
-    MIDDLE_UPPER,
-    OUTER_LOWER,
-    OUTER_UPPER,
-)
+from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, LIPS
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
-
-_BETWEEN_LOWER = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292)
-_BETWEEN_UPPER = (183, 42, 41, 38, 12, 268, 271, 272, 407)
-LIP_POINTS: Final = (
-    *(*OUTER_LOWER, *OUTER_UPPER[1:-1], *INNER_LOWER, *INNER_UPPER[1:-1]),
-    *(*MIDDLE_LOWER, *MIDDLE_UPPER[1:-1], *_BETWEEN_LOWER, *_BETWEEN_UPPER),
-)
-"""The points of the face mesh that the network's outputs stand for, in their order."""
 
 _CROP_SIDE, _FEATURE_SIDE = 16, 48
 _FEATURE = 4  # pixels of the picture to one of the features
 _CROP_SHARE = 1.5  # sides of the crop to those of the lips
+_PLACES = np.stack(np.meshgrid(*2 * [np.arange(_CROP_SIDE) + 0.5]), -1)  # (16, 16, 2) across and down the crop
+_CORNERS = [LIPS.index(CORNER_LEFT), LIPS.index(CORNER_RIGHT)]
 
 
 class LipLandmarker:
@@ -49,13 +32,13 @@ class LipLandmarker:
 
         Args:
             picture: (1, 192, 192, 3) RGB, 0 to 1, in which the face mesh was found.
-            lips: (80, 2) where that has `LIP_POINTS`, in pixels of the picture.
+            lips: (80, 2) where that has `face_points.LIPS`, in pixels of the picture.
 
         Returns:
             (80, 2) pixels of the picture.
         """
         matrix, origin = _crop(lips / _FEATURE)
-        places = np.stack(np.meshgrid(*2 * [np.arange(_CROP_SIDE) + 0.5]), -1) @ matrix.T + origin - 0.5
+        places = _PLACES @ matrix.T + origin - 0.5
         grid = 2 * places / (_FEATURE_SIDE - 1) - 1  # -1 and 1 are the first place and the last
         found = self._session.run(None, {"picture": picture, "grid": grid[None].astype(np.float32)})[0][0]
         return np.asarray(found @ matrix.T + _FEATURE * origin, np.float64)
@@ -66,8 +49,8 @@ def _crop(lips: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
     The crop is turned as the line through the corners is.
     """
-    corners = lips[LIP_POINTS.index(CORNER_RIGHT)] - lips[LIP_POINTS.index(CORNER_LEFT)]
-    along = corners / max(float(np.hypot(*corners)), 1e-6)
+    left, right = lips[_CORNERS]
+    along = (right - left) / max(float(np.hypot(*(right - left))), 1e-6)
     axes = np.array([[along[0], -along[1]], [along[1], along[0]]])
     level = lips @ axes
     low, high = level.min(0), level.max(0)

@@ -35,6 +35,14 @@ MOUTH_MIDDLE = (CORNER_LEFT, CORNER_RIGHT, *INNER_MIDDLES)  # the mean of these
 ABOUT_MIDDLE = slice(4, 7)  # of a row: its middle, and half way to either side of it
 MIDDLE_UPPER = (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306)
 MIDDLE_LOWER = (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306)
+LIP_ROWS = OUTER_UPPER, OUTER_LOWER, MIDDLE_UPPER, MIDDLE_LOWER, INNER_UPPER, INNER_LOWER  # each corner to corner
+# All 80 points of the lips, in the order in which the network for lips gives them; the last two rows lie between the
+# middle of a lip and its inner edge.
+LIPS = (
+    *(*OUTER_LOWER, *OUTER_UPPER[1:-1], *INNER_LOWER, *INNER_UPPER[1:-1], *MIDDLE_LOWER, *MIDDLE_UPPER[1:-1]),
+    *(62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292),
+    *(183, 42, 41, 38, 12, 268, 271, 272, 407),
+)
 ABOVE_LIP = (164, 167, 393, 165, 391, 92, 322)
 NOSE = (2, 97, 326, 98, 327, 129, 358)
 CHIN = (18, 83, 313, 200, 201, 421, 199, 208, 428, 175, 171, 396, 194, 418, 182, 406, 204, 424)

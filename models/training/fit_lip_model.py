@@ -21,15 +21,7 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
-from models.geometry.face_points import (
-    INNER_LOWER,
-    INNER_UPPER,
-    MIDDLE_LOWER,
-    MIDDLE_UPPER,
-    MOVED,
-    OUTER_LOWER,
-    OUTER_UPPER,
-)
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIP_ROWS, MOVED, OUTER_LOWER, OUTER_UPPER
 from models.geometry.head_frame import mean_face
 from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
 from models.track.face_track import stabilise
@@ -39,7 +31,6 @@ _RIDGE = 1e-3
 _CACHE_BYTES = 64 * 1024**2
 # open_in + open_out = 2 (upper + lower), as `models.mouth.shape` defines them.
 _DEPENDENCE = np.array([1.0, 1.0, 0.0, -2.0, -2.0, 0.0, 0.0, 0.0])
-_LIP_ROWS = OUTER_UPPER, OUTER_LOWER, MIDDLE_UPPER, MIDDLE_LOWER, INNER_UPPER, INNER_LOWER  # corner to corner
 _OPEN_IN_TRUST = 0.1  # share of its variance with which open_in gives way when the channels contradict each other
 
 Floats = NDArray[np.float64]
@@ -75,7 +66,7 @@ def mirror(head: Floats) -> Floats:
     flipped = face * [-1.0, 1.0, 1.0]
     cost = ((face[:, None] - flipped[None]) ** 2).sum(-1)
     twins = linear_sum_assignment(cost)[1]
-    for row in _LIP_ROWS:  # where closed lips meet, the nearest point is the other lip's
+    for row in LIP_ROWS:  # where closed lips meet, the nearest point is the other lip's
         twins[list(row)] = row[::-1]
     return head[:, twins] * [-1.0, 1.0, 1.0]
 

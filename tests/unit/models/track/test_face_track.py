@@ -115,8 +115,15 @@ def test_few_frames(num_frames: int) -> None:
 def test_a_mouth_that_never_closes_is_closed_by_the_model() -> None:
     track = finish_track(talk(10, np.ones(10))[0], np.ones(10, bool))
     assert track.is_rest_closed_by_model
-    assert measure(track.rest[None])[0, 0] < 0.03
+    assert measure(track.rest[None])[0, 0] == pytest.approx(0, abs=1e-5)
     assert track.shape[:, 0].min() > 0.07
+
+
+def test_lips_that_are_never_quite_shut_meet_at_rest() -> None:
+    track = finish_track(talk(10, np.full(10, 0.15))[0], np.ones(10, bool))
+    assert not track.is_rest_closed_by_model
+    assert measure(track.rest[None])[0, 0] == pytest.approx(0, abs=1e-5)
+    assert track.shape[:, 0] == pytest.approx(0.015, abs=0.006)
 
 
 def test_an_upside_down_face_keeps_its_pose() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.drive import plan_drive
 from models.engines.warp.painting.controls import CONTROL_IDS
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, OUTER_UPPER
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
 from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes
 
@@ -46,14 +48,39 @@ def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) ->
     assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
 
 
-def test_an_exemplar_that_fits_is_not_moved(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
+    """The presenter with lips that stand (N,) eye distances to one side, which no channel measures."""
+    head = avatar.track.head_points.copy()
+    head[:, list(LIPS), 0] += shift[:, None]
+    return replace(avatar, track=replace(avatar.track, head_points=head))
+
+
+def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
+    """No lips of an average talker are drawn over its own: those are where its picture has them."""
+    straight = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    avatar = _crooked(straight, np.full(NUM_FRAMES, 0.03, np.float32))
     assert avatar.bank is not None
     index = avatar.bank.frames[6:16]
     drive, _ = plan_drive(avatar, avatar.bank.shape[6:16], index, None)
     assert (drive.exemplar == np.arange(6, 16)).all()
     own = avatar.track.head_points[index][:, list(CONTROL_IDS)]
-    assert np.abs(_gaps(drive.target_head) - _gaps(own)).max() < 0.004
+    np.testing.assert_allclose(drive.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
+
+
+def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path) -> None:
+    straight = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    bank = straight.bank
+    assert bank is not None
+    rows = np.r_[5:15, 25:35]
+    avatar = _crooked(straight, np.where(np.arange(NUM_FRAMES) < bank.frames[20], 0, 0.04).astype(np.float32))
+    drive, _ = plan_drive(avatar, bank.shape[rows], bank.frames[rows], None)
+    jumps = np.flatnonzero(np.diff(drive.exemplar) != 1)
+    assert len(jumps) and (drive.fade >= 0).any()
+    beside = drive.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
+    straight_drive, _ = plan_drive(straight, bank.shape[rows], bank.frames[rows], None)
+    beside = beside - straight_drive.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
+    assert np.ptp(beside) > 0.03
+    assert np.abs(np.diff(beside)).max() < 0.02
 
 
 def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) -> None:
