@@ -100,7 +100,7 @@ class LipModel:
         The other channels follow as they do on average when a mouth closes. Returns (468, 3) float32.
         """
         gap = float(measure(open_face[None])[0, 0])
-        return meeting_lips(self.deform(open_face, (gap * self.closing)[None])[0])
+        return shut_lips(self.deform(open_face, (gap * self.closing)[None])[0])
 
 
 def lip_gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,15 +123,15 @@ def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
 
 
 def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns a (468, 3) head-frame face whose inner lips touch along a smooth line.
+    """Returns a (468, 3) head-frame face whose inner lips meet half way along a smooth line.
 
     Whatever tooth or tongue their edges were found around.
     """
+    shut = meeting_lips(closed)
     upper, lower = list(INNER_UPPER), list(INNER_LOWER)
-    lips = closed[upper + lower].astype(np.float64)
+    lips = (shut[upper].astype(np.float64) + shut[lower]) / 2
     along = (lips[:, _X] - lips[:, _X].mean()) / max(float(np.ptp(lips[:, _X])), 1e-6)
-    shut = closed.copy()
-    shut[upper + lower, _Y] = np.polyval(np.polyfit(along, lips[:, _Y], _SEAM_DEGREE), along)
+    shut[upper, _Y] = shut[lower, _Y] = np.polyval(np.polyfit(along, lips[:, _Y], _SEAM_DEGREE), along)
     return shut
 
 

@@ -3,7 +3,7 @@
 Landmarks place the line of closed lips up to .020 mouth widths beside the one that the picture shows (15 shut mouths;
 median .011): a mouth that is opened there opens inside a lip, and the true line stays behind beside the hole.
 In the picture that line is dark between two lips that are lighter. Of all smooth lines from corner to corner the one
-is taken that lies in the deepest such valley, near the mesh's own where the picture shows none. On those mouths the
+is taken that lies in the deepest such valley, near the landmarks' own where the picture shows none. On those mouths the
 darkest line is then within .01 mouth widths of it; the costs were chosen by eye on the same.
 """
 
@@ -16,28 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.planes import Planes
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.geometry.face_points import (
+    INNER_LOWER,
+    INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    OUTER_LOWER,
+    OUTER_UPPER,
+)
 from models.mouth.mouth_axes import F64, MouthAxes, line_heights, sample
 
 # Lengths are in mouth widths.
 _STEP = 1 / 96
-_CORNER = 0.48  # where lips part last: the mesh says .42 to .44 of any mouth, and holes that end there look too narrow
-_REACH = 0.12  # above and below the mesh's line
+_CORNER = 0.48  # where lips part last: landmarks say .45 of any mouth, and holes that end there look too narrow
+_REACH = 0.12  # above and below the landmarks' line
 _VALLEY = 0.05  # from its bottom, the farthest that the lips on both sides have their own light
-_FAR_COST = 5.0  # for each column and squared distance from the mesh's line, in shares of the lips' light
+_FAR_COST = 5.0  # for each column and squared distance from that line, in shares of the lips' light
 _SLOPE_COST, _MAX_SLOPE = 0.02, 2  # a step up or down between neighbouring columns, and how many are looked at
 _SMOOTH = 3.0  # columns; of the line
 
 
 def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """How far the lips of a shut mouth lie from the mesh's.
+    """How far the lips of a shut mouth lie from their landmarks.
 
     Args:
         pictures: F frames in which it is shut.
         points: (F, 468, 2 or 3) their landmarks in pixels.
 
     Returns:
-        (2, 11, 2) what `models.mouth.lip_edges.move_inner_lips` has to move `INNER_UPPER` and `INNER_LOWER` by, along
+        (2, 11, 2) what `move_inner_lips` has to move `INNER_UPPER` and `INNER_LOWER` by, along
         and across the mouth in mouth widths, for both to lie on the line where the lips meet.
     """
     axes = MouthAxes.of(points)
@@ -55,10 +62,30 @@ def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDA
     off = cv2.GaussianBlur(off[None], (0, 0), _SMOOTH, borderType=cv2.BORDER_REPLICATE)[0]
     line = np.median(middle, axis=0) + off
     lips = np.stack([np.median(axes.to_mouth(points[:, list(ids), :2]), 0) for ids in (INNER_UPPER, INNER_LOWER)])
-    mesh_along = lips[..., 0].mean(0)
-    along = np.interp(mesh_along, mesh_along[[0, -1]], [-_CORNER, _CORNER])  # (11,)
+    found_along = lips[..., 0].mean(0)
+    along = np.interp(found_along, found_along[[0, -1]], [-_CORNER, _CORNER])  # (11,)
     met = np.stack([along, np.interp(along, columns, line)], -1)
     return np.asarray(met - lips, np.float32)
+
+
+def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns (N, 468, 3) landmarks whose inner lips are moved by the shifts of `seam_shifts`.
+
+    The lips' middle lines go along by their share of the way from the outer edge to the inner one.
+    """
+    moved = np.array(points, np.float32)
+    flat = np.asarray(points[..., :2], np.float64)
+    axes = MouthAxes.of(flat)
+    for shift, inner, middle, outer in zip(
+        shifts, (INNER_UPPER, INNER_LOWER), (MIDDLE_UPPER, MIDDLE_LOWER), (OUTER_UPPER, OUTER_LOWER), strict=True
+    ):
+        step = axes.to_image(np.broadcast_to(shift, (len(flat), *shift.shape))) - axes.origin[:, None]
+        rim, core, edge = (flat[:, list(ids)] for ids in (outer, middle, inner))
+        height = np.linalg.norm(edge - rim, axis=-1, keepdims=True).clip(1e-6)
+        share = (np.linalg.norm(core - rim, axis=-1, keepdims=True) / height).clip(0, 1)
+        moved[:, list(inner), :2] = edge + step
+        moved[:, list(middle), :2] = core + share * step
+    return moved
 
 
 def _valley(luma: F64) -> F64:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-PRESENTER_VERSION: Final = "18"
+PRESENTER_VERSION: Final = "19"
 """Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
 
 INFO_FILE: Final = "presenter.json"

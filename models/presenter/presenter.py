@@ -55,7 +55,7 @@ class Presenter:
     @property
     def talks(self) -> bool:
         """Whether the source shows a mouth that opens and closes."""
-        return not self.track.is_rest_closed_by_model and opens(self.track)
+        return opens(self.track)
 
     @cached_property
     def pose_degrees(self) -> NDArray[np.float32]:

@@ -7,9 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from media.planes import Planes
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER
-from models.mouth.lip_edges import move_inner_lips
-from models.mouth.lip_seam import seam_shifts
+from models.geometry.face_points import (
+    INNER_LOWER,
+    INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    OUTER_LOWER,
+    OUTER_UPPER,
+)
+from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, bow, mouth_points
 
 _LIGHT, _SHADE, _DARK = 150.0, 100.0, 55.0
@@ -51,9 +57,36 @@ def test_a_hand_in_one_of_the_frames_is_nothing() -> None:
 
 def test_they_part_almost_from_corner_to_corner() -> None:
     met = _met(_pictures(0.0, shade_from=20.0), mouth_points(inner=1.0))
-    np.testing.assert_allclose(met[[0, -1], 0], [CENTRE[0] - 44, CENTRE[0] + 44], atol=0.5)  # the mesh says 38, of 46
+    np.testing.assert_allclose(
+        met[[0, -1], 0], [CENTRE[0] - 44, CENTRE[0] + 44], atol=0.5
+    )  # the landmarks say 38, of 46
 
 
-def test_where_nothing_is_dark_the_mesh_is_believed() -> None:
+def test_where_nothing_is_dark_the_landmarks_are_believed() -> None:
     met = _met(_pictures(None, shade_from=20.0), mouth_points(inner=1.0))
     np.testing.assert_allclose(met[:, 1], CENTRE[1], atol=1.5)
+
+
+def test_turned_and_larger_faces_are_moved_alike() -> None:
+    points = mouth_points(inner=1.0)
+    shifts = seam_shifts(_pictures(4.0, shade_from=20.0), np.stack([points] * _NUM_FRAMES))
+    turn = 2 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    other = points.copy()
+    other[:, :2] = points[:, :2] @ turn.T
+    moved = move_inner_lips(np.stack([points, other]), shifts)
+    np.testing.assert_allclose(moved[0][:, :2] @ turn.T, moved[1][:, :2], atol=1e-2)
+
+
+def test_the_middles_of_the_lips_go_along_and_stay_between_their_edges() -> None:
+    points = mouth_points(inner=1.0)
+    moved = move_inner_lips(
+        points[None], seam_shifts(_pictures(7.0, shade_from=20.0), np.stack([points] * _NUM_FRAMES))
+    )[0]
+    for inner, middle, outer, sign in (
+        (INNER_UPPER, MIDDLE_UPPER, OUTER_UPPER, 1),
+        (INNER_LOWER, MIDDLE_LOWER, OUTER_LOWER, -1),
+    ):
+        inner_y, middle_y, outer_y = (moved[list(ids[3:-3]), 1] * sign for ids in (inner, middle, outer))
+        assert (outer_y < middle_y).all()
+        assert (middle_y < inner_y).all()
+        assert np.abs(moved[list(middle[3:-3]), 1] - points[list(middle[3:-3]), 1]).min() > 0.5

@@ -14,11 +14,11 @@ from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.presenter.own_track import own_track
 from tests.unit.models.synthetic_presenter import make_presenter
 
-_OFF = 3.0  # pixels from the mesh's line of closed lips to the dark one
+_OFF = 3.0  # pixels from the landmarks' line of closed lips to the dark one
 
 
 class _WithSeam:
-    """Frames with a dark line below the mesh's, soft over `thickness` pixels to either side."""
+    """Frames with a dark line below the landmarks', soft over `thickness` pixels to either side."""
 
     def __init__(self, reader: FrameReader, points: np.ndarray, thickness: float) -> None:
         self._reader, self._points, self._thickness = reader, points, thickness
@@ -35,7 +35,7 @@ class _WithSeam:
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize("thickness", [1.2, 2.4])  # the thicker one is dark as an open mouth, and not as high
+@pytest.mark.parametrize("thickness", [1.2, 2.4])
 def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Path) -> None:
     filmed = make_presenter(tmp_path, 0.0)
     with filmed.reader() as reader:
