@@ -42,7 +42,9 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect
     )
     track = finish(raw.points)
-    if opens(track) or track.is_rest_closed_by_model:
+    if opens(track):
+        return finish(raw.points, lips_move=True)
+    if track.is_rest_closed_by_model:
         return track
     shown = np.flatnonzero(track.present)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _SEAM_FRAMES).astype(int)])

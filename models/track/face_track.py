@@ -23,7 +23,7 @@ from models.mouth.lip_model import LipModel, meeting_lips
 from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
-from models.track.smoothing import fill_gaps, runs, smooth, smooth_pose, window_frames
+from models.track.smoothing import fill_gaps, runs, smooth_head, smooth_pose, window_frames
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
 from models.track.trust import trust_of
@@ -102,6 +102,7 @@ def finish_track(
     passed: NDArray[np.uint8] | None = None,
     fps: float = 25.0,
     pixel_aspect: float = 1.0,
+    lips_move: bool = False,
 ) -> FaceTrack:
     """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
 
@@ -112,6 +113,7 @@ def finish_track(
         passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.
+        lips_move: Whether the lips move in more than the tracker's noise.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -124,7 +126,7 @@ def finish_track(
     if passed is None:
         passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
     shown = passed == PassReason.SHOWN
-    head, pose = stabilise(points, present, shot, fps, pixel_aspect)
+    head, pose = stabilise(points, present, shot, fps, pixel_aspect, lips_move)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
@@ -149,6 +151,7 @@ def stabilise(
     shot: NDArray[np.int32] | None = None,
     fps: float = 25.0,
     pixel_aspect: float = 1.0,
+    lips_move: bool = False,
 ) -> tuple[NDArray[np.float64], HeadPose]:
     """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
 
@@ -158,7 +161,8 @@ def stabilise(
     pose = fit_head_pose(filled, pixel_aspect)
     stretches = runs(present, pose, shot)
     window = window_frames(fps)
-    return smooth(pose.to_head(filled), stretches, window), smooth_pose(pose, stretches, window)
+    head = smooth_head(pose.to_head(filled), stretches, window, lips_move)
+    return head, smooth_pose(pose, stretches, window)
 
 
 def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:

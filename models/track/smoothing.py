@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.face_points import LIPS
 from models.geometry.head_frame import HeadPose
 from models.mouth.motion import REFERENCE_FPS
 
@@ -14,6 +15,11 @@ from models.mouth.motion import REFERENCE_FPS
 # 1.4 dB). At higher rates as many frames as fill the same time; at lower ones five as well, fewer would smooth nothing.
 _MIN_WINDOW: Final = 5
 ORDER: Final = 2
+# Of what that takes from lips that move, which are faster than heads, so much is given back. With none, half and all
+# of it nine films in the wild, of which one half speaks the other, have opening r .686, .695 and .695 (mean), a spread
+# within .85 to 1.15 of the true one on 8, 8 and 5 of them, and jitter 1.07, 1.02 and 1.05 of the true one (mean). Lips
+# that never move only tremble by it.
+_KEPT_OF_LIPS = 0.5
 
 # A head that jumps this many eye distances between two frames, and much farther than in the frames around, was cut.
 _CUT_STEP = 0.15
@@ -63,6 +69,15 @@ def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> 
         if fitting >= _MIN_WINDOW:
             result[stretch] = savgol_filter(values[stretch], fitting, ORDER, axis=0, mode="interp")
     return result
+
+
+def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, lips_move: bool) -> NDArray[np.float64]:
+    """Smooths (N, 468, 3) points in the head frame; lips that move less than all else."""
+    steady = smooth(head, stretches, window)
+    if lips_move:
+        lips = list(LIPS)
+        steady[:, lips] += _KEPT_OF_LIPS * (head[:, lips] - steady[:, lips])
+    return steady
 
 
 def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose:

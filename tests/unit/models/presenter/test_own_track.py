@@ -1,4 +1,4 @@
-"""The track of a source that never opens its mouth."""
+"""The tracks of sources: lips that never part meet where the picture shows it, lips that move are smoothed less."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from media.planes import Planes
 from media.reader import FrameReader
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.presenter.own_track import own_track
+from models.track.face_track import finish_track
+from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_presenter import make_presenter
 
 _OFF = 3.0  # pixels from the landmarks' line of closed lips to the dark one
@@ -43,3 +45,18 @@ def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Pa
     for ids in (INNER_UPPER, INNER_LOWER):
         moved = (track.points - filmed.raw.points)[track.present][:, list(ids[3:-3]), 1]
         assert abs(np.median(moved) - _OFF) < 0.7
+
+
+def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
+    for opening, lips_move in ((0.14, True), (0.0, False)):
+        folder = tmp_path / str(lips_move)
+        folder.mkdir()
+        filmed = make_presenter(folder, opening)
+        noise = np.random.default_rng(0).normal(0, 0.4, filmed.raw.points.shape)
+        raw = RawLandmarks((filmed.raw.points + noise).astype(np.float32), filmed.raw.present)
+        with filmed.reader() as reader:
+            track = own_track(raw, reader, filmed.info)
+        expected = finish_track(raw.points, raw.present, shot=track.shot, passed=track.passed, lips_move=lips_move)
+        across = list(INNER_UPPER[3:-3])  # of lips that never part the height is the picture's
+        steps = (np.diff(each.points[track.present][:, across, 0], 2, axis=0) for each in (track, expected))
+        np.testing.assert_allclose(*steps, atol=0.05)

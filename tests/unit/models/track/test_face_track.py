@@ -12,6 +12,7 @@ from errors import FaceNotFoundError
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
+from models.geometry.face_points import CHIN_TIP, LIPS
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
@@ -58,6 +59,19 @@ def test_smoothing_takes_noise_not_motion() -> None:
     upper = np.r_[0:10, 60:70, 190:200]
     left_over = np.abs(track.points[:, upper] - points[:, upper]).mean()
     assert left_over < 0.75 * np.abs(noisy(points)[:, upper] - points[:, upper]).mean()
+
+
+def test_lips_may_move_faster_than_heads() -> None:
+    """A jump of one frame, and a chin that does the same."""
+    points, _ = talk(40)
+    jumped, moving = points.copy(), [*LIPS, CHIN_TIP]
+    jumped[20, moving, 1] += 10
+    for lips_move, low, high in ((True, 7, 8), (False, 4.5, 5.5)):
+        before, after = (finish_track(each, np.ones(40, bool), lips_move=lips_move) for each in (points, jumped))
+        moved = (after.points - before.points)[20, :, 1]
+        assert low < moved[list(LIPS)].min()
+        assert moved[list(LIPS)].max() < high
+        assert 4.5 < moved[CHIN_TIP] < 5.5
 
 
 @pytest.mark.parametrize("fps", [50.0, 60.0])
