@@ -234,17 +234,24 @@ def _in_a_noisy_room(before: NDArray[np.int16], after: NDArray[np.int16]) -> NDA
 def test_lips_wait_parted_for_the_next_word_and_in_a_long_pause_they_are_shut(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
-    openings = []
+    shown = []
     for after in (voice[2 * RATE :], np.zeros_like(voice[2 * RATE :])):
         (block,) = _extract(tmp_path, _in_a_noisy_room(voice[: 2 * RATE], after), features)
         assert (block.activity.gate == 1).all()
-        openings.append(mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1).shape[:, OPEN])
-    waiting, silent = openings
+        shown.append(mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1))
+    waiting, silent = (block.shape[:, OPEN] for block in shown)
     middle, last = slice(150, 240), slice(257, 268)  # of a pause from row 100 to row 300
     assert max(waiting[middle].max(), silent[middle].max(), silent[last].max()) < 0.02
     assert waiting[last].min() > 0.04 and waiting[last].max() < 0.08
     assert waiting[last.start : 290].min() > 0.049, "shut on the way from the pause to the word"
     assert (np.diff(waiting[middle.start : last.stop]) > -1e-2).all()
+    # The more lips wait, the less they are read from the network: a talker's own way is neither used nor learned there.
+    network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
+    (block,) = _extract(tmp_path, _in_a_noisy_room(voice[: 2 * RATE], voice[2 * RATE :]), features)
+    heard = network.run(["hidden"], {"features": block.features[None]})[0][0]
+    read = np.linalg.norm(shown[0].hidden, axis=1) / np.linalg.norm(heard[: len(shown[0].hidden)], axis=1)
+    assert read[last.start] < 0.5
+    assert read[320:340].min() > 0.9, "in the word"
 
 
 def test_lips_meet_where_the_network_hears_that_they_touch(
