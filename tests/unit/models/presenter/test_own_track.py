@@ -58,5 +58,5 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
             track = own_track(raw, reader, filmed.info)
         expected = finish_track(raw.points, raw.present, shot=track.shot, passed=track.passed, lips_move=lips_move)
         across = list(INNER_UPPER[3:-3])  # of lips that never part the height is the picture's
-        steps = (np.diff(each.points[track.present][:, across, 0], 2, axis=0) for each in (track, expected))
-        np.testing.assert_allclose(*steps, atol=0.05)
+        found, wanted = (np.diff(each.points[track.present][:, across, 0], 2, axis=0) for each in (track, expected))
+        np.testing.assert_allclose(found, wanted, atol=0.05)
