@@ -125,7 +125,7 @@ def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
 def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns a (468, 3) head-frame face whose inner lips meet half way along a smooth line.
 
-    Whatever tooth or tongue their edges were found around.
+    Whatever tooth or tongue their landmarks lie around.
     """
     shut = meeting_lips(closed)
     upper, lower = list(INNER_UPPER), list(INNER_LOWER)

@@ -44,8 +44,8 @@ def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDA
         points: (F, 468, 2 or 3) their landmarks in pixels.
 
     Returns:
-        (2, 11, 2) what `move_inner_lips` has to move `INNER_UPPER` and `INNER_LOWER` by, along
-        and across the mouth in mouth widths, for both to lie on the line where the lips meet.
+        (2, 11, 2) what `move_inner_lips` has to move `INNER_UPPER` and `INNER_LOWER` by, along and across the mouth in
+        mouth widths, for both to lie on the line where the lips meet.
     """
     axes = MouthAxes.of(points)
     columns = np.arange(-_CORNER, _CORNER + 1e-6, _STEP)

@@ -21,7 +21,7 @@ _SEAM_FRAMES = 5  # in which the line is looked for where shut lips meet
 
 
 def opens(track: FaceTrack) -> bool:
-    """Returns whether the mouth opens and closes in the track."""
+    """Returns whether the mouth opens and closes in the track, whether or not it is ever shut."""
     return bool(track.present.sum() > 1 and track.shape[track.present, 0].std() > _TALKING_STD)
 
 

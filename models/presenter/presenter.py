@@ -54,7 +54,7 @@ class Presenter:
 
     @property
     def talks(self) -> bool:
-        """Whether the source shows a mouth that opens and closes."""
+        """Whether the source shows a mouth that opens and closes, shut now and then or never."""
         return opens(self.track)
 
     @cached_property

@@ -7,14 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.planes import Planes
-from models.geometry.face_points import (
-    INNER_LOWER,
-    INNER_UPPER,
-    MIDDLE_LOWER,
-    MIDDLE_UPPER,
-    OUTER_LOWER,
-    OUTER_UPPER,
-)
+from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIP_ROWS
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, bow, mouth_points
 
@@ -82,10 +75,7 @@ def test_the_middles_of_the_lips_go_along_and_stay_between_their_edges() -> None
     moved = move_inner_lips(
         points[None], seam_shifts(_pictures(7.0, shade_from=20.0), np.stack([points] * _NUM_FRAMES))
     )[0]
-    for inner, middle, outer, sign in (
-        (INNER_UPPER, MIDDLE_UPPER, OUTER_UPPER, 1),
-        (INNER_LOWER, MIDDLE_LOWER, OUTER_LOWER, -1),
-    ):
+    for outer, middle, inner, sign in zip(LIP_ROWS[:2], LIP_ROWS[2:4], LIP_ROWS[4:], (1, -1), strict=True):
         inner_y, middle_y, outer_y = (moved[list(ids[3:-3]), 1] * sign for ids in (inner, middle, outer))
         assert (outer_y < middle_y).all()
         assert (middle_y < inner_y).all()
