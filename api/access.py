@@ -1,7 +1,7 @@
 """Who may come in: API keys once there are any, and only this machine until then.
 
 Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection: a caller, or our
-own front (`launch.front`), which says in a header who is connected to it. That uvicorn believes an `X-Forwarded-For`
+own front proxy, which names the connected peer in a header. That uvicorn believes an `X-Forwarded-For`
 header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here does: a request that bears a
 sign of any proxy does not come from this machine. With Serve's HAProxy in front every peer is that HAProxy, on
 loopback, so nobody counts as being on this machine then.

@@ -32,7 +32,7 @@ from api.v1.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
-from rendering.moment import LiveService
+from rendering.live_chunk import LiveService
 from storage.file_store import FileStore
 from storage.records import ServiceStatus
 from storage.state import open_keys

@@ -33,14 +33,14 @@ def batch(
     Prints a JSON line a pair; the exit status is 0 only if all succeeded.
     """
     from cluster.batch_over_http import HttpRenderer
+    from cluster.batch_record import open_record, record_path
     from cluster.batch_report import run_and_print
     from cluster.batch_run import Batch, BatchLimits
     from cluster.manifest import read_manifest
-    from cluster.record import opened_record, record_path
 
     with one_line_errors():
         pairs = read_manifest(manifest, out)
-        with opened_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
+        with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
 
             async def run() -> int:
                 async with AsyncLipwright(url, patience=Patience(max_full_s=_MAX_FULL_S)) as client:

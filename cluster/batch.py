@@ -17,11 +17,11 @@ import typer
 
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from cluster.batch_record import BatchRecord, next_name, open_record, record_path
 from cluster.batch_report import run_and_print
 from cluster.batch_run import Batch, BatchLimits, Outcome
+from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
-from cluster.places import Place, copy_whole, name_of, open_place
-from cluster.record import Record, next_name, opened_record, record_path
 from errors import CapacityError, InputError, LipwrightError, NotFoundError
 from jobs.ports import JobService
 from storage.file_keys import result_key
@@ -55,9 +55,9 @@ class DirectorRenderer:
         error = job.error.model_dump() if job.error is not None else None
         return Outcome(job.id, job.status.value, job.num_frames, error, job.report)
 
-    def _copy(self, job_id: str, out: Place) -> None:
+    def _copy(self, job_id: str, out: Location) -> None:
         with self._files.stored.fetched(result_key(job_id)) as result:
-            copy_whole(result, out)
+            copy_atomic(result, out)
 
     async def _begun(self, pair: Pair, name: str) -> JobRecord:
         """The job that an earlier batch began, or a new one."""
@@ -74,8 +74,8 @@ class DirectorRenderer:
         """Hand the pair over; a full service is asked again until there is room."""
         uploads: list[UploadedFile] = []
         try:
-            for place in (pair.video, pair.audio):
-                uploads.append(await asyncio.to_thread(_store, self._files, place))
+            for location in (pair.video, pair.audio):
+                uploads.append(await asyncio.to_thread(_store, self._files, location))
             options = JobOptions(engine=pair.engine or self._engine, face=pair.face, loop=pair.loop)
             request = SubmitRequest(job_id=name, video=uploads[0], audio=uploads[1], options=options)
             while True:
@@ -90,10 +90,10 @@ class DirectorRenderer:
             raise
 
 
-def _store(files: FileStore, place: Place) -> UploadedFile:
-    writer = files.new_upload(name_of(place))
+def _store(files: FileStore, location: Location) -> UploadedFile:
+    writer = files.new_upload(file_name(location))
     try:
-        with open_place(place) as source:
+        with open_location(location) as source:
             while piece := source.read(_PIECE_BYTES):
                 writer.write(piece)
         return writer.finish()
@@ -118,7 +118,7 @@ def main(
     try:
         pairs = read_manifest(manifest, out)
         with (
-            opened_record(record or record_path(manifest, out)) as known,
+            open_record(record or record_path(manifest, out)) as known,
             running_application(serve_config) as application,
         ):
             num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed))
@@ -129,7 +129,7 @@ def main(
 
 
 async def _run(
-    application: RunningApplication, record: Record, pairs: Sequence[Pair], limits: BatchLimits, again: bool
+    application: RunningApplication, record: BatchRecord, pairs: Sequence[Pair], limits: BatchLimits, again: bool
 ) -> int:
     pipeline = application.pipeline
     renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline.engine)

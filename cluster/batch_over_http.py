@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cluster.batch_record import next_name
 from cluster.batch_run import Outcome
+from cluster.locations import copy_atomic, file_name, open_location
 from cluster.manifest import Pair
-from cluster.places import copy_whole, name_of, open_place
-from cluster.record import next_name
 from lipwright_client import AsyncLipwright, ClientError, Job
 from lipwright_client.calls import JobFields
 
@@ -47,9 +47,10 @@ class HttpRenderer:
             fields["engine"] = pair.engine
         with ExitStack() as files:
             opened = [
-                files.enter_context(await asyncio.to_thread(open_place, place)) for place in (pair.video, pair.audio)
+                files.enter_context(await asyncio.to_thread(open_location, location))
+                for location in (pair.video, pair.audio)
             ]
-            fields["video"], fields["audio"] = (name_of(pair.video), opened[0]), (name_of(pair.audio), opened[1])
+            fields["video"], fields["audio"] = (file_name(pair.video), opened[0]), (file_name(pair.audio), opened[1])
             return await self._client.jobs.create(**fields)
 
     async def _ended(self, job: Job) -> Job:
@@ -67,7 +68,7 @@ class HttpRenderer:
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "result.mp4"
             await self._client.jobs.download(job.id, whole)
-            await asyncio.to_thread(copy_whole, whole, pair.out)
+            await asyncio.to_thread(copy_atomic, whole, pair.out)
 
 
 def _failure(code: str, message: str, retryable: bool) -> dict[str, Any]:

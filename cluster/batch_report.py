@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.batch_record import BatchRecord
 from cluster.batch_run import Batch
 from cluster.manifest import Pair
-from cluster.record import Record
 
 _PERIOD_S = 10.0
 
 
-async def run_and_print(batch: Batch, record: Record, pairs: Sequence[Pair], again: bool = False) -> int:
+async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False) -> int:
     """Run what is not done yet, and return the number of pairs that failed, now or before.
 
     Args:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cluster.batch_record import BatchRecord
 from cluster.manifest import Pair
-from cluster.record import Record
 from errors import LipwrightError, StageTimeoutError
 
 
@@ -66,7 +66,7 @@ class Renderer(Protocol):
 class Batch:
     """One manifest on its way through a service."""
 
-    def __init__(self, renderer: Renderer, record: Record, limits: BatchLimits) -> None:
+    def __init__(self, renderer: Renderer, record: BatchRecord, limits: BatchLimits) -> None:
         self._renderer = renderer
         self._record = record
         self._limits = limits

@@ -36,7 +36,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Work:
+class JobProfile:
     """A kind of job.
 
     Attributes:
@@ -104,27 +104,27 @@ class Capacity:
         """How long a job waits with so many before it, at a fleet that is full."""
         return num_before / self.jobs_per_s
 
-    def video_per_s(self, work: Work) -> float:
+    def video_per_s(self, job: JobProfile) -> float:
         """Seconds of video a second."""
-        return self.jobs_per_s * work.seconds
+        return self.jobs_per_s * job.seconds
 
 
-def capacity(costs: Costs, work: Work, fleet: Fleet) -> Capacity:
+def capacity(costs: Costs, job: JobProfile, fleet: Fleet) -> Capacity:
     """Say what a fleet does with jobs of one kind that never run out."""
-    cpu_s = work.num_frames * (costs.studio_s + costs.other_s) + work.new_source_seconds * work.fps * costs.analysis_s
-    face_s = work.num_frames * costs.face_s
+    cpu_s = job.num_frames * (costs.studio_s + costs.other_s) + job.new_source_seconds * job.fps * costs.analysis_s
+    face_s = job.num_frames * costs.face_s
     limits = {
         "CPU": fleet.num_cores / (cpu_s + (0.0 if fleet.num_gpus else face_s)),
-        "Director": fleet.num_heads / (costs.director_s + work.num_segments * costs.segment_s),
+        "Director": fleet.num_heads / (costs.director_s + job.num_segments * costs.segment_s),
     }
     if fleet.num_gpus:
         limits["GPU"] = fleet.num_gpus * fleet.painters_per_gpu / face_s
     return Capacity(min(limits.values()), limits)
 
 
-def node_minutes(capacity: Capacity, work: Work, num_nodes: float) -> float:
+def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float:
     """Minutes of a node that a minute of video takes, at a full fleet of so many; times their price, its cost."""
-    return num_nodes / capacity.video_per_s(work)
+    return num_nodes / capacity.video_per_s(job)
 
 
 # benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
@@ -148,20 +148,20 @@ def main(
     print("size       nodes   jobs/s  video s/s  full first     CPU    GPU  Director  node min/min")
     for size, measured in MEASURED.items():
         for num_nodes, fleet in _FLEETS.items():
-            costs, work = measured, Work(seconds)
+            costs, job = measured, JobProfile(seconds)
             if gpu_ms_per_frame:
                 costs = replace(measured, face_s=gpu_ms_per_frame / 1000)
                 fleet = replace(fleet, num_gpus=num_nodes * gpus_per_node)
-            _print_row(size, num_nodes, capacity(costs, work, fleet), work)
+            _print_row(size, num_nodes, capacity(costs, job, fleet), job)
 
 
-def _print_row(size: str, num_nodes: int, found: Capacity, work: Work) -> None:
+def _print_row(size: str, num_nodes: int, found: Capacity, job: JobProfile) -> None:
     cpu, gpu, director = (
         f"{found.utilisation(name):6.0%}" if name in found.limits else "     -" for name in ("CPU", "GPU", "Director")
     )
     print(
-        f"{size:10} {num_nodes:5} {found.jobs_per_s:8.2f} {found.video_per_s(work):10.1f}  {found.full_first:10} {cpu} "
-        f"{gpu}    {director}  {node_minutes(found, work, num_nodes):12.3f}"
+        f"{size:10} {num_nodes:5} {found.jobs_per_s:8.2f} {found.video_per_s(job):10.1f}  {found.full_first:10} {cpu} "
+        f"{gpu}    {director}  {node_minutes(found, job, num_nodes):12.3f}"
     )
 
 

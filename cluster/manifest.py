@@ -7,24 +7,24 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from cluster.places import Place, is_url, place_of
+from cluster.locations import Location, is_url, resolve
 from errors import InputError
 from storage.records import LoopMode
 
 
-def _url_or_path(place: object) -> Place:
-    if not isinstance(place, str | Path) or not str(place):
-        raise ValueError(f"expected a path or a URL, found {place!r}")
-    return place if is_url(place) else Path(place)
+def _url_or_path(location: object) -> Location:
+    if not isinstance(location, str | Path) or not str(location):
+        raise ValueError(f"expected a path or a URL, found {location!r}")
+    return location if is_url(location) else Path(location)
 
 
-def _mp4(place: Place) -> Place:
-    if not str(place).endswith(".mp4"):
+def _mp4(location: Location) -> Location:
+    if not str(location).endswith(".mp4"):
         raise ValueError("expected a name that ends in .mp4")
-    return place
+    return location
 
 
-_Place = Annotated[Place, PlainValidator(_url_or_path)]
+_LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
 class Pair(BaseModel):
@@ -33,9 +33,9 @@ class Pair(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: int = Field(0, exclude=True, description="Where it stands in the manifest, from 1.")
-    video: _Place = Field(description="A video or a still portrait.")
-    audio: _Place = Field(description="The speech, in any container.")
-    out: Annotated[_Place, AfterValidator(_mp4)] = Field(description="Where the result goes.")
+    video: _LocationField = Field(description="A video or a still portrait.")
+    audio: _LocationField = Field(description="The speech, in any container.")
+    out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="Where the result goes.")
     engine: str | None = None
     face: str = "largest"
     loop: LoopMode = "pingpong"
@@ -58,7 +58,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         raise InputError(f"{manifest}: expected JSON lines in UTF-8, found: {error}") from error
     pairs: list[Pair] = []
     complaints: list[str] = []
-    line_of_out: dict[Place, int] = {}
+    line_of_out: dict[Location, int] = {}
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
@@ -81,9 +81,9 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
 
 def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
     paths = {
-        "video": place_of(pair.video, inputs),
-        "audio": place_of(pair.audio, inputs),
-        "out": place_of(pair.out, outputs),
+        "video": resolve(pair.video, inputs),
+        "audio": resolve(pair.audio, inputs),
+        "out": resolve(pair.out, outputs),
     }
     return pair.model_copy(update={"line": line, **paths})
 
@@ -91,9 +91,9 @@ def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
 def _missing_inputs(pair: Pair) -> list[str]:
     inputs = {"video": pair.video, "audio": pair.audio}
     return [
-        f"{name}: there is no file {place}"
-        for name, place in inputs.items()
-        if isinstance(place, Path) and not place.is_file()
+        f"{name}: there is no file {location}"
+        for name, location in inputs.items()
+        if isinstance(location, Path) and not location.is_file()
     ]
 
 

@@ -9,17 +9,17 @@ from typing import Any
 from ray import serve
 
 from config import PipelineConfig
+from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import (
-    Room,
+    CallGate,
     Threads,
     assigned_device,
     assigned_gpu_share,
     claim_gpu_share,
     claim_threads,
     free_gpu_memory,
-    stage_call,
+    stage_method,
 )
-from deployments.runtime.shelf import Shelf
 from jobs.messages import Heard, PreparedSpeech
 from media.audio import extract_speech
 from media.decoding.decoder import Decoders
@@ -42,17 +42,19 @@ class AudioFeatures:
         self._config = config
         self._files = open_files(config)
         self._threads = Threads("AudioFeatures")
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
         claim_gpu_share(self._machine)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
-        self._listeners: Shelf[Listener] = Shelf("AudioFeatures", config.memory, default.hears, free_gpu_memory)
+        self._listeners: ModelCache[Listener] = ModelCache(
+            "AudioFeatures", config.memory, default.hears, free_gpu_memory
+        )
         self._listeners.put(default.hears, default.listener(self._machine))
 
-    @stage_call
+    @stage_method
     async def prepare(self, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
         """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
 
@@ -76,7 +78,7 @@ class AudioFeatures:
 
         return await self._threads.run(decode, timeout_s)
 
-    @stage_call
+    @stage_method
     async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Heard:
         """Return what an engine hears in the frames of `span`, and where the speech is stressed.
 
@@ -86,7 +88,7 @@ class AudioFeatures:
         """
         return await self._listen(engine, speech, span)
 
-    @stage_call
+    @stage_method
     async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
         if not (await self._engine(engine)).wants_own_speech:

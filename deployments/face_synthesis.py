@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from ray import serve
 
 from config import PipelineConfig
+from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import (
-    Room,
+    CallGate,
     Threads,
     assigned_device,
     assigned_gpu_share,
     claim_gpu_share,
     claim_threads,
     free_gpu_memory,
-    stage_call,
+    stage_method,
 )
-from deployments.runtime.shelf import Shelf
 from media.decoding.frame_memory import keep_freed_buffers
 from media.stop import Stop
 from models.engines.contract import Chunk, EngineClass, Machine, Painter
@@ -38,13 +38,13 @@ class FaceSynthesis:
         # A GPU computes one chunk while the next is carried to it.
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
         self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.edition(config.engine)
-        self._painters: Shelf[Painter] = Shelf("FaceSynthesis", config.memory, default, free_gpu_memory)
+        self._painters: ModelCache[Painter] = ModelCache("FaceSynthesis", config.memory, default, free_gpu_memory)
         self._painters.put(default, self._engines.engine(config.engine).painter(self._machine))
 
-    @stage_call
+    @stage_method
     async def synthesize(self, engine: str, chunk: Chunk) -> FacePatches:
         """Return one finished patch for each face crop of `chunk`.
 

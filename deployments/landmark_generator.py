@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Room, Threads, assigned_device, claim_threads, stage_call
+from deployments.runtime.replica import CallGate, Threads, assigned_device, claim_threads, stage_method
 from jobs.messages import BlockRequest, Heard, PresenterRef, SourceVideo
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -35,8 +35,8 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
-from rendering.known_presenters import KnownPresenters, close
-from rendering.loaded import Loaded
+from rendering.avatar_cache import AvatarCache, close
+from rendering.lru_pool import LruPool
 from storage.file_keys import split
 from storage.state import open_files
 from telemetry import metrics
@@ -56,13 +56,13 @@ class LandmarkGenerator:
         self._engines = EngineRoom(config, num_threads, engines)
         self._engines.engine(config.engine)
         self._threads = Threads("LandmarkGenerator")
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._readers: Loaded[tuple[str, int], DecoderReader] = Loaded(4, DecoderReader.close)
-        self._presenters = KnownPresenters(self._files)
+        self._readers: LruPool[tuple[str, int], DecoderReader] = LruPool(4, DecoderReader.close)
+        self._presenters = AvatarCache(self._files)
 
-    @stage_call
+    @stage_method
     async def track(
         self, source: SourceVideo, choice: FaceChoice, start: int, stop: int, state: TrackState | None, out: str
     ) -> TrackState:
@@ -101,7 +101,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
-    @stage_call
+    @stage_method
     async def reference(self, picture: str) -> FaceChoice:
         """Return the choice of the person whom a picture, given by its key, shows.
 
@@ -121,7 +121,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
-    @stage_call
+    @stage_method
     async def build_presenter(self, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
         """Smooth the whole track and write the presenter's folder; return whether the source talks.
 
@@ -146,7 +146,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, timeout_s)
 
-    @stage_call
+    @stage_method
     async def is_analysed(self, engine: str, presenter: PresenterRef) -> bool:
         """Return whether an engine has all that it keeps of a presenter."""
 
@@ -157,7 +157,7 @@ class LandmarkGenerator:
 
         return await self._threads.run(work, self._config.memory.load_timeout_s)
 
-    @stage_call
+    @stage_method
     async def analyse(self, own_speech: Any | None, engine: str, presenter: PresenterRef) -> None:
         """Have an engine write what it keeps of a presenter beside the track, whole or not at all.
 
@@ -186,7 +186,7 @@ class LandmarkGenerator:
 
         await self._threads.run(work, timeout_s)
 
-    @stage_call
+    @stage_method
     async def plan(self, heard: Heard, request: BlockRequest, state: Any) -> Planned:
         """Return what an engine shows in one block of output frames."""
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
-from deployments.runtime.shelf import Shelf
+from deployments.runtime.model_cache import ModelCache
+from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import keep_freed_buffers
@@ -21,8 +21,8 @@ from models.engines.contract import EngineClass, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.presenter.presenter import Presenter
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
-from rendering.moment import Moment, MomentRequest
 from storage.state import open_files
 from telemetry import metrics
 
@@ -40,19 +40,19 @@ class LiveSession:
         self._files = open_files(config)
         self._num_threads = claim_threads(niceness=0)
         self._threads = Threads("LiveSession")
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._engines = EngineRoom(config, self._num_threads, engines)
-        self._renderers: Shelf[LiveRenderer] = Shelf("LiveSession", config.memory, config.live.engine)
+        self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.memory, config.live.engine)
 
-    @stage_call
+    @stage_method
     async def prepare(self) -> bool:
         """Load the networks, if that is still to be done; a session begins with it."""
         async with self._renderers.use(self._config.live.engine, self._load):
             return True
 
-    @stage_call
-    async def render(self, request: MomentRequest) -> Moment:
+    @stage_method
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one moment; see `LiveRenderer.render`."""
         async with self._renderers.use(self._config.live.engine, self._load) as renderer:
             return await renderer.render(request)

@@ -13,7 +13,7 @@ from typing import Final
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
+from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from jobs.messages import Probed
 from media.decoding.decoder import Decoders
 from media.decoding.entrance import Entrance
@@ -37,11 +37,11 @@ class MediaProbe:
         self._config = config
         self._files = open_files(config)
         self._threads = Threads("MediaProbe")
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
 
-    @stage_call
+    @stage_method
     async def probe(self, video: str | None, audio: str | None) -> Probed:
         """Check inputs, given by their keys, before anything is promised.
 

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage, prefer_near
-from deployments.runtime.replica import Room, Threads, claim_threads, stage_call
+from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -34,9 +34,9 @@ from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
 from models.presenter.presenter import Presenter
-from rendering.known_presenters import Known, KnownPresenters, close
-from rendering.loaded import Loaded
-from rendering.segment_renderer import SegmentRenderer, Shot
+from rendering.avatar_cache import AvatarCache, CachedAvatar, close
+from rendering.lru_pool import LruPool
+from rendering.segment_renderer import RenderSource, SegmentRenderer
 from storage.file_keys import split
 from storage.local.disk import disk_errors
 from storage.state import open_files
@@ -75,16 +75,16 @@ class Studio:
         self._face_synthesis = prefer_near(face_synthesis)
         self._num_threads = claim_threads()
         self._threads = Threads("Studio")
-        self._room = Room(self._threads)
+        self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._readers: Loaded[tuple[str, int], FrameSource] = Loaded(_MAX_IDLE_READERS, lambda frames: frames.close())
-        self._presenters = KnownPresenters(self._files)
+        self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
+        self._presenters = AvatarCache(self._files)
         self._engines = EngineRoom(config, self._num_threads, engines)
         self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
         self._labeller = Labeller(config.labels, config.data_dir)
 
-    @stage_call
+    @stage_method
     async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
@@ -109,16 +109,16 @@ class Studio:
             key = (source.key, places[0])
             reader = self._readers.take(key, lambda: self._open(path, source.info, known.presenter))
             undone.callback(reader.close)
-            shot = Shot(reader, engine, partial(made.cut, known.presenter))
+            render_source = RenderSource(reader, engine, partial(made.cut, known.presenter))
             marks = self._marks(source.info, marking, len(plan))
-            segment, silent_motion = await self._encoded(shot, source.info, plan, marks)
+            segment, silent_motion = await self._encoded(render_source, source.info, plan, marks)
             await self._run(lambda stop: self._files.put(out, segment), len(plan))
             undone.pop_all()
         self._readers.put((source.key, _next_place(places)), reader)
         self._presenters.put(known)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
-    @stage_call
+    @stage_method
     async def join(self, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made) -> None:
         """Join finished segments by packet copy, add the caller's sound, and label the whole.
 
@@ -161,17 +161,17 @@ class Studio:
         self._threads.check()
 
     async def _encoded(
-        self, shot: Shot, info: VideoInfo, plan: Plan, marks: Sequence[Mark | None]
+        self, render_source: RenderSource, info: VideoInfo, plan: Plan, marks: Sequence[Mark | None]
     ) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
         render = self._config.render
         writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
-        motion = await self._renderer.render(shot, plan, _Marked(writer, marks), self._chunk_frames(info))
+        motion = await self._renderer.render(render_source, plan, _Marked(writer, marks), self._chunk_frames(info))
         return await self._run(lambda stop: writer.finish(), len(plan)), motion
 
     def _brought(
         self, presenter: PresenterRef, engine: str, files: ExitStack, stop: Stop
-    ) -> tuple[Engine, Known, Path]:
+    ) -> tuple[Engine, CachedAvatar, Path]:
         """The engine, the presenter, and its source, which is on this machine until `files` end."""
         path, made = files.enter_context(self._files.fetched(presenter.source.key)), self._engines.engine(engine)
         return made, self._presenters.take(presenter.folder, made), path

@@ -43,7 +43,7 @@ def check_front(host: str, program: str | None) -> Finding:
 
     Args:
         host: The address to listen on.
-        program: What `launch.front.front_program` found.
+        program: What `launch.front_proxy.haproxy_binary` found.
     """
     name = "HTTP front"
     if program is not None:

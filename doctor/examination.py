@@ -31,7 +31,7 @@ from doctor.software import check_clock, check_onnxruntime, check_packages, chec
 from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
-from launch.front import front_program
+from launch.front_proxy import haproxy_binary
 from media.decoding.machine_memory import memory_bytes
 from storage.state import open_keys
 
@@ -81,7 +81,7 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
         "Disk": lambda: _check_room(pipeline),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
-        "HTTP front": lambda: check_front(plan.host, front_program()),
+        "HTTP front": lambda: check_front(plan.host, haproxy_binary()),
         "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),

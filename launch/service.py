@@ -22,10 +22,10 @@ from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError, StandbyError
 from launch.data_folder import TableFile, checked_table
 from launch.folder_lock import locked_folder
-from launch.front import Front, front_program
+from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port, try_to_listen
-from launch.ray_watch import watched
 from launch.serve_config import ServeConfig, reachable, read_serve_config
+from launch.watchdog import watchdog
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
 from storage.state import open_keys, try_files
@@ -159,10 +159,10 @@ def _checked(settings: PipelineConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
+def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
     """The front at the address of `config` for the block; gives the config of a Serve behind it, and the front."""
     host, port = config.http_options["host"], config.http_options["port"]
-    program = front_program()
+    program = haproxy_binary()
     if program is None:
         if not is_private(host):
             raise ConfigError(
@@ -173,7 +173,7 @@ def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
         yield config, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
-    front = Front(program, host, port, behind.http_options["port"])
+    front = FrontProxy(program, host, port, behind.http_options["port"])
     try:
         front.start()
         yield behind, front
@@ -183,7 +183,7 @@ def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, Front | None]]:
 
 @contextmanager
 def _deployed(
-    config: ServeConfig, is_quiet: bool, node: NodeOptions, front: Front | None, table: TableFile
+    config: ServeConfig, is_quiet: bool, node: NodeOptions, front: FrontProxy | None, table: TableFile
 ) -> Iterator[None]:
     """A Ray of our own with the graph in it for the block, once every stage answers."""
     # What is set already stays as it is.
@@ -191,7 +191,7 @@ def _deployed(
     import ray  # a second to import: the other commands do without
 
     try:
-        with _private_files(), _python_path(), own_ending():
+        with _private_files(), _python_path(), restore_sigterm():
             ray.init(
                 address="local",
                 namespace="serve",
@@ -206,7 +206,7 @@ def _deployed(
 
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        with watched(ray._private.worker._global_node, front, table):
+        with watchdog(ray._private.worker._global_node, front, table):
             _deploy(config.content)
             options = config.http_options
             _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)
@@ -250,7 +250,7 @@ def _python_path() -> Iterator[None]:
 
 
 @contextmanager
-def own_ending() -> Iterator[None]:
+def restore_sigterm() -> Iterator[None]:
     """Have SIGTERM end this process as it did before the block, in which Ray installs what ends it at once."""
     known = signal.getsignal(signal.SIGTERM)
     yield

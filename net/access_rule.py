@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from net.target import is_loopback
 
 FRONT_HEADER = "x-lipwright-front"
-"""Request header in which `launch.front` says who is connected to it, and by which version of HTTP: `ADDRESS VERSION`.
+"""Request header in which `launch.front_proxy` names the connected peer and its HTTP version: `ADDRESS VERSION`.
 
 The front writes it anew for every request. A caller that reaches Serve itself can only make itself a stranger with it.
 """

@@ -23,10 +23,10 @@ from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveLi
 from models.engines.patches import FacePatches
 from models.presenter.presenter import Presenter
 from models.speech.stress import window_stress
-from rendering.known_presenters import KnownPresenters
-from rendering.loaded import Loaded
-from rendering.moment import Moment, MomentRequest
-from rendering.segment_renderer import BlockingWork, SegmentRenderer, Shot
+from rendering.avatar_cache import AvatarCache
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.lru_pool import LruPool
+from rendering.segment_renderer import BlockingWork, RenderSource, SegmentRenderer
 from storage.files import StoredFiles
 
 OpenSource = Callable[[Path, VideoInfo, Presenter], FrameSource]
@@ -66,10 +66,10 @@ class LiveRenderer:
         self._painter = engine.painter(machine)
         self._open_source, self._files = open_source, files
         self._renderer = SegmentRenderer(self._paint, run, window=1)
-        self._presenters = KnownPresenters(files)
-        self._readers: Loaded[tuple[str, int], FrameSource] = Loaded(_MAX_READERS, lambda frames: frames.close())
+        self._presenters = AvatarCache(files)
+        self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
-    async def render(self, request: MomentRequest) -> Moment:
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one moment.
 
         Raises:
@@ -86,15 +86,15 @@ class LiveRenderer:
             reader = self._readers.take(key, lambda: self._open_source(path, source.info, known))
             try:
                 plan, state = await self._run(partial(self._plan, known, request, index), num)
-                shot = Shot(reader, live.engine, partial(self._engine.cut, known))
+                render_source = RenderSource(reader, live.engine, partial(self._engine.cut, known))
                 group = PictureGroup(source.info, live.crf, live.preset, self._mark(source.info))
-                await self._renderer.render(shot, plan, group, num)
+                await self._renderer.render(render_source, plan, group, num)
                 pictures = await self._run(lambda stop: group.finish(), num)
             except BaseException:
                 reader.close()
                 raise
         self._readers.put((source.key, next_place), reader)
-        return Moment(pictures, state)
+        return LiveChunk(pictures, state)
 
     def _mark(self, info: VideoInfo) -> Mark | None:
         """The visible mark, where the service puts one on all that it makes: here on every frame."""
@@ -111,14 +111,14 @@ class LiveRenderer:
         return known.presenter, path
 
     def _plan(
-        self, presenter: Presenter, request: MomentRequest, index: NDArray[np.int32], stop: Stop
+        self, presenter: Presenter, request: LiveChunkRequest, index: NDArray[np.int32], stop: Stop
     ) -> tuple[Plan, object]:
         features = self._listener.listen_live(request.window)
         total = request.first_frame + len(index)
         span = FrameSpan(presenter.info.fps, request.first_frame, len(index), total)
         return self._live.plan_live(presenter, features, span, index, request.state)
 
-    def _source_frames(self, presenter: Presenter, request: MomentRequest) -> NDArray[np.int32]:
+    def _source_frames(self, presenter: Presenter, request: LiveChunkRequest) -> NDArray[np.int32]:
         # Forward and backward for ever: nothing jumps, and nothing of a film's head changes with the speech. A still
         # nods with it; behind the moment, where frames are only looked at, with as much of it as is known.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shot:
+class RenderSource:
     """What a stretch is made of: frames of a source, and an engine that cuts faces out of them.
 
     Attributes:
@@ -70,14 +70,14 @@ class SegmentRenderer:
     def __init__(self, paint: Paint, run: BlockingWork, window: int) -> None:
         self._paint, self._run, self._window = paint, run, window
 
-    async def render(self, shot: Shot, plan: Plan, writer: PictureWriter, chunk_frames: int) -> Moments:
+    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> Moments:
         """Give the frames of `plan`, with their faces and in order, to `writer`.
 
         A writer may let encoded pictures go before the last frame has come. When this raises or is cancelled, nothing
         of it is at work any more.
 
         Args:
-            shot: Where the frames come from.
+            source: Where the frames come from.
             plan: The engine's own.
             writer: Used by one thread at a time.
             chunk_frames: Frames that are decoded and painted at a time.
@@ -91,8 +91,8 @@ class SegmentRenderer:
         try:
             for start in range(0, len(plan), chunk_frames):
                 piece = plan.slice(start, min(start + chunk_frames, len(plan)))
-                frames, faces = await self._run(partial(_decode_and_cut, shot, piece), len(piece))
-                patches = self._paint(shot.engine, faces)
+                frames, faces = await self._run(partial(_decode_and_cut, source, piece), len(piece))
+                patches = self._paint(source.engine, faces)
                 painted = [*painted[-self._window :], patches]
                 written = asyncio.create_task(self._write_after(written, writer, frames, patches))
                 window.append(written)
@@ -134,7 +134,7 @@ class SegmentRenderer:
         return faces.silent_motion
 
 
-def _decode_and_cut(shot: Shot, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
-    with stop.ending(shot.reader.close):
-        frames = list(shot.reader.read(plan.source_index.tolist()))
-    return frames, shot.cut(plan, frames)
+def _decode_and_cut(source: RenderSource, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
+    with stop.ending(source.reader.close):
+        frames = list(source.reader.read(plan.source_index.tolist()))
+    return frames, source.cut(plan, frames)

@@ -23,7 +23,7 @@ class Work(NamedTuple):
     Attributes:
         job_id: The job, or the avatar that is analysed.
         segment: Number of the segment, where the request is about one.
-        attempt: Number of the try, from 1; later ones run alone in their replica (`deployments.runtime.replica.Room`).
+        attempt: Number of the attempt, from 1; retries run exclusively (`deployments.runtime.replica.CallGate`).
     """
 
     job_id: str

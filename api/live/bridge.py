@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from api.live.kept_pictures import KeptPictures
 from media.live.picture_group import LivePictures
-from rendering.moment import LiveService, Moment, MomentRequest
+from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
 
 
 class Shown(NamedTuple):
@@ -38,14 +38,14 @@ class Bridge:
     def __init__(self, service: LiveService, kept: KeptPictures, patience_s: float) -> None:
         self._service, self._kept, self._patience_s = service, kept, patience_s
         self._state: Any = None
-        self._late: asyncio.Task[Moment] | None = None
+        self._late: asyncio.Task[LiveChunk] | None = None
 
     @property
     def is_waiting(self) -> bool:
         """Whether pictures stand in."""
         return self._late is not None
 
-    async def show(self, request: MomentRequest) -> Shown:
+    async def show(self, request: LiveChunkRequest) -> Shown:
         """Return what is shown of a moment; its own state is not looked at.
 
         Raises:
@@ -77,7 +77,7 @@ class Bridge:
             await asyncio.gather(self._late, return_exceptions=True)
             self._late = None
 
-    def _begin(self, request: MomentRequest) -> Shown | None:
+    def _begin(self, request: LiveChunkRequest) -> Shown | None:
         self._kept.begin(request.first_frame)
         pictures = self._kept.take()
         return None if pictures is None else Shown(pictures, True)

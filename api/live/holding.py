@@ -8,7 +8,7 @@ from typing import Final
 
 from errors import LipwrightError
 from jobs.messages import HOLD_S
-from rendering.moment import LiveService
+from rendering.live_chunk import LiveService
 
 _EVERY_S: Final = HOLD_S / 3  # two of them may be lost
 

@@ -18,7 +18,7 @@ from api.live.session import LiveSession, SessionOptions
 from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
-from rendering.moment import LiveService
+from rendering.live_chunk import LiveService
 from storage.records import new_id
 
 PATH: Final = "/v1/live"

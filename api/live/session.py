@@ -14,7 +14,7 @@ from api.speech.voice import Speaker
 from config import LiveConfig
 from jobs.messages import PresenterRef
 from media.live.stream_writer import StreamWriter
-from rendering.moment import LiveService, MomentRequest
+from rendering.live_chunk import LiveChunkRequest, LiveService
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class LiveSession:
     async def _show(self, frame: int, num: int, heard: Heard) -> int:
         """Send one moment, and return its number of frames."""
         was_waiting = self._bridge.is_waiting
-        request = MomentRequest(self._options.session_id, self._presenter, heard.window, frame, num, None)
+        request = LiveChunkRequest(self._options.session_id, self._presenter, heard.window, frame, num, None)
         shown = await self._bridge.show(request)
         if shown.is_stand_in:
             if not was_waiting:

@@ -1,7 +1,7 @@
 """One bounded, retried call from a deployment to another: the only way in which stages talk.
 
 Ray Serve neither bounds nor retries an accepted request. Here a full stage slows the caller down and never fails it,
-what is no verdict of the stage costs one more try (`deployments.runtime.fates`), and a verdict arrives as the error
+what is no verdict of the stage costs one more try (`deployments.runtime.outcomes`), and a verdict arrives as the error
 that was raised.
 
 How long the work itself may take is kept by the replica that does it (`deployments.runtime.replica`), so that waiting
@@ -23,7 +23,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
-from deployments.runtime.fates import Fate, fate_of, unwrapped
+from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import LipwrightError, ReplicaLostError, StageTimeoutError, StorageUnreachableError, verdict_on_defect
 from telemetry import metrics
 from telemetry.log_context import Work
@@ -86,24 +86,24 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + bounds.max_wait_s + bounds.max_attempts * bounds.work_s
-    counts = dict.fromkeys(Fate, 0)
+    counts = dict.fromkeys(CallOutcome, 0)
     while True:
-        attempt = 1 + counts[Fate.LOST] + counts[Fate.LATE]
+        attempt = 1 + counts[CallOutcome.LOST] + counts[CallOutcome.LATE]
         try:
             return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
-        except Exception as error:  # whatever it is: only `fate_of` tells a verdict from a lost try
-            cause, fate = unwrapped(error), fate_of(error)
+        except Exception as error:  # whatever it is: only `classify` tells a verdict from a lost try
+            cause, outcome = unwrap(error), classify(error)
             if isinstance(cause, StorageUnreachableError):
-                fate = Fate.LOST  # as a rule, at the end of work: done again for an hour, it would cost others
-            if fate is Fate.ANSWERED:
+                outcome = CallOutcome.LOST  # waiting an hour for the bucket would block others
+            if outcome is CallOutcome.REJECTED:
                 raise cause from None
-        counts[fate] += 1
-        if fate is Fate.LATE and counts[fate] >= _MAX_LATE:
+        counts[outcome] += 1
+        if outcome is CallOutcome.LATE and counts[outcome] >= _MAX_LATE:
             raise StageTimeoutError(str(cause), True) from cause
-        if fate is Fate.LOST:
-            logger.warning("%s: try %d of %d was lost: %r", stage, counts[fate], bounds.max_attempts, cause)
-            if counts[fate] >= bounds.max_attempts:
-                raise _last_word(stage, counts[fate], cause) from cause
+        if outcome is CallOutcome.LOST:
+            logger.warning("%s: try %d of %d was lost: %r", stage, counts[outcome], bounds.max_attempts, cause)
+            if counts[outcome] >= bounds.max_attempts:
+                raise _last_word(stage, counts[outcome], cause) from cause
         wait_s = min(_FIRST_WAIT_S * 2 ** (sum(counts.values()) - 1), _MAX_WAIT_S)
         await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
         if loop.time() >= deadline:
@@ -115,7 +115,7 @@ async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s
     """One try. The request is cancelled when it is late or not wanted any more."""
     sent = start(work)
     requests = sent if isinstance(sent, tuple) else (sent,)
-    with metrics.timed_call(stage, lambda error: fate_of(error).value):
+    with metrics.timed_call(stage, lambda error: classify(error).value):
         try:
             return await asyncio.wait_for(_result(requests), timeout_s)
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.fates import Fate, fate_of, unwrapped
+from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
 from jobs.messages import PresenterRef
 from storage.records import (
@@ -143,22 +143,22 @@ class DirectorClient:
             try:
                 return await asyncio.wait_for(response, timeout_s)
             except (Exception, asyncio.CancelledError) as error:
-                cause, fate = unwrapped(error), fate_of(error)
-            if fate in (Fate.CANCELLED, Fate.LATE) and not isinstance(cause, LipwrightError):
+                cause, outcome = unwrap(error), classify(error)
+            if outcome in (CallOutcome.CANCELLED, CallOutcome.LATE) and not isinstance(cause, LipwrightError):
                 response.cancel()
-            if fate is not Fate.LOST or not left:
-                raise _ours(cause, fate, timeout_s) from None
+            if outcome is not CallOutcome.LOST or not left:
+                raise _ours(cause, outcome, timeout_s) from None
             await asyncio.sleep(_PAUSE_S)
         raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _ours(cause: BaseException, fate: Fate, timeout_s: float) -> BaseException:
+def _ours(cause: BaseException, outcome: CallOutcome, timeout_s: float) -> BaseException:
     """What the API is told: verdicts as they are, and what Ray means by its errors."""
-    if isinstance(cause, LipwrightError) or fate is Fate.CANCELLED:
+    if isinstance(cause, LipwrightError) or outcome is CallOutcome.CANCELLED:
         return cause
     if isinstance(cause, BackPressureError):
         return CapacityError("The service has too many requests at once.", cause.retry_after_s or 1.0)
-    if fate is Fate.LATE:
+    if outcome is CallOutcome.LATE:
         return StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.")
     if isinstance(cause, RayError | RayServeException):
         return ReplicaLostError("The service is restarting; the request was not answered.")

@@ -15,7 +15,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.director_client import DirectorClient
 from jobs.messages import PresenterRef
-from rendering.moment import Moment, MomentRequest
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import Work
 
 _MAX_ATTEMPTS: Final = 3
@@ -24,7 +24,7 @@ _WARM_EVERY_S: Final = 10.0
 
 
 class LiveClient:
-    """Implements `rendering.moment.LiveService`. A moment whose replica died is rendered by another one."""
+    """Implements `rendering.live_chunk.LiveService`. A moment whose replica died is rendered by another one."""
 
     def __init__(self, director: DirectorClient, live_session: DeploymentHandle[Any], config: PipelineConfig) -> None:
         self._director, self._live_session = director, live_session
@@ -50,7 +50,7 @@ class LiveClient:
         """See `LiveService`."""
         await self._director.hold(avatar_id, owner)
 
-    async def render(self, request: MomentRequest) -> Moment:
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """See `LiveSession.render`."""
         if time.monotonic() - self._warmed_at > _WARM_EVERY_S:
             self._warm_spares(request.session_id)
@@ -58,7 +58,7 @@ class LiveClient:
         def start(work: Work) -> Sent:
             return self._of(request.session_id).render.remote(work, request)
 
-        moment: Moment = await call_stage("LiveSession.render", Work(request.session_id), start, self._bounds)
+        moment: LiveChunk = await call_stage("LiveSession.render", Work(request.session_id), start, self._bounds)
         return moment
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:

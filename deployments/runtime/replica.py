@@ -92,7 +92,7 @@ def service_name() -> str:
     return f"{session}/{serve.get_replica_context().app_name}"
 
 
-class Room:
+class CallGate:
     """Who is at work in a replica: any number of calls, or one alone.
 
     When a replica dies, each of its calls may be to blame. They are tried again alone, so that the one that is cannot
@@ -109,7 +109,7 @@ class Room:
         install_log_context()
         self._threads = threads
         self._num_inside = 0
-        self._is_taken = False
+        self._is_exclusive = False
         self._left = asyncio.Event()
 
     @asynccontextmanager
@@ -119,12 +119,12 @@ class Room:
         Raises:
             CapacityError: Another call is here alone, or waits to be; or work hangs.
         """
-        if self._is_taken:
+        if self._is_exclusive:
             raise CapacityError("One call runs alone in this replica.", 1.0)
-        self._refuse_beside_hanging()
+        self._refuse_if_hung()
         with working_on(work):
             if work.attempt > 1:
-                async with self._alone():
+                async with self._exclusive():
                     yield
                 return
             self._num_inside += 1
@@ -135,37 +135,37 @@ class Room:
                 self._left.set()
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        self._is_taken = True
+    async def _exclusive(self) -> AsyncIterator[None]:
+        self._is_exclusive = True
         try:
             await asyncio.sleep(_REFUSAL_S)
             while self._num_inside:  # each of them is bounded by its own work
                 self._left.clear()
                 await self._left.wait()
-            self._refuse_beside_hanging()
+            self._refuse_if_hung()
             yield
         finally:
-            self._is_taken = False
+            self._is_exclusive = False
 
-    def _refuse_beside_hanging(self) -> None:
+    def _refuse_if_hung(self) -> None:
         if self._threads.num_overdue:
             raise CapacityError("Work hangs in this replica.", 1.0)
 
 
-class _HasRoom(Protocol):
-    _room: Room
+class _HasGate(Protocol):
+    _gate: CallGate
 
 
-S = TypeVar("S", bound=_HasRoom)
+S = TypeVar("S", bound=_HasGate)
 
 
-def stage_call(
+def stage_method(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, Work, P], Coroutine[Any, Any, T]]:
     """Make `method` of a deployment a call between stages: its first argument says what it is done for."""
 
     async def call(self: S, work: Work, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._room.enter(work):
+        async with self._gate.enter(work):
             return await method(self, *args, **kwargs)
 
     update_wrapper(call, method)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.ray_watch import EXIT_STATUS
+from launch.watchdog import EXIT_STATUS
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served
 

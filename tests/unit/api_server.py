@@ -24,7 +24,7 @@ from config import (
     SpeechConfig,
 )
 from errors import CapacityError, LipwrightError, OptionError
-from rendering.moment import LiveService
+from rendering.live_chunk import LiveService
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import StoredFiles

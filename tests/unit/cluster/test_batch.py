@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cluster.batch import DirectorRenderer
+from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
-from cluster.record import opened_record
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from storage.file_keys import audio_key, result_key
 from storage.file_store import FileStore
@@ -156,7 +156,7 @@ def _run(
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
     async def collect() -> dict[int, dict[str, Any]]:
-        with opened_record(files.table_path.parents[1] / "results.jsonl") as record:
+        with open_record(files.table_path.parents[1] / "results.jsonl") as record:
             batch = Batch(DirectorRenderer(director, files, "warp"), record, limits)
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
@@ -221,7 +221,7 @@ def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> Non
 def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tmp_path: Path) -> None:
     pairs, director = _pairs(tmp_path, b"one", b"two"), LocalDirector(files)
     path = tmp_path / "results.jsonl"
-    with opened_record(path) as record:
+    with open_record(path) as record:
         names = [record.name(pair) for pair in pairs]
     asyncio.run(DirectorRenderer(director, files, "warp").render(pairs[0], names[0]))  # killed before it was recorded
     with path.open("a") as file:
@@ -233,7 +233,7 @@ def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tm
 
 def test_what_was_cancelled_is_begun_anew(files: FileStore, tmp_path: Path) -> None:
     pairs, director = _pairs(tmp_path, b"endless"), LocalDirector(files)
-    with opened_record(tmp_path / "results.jsonl") as record:
+    with open_record(tmp_path / "results.jsonl") as record:
         name = record.name(pairs[0])
 
     async def stop_in_the_middle() -> None:
@@ -251,13 +251,13 @@ def test_what_was_cancelled_is_begun_anew(files: FileStore, tmp_path: Path) -> N
 
 def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
     with (
-        opened_record(tmp_path / "results.jsonl"),
+        open_record(tmp_path / "results.jsonl"),
         pytest.raises(StateError, match="no other batch"),
-        opened_record(tmp_path / "results.jsonl"),
+        open_record(tmp_path / "results.jsonl"),
     ):
         pass
     (tmp_path / "video.jsonl").write_text('{"video": "a.mp4"}\n')
-    with pytest.raises(InputError, match="record of a batch"), opened_record(tmp_path / "video.jsonl"):
+    with pytest.raises(InputError, match="record of a batch"), open_record(tmp_path / "video.jsonl"):
         pass
 
 

@@ -16,7 +16,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from cluster.capacity import MEASURED, Costs, Fleet, Work, capacity, main, node_minutes
+from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main, node_minutes
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionDesk
@@ -48,7 +48,7 @@ from tests.unit.on_disk import on_disk
 
 NUM_JOBS = 1000 if IS_ENDURANCE else 200
 NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (32, 6, 6) if IS_ENDURANCE else (16, 3, 3)
-WORK, COSTS = Work(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
+WORK, COSTS = JobProfile(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
 MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, painters_per_gpu=1))
 program = Typer()
 program.command()(main)
@@ -195,7 +195,7 @@ def test_owners_take_turns_and_their_jobs_keep_their_order(day: Day) -> None:
 
 
 def test_what_is_full_first() -> None:
-    hd, minute = MEASURED["1920x1080"], Work(60.0)
+    hd, minute = MEASURED["1920x1080"], JobProfile(60.0)
     one, ten = capacity(hd, minute, Fleet(8)), capacity(hd, minute, Fleet(80))
     assert one.full_first == "CPU"
     assert ten.jobs_per_s == pytest.approx(10 * one.jobs_per_s)
@@ -203,7 +203,7 @@ def test_what_is_full_first() -> None:
     assert thousand.full_first == "Director"
     assert capacity(hd, minute, Fleet(8000, num_heads=100)).full_first == "CPU"
     # Another source that nobody has seen costs a pass over it.
-    assert capacity(hd, Work(60.0, new_source_seconds=60.0), Fleet(8)).jobs_per_s < one.jobs_per_s
+    assert capacity(hd, JobProfile(60.0, new_source_seconds=60.0), Fleet(8)).jobs_per_s < one.jobs_per_s
     assert node_minutes(one, minute, 1) == pytest.approx(node_minutes(ten, minute, 10))
 
 
@@ -215,7 +215,7 @@ def test_one_machine_does_what_was_measured(repo_root: Path) -> None:
         processes = job["cpu_ms_per_frame_by_process"]
         assert costs.face_s * 1000 == pytest.approx(processes["FaceSynthesis"], rel=0.1)
         assert (costs.studio_s + costs.face_s + costs.other_s) * 1000 == pytest.approx(job["cpu_ms_per_frame"], rel=0.1)
-        frames_per_s = capacity(costs, Work(20.0), Fleet(2)).jobs_per_s * job["num_frames"]
+        frames_per_s = capacity(costs, JobProfile(20.0), Fleet(2)).jobs_per_s * job["num_frames"]
         # One job does not fill two cores all the time: it begins with its sound and ends with joining.
         assert 0.6 <= job["num_frames"] / job["wall_s"] / frames_per_s <= 1.05, size
 

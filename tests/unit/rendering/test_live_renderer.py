@@ -28,8 +28,8 @@ from models.engines.warp.engine import WarpEngine
 from models.presenter.folder import INFO_FILE
 from models.presenter.presenter import Presenter
 from models.speech.stream import SpeechStream
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
-from rendering.moment import Moment, MomentRequest
 from storage.local.folder import LocalFiles
 from storage.state import open_files
 from tests.s3_server import S3Server
@@ -80,19 +80,19 @@ class Studio:
         self.opened.append(FrameReader(path, info, 2**24))
         return presenter.frames(self.opened[-1])
 
-    def moments(self, speech: NDArray[np.int16], num_moments: int) -> list[Moment]:
+    def moments(self, speech: NDArray[np.int16], num_moments: int) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
         stream, state, made = SpeechStream(), None, []
         stream.push(speech)
         for number in range(num_moments):
             first = number * NUM
             window = stream.window(first / FPS, (first + NUM) / FPS)
-            made.append(asyncio.run(self.renderer.render(MomentRequest("s", self.ref, window, first, NUM, state))))
+            made.append(asyncio.run(self.renderer.render(LiveChunkRequest("s", self.ref, window, first, NUM, state))))
             state = made[-1].state
         return made
 
 
-def pictures(moments: list[Moment]) -> NDArray[np.float64]:
+def pictures(moments: list[LiveChunk]) -> NDArray[np.float64]:
     """(T, H, W) luma of all frames."""
     frames = []
     for moment in moments:
@@ -124,12 +124,12 @@ def voice(sample_speech: Path) -> NDArray[np.int16]:
 
 
 @pytest.fixture(scope="module")
-def silent(studio: Studio) -> list[Moment]:
+def silent(studio: Studio) -> list[LiveChunk]:
     return studio.moments(np.zeros(0, np.int16), 12)
 
 
 def test_speech_moves_the_mouth_and_nothing_else(
-    studio: Studio, silent: list[Moment], voice: NDArray[np.int16]
+    studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
 ) -> None:
     idle, spoken = pictures(silent), pictures(studio.moments(voice, 12))
     assert len(idle) == len(spoken) == 12 * NUM
@@ -139,13 +139,13 @@ def test_speech_moves_the_mouth_and_nothing_else(
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[Moment]) -> None:
+def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[LiveChunk]) -> None:
     again = studio.moments(np.zeros(0, np.int16), 3)
     assert [moment.pictures for moment in again] == [moment.pictures for moment in silent[:3]]
 
 
 def test_a_presenter_in_a_bucket_gives_the_same_moments(
-    studio: Studio, silent: list[Moment], s3: S3Server, tmp_path: Path
+    studio: Studio, silent: list[LiveChunk], s3: S3Server, tmp_path: Path
 ) -> None:
     files = open_files(PipelineConfig(data_dir=tmp_path, files=s3.new_bucket()))
     with files.written(studio.ref.source.key) as part:
@@ -155,14 +155,14 @@ def test_a_presenter_in_a_bucket_gives_the_same_moments(
     renderer = LiveRenderer(studio.config, studio.engine, Machine(), _run, studio._open, files)
     window = SpeechStream().window(0.0, NUM / FPS)
     for _ in range(2):
-        moment = asyncio.run(renderer.render(MomentRequest("s", studio.ref, window, 0, NUM, None)))
+        moment = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
         assert moment.pictures == silent[0].pictures
     opened = [path for path in tmp_path.rglob("*.npz") if path.is_file()]
     assert opened, "it was fetched to this machine"
 
 
 def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_their_first(
-    studio: Studio, silent: list[Moment]
+    studio: Studio, silent: list[LiveChunk]
 ) -> None:
     with FrameReader(studio.path, studio.ref.source.info, 2**24) as reader:
         source = np.stack([frame.y.astype(float) for frame in reader.read(range(NUM_FRAMES))])[: 12 * NUM]
@@ -199,7 +199,7 @@ def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:
     gone = PresenterRef(studio.ref.folder, SourceVideo("other.mp4", studio.ref.source.info))
     window = SpeechStream().window(0.0, 0.12)
     with pytest.raises(StoredFileError, match="other.mp4"):
-        asyncio.run(studio.renderer.render(MomentRequest("s", gone, window, 0, NUM, None)))
+        asyncio.run(studio.renderer.render(LiveChunkRequest("s", gone, window, 0, NUM, None)))
 
 
 def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> None:
@@ -216,11 +216,11 @@ def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> 
         LiveRenderer(config, other, Machine(), _run, studio._open, studio.files)
 
 
-def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[Moment]) -> None:
+def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[LiveChunk]) -> None:
     config = PipelineConfig(labels=LabelsConfig(visible=True))
     marked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open, studio.files)
     stream = SpeechStream()
-    made = asyncio.run(marked.render(MomentRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
+    made = asyncio.run(marked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
     difference = np.abs(pictures([made]) - pictures(silent[:1]))
     side = difference.shape[1]
     assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40

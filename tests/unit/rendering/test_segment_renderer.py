@@ -15,7 +15,7 @@ from media.planes import Patch, Planes
 from media.stop import Stop
 from models.engines.patches import FacePatches
 from models.mouth.motion import Moments
-from rendering.segment_renderer import SegmentRenderer, Shot
+from rendering.segment_renderer import RenderSource, SegmentRenderer
 
 T = TypeVar("T")
 SIDE = 32
@@ -106,12 +106,12 @@ async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, Stop())
 
 
-def _shot(frames: _Frames) -> Shot:
+def _shot(frames: _Frames) -> RenderSource:
     def cut(plan: Any, pictures: list[Planes]) -> Any:
         assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
         return _Chunk(plan.source_index.tolist())
 
-    return Shot(frames, "toy", cut)
+    return RenderSource(frames, "toy", cut)
 
 
 async def _until(condition: Callable[[], bool]) -> None:

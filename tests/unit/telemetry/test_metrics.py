@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.runtime.fates import fate_of
+from deployments.runtime.outcomes import classify
 from errors import MediaError, StageTimeoutError
 from telemetry import metrics
 
@@ -50,6 +50,6 @@ def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
     ],
 )
 def test_what_a_call_that_raised_is_counted_as(error: BaseException, outcome: str) -> None:
-    assert fate_of(error).value == outcome
-    with pytest.raises(type(error)), metrics.timed_call("Studio.render", lambda error: fate_of(error).value):
+    assert classify(error).value == outcome
+    with pytest.raises(type(error)), metrics.timed_call("Studio.render", lambda error: classify(error).value):
         raise error

@@ -15,7 +15,7 @@ from jobs.messages import PresenterRef, SourceVideo
 from media.live.picture_group import PictureGroup
 from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
-from rendering.moment import Moment, MomentRequest
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.job_table import JobTable
 
 SIDE = 64
@@ -41,7 +41,7 @@ class GreyService:
     """Implements `LiveService`: pictures are as light as the speech behind them is loud."""
 
     def __init__(self) -> None:
-        self.requests: list[MomentRequest] = []
+        self.requests: list[LiveChunkRequest] = []
         self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
         self.may_render: asyncio.Event | None = None  # moments wait for it
@@ -58,7 +58,7 @@ class GreyService:
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))
 
-    async def render(self, request: MomentRequest) -> Moment:
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
         if self.errors:
             raise self.errors.pop(0)
         if not self.is_forgetful:
@@ -70,7 +70,7 @@ class GreyService:
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         for _ in range(request.num_frames):
             group.write(Planes(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
-        return Moment(group.finish(), request.first_frame + request.num_frames)
+        return LiveChunk(group.finish(), request.first_frame + request.num_frames)
 
 
 class GreyPresenters(GreyService):

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from config import DecoderConfig
-from deployments.runtime.replica import Room, Threads
+from deployments.runtime.replica import CallGate, Threads
 from errors import CapacityError, StageTimeoutError
 from media.decoding.decoder import Decoders
 from media.stop import Stop
-from rendering.loaded import Loaded
+from rendering.lru_pool import LruPool
 from telemetry.log_context import Work
 
 
@@ -69,7 +69,7 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
 
 def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
-    room = Room(threads)
+    room = CallGate(threads)
 
     async def enter(attempt: int) -> None:
         async with room.enter(Work("job", attempt=attempt)):
@@ -90,7 +90,7 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
 
 
 def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_begins() -> None:
-    room, story = Room(Threads("FaceSynthesis")), []
+    room, story = CallGate(Threads("FaceSynthesis")), []
 
     async def enter(name: str) -> None:
         try:
@@ -108,7 +108,7 @@ def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_be
 
 def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
-    room = Room(threads)
+    room = CallGate(threads)
 
     async def hang() -> None:
         async with room.enter(Work("job", attempt=1)):
@@ -319,7 +319,7 @@ def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
 
 def test_what_is_dropped_is_closed_once() -> None:
     closed: list[str] = []
-    store: Loaded[str, str] = Loaded(2, closed.append)
+    store: LruPool[str, str] = LruPool(2, closed.append)
     for name in ("a", "b", "c"):
         store.put(name, name.upper())
     assert closed == ["A"]

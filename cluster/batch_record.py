@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
+from cluster.locations import exists
 from cluster.manifest import Pair
-from cluster.places import is_there
 from errors import InputError, StateError
 
 
-class Record:
+class BatchRecord:
     """What came of each pair; a line is on the disk before the next pair is told.
 
     The first line names the batch. A pair is known by what it is made of, so that lines of the manifest may move.
@@ -36,7 +36,7 @@ class Record:
         if report is None:
             return None
         if report["status"] == "succeeded":
-            return report if is_there(pair.out) else None
+            return report if exists(pair.out) else None
         is_final = report["error"] is not None and not report["error"]["retryable"]
         return report if is_final and not again else None
 
@@ -60,7 +60,7 @@ class Record:
 
 
 @contextmanager
-def opened_record(path: Path) -> Iterator[Record]:
+def open_record(path: Path) -> Iterator[BatchRecord]:
     """The record in a file, a new one where there is none; nobody else writes to it meanwhile.
 
     Raises:
@@ -84,7 +84,7 @@ def opened_record(path: Path) -> Iterator[Record]:
             key = line.pop("pair")
             reports[key] = line
             num_failures[key] = num_failures.get(key, 0) + (line["status"] != "succeeded")
-        record = Record(file, batch_id, reports, num_failures)
+        record = BatchRecord(file, batch_id, reports, num_failures)
         if not lines:
             record._write({"batch": batch_id})
         yield record

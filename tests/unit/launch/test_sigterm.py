@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from launch.service import own_ending
+from launch.service import restore_sigterm
 
 
 def test_sigterm_is_handled_as_before_the_block() -> None:
@@ -14,7 +14,7 @@ def test_sigterm_is_handled_as_before_the_block() -> None:
 
     before = signal.signal(signal.SIGTERM, ours)
     try:
-        with own_ending():
+        with restore_sigterm():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from models.presenter.folder import PRESENTER_FILES, Keeper, analysis_part
 from models.presenter.presenter import Presenter
-from rendering.loaded import Loaded
+from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
 _MAX_ENTRIES = 8
 
 
-class Known(NamedTuple):
+class CachedAvatar(NamedTuple):
     """A presenter as one engine knows it.
 
     Attributes:
@@ -27,14 +27,14 @@ class Known(NamedTuple):
     files: ExitStack
 
 
-class KnownPresenters:
+class AvatarCache:
     """The presenters that were used last. Thread-safe."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
-        self._known: Loaded[tuple[str, str], Known] = Loaded(_MAX_ENTRIES, close)
+        self._known: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, close)
 
-    def take(self, folder: str, engine: Keeper) -> Known:
+    def take(self, folder: str, engine: Keeper) -> CachedAvatar:
         """Return the presenter of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
 
         Raises:
@@ -43,16 +43,16 @@ class KnownPresenters:
         key = folder, analysis_part(engine)
         return self._known.take(key, lambda: self._load(key))
 
-    def put(self, known: Known) -> None:
+    def put(self, known: CachedAvatar) -> None:
         """Give a presenter back."""
         self._known.put(known.key, known)
 
-    def _load(self, key: tuple[str, str]) -> Known:
+    def _load(self, key: tuple[str, str]) -> CachedAvatar:
         with ExitStack() as held:
             folder = held.enter_context(self._files.fetched_folder(key[0], (*PRESENTER_FILES, key[1])))
-            return Known(key, Presenter.load(folder), held.pop_all())
+            return CachedAvatar(key, Presenter.load(folder), held.pop_all())
 
 
-def close(known: Known) -> None:
+def close(known: CachedAvatar) -> None:
     """Let the files of a presenter go."""
     known.files.close()

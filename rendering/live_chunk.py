@@ -11,7 +11,7 @@ from models.speech.stream import SpeechWindow
 
 
 @dataclass(frozen=True)
-class MomentRequest:
+class LiveChunkRequest:
     """What is asked for. It holds all that is needed: the same request gives the same moment in any process.
 
     Attributes:
@@ -31,7 +31,7 @@ class MomentRequest:
     state: Any
 
 
-class Moment(NamedTuple):
+class LiveChunk(NamedTuple):
     """What comes back.
 
     Attributes:
@@ -64,7 +64,7 @@ class LiveService(Protocol):
             LipwrightError: Why that cannot be said.
         """
 
-    async def render(self, request: MomentRequest) -> Moment:
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one moment.
 
         Raises:

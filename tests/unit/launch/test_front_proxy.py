@@ -20,11 +20,11 @@ import httpx
 import pytest
 
 from errors import ConfigError
-from launch.front import Front, front_program
+from launch.front_proxy import FrontProxy, haproxy_binary
 from net.access_rule import FRONT_HEADER
 from tests.ports import quiet_port
 
-PROGRAM = front_program()
+PROGRAM = haproxy_binary()
 REPO_ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
 
@@ -63,10 +63,10 @@ def behind() -> Iterator[int]:
 
 
 @contextmanager
-def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[Front, int]]:
+def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[FrontProxy, int]]:
     assert PROGRAM is not None
     port = quiet_port()
-    front = Front(PROGRAM, "127.0.0.1", port, serve_port, idle_s)
+    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, idle_s)
     front.start()
     try:
         yield front, port
@@ -162,7 +162,7 @@ def test_without_serve_the_answer_is_a_problem() -> None:
 def test_an_address_is_taken_once(behind: int) -> None:
     assert PROGRAM is not None
     with fronted(behind) as (_, port):
-        second = Front(PROGRAM, "127.0.0.1", port, behind)
+        second = FrontProxy(PROGRAM, "127.0.0.1", port, behind)
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: expected an address"):
             second.start()
         second.close()
@@ -187,8 +187,8 @@ def test_it_starts_again_and_callers_wait_meanwhile(behind: int) -> None:
 def test_it_ends_with_whoever_started_it(behind: int) -> None:
     port = quiet_port()
     code = (
-        "import sys, time; from launch.front import *; "
-        f"front = Front(front_program(), '127.0.0.1', {port}, {behind}); front.start(); "
+        "import sys, time; from launch.front_proxy import *; "
+        f"front = FrontProxy(haproxy_binary(), '127.0.0.1', {port}, {behind}); front.start(); "
         "print(front._process.pid, flush=True); time.sleep(100)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=REPO_ROOT, stdout=subprocess.PIPE, text=True)

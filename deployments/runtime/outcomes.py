@@ -15,10 +15,10 @@ from ray.serve.exceptions import BackPressureError
 from errors import CapacityError, LipwrightError, StageTimeoutError
 
 
-class Fate(Enum):
+class CallOutcome(Enum):
     """How a call ended; the values are labels of metrics."""
 
-    ANSWERED = "error"
+    REJECTED = "error"
     """With the stage's own verdict: another try would give the same."""
     FULL = "full"
     """There was no room."""
@@ -30,22 +30,22 @@ class Fate(Enum):
     """Nobody waits for it any more."""
 
 
-def fate_of(error: BaseException) -> Fate:
+def classify(error: BaseException) -> CallOutcome:
     """Return what `error` means for the call that raised it."""
-    cause = unwrapped(error)
+    cause = unwrap(error)
     if cause is error and isinstance(error, asyncio.CancelledError):
-        return Fate.CANCELLED
+        return CallOutcome.CANCELLED
     if isinstance(cause, BackPressureError | CapacityError):
-        return Fate.FULL
+        return CallOutcome.FULL
     if isinstance(cause, StageTimeoutError):
         # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
-        return Fate.ANSWERED if cause.was_tried_again else Fate.LATE
+        return CallOutcome.REJECTED if cause.was_tried_again else CallOutcome.LATE
     if isinstance(cause, LipwrightError):
-        return Fate.ANSWERED
-    return Fate.LATE if type(cause) is TimeoutError else Fate.LOST
+        return CallOutcome.REJECTED
+    return CallOutcome.LATE if type(cause) is TimeoutError else CallOutcome.LOST
 
 
-def unwrapped(error: BaseException) -> BaseException:
+def unwrap(error: BaseException) -> BaseException:
     """Return the error that a stage raised, without Ray's wrapper."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from config import EngineMemoryConfig
-from deployments.runtime.shelf import Shelf
+from deployments.runtime.model_cache import ModelCache
 
 
 @dataclass
@@ -32,20 +32,22 @@ class Loads:
         return load
 
 
-def shelf(max_loaded: int = 2, max_idle_s: float = 60.0) -> Shelf[str]:
-    kept: Shelf[str] = Shelf("Stage", EngineMemoryConfig(max_loaded=max_loaded, max_idle_s=max_idle_s), "default")
+def cache(max_loaded: int = 2, max_idle_s: float = 60.0) -> ModelCache[str]:
+    kept: ModelCache[str] = ModelCache(
+        "Stage", EngineMemoryConfig(max_loaded=max_loaded, max_idle_s=max_idle_s), "default"
+    )
     kept.put("default", "DEFAULT")
     return kept
 
 
-async def used(kept: Shelf[str], loads: Loads, name: str) -> str:
+async def used(kept: ModelCache[str], loads: Loads, name: str) -> str:
     async with kept.use(name, loads.of(name)) as thing:
         return thing
 
 
 def test_loading_one_stalls_nobody_who_uses_another() -> None:
     async def run() -> None:
-        kept, loads = shelf(), Loads()
+        kept, loads = cache(), Loads()
         waiting = [asyncio.create_task(used(kept, loads, "slow")) for _ in range(3)]
         assert await asyncio.to_thread(loads.started.wait, 60)
         assert await asyncio.wait_for(used(kept, loads, "default"), 30) == "DEFAULT"
@@ -59,7 +61,7 @@ def test_loading_one_stalls_nobody_who_uses_another() -> None:
 
 def test_the_first_who_asked_may_leave_while_others_wait() -> None:
     async def run() -> None:
-        kept, loads = shelf(), Loads()
+        kept, loads = cache(), Loads()
         first, second = (asyncio.create_task(used(kept, loads, "slow")) for _ in range(2))
         assert await asyncio.to_thread(loads.started.wait, 60)
         first.cancel()
@@ -74,7 +76,7 @@ def test_the_first_who_asked_may_leave_while_others_wait() -> None:
 
 def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
     async def run() -> None:
-        kept, loads = shelf(max_idle_s=0.01), Loads()
+        kept, loads = cache(max_idle_s=0.01), Loads()
         only = asyncio.create_task(used(kept, loads, "slow"))
         assert await asyncio.to_thread(loads.started.wait, 60)
         only.cancel()
@@ -92,7 +94,7 @@ def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
 
 def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:
     async def run() -> None:
-        kept, loads = shelf(max_idle_s=0.01), Loads()
+        kept, loads = cache(max_idle_s=0.01), Loads()
         async with kept.use("a", loads.of("a")):
             await asyncio.sleep(0.05)
             kept.sweep()
@@ -109,7 +111,7 @@ def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:
 
 def test_one_more_drops_the_idlest() -> None:
     async def run() -> None:
-        kept, loads = shelf(max_loaded=3), Loads()
+        kept, loads = cache(max_loaded=3), Loads()
         for name in ("a", "b", "a", "c", "a", "b"):
             await used(kept, loads, name)
         assert loads.names == ["a", "b", "c", "b"]
@@ -127,7 +129,7 @@ def test_a_load_that_failed_is_tried_by_the_next() -> None:
         return "loaded"
 
     async def run() -> None:
-        kept = shelf()
+        kept = cache()
         for is_first in (True, False):
             try:
                 async with kept.use("a", load) as thing:

@@ -10,7 +10,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Loaded(Generic[K, T]):
+class LruPool(Generic[K, T]):
     """A small least-recently-used store of things that are cheap to keep and slow to open. Thread-safe."""
 
     def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:

@@ -9,47 +9,47 @@ from uuid import uuid4
 
 from errors import InputError
 
-Place = Path | str
+Location = Path | str
 """A path, or a URL with a scheme."""
 
 
-def place_of(text: str | Path, folder: Path) -> Place:
+def resolve(text: str | Path, folder: Path) -> Location:
     """What a manifest names: a URL stays as it is, a relative path is one of `folder`."""
     return text if is_url(text) else (folder / text).resolve()
 
 
-def is_url(place: Place) -> bool:
+def is_url(location: Location) -> bool:
     """Whether it is no path."""
-    return "://" in str(place)
+    return "://" in str(location)
 
 
-def name_of(place: Place) -> str:
+def file_name(location: Location) -> str:
     """The last part of its name."""
-    return str(place).rstrip("/").rpartition("/")[2]
+    return str(location).rstrip("/").rpartition("/")[2]
 
 
-def open_place(place: Place) -> BinaryIO:
+def open_location(location: Location) -> BinaryIO:
     """Open a file for reading; the caller closes it.
 
     Raises:
         InputError: Nothing here speaks its scheme.
         OSError: It cannot be read.
     """
-    if isinstance(place, Path):
-        return place.open("rb")
-    return cast(BinaryIO, _file_system(place).open(place, "rb"))
+    if isinstance(location, Path):
+        return location.open("rb")
+    return cast(BinaryIO, _file_system(location).open(location, "rb"))
 
 
-def is_there(place: Place) -> bool:
+def exists(location: Location) -> bool:
     """Whether there is such a file.
 
     Raises:
         InputError: Nothing here speaks its scheme.
     """
-    return place.is_file() if isinstance(place, Path) else bool(_file_system(place).exists(place))
+    return location.is_file() if isinstance(location, Path) else bool(_file_system(location).exists(location))
 
 
-def copy_whole(source: Path, out: Place) -> None:
+def copy_atomic(source: Path, out: Location) -> None:
     """Copy a file so that `out` is either absent, old or complete.
 
     Raises:

@@ -33,7 +33,7 @@ class _Entry(Generic[T]):
         return not self.num_users and (self.loading is None or self.loading.done())
 
 
-class Shelf(Generic[T]):
+class ModelCache(Generic[T]):
     """Things that are slow to load and large to keep, by name.
 
     Args:

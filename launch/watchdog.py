@@ -14,7 +14,7 @@ import psutil
 
 from errors import ConfigError
 from launch.data_folder import TableFile
-from launch.front import Front
+from launch.front_proxy import FrontProxy
 
 EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: start it again
 _NEEDED: Final = ("raylet", "gcs_server")
@@ -23,7 +23,7 @@ _KILL_S: Final = 5.0
 
 
 @contextmanager
-def watched(node: Any, front: Front | None, table: TableFile) -> Iterator[None]:
+def watchdog(node: Any, front: FrontProxy | None, table: TableFile) -> Iterator[None]:
     """Look after the processes of a Ray node, the front and the file of the job table while the block lasts.
 
     A front that ends is started again. When Ray's control store or its raylet ends, nothing can be mended from here:
@@ -46,7 +46,7 @@ def watched(node: Any, front: Front | None, table: TableFile) -> Iterator[None]:
         watch.join(_PERIOD_S + _KILL_S)
 
 
-def _watch(node: Any, front: Front | None, table: TableFile, stop: threading.Event) -> None:
+def _watch(node: Any, front: FrontProxy | None, table: TableFile, stop: threading.Event) -> None:
     while not stop.wait(_PERIOD_S):
         for name, process in node.dead_processes():
             if name in _NEEDED:

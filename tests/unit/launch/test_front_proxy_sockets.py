@@ -13,10 +13,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
-from launch.front import Front, front_program
+from launch.front_proxy import FrontProxy, haproxy_binary
 from tests.ports import quiet_port
 
-PROGRAM = front_program()
+PROGRAM = haproxy_binary()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
 MAX_LIVE = 64
 
@@ -35,7 +35,7 @@ def port() -> Iterator[int]:
     with serve(answer, "127.0.0.1", 0, max_size=2**24) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         front_port = quiet_port()
-        front = Front(PROGRAM, "127.0.0.1", front_port, server.socket.getsockname()[1])
+        front = FrontProxy(PROGRAM, "127.0.0.1", front_port, server.socket.getsockname()[1])
         front.start()
         try:
             yield front_port
