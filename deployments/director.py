@@ -13,8 +13,9 @@ from ray.serve.handle import DeploymentHandle
 
 from api.v1.views import webhook_view
 from config import PipelineConfig
+from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import service_name
-from deployments.runtime.replica_watch import ReplicaWatch, running_replicas
+from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from errors import CapacityError, LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
@@ -93,7 +94,7 @@ class Director:
         asks_when = self._stages.ready if config.newest_leads else None
         self._reign = Reign(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
         self._scheduler = JobScheduler(services, lambda: self._reign.leads)
-        self._replicas = ReplicaWatch(running_replicas)
+        self._replicas = ReplicaWatch(replica_counts)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)

@@ -14,7 +14,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.runtime.calls import CallBounds, Sent, call_stage, prefer_near
+from deployments.runtime.calls import CallBounds, Sent, call_stage
+from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from media.decoding.decoder import Decoders
@@ -72,7 +73,7 @@ class Studio:
         keep_freed_buffers()
         self._config = config
         self._files = open_files(config)
-        self._face_synthesis = prefer_near(face_synthesis)
+        self._face_synthesis = prefer_local_replicas(face_synthesis)
         self._num_threads = claim_threads()
         self._threads = Threads("Studio")
         self._gate = CallGate(self._threads)

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from config import PipelineConfig
 from errors import ConfigError, StageTimeoutError, StandbyError
 from launch.data_folder import TableFile, checked_table
@@ -204,10 +202,12 @@ def _deployed(
         # Another second, in which Ray's processes come up.
         import ray.serve
 
+        from deployments.runtime.ray_internals import LocalNode, deploy
+
         if is_quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
-        with watchdog(ray._private.worker._global_node, front, table):
-            _deploy(config.content)
+        with watchdog(LocalNode(), front, table):
+            deploy(config.content)
             options = config.http_options
             _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)
             try:
@@ -256,19 +256,6 @@ def restore_sigterm() -> Iterator[None]:
     yield
     if callable(known) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, known)
-
-
-def _deploy(config: dict[str, Any]) -> None:
-    """Start Serve and deploy `config`, as `serve run` does with a file."""
-    from ray.serve._private.api import serve_start
-    from ray.serve.schema import ServeDeploySchema
-
-    try:
-        schema = ServeDeploySchema.model_validate(config)
-    except ValidationError as error:
-        raise ConfigError(f"Expected a Serve config, got: {error}") from error
-    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
-    client.deploy_apps(schema, _blocking=False)
 
 
 def _resign(app_name: str) -> None:

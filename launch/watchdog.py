@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final, Protocol
 
 import psutil
 
@@ -22,8 +22,20 @@ _PERIOD_S: Final = 0.5
 _KILL_S: Final = 5.0
 
 
+class RayNode(Protocol):
+    """See `deployments.runtime.ray_internals.LocalNode`; importing it here would import Ray too early."""
+
+    def dead_processes(self) -> list[tuple[str, int]]:
+        """Return the name and exit status of each process that has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Kill all processes."""
+        ...
+
+
 @contextmanager
-def watchdog(node: Any, front: FrontProxy | None, table: TableFile) -> Iterator[None]:
+def watchdog(node: RayNode, front: FrontProxy | None, table: TableFile) -> Iterator[None]:
     """Look after the processes of a Ray node, the front and the file of the job table while the block lasts.
 
     A front that ends is started again. When Ray's control store or its raylet ends, nothing can be mended from here:
@@ -32,7 +44,7 @@ def watchdog(node: Any, front: FrontProxy | None, table: TableFile) -> Iterator[
     same way when the table is deleted or replaced: what is accepted would be written into a file that nobody finds.
 
     Args:
-        node: `ray._private.node.Node` of the node that this process started.
+        node: The Ray node that this process started.
         front: What stands before Serve, if anything does.
         table: Where accepted jobs are written down.
     """
@@ -46,11 +58,11 @@ def watchdog(node: Any, front: FrontProxy | None, table: TableFile) -> Iterator[
         watch.join(_PERIOD_S + _KILL_S)
 
 
-def _watch(node: Any, front: FrontProxy | None, table: TableFile, stop: threading.Event) -> None:
+def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, stop: threading.Event) -> None:
     while not stop.wait(_PERIOD_S):
-        for name, process in node.dead_processes():
+        for name, status in node.dead_processes():
             if name in _NEEDED:
-                _end(node, f"Ray's {name} has ended (status {process.returncode})")
+                _end(node, f"Ray's {name} has ended (status {status})")
         if loss := table.loss():
             _end(
                 node,
@@ -64,7 +76,7 @@ def _watch(node: Any, front: FrontProxy | None, table: TableFile, stop: threadin
                 _end(node, str(error))
 
 
-def _end(node: Any, reason: str, advice: str = "Start it again; accepted jobs go on then.") -> None:
+def _end(node: RayNode, reason: str, advice: str = "Start it again; accepted jobs go on then.") -> None:
     print(f"Lipwright ends: {reason}. {advice}", file=sys.stderr, flush=True)
     killer = threading.Thread(target=_kill, args=(node,), daemon=True)
     killer.start()
@@ -72,14 +84,14 @@ def _end(node: Any, reason: str, advice: str = "Start it again; accepted jobs go
     os._exit(EXIT_STATUS)
 
 
-def _kill(node: Any) -> None:
+def _kill(node: RayNode) -> None:
     """End everything that was started here.
 
     Children of a raylet that is gone are not found any more. They notice that themselves, within two seconds.
     """
     children = psutil.Process().children(recursive=True)
     with contextlib.suppress(Exception):  # the process ends next, whatever is left
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+        node.kill()
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()

@@ -20,7 +20,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
+from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
@@ -57,15 +57,6 @@ class CallBounds:
     def of(cls, jobs: JobConfig, num_frames: int) -> CallBounds:
         """The bounds of a call about so many frames."""
         return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
-
-
-def prefer_near(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
-    """Have a handle that was not used yet ask replicas on this machine first, and others as soon as these are full.
-
-    Crops then stay in one machine's memory where they can. Between deployments Serve (2.60) does not do it by itself.
-    """
-    handle._init(_prefer_local_routing=True)
-    return handle
 
 
 async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], bounds: CallBounds) -> Any:

@@ -19,6 +19,7 @@ import cv2
 import ray
 from ray import serve
 
+from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.stop import Stop
 from models.engines.contract import Device, Machine
@@ -84,12 +85,11 @@ def free_gpu_memory() -> None:
 
 
 def service_name() -> str:
-    """Return what all replicas of this service, and of no other one, have in common.
+    """Return a name that all replicas of this service share, and no other service has.
 
-    The name of a service that was started earlier sorts first: Ray's session bears the time of its start.
+    Names sort by the time at which the service started.
     """
-    session = ray._private.worker._global_node.session_name  # type: ignore[attr-defined]  # set in every worker
-    return f"{session}/{serve.get_replica_context().app_name}"
+    return f"{session_name()}/{serve.get_replica_context().app_name}"
 
 
 class CallGate:

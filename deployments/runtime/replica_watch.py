@@ -7,9 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from ray import serve
 from ray.exceptions import RayError
-from ray.serve._private.common import DeploymentStatus, ReplicaState
 
 from storage.records import ReplicaStatus
 
@@ -48,19 +46,3 @@ class ReplicaWatch:
             self._seen = question.result()
         except RayError as error:
             logger.warning("Serve's controller does not say what runs: %s", error)
-
-
-def running_replicas() -> dict[str, ReplicaStatus]:
-    """What Serve's controller says of the application that this replica belongs to. Blocks until it does."""
-    application = serve.status().applications.get(serve.get_replica_context().app_name)
-    if application is None:
-        return {}
-    found: dict[str, ReplicaStatus] = {}
-    for name, deployment in application.deployments.items():
-        num_running = deployment.replica_states.get(ReplicaState.RUNNING, 0)
-        found[name] = ReplicaStatus(
-            num_running=num_running,
-            num_other=sum(deployment.replica_states.values()) - num_running,
-            is_healthy=deployment.status is not DeploymentStatus.UNHEALTHY,
-        )
-    return found

@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import Deployment
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.calls import prefer_near
+from deployments.runtime.ray_internals import prefer_local_replicas
 
 NUM_QUESTIONS = 30
 
@@ -25,7 +25,7 @@ class Asker:
     """Asks one question after the other, so that every painter has room."""
 
     def __init__(self, painter: DeploymentHandle[Any], is_near: bool) -> None:
-        self._painter = prefer_near(painter) if is_near else painter
+        self._painter = prefer_local_replicas(painter) if is_near else painter
 
     async def ask(self) -> tuple[str, list[str]]:
         answers = [await self._painter.node.remote() for _ in range(NUM_QUESTIONS)]

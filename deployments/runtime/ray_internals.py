@@ -1,0 +1,79 @@
+"""Every use of Ray's private API, checked against Ray 2.60: look here first when Ray is upgraded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from pydantic import ValidationError
+from ray import serve
+from ray.serve._private.api import serve_start
+from ray.serve._private.common import DeploymentStatus, ReplicaState
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ServeDeploySchema
+
+from errors import ConfigError
+from storage.records import ReplicaStatus
+
+
+def prefer_local_replicas(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
+    """Make a handle that was not used yet route to replicas on this node first, and to others when those are full.
+
+    Crops then stay in the memory of one machine where possible. Serve 2.60 has no public option for it.
+    """
+    handle._init(_prefer_local_routing=True)
+    return handle
+
+
+def session_name() -> str:
+    """Return the name of the Ray session, which contains its start time."""
+    return str(_global_node().session_name)
+
+
+def replica_counts() -> dict[str, ReplicaStatus]:
+    """Return the replicas of each deployment of this replica's application. Blocks until Serve's controller answers."""
+    application = serve.status().applications.get(serve.get_replica_context().app_name)
+    if application is None:
+        return {}
+    found: dict[str, ReplicaStatus] = {}
+    for name, deployment in application.deployments.items():
+        num_running = deployment.replica_states.get(ReplicaState.RUNNING, 0)
+        found[name] = ReplicaStatus(
+            num_running=num_running,
+            num_other=sum(deployment.replica_states.values()) - num_running,
+            is_healthy=deployment.status is not DeploymentStatus.UNHEALTHY,
+        )
+    return found
+
+
+def deploy(config: dict[str, Any]) -> None:
+    """Start Serve and deploy `config`, as `serve run` does with a file. Returns before the replicas run.
+
+    Raises:
+        ConfigError: `config` is not a valid Serve config.
+    """
+    try:
+        schema = ServeDeploySchema.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(f"Invalid Serve config: {error}") from error
+    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+    client.deploy_apps(schema, _blocking=False)
+
+
+class LocalNode:
+    """The processes of the Ray node that this process started with `ray.init`."""
+
+    def __init__(self) -> None:
+        self._node = _global_node()
+
+    def dead_processes(self) -> list[tuple[str, int]]:
+        """Return the name and exit status of each of the node's processes that has ended, such as "raylet"."""
+        return [(name, process.returncode) for name, process in self._node.dead_processes()]
+
+    def kill(self) -> None:
+        """Kill all processes of the node."""
+        self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def _global_node() -> Any:
+    return ray._private.worker._global_node  # type: ignore[attr-defined]  # set by ray.init and in every worker
