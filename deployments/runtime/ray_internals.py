@@ -76,4 +76,4 @@ class LocalNode:
 
 
 def _global_node() -> Any:
-    return ray._private.worker._global_node  # type: ignore[attr-defined]  # set by ray.init and in every worker
+    return ray._private.worker._global_node  # set by ray.init and in every worker
