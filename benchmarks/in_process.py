@@ -19,7 +19,7 @@ from benchmarks.material import FPS
 from config import MediaLimits, PipelineConfig, RenderConfig
 from jobs.segments import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
-from media.joiner import join_segments
+from media.concat import concat_segments
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -184,7 +184,7 @@ def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder:
                 segments.append(folder / f"{segment.number}.mp4")
                 segments[-1].write_bytes(studio.render(reader, piece))
     with clock.stage("join"):
-        join_segments(segments, audio, folder / "result.mp4", info, num_frames)
+        concat_segments(segments, audio, folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
     report = make_report(output, sum(measures[1:], measures[0]), studio.silent_motion)
     return Rendered({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from config import LabelsConfig, MediaLimits
-from media.joiner import join_segments
+from media.concat import concat_segments
 from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
 from media.labels.mark import Mark, MarkStyle
-from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame
 from tests.unit.api.speech.speech_server import tone
 
 NUM_TRIES = 5
@@ -49,7 +49,7 @@ def _segment(info: VideoInfo, out: Path) -> None:
     """Noise that x264 cannot shrink much: a large file in little time."""
     random = np.random.default_rng(0)
     shapes = [(info.height, info.width), *[(info.height // 2, info.width // 2)] * 2]
-    pictures = [Planes(*(random.integers(64, 192, shape, np.uint8) for shape in shapes)) for _ in range(5)]
+    pictures = [YuvFrame(*(random.integers(64, 192, shape, np.uint8) for shape in shapes)) for _ in range(5)]
     writer = SegmentWriter(info, 40, "ultrafast", 2)
     for number in range(info.num_frames):
         writer.write(pictures[number % 5])
@@ -61,8 +61,8 @@ def _measure(info: VideoInfo, folder: Path) -> str:
     _segment(info, segment)
     sound.write_bytes(tone(info.duration_seconds))
     labeller = Labeller(LabelsConfig(), folder)
-    join_segments([segment], sound, plain, info, info.num_frames)
-    join_segments([segment], sound, tagged, info, info.num_frames, tags=labeller.tags("0" * 32))
+    concat_segments([segment], sound, plain, info, info.num_frames)
+    concat_segments([segment], sound, tagged, info, info.num_frames, tags=labeller.tags("0" * 32))
     content = tagged.read_bytes()
 
     def write_and_sign() -> None:
@@ -73,7 +73,7 @@ def _measure(info: VideoInfo, folder: Path) -> str:
     writing = _milliseconds(lambda: tagged.write_bytes(content))
     labeller.sign(tagged, from_still=False)
     reading = _milliseconds(lambda: inspect_labels(tagged, MediaLimits()))
-    planes = Planes(
+    planes = YuvFrame(
         *(
             np.full(shape, 90, np.uint8)
             for shape in ((info.height, info.width), *[(info.height // 2, info.width // 2)] * 2)

@@ -22,8 +22,8 @@ from deployments.runtime.replica import (
 )
 from jobs.messages import Heard, PreparedSpeech
 from media.audio import extract_speech
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.stop import Stop
 from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
@@ -70,10 +70,10 @@ class AudioFeatures:
         limits = self._config.limits
         timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
 
-        def decode(stop: Stop) -> PreparedSpeech:
+        def decode(token: CancelToken) -> PreparedSpeech:
             with self._files.fetched(audio) as path, self._files.written(speech) as part:
                 work = partial(extract_speech, path, part, limits)
-                info = self._decoders.run(work, file=path, timeout_s=timeout_s, stop=stop, writes=part.parent)
+                info = self._decoders.run(work, file=path, timeout_s=timeout_s, token=token, writes=part.parent)
                 return PreparedSpeech(speech, info, measure_level(part))
 
         return await self._threads.run(decode, timeout_s)
@@ -108,13 +108,13 @@ class AudioFeatures:
         engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
-            def work(stop: Stop) -> Heard:
+            def work(token: CancelToken) -> Heard:
                 with self._files.fetched(speech.key) as path:
-                    features = listener.listen(path, speech.level, span, stop.is_set)
+                    features = listener.listen(path, speech.level, span, token.is_cancelled)
                     return Heard(features, file_stress(path, speech.level, span.seconds))
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 
     async def _engine(self, name: str) -> Engine:
         """The engine, made in a thread: its weights are hashed the first time."""
-        return await self._threads.run(lambda stop: self._engines.engine(name), self._config.memory.load_timeout_s)
+        return await self._threads.run(lambda token: self._engines.engine(name), self._config.memory.load_timeout_s)

@@ -18,8 +18,8 @@ from deployments.runtime.replica import (
     free_gpu_memory,
     stage_method,
 )
+from media.cancel_token import CancelToken
 from media.decoding.frame_memory import keep_freed_buffers
-from media.stop import Stop
 from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
@@ -56,8 +56,8 @@ class FaceSynthesis:
         edition = self._engines.edition(engine)
         async with self._painters.use(edition, lambda: self._engines.engine(engine).painter(self._machine)) as painter:
 
-            def work(stop: Stop) -> FacePatches:
-                return painter.paint(chunk, stop.is_set)
+            def work(token: CancelToken) -> FacePatches:
+                return painter.paint(chunk, token.is_cancelled)
 
             return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
 

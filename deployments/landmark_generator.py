@@ -14,10 +14,10 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import CallGate, Threads, assigned_device, claim_threads, stage_method
 from jobs.messages import BlockRequest, Heard, PresenterRef, SourceVideo
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import VideoInfo, probe_video
-from media.stop import Stop
 from models.engines.contract import EngineClass, Planned
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
@@ -82,18 +82,18 @@ class LandmarkGenerator:
         """
         timeout_s = self._config.jobs.call_timeout_s(stop - start)
 
-        def work(ended: Stop) -> TrackState:
+        def work(token: CancelToken) -> TrackState:
             with self._files.fetched(source.key) as path:
                 reader = self._readers.take((source.key, start), lambda: self._open(path, source.info, timeout_s))
                 try:
-                    with ended.ending(reader.close):
+                    with token.on_cancel(reader.close):
                         frames = reader.read(range(start, stop))
                         aspect = pixel_aspect(source.info)
                         raw, new_state = self._tracker.track_chunk(frames, source.info.colour, choice, state, aspect)
                 except BaseException:
                     reader.close()
                     raise
-            if not ended.is_set():  # which closed it
+            if not token.is_cancelled():  # which closed it
                 self._readers.put((source.key, stop), reader)
             with self._files.written(out) as part:
                 raw.save(part)
@@ -111,11 +111,11 @@ class LandmarkGenerator:
         """
         timeout_s = self._config.jobs.call_timeout_s(1)
 
-        def work(stop: Stop) -> FaceChoice:
+        def work(token: CancelToken) -> FaceChoice:
             with self._files.fetched(picture) as path:
                 probe = partial(probe_video, path, self._config.limits)
-                info = self._decoders.run(probe, file=path, timeout_s=timeout_s, stop=stop)
-                with self._open(path, info, timeout_s) as reader, stop.ending(reader.close):
+                info = self._decoders.run(probe, file=path, timeout_s=timeout_s, token=token)
+                with self._open(path, info, timeout_s) as reader, token.on_cancel(reader.close):
                     (frame,) = reader.read([0])
             return self._tracker.reference(frame, info.colour)
 
@@ -133,14 +133,14 @@ class LandmarkGenerator:
         names = [split(track)[1] for track in tracks]
         timeout_s = self._config.jobs.call_timeout_s(source.info.num_frames)
 
-        def work(stop: Stop) -> bool:
+        def work(token: CancelToken) -> bool:
             with self._files.fetched_folder(folder, names) as tracked:
                 raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
             with (
                 self._files.fetched(source.key) as path,
                 self._files.written_folder(presenter.folder, "", INFO_FILE) as made,
                 self._open(path, source.info, timeout_s) as reader,
-                stop.ending(reader.close),
+                token.on_cancel(reader.close),
             ):
                 return Presenter.build(made, source.info, raw, reader).talks
 
@@ -150,7 +150,7 @@ class LandmarkGenerator:
     async def is_analysed(self, engine: str, presenter: PresenterRef) -> bool:
         """Return whether an engine has all that it keeps of a presenter."""
 
-        def work(stop: Stop) -> bool:
+        def work(token: CancelToken) -> bool:
             maker = self._engines.engine(engine)
             with self._files.fetched_folder(presenter.folder, (analysis_part(maker),)) as folder:
                 return is_analysed(folder, maker)
@@ -171,17 +171,17 @@ class LandmarkGenerator:
         """
         timeout_s = self._config.jobs.call_timeout_s(presenter.source.info.num_frames)
 
-        def work(stop: Stop) -> None:
+        def work(token: CancelToken) -> None:
             maker, source = self._engines.engine(engine), presenter.source
             part = analysis_part(maker)
             with (
                 self._files.fetched(source.key) as path,
                 self._files.written_folder(presenter.folder, part, COMPLETE_FILE, PRESENTER_FILES) as folder,
                 self._open(path, source.info, timeout_s) as reader,
-                stop.ending(reader.close),
+                token.on_cancel(reader.close),
             ):
                 known = Presenter.load(folder)
-                maker.analyse(known, known.frames(reader), own_speech, stop.is_set)
+                maker.analyse(known, known.frames(reader), own_speech, token.is_cancelled)
                 note_analysed(folder, maker)
 
         await self._threads.run(work, timeout_s)
@@ -190,7 +190,7 @@ class LandmarkGenerator:
     async def plan(self, heard: Heard, request: BlockRequest, state: Any) -> Planned:
         """Return what an engine shows in one block of output frames."""
 
-        def work(stop: Stop) -> Planned:
+        def work(token: CancelToken) -> Planned:
             engine = self._engines.engine(request.engine)
             known = self._presenters.take(request.presenter.folder, engine)
             try:

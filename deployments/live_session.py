@@ -11,12 +11,12 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import keep_freed_buffers
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
-from media.stop import Stop
 from models.engines.contract import EngineClass, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
@@ -75,5 +75,5 @@ class LiveSession:
         settings = FrameSettings.of(self._config, self._num_threads, self._config.live.moment_timeout_s)
         return presenter.frames(DecoderReader(self._decoders, path, info, settings))
 
-    async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
+    async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.moment_timeout_s)

@@ -15,10 +15,10 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from jobs.messages import Probed
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.entrance import Entrance
 from media.probe import probe_audio, probe_video
-from media.stop import Stop
 from storage.state import open_files
 from telemetry import metrics
 
@@ -53,11 +53,11 @@ class MediaProbe:
         with ExitStack() as held:
             paths, entrance = await asyncio.to_thread(self._enter, (video, audio), held)
 
-            def work(stop: Stop) -> Probed:
-                info = entrance.look(probe_video, paths[video], stop) if video is not None else None
+            def work(token: CancelToken) -> Probed:
+                info = entrance.look(probe_video, paths[video], token) if video is not None else None
                 if info is not None and info.is_still:
                     info = replace(info, fps=Fraction(self._config.render.still_fps))
-                return Probed(info, entrance.look(probe_audio, paths[audio], stop) if audio is not None else None)
+                return Probed(info, entrance.look(probe_audio, paths[audio], token) if audio is not None else None)
 
             return await self._threads.run(work, entrance.seconds + _GRACE_S)
 

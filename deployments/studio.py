@@ -18,17 +18,17 @@ from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
+from media.cancel_token import CancelToken
+from media.concat import concat_segments
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.frame_memory import keep_freed_buffers
 from media.frame_source import FrameSource
-from media.joiner import join_segments
 from media.labels.labeller import Labeller
 from media.labels.mark import Mark, MarkStyle
-from media.planes import Patch, Planes
 from media.probe import VideoInfo
-from media.stop import Stop
 from media.writer import SegmentWriter
+from media.yuv_frame import Patch, YuvFrame
 from models.engines.contract import Chunk, Engine, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
@@ -55,7 +55,7 @@ class _Marked:
     def __init__(self, writer: SegmentWriter, marks: Sequence[Mark | None]) -> None:
         self._writer, self._marks = writer, iter(marks)
 
-    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         self._writer.write(planes, patch, next(self._marks))
 
 
@@ -113,7 +113,7 @@ class Studio:
             render_source = RenderSource(reader, engine, partial(made.cut, known.presenter))
             marks = self._marks(source.info, marking, len(plan))
             segment, silent_motion = await self._encoded(render_source, source.info, plan, marks)
-            await self._run(lambda stop: self._files.put(out, segment), len(plan))
+            await self._run(lambda token: self._files.put(out, segment), len(plan))
             undone.pop_all()
         self._readers.put((source.key, _next_place(places)), reader)
         self._presenters.put(known)
@@ -137,16 +137,16 @@ class Studio:
         timeout_s = self._config.jobs.call_timeout_s(made.num_frames)
         tags, limits = self._labeller.tags(made.produce_id), self._config.limits
 
-        def work(stop: Stop) -> None:
+        def work(token: CancelToken) -> None:
             with (
                 self._files.fetched_folder(folder, names) as rendered,
                 self._files.fetched(audio) as sound,
                 self._files.written(out) as part,
             ):
                 paths = [rendered / name for name in names]
-                join = partial(join_segments, paths, sound, part, source.info, made.num_frames, limits, tags)
+                join = partial(concat_segments, paths, sound, part, source.info, made.num_frames, limits, tags)
                 self._decoders.run(
-                    join, file=sound, timeout_s=timeout_s, stop=stop, reads=[rendered], writes=part.parent
+                    join, file=sound, timeout_s=timeout_s, token=token, reads=[rendered], writes=part.parent
                 )
                 with disk_errors():
                     self._labeller.sign(part, from_still=source.info.is_still)
@@ -168,10 +168,10 @@ class Studio:
         render = self._config.render
         writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
         motion = await self._renderer.render(render_source, plan, _Marked(writer, marks), self._chunk_frames(info))
-        return await self._run(lambda stop: writer.finish(), len(plan)), motion
+        return await self._run(lambda token: writer.finish(), len(plan)), motion
 
     def _brought(
-        self, presenter: PresenterRef, engine: str, files: ExitStack, stop: Stop
+        self, presenter: PresenterRef, engine: str, files: ExitStack, token: CancelToken
     ) -> tuple[Engine, CachedAvatar, Path]:
         """The engine, the presenter, and its source, which is on this machine until `files` end."""
         path, made = files.enter_context(self._files.fetched(presenter.source.key)), self._engines.engine(engine)
@@ -195,7 +195,7 @@ class Studio:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2
         return max(4, min(render.chunk_frames, render.max_chunk_bytes // frame_bytes))
 
-    async def _run(self, work: Callable[[Stop], T], num_frames: int) -> T:
+    async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
 
     def _synthesize(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 
 
 class FrameSource(Protocol):
     """Frames of one video or picture, by their index. Not thread-safe."""
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Yield read-only planes in the order of `indices`; they stay valid while the caller holds them.
 
         Raises:

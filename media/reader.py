@@ -11,11 +11,11 @@ from av.video.frame import VideoFrame
 
 from config import MediaLimits
 from errors import MediaError
+from media.forward_decoder import ForwardDecoder
 from media.frame_table import frame_table
-from media.planes import Planes
 from media.probe import VideoInfo
 from media.upright import upright_planes
-from media.walker import FrameWalker
+from media.yuv_frame import YuvFrame
 
 # A seek throws away what the decoder has in flight; below this many frames, decoding on is cheaper.
 _FRAMES_PER_SEEK: Final = 8
@@ -47,9 +47,9 @@ class FrameReader:
         self._info = info
         limits = limits or MediaLimits()
         self._table = frame_table(path, limits)
-        self._walker = FrameWalker(path, self._table, limits, num_threads)
+        self._decoder = ForwardDecoder(path, self._table, limits, num_threads)
         self._max_kept = max(cache_bytes // (info.width * info.height * 3 // 2), 1)
-        self._kept: dict[int, Planes] = {}
+        self._kept: dict[int, YuvFrame] = {}
         self._num_decodable = len(self._table.pts)
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class FrameReader:
     ) -> None:
         self.close()
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Frames in the order of `indices`, decoded as they are asked for.
 
         Args:
@@ -89,7 +89,7 @@ class FrameReader:
     def close(self) -> None:
         """Closes the file; planes already handed out stay valid."""
         self._kept.clear()
-        self._walker.close()
+        self._decoder.close()
 
     def _drop_after(self, frame: int) -> None:
         """Lets go of what playing backward has passed."""
@@ -100,16 +100,16 @@ class FrameReader:
         """Decodes until `frame` is kept; what was kept before is let go."""
         self._kept.clear()
         key = self._table.key_before(frame)
-        is_ahead = frame >= self._walker.position
+        is_ahead = frame >= self._decoder.position
         keep_from = frame if is_ahead else max(frame - self._max_kept + 1, key)
-        if not is_ahead or key > self._walker.position + _FRAMES_PER_SEEK:
-            self._walker.seek(frame)
+        if not is_ahead or key > self._decoder.position + _FRAMES_PER_SEEK:
+            self._decoder.seek(frame)
         if not self._walk(frame, keep_from):
             # The stream ended early: its last frame stands for all that are missing.
             self._keep_last_decodable(key)
 
     def _walk(self, frame: int, keep_from: int) -> bool:
-        while (step := self._walker.step(keep_from)) is not None:
+        while (step := self._decoder.step(keep_from)) is not None:
             index, picture = step
             if index >= keep_from:
                 self._kept[index] = upright_planes(picture, self._info)
@@ -122,11 +122,11 @@ class FrameReader:
     def _keep_last_decodable(self, key: int) -> None:
         last: tuple[int, VideoFrame] | None = None
         while last is None:
-            self._walker.seek(key)
-            while (step := self._walker.step()) is not None:
+            self._decoder.seek(key)
+            while (step := self._decoder.step()) is not None:
                 last = step
             if last is None and key == 0:
-                self._walker.raise_if_broken()
+                self._decoder.raise_if_broken()
                 raise MediaError(f"{self._path.name}: expected frames that can be decoded, found none.")
             key = self._table.key_before(max(key - 1, 0))
         self._num_decodable = last[0] + 1

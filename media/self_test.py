@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError
+from media.concat import concat_segments
 from media.container import FORMATS
-from media.joiner import join_segments
-from media.planes import Planes
 from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame
 
 DECODERS: Final = (
     *("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "prores", "mjpeg", "png", "webp"),
@@ -90,7 +90,7 @@ def try_round_trip(folder: Path) -> None:
         writer.write(planes)
     segment.write_bytes(writer.finish())
     _write_tone(tone)
-    join_segments([segment], tone, out, info, _NUM_FRAMES)
+    concat_segments([segment], tone, out, info, _NUM_FRAMES)
     compare_pictures(out, written)
 
 
@@ -113,7 +113,7 @@ def unreadable_samples(folder: Path) -> list[str]:
     return failures
 
 
-def compare_pictures(path: Path, written: Sequence[Planes]) -> None:
+def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
     """Read a video and check that it shows `written`, and that it has sound.
 
     Raises:
@@ -161,13 +161,13 @@ def _sample_frames(stream: Any) -> list[Any]:
     return pictures
 
 
-def _picture(number: int) -> Planes:
+def _picture(number: int) -> YuvFrame:
     """A bright square on a slope, further right in every frame."""
     y = np.tile(np.linspace(40, 160, _SIDE).astype(np.uint8), (_SIDE, 1))
     left = 8 * number
     y[16:40, left : left + 16] = 220
     chroma = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
-    return Planes(y, chroma, chroma.copy())
+    return YuvFrame(y, chroma, chroma.copy())
 
 
 def _tone(rate: int) -> NDArray[np.int16]:

@@ -8,8 +8,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from media.planes import Planes, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 from media.probe import VideoInfo
+from media.yuv_frame import YuvFrame, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 
 # The first three planes of these are 8-bit 4:2:0 as they stand; alpha is dropped.
 _PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
@@ -17,7 +17,7 @@ _GREY_PREFIXES: Final = ("gray", "ya8", "ya16", "mono")
 _NEUTRAL_CHROMA: Final = 128
 
 
-def upright_planes(frame: VideoFrame, info: VideoInfo) -> Planes:
+def upright_planes(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
     """Read-only planes of a decoded frame, (info.height, info.width), in the matrix and range of `info.colour`.
 
     The planes are views on the frame's own memory when that is 8-bit 4:2:0 already, and keep it alive. A frame
@@ -29,13 +29,13 @@ def upright_planes(frame: VideoFrame, info: VideoInfo) -> Planes:
         frame = _reformat(frame, None, info, width, height)
     planes = _planes_420(frame, info)
     if info.rotation or info.is_mirrored:
-        planes = Planes(*(_turn(plane, info) for plane in planes))
+        planes = YuvFrame(*(_turn(plane, info) for plane in planes))
     for plane in planes:
         plane.flags.writeable = False
     return planes
 
 
-def _planes_420(frame: VideoFrame, info: VideoInfo) -> Planes:
+def _planes_420(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
     name = frame.format.name
     if name in _PLANAR_420:
         return frame_planes(frame)
@@ -46,11 +46,11 @@ def _planes_420(frame: VideoFrame, info: VideoInfo) -> Planes:
     return frame_planes(_reformat(frame, "yuv420p", info))
 
 
-def _grey_planes(frame: VideoFrame) -> Planes:
+def _grey_planes(frame: VideoFrame) -> YuvFrame:
     width, height = frame.width & ~1, frame.height & ~1
     y = plane_rows(frame.planes[0])[:height, :width]
     chroma = np.full((height // 2, width // 2), _NEUTRAL_CHROMA, np.uint8)
-    return Planes(y, chroma, chroma)
+    return YuvFrame(y, chroma, chroma)
 
 
 def _reformat(

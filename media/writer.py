@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from media.labels.mark import Mark
-from media.planes import Patch, Planes, frame_planes, paste_back
 from media.probe import VideoInfo
+from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
 
 _RANGE_LIMITED: Final = 1
 _RANGE_FULL: Final = 2
@@ -49,7 +49,7 @@ class SegmentWriter:
         for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(self._frame, tag, getattr(self._stream.codec_context, tag))
 
-    def write(self, planes: Planes, patch: Patch | None = None, mark: Mark | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Mark | None = None) -> None:
         """Encodes one frame; `planes` are copied once, and the patch is pasted on that copy.
 
         Args:

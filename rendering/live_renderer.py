@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from config import PipelineConfig
 from errors import ConfigError
 from jobs.messages import PresenterRef
+from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.labels.mark import Mark, MarkStyle
 from media.live.picture_group import PictureGroup
 from media.probe import VideoInfo
-from media.stop import Stop
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
 from models.presenter.presenter import Presenter
@@ -89,7 +89,7 @@ class LiveRenderer:
                 render_source = RenderSource(reader, live.engine, partial(self._engine.cut, known))
                 group = PictureGroup(source.info, live.crf, live.preset, self._mark(source.info))
                 await self._renderer.render(render_source, plan, group, num)
-                pictures = await self._run(lambda stop: group.finish(), num)
+                pictures = await self._run(lambda token: group.finish(), num)
             except BaseException:
                 reader.close()
                 raise
@@ -103,7 +103,7 @@ class LiveRenderer:
             return None
         return Mark(info, MarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
-    def _brought(self, presenter: PresenterRef, files: ExitStack, stop: Stop) -> tuple[Presenter, Path]:
+    def _brought(self, presenter: PresenterRef, files: ExitStack, token: CancelToken) -> tuple[Presenter, Path]:
         """The presenter, which sessions share as it is only read, and its source, on this machine until `files` end."""
         path = files.enter_context(self._files.fetched(presenter.source.key))
         known = self._presenters.take(presenter.folder, self._engine)
@@ -111,7 +111,7 @@ class LiveRenderer:
         return known.presenter, path
 
     def _plan(
-        self, presenter: Presenter, request: LiveChunkRequest, index: NDArray[np.int32], stop: Stop
+        self, presenter: Presenter, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
     ) -> tuple[Plan, object]:
         features = self._listener.listen_live(request.window)
         total = request.first_frame + len(index)
@@ -126,7 +126,7 @@ class LiveRenderer:
         return presenter.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
 
     def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
-        def work(stop: Stop) -> FacePatches:
-            return self._painter.paint(faces, stop.is_set)
+        def work(token: CancelToken) -> FacePatches:
+            return self._painter.paint(faces, token.is_cancelled)
 
         return asyncio.ensure_future(self._run(work, faces.num_frames))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.planes import Patch, Planes
-from media.stop import Stop
+from media.yuv_frame import Patch, YuvFrame
 from models.engines.contract import Chunk, Plan
 from models.engines.patches import FacePatches
 from models.mouth.motion import Moments
@@ -31,13 +31,13 @@ class RenderSource:
 
     reader: FrameSource
     engine: str
-    cut: Callable[[Plan, list[Planes]], Chunk]
+    cut: Callable[[Plan, list[YuvFrame]], Chunk]
 
 
 class PictureWriter(Protocol):
     """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.picture_group.PictureGroup`."""
 
-    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         """Encode one frame with its face; `planes` are never written to."""
         ...
 
@@ -53,7 +53,7 @@ class Paint(Protocol):
 class BlockingWork(Protocol):
     """Runs work that blocks, in a thread and within a bound that follows from the number of frames."""
 
-    async def __call__(self, work: Callable[[Stop], T], num_frames: int) -> T:
+    async def __call__(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         """Return what `work` returns."""
         ...
 
@@ -113,7 +113,7 @@ class SegmentRenderer:
         self,
         before: asyncio.Task[Moments] | None,
         writer: PictureWriter,
-        frames: list[Planes],
+        frames: list[YuvFrame],
         patches: asyncio.Future[FacePatches],
     ) -> Moments:
         """Encode `frames` with their faces when both the faces and what comes before them are done."""
@@ -126,7 +126,7 @@ class SegmentRenderer:
             patches.cancel()
             raise
 
-        def encode(stop: Stop) -> None:
+        def encode(token: CancelToken) -> None:
             for number, frame in enumerate(frames):
                 writer.write(frame, faces.patch(number))
 
@@ -134,7 +134,7 @@ class SegmentRenderer:
         return faces.silent_motion
 
 
-def _decode_and_cut(source: RenderSource, plan: Plan, stop: Stop) -> tuple[list[Planes], Chunk]:
-    with stop.ending(source.reader.close):
+def _decode_and_cut(source: RenderSource, plan: Plan, token: CancelToken) -> tuple[list[YuvFrame], Chunk]:
+    with token.on_cancel(source.reader.close):
         frames = list(source.reader.read(plan.source_index.tolist()))
     return frames, source.cut(plan, frames)

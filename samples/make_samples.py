@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.joiner import join_segments
-from media.planes import from_rgb, to_rgb
+from media.concat import concat_segments
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from media.yuv_frame import from_rgb, to_rgb
 
 FOLDER = Path(__file__).resolve().parent
 SIZE = 512
@@ -91,7 +91,7 @@ def move_camera(source: Path, sound: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         segment = Path(folder) / "segment.mp4"
         segment.write_bytes(writer.finish())
-        join_segments([segment], sound, out, info, num_frames)
+        concat_segments([segment], sound, out, info, num_frames)
 
 
 def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CapacityError
-from media.live.boxes import SOUND_RATE
+from media.live.mp4_boxes import SOUND_RATE
 from media.live.sound import SpeechIntake, Thinned
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream, SpeechWindow
 

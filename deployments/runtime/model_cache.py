@@ -65,7 +65,7 @@ class ModelCache(Generic[T]):
         entry = self._entries.get(name)
         if entry is None:
             self._make_room()
-            loading = asyncio.create_task(self._threads.run(lambda stop: load(), self._memory.load_timeout_s))
+            loading = asyncio.create_task(self._threads.run(lambda token: load(), self._memory.load_timeout_s))
             entry = self._entries[name] = _Entry(loading)
         entry.num_users += 1
         try:

@@ -21,7 +21,7 @@ from ray import serve
 
 from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
-from media.stop import Stop
+from media.cancel_token import CancelToken
 from models.engines.contract import Device, Machine
 from telemetry.log_context import Work, install_log_context, working_on
 
@@ -175,7 +175,7 @@ def stage_method(
 class Threads:
     """Blocking work of one replica: each piece in a thread, within a bound, and remembered until it has come back.
 
-    A thread cannot be ended from outside. Work that decodes is ended through its `Stop`, because its decoder can be
+    A thread cannot be ended from outside. Decoding work is ended through its `CancelToken`, because its decoder can be
     killed; what hangs elsewhere stays, and `check` then fails, so that Serve replaces the replica.
 
     Args:
@@ -195,10 +195,10 @@ class Threads:
         self._workers = _Workers()
         self._deadlines: dict[asyncio.Future[Any], float] = {}  # of work that has not come back; monotonic clock
 
-    async def run(self, work: Callable[[Stop], T], timeout_s: float) -> T:
-        """Return `work(stop)`, done in a thread when it is its turn.
+    async def run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
+        """Return `work(token)`, done in a thread when it is its turn.
 
-        When the bound passes or the request is cancelled, `stop` is set and the thread is given time to come back:
+        On timeout or cancellation of the request, `token` is cancelled and the thread is given time to come back:
         what it uses is then in no other hands, and the replica's `max_ongoing_requests` stays honest.
 
         Raises:
@@ -208,19 +208,19 @@ class Threads:
         async with self._turn:
             return await self._run(work, timeout_s)
 
-    async def _run(self, work: Callable[[Stop], T], timeout_s: float) -> T:
-        stop = Stop()
-        done = self._workers.start(partial(work, stop))
+    async def _run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
+        token = CancelToken()
+        done = self._workers.start(partial(work, token))
         self._deadlines[done] = time.monotonic() + timeout_s
         done.add_done_callback(self._came_back)
         try:
             await asyncio.wait([done], timeout=timeout_s)
             if not done.done():
-                stop.set()
+                token.cancel()
                 await asyncio.wait([done], timeout=_MAX_LATE_S)
                 raise StageTimeoutError(f"{self._stage}: expected the work done in {timeout_s:.0f} s, found no end")
         except asyncio.CancelledError:
-            stop.set()
+            token.cancel()
             if done in self._deadlines:
                 self._deadlines[done] = min(self._deadlines[done], time.monotonic() + self._max_unwind_s)
             await asyncio.wait([done], timeout=self._max_unwind_s)

@@ -17,6 +17,7 @@ from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from media.cancel_token import CancelToken
 from media.decoding.answers import answer
 from media.decoding.channel import Channel, Message
 from media.decoding.nursery import OUT_OF_MEMORY, SHARED_MEMORY, Task
@@ -24,7 +25,6 @@ from media.decoding.nursery_process import NurseryProcess
 from media.decoding.sandbox import Reach
 from media.decoding.shared_memory import shared_bytes
 from media.decoding.wire import BadAnswerError, Ended, Failed
-from media.stop import Stop
 
 T = TypeVar("T")
 
@@ -221,7 +221,7 @@ class Decoders:
         *,
         file: Path,
         timeout_s: float,
-        stop: Stop | None = None,
+        token: CancelToken | None = None,
         cpu_seconds: float | None = None,
         reads: Sequence[Path] = (),
         writes: Path | None = None,
@@ -232,14 +232,14 @@ class Decoders:
             work: A module-level function, or a `partial` of one; done again if its decoder is lost.
             file: The file that it decodes; named in errors.
             timeout_s: Wall clock, a second try included.
-            stop: Ends it early.
+            token: Cancels it.
             cpu_seconds: Processor time; a share of `timeout_s` if None.
             reads: What else it reads: files, or folders.
             writes: The folder that it writes in.
 
         Raises:
             StageTimeoutError: It took longer; a `LateDecoderError` if it ended itself.
-            CancelledJobError: `stop` was set.
+            CancelledJobError: `token` was cancelled.
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or processor time.
             ReplicaLostError: The decoder was killed from outside, twice.
@@ -252,7 +252,7 @@ class Decoders:
         for _ in range(2):
             try:
                 decoder = self.open(partial(answer, work, bound, deadline), file, reach, bound)
-                with decoder, (stop or Stop()).ending(decoder.close):
+                with decoder, (token or CancelToken()).on_cancel(decoder.close):
                     done: T = decoder.receive(max(deadline - time.monotonic(), 0.0) + _GRACE_S).value
                     return done
             except LostDecoderError:

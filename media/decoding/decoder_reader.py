@@ -21,9 +21,9 @@ from media.decoding.decoder import Decoder, Decoders, LostDecoderError, lost
 from media.decoding.frame_batch import FrameFile, FrameFiles, frame_bytes, write_frame
 from media.decoding.nursery import bound_cpu, check_memory
 from media.decoding.wire import Batch, Failed
-from media.planes import Planes
 from media.probe import VideoInfo
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 
 _MAX_FRAMES: Final = 64  # of one request, however small they are
 
@@ -103,7 +103,7 @@ class DecoderReader:
     ) -> None:
         self.close()
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Frames in the order of `indices`, decoded a batch at a time.
 
         Args:
@@ -154,7 +154,7 @@ class DecoderReader:
             except LostDecoderError:
                 self._drop()
 
-    def _next_batch(self) -> tuple[dict[int, Planes], Exception | None]:
+    def _next_batch(self) -> tuple[dict[int, YuvFrame], Exception | None]:
         """The frames of the oldest batch asked for, and the error that ended it early."""
         num_frames, error = self._receive()
         asked = self._asked.popleft()

@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 
 from config import MediaLimits, PipelineConfig
 from errors import MediaLimitError
+from media.cancel_token import CancelToken
 from media.container import file_status
 from media.decoding.decoder import Decoders, LateDecoderError
-from media.stop import Stop
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Entrance:
         self.seconds = self._limits.probe_seconds(sum(file_status(file).st_size for file in files))
         self._deadline = time.monotonic() + self.seconds
 
-    def look(self, probe: Callable[[Path, MediaLimits], T], file: Path, stop: Stop | None = None) -> T:
+    def look(self, probe: Callable[[Path, MediaLimits], T], file: Path, token: CancelToken | None = None) -> T:
         """Return what `probe` (module-level) says of a file.
 
         Raises:
@@ -50,7 +50,7 @@ class Entrance:
         cpu_seconds = left_s * self._cpu_share
         work = partial(probe, file, self._limits)
         try:
-            return self._decoders.run(work, file=file, timeout_s=left_s, stop=stop, cpu_seconds=cpu_seconds)
+            return self._decoders.run(work, file=file, timeout_s=left_s, token=token, cpu_seconds=cpu_seconds)
         except LateDecoderError as error:
             if error.cpu_seconds < self.seconds * self._cpu_share * _ORDINARY_SHARE:
                 raise

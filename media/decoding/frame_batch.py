@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from media.decoding.channel import memory_file, write_whole
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 
 _MAX_FREE_BYTES: Final = 32 * 1024**2  # of one reader
 
@@ -27,7 +27,7 @@ def frame_bytes(width: int, height: int) -> int:
     return width * height * 3 // 2
 
 
-def write_frame(file: int, planes: Planes) -> None:
+def write_frame(file: int, planes: YuvFrame) -> None:
     """Write a frame into a memory file, behind the one before; that costs half of what filling mapped pages does."""
     write_whole(file, *(np.ascontiguousarray(plane) for plane in planes))
 
@@ -59,7 +59,7 @@ class FrameFiles:
         """One that no decoder has had."""
         return FrameFile(self._num_frames * frame_bytes(self._width, self._height))
 
-    def frames(self, file: FrameFile, num_frames: int) -> Iterator[Planes]:
+    def frames(self, file: FrameFile, num_frames: int) -> Iterator[YuvFrame]:
         """Read-only views of the first frames in `file`, which is free again when the last of them is gone."""
         size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
         whole = np.frombuffer(file.mapped, np.uint8)
@@ -67,7 +67,7 @@ class FrameFiles:
         weakref.finalize(whole, self._free.append, file).atexit = False
         for frame in whole[: num_frames * size].reshape(num_frames, size):
             y, u, v = np.split(frame, (self._width * self._height, self._width * self._height * 5 // 4))
-            yield Planes(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
+            yield YuvFrame(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
 
 
 class FrameFile:

@@ -242,7 +242,7 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
     """Serve the socket of that number until its other end is closed."""
     # What decoders use is imported here, once.
     import media.audio
-    import media.joiner
+    import media.concat
     import media.reader  # noqa: F401
 
     return_freed_frames()

@@ -1,4 +1,4 @@
-"""Labels of results as the settings want them: what the joiner writes, and what is signed afterwards."""
+"""Labels of results: the tags that `media.concat` writes, and the signature added afterwards."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
 from media.probe import VideoInfo
+from media.yuv_frame import YuvFrame
 
 Corner = Literal["bottom_right", "top_right"]
 TEXTS: Final = {"en": "AI generated", "zh": "AI 生成"}
@@ -62,7 +62,7 @@ class Mark:
         text = _scaled(info, style)
         self._boxes = [_box(info, text, corner) for corner in corners]
 
-    def draw(self, planes: Planes) -> None:
+    def draw(self, planes: YuvFrame) -> None:
         """Write the mark over writable planes, in place."""
         for box in self._boxes:
             _scale(planes.y, box.x, box.y, box.luma)

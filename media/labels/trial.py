@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame
 
 _SIDE: Final = 64
 _GREY: Final = 128
@@ -33,5 +33,5 @@ def write_trial(out: Path) -> None:
         has_audio=False,
     )
     writer = SegmentWriter(info, crf=20, preset="ultrafast")
-    writer.write(Planes(*(np.full((side, side), _GREY, np.uint8) for side in (_SIDE, _SIDE // 2, _SIDE // 2))))
+    writer.write(YuvFrame(*(np.full((side, side), _GREY, np.uint8) for side in (_SIDE, _SIDE // 2, _SIDE // 2))))
     out.write_bytes(writer.finish())

@@ -10,9 +10,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from media.labels.mark import Mark
-from media.live.boxes import PictureHeaders
-from media.planes import Patch, Planes, frame_planes, paste_back
+from media.live.mp4_boxes import ParameterSets
 from media.probe import VideoInfo
+from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
 
 _RANGE_LIMITED: Final = 1
 _RANGE_FULL: Final = 2
@@ -29,7 +29,7 @@ class LivePictures(NamedTuple):
     """
 
     frames: tuple[bytes, ...]
-    headers: PictureHeaders
+    headers: ParameterSets
 
 
 class PictureGroup:
@@ -69,7 +69,7 @@ class PictureGroup:
             setattr(self._frame, tag, getattr(context, tag))
         self._frames: list[bytes] = []
 
-    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         """Encode one frame; `planes` are copied once, and the patch is pasted on that copy.
 
         Raises:
@@ -98,7 +98,7 @@ class PictureGroup:
         if not self._frames:
             raise ValueError("Expected at least one frame in a group, got none.")
         units = {unit[0] & 31: unit for unit in _units(self._context.extradata or b"")}
-        return LivePictures(tuple(self._frames), PictureHeaders(units[_SPS], units[_PPS]))
+        return LivePictures(tuple(self._frames), ParameterSets(units[_SPS], units[_PPS]))
 
     def _take(self, frame: VideoFrame | None) -> None:
         for packet in self._context.encode(frame):

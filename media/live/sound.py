@@ -10,7 +10,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from media.live.boxes import SOUND_RATE
+from media.live.mp4_boxes import SOUND_RATE
 
 OPUS_SAMPLES: Final = SOUND_RATE // 50
 """Samples of one Opus packet: 20 ms."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from media.live.boxes import PICTURE_TRACK, SOUND_RATE, SOUND_TRACK, fragment, stream_head
+from media.live.mp4_boxes import PICTURE_TRACK, SOUND_RATE, SOUND_TRACK, fragment, stream_head
 from media.live.picture_group import LivePictures
 from media.live.sound import OPUS_SAMPLES, OpusSound
 from media.probe import VideoInfo

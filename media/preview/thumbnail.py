@@ -22,7 +22,7 @@ def thumbnail(path: Path, max_side: int = 320) -> bytes:
     """The first picture of a segment or a result.
 
     Args:
-        path: A file that `media.writer` or `media.joiner` wrote.
+        path: A file that `media.writer` or `media.concat` wrote.
         max_side: Pixels of the longer side at most; nothing is enlarged.
 
     Returns:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
-    from media.planes import Planes
+    from media.yuv_frame import YuvFrame
     from models.engines.patches import FacePatches
     from models.presenter.presenter import Presenter
     from models.quality.measures import BlockMeasures
@@ -314,7 +314,7 @@ class Engine(Protocol):
         """
         ...
 
-    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[Planes]) -> Chunk:
+    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
         """Cut out of full frames what `Painter.paint` needs.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Patch, Planes
+from media.yuv_frame import Patch, YuvFrame
 from models.mouth.motion import Moments
 
 
@@ -38,4 +38,4 @@ class FacePatches:
         if row < 0:
             return None
         x, y = (int(value) for value in self.origins[row])
-        return Patch(x, y, Planes(self.y[row], self.uv[row, 0], self.uv[row, 1]))
+        return Patch(x, y, YuvFrame(self.y[row], self.uv[row, 0], self.uv[row, 1]))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, to_rgb
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
@@ -83,7 +83,7 @@ class FaceDetector:
         )
         self._anchors = _anchors()
 
-    def __call__(self, frame: Planes, colour: ColourTags, window: Window | None = None) -> list[FaceBox]:
+    def __call__(self, frame: YuvFrame, colour: ColourTags, window: Window | None = None) -> list[FaceBox]:
         """Returns the faces in `window` (the whole frame where None), best score first.
 
         Faces under about 15 % of the window's longer side are missed.
@@ -121,7 +121,9 @@ def _anchors() -> NDArray[np.float64]:
     return np.concatenate(grids)
 
 
-def _letterbox(frame: Planes, colour: ColourTags, window: Window) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
+def _letterbox(
+    frame: YuvFrame, colour: ColourTags, window: Window
+) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
     """Shrinks the window into the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
 
     The planes are shrunk before they become RGB, so that a large frame costs little.
@@ -129,7 +131,7 @@ def _letterbox(frame: Planes, colour: ColourTags, window: Window) -> tuple[NDArr
     scale = _INPUT_SIDE / max(window.width, window.height)
     half_width, half_height = (max(1, round(side * scale / 2)) for side in (window.width, window.height))
     x, y, width, height = window
-    small = Planes(
+    small = YuvFrame(
         _shrink(frame.y[y : y + height, x : x + width], 2 * half_width, 2 * half_height),
         _shrink(frame.u[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2], half_width, half_height),
         _shrink(frame.v[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2], half_width, half_height),

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.detection import MIN_FACE_SHARE, FaceBox, FaceDetector, Window
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion
@@ -49,14 +49,14 @@ class FaceFinder:
         self._detect = FaceDetector(num_threads, device)
         self.landmarks = FaceLandmarker(num_threads, device)
 
-    def find_all(self, frame: Planes, colour: ColourTags, min_presence: float = MIN_PRESENCE) -> list[FoundFace]:
+    def find_all(self, frame: YuvFrame, colour: ColourTags, min_presence: float = MIN_PRESENCE) -> list[FoundFace]:
         """Returns every face of at least this presence (a logit), largest first."""
         faces: list[FoundFace] = []
         for level in self._levels(frame):
             self._add(faces, frame, colour, tiles(frame, level), min_presence)
         return sorted(faces, key=lambda face: -face.box.size)
 
-    def find(self, frame: Planes, colour: ColourTags, choice: FaceChoice) -> tuple[FoundFace | None, list[FoundFace]]:
+    def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> tuple[FoundFace | None, list[FoundFace]]:
         """Returns the chosen face or None, and all clear faces seen in looking for it, largest first.
 
         The largest face is looked for on ever smaller tiles until there is one; any other choice needs them all.
@@ -71,19 +71,19 @@ class FaceFinder:
                 break
         return _pick(choice, faces), faces
 
-    def find_in(self, frame: Planes, colour: ColourTags, window: Window) -> list[FoundFace]:
+    def find_in(self, frame: YuvFrame, colour: ColourTags, window: Window) -> list[FoundFace]:
         """Returns the faces in one part of the frame, largest first."""
         faces: list[FoundFace] = []
         self._add(faces, frame, colour, [window], MIN_PRESENCE)
         return sorted(faces, key=lambda face: -face.box.size)
 
-    def _levels(self, frame: Planes) -> tuple[int, ...]:
+    def _levels(self, frame: YuvFrame) -> tuple[int, ...]:
         return _LARGE_TILES if max(frame.y.shape) >= _LARGE_FRAME else _TILES
 
     def _add(
         self,
         faces: list[FoundFace],
-        frame: Planes,
+        frame: YuvFrame,
         colour: ColourTags,
         windows: Iterable[Window],
         min_presence: float,
@@ -99,7 +99,7 @@ class FaceFinder:
                 if all(known.box.overlap_box(face.box) <= _SAME_FACE_OVERLAP for known in faces):
                     faces.append(face)
 
-    def _verify(self, frame: Planes, colour: ColourTags, box: FaceBox) -> FoundFace | None:
+    def _verify(self, frame: YuvFrame, colour: ColourTags, box: FaceBox) -> FoundFace | None:
         region = LandmarkRegion.of_box(box)
         for _ in range(1 + _REFINEMENTS):
             points, presence = self.landmarks(frame, colour, region)
@@ -109,7 +109,7 @@ class FaceFinder:
         return FoundFace(box_of_points(points, box.score), points, presence)
 
 
-def tiles(frame: Planes, level: int) -> Iterator[Window]:
+def tiles(frame: YuvFrame, level: int) -> Iterator[Window]:
     """Yields half-overlapping windows of one `level`-th of the frame in each direction; level 1 is the frame."""
     height, width = frame.y.shape
     tile_height, tile_width = (max(2, side // level // 2 * 2) for side in (height, width))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, to_rgb
 from models.face.detection import FaceBox
 from models.face.lip_landmarks import LipLandmarker
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
@@ -73,7 +73,9 @@ class FaceLandmarker:
         self._session = make_session(weights_path("face_landmark_468.onnx"), num_threads=num_threads, device=device)
         self._lips = LipLandmarker(num_threads, device)
 
-    def __call__(self, frame: Planes, colour: ColourTags, region: LandmarkRegion) -> tuple[NDArray[np.float32], float]:
+    def __call__(
+        self, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
+    ) -> tuple[NDArray[np.float32], float]:
         """Finds the points of the face in `region`.
 
         Returns:
@@ -97,7 +99,7 @@ def _brightening(picture: NDArray[np.uint8]) -> np.float32:
     return np.float32(np.clip(_USUAL_LEVEL / max(level, 1.0), 1.0, _MAX_BRIGHTENED))
 
 
-def cut_region(frame: Planes, region: LandmarkRegion) -> Planes:
+def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
     """Cuts a region out of the planes, turned upright and scaled to 192 x 192 luma pixels.
 
     Only the region is touched, whatever the size of the frame. A region much larger than the result is averaged
@@ -106,7 +108,7 @@ def cut_region(frame: Planes, region: LandmarkRegion) -> Planes:
     scale = region.side / _INPUT_SIDE
     factor = max(1, round(scale))
     x, y, chroma_x, chroma_y = region.center_x, region.center_y, region.center_x / 2 - 0.25, region.center_y / 2 - 0.25
-    return Planes(
+    return YuvFrame(
         _sample(frame.y, (x, y), scale, region.angle, _INPUT_SIDE, factor),
         _sample(frame.u, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),
         _sample(frame.v, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),

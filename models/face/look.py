@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_array
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.face.surface import Window, surface
 from models.geometry.head_frame import fit_head_pose
 from models.weights import weights_path
@@ -38,7 +38,7 @@ _BLUR, _FLOOR = 0.8, 8.0  # pixels; gradients per pixel below which a cell count
 LOOK_SIZE: Final = _NUM_ROWS * (_SIDE // _CELL - 2) * _NUM_BINS
 
 
-def look_of(frame: Planes, points: NDArray[np.floating]) -> NDArray[np.float32]:
+def look_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Returns the look of a face, (240,) float32 of norm 1.
 
     Args:
@@ -56,7 +56,7 @@ def likeness(look: NDArray[np.floating], known: NDArray[np.floating]) -> float:
     return float((np.asarray(known, np.float32) @ look).max())
 
 
-def raw_look(frame: Planes, points: NDArray[np.floating]) -> NDArray[np.float32]:
+def raw_look(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
     """The (240,) look before the mean look is subtracted."""
     pose = fit_head_pose(np.asarray(points)[None])
     luma = np.asarray(cv2.GaussianBlur(surface(_WINDOW).sample(frame.y, pose), (0, 0), _BLUR), np.float32)

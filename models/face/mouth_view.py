@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.face.surface import Surface, Window, surface
 from models.geometry.face_points import CHIN_TIP, NOSE_BASE
 from models.geometry.head_frame import fit_head_pose, mean_face
@@ -23,7 +23,7 @@ _LEFT, _RIGHT = -0.48, 0.48
 _BELOW_NOSE, _ABOVE_CHIN_EDGE = 0.02, 0.03
 
 
-def view_of(frame: Planes, points: NDArray[np.floating]) -> NDArray[np.uint8]:
+def view_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Returns (1152,) uint8: the mouth as 32 x 24 luma and twice 16 x 12 chroma pixels.
 
     Args:

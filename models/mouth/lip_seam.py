@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import (
     INNER_LOWER,
     INNER_UPPER,
@@ -36,7 +36,7 @@ _SLOPE_COST, _MAX_SLOPE = 0.02, 2  # a step up or down between neighbouring colu
 _SMOOTH = 3.0  # columns; of the line
 
 
-def seam_shifts(pictures: Sequence[Planes], points: NDArray[np.floating]) -> NDArray[np.float32]:
+def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> NDArray[np.float32]:
     """How far the lips of a shut mouth lie from their landmarks.
 
     Args:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT
 
 F64 = NDArray[np.float64]
@@ -48,7 +48,7 @@ def line_heights(axes: MouthAxes, points: NDArray[np.floating], ids: tuple[int, 
     return np.stack([np.interp(columns, np.maximum.accumulate(line[:, 0]), line[:, 1]) for line in local])
 
 
-def sample(planes: Planes, places: F64) -> F64:
+def sample(planes: YuvFrame, places: F64) -> F64:
     """(R, C, 3) Y, U, V at (R, C, 2) places in pixels."""
     channels = []
     for plane, scale in zip(planes, (1.0, 0.5, 0.5), strict=True):

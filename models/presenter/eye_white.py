@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
 
@@ -55,7 +55,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
     return EyeWhite(min(max(light, _LEAST), _MOST), np.asarray(chroma, np.float32))
 
 
-def eye_white(planes: Planes, points: NDArray[np.floating]) -> EyeWhite:
+def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
     """Measures one frame.
 
     Args:
@@ -93,7 +93,7 @@ def _openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(np.stack(gaps, 1) / np.maximum(unit, 1e-6)[:, None])
 
 
-def _white(planes: Planes, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
+def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
     """(3,) Y, U, V of the lightest part between the lids."""
     upper, lower = (points[list(lid[_ALONG])] for lid in eye)
     between = upper + _SHARES[:, None, None].astype(np.float32) * (lower - upper)
@@ -101,7 +101,7 @@ def _white(planes: Planes, points: Floats, eye: tuple[tuple[int, ...], tuple[int
     return np.asarray(colours[colours[:, 0] >= np.quantile(colours[:, 0], _WHITE_QUANTILE)].mean(0), np.float32)
 
 
-def _colours(planes: Planes, places: Floats) -> Floats:
+def _colours(planes: YuvFrame, places: Floats) -> Floats:
     """(P, 3) Y, U, V at (P, 2) places in luma pixels."""
     at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
     read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]

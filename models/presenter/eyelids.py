@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import EYES, LID_CREASES
 
 # Ids of the face mesh from the corner on the picture's left to the one on its right, of each eye: below the brow, the
@@ -73,7 +73,7 @@ class _Pixels(NamedTuple):
 class _Eye:
     """One eye that can close."""
 
-    def __init__(self, still: Planes, points: NDArray[np.float64], ids: tuple[tuple[int, ...], ...], unit: float):
+    def __init__(self, still: YuvFrame, points: NDArray[np.float64], ids: tuple[tuple[int, ...], ...], unit: float):
         self._unit = unit
         self._corner = points[ids[0][0]]
         across = points[ids[0][-1]] - self._corner
@@ -98,7 +98,7 @@ class _Eye:
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
 
-    def draw(self, still: Planes, soft: Planes, target: Planes, closing: float) -> None:
+    def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, closing: float) -> None:
         """Writes this eye, closed by `closing`, over `target`; 0 writes it as it is."""
         for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
             x0, y0, x1, y1 = (side // step for side in self.box)
@@ -205,16 +205,16 @@ class Eyelids:
         unit: Pixels per eye distance.
     """
 
-    def __init__(self, still: Planes, points: NDArray[np.floating], unit: float) -> None:
+    def __init__(self, still: YuvFrame, points: NDArray[np.floating], unit: float) -> None:
         flat = np.asarray(points[:, :2], np.float64)
         self._still = still
-        soft = Planes(*(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True)))
+        soft = YuvFrame(*(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True)))
         skin = flat[list(_SKIN_IDS)] / 2  # pixels of U and V
         self._soft = soft._replace(u=_evened(soft.u, skin), v=_evened(soft.v, skin))
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
         self._drawn = 0.0
 
-    def draw(self, target: Planes, closing: float) -> None:
+    def draw(self, target: YuvFrame, closing: float) -> None:
         """Draws the eyes closed by `closing`, 0 to 1, over a copy of the picture that holds its eyes already."""
         if closing != self._drawn:
             for eye in self._eyes:

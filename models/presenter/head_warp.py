@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry import thin_plate
 from models.geometry.face_points import LID_CREASES
 from models.geometry.smooth_step import smooth_step
@@ -78,7 +78,7 @@ class HeadWarp:
         self._nod_lever = (_head_weight(surface, _NOD_FADE) * fade)[part][..., None] * (surface[part] - PIVOT)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
-    def render(self, picture: Planes, row: int) -> Planes:
+    def render(self, picture: YuvFrame, row: int) -> YuvFrame:
         """Returns the picture as it looks in one row of the motion.
 
         Args:
@@ -90,7 +90,9 @@ class HeadWarp:
         """
         back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from a pixel to what it shows
         places = {step: self._places(back, step) for step in (1, 2)}
-        return Planes(*(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True)))
+        return YuvFrame(
+            *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
+        )
 
     def _displacement(self, row: int) -> NDArray[np.float32]:
         """(gh, gw, 2) pixels that each place of the still moves."""

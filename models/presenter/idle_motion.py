@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.smooth_step import smooth_step
 from models.track.face_track import FaceTrack
 
@@ -92,7 +92,7 @@ class IdleMotion:
         return len(self.nod) * self.num_frames
 
     @classmethod
-    def plan(cls, still: Planes, track: FaceTrack, fps: float) -> IdleMotion:
+    def plan(cls, still: YuvFrame, track: FaceTrack, fps: float) -> IdleMotion:
         """Plans the motion of one portrait; the same picture gets the same motion.
 
         Args:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.presenter.eyelids import Eyelids
 from models.presenter.head_warp import HeadWarp
 from models.presenter.idle_motion import IdleMotion
@@ -17,7 +17,7 @@ from models.track.face_track import FaceTrack
 class _Puppet(NamedTuple):
     """What frames are drawn from."""
 
-    picture: Planes  # the still, its eyes as they were drawn last
+    picture: YuvFrame  # the still, its eyes as they were drawn last
     eyelids: Eyelids
     warp: HeadWarp
 
@@ -36,7 +36,7 @@ class MovingStill:
         self._track = track
         self._motion = motion
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Frames in the order of `indices`, drawn as they are asked for.
 
         Args:
@@ -64,7 +64,7 @@ class MovingStill:
         (picture,) = self._reader.read([0])
         height, width = picture.y.shape
         return _Puppet(
-            Planes(*(plane.copy() for plane in picture)),
+            YuvFrame(*(plane.copy() for plane in picture)),
             Eyelids(picture, self._track.points[0], float(self._track.scale[0])),
             HeadWarp(self._track, self._motion, width, height),
         )

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 
 _WIDTH, _HEIGHT = 32, 18
 _NUM_LUMA = _WIDTH * _HEIGHT
@@ -29,7 +29,7 @@ _CHROMA_LEVELS = 64.0  # a change of all chroma by this much counts like a chang
 _MAX_FLASH_FRAMES = 5
 
 
-def scene_of(frame: Planes) -> NDArray[np.uint8]:
+def scene_of(frame: YuvFrame) -> NDArray[np.uint8]:
     """Returns (864,) uint8: the frame as 32 x 18 luma and 16 x 9 chroma pixels."""
     half = (_WIDTH // 2, _HEIGHT // 2)
     planes = (_shrink(frame.y, (_WIDTH, _HEIGHT)), _shrink(frame.u, half), _shrink(frame.v, half))

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
 from media.probe import VideoInfo
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 
 # Pixels of real footage are between these; a file may claim any, and regions grow with it.
@@ -31,12 +31,12 @@ class SquarePixels(NamedTuple):
 
     stretch: float = 1.0
 
-    def frame(self, frame: Planes) -> Planes:
+    def frame(self, frame: YuvFrame) -> YuvFrame:
         """Return a frame with square pixels; of even width, and itself where its pixels are square already."""
         if self.stretch == 1:
             return frame
         width = self._width(frame.y.shape[1])
-        return Planes(*(_widened(plane, width // step) for plane, step in zip(frame, (1, 2, 2), strict=True)))
+        return YuvFrame(*(_widened(plane, width // step) for plane, step in zip(frame, (1, 2, 2), strict=True)))
 
     def choice(self, choice: FaceChoice, width: int) -> FaceChoice:
         """Return a choice for frames with square pixels that was made for ones of `width`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.face.finder import FoundFace
 from models.face.landmarks import LandmarkRegion
 from models.face.mouth_view import view_of
@@ -35,7 +35,7 @@ class TrackState:
     scene_before: NDArray[np.uint8] | None = None  # the frame before the frame before, small
 
 
-def see(frame: Planes, state: TrackState) -> TrackState:
+def see(frame: YuvFrame, state: TrackState) -> TrackState:
     """Compares the frame with the one before; a jump ends whatever was followed and starts a search at once."""
     scene = scene_of(frame)
     if state.scene is None:
@@ -60,7 +60,7 @@ def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
     return replace(state, person=person, num_frames=1, is_after_cut=False)
 
 
-def row_of(frame: Planes, state: TrackState) -> RawRow:
+def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
     """What is noted of the frame that the state has come to."""
     assert state.scene is not None
     if state.region is None or state.points is None:

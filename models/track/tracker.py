@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.detection import Window
 from models.face.finder import FaceFinder, FoundFace, box_of_points
@@ -54,11 +54,11 @@ class FaceTracker:
     def __init__(self, num_threads: int, device: Device) -> None:
         self._finder = FaceFinder(num_threads, device)
 
-    def find(self, frame: Planes, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
+    def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
         """Returns the chosen face of one frame, or None where there is none."""
         return self._finder.find(frame, colour, choice)[0]
 
-    def reference(self, frame: Planes, colour: ColourTags) -> FaceChoice:
+    def reference(self, frame: YuvFrame, colour: ColourTags) -> FaceChoice:
         """Makes the choice of the person whom a reference picture shows.
 
         Raises:
@@ -71,7 +71,7 @@ class FaceTracker:
 
     def track_chunk(
         self,
-        frames: Iterable[Planes],
+        frames: Iterable[YuvFrame],
         colour: ColourTags,
         choice: FaceChoice,
         state: TrackState | None,
@@ -106,7 +106,7 @@ class FaceTracker:
         return raw._replace(points=square.points_back(raw.points, width)), current
 
     def _step(
-        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+        self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
     ) -> TrackState:
         if state.region is not None:
             points, presence = self._finder.landmarks(frame, colour, state.region)
@@ -121,7 +121,9 @@ class FaceTracker:
             return self._first_search(frame, colour, choice, state, is_start)
         return self._search_again(frame, colour, state, state.points)
 
-    def _checked(self, frame: Planes, colour: ColourTags, state: TrackState, points: NDArray[np.float32]) -> TrackState:
+    def _checked(
+        self, frame: YuvFrame, colour: ColourTags, state: TrackState, points: NDArray[np.float32]
+    ) -> TrackState:
         """Compares the look of a followed face with its person now and then; searches anew where it is not theirs."""
         assert state.person is not None
         if state.num_frames % CHECK_EVERY:
@@ -135,7 +137,7 @@ class FaceTracker:
         return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
 
     def _first_search(
-        self, frame: Planes, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
+        self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
     ) -> TrackState:
         waited = replace(state, num_frames=state.num_frames + 1)
         if state.num_frames % _FIRST_SEARCH_EVERY:
@@ -151,7 +153,7 @@ class FaceTracker:
         return waited
 
     def _search_again(
-        self, frame: Planes, colour: ColourTags, state: TrackState, lost: NDArray[np.float32]
+        self, frame: YuvFrame, colour: ColourTags, state: TrackState, lost: NDArray[np.float32]
     ) -> TrackState:
         assert state.person is not None
         waited = replace(state, num_frames=state.num_frames + 1)
@@ -164,7 +166,7 @@ class FaceTracker:
             return waited
         return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
 
-    def _recognise(self, frame: Planes, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
+    def _recognise(self, frame: YuvFrame, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
         """Takes up the person's face if it is surely among the faces of a frame."""
         looks = [look_of(frame, face.points) for face in faces]
         able, is_sure = person.recognise(looks)
@@ -176,7 +178,7 @@ class FaceTracker:
         best = max((person.likeness(look) for look in looks), default=-1.0)
         return replace(waited, reason=reason, likeness=best)
 
-    def _near(self, frame: Planes, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
+    def _near(self, frame: YuvFrame, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
         """The face most like the lost one around where that was, or None."""
         box = box_of_points(lost, 1.0)
         height, width = frame.y.shape
@@ -208,7 +210,7 @@ def _reason_for(faces: list[FoundFace]) -> PassReason:
     return PassReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else PassReason.OTHER_PERSON
 
 
-def _may_be(frame: Planes, face: FoundFace, state: TrackState) -> bool:
+def _may_be(frame: YuvFrame, face: FoundFace, state: TrackState) -> bool:
     """Whether a face near the place where one was lost can be the same."""
     assert state.person is not None
     limit = STILL_SAME if state.num_frames < _LONG_LOST else SAME_PERSON

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from media.audio import extract_speech
-from media.joiner import join_segments
+from media.concat import concat_segments
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
 from storage.records import JobStatus, SegmentRecord, SegmentStatus, Stage
@@ -38,7 +38,7 @@ class SegmentedJob:
             folder / "a.wav", noise(float(NUM_FRAMES / fps), 16000)[None], 16000, "pcm_s16le", sample_format="s16"
         )
         extract_speech(sound, self.speech, LIMITS)
-        join_segments(self.segments, sound, self.result, info_of(192, 128, fps), NUM_FRAMES)
+        concat_segments(self.segments, sound, self.result, info_of(192, 128, fps), NUM_FRAMES)
 
 
 EDGES = [sum(LENGTHS[:number]) for number in range(len(LENGTHS) + 1)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from models.engines.aligned.alignment import align, bounding_boxes, five_points, moved_to, square_corners
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
@@ -49,7 +49,7 @@ class AlignedTrack:
         outline = lower_face_outline(points68, _OUTWARD)
         return cls(BoxTrack.of(boxes, outline, patch_share(track.trust)), matrices)
 
-    def cut(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions of T output frames; the chunk's arrays hold `MATRIX`."""
         placed = replace(plan, arrays={**plan.arrays, MATRIX: self.matrices[plan.source_index]})
         chunk = cut_boxes(self.boxes, colour, placed, frames)

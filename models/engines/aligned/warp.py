@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, to_rgb
 from models.engines.box.picture import even_bounds
 
 _CHROMA_MARGIN: Final = 2  # pixels: chroma at an edge is interpolated from beside it
@@ -17,7 +17,7 @@ _MAX_OVERSAMPLING: Final = 8
 
 
 def aligned_rgb(
-    region: Planes, colour: ColourTags, matrix: NDArray[np.floating], box: NDArray[np.floating], side: int
+    region: YuvFrame, colour: ColourTags, matrix: NDArray[np.floating], box: NDArray[np.floating], side: int
 ) -> NDArray[np.uint8]:
     """Return an upright picture of the face.
 
@@ -35,7 +35,7 @@ def aligned_rgb(
     """
     x0, y0, x1, y1 = even_bounds(box, region.y.shape, _CHROMA_MARGIN)
     chroma = (plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] for plane in region[1:])
-    rgb = to_rgb(Planes(region.y[y0:y1, x0:x1], *chroma), colour)
+    rgb = to_rgb(YuvFrame(region.y[y0:y1, x0:x1], *chroma), colour)
     fine = min(max(1, int(np.ceil(1 / scale_of(matrix)))), _MAX_OVERSAMPLING)
     place = enlarged(matrix, fine)
     place[:, 2] += place[:, :2] @ [x0, y0]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ class BoxChunk:
         """R."""
         return int(self.y.shape[-1])
 
-    def region(self, crop: int) -> Planes:
+    def region(self, crop: int) -> YuvFrame:
         """Return a crop as views."""
-        return Planes(self.y[crop], self.uv[crop, 0], self.uv[crop, 1])
+        return YuvFrame(self.y[crop], self.uv[crop, 0], self.uv[crop, 1])

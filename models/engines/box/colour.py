@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 
-# Weights of red and blue in luma by H.273 matrix (ITU-T H.273, table 4); others are read as BT.601, as in media.planes.
+# Weights of red and blue in luma by H.273 matrix (ITU-T H.273, table 4); others are BT.601, as in media.yuv_frame.
 _RED_BLUE: Final = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, cut
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, cut
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
@@ -19,7 +19,7 @@ def cut_boxes(
     track: BoxTrack,
     colour: ColourTags,
     plan: BoxPlan,
-    frames: Sequence[Planes],
+    frames: Sequence[YuvFrame],
     extra: Mapping[str, NDArray[Any]] | None = None,
 ) -> BoxChunk:
     """Cut the regions of T output frames.

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, to_rgb
 from models.engines.box.box_chunk import BoxChunk
 
 Interpolation = Literal["linear", "area", "cubic", "lanczos"]
@@ -47,7 +47,7 @@ def box_rgb(
 
 
 def region_rgb(
-    region: Planes,
+    region: YuvFrame,
     colour: ColourTags,
     box: NDArray[np.floating],
     size: tuple[int, int],
@@ -65,7 +65,7 @@ def region_rgb(
     x0, y0, x1, y1 = even_bounds(box, region.y.shape, _CHROMA_MARGIN)
     luma = region.y[y0:y1, x0:x1]
     chroma = (plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] for plane in region[1:])
-    return resize_box(to_rgb(Planes(luma, *chroma), colour), box - np.array([x0, y0, x0, y0]), size, interpolation)
+    return resize_box(to_rgb(YuvFrame(luma, *chroma), colour), box - np.array([x0, y0, x0, y0]), size, interpolation)
 
 
 def resize_box(

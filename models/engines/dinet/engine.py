@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_array
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
@@ -110,7 +110,7 @@ class DinetEngine:
         """Return the plan of T frames: what `listen` heard, and the frames that are shown."""
         return BoxPlan(span.first, np.asarray(source_index, np.int32), features.windows)
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the crops' regions out of full frames, see `contract.Engine`."""
         crops, references = presenter.remember(self, lambda: self._open(presenter.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
-from media.planes import cut
 from media.probe import ColourTags
+from media.yuv_frame import cut
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.picture import region_rgb
 from models.engines.dinet.crop_layout import CropLayout

@@ -21,7 +21,7 @@ from models.engines.wav2lip.windows import mel_windows, window_starts
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
-    from media.planes import Planes
+    from media.yuv_frame import YuvFrame
     from models.engines.edtalk.painter import EdTalkPainter
     from models.presenter.presenter import Presenter
 
@@ -82,7 +82,7 @@ class EdTalkEngine:
         plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""
         track: AlignedTrack = presenter.remember(self, lambda: AlignedTrack.load(presenter.folder_of(self)))
         return track.cut(presenter.info.colour, plan, frames)

@@ -22,7 +22,7 @@ from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
-    from media.planes import Planes
+    from media.yuv_frame import YuvFrame
     from models.engines.musetalk.listener import WhisperListener
     from models.engines.musetalk.painter import MuseTalkPainter
     from models.presenter.presenter import Presenter
@@ -83,7 +83,7 @@ class MuseTalkEngine:
         plan = RowsPlan.of(features, span, source_index)
         return Planned(plan, None, measure_view(presenter, plan.source_index, gate))
 
-    def cut(self, presenter: Presenter, plan: RowsPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: RowsPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions of the boxes; see the contract."""
         boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
         return cut_boxes(boxes, presenter.info.colour, plan.with_drive(), frames)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import (
     Chunk,
@@ -95,7 +95,7 @@ class RestoredEngine:
         """Plans as the inner engine does."""
         return self._inner.plan(presenter, features, span, source_index, state)
 
-    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[Planes]) -> RestoredChunk:
+    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[YuvFrame]) -> RestoredChunk:
         """Cuts what the inner engine needs, and the whole faces."""
         around = presenter.remember(_SURROUNDINGS, lambda: Surroundings(presenter.track, presenter.info.colour))
         return RestoredChunk(self._inner.cut(presenter, plan, frames), around.cut(plan.source_index, frames))

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
-from media.planes import Patch, Planes, paste_back
 from media.probe import ColourTags
+from media.yuv_frame import Patch, YuvFrame, paste_back
 from models.engines.aligned.aligned_track import MATRIX, AlignedTrack
 from models.engines.aligned.alignment import MTCNN_512, moved_to
 from models.engines.aligned.paste import paste_lower_face
@@ -43,7 +43,7 @@ class Surroundings:
         self._faces = AlignedTrack.of(track, MTCNN_512, SIDE)
         self._colour = colour
 
-    def cut(self, source_index: NDArray[np.int32], frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, source_index: NDArray[np.int32], frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the faces of T output frames.
 
         Args:
@@ -109,9 +109,9 @@ class FaceRestorer:
         return done
 
 
-def _painted(patches: FacePatches, around: BoxChunk, face: int) -> Planes:
+def _painted(patches: FacePatches, around: BoxChunk, face: int) -> YuvFrame:
     """A face's surroundings with its patch in them."""
-    region = Planes(*(plane.copy() for plane in around.region(int(around.crop[face]))))
+    region = YuvFrame(*(plane.copy() for plane in around.region(int(around.crop[face]))))
     x, y = (int(value) for value in patches.origins[face] - around.origins[face])
-    paste_back(region, Patch(x, y, Planes(patches.y[face], patches.uv[face, 0], patches.uv[face, 1])))
+    paste_back(region, Patch(x, y, YuvFrame(patches.y[face], patches.uv[face, 0], patches.uv[face, 1])))
     return region

@@ -24,7 +24,7 @@ from models.engines.ultralight.variant import Hears
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
-    from media.planes import Planes
+    from media.yuv_frame import YuvFrame
     from models.presenter.presenter import Presenter
 
 _BOXES: Final = "boxes.npz"
@@ -87,7 +87,7 @@ class UltralightEngine:
         plan = UltralightPlan(span.first, source_index, features)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: UltralightPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: UltralightPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the boxes' regions; see `contract.Engine.cut`."""
         heard = plan.heard
         nothing = np.empty((len(plan), 0), np.float32)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, cut
+from media.yuv_frame import YuvFrame, cut
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.drive import Drive
@@ -48,7 +48,7 @@ class _Crops:
         self.uv: list[NDArray[np.uint8]] = []
         self._size = size
 
-    def add_frame(self, frame: int, planes: Planes) -> int:
+    def add_frame(self, frame: int, planes: YuvFrame) -> int:
         """Returns the row of a source frame's own region."""
         key = ("frame", frame)
         if key not in self._rows:
@@ -82,7 +82,7 @@ class _Crops:
         self.uv.append(uv)
 
 
-def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[Planes]) -> FaceChunk:
+def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
     """Cuts the faces of T output frames.
 
     Args:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from errors import ConfigError
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
@@ -113,7 +113,7 @@ class WarpEngine:
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._avatar(presenter), mouth, source_index, span.first, state, num_kept)
 
-    def cut(self, presenter: Presenter, plan: Drive, frames: Sequence[Planes]) -> FaceChunk:
+    def cut(self, presenter: Presenter, plan: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
         """Cuts the regions of the frames and the exemplars that are shown in them."""
         return cut_faces(self._avatar(presenter), plan, frames)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_array, load_arrays
-from media.planes import Planes, cut
+from media.yuv_frame import YuvFrame, cut
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
 from models.presenter.face_region import FaceRegion
 from models.track.face_track import FaceTrack
@@ -108,7 +108,7 @@ class BankBuilder:
         )
         self._next = 0
 
-    def add(self, planes: Planes) -> None:
+    def add(self, planes: YuvFrame) -> None:
         """Takes the picture of the next frame of `frames`."""
         row, frame = self._next, int(self.frames[self._next])
         x, y = (int(value) for value in self._region.origins[frame])

@@ -23,7 +23,7 @@ from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
-    from media.planes import Planes
+    from media.yuv_frame import YuvFrame
     from models.engines.wav2lip.painter import Wav2LipPainter
     from models.presenter.presenter import Presenter
 
@@ -79,7 +79,7 @@ class Wav2LipEngine:
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
         return Planned(plan, None, measure_view(presenter, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[Planes]) -> BoxChunk:
+    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the boxes out of full frames."""
         boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
         return cut_boxes(boxes, presenter.info.colour, plan, frames)

@@ -16,7 +16,7 @@ from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
 from jobs.presenters import Progress
 from jobs.run import JobRun, JobServices
 from jobs.segment_room import SegmentRoom
-from media.joiner import join_segments
+from media.concat import concat_segments
 from media.writer import SegmentWriter
 from models.engines.contract import Plan
 from models.engines.warp.drive import Drive
@@ -60,7 +60,7 @@ class FilmStages(MemoryStages):
     async def join(self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, made: Made) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, audio), on_disk(self._files, out)
-        await asyncio.to_thread(join_segments, paths, sound, result, VIDEO, made.num_frames)
+        await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, made.num_frames)
 
 
 class Bench:

@@ -16,8 +16,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame
 
 LIMITS = MediaLimits()
 NUM_BITS = 12
@@ -33,7 +33,7 @@ def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
     return np.asarray(luma, np.uint8)
 
 
-def number_of(planes: Planes) -> int:
+def number_of(planes: YuvFrame) -> int:
     """The number that `picture` wrote."""
     block = planes.y.shape[1] // 16
     luma = planes.y[block // 4 : block - block // 4]
@@ -210,10 +210,10 @@ def info_of(width: int, height: int, fps: Fraction = Fraction(25), num_frames: i
     return VideoInfo(**{**fields, **changes})
 
 
-def planes_of(number: int, width: int, height: int) -> Planes:
+def planes_of(number: int, width: int, height: int) -> YuvFrame:
     """`picture(number)` as planes."""
     chroma = np.full((height // 2, width // 2), 100, np.uint8)
-    return Planes(picture(number, width, height), chroma, chroma + np.uint8(50))
+    return YuvFrame(picture(number, width, height), chroma, chroma + np.uint8(50))
 
 
 def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:

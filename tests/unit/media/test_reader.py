@@ -11,10 +11,10 @@ import pytest
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
+from media.forward_decoder import ForwardDecoder
 from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
-from media.walker import FrameWalker
 from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_animation, write_still, write_video
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -90,13 +90,13 @@ def test_planes_are_views_that_outlive_the_reader(h264: Path) -> None:
 
 def _watch_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeks: list[int] = []
-    plain_seek = FrameWalker.seek
+    plain_seek = ForwardDecoder.seek
 
-    def seek(walker: FrameWalker, frame: int) -> None:
+    def seek(decoder: ForwardDecoder, frame: int) -> None:
         seeks.append(frame)
-        plain_seek(walker, frame)
+        plain_seek(decoder, frame)
 
-    monkeypatch.setattr(FrameWalker, "seek", seek)
+    monkeypatch.setattr(ForwardDecoder, "seek", seek)
     return seeks
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from config import MediaLimits
 from errors import MediaError
-from media.planes import Planes
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.self_test import compare_pictures, missing_decoders, try_round_trip, unreadable_samples
+from media.yuv_frame import YuvFrame
 
 
 def test_everything_promised_is_here(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_other_pictures_are_noticed(tmp_path: Path) -> None:
     try_round_trip(tmp_path)
     out = tmp_path / "out.mp4"
     with FrameReader(out, probe_video(out, MediaLimits()), cache_bytes=1) as reader:
-        shown = [Planes(*(np.array(plane) for plane in frame)) for frame in reader.read(range(6))]
+        shown = [YuvFrame(*(np.array(plane) for plane in frame)) for frame in reader.read(range(6))]
     compare_pictures(out, shown)
     with pytest.raises(MediaError, match="Expected 5 frames, found 6"):
         compare_pictures(out, shown[:5])

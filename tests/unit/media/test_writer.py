@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from media.labels.mark import Mark
-from media.planes import Patch, Planes, cut, frame_planes, paste_back
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
 from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of
 
 
@@ -60,21 +60,21 @@ def test_tags_and_pixel_aspect_reach_the_file(tmp_path: Path) -> None:
 
 
 def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
-    seen: list[Planes] = []
+    seen: list[YuvFrame] = []
 
     class Spy(SegmentWriter):
         """Keeps what stands in the encoder's frame after each write."""
 
-        def write(self, planes: Planes, patch: Patch | None = None, mark: Mark | None = None) -> None:
+        def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Mark | None = None) -> None:
             super().write(planes, patch, mark)
-            seen.append(Planes(*(plane.copy() for plane in frame_planes(self._frame))))
+            seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame))))
 
     writer = Spy(info_of(192, 128), 20, "ultrafast")
     source = planes_of(3, 192, 128)
     for plane in source:
         plane.flags.writeable = False
-    patch = Patch(150, -10, Planes(*(255 - plane for plane in cut(source, 150, -10, 64))))
-    expected = Planes(*(plane.copy() for plane in source))
+    patch = Patch(150, -10, YuvFrame(*(255 - plane for plane in cut(source, 150, -10, 64))))
+    expected = YuvFrame(*(plane.copy() for plane in source))
     paste_back(expected, patch)
     writer.write(source, patch)
     writer.write(source)
@@ -85,7 +85,7 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
 
 def test_a_patch_shows_in_the_result(tmp_path: Path) -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
-    white = Planes(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
+    white = YuvFrame(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
     for number in range(4):
         writer.write(planes_of(number, 192, 128), Patch(64, 64, white) if number == 2 else None)
     path = tmp_path / "s.mp4"
@@ -107,7 +107,7 @@ def test_rotated_planes_are_written_upright(tmp_path: Path) -> None:
     info = dataclasses.replace(info_of(128, 192), rotation=90)
     writer = SegmentWriter(info, 20, "veryfast")
     tall = planes_of(4, 192, 128)
-    writer.write(Planes(*(np.rot90(plane) for plane in tall)))
+    writer.write(YuvFrame(*(np.rot90(plane) for plane in tall)))
     path = tmp_path / "s.mp4"
     path.write_bytes(writer.finish())
     found = probe_video(path, LIMITS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, from_rgb
 from models.presenter.idle_motion import IdleMotion
 from tests.unit.models.still import FPS, Still, make_still
 
@@ -45,8 +45,8 @@ class Scene:
         turn[:, 2] += [x - width / 2, y - height / 2]
         return np.asarray(turn, np.float64)
 
-    def frame(self, width: int, height: int, *places: tuple[float, float, float]) -> Planes:
-        """Planes with one portrait for each (x, y, zoom)."""
+    def frame(self, width: int, height: int, *places: tuple[float, float, float]) -> YuvFrame:
+        """YuvFrame with one portrait for each (x, y, zoom)."""
         rgb = np.full((height, width, 3), 128, np.uint8)
         for place in places:
             rgb = self.draw(rgb, self.matrix(*place))

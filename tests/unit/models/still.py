@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from config import MediaLimits
-from media.planes import Planes
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.track.face_track import FaceTrack, FaceTracker, RawLandmarks, finish_track
 
@@ -23,7 +23,7 @@ class Still:
 
     path: Path
     info: VideoInfo
-    planes: Planes
+    planes: YuvFrame
     raw: RawLandmarks
     track: FaceTrack
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame, from_rgb
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.seam import inside_alpha, mouth_axes, mouth_coords
 from models.geometry.head_frame import HeadPose, mean_face
@@ -86,7 +86,7 @@ def make_presenter(folder: Path, opening: float, darkness: float = 0.8) -> Filme
 
 def _draw(
     noise: NDArray[np.float32], points: NDArray[np.float32], place: NDArray[np.float64], darkness: float
-) -> Planes:
+) -> YuvFrame:
     """Skin that moves with the head, and a dark opening between the lips."""
     left, top = (int(round(value)) for value in SIDE - place[:2])
     skin = noise[top : top + SIDE, left : left + SIDE]
@@ -98,7 +98,7 @@ def _draw(
     return from_rgb(rgb.clip(0, 255).astype(np.uint8), _TAGS)
 
 
-def _encode(frames: list[Planes], path: Path, picture: Path) -> None:
+def _encode(frames: list[YuvFrame], path: Path, picture: Path) -> None:
     writer = SegmentWriter(probe_video(picture, MediaLimits()), 10, "ultrafast")
     for frame in frames:
         writer.write(frame)

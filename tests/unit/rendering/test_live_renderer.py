@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from config import LabelsConfig, LiveConfig, PipelineConfig
 from errors import ConfigError, StoredFileError
 from jobs.messages import PresenterRef, SourceVideo
+from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from media.reader import FrameReader
-from media.stop import Stop
 from models.engines.contract import EngineSettings, Machine
 from models.engines.room import EngineRoom
 from models.engines.warp.engine import WarpEngine
@@ -40,8 +40,8 @@ T = TypeVar("T")
 FPS, NUM, RATE = 25, 3, 16000
 
 
-async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
-    return await asyncio.to_thread(work, Stop())
+async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
+    return await asyncio.to_thread(work, CancelToken())
 
 
 class Portrait:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Patch, Planes
-from media.stop import Stop
+from media.cancel_token import CancelToken
+from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
 from models.mouth.motion import Moments
 from rendering.segment_renderer import RenderSource, SegmentRenderer
@@ -47,10 +47,10 @@ class _Frames:
     def __init__(self) -> None:
         self.is_closed = False
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         for index in indices:
             luma, chroma = np.full((SIDE, SIDE), index, np.uint8), np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
-            yield Planes(luma, chroma, chroma)
+            yield YuvFrame(luma, chroma, chroma)
 
     def close(self) -> None:
         self.is_closed = True
@@ -60,7 +60,7 @@ class _Written:
     def __init__(self) -> None:
         self.pictures: list[tuple[int, int]] = []  # luma of the frame, and of its patch
 
-    def write(self, planes: Planes, patch: Patch | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         assert patch is not None
         self.pictures.append((int(planes.y[0, 0]), int(patch.planes.y[0, 0])))
 
@@ -102,12 +102,12 @@ def _patches(numbers: list[int]) -> FacePatches:
     return FacePatches(rows, origins, luma, chroma, silent_motion=Moments.of(np.ones(len(numbers))))
 
 
-async def _run(work: Callable[[Stop], T], num_frames: int) -> T:
-    return await asyncio.to_thread(work, Stop())
+async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
+    return await asyncio.to_thread(work, CancelToken())
 
 
 def _shot(frames: _Frames) -> RenderSource:
-    def cut(plan: Any, pictures: list[Planes]) -> Any:
+    def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
         assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
         return _Chunk(plan.source_index.tolist())
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from media.frame_source import FrameSource
-from media.planes import to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import to_rgb
 from models.engines.box.points68 import ibug_points
 from models.engines.dinet.box_smoothing import runs_of, smooth_rows
 from models.engines.dinet.finding.face_detector import FaceDetector, overlap

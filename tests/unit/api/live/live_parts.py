@@ -13,8 +13,8 @@ import numpy as np
 from errors import LipwrightError, NotFoundError
 from jobs.messages import PresenterRef, SourceVideo
 from media.live.picture_group import PictureGroup
-from media.planes import Planes
 from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.job_table import JobTable
 
@@ -69,7 +69,7 @@ class GreyService:
         group = PictureGroup(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         for _ in range(request.num_frames):
-            group.write(Planes(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
+            group.write(YuvFrame(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
         return LiveChunk(group.finish(), request.first_frame + request.num_frames)
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from api.live.kept_pictures import KeptPictures
 from api.live.session import LiveSession
 from config import LiveConfig
-from media.live.boxes import PictureHeaders
+from media.live.mp4_boxes import ParameterSets
 from media.live.picture_group import LivePictures
 from tests.unit.api.live.live_parts import INFO
 from tests.unit.api.live.test_session import Talk, speak
 
-HEADERS = PictureHeaders(b"sps", b"pps")
+HEADERS = ParameterSets(b"sps", b"pps")
 PERIOD = 2 * INFO.num_frames - 2
 
 

@@ -19,8 +19,8 @@ import pytest
 from config import DecoderConfig
 from deployments.runtime.replica import CallGate, Threads
 from errors import CapacityError, StageTimeoutError
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.stop import Stop
 from rendering.lru_pool import LruPool
 from telemetry.log_context import Work
 
@@ -46,9 +46,9 @@ def test_results_errors_and_the_requests_context_pass_through() -> None:
 
     async def run() -> None:
         name.set("request 7")
-        assert await threads.run(lambda stop: name.get(), 60) == "request 7"
+        assert await threads.run(lambda token: name.get(), 60) == "request 7"
         with pytest.raises(ZeroDivisionError):
-            await threads.run(lambda stop: 1 / 0, 60)
+            await threads.run(lambda token: 1 / 0, 60)
         threads.check()
 
     asyncio.run(run())
@@ -58,11 +58,11 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
     threads = Threads("Studio")
 
     async def run() -> None:
-        used = {await threads.run(lambda stop: threading.get_ident(), 60) for _ in range(20)}
+        used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
         assert len(used) == 1
         with pytest.raises(StageTimeoutError):
-            await threads.run(lambda stop: hung.wait(), 0.1)
-        assert await threads.run(lambda stop: threading.get_ident(), 60) not in used
+            await threads.run(lambda token: hung.wait(), 0.1)
+        assert await threads.run(lambda token: threading.get_ident(), 60) not in used
 
     asyncio.run(run())
 
@@ -78,7 +78,7 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     async def run() -> None:
         await enter(1)
         with pytest.raises(StageTimeoutError):
-            await threads.run(lambda stop: hung.wait(), 0.1)
+            await threads.run(lambda token: hung.wait(), 0.1)
         for attempt in (1, 2):
             with pytest.raises(CapacityError, match="hangs"):
                 await enter(attempt)
@@ -112,7 +112,7 @@ def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hun
 
     async def hang() -> None:
         async with room.enter(Work("job", attempt=1)):
-            await threads.run(lambda stop: hung.wait(), 1.0)
+            await threads.run(lambda token: hung.wait(), 1.0)
 
     async def run() -> None:
         hanging = asyncio.create_task(hang())
@@ -129,7 +129,7 @@ def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hun
 def test_work_waits_for_its_turn() -> None:
     at_work, most = 0, 0
 
-    def work(stop: Stop, awaits_others: bool) -> None:
+    def work(token: CancelToken, awaits_others: bool) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
@@ -154,9 +154,9 @@ def test_whoever_waits_for_a_turn_gets_it_when_the_work_before_passed_its_bound(
 
     async def run() -> int:
         threads = Threads("FaceSynthesis", max_at_once=1)
-        hung = asyncio.create_task(threads.run(lambda stop: released.wait(20), 0.1))
+        hung = asyncio.create_task(threads.run(lambda token: released.wait(20), 0.1))
         await asyncio.sleep(0)
-        answer = await threads.run(lambda stop: 7, 60)
+        answer = await threads.run(lambda token: 7, 60)
         with pytest.raises(StageTimeoutError):
             await hung
         return answer
@@ -187,7 +187,7 @@ def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
 
     held: list[weakref.ref[Frames]] = []
 
-    def work(stop: Stop) -> None:
+    def work(token: CancelToken) -> None:
         frames = Frames()
         held.append(weakref.ref(frames))
         raise ValueError("too large")
@@ -206,8 +206,8 @@ def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
     threads = Threads("Studio")
     steps: list[float] = []
 
-    def work(stop: Stop) -> None:
-        while not stop.is_set():
+    def work(token: CancelToken) -> None:
+        while not token.is_cancelled():
             steps.append(time.monotonic())
             time.sleep(0.01)
         time.sleep(0.2)
@@ -231,7 +231,7 @@ def test_a_cancelled_decode_is_over_at_once() -> None:
     async def cancel_in_the_middle() -> None:
         with Decoders(DecoderConfig()) as decoders:
             decode = partial(decoders.run, partial(time.sleep, 60), file=Path("x.mp4"), timeout_s=60)
-            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda stop: decode(stop=stop), 60))
+            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
             await asyncio.sleep(0.5)
             start = time.monotonic()
             task.cancel()
@@ -249,11 +249,11 @@ def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: thread
     async def run() -> None:
         start = time.monotonic()
         with pytest.raises(StageTimeoutError, match="Studio"):
-            await threads.run(lambda stop: hung.wait(), 0.2)
+            await threads.run(lambda token: hung.wait(), 0.2)
         assert time.monotonic() - start < 20
         with pytest.raises(StageTimeoutError, match="1 not"):
             threads.check()
-        assert await threads.run(lambda stop: "others go on", 60) == "others go on"
+        assert await threads.run(lambda token: "others go on", 60) == "others go on"
         hung.set()
         await _until(lambda: not threads.num_overdue)
         threads.check()  # it came back after all
@@ -265,8 +265,8 @@ def test_work_that_ends_when_told_to_is_not_missed() -> None:
     threads = Threads("Studio")
 
     async def run() -> None:
-        def work(stop: Stop) -> None:
-            while not stop.is_set():
+        def work(token: CancelToken) -> None:
+            while not token.is_cancelled():
                 time.sleep(0.01)
 
         with pytest.raises(StageTimeoutError):
@@ -281,7 +281,7 @@ def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threa
     threads = Threads("FaceSynthesis", max_unwind_s=0.3)
 
     async def run() -> None:
-        task = asyncio.create_task(threads.run(lambda stop: hung.wait(), 60))
+        task = asyncio.create_task(threads.run(lambda token: hung.wait(), 60))
         await asyncio.sleep(0.1)
         threads.check()
         task.cancel()
@@ -298,7 +298,7 @@ def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
     code = (
         "import asyncio, time; from deployments.runtime.replica import Threads\n"
         "async def main():\n"
-        "    try: await Threads('x').run(lambda stop: time.sleep(60), .1)\n"
+        "    try: await Threads('x').run(lambda token: time.sleep(60), .1)\n"
         "    except TimeoutError: print('bound passed')\n"
         "asyncio.run(main())"
     )
@@ -307,13 +307,13 @@ def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
 
 
 def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
-    stop = Stop()
+    token = CancelToken()
     ended: list[str] = []
-    with stop.ending(lambda: ended.append("before")):
+    with token.on_cancel(lambda: ended.append("before")):
         pass
-    with stop.ending(lambda: ended.append("during")):
-        stop.set()
-    with stop.ending(lambda: ended.append("after")):
+    with token.on_cancel(lambda: ended.append("during")):
+        token.cancel()
+    with token.on_cancel(lambda: ended.append("after")):
         assert ended == ["during", "after"]
 
 

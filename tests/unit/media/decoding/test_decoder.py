@@ -17,10 +17,10 @@ import pytest
 
 from config import DecoderConfig, MediaLimits
 from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.wire import DecoderDefectError
 from media.probe import probe_audio, probe_video
-from media.stop import Stop
 from storage.local.disk import written_whole
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
@@ -39,10 +39,10 @@ def _run(
     decoders: Decoders,
     work: Callable[[], object],
     timeout_s: float = 30,
-    stop: Stop | None = None,
+    token: CancelToken | None = None,
     writes: Path | None = None,
 ) -> object:
-    return decoders.run(work, file=CLIP, timeout_s=timeout_s, stop=stop, writes=writes)
+    return decoders.run(work, file=CLIP, timeout_s=timeout_s, token=token, writes=writes)
 
 
 def _nursery_of(decoders: Decoders) -> psutil.Process:
@@ -117,23 +117,23 @@ def test_wall_clock_is_bounded(decoders: Decoders, tmp_path: Path) -> None:
 
 
 def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Decoders, tmp_path: Path) -> None:
-    pid_file, stop = tmp_path / "pid", Stop()
+    pid_file, token = tmp_path / "pid", CancelToken()
     stopped_at: list[float] = []
 
     def set_when_started() -> None:
         _wait_until(pid_file.exists)
         stopped_at.append(time.monotonic())
-        stop.set()
+        token.cancel()
 
     thread = threading.Thread(target=set_when_started)
     thread.start()
     with pytest.raises(CancelledJobError):
-        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), stop=stop, writes=tmp_path)
+        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), token=token, writes=tmp_path)
     assert time.monotonic() - stopped_at[0] < 20, "the task itself takes a minute"
     thread.join()
     _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
     with pytest.raises(CancelledJobError):
-        _run(decoders, partial(decoder_tasks.sleep, 60), stop=stop)
+        _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
 
 
 def test_a_call_survives_the_death_of_its_nursery(decoders: Decoders, tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from landlock import landlock_abi_version
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
+from media.concat import concat_segments
 from media.decoding import wire
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.machine_memory import memory_bytes
 from media.decoding.sandbox import lacking_layers
 from media.decoding.shared_memory import shared_bytes
-from media.joiner import join_segments
 from media.probe import probe_video
 from media.writer import SegmentWriter
 from storage.local.disk import written_whole
@@ -196,6 +196,6 @@ def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp
     segment, out = segments / "0.mp4", results / "result.mp4"
     segment.write_bytes(writer.finish())
     with written_whole(out) as part:
-        join = partial(join_segments, [segment], h264, part, info_of(192, 128), 60)
+        join = partial(concat_segments, [segment], h264, part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
     assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60

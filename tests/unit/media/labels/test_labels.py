@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from config import LabelsConfig
 from errors import ConfigError, LabelError
-from media.joiner import join_segments
+from media.concat import concat_segments
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
 from media.labels.labeller import Labeller
@@ -47,7 +47,7 @@ def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     """The job's result as `Studio.join` makes it."""
     labeller, out = Labeller(TAGGED, data_dir), tmp_path / "result.mp4"
     sound = write_audio(tmp_path / "a.wav", noise(3.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
-    join_segments(job.segments, sound, out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12"))
+    concat_segments(job.segments, sound, out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12"))
     labeller.sign(out, from_still=False)
     return out
 

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from media.labels.mark import TEXTS, Corner, Mark, MarkStyle, _drawn
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of, planes_of
 
 SIZES = [(1920, 1080), (640, 360), (360, 640), (512, 512), (64, 64), (16, 16), (16, 64), (640, 16)]
 
 
-def _marked(width: int, height: int, corners: tuple[Corner, ...], language: str = "en") -> tuple[Planes, Planes]:
-    """Planes of a frame before and after."""
+def _marked(width: int, height: int, corners: tuple[Corner, ...], language: str = "en") -> tuple[YuvFrame, YuvFrame]:
+    """YuvFrame of a frame before and after."""
     before = planes_of(3, width, height)
-    after = Planes(*(plane.copy() for plane in before))
+    after = YuvFrame(*(plane.copy() for plane in before))
     Mark(info_of(width, height), MarkStyle(language, 0.05), corners).draw(after)
     return before, after
 
 
-def _box(before: Planes, after: Planes) -> tuple[int, int, int, int]:
+def _box(before: YuvFrame, after: YuvFrame) -> tuple[int, int, int, int]:
     """The smallest one in luma pixels that holds every change: x0, y0, x1, y1."""
     changed = before.y != after.y
     for small, was in ((after.u, before.u), (after.v, before.v)):
@@ -49,7 +49,7 @@ def test_its_letters_are_as_high_as_they_have_to_be(language: str) -> None:
     text, cap_rows = _drawn()[0][language], _drawn()[1]
     assert text.shape[0] >= cap_rows, "no letter is lower than a capital one"
     flat = np.full((1080, 1920), 90, np.uint8)
-    planes = Planes(flat, np.full((540, 960), 128, np.uint8), np.full((540, 960), 128, np.uint8))
+    planes = YuvFrame(flat, np.full((540, 960), 128, np.uint8), np.full((540, 960), 128, np.uint8))
     Mark(info_of(1920, 1080), MarkStyle(language, 0.05), ("bottom_right",)).draw(planes)
     white = np.flatnonzero((planes.y > 200).any(axis=1))
     assert white[-1] - white[0] + 1 >= 0.05 * 1080 - 1
@@ -62,7 +62,7 @@ def test_two_corners_and_a_full_range(width: int = 640, height: int = 360) -> No
     middle = slice(height // 4, height * 3 // 4)
     assert np.array_equal(before.y[middle], after.y[middle])
     info = dataclasses.replace(info_of(width, height), colour=ColourTags(1, True, 1, 1))
-    black = Planes(*(np.zeros_like(plane) for plane in before))
+    black = YuvFrame(*(np.zeros_like(plane) for plane in before))
     Mark(info, MarkStyle("en", 0.05), ("top_right",)).draw(black)
     assert black.y.max() == 255
 
@@ -70,8 +70,8 @@ def test_two_corners_and_a_full_range(width: int = 640, height: int = 360) -> No
 def test_narrow_pixels_make_no_narrow_letters() -> None:
     widths = []
     for aspect in (Fraction(1), Fraction(2)):
-        planes = Planes(*(np.full(shape, 90, np.uint8) for shape in ((512, 512), (256, 256), (256, 256))))
-        was = Planes(*(plane.copy() for plane in planes))
+        planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((512, 512), (256, 256), (256, 256))))
+        was = YuvFrame(*(plane.copy() for plane in planes))
         info = dataclasses.replace(info_of(512, 512), sample_aspect_ratio=aspect)
         Mark(info, MarkStyle("en", 0.05), ("bottom_right",)).draw(planes)
         x0, _, x1, _ = _box(was, planes)

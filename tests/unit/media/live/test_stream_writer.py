@@ -18,8 +18,8 @@ from config import MediaLimits
 from media.live.picture_group import LivePictures, PictureGroup
 from media.live.sound import OPUS_SAMPLES, SpeechIntake, Thinned
 from media.live.stream_writer import StreamWriter
-from media.planes import Planes
 from media.probe import VideoInfo, probe_video
+from media.yuv_frame import YuvFrame
 
 SIDE, GROUP = 64, 3
 SOUND_RATE = 48000
@@ -37,7 +37,7 @@ def group(info: VideoInfo, first: int, num: int = GROUP) -> LivePictures:
     made = PictureGroup(info, 20, "veryfast")
     for number in range(first, first + num):
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
-        made.write(Planes(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
+        made.write(YuvFrame(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
     return made.finish()
 
 

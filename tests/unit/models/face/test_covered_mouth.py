@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes, from_rgb, to_rgb
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.face.covered_mouth import MIN_FRAMES, covered
 from models.face.mouth_view import view_of
@@ -29,7 +29,7 @@ Light = Callable[[NDArray[np.uint8], NDArray[np.float64], int], NDArray[np.uint8
 
 
 class Clip(NamedTuple):
-    frames: list[Planes]
+    frames: list[YuvFrame]
     colour: ColourTags
     raw: RawLandmarks
 
@@ -37,7 +37,7 @@ class Clip(NamedTuple):
 def track(path: Path, num_frames: int | None = None) -> Clip:
     info = probe_video(path, MediaLimits())
     with FrameReader(path, info, 2**26) as reader:
-        frames = [Planes(*(plane.copy() for plane in planes)) for planes in reader.read(range(info.num_frames))]
+        frames = [YuvFrame(*(plane.copy() for plane in planes)) for planes in reader.read(range(info.num_frames))]
     frames = frames[:num_frames]
     raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice(), None)
     return Clip(frames, info.colour, raw)

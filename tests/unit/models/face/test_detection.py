@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from media.planes import from_rgb
 from media.probe import ColourTags
+from media.yuv_frame import from_rgb
 from models.face.detection import FaceBox, FaceDetector, Window
 
 if TYPE_CHECKING:

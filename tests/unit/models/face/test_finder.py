@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from media.planes import Planes
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder, tiles
 
@@ -38,7 +38,7 @@ def test_all_faces_once_largest_first(finder: FaceFinder, scene: Scene, colour: 
 
 def test_only_a_clear_face_is_taken_up(finder: FaceFinder, scene: Scene, colour: ColourTags) -> None:
     upright = scene.frame(360, 288, (180.0, 144.0, 0.5))
-    upside_down = Planes(*(plane[::-1, ::-1].copy() for plane in upright))
+    upside_down = YuvFrame(*(plane[::-1, ::-1].copy() for plane in upright))
     doubtful = finder.find_all(upside_down, colour)
     assert [face.box.contains(180, 144) for face in doubtful] == [True]
     assert finder.find(upside_down, colour, FaceChoice()) == (None, [])

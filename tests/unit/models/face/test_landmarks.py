@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, cut_region
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
 
@@ -21,7 +21,7 @@ def landmarker() -> FaceLandmarker:
 
 
 def settle(
-    landmarker: FaceLandmarker, frame: Planes, colour: ColourTags, region: LandmarkRegion
+    landmarker: FaceLandmarker, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
 ) -> tuple[NDArray[np.float32], float]:
     for _ in range(4):
         points, presence = landmarker(frame, colour, region)
@@ -76,7 +76,7 @@ def test_no_face_no_presence(landmarker: FaceLandmarker, colour: ColourTags) -> 
 def test_region_samples_where_it_says(side: float) -> None:
     """A ramp has the same value at the region's centre at any scale, and its slope across."""
     ramp = np.broadcast_to(np.linspace(20, 220, 1200), (1200, 1200))
-    frame = Planes(np.rint(ramp).astype(np.uint8), *(np.full((600, 600), 128, np.uint8),) * 2)
+    frame = YuvFrame(np.rint(ramp).astype(np.uint8), *(np.full((600, 600), 128, np.uint8),) * 2)
     y = cut_region(frame, LandmarkRegion(600.0, 600.0, side, 0.0)).y.astype(float)
     assert y.shape == (192, 192)
     assert y[:, 95:97].mean() == pytest.approx(20 + 200 * 600 / 1199, abs=0.6)
@@ -86,7 +86,7 @@ def test_region_samples_where_it_says(side: float) -> None:
 def test_large_regions_do_not_alias() -> None:
     stripes = np.zeros((1200, 1200), np.uint8)
     stripes[:, ::2] = 255
-    frame = Planes(stripes, *(np.full((600, 600), 128, np.uint8),) * 2)
+    frame = YuvFrame(stripes, *(np.full((600, 600), 128, np.uint8),) * 2)
     y = cut_region(frame, LandmarkRegion(600.0, 600.0, 1000.0, 0.2)).y
     assert y.std() < 30  # without averaging about 90
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes, from_rgb, to_rgb
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.face.landmarks import FaceLandmarker, LandmarkRegion
 from models.face.lip_landmarks import LipLandmarker
@@ -24,7 +24,7 @@ from models.track.face_track import FaceTracker
 class Talk(NamedTuple):
     """Frames of somebody who talks."""
 
-    frames: list[Planes]
+    frames: list[YuvFrame]
     colour: ColourTags
     points: NDArray[np.float32]  # (N, 468, 3)
     mesh: NDArray[np.float32]  # (N, 468, 3) as the face mesh alone has them

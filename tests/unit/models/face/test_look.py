@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
 from models.face.look import CLEAR_LEAD, LOOK_SIZE, SAME_PERSON, likeness, look_of
@@ -25,15 +25,15 @@ def finder() -> FaceFinder:
     return FaceFinder(num_threads=1, device="cpu")
 
 
-def look(finder: FaceFinder, frame: Planes, colour: ColourTags) -> NDArray[np.float32]:
+def look(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
     face, _ = finder.find(frame, colour, FaceChoice())
     assert face is not None
     return look_of(frame, face.points)
 
 
-def lit(frame: Planes, gain: float, slope: float) -> Planes:
+def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
     luma = frame.y * (gain + slope * np.linspace(-1, 1, frame.y.shape[1]))
-    return Planes(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
+    return YuvFrame(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
 
 
 def test_a_face_keeps_its_look_in_other_light_size_and_place(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIP_ROWS
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, bow, mouth_points
@@ -15,7 +15,7 @@ _LIGHT, _SHADE, _DARK = 150.0, 100.0, 55.0
 _NUM_FRAMES = 5
 
 
-def _pictures(seam: float | None, shade_from: float) -> list[Planes]:
+def _pictures(seam: float | None, shade_from: float) -> list[YuvFrame]:
     """Noisy frames of lips with a dark line that bows to `seam` pixels over the centre, under a shade, as of hair."""
     x, y = np.meshgrid(np.arange(float(SIDE)), np.arange(float(SIDE)))
     luma = np.full((SIDE, SIDE), _LIGHT)
@@ -25,10 +25,10 @@ def _pictures(seam: float | None, shade_from: float) -> list[Planes]:
     grey = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
     noise = np.random.default_rng(3)
     frames = [(luma + noise.normal(0, 4, luma.shape)).clip(0, 255).astype(np.uint8) for _ in range(_NUM_FRAMES)]
-    return [Planes(frame, grey, grey) for frame in frames]
+    return [YuvFrame(frame, grey, grey) for frame in frames]
 
 
-def _met(pictures: list[Planes], points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _met(pictures: list[YuvFrame], points: NDArray[np.float32]) -> NDArray[np.float32]:
     shifts = seam_shifts(pictures, np.stack([points] * len(pictures)))
     moved: NDArray[np.float32] = move_inner_lips(points[None], shifts)[0]
     np.testing.assert_allclose(moved[list(INNER_UPPER)], moved[list(INNER_LOWER)], atol=1e-3)

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import EYES
 from models.presenter.eye_white import eye_white, measure_eye_white
 from models.presenter.eyelids import Eyelids
 from tests.unit.models.still import Still
 
 
-def _copy(planes: Planes) -> Planes:
-    return Planes(*(plane.copy() for plane in planes))
+def _copy(planes: YuvFrame) -> YuvFrame:
+    return YuvFrame(*(plane.copy() for plane in planes))
 
 
-def _painted(still: Still, *colours: tuple[int, int, int]) -> Planes:
+def _painted(still: Still, *colours: tuple[int, int, int]) -> YuvFrame:
     """Both eyes filled with one (Y, U, V) each, a dark iris in the middle."""
     planes, points = _copy(still.planes), still.track.points[0, :, :2]
     for (upper, lower), colour in zip(EYES, colours, strict=True):
@@ -72,10 +72,10 @@ def test_shut_eyes_are_no_measure(still: Still) -> None:
 class _One:
     """A source that shows one picture in every frame."""
 
-    def __init__(self, planes: Planes) -> None:
+    def __init__(self, planes: YuvFrame) -> None:
         self._planes = planes
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         return (self._planes for _ in indices)
 
     def close(self) -> None: ...

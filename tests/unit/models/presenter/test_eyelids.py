@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.presenter.eyelids import Eyelids
 from tests.unit.models.still import Still
 
@@ -14,11 +14,11 @@ _UPPER, _LOWER = (159, 386), (145, 374)
 _BROWS = (105, 334)
 
 
-def _copy(planes: Planes) -> Planes:
-    return Planes(*(plane.copy() for plane in planes))
+def _copy(planes: YuvFrame) -> YuvFrame:
+    return YuvFrame(*(plane.copy() for plane in planes))
 
 
-def _drawn(still: Still, closing: float, points: NDArray[np.float32] | None = None) -> Planes:
+def _drawn(still: Still, closing: float, points: NDArray[np.float32] | None = None) -> YuvFrame:
     target = _copy(still.planes)
     Eyelids(still.planes, still.track.points[0] if points is None else points, _unit(still)).draw(target, closing)
     return target
@@ -28,7 +28,7 @@ def _unit(still: Still) -> float:
     return float(still.track.scale[0])
 
 
-def _eye(still: Still, planes: Planes, eye: int) -> NDArray[np.uint8]:
+def _eye(still: Still, planes: YuvFrame, eye: int) -> NDArray[np.uint8]:
     """Luma of the iris: a square as high as half of the opening."""
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     (x, y), reach = (upper + lower) / 2, (lower - upper)[1] / 4
@@ -97,7 +97,7 @@ def test_an_eye_outside_the_picture_is_left_out(still: Still) -> None:
     np.testing.assert_array_equal(drawn.y[:, x:], still.planes.y[:, x:])
 
 
-def _shaded_and_rough(still: Still) -> Planes:
+def _shaded_and_rough(still: Still) -> YuvFrame:
     """The picture with shade between brows and eyes, and grain all over."""
     luma = still.planes.y + np.random.default_rng(3).normal(0, 4, still.planes.y.shape)
     for eye in (0, 1):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.presenter.head_warp import HeadWarp
 from models.presenter.idle_motion import IdleMotion
 from tests.unit.models.still import Still
@@ -21,7 +21,7 @@ def _warp(still: Still, motion: IdleMotion) -> HeadWarp:
     return HeadWarp(still.track, motion, width, height)
 
 
-def _spots(still: Still, places: NDArray[np.floating]) -> Planes:
+def _spots(still: Still, places: NDArray[np.floating]) -> YuvFrame:
     """The picture with its luma replaced by soft spots."""
     rows, columns = np.indices(still.planes.y.shape)
     luma = sum(200 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18) for x, y in places)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import RIGID
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.presenter.face_region import FaceRegion
@@ -20,7 +20,7 @@ def test_the_same_picture_moves_alike_and_another_does_not(still: Still, motion:
     again = IdleMotion.plan(still.planes, still.track, FPS)
     np.testing.assert_array_equal(again.rotation, motion.rotation)
     np.testing.assert_array_equal(again.closing, motion.closing)
-    darker = Planes(still.planes.y // 2, still.planes.u, still.planes.v)
+    darker = YuvFrame(still.planes.y // 2, still.planes.u, still.planes.v)
     assert np.abs(IdleMotion.plan(darker, still.track, FPS).rotation - motion.rotation).max() > 1e-3
 
 

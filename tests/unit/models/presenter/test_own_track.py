@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.planes import Planes
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.presenter.own_track import own_track
 from models.track.face_track import finish_track
@@ -25,14 +25,14 @@ class _WithSeam:
     def __init__(self, reader: FrameReader, points: np.ndarray, thickness: float) -> None:
         self._reader, self._points, self._thickness = reader, points, thickness
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         indices = list(indices)
         for frame, planes in zip(indices, self._reader.read(indices), strict=True):
             lips = (self._points[frame, list(INNER_UPPER), :2] + self._points[frame, list(INNER_LOWER), :2]) / 2
             row, column = np.mgrid[: planes.y.shape[0], : planes.y.shape[1]]
             line = np.interp(column, lips[:, 0], lips[:, 1]) + _OFF
             shade = 1 - 0.7 * np.exp(-(((row - line) / self._thickness) ** 2))
-            yield Planes((planes.y * shade).astype(np.uint8), planes.u, planes.v)
+            yield YuvFrame((planes.y * shade).astype(np.uint8), planes.u, planes.v)
 
     def close(self) -> None: ...
 

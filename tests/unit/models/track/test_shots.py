@@ -8,29 +8,29 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.planes import Planes
 from media.probe import probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.track.shots import scene_of, shots_of
 
 RNG = np.random.default_rng(3)
 
 
-def scenery() -> Planes:
+def scenery() -> YuvFrame:
     """(180, 320) soft blots."""
     luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
     luma = (110 + 45 * luma / luma.std()).clip(16, 235)
-    return Planes(luma.astype(np.uint8), *(RNG.integers(100, 150, (90, 160), dtype=np.uint8) for _ in range(2)))
+    return YuvFrame(luma.astype(np.uint8), *(RNG.integers(100, 150, (90, 160), dtype=np.uint8) for _ in range(2)))
 
 
-def seen(planes: Planes, *, shift: int = 0, gain: float = 1.0) -> NDArray[np.uint8]:
+def seen(planes: YuvFrame, *, shift: int = 0, gain: float = 1.0) -> NDArray[np.uint8]:
     """A frame of the scenery with sensor noise, panned and lit."""
     luma = np.roll(planes.y, shift, 1).astype(float) * gain + RNG.normal(0, 2, planes.y.shape)
-    return scene_of(Planes(luma.clip(0, 255).astype(np.uint8), planes.u, planes.v))
+    return scene_of(YuvFrame(luma.clip(0, 255).astype(np.uint8), planes.u, planes.v))
 
 
 HERE, THERE = scenery(), scenery()
-BLACK = scene_of(Planes(np.full((180, 320), 16, np.uint8), *(np.full((90, 160), 128, np.uint8),) * 2))
+BLACK = scene_of(YuvFrame(np.full((180, 320), 16, np.uint8), *(np.full((90, 160), 128, np.uint8),) * 2))
 
 
 def starts(scenes: list[NDArray[np.uint8]]) -> list[int]:
@@ -68,7 +68,7 @@ def test_sentences_of_one_talker_are_told_apart(shared_clips: Path) -> None:
 @pytest.mark.parametrize("size", [(36, 64), (1080, 1920)])
 def test_any_size_of_frame(size: tuple[int, int]) -> None:
     height, width = size
-    frame = Planes(
+    frame = YuvFrame(
         np.tile(np.linspace(20, 220, width).astype(np.uint8), (height, 1)),
         *(np.full((height // 2, width // 2), 128, np.uint8),) * 2,
     )

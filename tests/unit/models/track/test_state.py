@@ -4,28 +4,28 @@ import cv2
 import numpy as np
 import pytest
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.track.state import TrackState, see
 
 RNG = np.random.default_rng(3)
 
 
-def scenery() -> Planes:
+def scenery() -> YuvFrame:
     """(180, 320) soft blots."""
     luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
     luma = (110 + 45 * luma / luma.std()).clip(16, 235)
-    return Planes(luma.astype(np.uint8), *(np.full((90, 160), 128, np.uint8) for _ in range(2)))
+    return YuvFrame(luma.astype(np.uint8), *(np.full((90, 160), 128, np.uint8) for _ in range(2)))
 
 
 HERE, THERE = scenery(), scenery()
 
 
-def seen(planes: Planes, shift: int = 0, gain: float = 1.0, noise: float = 2.0) -> Planes:
+def seen(planes: YuvFrame, shift: int = 0, gain: float = 1.0, noise: float = 2.0) -> YuvFrame:
     luma = np.roll(planes.y, (shift // 2, shift), (0, 1)).astype(float) * gain
     return planes._replace(y=(luma + RNG.normal(0, noise, luma.shape)).clip(0, 255).astype(np.uint8))
 
 
-def cuts(frames: list[Planes]) -> list[int]:
+def cuts(frames: list[YuvFrame]) -> list[int]:
     """Frames at which whatever was followed is given up."""
     state, found = TrackState(None, None, None), []
     for number, frame in enumerate(frames):

@@ -10,9 +10,9 @@ import pytest
 
 from config import MediaLimits
 from errors import FaceNotFoundError
-from media.planes import Planes
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.finder import box_of_points
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
@@ -32,7 +32,7 @@ def tracker() -> FaceTracker:
     return FaceTracker(num_threads=1, device="cpu")
 
 
-def moving(scene: Scene, num_frames: int) -> list[Planes]:
+def moving(scene: Scene, num_frames: int) -> list[YuvFrame]:
     """The portrait, three pixels to the right with each frame."""
     return [scene.frame(480, 360, (200.0 + 3 * i, 180.0, 0.5)) for i in range(num_frames)]
 
@@ -47,12 +47,12 @@ def test_follows_a_moving_face(tracker: FaceTracker, scene: Scene, colour: Colou
     assert np.abs(path - expected).max() / eyes < 0.025
 
 
-def _squeezed(frame: Planes, width: int) -> Planes:
+def _squeezed(frame: YuvFrame, width: int) -> YuvFrame:
     """The same picture in fewer or more columns."""
     rows = frame.y.shape[0]
     sizes = ((width, rows), (width // 2, rows // 2), (width // 2, rows // 2))
     planes = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane, size in zip(frame, sizes, strict=True))
-    return Planes(*(np.asarray(plane, np.uint8) for plane in planes))
+    return YuvFrame(*(np.asarray(plane, np.uint8) for plane in planes))
 
 
 @pytest.mark.parametrize(("width", "choice"), [(270, "largest"), (360, "point:140,180"), (640, "box:200,80,340,280")])
@@ -155,24 +155,24 @@ def test_after_a_cut_the_same_person_is_found_wherever_they_are(
 
 
 @pytest.fixture(scope="module")
-def talkers(shared_clips: Path) -> list[list[Planes]]:
+def talkers(shared_clips: Path) -> list[list[YuvFrame]]:
     """Twelve frames of each of two talkers, and the last of the first once more."""
     frames = []
     for number in (1, 5):
         clip = shared_clips / f"grid_talker{number}.mp4"
         info = probe_video(clip, MediaLimits())
         with FrameReader(clip, info, 2**24) as reader:
-            frames.append([Planes(*(plane.copy() for plane in planes)) for planes in reader.read(range(12))])
+            frames.append([YuvFrame(*(plane.copy() for plane in planes)) for planes in reader.read(range(12))])
     return frames
 
 
-def beside(left: list[Planes], right: list[Planes]) -> list[Planes]:
+def beside(left: list[YuvFrame], right: list[YuvFrame]) -> list[YuvFrame]:
     pairs = zip(left, right, strict=True)
-    return [Planes(*(np.concatenate(planes, 1) for planes in zip(*pair, strict=True))) for pair in pairs]
+    return [YuvFrame(*(np.concatenate(planes, 1) for planes in zip(*pair, strict=True))) for pair in pairs]
 
 
 def test_a_cut_to_somebody_else_passes_and_the_cut_back_does_not(
-    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
 ) -> None:
     one, other = talkers
     raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], colour, LARGEST, None)
@@ -181,7 +181,7 @@ def test_a_cut_to_somebody_else_passes_and_the_cut_back_does_not(
 
 
 def test_two_people_who_change_places_at_a_cut_are_not_confused(
-    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
 ) -> None:
     one, other = talkers
     frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
@@ -192,7 +192,7 @@ def test_two_people_who_change_places_at_a_cut_are_not_confused(
 
 
 def test_a_reference_picture_picks_its_person_out_of_two(
-    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
 ) -> None:
     one, other = talkers
     for person, is_left in ((one, True), (other, False)):
@@ -205,12 +205,12 @@ def test_a_reference_picture_picks_its_person_out_of_two(
 
 
 def test_a_face_that_melts_into_another_is_let_go(
-    tracker: FaceTracker, talkers: list[list[Planes]], colour: ColourTags
+    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
 ) -> None:
     one, other = talkers
     a, b = one[0], other[0]
     blends = [
-        Planes(*(np.rint(p * (1 - share) + q * share).astype(np.uint8) for p, q in zip(a, b, strict=True)))
+        YuvFrame(*(np.rint(p * (1 - share) + q * share).astype(np.uint8) for p, q in zip(a, b, strict=True)))
         for share in np.linspace(0, 1, 20)
     ]
     raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, colour, LARGEST, None)

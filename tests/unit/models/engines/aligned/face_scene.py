@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame, from_rgb
 from models.engines.contract import Engine
 from models.geometry.head_frame import HeadPose, mean_face
 from models.presenter.presenter import Presenter
@@ -35,7 +35,7 @@ def make_track(degrees: float = 0.0) -> FaceTrack:
     return finish_track(points, np.arange(NUM_FRAMES) != ABSENT)
 
 
-def make_frames(seed: int = 0) -> list[Planes]:
+def make_frames(seed: int = 0) -> list[YuvFrame]:
     """Frames of soft noise."""
     rng = np.random.default_rng(seed)
     noise = rng.uniform(40, 215, (NUM_FRAMES, SIDE, SIDE, 3)).astype(np.float32)
@@ -90,7 +90,7 @@ def analyse(engine: Engine, presenter: Presenter) -> None:
 class NoFrames:
     """Engines that need no picture to analyse a presenter."""
 
-    def read(self, indices: Any) -> Iterator[Planes]:
+    def read(self, indices: Any) -> Iterator[YuvFrame]:
         """Nothing."""
         raise AssertionError("these engines read no frames")
 
@@ -98,10 +98,10 @@ class NoFrames:
         """Nothing."""
 
 
-def pasted(frame: Planes, patch: Any) -> NDArray[np.uint8]:
+def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     """(H, W) luma with a patch in it."""
-    from media.planes import paste_back
+    from media.yuv_frame import paste_back
 
-    copy = Planes(*(plane.copy() for plane in frame))
+    copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import from_rgb, to_rgb
+from media.yuv_frame import from_rgb, to_rgb
 from models.engines.aligned.aligned_track import MATRIX, AlignedTrack
 from models.engines.aligned.alignment import (
     FFHQ_512,

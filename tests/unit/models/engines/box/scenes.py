@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, from_rgb
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
@@ -38,7 +38,7 @@ def make_track(boxes: NDArray[np.floating], opacity: NDArray[np.floating] | None
     return BoxTrack.of(boxes, outline, np.ones(len(boxes), np.float32) if opacity is None else opacity)
 
 
-def make_chunk(track: BoxTrack, source_index: list[int], colour: ColourTags = BT709) -> tuple[BoxChunk, list[Planes]]:
+def make_chunk(track: BoxTrack, source_index: list[int], colour: ColourTags = BT709) -> tuple[BoxChunk, list[YuvFrame]]:
     """Cut frames of `smooth_rgb`, a seed for each source frame; the drive of output frame t is t."""
     source = np.array(source_index, np.int32)
     frames = [from_rgb(smooth_rgb(seed=int(frame)), colour) for frame in source]

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from media.planes import from_rgb, paste_back, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack
 from models.engines.box.colour import rgb_to_yuv444

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame, from_rgb
 from models.engines.contract import EngineSettings, FrameSpan
 from models.engines.dinet.engine import DinetEngine
 from models.geometry.head_frame import HeadPose, mean_face
@@ -31,7 +31,7 @@ COLOUR = ColourTags(1, False, 1, 1)
 class Frames:
     """Satisfies `FrameSource`: pictures in memory, a colour that changes slowly over place and time."""
 
-    def read(self, indices: Iterable[int]) -> Iterator[Planes]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         for index in indices:
             y, x = np.mgrid[:SIDE, :SIDE]
             rgb = [130 + 60 * np.sin(x / (13 + c) + index / 5) * np.cos(y / (17 + c)) for c in range(3)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.edtalk import save_edtalk
 from errors import CancelledJobError, ConfigError, WeightsError
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
@@ -45,7 +45,7 @@ def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[Planes]:
+def frames() -> list[YuvFrame]:
     return make_frames()
 
 
@@ -53,7 +53,7 @@ def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
     return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
 
 
-def cut(engine: EdTalkEngine, presenter: Presenter, plan: BoxPlan, frames: list[Planes]) -> BoxChunk:
+def cut(engine: EdTalkEngine, presenter: Presenter, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
     analyse(engine, presenter)
     return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
 
@@ -63,7 +63,7 @@ def make_plan() -> BoxPlan:
     return BoxPlan(7, np.array(SOURCE, np.int32), windows.astype(np.float32))
 
 
-def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[NDArray[np.uint8]]:
+def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
     return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
 
 
@@ -77,7 +77,7 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 
 @pytest.mark.parametrize("paste", ["soft", "square"])
 def test_paints_the_face_and_nothing_else(
-    weights: Path, presenter: Presenter, frames: list[Planes], paste: str
+    weights: Path, presenter: Presenter, frames: list[YuvFrame], paste: str
 ) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
     chunk = cut(engine, presenter, make_plan(), frames)
@@ -98,7 +98,7 @@ def test_paints_the_face_and_nothing_else(
         assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
 
 
-def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
     engine, plan = make_engine(weights), make_plan()
     painter = engine.painter(Machine())
     whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
@@ -112,14 +112,14 @@ def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Present
         assert np.array_equal(whole[t], parts[t])
 
 
-def test_no_face_is_begun_once_nobody_wants_it(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_no_face_is_begun_once_nobody_wants_it(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
     engine = make_engine(weights)
     chunk = cut(engine, presenter, make_plan(), frames)
     with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
         engine.painter(Machine()).paint(chunk, iter((False, False, True)).__next__)
 
 
-def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
     plan = make_plan().slice(3, 4)
     red = []
     for weight in (0.0, 1.0):
@@ -160,7 +160,7 @@ def test_options_are_checked(weights: Path) -> None:
 
 
 def test_from_sound_to_faces_as_the_graph_does_it(
-    weights: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+    weights: Path, presenter: Presenter, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     maker: EngineClass = EdTalkEngine
     engine = maker(EngineSettings(Brought({"generator": weights}), {"mel_offset": -1}))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from errors import ConfigError
-from media.planes import from_rgb
+from media.yuv_frame import from_rgb
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.box_track import BoxTrack

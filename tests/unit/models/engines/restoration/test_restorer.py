@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.restoration import save_restoration
 from errors import CancelledJobError, WeightsError
-from media.planes import Planes, cut
+from media.yuv_frame import YuvFrame, cut
 from models.engines.contract import Machine, TensorTable
 from models.engines.patches import FacePatches
 from models.engines.restoration.network import OnnxRestoration, load_restorer
@@ -29,11 +29,11 @@ def track() -> FaceTrack:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[Planes]:
+def frames() -> list[YuvFrame]:
     return make_frames()
 
 
-def painted(track: FaceTrack, frames: list[Planes], source: list[int]) -> FacePatches:
+def painted(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:
     """Patches of the mouth's region, as the engine `warp` has them: the frames' own pixels, darker."""
     region = FaceRegion.of(track)
     shown = [i for i in source if track.trust[i] > 0]
@@ -51,7 +51,7 @@ def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((face.astype(np.float32) - 110) * 1.8 + 110).clip(0, 255).astype(np.uint8)
 
 
-def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[Planes]) -> None:
+def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = painted(track, frames, SOURCE)
     surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     before = patches.y.copy()
@@ -70,7 +70,7 @@ def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list
         assert done.y[face][middle, columns].std() > 1.3 * before[face][middle, columns].std()
 
 
-def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: FaceTrack, frames: list[Planes]) -> None:
+def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     seen: list[NDArray[np.uint8]] = []
 
     def network(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -87,7 +87,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
     assert face[60:200].mean() > 60  # the forehead is the frame's
 
 
-def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[Planes]) -> None:
+def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = painted(track, frames, [9])
     surroundings = Surroundings(track, COLOUR).cut(np.array([9], np.int32), [frames[9]])
     none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
@@ -100,7 +100,7 @@ def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: li
         FaceRestorer(contrast, 1.5)
 
 
-def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Planes], tmp_path: Path) -> None:
+def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
     restorer = load_restorer(save_restoration(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
     cutter = Surroundings(track, COLOUR)
 
@@ -113,13 +113,13 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Pl
         assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
 
 
-def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[Planes]) -> None:
+def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[YuvFrame]) -> None:
     surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     with pytest.raises(CancelledJobError, match="1 of 3 faces"):
         FaceRestorer(contrast).restore(painted(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
 
 
-def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[Planes]) -> None:
+def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[YuvFrame]) -> None:
     surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
         FaceRestorer(contrast).restore(painted(track, frames, [3, ABSENT]), surroundings)

@@ -20,7 +20,7 @@ from benchmarks.random_weights.ultralight import (
     save_wenet,
 )
 from errors import ConfigError, WeightsError
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.patches import FacePatches
@@ -63,7 +63,7 @@ def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[Planes]:
+def frames() -> list[YuvFrame]:
     return make_frames()
 
 
@@ -81,19 +81,19 @@ def make_plan(source: list[int], hears: Hears = "hubert") -> UltralightPlan:
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
-def cut(engine: UltralightEngine, presenter: Presenter, plan: UltralightPlan, frames: list[Planes]) -> BoxChunk:
+def cut(engine: UltralightEngine, presenter: Presenter, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
     analyse(engine, presenter)
     return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
 
 
-def luma(patches: FacePatches, source: list[int], frames: list[Planes]) -> list[NDArray[np.uint8]]:
+def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
     return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
 
 
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
-def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
     chunk = cut(engine, presenter, make_plan(SOURCE), frames)
     patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
@@ -109,7 +109,7 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Pre
             assert changed.sum() > 1000
 
 
-def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
     painter, plan = engine.painter(Machine()), make_plan(SOURCE)
     whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
@@ -124,7 +124,9 @@ def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Pres
     assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
 
 
-def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, presenter: Presenter, frames: list[Planes]) -> None:
+def test_rectangle_reaches_the_borders_of_the_160(
+    checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]
+) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
     patches = engine.painter(Machine()).paint(cut(engine, presenter, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
@@ -311,7 +313,7 @@ def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
 
 
 def test_from_sound_to_faces_as_the_graph_does_it(
-    checkpoint: Path, presenter: Presenter, frames: list[Planes], tmp_path: Path
+    checkpoint: Path, presenter: Presenter, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
     maker: EngineClass = UltralightEngine

@@ -12,7 +12,7 @@ import torch
 
 from config import PipelineConfig
 from errors import ConfigError, OptionError
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.contract import Machine
 from models.engines.patches import FacePatches
 from models.engines.room import EngineRoom
@@ -133,7 +133,7 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
     y[top:bottom, left:right] = 180
     u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
     v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
-    seen = cut_faces(avatar, drive, [Planes(y, u, v)]).teeth
+    seen = cut_faces(avatar, drive, [YuvFrame(y, u, v)]).teeth
     assert seen[0] == pytest.approx([180, 124, 133], abs=3)
     assert np.abs(usual[0] - seen[0]).max() > 20
 
@@ -260,7 +260,7 @@ def test_chunks_and_patches_travel(presenter: FilmedPresenter, avatar: WarpAvata
 def test_a_face_at_the_edge_of_the_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
     index = np.arange(4, dtype=np.int32)
     drive, _ = plan_drive(avatar, mouth_shapes(10, 0.1)[6:], index, None)
-    small = Planes(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
+    small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
     patches = WarpPainter().paint(cut_faces(avatar, drive, [small] * 4))
     assert patches.patch(3) is not None
 

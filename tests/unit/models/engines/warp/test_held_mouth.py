@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
@@ -92,7 +92,7 @@ def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[Exe
                 x, y = presenter.track.points[frame, [13, 14], :2].mean(0).astype(int)
                 for column, value in between_the_lips.items():
                     luma[y - 1 : y + 2, x + column] = value
-            builder.add(Planes(luma, planes.u, planes.v))
+            builder.add(YuvFrame(luma, planes.u, planes.v))
     builder.finish()
     return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
 

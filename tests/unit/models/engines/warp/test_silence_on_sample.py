@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from benchmarks.in_process import CachedPresenter, analyse, render_staged
 from config import MediaLimits
 from media.audio import SPEECH_SAMPLE_RATE
-from media.planes import from_rgb, to_rgb
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from media.yuv_frame import from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.quality.findings import STILL
 from models.quality.report import QualityReport

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from media.planes import Planes, from_rgb
 from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame, from_rgb
 from models.geometry.head_frame import HeadPose
 from models.mouth.lip_model import LipModel
 from models.presenter.presenter import Presenter
@@ -54,7 +54,7 @@ def make_presenter(folder: Path, track: FaceTrack) -> Presenter:
     return Presenter(folder, info, track)
 
 
-def frame(index: int) -> Planes:
+def frame(index: int) -> YuvFrame:
     """A source frame: colours that change slowly over it and from frame to frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     rgb: NDArray[np.float64] = 128 + 50 * np.stack(

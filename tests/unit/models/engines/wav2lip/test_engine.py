@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from errors import ConfigError, WeightsError
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import Engine, EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.patches import FacePatches
@@ -79,7 +79,7 @@ def _chunk(engine: Wav2LipEngine, presenter: Presenter, speech: Path, frames: li
     return engine.cut(presenter, part, [frame(int(i)) for i in part.source_index])
 
 
-def _patched(patches: FacePatches, i: int) -> Planes | None:
+def _patched(patches: FacePatches, i: int) -> YuvFrame | None:
     patch = patches.patch(i)
     return None if patch is None else patch.planes
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
-from media.planes import Planes
+from media.yuv_frame import YuvFrame
 from models.engines.contract import (
     Chunk,
     EngineClass,
@@ -67,7 +67,7 @@ class ToyEngine:
     ) -> Planned:
         raise NotImplementedError
 
-    def cut(self, presenter: Any, plan: Any, frames: Sequence[Planes]) -> Chunk:
+    def cut(self, presenter: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
         raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ _MAX_BITS_PER_SAMPLE: Final = 5
 _BITS_PER_CHANNEL: Final = 96_000
 
 
-def join_segments(
+def concat_segments(
     segments: Sequence[Path],
     audio: Path,
     out: Path,

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from media.planes import Patch, Planes, cut, from_rgb, paste_back, to_rgb
 from media.probe import ColourTags
+from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, paste_back, to_rgb
 from tests.unit.media.clips import planes_of
 
 
-def _random(height: int, width: int, seed: int = 0) -> Planes:
+def _random(height: int, width: int, seed: int = 0) -> YuvFrame:
     rng = np.random.default_rng(seed)
     shapes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
-    return Planes(*(rng.integers(0, 256, shape, np.uint8) for shape in shapes))
+    return YuvFrame(*(rng.integers(0, 256, shape, np.uint8) for shape in shapes))
 
 
 def test_cut_repeats_the_edge_outside_the_frame() -> None:

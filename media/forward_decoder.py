@@ -24,7 +24,7 @@ from media.frame_table import FrameTable, video_stream
 _SKIPPING_CODECS: Final = frozenset({"h264", "hevc"})
 
 
-class FrameWalker:
+class ForwardDecoder:
     """Decodes the frames of a stream in presentation order.
 
     A frame is named by its index in the table. Streams without usable times are counted from their start, and

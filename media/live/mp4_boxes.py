@@ -23,7 +23,7 @@ _PRE_SKIP: Final = 312  # libopus at 48 kHz: its look-ahead of 6.5 ms
 
 
 @dataclass(frozen=True)
-class PictureHeaders:
+class ParameterSets:
     """What a decoder of H.264 is told first.
 
     Attributes:
@@ -56,7 +56,7 @@ def timescale(fps: Fraction) -> int:
     return fps.numerator
 
 
-def stream_head(info: VideoInfo, headers: PictureHeaders) -> bytes:
+def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
     """Return what stands before the first fragment.
 
     Args:
@@ -94,7 +94,7 @@ def _vmhd() -> bytes:
     return full_box(b"vmhd", 0, 1, bytes(8))
 
 
-def _avc1(info: VideoInfo, headers: PictureHeaders) -> bytes:
+def _avc1(info: VideoInfo, headers: ParameterSets) -> bytes:
     sps, pps = headers.sps, headers.pps
     sets = struct.pack(">BBBBBBH", 1, sps[1], sps[2], sps[3], 0xFF, 0xE1, len(sps)) + sps
     record = sets + struct.pack(">BH", 1, len(pps)) + pps + _high_profile(sps)

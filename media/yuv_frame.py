@@ -25,7 +25,7 @@ _RANGE_LIMITED: Final = 1
 _RANGE_FULL: Final = 2
 
 
-class Planes(NamedTuple):
+class YuvFrame(NamedTuple):
     """One picture in 8-bit YUV 4:2:0."""
 
     y: NDArray[np.uint8]
@@ -43,11 +43,11 @@ class Patch(NamedTuple):
     """Left edge in luma pixels, even, may be negative."""
     y: int
     """Upper edge in luma pixels, even, may be negative."""
-    planes: Planes
+    planes: YuvFrame
     """(R, R) luma and (R/2, R/2) chroma."""
 
 
-def cut(planes: Planes, x: int, y: int, size: int) -> Planes:
+def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
     """A square region as a copy; what lies outside the frame repeats the frame's edge.
 
     Args:
@@ -62,10 +62,10 @@ def cut(planes: Planes, x: int, y: int, size: int) -> Planes:
     if x % 2 or y % 2 or size % 2 or size <= 0:
         raise ValueError(f"Expected even x and y and an even size > 0, got {x = }, {y = }, {size = }.")
     half = (x // 2, y // 2, size // 2)
-    return Planes(_cut(planes.y, x, y, size), _cut(planes.u, *half), _cut(planes.v, *half))
+    return YuvFrame(_cut(planes.y, x, y, size), _cut(planes.u, *half), _cut(planes.v, *half))
 
 
-def paste_back(planes: Planes, patch: Patch) -> None:
+def paste_back(planes: YuvFrame, patch: Patch) -> None:
     """Writes a patch over the frame, in place; what lies outside the frame is dropped.
 
     Args:
@@ -82,7 +82,7 @@ def paste_back(planes: Planes, patch: Patch) -> None:
     _paste(planes.v, patch.planes.v, patch.x // 2, patch.y // 2)
 
 
-def to_rgb(planes: Planes, colour: ColourTags) -> NDArray[np.uint8]:
+def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, full range, by the picture's own matrix and range.
 
     An unspecified matrix is read as BT.601, whatever the size, so that a crop and its frame agree.
@@ -101,8 +101,8 @@ def to_rgb(planes: Planes, colour: ColourTags) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)  # (H, W, 3)
 
 
-def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> Planes:
-    """Planes of an (H, W, 3) uint8 RGB picture, H and W even, by the given matrix and range.
+def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> YuvFrame:
+    """YuvFrame of an (H, W, 3) uint8 RGB picture, H and W even, by the given matrix and range.
 
     Raises:
         ValueError: Another shape or an odd size.
@@ -130,13 +130,13 @@ def sws_matrix(matrix: int) -> Colorspace:
     return _SWS_MATRIX.get(matrix, Colorspace.ITU601)
 
 
-def frame_planes(frame: VideoFrame) -> Planes:
+def frame_planes(frame: VideoFrame) -> YuvFrame:
     """Views on the planes of a yuv420p-like frame, cropped to even; each keeps the frame's memory alive."""
     width, height = frame.width & ~1, frame.height & ~1
     views = []
     for plane, divisor in zip(frame.planes[:3], (1, 2, 2), strict=True):
         views.append(plane_rows(plane)[: height // divisor, : width // divisor])
-    return Planes(*views)
+    return YuvFrame(*views)
 
 
 def plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
