@@ -19,7 +19,7 @@ from deployments.runtime.replica import (
     stage_method,
 )
 from media.cancel_token import CancelToken
-from media.decoding.frame_memory import keep_freed_buffers
+from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.contract import Chunk, EngineClass, Machine, Painter
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
@@ -32,7 +32,7 @@ class FaceSynthesis:
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's painter; others are loaded when a job first names them."""
-        keep_freed_buffers()
+        retain_freed_buffers()
         self._jobs = config.jobs
         self._machine = self._claimed_machine(config)
         # A GPU computes one chunk while the next is carried to it.

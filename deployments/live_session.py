@@ -14,7 +14,7 @@ from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.decoding.frame_memory import keep_freed_buffers
+from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.engines.contract import EngineClass, Machine
@@ -35,7 +35,7 @@ class LiveSession:
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load nothing: a service that nobody talks with live pays nothing for it."""
-        keep_freed_buffers()
+        retain_freed_buffers()
         self._config = config
         self._files = open_files(config)
         self._num_threads = claim_threads(niceness=0)

@@ -17,7 +17,7 @@ from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_
 from jobs.messages import Probed
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.decoding.entrance import Entrance
+from media.decoding.upload_probe import UploadProbe
 from media.probe import probe_audio, probe_video
 from storage.state import open_files
 from telemetry import metrics
@@ -51,20 +51,20 @@ class MediaProbe:
             StageTimeoutError: They were not opened in time (`limits.open_timeout_s`, for both).
         """
         with ExitStack() as held:
-            paths, entrance = await asyncio.to_thread(self._enter, (video, audio), held)
+            paths, probes = await asyncio.to_thread(self._enter, (video, audio), held)
 
             def work(token: CancelToken) -> Probed:
-                info = entrance.look(probe_video, paths[video], token) if video is not None else None
+                info = probes.run(probe_video, paths[video], token) if video is not None else None
                 if info is not None and info.is_still:
                     info = replace(info, fps=Fraction(self._config.render.still_fps))
-                return Probed(info, entrance.look(probe_audio, paths[audio], token) if audio is not None else None)
+                return Probed(info, probes.run(probe_audio, paths[audio], token) if audio is not None else None)
 
-            return await self._threads.run(work, entrance.seconds + _GRACE_S)
+            return await self._threads.run(work, probes.seconds + _GRACE_S)
 
-    def _enter(self, keys: Sequence[str | None], held: ExitStack) -> tuple[dict[str, Path], Entrance]:
+    def _enter(self, keys: Sequence[str | None], held: ExitStack) -> tuple[dict[str, Path], UploadProbe]:
         """The files, which are on this machine until `held` ends, and what looks at them."""
         paths = {key: held.enter_context(self._files.fetched(key)) for key in keys if key is not None}
-        return paths, Entrance(self._decoders, self._config, list(paths.values()))
+        return paths, UploadProbe(self._decoders, self._config, list(paths.values()))
 
     async def ready(self) -> bool:
         """True once the replica runs."""

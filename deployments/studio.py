@@ -22,7 +22,7 @@ from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.decoding.frame_memory import keep_freed_buffers
+from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.labels.labeller import Labeller
 from media.labels.mark import Mark, MarkStyle
@@ -70,7 +70,7 @@ class Studio:
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Hold the handle of the next stage; open sources are kept so that the next segment decodes on."""
-        keep_freed_buffers()
+        retain_freed_buffers()
         self._config = config
         self._files = open_files(config)
         self._face_synthesis = prefer_local_replicas(face_synthesis)

@@ -9,8 +9,8 @@ from typing import Final
 from config import DecoderConfig
 from doctor.finding import Finding, ok, problem, size, warning
 from media.decoding.decoder import Decoders
-from media.decoding.sandbox import lacking_layers
-from media.decoding.shared_memory import shared_bytes
+from media.decoding.memory_budget import budget_bytes
+from media.decoding.sandbox import missing_layers
 from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
 
 _MEND: Final = "Install PyAV's own wheel, which carries FFmpeg with all of them: pip install --force-reinstall av."
@@ -27,11 +27,11 @@ def check_sandbox(config: DecoderConfig) -> Finding:
     if not config.is_confined:
         return warning(name, "switched off", expected, "Take decoder.is_confined out of the settings.")
     with Decoders(config) as decoders:
-        lacking = decoders.run(lacking_layers, file=Path("doctor"), timeout_s=_TRY_S)
+        lacking = decoders.run(missing_layers, file=Path("doctor"), timeout_s=_TRY_S)
     if lacking:
         return warning(name, f"without {lacking}", expected, _CONFINE)
     return ok(
-        name, f"{expected}; one bound of {size(shared_bytes(config.max_shared_memory_bytes))} on the memory of all"
+        name, f"{expected}; one bound of {size(budget_bytes(config.max_shared_memory_bytes))} on the memory of all"
     )
 
 

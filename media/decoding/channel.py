@@ -1,7 +1,7 @@
-"""Whole messages, with open files beside them, between two processes of this machine.
+"""Datagrams with file descriptors between two processes of this machine.
 
-Requests travel pickled, to the decoder. Answers travel as `media.decoding.wire` has them: the process that asked reads
-nothing else.
+Requests to the decoder are pickled. Replies are encoded by `media.decoding.reply_codec`, and the asking process reads
+nothing else: unpickling a hostile reply would execute code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
 
-from media.decoding import wire
+from media.decoding import reply_codec
 
 _MAX_INLINE_BYTES: Final = 64 * 1024
 """A datagram holds less than the socket's buffer, 208 KiB by default; longer messages travel as a memory file."""
@@ -49,12 +49,12 @@ class Channel:
     def pair(cls) -> tuple[Self, socket.socket]:
         """The end of a process that asks, and the socket that is its other end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours, pickle.dumps, wire.decode), theirs
+        return cls(ours, pickle.dumps, reply_codec.decode), theirs
 
     @classmethod
     def of_decoder(cls, theirs: socket.socket) -> Self:
         """The end of a decoder, which receives requests and sends answers."""
-        return cls(theirs, wire.encode, pickle.loads)
+        return cls(theirs, reply_codec.encode, pickle.loads)
 
     def send(self, value: object, file: int | None = None) -> None:
         """Send a value, and a copy of `file`.
@@ -80,7 +80,7 @@ class Channel:
         Raises:
             TimeoutError: None came in time.
             EOFError: The other end is gone, or `close` was called.
-            media.decoding.wire.BadAnswerError: It is no message.
+            media.decoding.reply_codec.InvalidReplyError: It is no message.
         """
         with self._lock:
             if self._socket.fileno() < 0 or not _is_readable(self._socket, timeout_s):
@@ -135,7 +135,7 @@ def _read_whole(file: int) -> bytes:
     """What a memory file holds; closes it.
 
     Raises:
-        media.decoding.wire.BadAnswerError: It is none, or larger than any message.
+        media.decoding.reply_codec.InvalidReplyError: It is none, or larger than any message.
     """
     try:
         with open(file, "rb") as in_file:
@@ -143,9 +143,9 @@ def _read_whole(file: int) -> bytes:
             in_file.seek(0)
             data = in_file.read(_MAX_ANSWER_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise wire.BadAnswerError("expected a memory file beside the message, found none") from error
+        raise reply_codec.InvalidReplyError("expected a memory file beside the message, found none") from error
     if len(data) > _MAX_ANSWER_BYTES:
-        raise wire.BadAnswerError(f"expected at most {_MAX_ANSWER_BYTES} bytes, found more")
+        raise reply_codec.InvalidReplyError(f"expected at most {_MAX_ANSWER_BYTES} bytes, found more")
     return data
 
 

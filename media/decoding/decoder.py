@@ -18,13 +18,13 @@ from typing import Final, Literal, Self, TypeVar
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.cancel_token import CancelToken
-from media.decoding.answers import answer
 from media.decoding.channel import Channel, Message
-from media.decoding.nursery import OUT_OF_MEMORY, SHARED_MEMORY, Task
-from media.decoding.nursery_process import NurseryProcess
-from media.decoding.sandbox import Reach
-from media.decoding.shared_memory import shared_bytes
-from media.decoding.wire import BadAnswerError, Ended, Failed
+from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task
+from media.decoding.forkserver_client import ForkserverClient
+from media.decoding.memory_budget import budget_bytes
+from media.decoding.reply_codec import InvalidReplyError, ProcessExit, ErrorReply
+from media.decoding.sandbox import SandboxPolicy
+from media.decoding.worker import run_and_reply
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class LostDecoderError(Exception):
     """A decoder is gone for a reason that lies outside it: the same request to another one can succeed."""
 
 
-class LateDecoderError(StageTimeoutError):
+class DecoderTimeoutError(StageTimeoutError):
     """A decoder passed its wall clock.
 
     Args:
@@ -100,7 +100,7 @@ class Decoder:
         Raises:
             LostDecoderError: The decoder is gone, and not because of what it decoded.
             StageTimeoutError: No answer came in time; the decoder is killed.
-            LateDecoderError: The decoder ended itself for that reason.
+            DecoderTimeoutError: The decoder ended itself for that reason.
             CancelledJobError: `close` was called meanwhile.
             MediaError: The decoder crashed.
             MediaLimitError: It passed a bound of memory or processor time.
@@ -118,15 +118,15 @@ class Decoder:
             if self._is_closed:
                 raise CancelledJobError(f"{self._name}: decoding was ended from outside.") from None
             raise LostDecoderError from None
-        except BadAnswerError as error:
+        except InvalidReplyError as error:
             self._on_death("crash")
             self.close()
             raise MediaError(
                 f"{self._name}: expected a file that can be decoded, found: its decoder answers as none ({error})."
             ) from error
-        if isinstance(message.value, Failed):
+        if isinstance(message.value, ErrorReply):
             raise message.value.error
-        if isinstance(message.value, Ended):
+        if isinstance(message.value, ProcessExit):
             raise self._reason(message.value.exit_code, message.value.cpu_seconds)
         return message
 
@@ -142,9 +142,9 @@ class Decoder:
             self._on_death("memory")
             allowed = self._config.max_memory_bytes >> 20
             return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
-        if exit_code == SHARED_MEMORY:
+        if exit_code == MEMORY_BUDGET:
             self._on_death("memory")
-            allowed = shared_bytes(self._config.max_shared_memory_bytes) >> 20
+            allowed = budget_bytes(self._config.max_shared_memory_bytes) >> 20
             return MediaLimitError(
                 f"{self._name}: expected all files that are decoded at a time to need at most {allowed} MiB, "
                 "found that it takes more than half of that."
@@ -154,7 +154,7 @@ class Decoder:
             return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
         if exit_code == -signal.SIGALRM:
             self._on_death("wall_time")
-            return LateDecoderError(f"{self._name}: expected it decoded in time, found no end", cpu_seconds)
+            return DecoderTimeoutError(f"{self._name}: expected it decoded in time, found no end", cpu_seconds)
         if exit_code < 0:
             self._on_death("crash")
             kind = signal.Signals(-exit_code).name
@@ -165,13 +165,13 @@ class Decoder:
 
 
 class Decoders:
-    """Makes decoder processes, from a nursery that is started when it is first needed. Thread-safe."""
+    """Makes decoder processes, from a forkserver that is started when it is first needed. Thread-safe."""
 
     def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None, group: str = "media") -> None:
         """`on_death` is told why a decoder ended before its answer; decoders of one group share a bound on memory."""
         self._config = config
         self._on_death = on_death
-        self._nursery = NurseryProcess(shared_bytes(config.max_shared_memory_bytes), group)
+        self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group)
 
     def __enter__(self) -> Self:
         return self
@@ -182,14 +182,14 @@ class Decoders:
         self.close()
 
     def warm(self) -> None:
-        """Start the nursery, so that it is there when the first file comes."""
-        self._nursery.warm()
+        """Start the forkserver, so that it is there when the first file comes."""
+        self._forkserver.warm()
 
     def open(
         self,
         run: Callable[[Channel], None],
         file: Path,
-        reach: Reach | None = None,
+        policy: SandboxPolicy | None = None,
         cpu_seconds: float = _MAX_READER_CPU_S,
     ) -> Decoder:
         """Start a decoder that does `run` (picklable) with its end of the channel.
@@ -197,21 +197,23 @@ class Decoders:
         Args:
             run: Runs in the decoder.
             file: The file that it decodes; named in errors.
-            reach: What it may open; `file` alone if None.
+            policy: What it may open; `file` alone if None.
             cpu_seconds: Processor time of all that it does.
 
         Raises:
-            LostDecoderError: There is no nursery to be had.
+            LostDecoderError: There is no forkserver to be had.
         """
-        reach, config = reach or Reach((file,)), self._config
+        policy, config = policy or SandboxPolicy((file,)), self._config
         channel, theirs = Channel.pair()
         with theirs:
-            if not self._nursery.fork(theirs):
+            if not self._forkserver.fork(theirs):
                 raise LostDecoderError
         decoder = Decoder(channel, file, config, self._on_death)
-        max_file_bytes = config.max_file_bytes if reach.writes else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
+        max_file_bytes = (
+            config.max_file_bytes if policy.writable_dirs else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
+        )
         decoder.ask(
-            Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, reach if config.is_confined else None)
+            Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, policy if config.is_confined else None)
         )
         return decoder
 
@@ -226,7 +228,7 @@ class Decoders:
         reads: Sequence[Path] = (),
         writes: Path | None = None,
     ) -> T:
-        """Return what `work()`, done in a decoder process, returns: one of the kinds of `media.decoding.wire`.
+        """Return what `work()`, done in a decoder process, returns: one of the kinds of `media.decoding.reply_codec`.
 
         Args:
             work: A module-level function, or a `partial` of one; done again if its decoder is lost.
@@ -238,32 +240,32 @@ class Decoders:
             writes: The folder that it writes in.
 
         Raises:
-            StageTimeoutError: It took longer; a `LateDecoderError` if it ended itself.
+            StageTimeoutError: It took longer; a `DecoderTimeoutError` if it ended itself.
             CancelledJobError: `token` was cancelled.
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or processor time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            media.decoding.wire.DecoderDefectError: `work` raised what is neither of `errors` nor an OSError.
+            media.decoding.reply_codec.UnexpectedDecoderError: `work` raised what is neither of `errors` nor an OSError.
             Exception: Whatever else `work` raised.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
         deadline = time.monotonic() + timeout_s
-        reach = Reach((file, *reads), () if writes is None else (writes,))
+        policy = SandboxPolicy((file, *reads), () if writes is None else (writes,))
         for _ in range(2):
             try:
-                decoder = self.open(partial(answer, work, bound, deadline), file, reach, bound)
+                decoder = self.open(partial(run_and_reply, work, bound, deadline), file, policy, bound)
                 with decoder, (token or CancelToken()).on_cancel(decoder.close):
                     done: T = decoder.receive(max(deadline - time.monotonic(), 0.0) + _GRACE_S).value
                     return done
             except LostDecoderError:
                 continue
-        raise lost(file)
+        raise decoder_lost_error(file)
 
     def close(self) -> None:
-        """End the nursery, and with it every decoder."""
-        self._nursery.close()
+        """End the forkserver, and with it every decoder."""
+        self._forkserver.close()
 
 
-def lost(file: Path) -> ReplicaLostError:
+def decoder_lost_error(file: Path) -> ReplicaLostError:
     """The error of a file whose decoders were lost."""
     return ReplicaLostError(f"{file.name}: its decoder was killed from outside, and so was the next one")

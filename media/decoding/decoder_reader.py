@@ -15,12 +15,12 @@ from typing import Final, NamedTuple, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import CancelledJobError, LipwrightError, MediaError
-from media.decoding.answers import failed
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoder, Decoders, LostDecoderError, lost
-from media.decoding.frame_batch import FrameFile, FrameFiles, frame_bytes, write_frame
-from media.decoding.nursery import bound_cpu, check_memory
-from media.decoding.wire import Batch, Failed
+from media.decoding.decoder import Decoder, Decoders, LostDecoderError, decoder_lost_error
+from media.decoding.forkserver import bound_cpu, check_memory
+from media.decoding.frame_buffers import FrameBuffer, FrameBufferPool, frame_bytes, write_frame
+from media.decoding.reply_codec import FrameBatch, ErrorReply
+from media.decoding.worker import error_reply
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
@@ -57,7 +57,7 @@ class _Asked(NamedTuple):
 
     indices: list[int]
     """In the order in which they are wanted, with repeats."""
-    file: FrameFile
+    file: FrameBuffer
     """Where its frames will lie."""
 
     @property
@@ -93,7 +93,7 @@ class DecoderReader:
         self._asked: deque[_Asked] = deque()
         size = frame_bytes(info.width, info.height)
         self._batch_frames = min(max(settings.decoder.batch_bytes // size, 1), _MAX_FRAMES)
-        self._files = FrameFiles(self._batch_frames, info.width, info.height)
+        self._files = FrameBufferPool(self._batch_frames, info.width, info.height)
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +172,7 @@ class DecoderReader:
             self._drop()
             self._asked.clear()
             raise
-        raise lost(self._path)
+        raise decoder_lost_error(self._path)
 
     def _running(self) -> Decoder:
         if self._is_closed:
@@ -203,7 +203,7 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
     except MemoryError:
         raise
     except Exception as error:
-        channel.send(failed(error))
+        channel.send(error_reply(error))
         return
     with reader, suppress(TimeoutError):  # nobody asks any more
         while True:
@@ -220,12 +220,12 @@ def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tu
     """(frames, the error that ended them early) of a decoder's answer."""
     if file is not None:
         os.close(file)  # nobody asked for it
-    if isinstance(batch, Batch) and 0 <= batch.num_frames <= max_frames:
+    if isinstance(batch, FrameBatch) and 0 <= batch.num_frames <= max_frames:
         return batch.num_frames, batch.failed.error if batch.failed is not None else None
     raise MediaError(f"{path.name}: expected frames, found that its decoder answers with something else.")
 
 
-def _fill(file: int, reader: FrameReader, indices: list[int]) -> Batch:
+def _fill(file: int, reader: FrameReader, indices: list[int]) -> FrameBatch:
     """Write the frames into the file from its start on."""
     num_frames, error = 0, None
     os.lseek(file, 0, os.SEEK_SET)
@@ -234,6 +234,6 @@ def _fill(file: int, reader: FrameReader, indices: list[int]) -> Batch:
             write_frame(file, planes)
             num_frames += 1
     except (LipwrightError, ValueError) as raised:
-        error = Failed.of(raised)
+        error = ErrorReply.of(raised)
     check_memory()
-    return Batch(num_frames, error)
+    return FrameBatch(num_frames, error)

@@ -47,19 +47,19 @@ _DENIED: Final = (
 
 
 @dataclass(frozen=True)
-class Reach:
+class SandboxPolicy:
     """The files of one decoder.
 
     Attributes:
-        reads: Files, and folders with all that is in them.
-        writes: Folders in which it makes, replaces and removes files.
+        readable: Files, and folders with all that is in them.
+        writable_dirs: Folders in which it makes, replaces and removes files.
     """
 
-    reads: tuple[Path, ...] = ()
-    writes: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    writable_dirs: tuple[Path, ...] = ()
 
 
-def confine(reach: Reach) -> None:
+def confine(policy: SandboxPolicy) -> None:
     """Take from this process, which has one thread, all that a decoder does not need."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -67,13 +67,13 @@ def confine(reach: Reach) -> None:
     # A layer that this kernel does not have is left out: `lipwright doctor` says so.
     if landlock is not None:
         with contextlib.suppress(landlock.LandlockError, OSError):
-            _confine_files(reach)
+            _confine_files(policy)
     if pyseccomp is not None:
         with contextlib.suppress(OSError):
             _filter_calls()
 
 
-def lacking_layers() -> str:
+def missing_layers() -> str:
     """What this process, a decoder without files, could still do for want of a layer; empty when all are in force."""
     status = Path("/proc/self/status").read_text()
     lacking = []
@@ -112,14 +112,14 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(ctypes.byref(header), sets)
 
 
-def _confine_files(reach: Reach) -> None:
+def _confine_files(policy: SandboxPolicy) -> None:
     access = landlock.FSAccess
     on_files = access.READ_FILE | access.WRITE_FILE | access.TRUNCATE
     changes = on_files | access.READ_DIR | access.MAKE_REG | access.REMOVE_FILE
     rules = landlock.Ruleset()
-    for path in _existing((*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix, *map(str, reach.reads))):
+    for path in _existing((*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix, *map(str, policy.readable))):
         rules.allow(path, rules=access.READ_FILE | access.READ_DIR if os.path.isdir(path) else access.READ_FILE)
-    for path in _existing(map(str, reach.writes)):
+    for path in _existing(map(str, policy.writable_dirs)):
         rules.allow(path, rules=changes & rules.restrict_rules)
     rules.apply()
 

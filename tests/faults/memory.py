@@ -16,7 +16,7 @@ from tests.faults.service_process import ServiceProcess
 DECODERS = "decoders of "
 """How names of decoders and what they are forked from begin; the replica that they work for follows."""
 _PERIOD_S = 0.5
-_NURSERY = "media.decoding.nursery"
+_FORKSERVER = "media.decoding.forkserver"
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class MemoryWatch:
 
 def decodes_for(process: psutil.Process) -> str | None:
     """A name for the decoders of a replica if this is one, or what they are forked from."""
-    if not _is_nursery(process):
+    if not _is_forkserver(process):
         return None
     owner = process.parent()
-    while owner is not None and _is_nursery(owner):
+    while owner is not None and _is_forkserver(owner):
         owner = owner.parent()
     return DECODERS + (name_of(owner) if owner else "nobody")
 
 
-def _is_nursery(process: psutil.Process) -> bool:
-    return any(_NURSERY in argument for argument in process.cmdline())
+def _is_forkserver(process: psutil.Process) -> bool:
+    return any(_FORKSERVER in argument for argument in process.cmdline())

@@ -19,7 +19,7 @@ from config import DecoderConfig, MediaLimits
 from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.decoding.wire import DecoderDefectError
+from media.decoding.reply_codec import UnexpectedDecoderError
 from media.probe import probe_audio, probe_video
 from storage.local.disk import written_whole
 from tests.unit.media import decoder_tasks
@@ -45,7 +45,7 @@ def _run(
     return decoders.run(work, file=CLIP, timeout_s=timeout_s, token=token, writes=writes)
 
 
-def _nursery_of(decoders: Decoders) -> psutil.Process:
+def _forkserver_of(decoders: Decoders) -> psutil.Process:
     parent = _run(decoders, decoder_tasks.parent_id)
     assert isinstance(parent, int)
     return psutil.Process(parent)
@@ -64,12 +64,12 @@ def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) 
     assert decoders.run(work, file=h264, timeout_s=30) == probe_video(h264, limits)
     with pytest.raises(MediaError, match="expected this, found that"):
         _run(decoders, decoder_tasks.refuse)
-    with pytest.raises(DecoderDefectError, match="OddError: 1 and 2"):
+    with pytest.raises(UnexpectedDecoderError, match="OddError: 1 and 2"):
         _run(decoders, decoder_tasks.fail)
 
 
 def test_each_call_has_a_process_of_its_own(decoders: Decoders) -> None:
-    pids = {_run(decoders, decoder_tasks.process_id) for _ in range(3)} | {os.getpid(), _nursery_of(decoders).pid}
+    pids = {_run(decoders, decoder_tasks.process_id) for _ in range(3)} | {os.getpid(), _forkserver_of(decoders).pid}
     assert len(pids) == 5
 
 
@@ -93,7 +93,7 @@ def test_memory_is_bounded(decoders: Decoders) -> None:
 
 def test_memory_that_ffmpeg_is_refused_is_the_files_error(decoders: Decoders, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "large.mp4", 60, size=(1920, 1080))  # 180 MiB
-    bound = _nursery_of(decoders).memory_info().vms + 150 * 1024**2
+    bound = _forkserver_of(decoders).memory_info().vms + 150 * 1024**2
     with Decoders(DecoderConfig(max_memory_bytes=bound)) as tight, pytest.raises(MediaLimitError, match="large.mp4"):
         tight.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30)
     assert decoders.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30) == 60
@@ -108,12 +108,12 @@ def test_processor_time_is_bounded() -> None:
 
 
 def test_wall_clock_is_bounded(decoders: Decoders, tmp_path: Path) -> None:
-    nursery = _nursery_of(decoders)
+    forkserver = _forkserver_of(decoders)
     start = time.monotonic()
     with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
         _run(decoders, partial(decoder_tasks.sleep, 60, tmp_path / "pid"), timeout_s=1, writes=tmp_path)
     assert time.monotonic() - start < 20, "the task itself takes a minute"
-    _wait_until(lambda: not nursery.children())
+    _wait_until(lambda: not forkserver.children())
 
 
 def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Decoders, tmp_path: Path) -> None:
@@ -136,19 +136,19 @@ def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Deco
         _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
 
 
-def test_a_call_survives_the_death_of_its_nursery(decoders: Decoders, tmp_path: Path) -> None:
+def test_a_call_survives_the_death_of_its_forkserver(decoders: Decoders, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    nursery = _nursery_of(decoders)
+    forkserver = _forkserver_of(decoders)
 
     def kill_once() -> None:
         _wait_until(pid_file.exists)
-        nursery.kill()
+        forkserver.kill()
 
     thread = threading.Thread(target=kill_once)
     thread.start()
     assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file), writes=tmp_path) == "woke"
     thread.join()
-    assert _nursery_of(decoders).pid != nursery.pid
+    assert _forkserver_of(decoders).pid != forkserver.pid
 
 
 def test_a_decoder_killed_from_outside_each_time_is_named(decoders: Decoders) -> None:
@@ -167,24 +167,24 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=repo_root)
     _wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
     decoder = psutil.Process(int(pid_file.read_text()))
-    nursery = decoder.parent()
-    assert nursery is not None and nursery.ppid() == asking.pid
+    forkserver = decoder.parent()
+    assert forkserver is not None and forkserver.ppid() == asking.pid
     asking.send_signal(signal.SIGKILL)
     asking.wait()
-    _, alive = psutil.wait_procs([decoder, nursery], timeout=30)
+    _, alive = psutil.wait_procs([decoder, forkserver], timeout=30)
     assert not alive
 
 
 def test_a_hundred_calls_leave_nothing_behind(decoders: Decoders) -> None:
-    nursery = _nursery_of(decoders)
-    _wait_until(lambda: not nursery.children())
-    before = len(os.listdir("/proc/self/fd")) + nursery.num_fds()
+    forkserver = _forkserver_of(decoders)
+    _wait_until(lambda: not forkserver.children())
+    before = len(os.listdir("/proc/self/fd")) + forkserver.num_fds()
     for number in range(100):
         assert _run(decoders, partial(decoder_tasks.echo, bytes([number]) * 70_000)) == bytes([number]) * 70_000
-    _wait_until(lambda: not nursery.children())
+    _wait_until(lambda: not forkserver.children())
     # Other tests' threads open and close files of this process meanwhile; a call that leaves one leaves a hundred.
-    assert len(os.listdir("/proc/self/fd")) + nursery.num_fds() < before + 50
-    assert nursery.num_threads() == 1
+    assert len(os.listdir("/proc/self/fd")) + forkserver.num_fds() < before + 50
+    assert forkserver.num_threads() == 1
 
 
 def test_calls_of_many_threads_do_not_mix(decoders: Decoders) -> None:

@@ -21,7 +21,7 @@ from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutE
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.decoding.wire import Batch
+from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
@@ -42,11 +42,11 @@ def decoders() -> Iterator[Decoders]:
 
 
 def _children() -> list[psutil.Process]:
-    """The decoders of this process's nurseries."""
+    """The decoders of this process's forkservers."""
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):  # some end meanwhile
-            found += child.children() if "media.decoding.nursery" in " ".join(child.cmdline()) else []
+            found += child.children() if "media.decoding.forkserver" in " ".join(child.cmdline()) else []
     return found
 
 
@@ -123,18 +123,18 @@ def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) ->
         next(reader.read([0]))
 
 
-def test_reading_goes_on_when_the_decoder_or_its_nursery_is_killed(h264: Path) -> None:
+def test_reading_goes_on_when_the_decoder_or_its_forkserver_is_killed(h264: Path) -> None:
     others = psutil.Process().children()
     with Decoders(DecoderConfig()) as decoders, _open(decoders, h264) as reader:
         numbers = []
         for planes in reader.read(range(60)):
             numbers.append(number_of(planes))
             if len(numbers) in (20, 40):
-                (nursery,) = [child for child in psutil.Process().children() if child not in others]
-                _wait_until(lambda nursery=nursery: bool(nursery.children()))  # type: ignore[misc]  # it starts first
-                doomed = [nursery, *nursery.children()] if len(numbers) == 20 else nursery.children()
+                (forkserver,) = [child for child in psutil.Process().children() if child not in others]
+                _wait_until(lambda forkserver=forkserver: bool(forkserver.children()))  # type: ignore[misc]  # it starts first
+                doomed = [forkserver, *forkserver.children()] if len(numbers) == 20 else forkserver.children()
                 doomed[0].kill()
-                # A nursery takes its decoders with it.
+                # A forkserver takes its decoders with it.
                 _wait_until(lambda doomed=doomed: not any(map(_is_alive, doomed)))  # type: ignore[misc]
         assert numbers == list(range(60))
 
@@ -226,7 +226,7 @@ def _serve_too_many(channel: Channel) -> None:
     """What a decoder that was taken over may do: claim frames that nobody asked for, and send a file along."""
     channel.receive(60)
     with open("/dev/urandom", "rb") as file:
-        channel.send(Batch(65), file.fileno())
+        channel.send(FrameBatch(65), file.fileno())
 
 
 def test_more_frames_than_were_asked_for_are_refused(

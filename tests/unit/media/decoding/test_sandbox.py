@@ -19,12 +19,12 @@ from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
 from media.concat import concat_segments
-from media.decoding import wire
+from media.decoding import reply_codec
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.machine_memory import memory_bytes
-from media.decoding.sandbox import lacking_layers
-from media.decoding.shared_memory import shared_bytes
+from media.decoding.memory_budget import budget_bytes
+from media.decoding.sandbox import missing_layers
 from media.probe import probe_video
 from media.writer import SegmentWriter
 from storage.local.disk import written_whole
@@ -82,7 +82,7 @@ def test_a_decoder_reads_its_file_and_no_other(decoders: Decoders, tmp_path: Pat
 
 @pytest.mark.usefixtures("whole_sandbox")
 def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
-    assert _run(decoders, lacking_layers) == ""
+    assert _run(decoders, missing_layers) == ""
     assert _run(decoders, decoder_tasks.tries) == ""
     assert _run(decoders, partial(decoder_tasks.in_status, "NoNewPrivs")) == "1"
     assert int(_run(decoders, partial(decoder_tasks.in_status, "CapEff")), 16) & ~0b1110 == 0
@@ -90,7 +90,7 @@ def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
 
 def test_what_is_not_confined_could() -> None:
     with Decoders(DecoderConfig(is_confined=False)) as decoders:
-        assert "seccomp" in _run(decoders, lacking_layers)
+        assert "seccomp" in _run(decoders, missing_layers)
         assert "passwords" in _run(decoders, partial(decoder_tasks.tries_without_fork))
 
 
@@ -107,7 +107,7 @@ def test_no_child_outlives_its_decoder(tmp_path: Path) -> None:
         assert len(pids) == 2 and _ended(pids)
 
 
-def test_no_child_outlives_the_nursery(tmp_path: Path) -> None:
+def test_no_child_outlives_the_forkserver(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     with Decoders(DecoderConfig(is_confined=False)) as decoders:
         decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
@@ -120,7 +120,7 @@ def test_no_child_outlives_the_nursery(tmp_path: Path) -> None:
     decoder.close()
 
 
-def test_no_child_outlives_a_nursery_that_was_killed(tmp_path: Path) -> None:
+def test_no_child_outlives_a_forkserver_that_was_killed(tmp_path: Path) -> None:
     pid_file, group = tmp_path / "pids", f"k{os.getpid() % 10_000}"
     with Decoders(DecoderConfig(is_confined=False), group=group) as decoders:
         decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
@@ -130,11 +130,11 @@ def test_no_child_outlives_a_nursery_that_was_killed(tmp_path: Path) -> None:
             time.sleep(0.02)
         children = [psutil.Process(int(pid)) for pid in pid_file.read_text().split()]
         parent = children[0].parent()
-        nursery = None if parent is None else parent.parent()
-        assert nursery is not None
-        nursery.kill()
+        forkserver = None if parent is None else parent.parent()
+        assert forkserver is not None
+        forkserver.kill()
         decoder.close()
-        assert _run(decoders, decoder_tasks.process_id) > 0  # of the next nursery
+        assert _run(decoders, decoder_tasks.process_id) > 0  # of the next forkserver
         assert _ended([child.pid for child in children])
 
 
@@ -144,10 +144,10 @@ def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
     with theirs:
         for data in (pickle.dumps(decoder_tasks.Trap(sprung)), b"VideoInfo {}", b'int "7"', b"Trap {}", b""):
             theirs.send(b"i" + data)
-            with pytest.raises(wire.BadAnswerError):
+            with pytest.raises(reply_codec.InvalidReplyError):
                 ours.receive(5)
         theirs.send(b"f")
-        with pytest.raises(wire.BadAnswerError, match="memory file"):
+        with pytest.raises(reply_codec.InvalidReplyError, match="memory file"):
             ours.receive(5)
     assert not sprung.exists()
     ours.close()
@@ -170,8 +170,8 @@ def test_memory_is_bounded_for_all_decoders_together() -> None:
 
 
 def test_the_shared_bound_is_no_more_than_half_of_the_machine() -> None:
-    assert shared_bytes(2**60) == memory_bytes() // 2
-    assert shared_bytes(1024) == 1024
+    assert budget_bytes(2**60) == memory_bytes() // 2
+    assert budget_bytes(1024) == 1024
     with (
         Decoders(DecoderConfig(max_shared_memory_bytes=2**60)) as decoders,
         decoders.open(partial(decoder_tasks.hold_and_tell, 1), CLIP) as decoder,

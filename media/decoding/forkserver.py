@@ -1,12 +1,14 @@
-"""The process that decoders are forked from; `media.decoding.nursery_process` starts it.
+"""Fork server for decoder processes; `media.decoding.forkserver_client` starts it.
 
 Starting an interpreter and importing FFmpeg takes a third of a second; forking a process that has done so takes
-milliseconds. This one opens no media itself, has one thread, and does four things: it forks a decoder for each
-socket that it is sent, says on that socket how the decoder ended, kills a decoder whose other end is closed, and the
-largest one when all decoders of the machine need too much memory. So closing a socket is how a decoder is killed, and
-none outlives the process that asked for it. A decoder has a session of its own, which is killed whole; what it leaves
-behind becomes this process' child, and is killed too. A nursery that is killed takes its decoders with it (PDEATHSIG);
-the one that is started in its place ends what they had started.
+milliseconds. The fork server opens no media itself, has one thread, and does four things: it forks a decoder for each
+socket it receives, reports on that socket how the decoder exited, kills a decoder whose peer has closed its socket, and
+kills the largest decoder when all decoders of the machine exceed their memory budget. Closing the socket therefore
+kills the decoder, and no decoder outlives the process that asked for it.
+
+Each decoder has its own session, which is killed as a whole; its orphaned children are re-parented to the fork server
+(PR_SET_CHILD_SUBREAPER) and killed too. When the fork server itself is killed, its decoders die with it
+(PR_SET_PDEATHSIG), and its successor kills what they had started.
 """
 
 from __future__ import annotations
@@ -26,16 +28,16 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from media.decoding.channel import Channel
-from media.decoding.frame_memory import return_freed_frames
-from media.decoding.orphans import end_orphans
-from media.decoding.sandbox import Reach, confine
-from media.decoding.shared_memory import CHECK_S, SharedMemory
-from media.decoding.wire import Ended
+from media.decoding.malloc_tuning import release_freed_frames
+from media.decoding.memory_budget import CHECK_S, MemoryBudget
+from media.decoding.reaper import kill_orphans
+from media.decoding.reply_codec import ProcessExit
+from media.decoding.sandbox import SandboxPolicy, confine
 
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that was refused memory."""
-SHARED_MEMORY: Final = 78
-"""Exit code that the nursery gives a decoder that took too much of the memory that all share."""
+MEMORY_BUDGET: Final = 78
+"""Exit code that the forkserver gives a decoder that took too much of the memory that all share."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LEAST_S: Final = 0.001  # a timer of 0 never rings
@@ -52,14 +54,14 @@ class Task:
         max_memory_bytes: Its address space.
         max_file_bytes: Length of any file that it writes.
         max_cpu_seconds: Processor time of all that it ever does.
-        reach: Its files; None for any, and for any call.
+        policy: Its files; None for any, and for any call.
     """
 
     run: Callable[[Channel], None]
     max_memory_bytes: int
     max_file_bytes: int
     max_cpu_seconds: float
-    reach: Reach | None
+    policy: SandboxPolicy | None
 
 
 def bound_cpu(seconds: float) -> None:
@@ -87,8 +89,8 @@ def check_memory() -> None:
         raise MemoryError
 
 
-class _Nursery:
-    def __init__(self, control: socket.socket, memory: SharedMemory) -> None:
+class _Forkserver:
+    def __init__(self, control: socket.socket, memory: MemoryBudget) -> None:
         self._control = control
         self._memory = memory
         self._exit_codes: dict[int, int] = {}  # of decoders that this process killed for a reason
@@ -180,9 +182,9 @@ class _Nursery:
                 _, status, used = os.wait4(pid, 0)
                 if pid in self._decoders:
                     exit_code = self._exit_codes.pop(pid, os.waitstatus_to_exitcode(status))
-                    self._tell(pid, Ended(exit_code, used.ru_utime + used.ru_stime))
+                    self._tell(pid, ProcessExit(exit_code, used.ru_utime + used.ru_stime))
 
-    def _tell(self, pid: int, ended: Ended) -> None:
+    def _tell(self, pid: int, ended: ProcessExit) -> None:
         with self._decoders.pop(pid) as theirs, contextlib.suppress(OSError):
             theirs.setblocking(False)
             Channel.of_decoder(theirs).send(ended)
@@ -193,7 +195,7 @@ class _Nursery:
             return
         pid, num_bytes = passed
         if self._memory.is_too_much(num_bytes):
-            self._exit_codes[pid] = SHARED_MEMORY
+            self._exit_codes[pid] = MEMORY_BUDGET
         _kill(pid)
 
     def _kill_left(self) -> None:
@@ -211,8 +213,8 @@ def _decode(channel: Channel) -> None:
         _limit(resource.RLIMIT_FSIZE, task.max_file_bytes)
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_CPU, int(task.max_cpu_seconds) + _KILL_AFTER_S)
-        if task.reach is not None:
-            confine(task.reach)
+        if task.policy is not None:
+            confine(task.policy)
         task.run(channel)
 
 
@@ -245,8 +247,8 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
     import media.concat
     import media.reader  # noqa: F401
 
-    return_freed_frames()
+    release_freed_frames()
     gc.freeze()  # a collection in a decoder would copy every page of what was imported
-    memory = SharedMemory(max_shared_bytes, group)
-    end_orphans(memory.decoders())
-    _Nursery(socket.socket(fileno=control), memory).serve()
+    memory = MemoryBudget(max_shared_bytes, group)
+    kill_orphans(memory.decoders())
+    _Forkserver(socket.socket(fileno=control), memory).serve()

@@ -1,4 +1,4 @@
-"""The nursery (`media.decoding.nursery`), seen from the process whose decoders it forks."""
+"""The forkserver (`media.decoding.forkserver`), seen from the process whose decoders it forks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START: Final = (
-    "import sys; from media.decoding.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
+    "import sys; from media.decoding.forkserver import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
 )
 _END_S: Final = 5.0
 _KEPT_VARIABLES: Final = frozenset(
@@ -21,7 +21,7 @@ _KEPT_VARIABLES: Final = frozenset(
 """What of the environment a decoder needs; the rest may hold secrets."""
 
 
-class NurseryProcess:
+class ForkserverClient:
     """Started when it is first needed, and again when it died. Thread-safe.
 
     Args:
@@ -41,7 +41,7 @@ class NurseryProcess:
             self._running()
 
     def fork(self, theirs: socket.socket) -> bool:
-        """Have it fork a decoder that holds a copy of `theirs`; False if there is no nursery to be had."""
+        """Have it fork a decoder that holds a copy of `theirs`; False if there is no forkserver to be had."""
         for _ in range(2):
             with self._lock:
                 try:

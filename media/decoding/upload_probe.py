@@ -12,7 +12,7 @@ from config import MediaLimits, PipelineConfig
 from errors import MediaLimitError
 from media.cancel_token import CancelToken
 from media.container import file_status
-from media.decoding.decoder import Decoders, LateDecoderError
+from media.decoding.decoder import Decoders, DecoderTimeoutError
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ _ORDINARY_SHARE: Final = 0.2
 _LEAST_S: Final = 0.1
 
 
-class Entrance:
+class UploadProbe:
     """What is left of the time in which the files of one request are opened and probed.
 
     Args:
@@ -38,7 +38,7 @@ class Entrance:
         self.seconds = self._limits.probe_seconds(sum(file_status(file).st_size for file in files))
         self._deadline = time.monotonic() + self.seconds
 
-    def look(self, probe: Callable[[Path, MediaLimits], T], file: Path, token: CancelToken | None = None) -> T:
+    def run(self, probe: Callable[[Path, MediaLimits], T], file: Path, token: CancelToken | None = None) -> T:
         """Return what `probe` (module-level) says of a file.
 
         Raises:
@@ -51,7 +51,7 @@ class Entrance:
         work = partial(probe, file, self._limits)
         try:
             return self._decoders.run(work, file=file, timeout_s=left_s, token=token, cpu_seconds=cpu_seconds)
-        except LateDecoderError as error:
+        except DecoderTimeoutError as error:
             if error.cpu_seconds < self.seconds * self._cpu_share * _ORDINARY_SHARE:
                 raise
             raise MediaLimitError(

@@ -12,8 +12,8 @@ import pytest
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import MediaLimitError, StageTimeoutError
-from media.decoding.decoder import Decoders, LateDecoderError
-from media.decoding.entrance import Entrance
+from media.decoding.decoder import Decoders, DecoderTimeoutError
+from media.decoding.upload_probe import UploadProbe
 from media.probe import probe_audio, probe_video
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS
@@ -22,7 +22,7 @@ from tests.unit.media.clips import LIMITS
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[Decoders]:
     with Decoders(DecoderConfig()) as decoders:
-        decoders.run(decoder_tasks.process_id, file=Path("x"), timeout_s=60)  # the nursery is there
+        decoders.run(decoder_tasks.process_id, file=Path("x"), timeout_s=60)  # the forkserver is there
         yield decoders
 
 
@@ -32,34 +32,34 @@ def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
 
 
 def test_files_are_looked_at(decoders: Decoders, h264: Path) -> None:
-    entrance = Entrance(decoders, _config(60), [h264, h264])
-    assert entrance.look(probe_video, h264) == probe_video(h264, LIMITS)
-    assert entrance.look(probe_audio, h264) == probe_audio(h264, LIMITS)
+    probes = UploadProbe(decoders, _config(60), [h264, h264])
+    assert probes.run(probe_video, h264) == probe_video(h264, LIMITS)
+    assert probes.run(probe_audio, h264) == probe_audio(h264, LIMITS)
 
 
 def test_a_file_that_keeps_its_decoder_at_work_is_refused_in_time(decoders: Decoders, h264: Path) -> None:
     # Either bound comes first on a busy machine; the file is to blame by both.
     start = time.monotonic()
     with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected (less work|a file that is opened within 4 s)"):
-        Entrance(decoders, _config(4, 0.05), [h264]).look(decoder_tasks.spinning_probe, h264)
+        UploadProbe(decoders, _config(4, 0.05), [h264]).run(decoder_tasks.spinning_probe, h264)
     assert time.monotonic() - start < 60
 
 
 def test_a_file_that_waits_for_a_busy_machine_is_not_to_blame(decoders: Decoders, h264: Path) -> None:
     with pytest.raises(StageTimeoutError, match=r"h264\.mp4") as caught:
-        Entrance(decoders, _config(2), [h264]).look(decoder_tasks.sleeping_probe, h264)
+        UploadProbe(decoders, _config(2), [h264]).run(decoder_tasks.sleeping_probe, h264)
     assert not isinstance(caught.value, MediaLimitError)
 
 
 def test_files_of_one_request_share_the_time(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entrance = Entrance(decoders, _config(60), [h264, h264])
-    assert entrance.seconds == pytest.approx(60, abs=0.1)
+    probes = UploadProbe(decoders, _config(60), [h264, h264])
+    assert probes.seconds == pytest.approx(60, abs=0.1)
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)  # what the first one takes
-    monkeypatch.setattr("media.decoding.entrance.time", later)
+    monkeypatch.setattr("media.decoding.upload_probe.time", later)
     with pytest.raises(StageTimeoutError):
-        entrance.look(decoder_tasks.sleeping_probe, h264)  # ends in a third of a minute, if it may
+        probes.run(decoder_tasks.sleeping_probe, h264)  # ends in a third of a minute, if it may
 
 
 def test_who_was_late_travels(decoders: Decoders) -> None:
-    error = pickle.loads(pickle.dumps(LateDecoderError("a.mp4: late", 1.5)))
+    error = pickle.loads(pickle.dumps(DecoderTimeoutError("a.mp4: late", 1.5)))
     assert (str(error), error.cpu_seconds, error.was_tried_again) == ("a.mp4: late", 1.5, False)

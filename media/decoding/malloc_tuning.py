@@ -15,7 +15,7 @@ _MAX_ARENAS: Final = 2
 _KEPT_BYTES: Final = 32 * 1024**2  # the largest threshold that glibc takes
 
 
-def return_freed_frames() -> None:
+def release_freed_frames() -> None:
     """Make this process give memory of a frame's size back to the system when it is freed.
 
     glibc raises its threshold for separate mappings to the largest block that was ever freed, and keeps an arena per
@@ -27,7 +27,7 @@ def return_freed_frames() -> None:
         mallopt(_M_ARENA_MAX, _MAX_ARENAS)
 
 
-def keep_freed_buffers() -> None:
+def retain_freed_buffers() -> None:
     """Make this process keep up to 32 MiB of freed memory for the next buffers.
 
     For work that makes and drops many buffers of 0.1 to 4 MB: faces, chunks of crops, the encoder of each segment.

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from errors import LipwrightError
 from media.decoding.channel import Channel
-from media.decoding.nursery import bound_cpu, bound_wall, check_memory
-from media.decoding.wire import Failed
+from media.decoding.forkserver import bound_cpu, bound_wall, check_memory
+from media.decoding.reply_codec import ErrorReply
 
 
-def answer(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
+def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
     """Send what `work()` returns, or the error that it raises.
 
     Args:
@@ -28,13 +28,13 @@ def answer(work: Callable[[], object], cpu_seconds: float, deadline: float, chan
     except MemoryError:
         raise  # the exit code says it: there may be no memory left for a message
     except Exception as error:
-        value = failed(error)
+        value = error_reply(error)
     check_memory()
     channel.send(value)
 
 
-def failed(error: Exception) -> Failed:
+def error_reply(error: Exception) -> ErrorReply:
     """The message for `error`; the traceback of one that is not on purpose goes to the log."""
     if not isinstance(error, LipwrightError | OSError):
         traceback.print_exception(error, file=sys.stderr)
-    return Failed.of(error)
+    return ErrorReply.of(error)

@@ -32,7 +32,7 @@ def write_frame(file: int, planes: YuvFrame) -> None:
     write_whole(file, *(np.ascontiguousarray(plane) for plane in planes))
 
 
-class FrameFiles:
+class FrameBufferPool:
     """The memory files of one reader, for its decoder to fill. One thread; frames may be let go of in any.
 
     No two readers share any: a decoder that was taken over could keep one, and see what comes into it.
@@ -46,20 +46,20 @@ class FrameFiles:
     def __init__(self, num_frames: int, width: int, height: int) -> None:
         self._num_frames, self._width, self._height = num_frames, width, height
         file_bytes = num_frames * frame_bytes(width, height)
-        self._free: deque[FrameFile] = deque(maxlen=max(_MAX_FREE_BYTES // file_bytes, 1))
+        self._free: deque[FrameBuffer] = deque(maxlen=max(_MAX_FREE_BYTES // file_bytes, 1))
 
-    def take(self) -> FrameFile:
+    def take(self) -> FrameBuffer:
         """A file that nobody uses."""
         try:
             return self._free.pop()
         except IndexError:
             return self.new()
 
-    def new(self) -> FrameFile:
+    def new(self) -> FrameBuffer:
         """One that no decoder has had."""
-        return FrameFile(self._num_frames * frame_bytes(self._width, self._height))
+        return FrameBuffer(self._num_frames * frame_bytes(self._width, self._height))
 
-    def frames(self, file: FrameFile, num_frames: int) -> Iterator[YuvFrame]:
+    def frames(self, file: FrameBuffer, num_frames: int) -> Iterator[YuvFrame]:
         """Read-only views of the first frames in `file`, which is free again when the last of them is gone."""
         size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
         whole = np.frombuffer(file.mapped, np.uint8)
@@ -70,7 +70,7 @@ class FrameFiles:
             yield YuvFrame(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
 
 
-class FrameFile:
+class FrameBuffer:
     """A memory file, mapped here; it goes with the last reference to it.
 
     Args:

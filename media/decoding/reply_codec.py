@@ -18,17 +18,17 @@ _MAX_CHARS: Final = 2000  # of a message; FFmpeg's last line is one
 _STRICT: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 
 
-class BadAnswerError(Exception):
+class InvalidReplyError(Exception):
     """These bytes are none of the known kinds."""
 
 
-class DecoderDefectError(Exception):
+class UnexpectedDecoderError(Exception):
     """A decoder met an error that is no verdict on its file; its log has the traceback."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The last message of a decoder's channel, sent by the nursery.
+class ProcessExit:
+    """The last message of a decoder's channel, sent by the forkserver.
 
     Attributes:
         exit_code: As of `os.waitstatus_to_exitcode`: minus the signal that killed it.
@@ -40,7 +40,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Failed:
+class ErrorReply:
     """An error that is raised in the process that asked.
 
     Attributes:
@@ -52,7 +52,7 @@ class Failed:
     args: tuple[str | int | float | bool | None, ...]
 
     @classmethod
-    def of(cls, error: Exception) -> Failed:
+    def of(cls, error: Exception) -> ErrorReply:
         """What is sent of `error`."""
         if isinstance(error, OSError) and not isinstance(error, LipwrightError):
             return cls("OSError", (error.errno, error.strerror))
@@ -66,11 +66,11 @@ class Failed:
         """The error, made anew."""
         if (known := _ERRORS.get(self.kind)) is not None:
             return known(*self.args)
-        return DecoderDefectError(f"{self.kind}: {self.args[0] if self.args else ''}")
+        return UnexpectedDecoderError(f"{self.kind}: {self.args[0] if self.args else ''}")
 
 
 @dataclass(frozen=True)
-class Batch:
+class FrameBatch:
     """Frames that lie in the file that came with the request.
 
     Attributes:
@@ -79,7 +79,7 @@ class Batch:
     """
 
     num_frames: int
-    failed: Failed | None = None
+    failed: ErrorReply | None = None
 
 
 _ERRORS: Final[dict[str, type[Exception]]] = {
@@ -91,7 +91,7 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
 }
 _KINDS: Final[dict[str, tuple[type, TypeAdapter[Any]]]] = {
     kind.__name__: (kind, TypeAdapter(kind, config=None if hasattr(kind, "__dataclass_fields__") else _STRICT))
-    for kind in (Batch, Failed, Ended, VideoInfo, AudioInfo, int, str, bytes)
+    for kind in (FrameBatch, ErrorReply, ProcessExit, VideoInfo, AudioInfo, int, str, bytes)
 }
 _NOTHING: Final = b"None"
 
@@ -114,7 +114,7 @@ def decode(data: bytes) -> Any:
     """The value of a message.
 
     Raises:
-        BadAnswerError: It is none.
+        InvalidReplyError: It is none.
     """
     if data == _NOTHING:
         return None
@@ -122,4 +122,4 @@ def decode(data: bytes) -> Any:
     try:
         return _KINDS[name.decode()][1].validate_json(text, strict=True)
     except (KeyError, UnicodeDecodeError, ValidationError) as error:
-        raise BadAnswerError(f"expected an answer of a known kind, found {name[:40]!r}") from error
+        raise InvalidReplyError(f"expected an answer of a known kind, found {name[:40]!r}") from error

@@ -9,13 +9,13 @@ import pytest
 # One large block freed makes glibc take frames from its heap; the last frame, kept, then holds the freed ones below it.
 _SCRIPT = """
 import numpy as np
-from media.decoding.frame_memory import return_freed_frames
+from media.decoding.malloc_tuning import release_freed_frames
 
 def resident_mib():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 2**20
 
-return_freed_frames()
+release_freed_frames()
 large = np.ones(30 * 2**20, np.uint8)
 del large
 frames = [np.ones(3 * 2**20, np.uint8) for _ in range(20)]
@@ -34,7 +34,7 @@ def test_freed_frames_leave_the_process() -> None:
 _BUFFER_SCRIPT = """
 import resource
 import numpy as np
-from media.decoding.frame_memory import keep_freed_buffers
+from media.decoding.malloc_tuning import retain_freed_buffers
 
 def make_and_drop():
     for _ in range(300):
@@ -42,7 +42,7 @@ def make_and_drop():
         second = first + 1
         del first, second
 
-keep_freed_buffers()
+retain_freed_buffers()
 make_and_drop()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 make_and_drop()

@@ -20,12 +20,12 @@ _UNNOTICED_SHARE: Final = 1 / 8
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-def shared_bytes(configured: int) -> int:
+def budget_bytes(configured: int) -> int:
     """The bound that holds: a setting cannot promise decoders more than half of what this machine has."""
     return min(configured, memory_bytes() // 2)
 
 
-class SharedMemory:
+class MemoryBudget:
     """Says which of one's own decoders has to go, so that all decoders of the machine stay within the bound.
 
     Args:
@@ -50,7 +50,7 @@ class SharedMemory:
         return num_bytes > self._max_bytes / 2
 
     def join(self) -> None:
-        """Give this process the name by which nurseries of other processes know it as a decoder of the group."""
+        """Give this process the name by which forkservers of other processes know it as a decoder of the group."""
         ctypes.CDLL(None).prctl(_PR_SET_NAME, self._name, 0, 0, 0)
 
     def decoders(self) -> Iterator[int]:
