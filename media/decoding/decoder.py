@@ -22,7 +22,7 @@ from media.decoding.channel import Channel, Message
 from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task
 from media.decoding.forkserver_client import ForkserverClient
 from media.decoding.memory_budget import budget_bytes
-from media.decoding.reply_codec import InvalidReplyError, ProcessExit, ErrorReply
+from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit
 from media.decoding.sandbox import SandboxPolicy
 from media.decoding.worker import run_and_reply
 

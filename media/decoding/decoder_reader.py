@@ -19,7 +19,7 @@ from media.decoding.channel import Channel
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, decoder_lost_error
 from media.decoding.forkserver import bound_cpu, check_memory
 from media.decoding.frame_buffers import FrameBuffer, FrameBufferPool, frame_bytes, write_frame
-from media.decoding.reply_codec import FrameBatch, ErrorReply
+from media.decoding.reply_codec import ErrorReply, FrameBatch
 from media.decoding.worker import error_reply
 from media.probe import VideoInfo
 from media.reader import FrameReader
