@@ -17,7 +17,7 @@ from config import LabelsConfig, MediaLimits
 from media.concat import concat_segments
 from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
-from media.labels.mark import Mark, MarkStyle
+from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
@@ -79,7 +79,7 @@ def _measure(info: VideoInfo, folder: Path) -> str:
             for shape in ((info.height, info.width), *[(info.height // 2, info.width // 2)] * 2)
         )
     )
-    mark = Mark(info, MarkStyle("en", 0.05), ("bottom_right",))
+    mark = Watermark(info, WatermarkStyle("en", 0.05), ("bottom_right",))
 
     def draw() -> None:
         for _ in range(NUM_DRAWN):

@@ -1,4 +1,4 @@
-"""`lipwright doctor`: looks at this machine and says what is wrong and how to mend it."""
+"""`lipwright doctor`: looks at this machine and says what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def doctor(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port; without it, the config's.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie; without it, the config's.")] = None,
     object_store_memory: ObjectStoreMemory = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Check this machine: what the service needs, what is here, and how to mend what is wrong.
+    """Check this machine: what the service needs, what is here, and how to fix what is wrong.
 
     Starts nothing. The exit status is 1 if there is a problem.
     """
-    from doctor.examination import examine
-    from doctor.finding import Status, worst
-    from doctor.plan import Question
-    from doctor.print_findings import print_findings
+    from doctor.check_result import Status, worst
+    from doctor.checks import run_checks
+    from doctor.planned_service import DoctorOptions
+    from doctor.report import print_report
 
-    findings = examine(Question(config, host, port, data_dir, object_store_memory))
-    status = worst(findings)
+    results = run_checks(DoctorOptions(config, host, port, data_dir, object_store_memory))
+    status = worst(results)
     if as_json:
-        print(json.dumps({"status": status, "findings": [finding.as_dict() for finding in findings]}, indent=2))
+        print(json.dumps({"status": status, "findings": [result.as_dict() for result in results]}, indent=2))
     else:
-        print_findings(findings)
+        print_report(results)
     if status is Status.PROBLEM:
         raise typer.Exit(1)

@@ -31,6 +31,6 @@ def inspect(
     if as_json:
         print(json.dumps(labels.as_dict(), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(labels.in_words()))
+        print("\n".join(labels.describe()))
     if labels.verdict is not Verdict.SYNTHETIC:
         raise typer.Exit(_EXIT_BROKEN if labels.verdict is Verdict.BROKEN else _EXIT_UNLABELLED)

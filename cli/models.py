@@ -150,9 +150,9 @@ def _bring(file: str, arrival: Arrival, settings: PipelineConfig) -> tuple[str, 
 
 def _download(url: str, arrival: Arrival, bar: Progress, settings: PipelineConfig) -> tuple[str, str]:
     from net.fetch import fetch
-    from net.guard import Guard
+    from net.ssrf_guard import SsrfGuard
 
-    guard = Guard(settings.network)
+    guard = SsrfGuard(settings.network)
     target = guard.check(url)
     asyncio.run(fetch(url, _Counted(arrival, bar, clean_label(target.file_name)), MAX_BYTES, guard))
     return target.file_name, str(target)

@@ -71,7 +71,7 @@ class Director:
     ) -> None:
         """Open the table, and lead, or wait until nobody else does."""
         install_log_context()
-        await asyncio.to_thread(Labeller(config.labels, config.data_dir).try_to_sign)
+        await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
         self._loop = asyncio.get_running_loop()
         self._files = open_store(config)
         self._table = open_table(config.state, self._files, self._announce)

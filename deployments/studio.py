@@ -25,7 +25,7 @@ from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.labels.labeller import Labeller
-from media.labels.mark import Mark, MarkStyle
+from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
@@ -52,7 +52,7 @@ _MAX_IDLE_READERS = 2
 class _Marked:
     """A writer that puts each frame's mark on it."""
 
-    def __init__(self, writer: SegmentWriter, marks: Sequence[Mark | None]) -> None:
+    def __init__(self, writer: SegmentWriter, marks: Sequence[Watermark | None]) -> None:
         self._writer, self._marks = writer, iter(marks)
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
@@ -162,7 +162,7 @@ class Studio:
         self._threads.check()
 
     async def _encoded(
-        self, render_source: RenderSource, info: VideoInfo, plan: Plan, marks: Sequence[Mark | None]
+        self, render_source: RenderSource, info: VideoInfo, plan: Plan, marks: Sequence[Watermark | None]
     ) -> tuple[bytes, Moments]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
         render = self._config.render
@@ -182,12 +182,12 @@ class Studio:
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return presenter.frames(DecoderReader(self._decoders, path, info, settings))
 
-    def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Mark | None]:
+    def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Watermark | None]:
         """The mark of each frame of a segment."""
         if not marking.corners:
             return [None] * num_frames
         labels = self._config.labels
-        mark = Mark(info, MarkStyle(labels.visible_language, labels.visible_height), marking.corners)
+        mark = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), marking.corners)
         num_marked = num_frames if marking.num_frames is None else min(marking.num_frames, num_frames)
         return [mark] * num_marked + [None] * (num_frames - num_marked)
 

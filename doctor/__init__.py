@@ -1,1 +1,1 @@
-"""Looks at the machine: what the service needs, what is here, and how to mend what is wrong."""
+"""Looks at the machine: what the service needs, what is here, and how to fix what is wrong."""

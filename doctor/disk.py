@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from doctor.finding import Finding, ok, problem, size, warning
+from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
 
 # https://www.sqlite.org/wal.html: all processes have to share memory, so WAL does not work over a network.
@@ -17,7 +17,7 @@ _NETWORK_KINDS: Final = frozenset(
 _RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray makes no more objects
 
 
-def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds_table: bool = True) -> Finding:
+def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds_table: bool = True) -> CheckResult:
     """The data folder can be written, and its job table can be locked, if it `holds_table`."""
     lies_in = file_system(data_dir, mounts)
     found = f"{data_dir} on {lies_in.kind}" + ("" if data_dir.exists() else " (made at the first start)")
@@ -25,26 +25,26 @@ def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds
         with tempfile.TemporaryFile(dir=lies_in.path):
             pass
     except OSError as error:
-        mend = f"Give this user the folder (chown), or name another one: --data-dir. In the way: {lies_in.path}."
-        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write", mend)
+        fix = f"Give this user the folder (chown), or name another one: --data-dir. In the way: {lies_in.path}."
+        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write", fix)
     if holds_table and lies_in.kind in _NETWORK_KINDS:
-        mend = "Name a local folder (--data-dir), or keep the job table in a PostgreSQL (args: state)."
-        return warning("Data folder", found, "a local file system: SQLite's log needs shared memory", mend)
+        fix = "Name a local folder (--data-dir), or keep the job table in a PostgreSQL (args: state)."
+        return warning("Data folder", found, "a local file system: SQLite's log needs shared memory", fix)
     return ok("Data folder", found)
 
 
-def check_free_space(data_dir: Path, min_free_bytes: int) -> Finding:
+def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
     """Room for uploads, segments and results."""
     name = "Disk"
     free = file_system(data_dir).free_bytes
     found = f"{size(free)} free for {data_dir}; {size(min_free_bytes)} of it stay free (jobs.min_free_bytes)"
-    mend = (
+    fix = (
         "Free some, name another folder (--data-dir), or keep finished jobs for a shorter time (jobs.keep_finished_s)."
     )
     if free <= min_free_bytes:
-        return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", mend)
+        return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", fix)
     if free < 2 * min_free_bytes:
-        return warning(name, found, f"{size(2 * min_free_bytes)}", mend)
+        return warning(name, found, f"{size(2 * min_free_bytes)}", fix)
     return ok(name, found)
 
 
@@ -53,16 +53,16 @@ def ray_folder(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
 
 
-def check_spill_folder(ray_dir: Path, store_bytes: int) -> Finding:
+def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:
     """Room for what Ray writes to disk when its object store is full, and for its logs."""
     name = "Ray's folder"
     lies_in = file_system(ray_dir)
     used_share = 1 - lies_in.free_bytes / max(1, lies_in.total_bytes)
     found = f"{ray_dir}: {size(lies_in.free_bytes)} free, {used_share:.0%} in use"
-    mend = f"Free some on {lies_in.path}, or start with TMPDIR on a larger disk."
+    fix = f"Free some on {lies_in.path}, or start with TMPDIR on a larger disk."
     if used_share > _RAY_FULL_SHARE:
         expected = f"at most {_RAY_FULL_SHARE:.0%} in use: above it Ray writes nothing to disk"
-        return problem(name, found, expected, mend)
+        return problem(name, found, expected, fix)
     if lies_in.free_bytes < store_bytes:
-        return warning(name, found, f"{size(store_bytes)}, as much as the object store", mend)
+        return warning(name, found, f"{size(store_bytes)}, as much as the object store", fix)
     return ok(name, found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from config import PipelineConfig
-from doctor.finding import Finding, ok, problem, size, warning
+from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
 from errors import LipwrightError
 from storage.state import cache_folder, try_files
 
 
-def check_files(config: PipelineConfig) -> Finding:
+def check_files(config: PipelineConfig) -> CheckResult:
     """Files can be written to the bucket, read and removed, where one is set."""
     name = "Files"
     if config.files is None:
@@ -17,20 +17,20 @@ def check_files(config: PipelineConfig) -> Finding:
     try:
         try_files(config)
     except LipwrightError as error:
-        mend = (
+        fix = (
             "Make the bucket, give the key of AWS_ACCESS_KEY_ID the right to list, read, write and delete in it, or "
             "correct args: files."
         )
-        return problem(name, str(error), "a bucket that this service can use", mend)
+        return problem(name, str(error), "a bucket that this service can use", fix)
     return ok(name, f"in {config.files.partition('?')[0]}")
 
 
-def check_cache(config: PipelineConfig) -> Finding:
+def check_cache(config: PipelineConfig) -> CheckResult:
     """Room for what this machine fetches from the bucket."""
     name, folder, wanted = "Disk", cache_folder(config), config.bucket.max_cache_bytes
     free = file_system(folder).free_bytes
     found = f"{size(free)} free for {folder}, which holds fetched files and uploads on their way"
     if free < wanted:
-        mend = "Free some, name another folder (bucket.cache_dir), or keep less (bucket.max_cache_bytes)."
-        return warning(name, found, f"{size(wanted)} (bucket.max_cache_bytes)", mend)
+        fix = "Free some, name another folder (bucket.cache_dir), or keep less (bucket.max_cache_bytes)."
+        return warning(name, found, f"{size(wanted)} (bucket.max_cache_bytes)", fix)
     return ok(name, found)

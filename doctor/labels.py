@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from config import LabelsConfig
-from doctor.finding import Finding, ok, problem, warning
+from doctor.check_result import CheckResult, ok, problem, warning
 from errors import ConfigError
 from media.labels.labeller import Labeller
 
@@ -16,7 +16,7 @@ _RENEW_DAYS: Final = 30
 _MEND: Final = "Set labels.certificate and labels.private_key to a certificate for C2PA that holds (docs/labels.md)."
 
 
-def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Finding:
+def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> CheckResult:
     """Sign a trial video with the operator's certificate; without one nothing is made here."""
     expected = "results that carry a tag and a signed manifest"
     if not settings.c2pa or not settings.metadata:
@@ -27,12 +27,12 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Findi
         return warning(_NAME, found, "a certificate of yours", _MEND)
     try:
         labeller = Labeller(settings, data_dir)
-        labeller.try_to_sign()
+        labeller.check_signing()
     except ConfigError as error:
         return problem(_NAME, str(error), expected, _MEND)
     assert labeller.credentials is not None
     until = f"{labeller.credentials.signer}, until {labeller.credentials.expires_at:%Y-%m-%d}"
     if labeller.credentials.expires_at < now + timedelta(days=_RENEW_DAYS):
-        mend = "Renew it and restart the service: once it has run out, jobs fail with label_failed."
-        return warning(_NAME, until, f"a certificate that holds for {_RENEW_DAYS} days and more", mend)
+        fix = "Renew it and restart the service: once it has run out, jobs fail with label_failed."
+        return warning(_NAME, until, f"a certificate that holds for {_RENEW_DAYS} days and more", fix)
     return ok(_NAME, until)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from config import DecoderConfig
-from doctor.finding import Finding, ok, problem, size, warning
+from doctor.check_result import CheckResult, ok, problem, size, warning
 from media.decoding.decoder import Decoders
 from media.decoding.memory_budget import budget_bytes
 from media.decoding.sandbox import missing_layers
@@ -21,7 +21,7 @@ _CONFINE: Final = (
 _TRY_S: Final = 60.0
 
 
-def check_sandbox(config: DecoderConfig) -> Finding:
+def check_sandbox(config: DecoderConfig) -> CheckResult:
     """What a decoder that a file took over could do, asked of one."""
     name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp in force in a decoder"
     if not config.is_confined:
@@ -35,7 +35,7 @@ def check_sandbox(config: DecoderConfig) -> Finding:
     )
 
 
-def check_encoders() -> Finding:
+def check_encoders() -> CheckResult:
     """Libx264 and AAC: written as a job writes them, read back and compared."""
     name = "Encoders"
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def check_encoders() -> Finding:
     return ok(name, "libx264 and AAC in MP4: written, read back, equal")
 
 
-def check_decoders() -> Finding:
+def check_decoders() -> CheckResult:
     """The formats that callers may send."""
     name = "Decoders"
     missing = missing_decoders()

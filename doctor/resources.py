@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from doctor.finding import Finding, ok, problem, size, warning
+from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import FileSystem
 
 # ray/_private/ray_constants.py (2.60): DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, REQUIRE_SHM_SIZE_THRESHOLD,
@@ -20,29 +20,29 @@ _MIN_OPEN_FILES: Final = 8192
 """What Ray asks of production machines (ray/_private/worker.py, `init`)."""
 
 
-def check_cpus(num_cpus: float, wanted: float) -> Finding:
+def check_cpus(num_cpus: float, wanted: float) -> CheckResult:
     """Cores for the replicas: Ray starts none that finds no room."""
     found = f"{num_cpus:g} cores; the replicas ask for {wanted:g}"
     if wanted > num_cpus:
-        mend = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
-        return problem("CPU", found, f"at least {wanted:g} cores: a replica without room never starts", mend)
+        fix = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
+        return problem("CPU", found, f"at least {wanted:g} cores: a replica without room never starts", fix)
     return ok("CPU", found)
 
 
-def check_memory(memory_bytes: int, available_bytes: int) -> Finding:
+def check_memory(memory_bytes: int, available_bytes: int) -> CheckResult:
     """Memory of the machine or container."""
     found = f"{size(memory_bytes)}, {size(available_bytes)} of it available"
     if available_bytes < _BASE_MEMORY_BYTES:
-        mend = "End other programs or raise the container's limit; without memory, Ray ends replicas and jobs wait."
-        return warning("Memory", found, f"{size(_BASE_MEMORY_BYTES)} available", mend)
+        fix = "End other programs or raise the container's limit; without memory, Ray ends replicas and jobs wait."
+        return warning("Memory", found, f"{size(_BASE_MEMORY_BYTES)} available", fix)
     return ok("Memory", found)
 
 
-def check_open_files(hard_limit: int) -> Finding:
+def check_open_files(hard_limit: int) -> CheckResult:
     """The limit of open files; Ray raises the soft limit to the hard one by itself."""
     if 0 <= hard_limit < _MIN_OPEN_FILES:
-        mend = f"ulimit -Hn {_MIN_OPEN_FILES} as root, docker run --ulimit nofile=65536, or systemd LimitNOFILE=65536."
-        return warning("Open files", str(hard_limit), f"at least {_MIN_OPEN_FILES}", mend)
+        fix = f"ulimit -Hn {_MIN_OPEN_FILES} as root, docker run --ulimit nofile=65536, or systemd LimitNOFILE=65536."
+        return warning("Open files", str(hard_limit), f"at least {_MIN_OPEN_FILES}", fix)
     return ok("Open files", "no limit" if hard_limit < 0 else f"up to {hard_limit}")
 
 
@@ -54,7 +54,7 @@ def store_bytes(available_bytes: int, shm_free_bytes: int, wanted_bytes: int | N
     return min(int(available_bytes * _STORE_SHARE), cap)
 
 
-def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> Finding:
+def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
     """Room for the object store in shared memory; without it, Ray puts the store on a disk.
 
     Args:
@@ -68,26 +68,26 @@ def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> Finding:
         return ok(name, found)
     expected = f"{size(store_bytes)} free in {shm}"
     gigabytes = store_bytes * 1.1 / 1024**3
-    mend = (
+    fix = (
         f"docker run --shm-size={gigabytes:.1f}g; Kubernetes: an emptyDir of medium Memory at {shm}; elsewhere: "
         f"mount -o remount,size={gigabytes:.1f}G {shm}."
     )
     if lies_in.free_bytes >= _MIN_STORE_BYTES:
-        mend += f" Or ask for a store that fits: --object-store-memory {lies_in.free_bytes}."
+        fix += f" Or ask for a store that fits: --object-store-memory {lies_in.free_bytes}."
     if store_bytes > _STORE_NEEDS_SHM_BYTES:
-        return problem(name, f"{found}: Ray will not start", expected, mend)
-    return warning(name, f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, mend)
+        return problem(name, f"{found}: Ray will not start", expected, fix)
+    return warning(name, f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, fix)
 
 
-def check_object_store(store_bytes: int, in_flight_bytes: int) -> Finding:
+def check_object_store(store_bytes: int, in_flight_bytes: int) -> CheckResult:
     """The store's size against what travels between the stages at full load."""
     name = "Object store"
     found = f"{size(store_bytes)}; up to {size(in_flight_bytes)} travel between the stages at full load"
     enough = max(in_flight_bytes, _MIN_STORE_BYTES)
-    mend = f"Ask for more: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
+    fix = f"Ask for more: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
     if store_bytes < _MIN_STORE_BYTES:
-        return problem(name, f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", mend)
+        return problem(name, f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", fix)
     if store_bytes < in_flight_bytes:
         slower = f"{found}: what does not fit is written to disk and read back, which is slower, never stuck"
-        return warning(name, slower, f"at least {size(in_flight_bytes)}", mend)
+        return warning(name, slower, f"at least {size(in_flight_bytes)}", fix)
     return ok(name, found)

@@ -11,7 +11,7 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from doctor.finding import Finding, ok, problem, warning
+from doctor.check_result import CheckResult, ok, problem, warning
 
 _MIN_PYTHON: Final = (3, 11)
 # CPython issue 106905, "AST constructor recursion depth mismatch": mended in 3.11.8 and 3.12.2.
@@ -19,7 +19,7 @@ _RACING_PARSERS: Final = {(3, 11, patch) for patch in range(8)} | {(3, 12, 0), (
 _ONNX_PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
 
 
-def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
+def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> CheckResult:
     """The interpreter.
 
     Args:
@@ -43,7 +43,7 @@ def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> Findin
     return ok("Python", found)
 
 
-def check_packages(requirements: Iterable[str] | None = None) -> Finding:
+def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
     """The packages of pyproject.toml: here, and of the versions asked for.
 
     Args:
@@ -65,7 +65,7 @@ def check_packages(requirements: Iterable[str] | None = None) -> Finding:
     return ok(name, f"{len(needed)}, all in the ranges of pyproject.toml")
 
 
-def check_onnxruntime(installed: Iterable[str] | None = None) -> Finding:
+def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
     """Exactly one of the two packages that bring the module `onnxruntime`.
 
     Args:
@@ -85,7 +85,7 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> Finding:
     )
 
 
-def check_clock(now_s: float, newest: Path = Path(__file__)) -> Finding:
+def check_clock(now_s: float, newest: Path = Path(__file__)) -> CheckResult:
     """The clock, which signs webhooks and judges certificates; it cannot be older than the installed files."""
     if now_s < newest.stat().st_mtime - 86400:
         return warning(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from doctor.finding import Finding, ok, problem
+from doctor.check_result import CheckResult, ok, problem
 from errors import LipwrightError
 from storage.state import open_database
 
 
-def check_state(state: str | None) -> Finding:
+def check_state(state: str | None) -> CheckResult:
     """The job table can be reached, where it is elsewhere; a look at it makes or updates the tables."""
     name = "Job table"
     if state is None:
@@ -17,6 +17,6 @@ def check_state(state: str | None) -> Finding:
         (row,) = database.query("SELECT current_database() AS name, current_setting('server_version') AS version")
         database.close()
     except LipwrightError as error:
-        mend = "Start the database, or correct args: state; a password comes from PGPASSWORD, .pgpass or the URL."
-        return problem(name, str(error), "a PostgreSQL that lets this user in", mend)
+        fix = "Start the database, or correct args: state; a password comes from PGPASSWORD, .pgpass or the URL."
+        return problem(name, str(error), "a PostgreSQL that lets this user in", fix)
     return ok(name, f"PostgreSQL {row['version']}, database {row['name']}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doctor.finding import Finding, ok, problem
+from doctor.check_result import CheckResult, ok, problem
 from errors import WeightsError
 from models.weights import FOLDER, SUMS_NAME, read_sums, verified_path
 
 
-def check_weights(folder: Path = FOLDER) -> Finding:
+def check_weights(folder: Path = FOLDER) -> CheckResult:
     """Compare the sha256 of each file."""
     try:
         names = sorted(read_sums(folder / SUMS_NAME))

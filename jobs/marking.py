@@ -8,7 +8,7 @@ from fractions import Fraction
 from config import LabelsConfig
 from jobs.messages import Marking
 from jobs.segments import Segment
-from media.labels.mark import Corner
+from media.labels.watermark import Corner
 from storage.records import JobOptions
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.labels.mark import Corner
+from media.labels.watermark import Corner
 from media.playback import Loop
 from media.probe import AudioInfo, VideoInfo
 from models.engines.contract import FrameSpan

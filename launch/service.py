@@ -150,7 +150,7 @@ def running_service(
 @contextmanager
 def _checked(settings: PipelineConfig) -> Iterator[None]:
     """Refuse to start a service whose results could not be signed, or kept."""
-    Labeller(settings.labels, settings.data_dir).try_to_sign()
+    Labeller(settings.labels, settings.data_dir).check_signing()
     if settings.files is not None:
         try_files(settings)
     yield

@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.array_files import load_array
-from media.bounds.sound_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, SoundExtent, counted_packets, origin_seconds
+from media.bounds.audio_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, AudioExtent, counted_packets, origin_seconds
 from media.container import ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
-__all__ = ["SPEECH_SAMPLE_RATE", "SoundTrack", "extract_speech", "num_output_frames", "read_speech"]
+__all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "extract_speech", "num_output_frames", "read_speech"]
 
 _INT16_SCALE: Final = 32768
 _MAX_SAMPLE: Final = 65536.0
 """Full scale is 1, that of floats made from 16-bit integers 32768; AAC's encoder takes no more than 1e16."""
 
 
-class SoundTrack:
+class AudioTrack:
     """The first sound track of a file, decoded block by block from presentation time 0.
 
     Sound that starts late is preceded by silence, sound before time 0 and the codec's padding are dropped, holes
@@ -109,7 +109,7 @@ class SoundTrack:
         num_samples = 0
         end: int | None = None
         origin = origin_seconds(self._container)
-        extent = SoundExtent()
+        extent = AudioExtent()
         rate = 0
         for frame in self._decoded():
             if not rate:
@@ -142,7 +142,7 @@ class SoundTrack:
     def _decoded(self) -> Iterator[AudioFrame]:
         last_error: FFmpegError | None = None
         num_frames = 0
-        for packet in counted_packets(self._container, self._stream, self._path, SoundExtent()):
+        for packet in counted_packets(self._container, self._stream, self._path, AudioExtent()):
             try:
                 for frame in packet.decode():
                     num_frames += 1
@@ -183,7 +183,7 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
         MediaError: No usable sound.
         MediaLimitError: Longer or larger than allowed.
     """
-    track = SoundTrack(path, limits)
+    track = AudioTrack(path, limits)
     layout = "mono" if track.info.num_channels == 1 else "stereo"
     try:
         with SpeechWriter(out) as writer:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import InputError, StoredFileError
-from media.audio import SoundTrack
+from media.audio import AudioTrack
 from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
@@ -61,7 +61,7 @@ def concat_segments(
         StoredFileError: A segment is gone or was cut, or they differ in their settings.
         MediaError: The sound cannot be read.
     """
-    track = SoundTrack(audio, limits or MediaLimits())
+    track = AudioTrack(audio, limits or MediaLimits())
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
     os.close(handle)
     try:
@@ -79,7 +79,7 @@ def concat_segments(
 
 
 def _mux(
-    container: OutputContainer, segments: Sequence[Path], track: SoundTrack, info: VideoInfo, num_frames: int
+    container: OutputContainer, segments: Sequence[Path], track: AudioTrack, info: VideoInfo, num_frames: int
 ) -> None:
     with _segment(segments[0]) as first:
         template = video_stream(first, segments[0])
@@ -145,7 +145,7 @@ def _segment(path: Path) -> Iterator[InputContainer]:
         ) from error
 
 
-def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStream:
+def _add_aac_stream(container: OutputContainer, track: AudioTrack) -> AudioStream:
     rate = track.info.sample_rate if track.info.sample_rate in _AAC_RATES else _FALLBACK_RATE
     num_channels = 1 if track.info.num_channels == 1 else 2
     stream = container.add_stream("aac", rate=rate)
@@ -155,7 +155,7 @@ def _add_aac_stream(container: OutputContainer, track: SoundTrack) -> AudioStrea
     return stream
 
 
-def _sound_packets(track: SoundTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
+def _sound_packets(track: AudioTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
     """The sound as AAC, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     num_done = 0

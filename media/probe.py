@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.bounds.sound_extent import MAX_PADDING_SAMPLES, SoundExtent, counted_packets
+from media.bounds.audio_extent import MAX_PADDING_SAMPLES, AudioExtent, counted_packets
 from media.container import decoder_max_pixels, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
 
@@ -143,7 +143,7 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
-        extent = SoundExtent()
+        extent = AudioExtent()
         packets = counted_packets(container, stream, path, extent)
         block = _first_block(packets, path)
         with mixable(path, block):

@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from media.labels.mark import Mark
+from media.labels.watermark import Watermark
 from media.probe import VideoInfo
 from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
 
@@ -49,7 +49,7 @@ class SegmentWriter:
         for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(self._frame, tag, getattr(self._stream.codec_context, tag))
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Mark | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
         """Encodes one frame; `planes` are copied once, and the patch is pasted on that copy.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Protocol
 import httpcore
 
 from errors import MediaLimitError, UrlFetchError, UrlRefusedError
-from net.guard import Guard, fetch_errors
+from net.ssrf_guard import SsrfGuard, fetch_errors
 from net.target import Target
 
 _BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
@@ -33,7 +33,7 @@ async def _ignore(num_bytes: int) -> None:
     """Nobody wants to know."""
 
 
-async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard, on_bytes: OnBytes = _ignore) -> int:
+async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_bytes: OnBytes = _ignore) -> int:
     """Get what `url` names and return its bytes; redirects are followed, each checked like the first.
 
     An answer is given up when nothing comes for `stall_timeout_s`, or when it falls behind `min_bytes_per_s`, so the
@@ -58,7 +58,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: Guard, on_bytes
 
 
 @asynccontextmanager
-async def _answer(target: Target, guard: Guard) -> AsyncIterator[tuple[httpcore.Response, asyncio.Timeout]]:
+async def _answer(target: Target, guard: SsrfGuard) -> AsyncIterator[tuple[httpcore.Response, asyncio.Timeout]]:
     """The answer to one GET, with the bound of the block, which the block may put off."""
     network = guard.network
     timeouts = dict.fromkeys(("connect", "read", "write", "pool"), network.stall_timeout_s)
@@ -74,7 +74,7 @@ async def _answer(target: Target, guard: Guard) -> AsyncIterator[tuple[httpcore.
 class _Download:
     """The body of one answer on its way to a writer."""
 
-    def __init__(self, target: Target, response: httpcore.Response, guard: Guard, bound: asyncio.Timeout) -> None:
+    def __init__(self, target: Target, response: httpcore.Response, guard: SsrfGuard, bound: asyncio.Timeout) -> None:
         self._target = target
         self._response = response
         self._min_bytes_per_s = guard.network.min_bytes_per_s

@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook
 
 from config import NetworkConfig
 from errors import UrlFetchError, UrlRefusedError
-from net.guard import Guard, fetch_errors
+from net.ssrf_guard import SsrfGuard, fetch_errors
 
 _GONE = 410
 # The specification's example schedule, after the first try: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
@@ -32,7 +32,7 @@ async def deliver(url: str, secret: str, event_id: str, payload: bytes, network:
         UrlRefusedError: The URL may not be called, or its receiver answers that it is gone: trying again is no use.
         UrlFetchError: It was not delivered; try again later.
     """
-    guard = Guard(network)
+    guard = SsrfGuard(network)
     target = guard.check(url)
     headers = _signed(secret, event_id, payload, datetime.now(UTC))
     with fetch_errors(target):

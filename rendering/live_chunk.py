@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from jobs.messages import PresenterRef
-from media.live.picture_group import LivePictures
+from media.live.gop_encoder import EncodedGop
 from models.speech.stream import SpeechWindow
 
 
@@ -39,7 +39,7 @@ class LiveChunk(NamedTuple):
         state: What the next moment continues from.
     """
 
-    pictures: LivePictures
+    pictures: EncodedGop
     state: Any
 
 

@@ -16,8 +16,8 @@ from errors import ConfigError
 from jobs.messages import PresenterRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.labels.mark import Mark, MarkStyle
-from media.live.picture_group import PictureGroup
+from media.labels.watermark import Watermark, WatermarkStyle
+from media.live.gop_encoder import GopEncoder
 from media.probe import VideoInfo
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
@@ -87,7 +87,7 @@ class LiveRenderer:
             try:
                 plan, state = await self._run(partial(self._plan, known, request, index), num)
                 render_source = RenderSource(reader, live.engine, partial(self._engine.cut, known))
-                group = PictureGroup(source.info, live.crf, live.preset, self._mark(source.info))
+                group = GopEncoder(source.info, live.crf, live.preset, self._mark(source.info))
                 await self._renderer.render(render_source, plan, group, num)
                 pictures = await self._run(lambda token: group.finish(), num)
             except BaseException:
@@ -96,12 +96,12 @@ class LiveRenderer:
         self._readers.put((source.key, next_place), reader)
         return LiveChunk(pictures, state)
 
-    def _mark(self, info: VideoInfo) -> Mark | None:
+    def _mark(self, info: VideoInfo) -> Watermark | None:
         """The visible mark, where the service puts one on all that it makes: here on every frame."""
         labels = self._config.labels
         if not labels.visible:
             return None
-        return Mark(info, MarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
+        return Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
     def _brought(self, presenter: PresenterRef, files: ExitStack, token: CancelToken) -> tuple[Presenter, Path]:
         """The presenter, which sessions share as it is only read, and its source, on this machine until `files` end."""

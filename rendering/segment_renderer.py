@@ -35,7 +35,7 @@ class RenderSource:
 
 
 class PictureWriter(Protocol):
-    """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.picture_group.PictureGroup`."""
+    """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         """Encode one frame with its face; `planes` are never written to."""

@@ -26,7 +26,7 @@ from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.idempotency import check_same_request
 from jobs.ports import JobService
-from net.guard import Guard
+from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest, JobRecord, UploadedFile
 from storage.upload_hasher import HashesOnly
@@ -50,7 +50,7 @@ class FormDesk:
         self._max_file_bytes = config.limits.max_upload_bytes
         self._speaker = speaker_of(config.speech)
         self._speech_format = config.speech.response_format
-        self._urls = UrlInputs(Guard(config.network), files)
+        self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._places = Places(service)
 
     @asynccontextmanager

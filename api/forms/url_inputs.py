@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from api.forms.form_parts import Parts
 from errors import InputError, MediaError
 from net.fetch import OnBytes, fetch
-from net.guard import Guard
+from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import UploadedFile
 from telemetry import metrics
@@ -18,7 +18,7 @@ from telemetry import metrics
 class UrlInputs:
     """Fetches under the rules of `guard` into `files`."""
 
-    def __init__(self, guard: Guard, files: FileStore) -> None:
+    def __init__(self, guard: SsrfGuard, files: FileStore) -> None:
         self._guard = guard
         self._files = files
 

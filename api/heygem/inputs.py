@@ -20,7 +20,7 @@ from api.heygem.data_root import DataRoot
 from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
 from jobs.ports import JobService
-from net.guard import Guard
+from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest, UploadedFile
 
@@ -35,7 +35,7 @@ class EasyInputs:
         self._files = files
         self._root = root
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._urls = UrlInputs(Guard(config.network), files)
+        self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._places = Places(service)
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from api.live.kept_pictures import KeptPictures
-from media.live.picture_group import LivePictures
+from media.live.gop_encoder import EncodedGop
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
 
 
@@ -19,7 +19,7 @@ class Shown(NamedTuple):
         is_stand_in: Whether they are kept ones: nobody speaks in them.
     """
 
-    pictures: LivePictures
+    pictures: EncodedGop
     is_stand_in: bool
 
 

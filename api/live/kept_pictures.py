@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from media.live.picture_group import LivePictures
+from media.live.gop_encoder import EncodedGop
 from media.probe import VideoInfo
 
 _NEAR_FRAMES = 1  # a head that is a frame early or late is not seen to jump
@@ -21,11 +21,11 @@ class KeptPictures:
     def __init__(self, info: VideoInfo, max_bytes: int) -> None:
         self._period = max(1, 2 * info.num_frames - 2)  # `media.playback.source_index`, pingpong
         self._max_bytes = max_bytes
-        self._groups: OrderedDict[int, LivePictures] = OrderedDict()
+        self._groups: OrderedDict[int, EncodedGop] = OrderedDict()
         self._num_bytes = 0
         self._next: int | None = None  # where what was shown last goes on
 
-    def keep(self, first_frame: int, pictures: LivePictures) -> None:
+    def keep(self, first_frame: int, pictures: EncodedGop) -> None:
         """Keep the moment that begins with a frame of the stream."""
         place = first_frame % self._period
         self._drop(place)
@@ -38,7 +38,7 @@ class KeptPictures:
         """Go on from a frame of the stream."""
         self._next = first_frame
 
-    def take(self) -> LivePictures | None:
+    def take(self) -> EncodedGop | None:
         """Return what is shown next: what follows on what was shown last, as far as it is there.
 
         Where it is not, the picture jumps to the longest unused moment, so that no short stretch is seen over and over.
@@ -64,5 +64,5 @@ class KeptPictures:
             self._num_bytes -= _size(dropped)
 
 
-def _size(pictures: LivePictures) -> int:
+def _size(pictures: EncodedGop) -> int:
     return sum(map(len, pictures.frames))

@@ -91,7 +91,7 @@ class LiveSession:
                 await self._clock.until_due(float(frame / self._fps), lambda: self._speech.is_speaking)
                 # One frame where speech could begin within it: it waits for no whole moment then.
                 num = 1 if self._speech.begins_within(float(1 / self._fps)) else self._num
-                heard = self._speech.moment(frame, num, self._writer.num_sound_samples(frame + num))
+                heard = self._speech.moment(frame, num, self._writer.num_audio_samples(frame + num))
                 frame += await self._show(frame, num, heard)
         finally:
             await self._bridge.close()

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CapacityError
-from media.live.mp4_boxes import SOUND_RATE
-from media.live.sound import SpeechIntake, Thinned
+from media.live.audio import Downsampler, InputResampler
+from media.live.mp4_boxes import AUDIO_RATE
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream, SpeechWindow
 
 _RATIO: Final = 3  # of the sound that is heard to what the network hears
-_FADE_SAMPLES: Final = SOUND_RATE // 100  # of a voice that is cut off
+_FADE_SAMPLES: Final = AUDIO_RATE // 100  # of a voice that is cut off
 
 
 class Heard(NamedTuple):
@@ -51,10 +51,10 @@ class SpeechLine:
     def __init__(self, fps: Fraction, sample_rate: int, lead_seconds: float, max_buffered_seconds: float) -> None:
         self._fps, self._rate = fps, sample_rate
         self._intake_rate = sample_rate
-        self._lead = round(lead_seconds * SOUND_RATE)
-        self._max_waiting = round(max_buffered_seconds * SOUND_RATE)
-        self._intake = SpeechIntake(sample_rate)
-        self._stream, self._thinned = SpeechStream(), Thinned()
+        self._lead = round(lead_seconds * AUDIO_RATE)
+        self._max_waiting = round(max_buffered_seconds * AUDIO_RATE)
+        self._intake = InputResampler(sample_rate)
+        self._stream, self._thinned = SpeechStream(), Downsampler()
         self._waiting: deque[NDArray[np.int16]] = deque()
         self._num_waiting = 0
         self._is_whole = True  # nothing more of what is being said will come
@@ -72,21 +72,21 @@ class SpeechLine:
         """Whether it takes no longer than this until enough is there to begin, if it comes as it is spoken."""
         if self._is_held or self._is_speaking or not self._num_waiting or self._can_begin():
             return False
-        return self._lead - self._num_waiting <= seconds * SOUND_RATE
+        return self._lead - self._num_waiting <= seconds * AUDIO_RATE
 
     @property
     def waiting_seconds(self) -> float:
         """How much waits to be spoken."""
-        return (self._num_waiting + len(self._placed)) / SOUND_RATE
+        return (self._num_waiting + len(self._placed)) / AUDIO_RATE
 
     @property
     def left_seconds(self) -> float:
         """Time of the stream up to which sound has left, or is on its way."""
-        return self._left / SOUND_RATE
+        return self._left / AUDIO_RATE
 
     def has_room(self, seconds: float) -> bool:
         """Whether so much more may wait."""
-        return seconds * SOUND_RATE + self._num_waiting <= self._max_waiting
+        return seconds * AUDIO_RATE + self._num_waiting <= self._max_waiting
 
     def push(self, samples: NDArray[np.int16], sample_rate: int | None = None) -> None:
         """Take (N,) samples, at the rate of the line unless another one is given.
@@ -97,7 +97,7 @@ class SpeechLine:
         rate = sample_rate or self._rate
         if not self.has_room(len(samples) / rate):
             raise CapacityError(
-                f"Expected at most {self._max_waiting / SOUND_RATE:g} s of sound ahead, found more.", 1.0
+                f"Expected at most {self._max_waiting / AUDIO_RATE:g} s of sound ahead, found more.", 1.0
             )
         self._is_whole = False
         if rate != self._intake_rate:
@@ -122,11 +122,11 @@ class SpeechLine:
         fading = self._placed[:_FADE_SAMPLES]
         self._placed = (fading * np.linspace(1, 0, len(fading))).astype(np.int16)
         self._stream.forget_after(self._left // _RATIO)
-        self._thinned = Thinned()
+        self._thinned = Downsampler()
         self._stream.push(self._thinned.push(self._placed))
         if was_speaking:
             # A frame earlier than what can still be changed: the first that is left shows a mouth that is shutting.
-            self._stream.shut(max(0.0, self._left / SOUND_RATE - float(1 / self._fps)))
+            self._stream.shut(max(0.0, self._left / AUDIO_RATE - float(1 / self._fps)))
         return was_speaking
 
     def hold(self, heard: Heard) -> Heard:
@@ -147,8 +147,8 @@ class SpeechLine:
         self._was_speaking, self._is_speaking = True, False
         self._left -= len(heard.sound)
         self._stream.forget_after(self._left // _RATIO)
-        self._stream.shut(self._left / SOUND_RATE)
-        self._placed, self._thinned = np.zeros(0, np.int16), Thinned()
+        self._stream.shut(self._left / AUDIO_RATE)
+        self._placed, self._thinned = np.zeros(0, np.int16), Downsampler()
         leaves = np.zeros_like(heard.sound)
         leaves[:_FADE_SAMPLES] = back[:_FADE_SAMPLES] * np.linspace(1, 0, _FADE_SAMPLES)
         self._stream.push(self._thinned.push(leaves))
@@ -177,7 +177,7 @@ class SpeechLine:
             self._is_speaking = True
             self._stream.begin()
         if self._is_speaking:
-            self._place(math.ceil((stop + LOOK_AHEAD_SECONDS) * SOUND_RATE / _RATIO) * _RATIO)
+            self._place(math.ceil((stop + LOOK_AHEAD_SECONDS) * AUDIO_RATE / _RATIO) * _RATIO)
         is_short = stop_sample > self._left + len(self._placed)
         if is_short:
             self._append(np.zeros(stop_sample - self._left - len(self._placed), np.int16))
@@ -189,7 +189,7 @@ class SpeechLine:
         return Heard(window, sound, has_begun, has_ended)
 
     def _new_intake(self, rate: int) -> None:
-        self._intake, self._intake_rate = SpeechIntake(rate), rate
+        self._intake, self._intake_rate = InputResampler(rate), rate
 
     def _can_begin(self) -> bool:
         return self._num_waiting > 0 and (self._is_whole or self._num_waiting >= self._lead)

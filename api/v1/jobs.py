@@ -19,7 +19,7 @@ from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_f
 from config import PipelineConfig
 from errors import ForbiddenError
 from jobs.ports import JobService
-from net.guard import Guard
+from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
 
@@ -32,7 +32,7 @@ class JobRoutes:
         self._files = files
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
-        self._guard = Guard(config.network)
+        self._guard = SsrfGuard(config.network)
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share, PING_S)
 
     def router(self) -> APIRouter:

@@ -90,7 +90,7 @@ class FileLabels:
         is_tagged = self.aigc is not None or self.comment == COMMENT
         return Verdict.SYNTHETIC if is_signed or is_tagged else Verdict.UNLABELLED
 
-    def in_words(self) -> list[str]:
+    def describe(self) -> list[str]:
         """What the file is, in sentences."""
         return [_VERDICTS[self.verdict], *self._aigc_in_words(), *self._manifest_in_words(), *self._comment_in_words()]
 

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 
 from config import LabelsConfig
 from errors import ConfigError, LabelError
+from media.labels.blank_video import write_blank_video
 from media.labels.credentials import Credentials, load_credentials
 from media.labels.signer import ManifestSigner
 from media.labels.tags import result_tags
-from media.labels.trial import write_trial
 
 
 class Labeller:
@@ -29,7 +29,7 @@ class Labeller:
         self.credentials: Credentials | None = load_credentials(settings, data_dir) if settings.c2pa else None
         self._signer = ManifestSigner(self.credentials) if self.credentials is not None else None
 
-    def try_to_sign(self) -> None:
+    def check_signing(self) -> None:
         """Label a video of one frame.
 
         Raises:
@@ -37,7 +37,7 @@ class Labeller:
         """
         with TemporaryDirectory() as folder:
             video = Path(folder) / "trial.mp4"
-            write_trial(video)
+            write_blank_video(video)
             try:
                 self.sign(video, from_still=True)
             except LabelError as error:

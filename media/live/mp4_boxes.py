@@ -14,9 +14,9 @@ from typing import Final
 
 from media.probe import VideoInfo
 
-PICTURE_TRACK: Final = 1
-SOUND_TRACK: Final = 2
-SOUND_RATE: Final = 48_000
+VIDEO_TRACK: Final = 1
+AUDIO_TRACK: Final = 2
+AUDIO_RATE: Final = 48_000
 
 _MATRIX: Final = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _PRE_SKIP: Final = 312  # libopus at 48 kHz: its look-ahead of 6.5 ms
@@ -63,10 +63,8 @@ def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
         info: Size, rate, colour tags and pixel aspect of the pictures.
         headers: Of the encoder that makes them.
     """
-    picture = _track(
-        PICTURE_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height
-    )
-    sound = _track(SOUND_TRACK, SOUND_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
+    picture = _track(VIDEO_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
+    sound = _track(AUDIO_TRACK, AUDIO_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
     extends = box(b"mvex", *(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, 0)) for track in (1, 2)))
     head = full_box(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 0), _RATE_AND_VOLUME, _MATRIX, bytes(24), _NEXT_TRACK)
     return box(b"ftyp", b"iso6", bytes(4), b"iso6mp41") + box(b"moov", head, picture, sound, extends)
@@ -113,8 +111,8 @@ def _high_profile(sps: bytes) -> bytes:
 
 
 def _opus() -> bytes:
-    config = struct.pack(">BBHIhB", 0, 1, _PRE_SKIP, SOUND_RATE, 0, 0)
-    return box(b"Opus", struct.pack(">6xH8xHH4xI", 1, 1, 16, SOUND_RATE << 16), box(b"dOps", config))
+    config = struct.pack(">BBHIhB", 0, 1, _PRE_SKIP, AUDIO_RATE, 0, 0)
+    return box(b"Opus", struct.pack(">6xH8xHH4xI", 1, 1, 16, AUDIO_RATE << 16), box(b"dOps", config))
 
 
 def fragment(number: int, tracks: Sequence[tuple[int, int, Sequence[tuple[bytes, int, bool]]]]) -> bytes:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from media.live.mp4_boxes import PICTURE_TRACK, SOUND_RATE, SOUND_TRACK, fragment, stream_head
-from media.live.picture_group import LivePictures
-from media.live.sound import OPUS_SAMPLES, OpusSound
+from media.live.audio import OPUS_SAMPLES, OpusEncoder
+from media.live.gop_encoder import EncodedGop
+from media.live.mp4_boxes import AUDIO_RATE, AUDIO_TRACK, VIDEO_TRACK, fragment, stream_head
 from media.probe import VideoInfo
 
 
@@ -22,21 +22,21 @@ class StreamWriter:
 
     def __init__(self, info: VideoInfo) -> None:
         self._info = info
-        self._sound = OpusSound()
+        self._sound = OpusEncoder()
         self._number = 0
         self._num_packets = 0
         self._delay = 0  # packets that the encoder has not given back yet
 
-    def head(self, pictures: LivePictures) -> tuple[str, bytes]:
+    def head(self, pictures: EncodedGop) -> tuple[str, bytes]:
         """Return the media type, and what stands before the first fragment."""
         media_type = f'video/mp4; codecs="{pictures.headers.codec}, opus"'
         return media_type, stream_head(self._info, pictures.headers)
 
-    def num_sound_samples(self, stop_frame: int) -> int:
+    def num_audio_samples(self, stop_frame: int) -> int:
         """Samples at 48 kHz that the stream has up to `stop_frame`: whole packets, which cover its frames."""
-        return math.ceil(stop_frame * SOUND_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
+        return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
 
-    def fragment(self, first_frame: int, pictures: LivePictures, sound: NDArray[np.int16]) -> bytes:
+    def fragment(self, first_frame: int, pictures: EncodedGop, sound: NDArray[np.int16]) -> bytes:
         """Return one fragment.
 
         Args:
@@ -50,4 +50,4 @@ class StreamWriter:
         start = self._num_packets * OPUS_SAMPLES
         self._num_packets += len(packets)
         self._number += 1
-        return fragment(self._number, [(PICTURE_TRACK, first_frame * ticks, frames), (SOUND_TRACK, start, packets)])
+        return fragment(self._number, [(VIDEO_TRACK, first_frame * ticks, frames), (AUDIO_TRACK, start, packets)])

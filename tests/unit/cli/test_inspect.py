@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config import LabelsConfig
+from media.labels.blank_video import write_blank_video
 from media.labels.labeller import Labeller
-from media.labels.trial import write_trial
 
 
 @pytest.fixture
 def signed(tmp_path: Path) -> Path:
     path = tmp_path / "video.mp4"
-    write_trial(path)
+    write_blank_video(path)
     Labeller(LabelsConfig(), tmp_path / "data").sign(path, from_still=True)
     return path
 
@@ -35,7 +35,7 @@ def test_a_result_is_said_to_be_synthetic_and_its_signer_a_test(signed: Path) ->
 
 def test_unlabelled_changed_and_unreadable_files_end_differently(signed: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain.mp4"
-    write_trial(plain)
+    write_blank_video(plain)
     unlabelled = CliRunner().invoke(app, ["inspect", str(plain)])
     assert (unlabelled.exit_code, "does not make it genuine" in unlabelled.stdout) == (3, True)
     content = bytearray(signed.read_bytes())

@@ -15,13 +15,13 @@ import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
+from doctor.check_result import CheckResult, Status, ok, problem, warning, worst
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder
 from doctor.files import check_cache, check_files
-from doctor.finding import Finding, Status, ok, problem, warning, worst
 from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
-from doctor.plan import Question, make_plan
+from doctor.planned_service import DoctorOptions, plan_service
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.state import check_state
 from doctor.weights import check_weights
@@ -33,14 +33,14 @@ from tests.s3_server import S3Server
 from tests.unit.api_server import MemoryService, serving
 
 
-def _is_mended(finding: Finding, status: Status) -> bool:
-    return finding.status is status and bool(finding.expected and finding.mend)
+def _is_mended(result: CheckResult, status: Status) -> bool:
+    return result.status is status and bool(result.expected and result.fix)
 
 
 def test_the_worst_counts() -> None:
-    findings = [ok("a", "x"), problem("b", "x", "y", "z"), warning("c", "x", "y", "z")]
-    assert worst(findings) is Status.PROBLEM
-    assert worst(findings[:1]) is Status.OK
+    results = [ok("a", "x"), problem("b", "x", "y", "z"), warning("c", "x", "y", "z")]
+    assert worst(results) is Status.PROBLEM
+    assert worst(results[:1]) is Status.OK
 
 
 # Software
@@ -51,19 +51,19 @@ def test_python_and_packages_of_this_environment() -> None:
     assert check_python((3, 13, 1)).status is Status.OK
     assert check_python((3, 10, 9)).status is Status.PROBLEM
     for racing in ((3, 11, 7), (3, 12, 1)):
-        assert "PYTHONNODEBUGRANGES" in (check_python(racing).mend or "")
+        assert "PYTHONNODEBUGRANGES" in (check_python(racing).fix or "")
     assert check_python((3, 11, 8)).status is Status.OK
     assert check_packages().status is Status.OK
     assert check_onnxruntime().status is Status.OK
 
 
 def test_a_package_that_is_missing_or_too_old() -> None:
-    finding = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
-    assert _is_mended(finding, Status.PROBLEM)
-    assert "numpy" in finding.found
-    assert ">=99" in finding.found
-    assert "lipwright-of-tomorrow is missing" in finding.found
-    assert "pytest" not in finding.found
+    result = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
+    assert _is_mended(result, Status.PROBLEM)
+    assert "numpy" in result.found
+    assert ">=99" in result.found
+    assert "lipwright-of-tomorrow is missing" in result.found
+    assert "pytest" not in result.found
 
 
 def test_two_onnxruntimes_are_one_too_many() -> None:
@@ -86,10 +86,10 @@ def test_weights_that_are_missing_or_others(tmp_path: Path) -> None:
     (copy / "lip_model.npz").unlink()
     with (copy / "mean_face_468.npy").open("ab") as file:
         file.write(b"x")
-    finding = check_weights(copy)
-    assert _is_mended(finding, Status.PROBLEM)
-    assert "lip_model.npz" in finding.found
-    assert "mean_face_468.npy with sha256" in finding.found
+    result = check_weights(copy)
+    assert _is_mended(result, Status.PROBLEM)
+    assert "lip_model.npz" in result.found
+    assert "mean_face_468.npy with sha256" in result.found
     assert _is_mended(check_weights(tmp_path), Status.PROBLEM)
 
 
@@ -117,13 +117,13 @@ def test_a_gpu_that_is_asked_for_and_not_there() -> None:
         pytest.skip("this machine has a GPU")
     assert _is_mended(check_torch("cuda"), Status.PROBLEM)
     assert _is_mended(check_onnxruntime_session("cuda"), Status.PROBLEM)
-    assert [finding.status for finding in check_gpus(0)] == [Status.OK] * 3
+    assert [result.status for result in check_gpus(0)] == [Status.OK] * 3
     assert _is_mended(check_gpus(1)[0], Status.PROBLEM)
 
 
 @pytest.mark.needs_cuda
 def test_the_gpu_is_seen_and_used() -> None:
-    assert [finding.status for finding in check_gpus(1)] == [Status.OK] * 3
+    assert [result.status for result in check_gpus(1)] == [Status.OK] * 3
 
 
 # Disk
@@ -176,8 +176,8 @@ def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, stranger: int) -> Non
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     assert check_port("127.0.0.1", port).status is Status.OK
-    finding = check_port("127.0.0.1", stranger)
-    assert _is_mended(finding, Status.PROBLEM)
+    result = check_port("127.0.0.1", stranger)
+    assert _is_mended(result, Status.PROBLEM)
     with serving(MemoryService(tmp_path / "data")) as url:
         ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
     assert ours.status is Status.OK
@@ -240,8 +240,8 @@ def test_a_token_that_others_can_read() -> None:
 
 
 def test_the_plan_of_a_config(repo_root: Path, tmp_path: Path) -> None:
-    cpu = make_plan(Question(repo_root / "serve_config.cpu.yaml", data_dir=tmp_path))
-    gpu = make_plan(Question(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
+    cpu = plan_service(DoctorOptions(repo_root / "serve_config.cpu.yaml", data_dir=tmp_path))
+    gpu = plan_service(DoctorOptions(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
     assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
     assert cpu.num_cpus <= 2
     assert (gpu.num_gpus, gpu.host, gpu.port, gpu.object_store_bytes) == (1, "0.0.0.0", 80, 5)
@@ -254,7 +254,7 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("applications: [{args: {no_such_setting: 1}}]")
     with pytest.raises(ConfigError, match="no_such_setting"):
-        make_plan(Question(path))
+        plan_service(DoctorOptions(path))
 
 
 def test_strangers_need_a_front() -> None:
@@ -283,5 +283,5 @@ def test_the_cache_has_room(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
-        finding = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
-        assert finding.status is status
+        result = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
+        assert result.status is status

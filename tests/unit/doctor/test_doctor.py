@@ -22,7 +22,7 @@ def _doctor(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def _found(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
-    return {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+    return {result["check"]: result for result in json.loads(done.stdout)["findings"]}
 
 
 def test_it_looks_at_everything_and_writes_nothing(repo_root: Path, tmp_path: Path) -> None:
@@ -30,10 +30,10 @@ def test_it_looks_at_everything_and_writes_nothing(repo_root: Path, tmp_path: Pa
     data_dir = tmp_path / "data"
     done = _doctor(repo_root, "--json", "--data-dir", str(data_dir))
     assert time.monotonic() - start < MAX_SECONDS
-    findings = _found(done)
-    assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= findings.keys()
-    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "API keys"} <= findings.keys()
-    assert all(set(finding) == {"check", "status", "found", "expected", "mend"} for finding in findings.values())
+    results = _found(done)
+    assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
+    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "API keys"} <= results.keys()
+    assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
     assert not data_dir.exists()
 
 
@@ -47,7 +47,7 @@ def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_
     lines = done.stdout.splitlines()
     (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
     assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
-    assert "to mend:  Take another one (--port)" in lines[at + 2]
+    assert "to fix:  Take another one (--port)" in lines[at + 2]
     (store,) = [line for line in lines if " Object store " in line]
     assert store.startswith("warning  Object store")
     assert "200 MiB" in store
@@ -56,9 +56,9 @@ def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_
 def test_a_config_that_cannot_be_read_is_a_problem_of_its_own(repo_root: Path, tmp_path: Path) -> None:
     done = _doctor(repo_root, "--json", "--config", str(tmp_path / "none.yaml"))
     assert done.returncode == 1
-    findings = _found(done)
-    assert findings["Serve config"]["status"] == "problem"
-    assert findings["Weights"]["status"] == "ok"
+    results = _found(done)
+    assert results["Serve config"]["status"] == "problem"
+    assert results["Weights"]["status"] == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small /dev/shm in a namespace of its own")
@@ -70,8 +70,8 @@ def test_a_small_dev_shm_is_slower_and_never_stuck(repo_root: Path, tmp_path: Pa
     )
     if done.returncode == 77 or not done.stdout:
         pytest.skip(f"this machine gives no mount namespace: {done.stderr.strip()[-120:]}")
-    finding = _found(done)["Shared memory"]
-    assert finding["status"] == "warning"
-    assert "64 MiB free of 64 MiB" in finding["found"]
-    assert "slower, never stuck" in finding["found"]
-    assert "--shm-size=1.1g" in finding["mend"]
+    result = _found(done)["Shared memory"]
+    assert result["status"] == "warning"
+    assert "64 MiB free of 64 MiB" in result["found"]
+    assert "slower, never stuck" in result["found"]
+    assert "--shm-size=1.1g" in result["mend"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.finding import Finding, Status
+from doctor.check_result import CheckResult, Status
 from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.resources import (
     check_cpus,
@@ -21,8 +21,8 @@ from media.decoding.machine_memory import memory_bytes
 MIB, GIB = 1024**2, 1024**3
 
 
-def _is_mended(finding: Finding, status: Status) -> bool:
-    return finding.status is status and bool(finding.expected and finding.mend)
+def _is_mended(result: CheckResult, status: Status) -> bool:
+    return result.status is status and bool(result.expected and result.fix)
 
 
 @pytest.mark.parametrize(
@@ -54,26 +54,26 @@ def test_the_store_is_as_large_as_ray_makes_it(
     ],
 )
 def test_shared_memory_against_the_store(store: int, status: Status, says: str) -> None:
-    finding = check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
-    assert finding.status is status
-    assert says in finding.found
-    assert ("--shm-size" in finding.mend) == (status is not Status.OK)
-    assert "--object-store-memory" not in finding.mend  # 64 MiB are fewer than Ray's least
+    result = check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
+    assert result.status is status
+    assert says in result.found
+    assert ("--shm-size" in result.fix) == (status is not Status.OK)
+    assert "--object-store-memory" not in result.fix  # 64 MiB are fewer than Ray's least
 
 
 def test_a_store_that_fits_is_proposed() -> None:
-    finding = check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
-    assert finding.mend.endswith(f"--object-store-memory {GIB}.")
+    result = check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
+    assert result.fix.endswith(f"--object-store-memory {GIB}.")
 
 
 @pytest.mark.parametrize(
     ("store", "status"), [(70 * MIB, Status.PROBLEM), (200 * MIB, Status.WARNING), (400 * MIB, Status.OK)]
 )
 def test_the_store_against_what_travels(store: int, status: Status) -> None:
-    finding = check_object_store(store, in_flight_bytes=384 * MIB)
-    assert finding.status is status
-    assert ("slower, never stuck" in finding.found) == (status is Status.WARNING)
-    assert ("--object-store-memory 402653184" in finding.mend) == (status is not Status.OK)
+    result = check_object_store(store, in_flight_bytes=384 * MIB)
+    assert result.status is status
+    assert ("slower, never stuck" in result.found) == (status is Status.WARNING)
+    assert ("--object-store-memory 402653184" in result.fix) == (status is not Status.OK)
 
 
 def test_cores() -> None:

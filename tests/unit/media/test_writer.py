@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from media.labels.mark import Mark
+from media.labels.watermark import Watermark
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -65,7 +65,7 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
     class Spy(SegmentWriter):
         """Keeps what stands in the encoder's frame after each write."""
 
-        def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Mark | None = None) -> None:
+        def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
             super().write(planes, patch, mark)
             seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame))))
 

@@ -16,7 +16,7 @@ import pytest
 from config import NetworkConfig
 from errors import MediaLimitError, UrlFetchError, UrlRefusedError
 from net.fetch import fetch
-from net.guard import Guard
+from net.ssrf_guard import SsrfGuard
 from tests.unit.net.web import Send, answer, canary, serving
 
 BODY = bytes(range(256)) * 8000
@@ -32,9 +32,9 @@ class Memory(bytearray):
         self.extend(piece)
 
 
-def _fetch(url: str, guard: Guard | None = None, max_bytes: int = MAX_BYTES) -> bytes:
+def _fetch(url: str, guard: SsrfGuard | None = None, max_bytes: int = MAX_BYTES) -> bytes:
     writer = Memory()
-    num_bytes = asyncio.run(fetch(url, writer, max_bytes, guard or Guard(LOOPBACK)))
+    num_bytes = asyncio.run(fetch(url, writer, max_bytes, guard or SsrfGuard(LOOPBACK)))
     assert num_bytes == len(writer)
     return bytes(writer)
 
@@ -126,7 +126,7 @@ def test_a_declared_length_is_checked_before_anything_is_read() -> None:
         serving(_always(answer(b"x" * 1000, length=MAX_BYTES + 1))) as web,
         pytest.raises(MediaLimitError, match=f"{MAX_BYTES} bytes, found {MAX_BYTES + 1}"),
     ):
-        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, Guard(LOOPBACK)))
+        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
     assert writer == b""
 
 
@@ -138,7 +138,7 @@ def test_an_endless_answer_is_cut() -> None:
 
     writer = Memory()
     with serving(script) as web, pytest.raises(MediaLimitError, match="found more"):
-        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, Guard(LOOPBACK)))
+        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
         assert web.closed.wait(5), "the connection stayed open"
     assert len(writer) <= MAX_BYTES
 
@@ -189,7 +189,7 @@ def test_silence_and_drips_are_given_up() -> None:
         for path in ("/silence", "/drip", "/headers"):
             began = time.monotonic()
             with pytest.raises(UrlFetchError, match="too long"):
-                _fetch(web.url(path), Guard(IMPATIENT))
+                _fetch(web.url(path), SsrfGuard(IMPATIENT))
             assert time.monotonic() - began < 30, path
 
 
@@ -219,7 +219,7 @@ def test_a_steady_download_may_outlast_the_first_bound() -> None:
 
     with serving(script) as web, asyncio.Runner(loop_factory=ForwardLoop) as runner:
         loop = cast(ForwardLoop, runner.get_loop())
-        num_bytes = runner.run(fetch(web.url("/"), writer, num_pieces << 20, Guard(network)))
+        num_bytes = runner.run(fetch(web.url("/"), writer, num_pieces << 20, SsrfGuard(network)))
         assert num_bytes == len(writer) == num_pieces << 20
 
 
@@ -239,11 +239,11 @@ def test_rebinding_gains_nothing() -> None:
         return ["127.0.0.1"] if len(asked) == 1 else ["127.0.0.2"]
 
     with serving(_always(answer(b"hello"))) as web:
-        assert _fetch(web.url("/", "rebind.example"), Guard(LOOPBACK, rebinding)) == b"hello"
+        assert _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding)) == b"hello"
         assert asked == ["rebind.example"]
         assert f"rebind.example:{web.port}".encode() in web.requests[0]
         with pytest.raises(UrlRefusedError):  # the second fetch asks anew, and is refused for the new answer
-            _fetch(web.url("/", "rebind.example"), Guard(LOOPBACK, rebinding))
+            _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding))
         assert web.num_connections == 1
 
 
@@ -252,7 +252,7 @@ def test_a_name_with_one_private_address_is_refused() -> None:
         return ["8.8.8.8", "127.0.0.1"]
 
     with canary() as bird, pytest.raises(UrlRefusedError):
-        _fetch(bird.url("/", "mixed.example"), Guard(NetworkConfig(), mixed))
+        _fetch(bird.url("/", "mixed.example"), SsrfGuard(NetworkConfig(), mixed))
 
 
 def test_the_next_address_is_tried() -> None:
@@ -261,7 +261,7 @@ def test_the_next_address_is_tried() -> None:
 
     network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
     with serving(_always(answer(b"hello"))) as web:
-        assert _fetch(web.url("/", "two.example"), Guard(network, two)) == b"hello"
+        assert _fetch(web.url("/", "two.example"), SsrfGuard(network, two)) == b"hello"
 
 
 def test_a_look_up_that_hangs_is_given_up() -> None:
@@ -270,7 +270,7 @@ def test_a_look_up_that_hangs_is_given_up() -> None:
         return []
 
     with pytest.raises(UrlFetchError, match=r"look-up of slow.example took longer than 0.5 s"):
-        _fetch("http://slow.example/", Guard(IMPATIENT, hang))
+        _fetch("http://slow.example/", SsrfGuard(IMPATIENT, hang))
 
 
 def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,13 +291,13 @@ def test_tls_keeps_the_name(tmp_path: Path) -> None:
         to = f"Location: http://films.example:{web.port}/"
         send(answer(b"", "302 Found", to) if path == "/plain" else answer(b"hello"))
 
-    guard = Guard(LOOPBACK, resolve, client)
+    guard = SsrfGuard(LOOPBACK, resolve, client)
     with serving(script, server) as web:
         assert _fetch(web.url("/v.mp4", "films.example", "https"), guard) == b"hello"
         with pytest.raises(UrlFetchError, match="certificate: Hostname mismatch"):
             _fetch(web.url("/v.mp4", "other.example", "https"), guard)
         with pytest.raises(UrlFetchError, match="certificate: self-signed"):
-            _fetch(web.url("/v.mp4", "films.example", "https"), Guard(LOOPBACK, resolve))
+            _fetch(web.url("/v.mp4", "films.example", "https"), SsrfGuard(LOOPBACK, resolve))
         with pytest.raises(UrlRefusedError, match="stay on https"):
             _fetch(web.url("/plain", "films.example", "https"), guard)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from errors import LipwrightError, NotFoundError
 from jobs.messages import PresenterRef, SourceVideo
-from media.live.picture_group import PictureGroup
+from media.live.gop_encoder import GopEncoder
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -66,7 +66,7 @@ class GreyService:
         await asyncio.sleep(self.render_s)
         if self.may_render is not None:
             await self.may_render.wait()
-        group = PictureGroup(INFO, 30, "ultrafast")
+        group = GopEncoder(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         for _ in range(request.num_frames):
             group.write(YuvFrame(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))

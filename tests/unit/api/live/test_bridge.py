@@ -11,8 +11,8 @@ import numpy as np
 from api.live.kept_pictures import KeptPictures
 from api.live.session import LiveSession
 from config import LiveConfig
+from media.live.gop_encoder import EncodedGop
 from media.live.mp4_boxes import ParameterSets
-from media.live.picture_group import LivePictures
 from tests.unit.api.live.live_parts import INFO
 from tests.unit.api.live.test_session import Talk, speak
 
@@ -20,8 +20,8 @@ HEADERS = ParameterSets(b"sps", b"pps")
 PERIOD = 2 * INFO.num_frames - 2
 
 
-def group(number: int, num_bytes: int = 10) -> LivePictures:
-    return LivePictures((bytes([number]) * num_bytes,) * 3, HEADERS)
+def group(number: int, num_bytes: int = 10) -> EncodedGop:
+    return EncodedGop((bytes([number]) * num_bytes,) * 3, HEADERS)
 
 
 def test_kept_pictures_go_on_where_the_stream_was() -> None:

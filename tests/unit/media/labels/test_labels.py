@@ -113,7 +113,7 @@ def test_a_changed_video_is_told_from_a_signed_one(result: Path) -> None:
     assert labels.verdict is Verdict.BROKEN
     assert labels.manifest is not None
     assert labels.manifest.problems == ("assertion.bmffHash.mismatch",)
-    assert "the file was changed" in labels.in_words()[0]
+    assert "the file was changed" in labels.describe()[0]
 
 
 def test_a_file_without_labels_is_called_unlabelled(job: SegmentedJob, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
     job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str
 ) -> None:
     labeller = Labeller(authority.settings(purpose=x509.ObjectIdentifier(purpose)), tmp_path)
-    labeller.try_to_sign()
+    labeller.check_signing()
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())
     labeller.sign(out, from_still=False)
@@ -243,7 +243,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Author
     with pytest.raises(ConfigError, match="cannot be read"):
         Labeller(good, tmp_path)
     with pytest.raises(ConfigError, match="may sign manifests"):
-        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).try_to_sign()
+        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).check_signing()
     with pytest.raises(ValueError, match="or neither"):
         LabelsConfig(certificate=tmp_path / "chain.pem")
 

@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.live.picture_group import LivePictures, PictureGroup
-from media.live.sound import OPUS_SAMPLES, SpeechIntake, Thinned
+from media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
+from media.live.gop_encoder import EncodedGop, GopEncoder
 from media.live.stream_writer import StreamWriter
 from media.probe import VideoInfo, probe_video
 from media.yuv_frame import YuvFrame
 
 SIDE, GROUP = 64, 3
-SOUND_RATE = 48000
+AUDIO_RATE = 48000
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
     return replace(probe_video(path, MediaLimits()), fps=Fraction(25))
 
 
-def group(info: VideoInfo, first: int, num: int = GROUP) -> LivePictures:
+def group(info: VideoInfo, first: int, num: int = GROUP) -> EncodedGop:
     """Frame i is of luma 20 + i."""
-    made = PictureGroup(info, 20, "veryfast")
+    made = GopEncoder(info, 20, "veryfast")
     for number in range(first, first + num):
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         made.write(YuvFrame(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
@@ -44,19 +44,19 @@ def group(info: VideoInfo, first: int, num: int = GROUP) -> LivePictures:
 def clicks(num_samples: int) -> NDArray[np.int16]:
     """Silence with a short tone at each whole half second."""
     sound = np.zeros(num_samples, np.int16)
-    tone = (20000 * np.sin(2 * np.pi * 1000 * np.arange(960) / SOUND_RATE)).astype(np.int16)
-    for start in range(SOUND_RATE // 2, num_samples - 960, SOUND_RATE // 2):
+    tone = (20000 * np.sin(2 * np.pi * 1000 * np.arange(960) / AUDIO_RATE)).astype(np.int16)
+    for start in range(AUDIO_RATE // 2, num_samples - 960, AUDIO_RATE // 2):
         sound[start : start + 960] = tone
     return sound
 
 
 def stream(info: VideoInfo, num_groups: int) -> tuple[bytes, list[bytes]]:
     writer, fragments, head, left = StreamWriter(info), [], b"", 0
-    sound = clicks(SOUND_RATE * 10)
+    sound = clicks(AUDIO_RATE * 10)
     for number in range(num_groups):
         pictures = group(info, number * GROUP)
         _, head = writer.head(pictures)
-        stop = writer.num_sound_samples((number + 1) * GROUP)
+        stop = writer.num_audio_samples((number + 1) * GROUP)
         fragments.append(writer.fragment(number * GROUP, pictures, sound[left:stop]))
         left = stop
     return head, fragments
@@ -102,10 +102,10 @@ def test_sound_stands_where_its_picture_does(info: VideoInfo) -> None:
     assert first.pts is not None and first.time_base is not None
     start = float(first.pts * first.time_base)
     sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])
-    loud = np.flatnonzero(np.abs(sound) > 0.2) / SOUND_RATE + start
+    loud = np.flatnonzero(np.abs(sound) > 0.2) / AUDIO_RATE + start
     found = [float(loud[loud > half][0]) for half in np.arange(0.49, 5.5, 0.5)]
     assert found == pytest.approx([round(2 * time) / 2 for time in found], abs=0.012), "a quarter of a frame at most"
-    assert len(sound) / SOUND_RATE == pytest.approx(6.0, abs=0.03)
+    assert len(sound) / AUDIO_RATE == pytest.approx(6.0, abs=0.03)
 
 
 def test_the_head_names_what_is_in_the_stream(info: VideoInfo) -> None:
@@ -119,21 +119,21 @@ def test_the_head_names_what_is_in_the_stream(info: VideoInfo) -> None:
 def test_speech_of_any_rate_keeps_its_length_and_pitch() -> None:
     for rate in (8000, 16000, 22050, 24000, 44100, 48000):
         tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(rate) / rate)).astype(np.int16)
-        intake = SpeechIntake(rate)
+        intake = InputResampler(rate)
         parts = [intake.push(tone[start : start + 777]) for start in range(0, rate, 777)]
         sound = np.concatenate([*parts, intake.end()])
-        assert len(sound) == pytest.approx(SOUND_RATE, abs=40), rate
-        spectrum = np.abs(np.fft.rfft(sound[:SOUND_RATE].astype(float), SOUND_RATE))
+        assert len(sound) == pytest.approx(AUDIO_RATE, abs=40), rate
+        spectrum = np.abs(np.fft.rfft(sound[:AUDIO_RATE].astype(float), AUDIO_RATE))
         assert spectrum.argmax() == pytest.approx(500, abs=1)
 
 
 def test_a_third_of_the_samples_is_the_same_sound_without_its_top() -> None:
-    seconds = np.arange(SOUND_RATE) / SOUND_RATE
+    seconds = np.arange(AUDIO_RATE) / AUDIO_RATE
     low, high = (np.sin(2 * np.pi * hertz * seconds) * 8000 for hertz in (1000, 13000))
-    thinned = Thinned()
-    parts = [thinned.push((low + high).astype(np.int16)[at : at + 960]) for at in range(0, SOUND_RATE, OPUS_SAMPLES)]
+    thinned = Downsampler()
+    parts = [thinned.push((low + high).astype(np.int16)[at : at + 960]) for at in range(0, AUDIO_RATE, OPUS_SAMPLES)]
     third = np.concatenate(parts).astype(float)
-    assert len(third) == SOUND_RATE // 3
+    assert len(third) == AUDIO_RATE // 3
     spectrum = np.abs(np.fft.rfft(third[-8000:])) / 4000
     assert spectrum[500] == pytest.approx(8000, rel=0.05)  # 1 kHz
     assert spectrum[1500] < 80  # 3 kHz, where 13 kHz would fold to

@@ -50,7 +50,7 @@ async def resolve_host(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
-class Guard:
+class SsrfGuard:
     """The rules of one `NetworkConfig`.
 
     Args:
@@ -167,7 +167,7 @@ def _certificate_fault(error: BaseException | None) -> str:
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to the checked addresses of one target."""
 
-    def __init__(self, guard: Guard, target: Target) -> None:
+    def __init__(self, guard: SsrfGuard, target: Target) -> None:
         self._guard = guard
         self._target = target
         self._sockets = httpcore.AnyIOBackend()

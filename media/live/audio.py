@@ -10,9 +10,9 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from media.live.mp4_boxes import SOUND_RATE
+from media.live.mp4_boxes import AUDIO_RATE
 
-OPUS_SAMPLES: Final = SOUND_RATE // 50
+OPUS_SAMPLES: Final = AUDIO_RATE // 50
 """Samples of one Opus packet: 20 ms."""
 
 _RATIO: Final = 3  # 48 kHz to 16 kHz
@@ -20,7 +20,7 @@ _TAPS: Final = 72
 _BIT_RATE: Final = 48_000  # mono speech: RFC 6716 calls 28-40 kb/s fullband
 
 
-class SpeechIntake:
+class InputResampler:
     """One utterance as it comes in, at 48 kHz.
 
     Args:
@@ -29,7 +29,7 @@ class SpeechIntake:
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
-        self._resampler = AudioResampler("s16p", "mono", SOUND_RATE)
+        self._resampler = AudioResampler("s16p", "mono", AUDIO_RATE)
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """Return what (N,) more int16 samples give."""
@@ -46,7 +46,7 @@ class SpeechIntake:
         return np.concatenate([np.zeros(0, np.int16), *parts])
 
 
-class Thinned:
+class Downsampler:
     """48 kHz to 16 kHz, as much as comes at a time: a windowed sinc of 1.5 ms, half of it late."""
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class Thinned:
         return np.rint(np.convolve(whole, self._taps, "valid")[::_RATIO]).clip(-32768, 32767).astype(np.int16)
 
 
-class OpusSound:
+class OpusEncoder:
     """Encodes one session's sound without a gap."""
 
     def __init__(self) -> None:
         context = AudioCodecContext.create("libopus", "w")
-        context.sample_rate, context.layout, context.format = SOUND_RATE, "mono", "s16"
+        context.sample_rate, context.layout, context.format = AUDIO_RATE, "mono", "s16"
         context.bit_rate = _BIT_RATE
         context.options = {"frame_duration": "20", "application": "audio"}
         context.open()
@@ -80,7 +80,7 @@ class OpusSound:
         for start in range(0, len(samples), OPUS_SAMPLES):
             piece = np.ascontiguousarray(samples[None, start : start + OPUS_SAMPLES])
             frame = AudioFrame.from_ndarray(piece, format="s16", layout="mono")
-            frame.sample_rate, frame.pts = SOUND_RATE, self._num_samples
+            frame.sample_rate, frame.pts = AUDIO_RATE, self._num_samples
             self._num_samples += OPUS_SAMPLES
             packets += (bytes(packet) for packet in self._context.encode(frame))
         return packets

@@ -9,7 +9,7 @@ import pytest
 
 from config import NetworkConfig
 from errors import ConfigError, UrlFetchError, UrlRefusedError
-from net.guard import Guard, resolve_host
+from net.ssrf_guard import SsrfGuard, resolve_host
 from net.target import Target, shown
 
 PRIVATE = [
@@ -25,20 +25,20 @@ PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff
 
 @pytest.mark.parametrize("text", PRIVATE)
 def test_private_addresses_are_refused(text: str) -> None:
-    assert not Guard(NetworkConfig()).allows(ip_address(text))
+    assert not SsrfGuard(NetworkConfig()).allows(ip_address(text))
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_are_allowed(text: str) -> None:
-    assert Guard(NetworkConfig()).allows(ip_address(text))
+    assert SsrfGuard(NetworkConfig()).allows(ip_address(text))
 
 
 def test_networks_are_allowed_by_name() -> None:
-    guard = Guard(NetworkConfig(allowed_networks=("10.1.0.0/16", "fd00::/8")))
+    guard = SsrfGuard(NetworkConfig(allowed_networks=("10.1.0.0/16", "fd00::/8")))
     allowed = {text: guard.allows(ip_address(text)) for text in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "10.2.0.1")}
     assert list(allowed.values()) == [True, True, True, False]
     with pytest.raises(ConfigError, match="allowed_networks"):
-        Guard(NetworkConfig(allowed_networks=("10.1.2.3/8",)))
+        SsrfGuard(NetworkConfig(allowed_networks=("10.1.2.3/8",)))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_networks_are_allowed_by_name() -> None:
 )
 def test_url_refused_by_its_looks(url: str) -> None:
     with pytest.raises(UrlRefusedError):
-        Guard(NetworkConfig()).check(url)
+        SsrfGuard(NetworkConfig()).check(url)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_url_refused_by_its_looks(url: str) -> None:
     ],
 )
 def test_public_urls_pass(url: str) -> None:
-    Guard(NetworkConfig()).check(url)
+    SsrfGuard(NetworkConfig()).check(url)
 
 
 def test_schemes_are_configured() -> None:
     with pytest.raises(UrlRefusedError, match="expected the scheme https, found http"):
-        Guard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
+        SsrfGuard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
 
 
 def test_every_address_of_a_name_counts() -> None:
@@ -105,16 +105,16 @@ def test_every_address_of_a_name_counts() -> None:
 
     target = Target.parse("http://a.example/")
     with pytest.raises(UrlRefusedError, match="public") as refused:
-        asyncio.run(Guard(NetworkConfig(), two).addresses(target))
+        asyncio.run(SsrfGuard(NetworkConfig(), two).addresses(target))
     assert "10.0.0.1" not in str(refused.value), "a stranger learns no inner addresses"
     with pytest.raises(UrlFetchError, match="no address"):
-        asyncio.run(Guard(NetworkConfig(), none).addresses(target))
+        asyncio.run(SsrfGuard(NetworkConfig(), none).addresses(target))
 
 
 def test_the_system_resolves() -> None:
     assert "127.0.0.1" in asyncio.run(resolve_host("localhost", 80))
     with pytest.raises(UrlFetchError, match="no address"):
-        asyncio.run(Guard(NetworkConfig()).addresses(Target.parse("http://nowhere.invalid/")))
+        asyncio.run(SsrfGuard(NetworkConfig()).addresses(Target.parse("http://nowhere.invalid/")))
 
 
 def test_messages_hold_no_secrets() -> None:
@@ -124,7 +124,7 @@ def test_messages_hold_no_secrets() -> None:
     with pytest.raises(
         UrlRefusedError, match=r"^ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"
     ):
-        Guard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
+        SsrfGuard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
 
 
 def test_redirect_targets_are_joined() -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from media.labels.mark import TEXTS, Corner, Mark, MarkStyle, _drawn
+from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _drawn
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of, planes_of
@@ -20,7 +20,7 @@ def _marked(width: int, height: int, corners: tuple[Corner, ...], language: str 
     """YuvFrame of a frame before and after."""
     before = planes_of(3, width, height)
     after = YuvFrame(*(plane.copy() for plane in before))
-    Mark(info_of(width, height), MarkStyle(language, 0.05), corners).draw(after)
+    Watermark(info_of(width, height), WatermarkStyle(language, 0.05), corners).draw(after)
     return before, after
 
 
@@ -50,7 +50,7 @@ def test_its_letters_are_as_high_as_they_have_to_be(language: str) -> None:
     assert text.shape[0] >= cap_rows, "no letter is lower than a capital one"
     flat = np.full((1080, 1920), 90, np.uint8)
     planes = YuvFrame(flat, np.full((540, 960), 128, np.uint8), np.full((540, 960), 128, np.uint8))
-    Mark(info_of(1920, 1080), MarkStyle(language, 0.05), ("bottom_right",)).draw(planes)
+    Watermark(info_of(1920, 1080), WatermarkStyle(language, 0.05), ("bottom_right",)).draw(planes)
     white = np.flatnonzero((planes.y > 200).any(axis=1))
     assert white[-1] - white[0] + 1 >= 0.05 * 1080 - 1
     assert planes.y.max() <= 235 and planes.y.min() >= 16, "within the limited range"
@@ -63,7 +63,7 @@ def test_two_corners_and_a_full_range(width: int = 640, height: int = 360) -> No
     assert np.array_equal(before.y[middle], after.y[middle])
     info = dataclasses.replace(info_of(width, height), colour=ColourTags(1, True, 1, 1))
     black = YuvFrame(*(np.zeros_like(plane) for plane in before))
-    Mark(info, MarkStyle("en", 0.05), ("top_right",)).draw(black)
+    Watermark(info, WatermarkStyle("en", 0.05), ("top_right",)).draw(black)
     assert black.y.max() == 255
 
 
@@ -73,7 +73,7 @@ def test_narrow_pixels_make_no_narrow_letters() -> None:
         planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((512, 512), (256, 256), (256, 256))))
         was = YuvFrame(*(plane.copy() for plane in planes))
         info = dataclasses.replace(info_of(512, 512), sample_aspect_ratio=aspect)
-        Mark(info, MarkStyle("en", 0.05), ("bottom_right",)).draw(planes)
+        Watermark(info, WatermarkStyle("en", 0.05), ("bottom_right",)).draw(planes)
         x0, _, x1, _ = _box(was, planes)
         widths.append((x1 - x0) * aspect)
     assert float(widths[1] / widths[0]) == pytest.approx(1, abs=0.1)

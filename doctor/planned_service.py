@@ -16,7 +16,7 @@ _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an acto
 
 
 @dataclass(frozen=True)
-class Question:
+class DoctorOptions:
     """What the caller of the doctor said; None leaves it to the Serve config, or to Ray."""
 
     config: Path | None = None
@@ -27,7 +27,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedService:
     """The service that would start.
 
     Attributes:
@@ -51,7 +51,7 @@ class Plan:
     object_store_bytes: int | None
 
 
-def make_plan(question: Question) -> Plan:
+def plan_service(question: DoctorOptions) -> PlannedService:
     """Read the Serve config as `lipwright serve` does.
 
     Raises:
@@ -62,7 +62,7 @@ def make_plan(question: Question) -> Plan:
     pipeline = config.on_this_machine(host, question.port or 0, question.data_dir).pipeline
     try:
         deployments = [(_num_replicas(each), each) for each in config.deployments]
-        return Plan(
+        return PlannedService(
             config_path=config.path,
             pipeline=pipeline,
             host=host,

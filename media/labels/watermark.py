@@ -17,8 +17,8 @@ from media.yuv_frame import YuvFrame
 
 Corner = Literal["bottom_right", "top_right"]
 TEXTS: Final = {"en": "AI generated", "zh": "AI 生成"}
-"""What is written, by language; drawn in marks.npz by `samples.make_marks`."""
-_FILE: Final = Path(__file__).with_name("marks.npz")
+"""What is written, by language; drawn in watermarks.npz by `samples.make_watermarks`."""
+_FILE: Final = Path(__file__).with_name("watermarks.npz")
 _MIN_CAP_ROWS: Final = 10
 """Letters of fewer rows cannot be read."""
 _SHADE: Final = 0.5
@@ -27,7 +27,7 @@ _NEUTRAL: Final = 128
 _LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
 
 
-class MarkStyle(NamedTuple):
+class WatermarkStyle(NamedTuple):
     """How a mark looks.
 
     Attributes:
@@ -49,7 +49,7 @@ class _Box:
     chroma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h/2, w/2)
 
 
-class Mark:
+class Watermark:
     """Marks frames of one size.
 
     Args:
@@ -58,7 +58,7 @@ class Mark:
         corners: Where it stands; in several at once, if there are several.
     """
 
-    def __init__(self, info: VideoInfo, style: MarkStyle, corners: Sequence[Corner]) -> None:
+    def __init__(self, info: VideoInfo, style: WatermarkStyle, corners: Sequence[Corner]) -> None:
         text = _scaled(info, style)
         self._boxes = [_box(info, text, corner) for corner in corners]
 
@@ -77,7 +77,7 @@ def _drawn() -> tuple[dict[str, NDArray[np.uint8]], int]:
         return {language: file[language] for language in TEXTS}, int(file["cap_rows"])
 
 
-def _scaled(info: VideoInfo, style: MarkStyle) -> NDArray[np.float32]:
+def _scaled(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
     """(h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
     texts, drawn_rows = _drawn()
     text, aspect = texts[style.language], float(info.sample_aspect_ratio)

@@ -9,7 +9,7 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from media.labels.mark import Mark
+from media.labels.watermark import Watermark
 from media.live.mp4_boxes import ParameterSets
 from media.probe import VideoInfo
 from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
@@ -20,7 +20,7 @@ _SPS, _PPS = 7, 8
 _FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters stand in no sample
 
 
-class LivePictures(NamedTuple):
+class EncodedGop(NamedTuple):
     """Encoded frames, the first of which needs nothing before it.
 
     Attributes:
@@ -32,7 +32,7 @@ class LivePictures(NamedTuple):
     headers: ParameterSets
 
 
-class PictureGroup:
+class GopEncoder:
     """Encodes a closed group of frames. Each leaves the encoder as it comes: no B-frames, no look-ahead.
 
     Args:
@@ -42,7 +42,7 @@ class PictureGroup:
         mark: Stands on every frame; None for none.
     """
 
-    def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Mark | None = None) -> None:
+    def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Watermark | None = None) -> None:
         self._mark = mark
         self._shape = (info.height, info.width)
         context = VideoCodecContext.create("libx264", "w")
@@ -88,7 +88,7 @@ class PictureGroup:
         self._frame.pts = len(self._frames)
         self._take(self._frame)
 
-    def finish(self) -> LivePictures:
+    def finish(self) -> EncodedGop:
         """Return all of them.
 
         Raises:
@@ -98,7 +98,7 @@ class PictureGroup:
         if not self._frames:
             raise ValueError("Expected at least one frame in a group, got none.")
         units = {unit[0] & 31: unit for unit in _units(self._context.extradata or b"")}
-        return LivePictures(tuple(self._frames), ParameterSets(units[_SPS], units[_PPS]))
+        return EncodedGop(tuple(self._frames), ParameterSets(units[_SPS], units[_PPS]))
 
     def _take(self, frame: VideoFrame | None) -> None:
         for packet in self._context.encode(frame):

@@ -10,7 +10,7 @@ import pytest
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech
-from media.bounds.sound_extent import SoundExtent
+from media.bounds.audio_extent import AudioExtent
 from media.probe import probe_audio
 from tests.unit.media.bombs import write_chained_ogg, write_sound_with_gap
 from tests.unit.media.clips import LIMITS, noise, write_audio
@@ -49,7 +49,7 @@ def test_a_pause_of_a_minute_is_sound(tmp_path: Path) -> None:
 
 
 def test_as_much_nothing_as_sound_is_taken() -> None:
-    extent = SoundExtent()
+    extent = AudioExtent()
     extent.add(900.0, 0.0)
     assert extent.gap_seconds == 900
     for second in range(600):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from config import PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
+from doctor.check_result import CheckResult, ok, problem
 from doctor.compute import check_gpus
 from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
 from doctor.files import check_cache, check_files
-from doctor.finding import Finding, ok, problem
 from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
-from doctor.plan import Plan, Question, make_plan
+from doctor.planned_service import DoctorOptions, PlannedService, plan_service
 from doctor.resources import (
     check_cpus,
     check_memory,
@@ -38,18 +38,18 @@ from storage.state import open_keys
 _SHM = Path("/dev/shm")
 
 
-_Check = Callable[[], Finding | list[Finding]]
+_Check = Callable[[], CheckResult | list[CheckResult]]
 
 
-def examine(question: Question) -> list[Finding]:
+def run_checks(question: DoctorOptions) -> list[CheckResult]:
     """Look at everything; what cannot be looked at is a problem of its own."""
-    findings = _all(_OF_ANY_MACHINE)
+    results = _all(_OF_ANY_MACHINE)
     try:
-        plan = make_plan(question)
+        plan = plan_service(question)
     except ConfigError as error:
-        mend = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
-        return [*findings, problem("Serve config", str(error), "a Serve config of Lipwright", mend)]
-    return [*findings, ok("Serve config", str(plan.config_path)), *_all(_of_this_machine(plan))]
+        fix = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
+        return [*results, problem("Serve config", str(error), "a Serve config of Lipwright", fix)]
+    return [*results, ok("Serve config", str(plan.config_path)), *_all(_of_this_machine(plan))]
 
 
 _OF_ANY_MACHINE: Mapping[str, _Check] = {
@@ -63,7 +63,7 @@ _OF_ANY_MACHINE: Mapping[str, _Check] = {
 }
 
 
-def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
+def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
     available = available_memory_bytes()
     shm = file_system(_SHM)
     store = store_bytes(available, shm.free_bytes, plan.object_store_bytes)
@@ -89,20 +89,20 @@ def _of_this_machine(plan: Plan) -> Mapping[str, _Check]:
     }
 
 
-def _check_room(pipeline: PipelineConfig) -> Finding:
+def _check_room(pipeline: PipelineConfig) -> CheckResult:
     """Room where files lie, or where they are brought to."""
     if pipeline.files is not None:
         return check_cache(pipeline)
     return check_free_space(pipeline.data_dir, pipeline.jobs.min_free_bytes)
 
 
-def _all(checks: Mapping[str, _Check]) -> list[Finding]:
-    findings: list[Finding] = []
+def _all(checks: Mapping[str, _Check]) -> list[CheckResult]:
+    results: list[CheckResult] = []
     for name, check in checks.items():
         try:
             found = check()
         except Exception as error:  # the rest of the machine is looked at all the same
-            mend = "See whether this user may look there; the other checks are not affected."
-            found = problem(name, f"{type(error).__name__}: {error}", "a check that can be made", mend)
-        findings += found if isinstance(found, list) else [found]
-    return findings
+            fix = "See whether this user may look there; the other checks are not affected."
+            found = problem(name, f"{type(error).__name__}: {error}", "a check that can be made", fix)
+        results += found if isinstance(found, list) else [found]
+    return results

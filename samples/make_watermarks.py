@@ -1,6 +1,6 @@
-"""Draws the texts of the visible mark into media/labels/marks.npz.
+"""Draws the texts of the visible mark into media/labels/watermarks.npz.
 
-    python -m samples.make_marks NotoSansCJK-Bold.ttc
+    python -m samples.make_watermarks NotoSansCJK-Bold.ttc
 
 The pictures that lie there were drawn with Noto Sans CJK SC Bold (Adobe and Google, SIL Open Font License 1.1; the
 Debian package fonts-noto-cjk). The font itself is not shipped.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import media.labels
-from media.labels.mark import TEXTS
+from media.labels.watermark import TEXTS
 
 _CAP_ROWS: Final = 108
 """Height of a capital letter: a mark of 5 % of the shorter side of 2160 lines is drawn without enlarging it."""
@@ -41,7 +41,7 @@ def main() -> None:
     while draw(font := ImageFont.truetype(str(font_path), size, index=_SC), "I").shape[0] < _CAP_ROWS:
         size += 1
     marks = {language: draw(font, text) for language, text in TEXTS.items()}
-    np.savez_compressed(Path(media.labels.__file__).parent / "marks.npz", cap_rows=np.int64(_CAP_ROWS), **marks)  # type: ignore[arg-type]
+    np.savez_compressed(Path(media.labels.__file__).parent / "watermarks.npz", cap_rows=np.int64(_CAP_ROWS), **marks)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one check found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -16,47 +16,48 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The answer of one check.
+class CheckResult:
+    """The result of one check.
 
     Attributes:
         check: What was looked at.
         status: A warning is slower or riskier than it need be; with a problem something does not work.
         found: What is here.
         expected: What should be here; empty if all is well.
-        mend: What to do about it; empty if all is well.
+        fix: What to do about it; empty if all is well.
     """
 
     check: str
     status: Status
     found: str
     expected: str = ""
-    mend: str = ""
+    fix: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The finding as JSON knows it."""
-        return {name: str(value) for name, value in asdict(self).items()}
+        """The result with the keys of `lipwright doctor --json`, where the fix is called `mend`."""
+        fields = {name: str(value) for name, value in asdict(self).items()}
+        return {**{name: value for name, value in fields.items() if name != "fix"}, "mend": self.fix}
 
 
-def ok(check: str, found: str) -> Finding:
+def ok(check: str, found: str) -> CheckResult:
     """All is well."""
-    return Finding(check, Status.OK, found)
+    return CheckResult(check, Status.OK, found)
 
 
-def warning(check: str, found: str, expected: str, mend: str) -> Finding:
+def warning(check: str, found: str, expected: str, fix: str) -> CheckResult:
     """It works, but slower or with a risk."""
-    return Finding(check, Status.WARNING, found, expected, mend)
+    return CheckResult(check, Status.WARNING, found, expected, fix)
 
 
-def problem(check: str, found: str, expected: str, mend: str) -> Finding:
+def problem(check: str, found: str, expected: str, fix: str) -> CheckResult:
     """Something does not work."""
-    return Finding(check, Status.PROBLEM, found, expected, mend)
+    return CheckResult(check, Status.PROBLEM, found, expected, fix)
 
 
-def worst(findings: Iterable[Finding]) -> Status:
+def worst(results: Iterable[CheckResult]) -> Status:
     """The worst status of all."""
     order = list(Status)
-    return max((finding.status for finding in findings), key=order.index, default=Status.OK)
+    return max((result.status for result in results), key=order.index, default=Status.OK)
 
 
 def size(num_bytes: float) -> str:

@@ -31,7 +31,7 @@ _OWN_LENGTH: Final = ("pcm_", "flac")
 
 
 @dataclass
-class SoundExtent:
+class AudioExtent:
     """What the packets of a track cover, from presentation time 0.
 
     Attributes:
@@ -78,7 +78,7 @@ def origin_seconds(container: InputContainer) -> Fraction:
 
 
 def counted_packets(
-    container: InputContainer, stream: AudioStream, path: Path, extent: SoundExtent
+    container: InputContainer, stream: AudioStream, path: Path, extent: AudioExtent
 ) -> Iterator[Packet[AudioStream]]:
     """The packets of a track; each is added to `extent` as it passes.
 

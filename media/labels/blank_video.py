@@ -16,7 +16,7 @@ _SIDE: Final = 64
 _GREY: Final = 128
 
 
-def write_trial(out: Path) -> None:
+def write_blank_video(out: Path) -> None:
     """Write the video."""
     info = VideoInfo(
         width=_SIDE,
