@@ -13,7 +13,7 @@ from rich.text import Text
 
 from doctor.check_result import CheckResult, Status, worst
 
-_PLURALS: Final = {Status.OK: "ok", Status.WARNING: "to look at", Status.PROBLEM: "to mend"}
+_PLURALS: Final = {Status.OK: "ok", Status.WARNING: "warnings", Status.PROBLEM: "to mend"}
 _STYLES: Final = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red"}
 
 
@@ -24,7 +24,7 @@ def print_report(results: Sequence[CheckResult]) -> None:
     for result in results:
         lines = [result.found]
         lines += [f"expected: {result.expected}"] if result.expected else []
-        lines += [f"fix: {result.fix}"] if result.fix else []
+        lines += [f"fix:      {result.fix}"] if result.fix else []
         table.add_row(Text(result.status, _STYLES[result.status]), result.check, Text("\n".join(lines)))
     console.print(table)
     counts = Counter(result.status for result in results)
