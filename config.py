@@ -1,10 +1,11 @@
-"""The one settings model: what the graph is built with (`args:` in serve_config.yaml)."""
+"""The settings model: the `args:` of serve_config.yaml, with which the graph is built."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -13,33 +14,80 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 _ROOT = Path(__file__).resolve().parent
 STATE_VARIABLE: Final = "LIPWRIGHT_STATE"
-"""Environment variable that gives `PipelineConfig.state` where the Serve config does not name it."""
+"""Environment variable with the value of `PipelineConfig.state` if the Serve config has none."""
 FILES_VARIABLE: Final = "LIPWRIGHT_FILES"
-"""The same for `PipelineConfig.files`."""
+"""Environment variable with the value of `PipelineConfig.files` if the Serve config has none."""
 _STATE_URL: Final = "^postgres(ql)?://"
 _FILES_URL: Final = "^s3://"
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
 _MAX_COPIED_BYTES = 5 * 1024**3
-"""What S3 copies in one request (CopyObject)."""
+"""Limit of one S3 CopyObject request."""
+RENAMED_KEYS: Final[Mapping[str, str]] = {
+    # Sections first: the keys below name the new section.
+    "memory": "engine_cache",
+    "speech": "tts",
+    "newest_leads": "handover_to_newest",
+    "tts.packaged": "tts.use_builtin",
+    "tts.max_at_a_time": "tts.max_concurrent",
+    "jobs.max_takeups": "jobs.max_restarts",
+    "jobs.keep_finished_s": "jobs.retention_s",
+    "jobs.max_queue_share": "jobs.max_queue_share_per_key",
+    "live.moment_seconds": "live.chunk_seconds",
+    "live.moment_timeout_s": "live.chunk_timeout_s",
+    "live.lead_seconds": "live.min_buffer_seconds",
+    "live.stand_in_after_s": "live.fallback_after_s",
+    "decoder.is_confined": "decoder.sandbox",
+    "limits.max_gap_seconds": "limits.max_frozen_seconds",
+    "heygem.chaofen_engine": "heygem.super_resolution_engine",
+}
+"""Old name of a setting -> its new name, both as `section.key`. Old names are accepted for one release."""
+
+
+def accept_renamed_keys(settings: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED_KEYS) -> dict[str, Any]:
+    """Return a copy of `settings` in which old names are replaced by the new ones; logs a warning for each.
+
+    Args:
+        settings: Settings as read from YAML: top-level keys and one level of sections.
+        renamed: Old name -> new name, as `key` or `section.key`; both in the same section.
+
+    Raises:
+        ValueError: A setting is given under its old and its new name.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
+    for old, new in renamed.items():
+        section, _, old_key = old.rpartition(".")
+        new_key = new.rpartition(".")[2]
+        values = result.get(section) if section else result
+        if not isinstance(values, dict) or old_key not in values:
+            continue
+        if new_key in values:
+            raise ValueError(f"{old} is the old name of {new}, but both are set: remove {old}")
+        values[new_key] = values.pop(old_key)
+        logger.warning(
+            "config: %s has been renamed to %s; the old name will stop working in the next release", old, new
+        )
+    return result
 
 
 def _beside_this_file(path: Path) -> Path:
-    """An absolute path: replicas have working folders of their own, on several machines."""
+    """Returns an absolute path: replicas have their own working directories, on several machines."""
     return _ROOT / path
 
 
 def is_state_url(text: str) -> bool:
-    """Whether `PipelineConfig.state` can have this value."""
+    """Whether `text` is a valid value of `PipelineConfig.state`."""
     return re.match(_STATE_URL, text) is not None
 
 
-def _of_environment(variable: str, pattern: str, expected: str) -> Callable[[], str | None]:
-    """What gives a setting where the Serve config has none: from the environment of the process that builds the graph.
+def _from_environment(variable: str, pattern: str, expected: str) -> Callable[[], str | None]:
+    """Returns a default factory that reads an environment variable of the process that builds the graph.
 
-    It raises ConfigError where the variable does not fit the pattern.
+    The factory raises ConfigError if the variable does not match the pattern.
     """
 
     def url() -> str | None:
@@ -61,69 +109,82 @@ class _Frozen(BaseModel):
 
 
 class MediaLimits(_Frozen):
-    """Bounds of what the one probe lets in (facts: headers lie, so they are checked again while decoding)."""
+    """Bounds of input files. Headers lie, so every bound is checked again while decoding."""
 
-    max_pixels: int = Field(3840 * 2160, gt=0, description="Pixels of one frame.")
-    max_video_seconds: float = Field(3600.0, gt=0, description="Duration of the source video.")
-    max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Duration of the speech.")
-    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Bytes of one uploaded file.")
-    max_gap_seconds: float = Field(
+    max_pixels: int = Field(3840 * 2160, gt=0, description="Maximum pixels per frame.")
+    max_video_seconds: float = Field(3600.0, gt=0, description="Maximum duration of the source video, in seconds.")
+    max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Maximum duration of the speech, in seconds.")
+    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Maximum size of one uploaded file, in bytes.")
+    max_frozen_seconds: float = Field(
         300.0,
         ge=0,
-        description="Time without sound, or with a picture that stands still, beyond as much as there is really.",
+        description="Maximum seconds without sound, or with a frozen picture, beyond the amount of real content.",
     )
     min_upload_bytes_per_s: int = Field(
-        16 * 1024, gt=0, description="Slowest body taken: from its start on, and over any time beyond the next setting."
+        16 * 1024,
+        gt=0,
+        description="Minimum upload rate in bytes per second, measured from the start of the body and over any period"
+        " longer than `max_upload_pause_s`.",
     )
-    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause of a body that is fast enough otherwise.")
-    max_streams: int = Field(16, gt=0, description="Streams in one container.")
+    max_upload_pause_s: float = Field(
+        20.0, gt=0, description="Longest pause within an upload that is fast enough otherwise, in seconds."
+    )
+    max_streams: int = Field(16, gt=0, description="Maximum streams in one container.")
     open_timeout_s: float = Field(
         10.0,
         gt=0,
-        description="Opening and probing the files of one request, beside what their bytes take to read: in wall clock,"
-        " and decoder.cpu_share of it in processor time.",
+        description="Timeout in seconds for opening and probing the files of one request, plus the time needed to read"
+        " their bytes. CPU time is limited to this value times `decoder.cpu_share`.",
     )
 
     def probe_seconds(self, num_bytes: int) -> float:
-        """Bound of opening and probing files that have so many bytes together."""
+        """Timeout in seconds for opening and probing files with `num_bytes` bytes in total."""
         return self.open_timeout_s + num_bytes / _PROBED_BYTES_PER_SECOND
 
 
 class DecoderConfig(_Frozen):
-    """Bounds of one decoder process: files that callers sent are decoded in processes of their own."""
+    """Bounds of decoder processes: each uploaded file is decoded in its own process."""
 
-    max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process.")
-    max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Length of any file that a decoder process writes.")
+    max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process, in bytes.")
+    max_file_bytes: int = Field(
+        8 * 1024**3, gt=0, description="Maximum size of any file that a decoder process writes, in bytes."
+    )
     max_shared_memory_bytes: int = Field(
         4 * 1024**3,
         gt=0,
-        description="Memory of all decoder processes of a machine together, half of the machine's at most;"
-        " the largest one goes.",
+        description="Memory of all decoder processes of one machine together, in bytes; at most half of the machine's"
+        " memory. The largest decoder is killed first.",
     )
-    is_confined: bool = Field(
-        True, description="Whether decoders run without privileges, other files and calls, where the kernel has that."
+    sandbox: bool = Field(
+        True,
+        description="Run decoders without privileges, without access to other files, and with a system call filter,"
+        " as far as the kernel supports it.",
     )
     cpu_share: float = Field(
-        0.5, gt=0, description="Processor time of one request to a decoder, as a share of its bound in wall clock."
+        0.5, gt=0, description="CPU time of one decoder request, as a share of its wall-clock timeout."
     )
-    batch_bytes: int = Field(8 * 1024**2, gt=0, description="Decoded frames handed over at a time; at least one.")
-    idle_s: float = Field(60.0, gt=0, description="A decoder that nobody asked for so long ends; another takes over.")
+    batch_bytes: int = Field(
+        8 * 1024**2, gt=0, description="Decoded bytes handed over per batch; a batch has at least one frame."
+    )
+    idle_s: float = Field(60.0, gt=0, description="Seconds without a request after which a decoder process exits.")
 
 
 class NetworkConfig(_Frozen):
-    """What this service may fetch and call: URL inputs and webhooks."""
+    """Outgoing connections: URL inputs and webhooks."""
 
-    url_schemes: tuple[str, ...] = Field(("https", "http"), description="Schemes of URL inputs and webhooks.")
+    url_schemes: tuple[str, ...] = Field(("https", "http"), description="Allowed schemes of URL inputs and webhooks.")
     allowed_networks: tuple[str, ...] = Field(
-        (), description="Private networks (CIDR) that may be reached all the same, such as an object store's."
+        (), description="Private networks (CIDR) that may be reached, such as an object store's."
     )
-    connect_timeout_s: float = Field(10.0, gt=0, description="Bound of one connection, name look-up included.")
-    stall_timeout_s: float = Field(20.0, gt=0, description="Bound of a wait for the next bytes.")
+    connect_timeout_s: float = Field(
+        10.0, gt=0, description="Connection timeout in seconds, including the name lookup."
+    )
+    stall_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the next bytes, in seconds.")
     min_bytes_per_s: int = Field(
-        64 * 1024, gt=0, description="Slowest answer taken, on average; bounds a download by its size."
+        64 * 1024, gt=0, description="Minimum average download rate in bytes per second; bounds a download by its size."
     )
-    max_redirects: int = Field(5, ge=0, description="Redirects followed; each target is checked anew.")
-    max_callback_attempts: int = Field(8, ge=1, description="Tries of one webhook, over about 30 hours.")
+    max_redirects: int = Field(5, ge=0, description="Maximum redirects; each target is checked again.")
+    max_callback_attempts: int = Field(8, ge=1, description="Delivery attempts per webhook, over about 30 hours.")
 
 
 def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,82 +200,89 @@ class AccessConfig(_Frozen):
     """Who may use the API."""
 
     allow_without_keys: bool = Field(
-        False, description="Serve other machines though no API key exists. Loopback clients need none until one exists."
+        False,
+        description="Serve other machines although no API key exists. Loopback clients need no key until one exists.",
     )
     allowed_origins: tuple[_Origin, ...] = Field(
         (),
-        description="Origins of web pages elsewhere whose scripts may call the API (CORS), as `https://app.example`; "
-        "`*` is every page, with an API key. They send a key; cookies are never taken from them.",
+        description="Origins of other web pages whose scripts may call the API (CORS), such as `https://app.example`; "
+        "`*` allows every page. Cross-origin requests need an API key; their cookies are ignored.",
     )
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = Field(
         (),
-        description="Networks (CIDR) of reverse proxies whose X-Forwarded-Proto, -Host and -Prefix make links "
-        "absolute. It lets nobody in.",
+        description="Networks (CIDR) of reverse proxies whose X-Forwarded-Proto, -Host and -Prefix headers are used to "
+        "build absolute links. Does not grant access.",
     )
 
 
 class HeygemConfig(_Frozen):
-    """The door for programs that were written for HeyGem or Duix: `/easy/*` beside the API."""
+    """Endpoints for programs written for HeyGem or Duix: `/easy/*` beside the API."""
 
-    enabled: bool = Field(False, description="Whether the door is open.")
+    enabled: bool = Field(False, description="Whether the `/easy/*` endpoints are served.")
     root: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None,
-        description="The folder that HeyGem's container has at `container_root`: inputs that are no URLs lie in it, "
-        "bare names in its `temp`, and results are copied to there. None takes URLs only and copies nothing. Whoever "
-        "may use the service may name any file in it.",
+        description="Directory that HeyGem's container mounts at `container_root`. Input paths are resolved in it, "
+        "bare names in its `temp`, and results are copied there. Without it only URLs are accepted and nothing is "
+        "copied. Everyone who may use the service may name any file in it.",
     )
-    container_root: str = Field("/code/data", pattern="^/", description="How clients' absolute paths call `root`.")
+    container_root: str = Field("/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root`.")
     strict: bool = Field(
         False,
-        description="HeyGem's own habits: 10001 while anything is unfinished, in place of a queue; a final answer is "
-        "given once, and its code is unknown afterwards.",
+        description="Mimic HeyGem: return 10001 while a job is unfinished instead of queueing, and return a final "
+        "answer once, after which its code is unknown.",
     )
-    chaofen_engine: str | None = Field(
-        None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; None takes the default."
+    super_resolution_engine: str | None = Field(
+        None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; default: the job default."
     )
 
 
-class SpeechConfig(_Frozen):
-    """What speaks a text that comes in place of sound: an endpoint of yours, or the voice of the extra `[tts]`."""
+class TtsConfig(_Frozen):
+    """Text to speech: an endpoint of yours, or the built-in voice of the extra `[tts]`."""
 
     url: str | None = Field(
         None,
         pattern="^https?://",
-        description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. None takes "
-        "the voice of the extra `[tts]` (English) where it is installed. Private addresses are allowed: it is yours.",
+        description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. Without it "
+        "the voice of the extra `[tts]` (English) is used if installed. Private addresses are allowed.",
     )
-    packaged: bool = Field(True, description="Whether the voice of the extra `[tts]` is used, where there is no `url`.")
+    use_builtin: bool = Field(True, description="Whether the voice of the extra `[tts]` is used when `url` is not set.")
     api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
-    model: str = Field("tts-1", max_length=128, description="The model that it is asked for.")
-    voice: str = Field("alloy", max_length=128, description="The voice of a job that names none.")
-    response_format: Literal["wav", "mp3", "flac", "opus", "aac"] = Field("wav", description="What it is asked for.")
-    timeout_s: float = Field(120.0, gt=0, le=200, description="Bound of making one speech.")
-    max_chars: int = Field(4096, gt=0, description="Longest text; 4096 is what OpenAI takes at a time.")
-    max_bytes: int = Field(128 * 1024**2, gt=0, description="Largest sound taken.")
-    max_at_a_time: int = Field(2, ge=1, description="Speeches made at a time by one Ingress replica; then 503 `busy`.")
+    model: str = Field("tts-1", max_length=128, description="Model requested from the service.")
+    voice: str = Field("alloy", max_length=128, description="Voice of jobs that do not name one.")
+    response_format: Literal["wav", "mp3", "flac", "opus", "aac"] = Field(
+        "wav", description="Audio format requested from the service."
+    )
+    timeout_s: float = Field(120.0, gt=0, le=200, description="Timeout of one synthesis, in seconds.")
+    max_chars: int = Field(4096, gt=0, description="Maximum characters per text; 4096 is OpenAI's limit.")
+    max_bytes: int = Field(128 * 1024**2, gt=0, description="Maximum size of the returned audio, in bytes.")
+    max_concurrent: int = Field(
+        2, ge=1, description="Concurrent syntheses per Ingress replica; further ones get 503 `busy`."
+    )
 
 
 class LabelsConfig(_Frozen):
-    """Marks that say of every result that it is synthetic; docs/labels.md says who asks for which."""
+    """Labels that mark every result as synthetic; docs/labels.md lists who requires which."""
 
-    metadata: bool = Field(True, description="The tag `AIGC` (GB 45438-2025) and a comment, in results and previews.")
-    c2pa: bool = Field(True, description="A signed C2PA manifest in every result; a running preview cannot have one.")
-    producer: str = Field(
-        "Lipwright", min_length=1, max_length=128, description="Name or code of who makes the videos: you."
+    metadata: bool = Field(
+        True, description="Write the `AIGC` tag (GB 45438-2025) and a comment into results and previews."
     )
-    propagator: str = Field("", max_length=128, description="Name or code of who passes them on, if you do that too.")
+    c2pa: bool = Field(True, description="Sign every result with a C2PA manifest; a running preview has none.")
+    producer: str = Field(
+        "Lipwright", min_length=1, max_length=128, description="Name or code of the producer of the videos: you."
+    )
+    propagator: str = Field("", max_length=128, description="Name or code of the distributor, if that is you too.")
     certificate: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None,
-        description="PEM file of the certificates that sign manifests, the signer's first. None signs with a test "
-        "certificate made at first use in the data folder, which nobody trusts and which says so.",
+        description="PEM file with the signing certificate chain, the signer's first. Without it, manifests are signed "
+        "with an untrusted test certificate that is created in the data folder on first use.",
     )
     private_key: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
-        None, description="PEM file of the signer's key, without a password; readable for the service alone."
+        None, description="PEM file with the signer's private key, without a password; readable by the service only."
     )
-    visible: bool = Field(False, description="A visible mark in every result; a job may ask for one all the same.")
+    visible: bool = Field(False, description="Put a visible watermark on every result; a job can also request one.")
     visible_language: Literal["en", "zh"] = Field("en", description="Its text: `AI generated` or `AI 生成`.")
     visible_seconds: float | None = Field(
-        None, ge=2, description="How long it stands, from the opening frame on; None for the whole video."
+        None, ge=2, description="Seconds for which it is shown from the first frame on; default: the whole video."
     )
     visible_height: float = Field(
         0.05, ge=0.05, le=0.2, description="Height of its text, as a share of the frame's shorter side."
@@ -228,187 +296,229 @@ class LabelsConfig(_Frozen):
 
 
 class GradioConfig(_Frozen):
-    """A page by Gradio at `/gradio`, beside the service's own. Needs the extra `gradio`, and one replica of Ingress."""
+    """A Gradio page at `/gradio`, beside the built-in one. Needs the extra `gradio` and a single Ingress replica."""
 
-    enabled: bool = Field(False, description="Whether the page is shown.")
+    enabled: bool = Field(False, description="Whether the page is served.")
     service_url: str = Field(
         "http://127.0.0.1:8000",
-        description="Where the page's process reaches this very service; `lipwright serve` sets its own address.",
+        description="URL at which the page reaches this service; `lipwright serve` sets it to its own address.",
     )
 
 
 class RenderConfig(_Frozen):
-    """How a job is cut up and rendered."""
+    """How a job is split up and rendered."""
 
-    block_seconds: float = Field(30.0, gt=1, description="Speech analysed and turned into landmarks at a time.")
-    first_segment_seconds: float = Field(1.0, gt=0, description="First segment, short for an early preview.")
-    segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment.")
-    chunk_frames: int = Field(32, ge=1, le=64, description="Frames in one FaceSynthesis call.")
-    max_chunk_bytes: int = Field(
-        32 * 1024**2, gt=0, description="Decoded frames of one chunk; large frames make shorter chunks."
+    block_seconds: float = Field(
+        30.0, gt=1, description="Seconds of speech analysed and turned into landmarks at a time."
     )
-    chunk_window: int = Field(2, ge=1, le=4, description="Un-awaited FaceSynthesis calls of one segment.")
+    first_segment_seconds: float = Field(
+        1.0, gt=0, description="Length of the first segment in seconds, short for an early preview."
+    )
+    segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment, in seconds.")
+    chunk_frames: int = Field(32, ge=1, le=64, description="Maximum frames per FaceSynthesis call.")
+    max_chunk_bytes: int = Field(
+        32 * 1024**2, gt=0, description="Maximum decoded bytes per chunk; larger frames make shorter chunks."
+    )
+    chunk_window: int = Field(2, ge=1, le=4, description="Concurrent FaceSynthesis calls per segment.")
     segment_window: int = Field(
-        2, ge=1, description="Segments of one job in flight. With one Studio, 1: its reader then never seeks."
+        2, ge=1, description="Segments of one job in flight. With one Studio use 1: its reader then never seeks."
     )
     segments_per_studio: float = Field(
         0.0,
         ge=0,
-        description="Segments of all jobs in flight for each Studio that runs, up to which a job may have more than "
-        "its `segment_window`. More than Studio's `target_ongoing_requests`, so that Serve adds Studios; 0 for none.",
+        description="Segments of all jobs in flight per running Studio, up to which a job may exceed its "
+        "`segment_window`. Set it above Studio's `target_ongoing_requests` so that Serve adds Studios; 0 disables it.",
     )
-    track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked in one LandmarkGenerator call.")
-    reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Decoded frames a reader may hold (reverse play).")
+    track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked per LandmarkGenerator call.")
+    reader_cache_bytes: int = Field(
+        128 * 1024**2, gt=0, description="Decoded bytes that one reader may cache (for reverse playback)."
+    )
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
-    encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads of one segment; part of its bytes.")
+    encoder_threads: int = Field(
+        2, ge=1, le=16, description="libx264 threads per segment; the encoded bytes depend on it."
+    )
     preset: str = Field("superfast", description="libx264 preset.")
-    still_fps: int = Field(25, ge=1, le=60, description="Frame rate of a result made from a still picture.")
+    still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
     still_idle_motion: bool = Field(
-        True, description="Whether the head of a still picture sways, blinks, and nods with what it says."
+        True, description="Whether the head of a still picture sways, blinks, and nods with the speech."
     )
 
 
 class LiveConfig(_Frozen):
-    """Live sessions: sound in, a talking face out, over one WebSocket."""
+    """Live sessions: audio in, talking-head video out, over one WebSocket."""
 
-    max_sessions: int = Field(1, ge=0, description="Sessions of one Ingress replica; one more is refused at the door.")
-    engine: str = Field("warp", description="Engine of live sessions; one that can speak what is still being said.")
-    moment_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Pictures made and sent at a time.")
-    lead_seconds: float = Field(
-        0.16, ge=0.04, le=2, description="Sound that is there before somebody begins to speak, or all that was said."
+    max_sessions: int = Field(
+        1, ge=0, description="Sessions per Ingress replica; further ones are refused. 0 disables."
     )
-    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above it, groups begin to show.")
+    engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
+    chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
+    min_buffer_seconds: float = Field(
+        0.16,
+        ge=0.04,
+        le=2,
+        description="Seconds of audio that must be buffered before speech starts, unless the utterance is complete.",
+    )
+    crf: int = Field(
+        20, ge=0, le=51, description="libx264 constant rate factor; above 20, GOP boundaries become visible."
+    )
     preset: str = Field("veryfast", description="libx264 preset.")
-    max_buffered_seconds: float = Field(60.0, gt=0, description="Sound of one session that waits to be spoken.")
-    max_message_bytes: int = Field(2 * 1024**2, gt=0, description="One message of a client.")
-    max_messages_per_s: float = Field(200.0, gt=0, description="Messages of a client, on average over 2 s.")
-    max_ahead_seconds: float = Field(3.0, gt=0.5, description="Pictures sent beyond what the client says it has shown.")
+    max_buffered_seconds: float = Field(
+        60.0, gt=0, description="Seconds of audio per session that may wait to be spoken."
+    )
+    max_message_bytes: int = Field(2 * 1024**2, gt=0, description="Maximum size of one client message, in bytes.")
+    max_messages_per_s: float = Field(200.0, gt=0, description="Client messages per second, averaged over 2 s.")
+    max_ahead_seconds: float = Field(
+        3.0, gt=0.5, description="Seconds of video sent beyond what the client has reported as played."
+    )
     max_speed: float = Field(
-        1.0, ge=1, description="Seconds of stream in a second. More is for streams that are kept, not watched."
+        1.0, ge=1, description="Stream seconds produced per second; above 1 for streams that are recorded, not watched."
     )
-    max_stall_s: float = Field(10.0, gt=0, description="How long a client may show nothing before it is closed.")
-    idle_timeout_s: float = Field(300.0, gt=0, description="How long nobody may speak or ask to be kept.")
-    max_session_s: float = Field(4 * 3600.0, gt=0, description="Length of one session.")
-    stand_in_after_s: float = Field(
-        0.5, gt=0, description="Wait for a moment before the presenter is shown idle, and what it says is held back."
+    max_stall_s: float = Field(
+        10.0, gt=0, description="Seconds without reported playback after which a client is disconnected."
     )
-    max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle pictures of one session, kept for that.")
-    moment_timeout_s: float = Field(15.0, gt=0, description="Bound of making one moment.")
+    idle_timeout_s: float = Field(
+        300.0, gt=0, description="Seconds without speech or keep-alive before a session ends."
+    )
+    max_session_s: float = Field(4 * 3600.0, gt=0, description="Maximum length of one session, in seconds.")
+    fallback_after_s: float = Field(
+        0.5,
+        gt=0,
+        description="Seconds to wait for a chunk before the avatar is shown idle and its speech is held back.",
+    )
+    max_kept_bytes: int = Field(
+        8 * 1024**2, gt=0, description="Idle video kept per session for that fallback, in bytes."
+    )
+    chunk_timeout_s: float = Field(15.0, gt=0, description="Timeout for rendering one chunk, in seconds.")
 
     @property
     def has_sessions(self) -> bool:
-        """Whether there are any."""
+        """Whether live sessions are enabled."""
         return self.max_sessions > 0
 
 
 class JobConfig(_Frozen):
-    """How many jobs, for how long, with how many tries."""
+    """Queue, timeouts, retries and retention of jobs."""
 
     max_running_jobs: int = Field(4, ge=1, description="Jobs rendered at the same time.")
     running_jobs_per_studio: int = Field(
-        0, ge=0, description="The same for each Studio that runs, where that is more: a cluster grows."
+        0, ge=0, description="Jobs rendered at the same time per running Studio, if that is more: for growing clusters."
     )
-    max_queued_jobs: int = Field(64, ge=1, description="Accepted jobs that wait; one more is refused with 429.")
+    max_queued_jobs: int = Field(64, ge=1, description="Waiting jobs; further ones are refused with 429.")
     max_queued_bytes: int = Field(
-        16 * 1024**3, gt=0, description="Uploads of waiting jobs, those still on their way included."
+        16 * 1024**3, gt=0, description="Uploaded bytes of waiting jobs, including uploads in progress."
     )
-    max_queue_share: float = Field(
+    max_queue_share_per_key: float = Field(
         0.5, gt=0, le=1, description="Share of the queue, in jobs and in bytes, that one API key may hold."
     )
     max_followers: int = Field(
         256,
         ge=1,
-        description="Event streams of one Ingress replica; one more is refused with 503. Shared like the queue.",
+        description="Event streams per Ingress replica, shared among API keys like the queue; further ones get 503.",
     )
-    max_attempts: int = Field(6, ge=1, description="Tries of one call whose replica died.")
-    max_takeups: int = Field(8, ge=1, description="Starts of one job without any progress between them.")
-    min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest bound of one call between deployments.")
-    timeout_s_per_frame: float = Field(1.0, gt=0, description="Added to a call's bound for each of its frames.")
+    max_attempts: int = Field(6, ge=1, description="Attempts of one call whose replica died.")
+    max_restarts: int = Field(
+        8, ge=1, description="How often a job is restarted without making progress before it fails."
+    )
+    min_call_timeout_s: float = Field(
+        60.0, gt=0, description="Smallest timeout of one call between deployments, in seconds."
+    )
+    timeout_s_per_frame: float = Field(1.0, gt=0, description="Seconds added to a call's timeout per frame.")
     timeout_s_per_sound_second: float = Field(
-        1.0, gt=0, description="Added to the bound of a call that decodes sound, for each second of it."
+        1.0, gt=0, description="Seconds added to the timeout of a call that decodes audio, per second of audio."
     )
-    max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for room in a busy stage.")
-    max_cached_avatars: int = Field(64, ge=1, description="Analysed presenters kept that nobody asked to keep.")
-    keep_finished_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs go, with their files.")
-    min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that no job may use up.")
+    max_stage_wait_s: float = Field(
+        3600.0, gt=0, description="Longest wait of one call for a free replica of a busy deployment, in seconds."
+    )
+    max_cached_avatars: int = Field(64, ge=1, description="Analysed avatars kept without a request to keep them.")
+    retention_s: float = Field(
+        7 * 86400.0, gt=0, description="Age in seconds at which finished jobs and their files are deleted."
+    )
+    min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
 
     def call_timeout_s(self, num_frames: int) -> float:
-        """Bound of one call between deployments, and of the work that it does there, for so many frames."""
+        """Timeout in seconds of one call between deployments that handles `num_frames` frames."""
         return self.min_call_timeout_s + self.timeout_s_per_frame * num_frames
 
     def sound_timeout_s(self, seconds: float) -> float:
-        """The same for a call that decodes so many seconds of sound."""
+        """Timeout in seconds of one call that decodes `seconds` seconds of audio."""
         return self.min_call_timeout_s + self.timeout_s_per_sound_second * seconds
 
 
 class BucketConfig(_Frozen):
-    """How files are kept in a bucket, where `files` names one."""
+    """How files are stored in a bucket, if `files` names one."""
 
     cache_dir: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None,
-        description="Folder of each machine in which its processes keep what they have fetched; not shared with other "
-        "machines. None is `cache` in the data folder. A machine that has its disk elsewhere says so in the "
-        "environment of its processes: LIPWRIGHT_CACHE_DIR.",
+        description="Directory in which the processes of one machine cache fetched files; not shared between machines. "
+        "Default: `cache` in the data folder. A machine can override it with the environment variable "
+        "LIPWRIGHT_CACHE_DIR.",
     )
     max_cache_bytes: int = Field(
-        50 * 1024**3, gt=0, description="Fetched files of one machine that nobody uses; the least recently used go."
+        50 * 1024**3,
+        gt=0,
+        description="Unused cached files of one machine, in bytes; evicted least recently used first.",
     )
     max_cache_idle_s: float = Field(
-        3600.0, gt=0, description="How long one stays that nobody uses: so long a deleted file is still on a machine."
+        3600.0,
+        gt=0,
+        description="Seconds for which an unused file stays cached; deleted files may remain on a machine as long.",
     )
     redirects: bool = Field(
         False,
-        description="Whether videos and sources are downloaded from the bucket itself, by a redirect (307) to a URL "
-        "that holds for five minutes; clients have to reach it. Else they come through the API.",
+        description="Whether downloads are redirected (307) to a bucket URL that is valid for five minutes; clients "
+        "must be able to reach the bucket. Otherwise downloads go through the API.",
     )
 
 
-class EngineMemoryConfig(_Frozen):
-    """How long the networks of engines stay in the memory of a replica."""
+class EngineCacheConfig(_Frozen):
+    """How long engine networks stay in the memory of a replica."""
 
-    max_loaded: int = Field(3, ge=1, description="Engines that one replica holds; one more drops the idlest.")
-    max_idle_s: float = Field(900.0, gt=0, description="How long one stays that nobody uses; the default one always.")
+    max_loaded: int = Field(3, ge=1, description="Engines loaded per replica; the least recently used one is unloaded.")
+    max_idle_s: float = Field(
+        900.0, gt=0, description="Seconds for which an unused engine stays loaded; the default engine always stays."
+    )
     tensorrt: bool = Field(False, description="Run ONNX networks of engines with TensorRT on GPUs.")
-    load_timeout_s: float = Field(120.0, gt=0, description="Bound of loading one.")
+    load_timeout_s: float = Field(120.0, gt=0, description="Timeout for loading one engine, in seconds.")
 
 
 class PipelineConfig(_Frozen):
-    """Everything that `graph.build` needs. Serve's own options stand in serve_config.yaml, not here."""
+    """All settings of `graph.build`. Ray Serve's own options are set in serve_config.yaml, not here."""
 
     data_dir: Annotated[Path, AfterValidator(_beside_this_file)] = Field(
         Path("data"),
         validate_default=True,
-        description="Job table, uploads, avatars, results, as far as they are not elsewhere. Relative to the folder of "
-        "this file and serve_config.yaml.",
+        description="Job table, uploads, avatars and results, unless stored elsewhere. Relative to the folder of this "
+        "file and serve_config.yaml.",
     )
     state: str | None = Field(
-        default_factory=_of_environment(STATE_VARIABLE, _STATE_URL, "postgresql://user@host/name"),
+        default_factory=_from_environment(STATE_VARIABLE, _STATE_URL, "postgresql://user@host/name"),
         pattern=_STATE_URL,
         repr=False,  # it may hold a password
-        description="PostgreSQL of the job table, API keys and webhook secrets, `postgresql://user@host/name`: for "
-        "several machines. Without it, LIPWRIGHT_STATE of the environment; where that is not set either, or with "
-        "None, they are kept in the data folder. Needs the extra `postgres`. A password may come from PGPASSWORD or a "
-        ".pgpass file instead.",
+        description="PostgreSQL for the job table, API keys and webhook secrets, `postgresql://user@host/name`: needed "
+        "with several machines. Default: the environment variable LIPWRIGHT_STATE; if that is not set either, or with "
+        "None, they are stored in the data folder. Needs the extra `postgres`. A password may come from PGPASSWORD or "
+        "a .pgpass file instead.",
     )
-    newest_leads: bool = Field(
+    handover_to_newest: bool = Field(
         False,
-        description="Of several services with the same `state`, whether this one asks an older one that leads to hand "
-        "over as soon as it is ready: where callers are sent to the newest (KubeRay). Otherwise it waits for its end.",
+        description="With several services on the same `state`: whether this one asks an older leader to hand over as "
+        "soon as it is ready, because callers are routed to the newest (KubeRay). Otherwise it waits for the leader to "
+        "stop.",
     )
     files: str | None = Field(
-        default_factory=_of_environment(FILES_VARIABLE, _FILES_URL, "s3://bucket/prefix"),
+        default_factory=_from_environment(FILES_VARIABLE, _FILES_URL, "s3://bucket/prefix"),
         pattern=_FILES_URL,
-        description="Bucket of uploads, jobs, avatars and results, `s3://bucket/prefix?endpoint=...&region=...`: for "
-        "machines that share no disk. Without it, LIPWRIGHT_FILES of the environment; where that is not set either, or "
-        "with None, they are kept in the data folder. Needs the extra `s3`; credentials come from the environment "
+        description="Bucket for uploads, jobs, avatars and results, `s3://bucket/prefix?endpoint=...&region=...`: "
+        "needed by machines that share no disk. Default: the environment variable LIPWRIGHT_FILES; if that is not set "
+        "either, or with None, they are stored in the data folder. Needs the extra `s3`; credentials come from the environment "
         "(AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
     )
     bucket: BucketConfig = BucketConfig()
-    engine: str = Field("warp", description="Engine of a job that names none.")
+    engine: str = Field("warp", description="Engine of jobs that do not name one.")
     engines: dict[str, dict[str, Any]] = Field(
-        {}, description="Options of engines, by name; each engine checks its own."
+        {}, description="Options per engine name; each engine validates its own."
     )
-    memory: EngineMemoryConfig = EngineMemoryConfig()
+    engine_cache: EngineCacheConfig = EngineCacheConfig()
     limits: MediaLimits = MediaLimits()
     decoder: DecoderConfig = DecoderConfig()
     network: NetworkConfig = NetworkConfig()
@@ -416,13 +526,18 @@ class PipelineConfig(_Frozen):
     heygem: HeygemConfig = HeygemConfig()
     gradio: GradioConfig = GradioConfig()
     labels: LabelsConfig = LabelsConfig()
-    speech: SpeechConfig = SpeechConfig()
+    tts: TtsConfig = TtsConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_renamed_keys(cls, settings: Any) -> Any:
+        return accept_renamed_keys(settings) if isinstance(settings, Mapping) else settings
+
     @model_validator(mode="after")
-    def _uploads_that_a_bucket_takes(self) -> Self:
+    def _max_upload_fits_s3_copy(self) -> Self:
         if self.files is not None and self.limits.max_upload_bytes > _MAX_COPIED_BYTES:
             raise ValueError(
                 f"limits.max_upload_bytes: expected at most {_MAX_COPIED_BYTES} with files in a bucket, "

@@ -80,7 +80,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         VideoRoutes(service, files, config).router(), dependencies=key, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.has_sessions:
-        app.include_router(LiveRoutes(config.live, live, speaker_of(config.speech)).router())
+        app.include_router(LiveRoutes(config.live, live, speaker_of(config.tts)).router())
     if config.heygem.enabled:
         app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
     if config.gradio.enabled:

@@ -45,12 +45,12 @@ class AudioFeatures:
         self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
-        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
+        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
         claim_gpu_share(self._machine)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
         self._listeners: ModelCache[Listener] = ModelCache(
-            "AudioFeatures", config.memory, default.hears, free_gpu_memory
+            "AudioFeatures", config.engine_cache, default.hears, free_gpu_memory
         )
         self._listeners.put(default.hears, default.listener(self._machine))
 
@@ -117,4 +117,6 @@ class AudioFeatures:
 
     async def _engine(self, name: str) -> Engine:
         """The engine, made in a thread: its weights are hashed the first time."""
-        return await self._threads.run(lambda token: self._engines.engine(name), self._config.memory.load_timeout_s)
+        return await self._threads.run(
+            lambda token: self._engines.engine(name), self._config.engine_cache.load_timeout_s
+        )

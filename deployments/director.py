@@ -91,7 +91,7 @@ class Director:
             marks_all=config.labels.visible,
             folders=self._presenters.folders,
         )
-        asks_when = self._stages.ready if config.newest_leads else None
+        asks_when = self._stages.ready if config.handover_to_newest else None
         self._reign = Reign(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
         self._scheduler = JobScheduler(services, lambda: self._reign.leads)
         self._replicas = ReplicaWatch(replica_counts)
@@ -314,7 +314,7 @@ class Director:
 
     async def _analyse(self, key: str) -> None:
         async with self._analysing:
-            for _ in range(self._limits.max_takeups):
+            for _ in range(self._limits.max_restarts):
                 try:
                     await self._presenters.ensure(key, self._engine, unreported)
                 except CapacityError as error:

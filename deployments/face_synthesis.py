@@ -41,7 +41,7 @@ class FaceSynthesis:
         self._gate = CallGate(self._threads)
         self._engines = EngineRoom(config, self._machine.num_threads, engines)
         default = self._engines.edition(config.engine)
-        self._painters: ModelCache[Painter] = ModelCache("FaceSynthesis", config.memory, default, free_gpu_memory)
+        self._painters: ModelCache[Painter] = ModelCache("FaceSynthesis", config.engine_cache, default, free_gpu_memory)
         self._painters.put(default, self._engines.engine(config.engine).painter(self._machine))
 
     @stage_method
@@ -63,7 +63,7 @@ class FaceSynthesis:
 
     def _claimed_machine(self, config: PipelineConfig) -> Machine:
         """What Ray gave this replica, its share of a GPU's memory claimed."""
-        machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.memory.tensorrt)
+        machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
         claim_gpu_share(machine)
         return machine
 

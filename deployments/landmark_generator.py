@@ -155,7 +155,7 @@ class LandmarkGenerator:
             with self._files.fetched_folder(presenter.folder, (analysis_part(maker),)) as folder:
                 return is_analysed(folder, maker)
 
-        return await self._threads.run(work, self._config.memory.load_timeout_s)
+        return await self._threads.run(work, self._config.engine_cache.load_timeout_s)
 
     @stage_method
     async def analyse(self, own_speech: Any | None, engine: str, presenter: PresenterRef) -> None:

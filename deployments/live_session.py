@@ -43,7 +43,7 @@ class LiveSession:
         self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._engines = EngineRoom(config, self._num_threads, engines)
-        self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.memory, config.live.engine)
+        self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.engine_cache, config.live.engine)
 
     @stage_method
     async def prepare(self) -> bool:
@@ -72,8 +72,8 @@ class LiveSession:
         return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open, self._files)
 
     def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
-        settings = FrameSettings.of(self._config, self._num_threads, self._config.live.moment_timeout_s)
+        settings = FrameSettings.of(self._config, self._num_threads, self._config.live.chunk_timeout_s)
         return presenter.frames(DecoderReader(self._decoders, path, info, settings))
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        return await self._threads.run(work, self._config.live.moment_timeout_s)
+        return await self._threads.run(work, self._config.live.chunk_timeout_s)

@@ -38,9 +38,7 @@ def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
     name = "Disk"
     free = file_system(data_dir).free_bytes
     found = f"{size(free)} free for {data_dir}; {size(min_free_bytes)} of it stay free (jobs.min_free_bytes)"
-    fix = (
-        "Free some, name another folder (--data-dir), or keep finished jobs for a shorter time (jobs.keep_finished_s)."
-    )
+    fix = "Free some, name another folder (--data-dir), or keep finished jobs for a shorter time (jobs.retention_s)."
     if free <= min_free_bytes:
         return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", fix)
     if free < 2 * min_free_bytes:

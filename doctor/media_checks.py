@@ -24,8 +24,8 @@ _TRY_S: Final = 60.0
 def check_sandbox(config: DecoderConfig) -> CheckResult:
     """What a decoder that a file took over could do, asked of one."""
     name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp in force in a decoder"
-    if not config.is_confined:
-        return warning(name, "switched off", expected, "Take decoder.is_confined out of the settings.")
+    if not config.sandbox:
+        return warning(name, "switched off", expected, "Take decoder.sandbox out of the settings.")
     with Decoders(config) as decoders:
         lacking = decoders.run(missing_layers, file=Path("doctor"), timeout_s=_TRY_S)
     if lacking:

@@ -231,7 +231,7 @@ class AdmissionDesk:
         max_bytes, used = self._limits.max_queued_bytes, self.state().num_bytes
         if wanted > max_bytes - used:
             raise self._full(f"expected uploads of at most {max_bytes} bytes in all, found {wanted} more than {used}")
-        share = int(max_bytes * self._limits.max_queue_share)
+        share = int(max_bytes * self._limits.max_queue_share_per_key)
         if owner is not None and wanted > share - (own := self._bytes_of(owner)):
             raise self._full(f"expected at most {share} bytes of one API key, found {wanted} more than {own}", owner)
 
@@ -240,7 +240,7 @@ class AdmissionDesk:
         return jobs + sum(kept.num_bytes for kept in self._kept.values() if kept.owner == owner)
 
     def _check_share(self, owner: str) -> None:
-        share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share))
+        share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share_per_key))
         num_own = sum(job.owner == owner for job in self._table.queued_jobs())
         num_own += sum(avatar.owner == owner for avatar in self._table.analysing_avatars())
         num_own += sum(kept.owner == owner for kept in self._kept.values())

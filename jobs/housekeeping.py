@@ -33,7 +33,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Sweep now and then for ever."""
-        period_s = min(_MAX_PERIOD_S, self._limits.keep_finished_s / 4)
+        period_s = min(_MAX_PERIOD_S, self._limits.retention_s / 4)
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
@@ -63,13 +63,13 @@ class Housekeeping:
                 self._at_rest.add(job_id)
 
     def _sweep_finished(self) -> None:
-        before = utc_now() - timedelta(seconds=self._limits.keep_finished_s)
+        before = utc_now() - timedelta(seconds=self._limits.retention_s)
         while jobs := self._table.finished_jobs(before, _JOBS_AT_ONCE):
             for job in jobs:
                 # The files go first: a row without files is swept again, files without a row have to be searched for.
                 self._files.delete_job(job.id)
                 self._table.delete_job(job.id)
-            logger.info("%d finished jobs were removed after %.0f s", len(jobs), self._limits.keep_finished_s)
+            logger.info("%d finished jobs were removed after %.0f s", len(jobs), self._limits.retention_s)
 
     def _find(self, job_id: str) -> JobRecord | None:
         try:

@@ -56,7 +56,7 @@ class JobScheduler:
             for job in await self._table.off_loop(self._table.unfinished_jobs):
                 if job.id in self._running:
                     continue
-                if job.attempts >= self._limits.max_takeups:
+                if job.attempts >= self._limits.max_restarts:
                     message = f"The service ended in each of {job.attempts} tries of this job."
                     await self._fail(job, ReplicaLostError(message))
                 elif job.status is JobStatus.RUNNING:

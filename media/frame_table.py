@@ -124,11 +124,11 @@ def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits
     """Refuse frames that no camera takes, and a few frames that claim to be shown for hours."""
     if rate.fps > MAX_FPS:
         raise MediaLimitError(f"{path.name}: expected at most {MAX_FPS} frames a second, found {float(rate.fps):.0f}.")
-    most = limits.max_gap_seconds + seconds - rate.frozen_seconds
+    most = limits.max_frozen_seconds + seconds - rate.frozen_seconds
     if rate.frozen_seconds > most:
         raise MediaLimitError(
             f"{path.name}: expected a picture that stands still for at most {most:.0f} s, "
-            f"found {rate.frozen_seconds:.0f} s (limits.max_gap_seconds)."
+            f"found {rate.frozen_seconds:.0f} s (limits.max_frozen_seconds)."
         )
 
 

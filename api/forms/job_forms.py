@@ -48,8 +48,8 @@ class FormDesk:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._speaker = speaker_of(config.speech)
-        self._speech_format = config.speech.response_format
+        self._speaker = speaker_of(config.tts)
+        self._speech_format = config.tts.response_format
         self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._places = Places(service)
 

@@ -43,7 +43,7 @@ class EasyRoutes:
         self._service = service
         self._files = files
         self._is_strict = settings.strict
-        self._engines = {False: config.engine, True: settings.chaofen_engine or config.engine}
+        self._engines = {False: config.engine, True: settings.super_resolution_engine or config.engine}
         self._root = None if settings.root is None else DataRoot(settings.root, settings.container_root)
         self._inputs = EasyInputs(service, files, config, self._root)
         self._arriving: set[tuple[str | None, str]] = set()

@@ -55,10 +55,10 @@ class LiveSession:
         self._line = line
         fps = presenter.source.info.fps
         self._fps = fps
-        self._num = max(1, round(live.moment_seconds * fps))
-        self._speech = SpeechLine(fps, options.sample_rate, live.lead_seconds, live.max_buffered_seconds)
+        self._num = max(1, round(live.chunk_seconds * fps))
+        self._speech = SpeechLine(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(presenter.source.info)
-        self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.stand_in_after_s)
+        self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.fallback_after_s)
         self._clock = SessionClock(live)
         self._listener = Listener(self._speech, self._clock, line, speaker, live)
 

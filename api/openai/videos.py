@@ -37,7 +37,7 @@ class VideoRoutes:
         self._service = service
         self._files = files
         self._default_engine = config.engine
-        self._keep_s = config.jobs.keep_finished_s
+        self._keep_s = config.jobs.retention_s
         self._sizes: dict[str, str] = {}
         self._desk = FormDesk(service, files, config)
 

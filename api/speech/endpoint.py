@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from config import SpeechConfig
+from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 
 _PATH: Final = "/audio/speech"
@@ -22,7 +22,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 class EndpointVoice:
     """Asks for one sound file at a time. Addresses are not guarded: the operator wrote them down."""
 
-    def __init__(self, settings: SpeechConfig) -> None:
+    def __init__(self, settings: TtsConfig) -> None:
         assert settings.url is not None
         self._settings = settings
         base = settings.url.rstrip("/")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from api.speech import hibari_process
-from config import SpeechConfig
+from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 
 PACKAGED_VOICE: Final = "heart"
@@ -27,7 +27,7 @@ _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 class PackagedVoice:
     """Speaks English, about a hundred times faster than it is heard."""
 
-    def __init__(self, settings: SpeechConfig) -> None:
+    def __init__(self, settings: TtsConfig) -> None:
         self._settings = settings
 
     async def speak(self, text: str, voice: str) -> AsyncGenerator[bytes]:

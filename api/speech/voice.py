@@ -10,7 +10,7 @@ from typing import Protocol
 
 from api.speech.endpoint import EndpointVoice
 from api.speech.packaged import PACKAGED_VOICE, PackagedVoice
-from config import SpeechConfig
+from config import TtsConfig
 from errors import BusyError, OptionError, VoiceError
 
 _RETRY_AFTER_S = 5.0
@@ -37,7 +37,7 @@ class Speaker:
         default_voice: What a job without a voice gets; None where there is none.
     """
 
-    def __init__(self, settings: SpeechConfig, voice: Voice | None, default_voice: str | None) -> None:
+    def __init__(self, settings: TtsConfig, voice: Voice | None, default_voice: str | None) -> None:
         self._settings = settings
         self._voice = voice
         self.default_voice = default_voice
@@ -74,8 +74,8 @@ class Speaker:
         self.check(text)
         assert self._voice is not None
         limits = self._settings
-        if self._num_speaking >= limits.max_at_a_time:
-            raise BusyError(f"Expected at most {limits.max_at_a_time} texts spoken at a time.", _RETRY_AFTER_S)
+        if self._num_speaking >= limits.max_concurrent:
+            raise BusyError(f"Expected at most {limits.max_concurrent} texts spoken at a time.", _RETRY_AFTER_S)
         self._num_speaking += 1
         try:
             num_bytes = 0
@@ -92,10 +92,10 @@ class Speaker:
 
 
 @cache
-def speaker_of(settings: SpeechConfig) -> Speaker:
+def speaker_of(settings: TtsConfig) -> Speaker:
     """The voice of this process: the operator's endpoint, else that of the extra, else none."""
     if settings.url is not None:
         return Speaker(settings, EndpointVoice(settings), settings.voice)
-    if settings.packaged and find_spec("hibari") is not None:
+    if settings.use_builtin and find_spec("hibari") is not None:
         return Speaker(settings, PackagedVoice(settings), PACKAGED_VOICE)
     return Speaker(settings, None, None)

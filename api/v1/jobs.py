@@ -33,7 +33,7 @@ class JobRoutes:
         self._default_engine = config.engine
         self._desk = FormDesk(service, files, config)
         self._guard = SsrfGuard(config.network)
-        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share, PING_S)
+        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""

@@ -21,7 +21,7 @@ class VoiceRoutes:
     """Says what the settings came to."""
 
     def __init__(self, config: PipelineConfig) -> None:
-        self._speaker = speaker_of(config.speech)
+        self._speaker = speaker_of(config.tts)
 
     def router(self) -> APIRouter:
         """The route with what OpenAPI says of it."""

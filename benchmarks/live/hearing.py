@@ -3,7 +3,7 @@
     python -m benchmarks.live.hearing samples/speech.wav ../shared/clips/*.wav --lead 0.16
 
 Without `--lead` all speech is there at once; with it, it comes as it is spoken, and so many seconds of it are there
-when somebody begins to speak (`live.lead_seconds`).
+when somebody begins to speak (`live.min_buffer_seconds`).
 
 Prints for each file the correlation of the opening and of all channels, the lag in frames, the share of the opening's
 movement, and by how much the gate differs.

@@ -30,7 +30,7 @@ class LiveClient:
         self._director, self._live_session = director, live_session
         self._engine = config.live.engine
         # A replica that was just started loads its networks first.
-        work_s = config.live.moment_timeout_s + config.memory.load_timeout_s
+        work_s = config.live.chunk_timeout_s + config.engine_cache.load_timeout_s
         self._bounds = CallBounds(work_s, _MAX_ATTEMPTS, _MAX_WAIT_S)
         self._warmed_at = -_WARM_EVERY_S
         self._warming: asyncio.Task[None] | None = None

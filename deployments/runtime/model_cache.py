@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
-from config import EngineMemoryConfig
+from config import EngineCacheConfig
 from deployments.runtime.replica import Threads
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class ModelCache(Generic[T]):
     """
 
     def __init__(
-        self, stage: str, memory: EngineMemoryConfig, kept: str, on_drop: Callable[[], None] = lambda: None
+        self, stage: str, memory: EngineCacheConfig, kept: str, on_drop: Callable[[], None] = lambda: None
     ) -> None:
         self._memory, self._kept, self._on_drop = memory, kept, on_drop
         self._threads = Threads(f"{stage} (loading)")

@@ -63,10 +63,10 @@ class AudioExtent:
                 f"{name}: expected at most {limits.max_audio_seconds:g} s of sound, found {self.seconds:.0f} s."
             )
         real = self.seconds - self.gap_seconds
-        if self.gap_seconds > limits.max_gap_seconds + real:
+        if self.gap_seconds > limits.max_frozen_seconds + real:
             raise MediaLimitError(
-                f"{name}: expected at most {limits.max_gap_seconds + real:.0f} s without sound beside {real:.1f} s "
-                f"of it, found {self.gap_seconds:.0f} s (limits.max_gap_seconds)."
+                f"{name}: expected at most {limits.max_frozen_seconds + real:.0f} s without sound beside {real:.1f} s "
+                f"of it, found {self.gap_seconds:.0f} s (limits.max_frozen_seconds)."
             )
 
 

@@ -212,9 +212,7 @@ class Decoders:
         max_file_bytes = (
             config.max_file_bytes if policy.writable_dirs else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
         )
-        decoder.ask(
-            Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, policy if config.is_confined else None)
-        )
+        decoder.ask(Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, policy if config.sandbox else None))
         return decoder
 
     def run(

@@ -79,7 +79,7 @@ def read_a_little(url: str, path: str) -> None:
 @pytest.mark.timeout(600)
 def test_after_many_jobs_everything_is_back(tmp_path: Path, portrait_pair: Pair) -> None:
     data_dir, metrics_port = tmp_path / "data", quiet_port()
-    config = config_with(tmp_path, jobs={"keep_finished_s": KEEP_S, "max_queued_jobs": 10})
+    config = config_with(tmp_path, jobs={"retention_s": KEEP_S, "max_queued_jobs": 10})
     with served(data_dir, config, ("--metrics-port", str(metrics_port))) as service:
         caller = Caller(service.url)
         _abuse(caller, portrait_pair, 10)

@@ -25,7 +25,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> 
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     data_dir = tmp_path_factory.mktemp("data")
     # What a busy machine renders late is waited for here: nothing stands in for it, and all pictures are the same.
-    config = config_with(tmp_path_factory.mktemp("config"), live={"stand_in_after_s": 60.0})
+    config = config_with(tmp_path_factory.mktemp("config"), live={"fallback_after_s": 60.0})
     heygem = {"enabled": True, "root": str(heygem_root)}
     with running_service(data_dir=data_dir, config_path=config, heygem=heygem) as url:
         yield url
@@ -48,7 +48,7 @@ def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
     """A service as a process of its own: one job at a time, a short queue, a short memory, webhooks to loopback."""
     config = config_with(
         strict_data.parent,
-        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "keep_finished_s": strict_keep_s},
+        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "retention_s": strict_keep_s},
         network={"allowed_networks": ["127.0.0.0/8"]},
     )
     with served(strict_data, config) as service:

@@ -21,7 +21,7 @@ from config import (
     MediaLimits,
     NetworkConfig,
     PipelineConfig,
-    SpeechConfig,
+    TtsConfig,
 )
 from errors import CapacityError, LipwrightError, OptionError
 from rendering.live_chunk import LiveService
@@ -256,7 +256,7 @@ def serving(
     heygem: HeygemConfig | None = None,
     access: AccessConfig | None = None,
     has_gradio: bool = False,
-    speech: SpeechConfig | None = None,
+    tts: TtsConfig | None = None,
     live: LiveService | None = None,
     live_config: LiveConfig | None = None,
 ) -> Iterator[str]:
@@ -269,7 +269,7 @@ def serving(
         heygem=heygem or HeygemConfig(),
         access=access or AccessConfig(),
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
-        speech=speech or SpeechConfig(packaged=False),
+        tts=tts or TtsConfig(use_builtin=False),
         live=live_config or LiveConfig(),
     )
     app = make_app(service, service.files, config, live)

@@ -26,7 +26,7 @@ from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess
 
 NUM_HOSTILE, NUM_AT_ONCE = 200, 40
-MOMENT_SECONDS = LiveConfig().moment_seconds
+MOMENT_SECONDS = LiveConfig().chunk_seconds
 MAX_GROWTH_BYTES = 300 * 1024**2
 START_S = 240.0
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from config import SpeechConfig
+from config import TtsConfig
 from errors import FaceNotFoundError
 from storage.local.api_keys import ApiKeys
 from tests.browser import Visitor, chromium
@@ -183,7 +183,7 @@ def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_p
 
 def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
-    with speaking() as voice, serving(service, speech=SpeechConfig(url=voice.url, voice="kim", max_chars=50)) as url:
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim", max_chars=50)) as url:
         visitor = Visitor(browser, url)
         visitor.page.click("#speech >> text=Text")
         visitor.page.set_input_files("#face input[type=file]", sample_portrait)

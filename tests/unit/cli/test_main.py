@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from config import NetworkConfig, SpeechConfig
+from config import NetworkConfig, TtsConfig
 from errors import FaceNotFoundError
 from launch.folder_lock import locked_folder
 from storage.file_keys import audio_key, upload_key
@@ -90,7 +90,7 @@ def test_speak_sends_a_reference_picture(
 def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
     service.outcome, video, out = "video", tmp_path / "v.mp4", str(tmp_path / "out.mp4")
     video.write_bytes(b"video")
-    with speaking() as voice, serving(service, speech=SpeechConfig(url=voice.url)) as server:
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as server:
         inputs = ("--video", str(video), "--out", out, "--server", server)
         assert "expected either --audio or --text" in _error_line(_run(repo_root, "speak", *inputs))
         done = _run(repo_root, "speak", *inputs, "--text", "Hello.", "--voice", "kim", "--visible-label")

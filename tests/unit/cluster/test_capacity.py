@@ -170,7 +170,7 @@ def test_the_fleet_does_what_the_model_says(day: Day) -> None:
 
 def test_waits_are_what_the_model_says(day: Day) -> None:
     """An owner holds half of the queue at most: alone it waits for that half, beside another for both."""
-    share = int(NUM_QUEUED * CONFIG.jobs.max_queue_share)
+    share = int(NUM_QUEUED * CONFIG.jobs.max_queue_share_per_key)
     both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
     begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # the queue is full, and so is the fleet
     beside = [day.started[job] - at for job, at in day.accepted.items() if begun <= at <= both_until]

@@ -100,7 +100,7 @@ def test_codecs_of_this_ffmpeg() -> None:
 
 def test_the_sandbox_is_looked_at_from_the_inside() -> None:
     assert "without" in (found := check_sandbox(DecoderConfig())).found or found.status is Status.OK
-    assert _is_mended(check_sandbox(DecoderConfig(is_confined=False)), Status.WARNING)
+    assert _is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)
 
 
 # GPU

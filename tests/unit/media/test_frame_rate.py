@@ -83,10 +83,10 @@ def test_lost_frames_are_not_called_frozen() -> None:
 def test_a_few_frames_that_claim_hours_are_refused(tmp_path: Path) -> None:
     path = write_frozen_video(tmp_path / "hours.mp4", 3000.0)
     with pytest.raises(
-        MediaLimitError, match=r"stands still for at most 30\d s, found 3000 s \(limits.max_gap_seconds"
+        MediaLimitError, match=r"stands still for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"
     ):
         probe_video(path, LIMITS)
-    assert probe_video(path, MediaLimits(max_gap_seconds=3600)).fps == 25
+    assert probe_video(path, MediaLimits(max_frozen_seconds=3600)).fps == 25
     assert probe_video(write_frozen_video(tmp_path / "minutes.mp4", 290.0), LIMITS).num_frames == 25 * 293
 
 

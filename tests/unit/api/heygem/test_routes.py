@@ -61,7 +61,7 @@ def test_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
 
 
 def test_what_the_switches_mean(tmp_path: Path) -> None:
-    with easy(tmp_path, chaofen_engine="wav2lip:gan") as service:
+    with easy(tmp_path, super_resolution_engine="wav2lip:gan") as service:
         loops = {None: "pingpong", "": "pingpong", 1: "pingpong", "1": "pingpong", 0: "loop", "0": "loop", 2: "loop"}
         for number, (pn, loop) in enumerate(loops.items()):
             service.submit(f"task-{number}", pn=pn)

@@ -52,7 +52,7 @@ def test_kept_pictures_are_bounded() -> None:
 
 
 def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afterwards() -> None:
-    talk = Talk(LiveConfig(stand_in_after_s=0.2))
+    talk = Talk(LiveConfig(fallback_after_s=0.2))
 
     async def scene(session: LiveSession) -> None:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)

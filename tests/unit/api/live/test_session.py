@@ -16,7 +16,7 @@ from api.live.budget import SessionEndError
 from api.live.pace import Pace
 from api.live.session import LiveSession, SessionOptions
 from api.speech.voice import Speaker, Voice
-from config import LiveConfig, SpeechConfig
+from config import LiveConfig, TtsConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -27,7 +27,7 @@ class Talk:
 
     def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: Voice | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
-        self.speaker = Speaker(SpeechConfig(max_chars=100), voice, "beep")
+        self.speaker = Speaker(TtsConfig(max_chars=100), voice, "beep")
         self.live = live or LiveConfig()
         self.shows = shows
 
@@ -198,7 +198,7 @@ def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
 
 
 def test_a_beginning_waits_for_a_frame_and_for_no_whole_moment() -> None:
-    talk = Talk(LiveConfig(lead_seconds=0.16, moment_seconds=0.08))
+    talk = Talk(LiveConfig(min_buffer_seconds=0.16, chunk_seconds=0.08))
 
     async def scene(session: LiveSession) -> None:
         await talk.until(lambda: len(talk.service.requests) > 2)

@@ -13,7 +13,7 @@ import pytest
 
 from api.forms.spoken import title_of
 from api.speech.voice import Speaker
-from config import MediaLimits, SpeechConfig
+from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
 from storage.file_keys import audio_key
 from tests.unit.api.speech.speech_server import SpeechServer, speaking, tone
@@ -32,7 +32,7 @@ def service(tmp_path: Path) -> MemoryService:
 @contextmanager
 def _api(service: MemoryService, **speech: Any) -> Iterator[httpx.Client]:
     with (
-        serving(service, speech=SpeechConfig(**speech)) as url,
+        serving(service, tts=TtsConfig(**speech)) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
         yield http
@@ -102,7 +102,7 @@ def test_what_is_neither_or_both_is_refused_and_nothing_is_asked(service: Memory
 
 def test_without_a_voice_the_answer_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="no voice.*speech.url, or installs the extra"):
-        Speaker(SpeechConfig(), None, None).check("Hello")
+        Speaker(TtsConfig(), None, None).check("Hello")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_key_comes_from_the_environment(
 
 
 def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(service: MemoryService) -> None:
-    with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, max_at_a_time=1) as http:
+    with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, max_concurrent=1) as http:
         answers: list[int] = []
         first = threading.Thread(
             target=lambda: answers.append(http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code)
@@ -175,11 +175,11 @@ def test_the_packaged_voice_speaks(service: MemoryService) -> None:
         assert "such as heart, got 'nobody'" in _refused(unknown, 422, "option_invalid")
         silent = http.post("/v1/jobs", files=VIDEO, data={"text": "\u4f60\u597d"})
         assert "nothing in it that this voice can say" in _refused(silent, 422, "option_invalid")
-        late = SpeechConfig(timeout_s=0.05)
+        late = TtsConfig(timeout_s=0.05)
     first, second = (on_disk(service.files, audio_key(job)) for job in jobs)
     assert first.read_bytes() == second.read_bytes(), "the same text sounds the same"
     info = probe_audio(first, MediaLimits())
     assert (info.sample_rate, 0.5 < info.duration_seconds < 3) == (24000, True)
     again = MemoryService(service.files.root / "again")
-    with serving(again, speech=late) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with serving(again, tts=late) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 504, "stage_timeout")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from config import EngineMemoryConfig
+from config import EngineCacheConfig
 from deployments.runtime.model_cache import ModelCache
 
 
@@ -34,7 +34,7 @@ class Loads:
 
 def cache(max_loaded: int = 2, max_idle_s: float = 60.0) -> ModelCache[str]:
     kept: ModelCache[str] = ModelCache(
-        "Stage", EngineMemoryConfig(max_loaded=max_loaded, max_idle_s=max_idle_s), "default"
+        "Stage", EngineCacheConfig(max_loaded=max_loaded, max_idle_s=max_idle_s), "default"
     )
     kept.put("default", "DEFAULT")
     return kept

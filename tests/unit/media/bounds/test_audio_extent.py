@@ -33,7 +33,7 @@ def test_a_second_of_sound_cannot_buy_hours(tmp_path: Path, file: str, codec: st
         probe_audio(path, LIMITS)
     with pytest.raises(MediaLimitError, match="without sound"):  # and so does whoever decodes it all
         extract_speech(path, tmp_path / "s.npy", LIMITS)
-    assert probe_audio(path, MediaLimits(max_gap_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
+    assert probe_audio(path, MediaLimits(max_frozen_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
 
 
 def test_what_an_ogg_claims_without_packets_is_nothing(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_as_much_nothing_as_sound_is_taken() -> None:
         extent.add(900.0 + second, 1.0)
     extent.check("talk.mka", LIMITS)
     with pytest.raises(MediaLimitError):
-        extent.check("talk.mka", MediaLimits(max_gap_seconds=200))
+        extent.check("talk.mka", MediaLimits(max_frozen_seconds=200))
 
 
 def test_a_chained_ogg_that_changes_is_refused_at_the_door(tmp_path: Path) -> None:

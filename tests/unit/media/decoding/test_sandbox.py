@@ -89,7 +89,7 @@ def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
 
 
 def test_what_is_not_confined_could() -> None:
-    with Decoders(DecoderConfig(is_confined=False)) as decoders:
+    with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert "seccomp" in _run(decoders, missing_layers)
         assert "passwords" in _run(decoders, partial(decoder_tasks.tries_without_fork))
 
@@ -101,7 +101,7 @@ def test_the_environment_of_a_decoder_holds_no_secret(decoders: Decoders) -> Non
 
 def test_no_child_outlives_its_decoder(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
-    with Decoders(DecoderConfig(is_confined=False)) as decoders:
+    with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert _run(decoders, partial(decoder_tasks.leave_children, pid_file), writes=tmp_path) == "left"
         pids = [int(pid) for pid in pid_file.read_text().split()]
         assert len(pids) == 2 and _ended(pids)
@@ -109,7 +109,7 @@ def test_no_child_outlives_its_decoder(tmp_path: Path) -> None:
 
 def test_no_child_outlives_the_forkserver(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
-    with Decoders(DecoderConfig(is_confined=False)) as decoders:
+    with Decoders(DecoderConfig(sandbox=False)) as decoders:
         decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
         deadline = time.monotonic() + 60
         while not pid_file.exists() or not pid_file.read_text():
@@ -122,7 +122,7 @@ def test_no_child_outlives_the_forkserver(tmp_path: Path) -> None:
 
 def test_no_child_outlives_a_forkserver_that_was_killed(tmp_path: Path) -> None:
     pid_file, group = tmp_path / "pids", f"k{os.getpid() % 10_000}"
-    with Decoders(DecoderConfig(is_confined=False), group=group) as decoders:
+    with Decoders(DecoderConfig(sandbox=False), group=group) as decoders:
         decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
         deadline = time.monotonic() + 60
         while not pid_file.exists() or not pid_file.read_text():
