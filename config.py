@@ -510,8 +510,8 @@ class PipelineConfig(_Frozen):
         pattern=_FILES_URL,
         description="Bucket for uploads, jobs, avatars and results, `s3://bucket/prefix?endpoint=...&region=...`: "
         "needed by machines that share no disk. Default: the environment variable LIPWRIGHT_FILES; if that is not set "
-        "either, or with None, they are stored in the data folder. Needs the extra `s3`; credentials come from the environment "
-        "(AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
+        "either, or with None, they are stored in the data folder. Needs the extra `s3`; credentials come from the "
+        "environment (AWS_ACCESS_KEY_ID and so on), as may the endpoint (AWS_ENDPOINT_URL).",
     )
     bucket: BucketConfig = BucketConfig()
     engine: str = Field("warp", description="Engine of jobs that do not name one.")
