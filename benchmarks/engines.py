@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
-from benchmarks.material import make_presenter, make_speech, num_frames_of
+from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.random_weights.wav2lip import save_wav2lip
 from benchmarks.through_graph import create_avatar, measure_job
 from config import PipelineConfig, RenderConfig
@@ -50,7 +50,7 @@ def main(
         loop = generator_loop(weights)
         results["generator_cpu_ms_per_frame"] = loop
         for width, height in _SIZES:
-            video = make_presenter(width, height, seconds, folder)
+            video = make_avatar(width, height, seconds, folder)
             floor = floor_cpu_ms(video, num_frames_of(seconds), RenderConfig())
             jobs = {precision: _staged(video, seconds, folder, precision) for precision in ("fp32", "auto")}
             if not in_process:

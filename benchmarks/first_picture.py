@@ -1,6 +1,6 @@
 """From the button to the first picture of the preview in a browser: `python -m benchmarks.first_picture`.
 
-A known presenter at 512x512, speech of 20 s; the preview's first frame counts when Chromium has put it on the screen
+A known avatar at 512x512, speech of 20 s; the preview's first frame counts when Chromium has put it on the screen
 (`requestVideoFrameCallback`).
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.material import make_presenter, make_speech
+from benchmarks.material import make_avatar, make_speech
 from benchmarks.through_graph import create_avatar
 from lipwright_client import Lipwright
 from tests.browser import Visitor, chromium
@@ -42,7 +42,7 @@ def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after
         folder = Path(name)
         speech = make_speech(20.0, folder)
         with running_service(data_dir=folder / "data") as url:
-            create_avatar(Lipwright(url), make_presenter(512, 512, 10.0, folder))
+            create_avatar(Lipwright(url), make_avatar(512, 512, 10.0, folder))
             times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first warms caches
     for what, column in zip(("first segment is told", "first picture is seen"), zip(*times, strict=True), strict=True):
         values = ", ".join(f"{seconds:.2f}" for seconds in column)

@@ -23,12 +23,12 @@ from media.concat import concat_segments
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
+from models.avatar.avatar import Avatar
+from models.avatar.folder import analysis_folder
 from models.engines.contract import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
 from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.mouth.motion import Moments
-from models.presenter.folder import analysis_folder
-from models.presenter.presenter import Presenter
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
@@ -105,17 +105,17 @@ def _over_and_over(video: Path) -> Iterator[av.VideoFrame]:
 
 
 @dataclass(frozen=True)
-class CachedPresenter:
-    """A presenter that is analysed for an engine, and its video."""
+class AnalysedAvatar:
+    """An avatar that is analysed for an engine, and its video."""
 
-    presenter: Presenter
+    avatar: Avatar
     engine: Engine
     video: Path
 
 
 def analyse(
     video: Path, folder: Path, engine_name: str = "warp", config: PipelineConfig | None = None
-) -> tuple[CachedPresenter, float]:
+) -> tuple[AnalysedAvatar, float]:
     """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame.
 
     Its own sound is listened to as in a job; loading what listens does not count.
@@ -136,11 +136,11 @@ def analyse(
             frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
             raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
             chunks.append(raw)
-        presenter = Presenter.build(folder, info, RawLandmarks.concatenate(chunks), reader)
+        avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader)
         analysis_folder(folder, engine).mkdir(parents=True)
         own_speech = None if listener is None else _own_speech(listener, video, folder, info)
-        engine.analyse(presenter, presenter.frames(reader), own_speech, lambda: False)
-    return CachedPresenter(presenter, engine, video), (time.process_time() - start) * 1000 / info.num_frames
+        engine.analyse(avatar, avatar.frames(reader), own_speech, lambda: False)
+    return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
 def _own_speech(listener: Listener, video: Path, folder: Path, info: VideoInfo) -> Any:
@@ -158,13 +158,13 @@ class Rendered(NamedTuple):
     report: QualityReport
 
 
-def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder: Path) -> Rendered:
-    """Render one job with a cached presenter on the CPU into `folder`/result.mp4."""
+def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: Path) -> Rendered:
+    """Render one job with a cached avatar on the CPU into `folder`/result.mp4."""
     cv2.setNumThreads(0)  # as in a replica
-    render, clock, presenter, engine = RenderConfig(), StageClock(), cached.presenter, cached.engine
-    info = presenter.info
+    render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
+    info = avatar.info
     listener = engine.listener(Machine())
-    studio = _Studio(presenter, engine, engine.painter(Machine()), clock)
+    studio = _Studio(avatar, engine, engine.painter(Machine()), clock)
     speech, segments, state, measures = folder / "speech.npy", list[Path](), None, list[BlockMeasures]()
     with clock.stage("features"):
         extract_speech(audio, speech, MediaLimits())
@@ -176,8 +176,8 @@ def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder:
                 heard = listener.listen(speech, level, span)
             with clock.stage("landmarks"):
                 stress = file_stress(speech, level, span.seconds)
-                played = presenter.shown_frames(range(span.first, span.stop), "pingpong", stress)
-                plan, state, measured = engine.plan(presenter, heard, span, played, state)
+                played = avatar.shown_frames(range(span.first, span.stop), "pingpong", stress)
+                plan, state, measured = engine.plan(avatar, heard, span, played, state)
                 measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)
@@ -194,7 +194,7 @@ def render_staged(cached: CachedPresenter, audio: Path, num_frames: int, folder:
 class _Studio:
     """What the Studio and FaceSynthesis do with one segment, in one process."""
 
-    presenter: Presenter
+    avatar: Avatar
     engine: Engine
     painter: Painter
     clock: StageClock
@@ -202,13 +202,13 @@ class _Studio:
 
     def render(self, reader: FrameReader, plan: Plan) -> bytes:
         render, stage = RenderConfig(), self.clock.stage
-        writer = SegmentWriter(self.presenter.info, render.crf, render.preset)
+        writer = SegmentWriter(self.avatar.info, render.crf, render.preset)
         for start in range(0, len(plan), render.chunk_frames):
             piece = plan.slice(start, min(start + render.chunk_frames, len(plan)))
             with stage("decode"):
-                frames = list(self.presenter.frames(reader).read(piece.source_index.tolist()))
+                frames = list(self.avatar.frames(reader).read(piece.source_index.tolist()))
             with stage("cut"):
-                chunk = self.engine.cut(self.presenter, piece, frames)
+                chunk = self.engine.cut(self.avatar, piece, frames)
             with stage("synthesize"):
                 patches = self.painter.paint(chunk)
             self.silent_motion += patches.silent_motion

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 FPS = 25
-_SWAY = 0.02  # of the picture's height: a presenter does not sit like a photograph
+_SWAY = 0.02  # of the picture's height: an avatar does not sit like a photograph
 _PERIOD_S = 5.0
 
 
-def make_presenter(width: int, height: int, seconds: float, folder: Path) -> Path:
+def make_avatar(width: int, height: int, seconds: float, folder: Path) -> Path:
     """Write samples/presenter.mp4, played to and fro, as `width` x `height` video at 25 fps, swaying slowly.
 
     H.264 4:2:0, BT.709, limited range, crf 18; the key frame distance is x264's own.
@@ -26,7 +26,7 @@ def make_presenter(width: int, height: int, seconds: float, folder: Path) -> Pat
     path = folder / f"presenter_{width}x{height}_{seconds:g}s.mp4"
     if path.exists():
         return path
-    frames = _presenter_frames()
+    frames = _avatar_frames()
     num_frames = round(seconds * FPS)
     partial = path.with_suffix(".part.mp4")
     with av.open(str(partial), "w") as container:
@@ -59,7 +59,7 @@ def num_frames_of(seconds: float) -> int:
     return math.ceil(Fraction(seconds).limit_denominator(1000) * FPS)
 
 
-def _presenter_frames() -> list[NDArray[np.uint8]]:
+def _avatar_frames() -> list[NDArray[np.uint8]]:
     """(H, W, 3) RGB frames."""
     with av.open(str(SAMPLES / "presenter.mp4")) as container:
         return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]

@@ -82,10 +82,10 @@ def _render(video: Path, cases: Sequence[Case], place: Path) -> dict[Path, Any]:
     """Makes the results of one source; returns the quality report of each."""
     reports: dict[Path, Any] = {}
     place.mkdir()
-    cached, _ = analyse(video, place / "presenter")
+    cached, _ = analyse(video, place / "avatar")
     for case in cases:
         seconds = probe_audio(case.audio, MediaLimits()).duration_seconds
-        num_frames = num_output_frames(seconds, cached.presenter.info.fps)
+        num_frames = num_output_frames(seconds, cached.avatar.info.fps)
         done = render_staged(cached, case.audio, num_frames, place)
         (place / "result.mp4").replace(case.result)
         reports[case.result] = done.report.model_dump(mode="json")

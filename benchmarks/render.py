@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.material import make_presenter, make_speech, num_frames_of
+from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.report import print_results
 from benchmarks.through_graph import create_avatar, idle_cpu_share, measure_job
 from lipwright_client import Lipwright
@@ -43,10 +43,10 @@ def main(
     results: dict[str, Any] = {"machine": _machine(), "seconds": seconds}
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
-        presenters = {f"{w}x{h}": make_presenter(w, h, seconds, folder) for w, h in SIZES}
-        results["stages"] = {size: _staged(video, seconds, folder / size) for size, video in presenters.items()}
+        avatars = {f"{w}x{h}": make_avatar(w, h, seconds, folder) for w, h in SIZES}
+        results["stages"] = {size: _staged(video, seconds, folder / size) for size, video in avatars.items()}
         if not in_process:
-            results["graph"] = _through_graph(presenters, seconds, (short_seconds, long_seconds), folder)
+            results["graph"] = _through_graph(avatars, seconds, (short_seconds, long_seconds), folder)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print_results(results)
 
@@ -57,8 +57,8 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     num_frames = num_frames_of(seconds)
     yardsticks = Yardsticks.measure(video, num_frames)
-    presenter, analysis = analyse(video, folder / "avatar")
-    stages = render_staged(presenter, make_speech(seconds, folder), num_frames, folder).cpu_ms
+    avatar, analysis = analyse(video, folder / "avatar")
+    stages = render_staged(avatar, make_speech(seconds, folder), num_frames, folder).cpu_ms
     return yardsticks.as_json() | {
         "total_cpu_ms_per_frame": round(sum(stages.values()), 2),
         "analysis_cpu_ms_per_source_frame": round(analysis, 2),
@@ -67,7 +67,7 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
 
 
 def _through_graph(
-    presenters: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
+    avatars: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
     from benchmarks.in_process import Yardsticks
     from launch.service import running_service
@@ -77,7 +77,7 @@ def _through_graph(
         client = Lipwright(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)
-        for size, video in presenters.items():
+        for size, video in avatars.items():
             avatar_id = create_avatar(client, video)
             measure_job(client, avatar_id, make_speech(1.0, folder))  # the first job opens files and warms caches
             speech, num_frames = make_speech(seconds, folder), num_frames_of(seconds)
@@ -90,7 +90,7 @@ def _through_graph(
             cost = sorted(costs, key=lambda cost: cost.cpu_ms_per_frame)[_NUM_ROUNDS // 2]
             results[size] = middle.as_json() | {"job": cost.as_json()}
             if "memory" not in results:  # at the first size, before another size raises the peaks
-                short_source = make_presenter(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
+                short_source = make_avatar(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
                 avatar_id = create_avatar(client, short_source)
                 results["memory"] = {"size": size} | {
                     f"{length:g} s": measure_job(

@@ -11,7 +11,7 @@ from rich.table import Table
 def print_results(results: dict[str, Any]) -> None:
     """Print what `benchmarks/results.json` holds."""
     console = Console()
-    table = Table("size", "stage", "CPU ms a frame", title="In one process, cached presenter")
+    table = Table("size", "stage", "CPU ms a frame", title="In one process, cached avatar")
     for size, figures in results["stages"].items():
         _add_costs(table, size, figures["stages_cpu_ms_per_frame"], figures)
     console.print(table)

@@ -75,7 +75,7 @@ def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
     with av.open(str(excerpt)) as container:
         num = container.streams.video[0].frames
     with tempfile.TemporaryDirectory() as scratch:
-        cached, _ = analyse(excerpt, Path(scratch) / "presenter")
+        cached, _ = analyse(excerpt, Path(scratch) / "avatar")
         render_staged(cached, silence, num, Path(scratch))
         (Path(scratch) / "result.mp4").replace(target / "result.mp4")
     return target / "result.mp4", excerpt, silence

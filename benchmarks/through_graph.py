@@ -55,17 +55,17 @@ def idle_cpu_share() -> float:
 
 
 def create_avatar(client: Lipwright, video: Path) -> str:
-    """Analyse a presenter and return its id."""
+    """Analyse an avatar and return its id."""
     avatar = client.avatars.wait(client.avatars.create(video=video).id, _ANALYSIS_S)
     if avatar.status == "failed":
-        raise RuntimeError(f"The presenter could not be analysed: {avatar.error}")
+        raise RuntimeError(f"The avatar could not be analysed: {avatar.error}")
     return avatar.id
 
 
 def measure_job(
     client: Lipwright, avatar_id: str, audio: Path, engine: str = "warp", watches_memory: bool = False
 ) -> JobCost:
-    """Run one job of a cached presenter, followed by its events: asking for its state would cost CPU time too.
+    """Run one job of a cached avatar, followed by its events: asking for its state would cost CPU time too.
 
     So does watching its memory: a fifth of a core, and it holds up the processes that it looks at.
     """

@@ -1,4 +1,4 @@
-"""`lipwright avatars`: presenters that a running service keeps."""
+"""`lipwright avatars`: avatars that a running service keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, one_line_errors, service
 
-app = typer.Typer(no_args_is_help=True, help="Presenters that a running service keeps: analysed once.")
+app = typer.Typer(no_args_is_help=True, help="Avatars that a running service keeps: analysed once.")
 
 
 @app.command("list")
@@ -39,7 +39,7 @@ def add_avatar(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Keep a presenter, and print its id."""
+    """Keep an avatar, and print its id."""
     with one_line_errors():
         avatar = service(server).avatars.create(video=video, face=face)
         print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)

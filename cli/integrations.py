@@ -49,7 +49,7 @@ def gradio(
 
 
 def live_worker(
-    avatar_id: Annotated[str, typer.Argument(help="A presenter that the service keeps.")],
+    avatar_id: Annotated[str, typer.Argument(help="An avatar that the service keeps.")],
     livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="Address of the LiveKit server: wss://...")],
     token: Annotated[
         str, typer.Option(envvar="LIVEKIT_TOKEN", help="Of this participant, made by whoever starts the agent.")

@@ -1,4 +1,4 @@
-"""`lipwright live`: a presenter of a running service says what comes in, and the stream is written as it comes."""
+"""`lipwright live`: an avatar of a running service says what comes in, and the stream is written as it comes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAMPLE_BYTES: Final = 2
 def live(
     out: Annotated[str, typer.Option(help="The fragmented MP4 to write; - is the standard output, for a player.")],
     avatar_id: Annotated[
-        str | None, typer.Argument(help="A presenter that the service keeps: `lipwright avatars list`.")
+        str | None, typer.Argument(help="An avatar that the service keeps: `lipwright avatars list`.")
     ] = None,
     video: Annotated[
         str | None,
@@ -40,7 +40,7 @@ def live(
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = DEFAULT_RATE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Have a presenter say sound while it comes in, and write what it shows while that comes in.
+    """Have an avatar say sound while it comes in, and write what it shows while that comes in.
 
     For example into a player: lipwright live ID --audio speech.wav --out - | ffplay -i -
     """

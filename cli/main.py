@@ -62,7 +62,7 @@ def lipwright(
 
 @app.command()
 def speak(
-    video: Annotated[str, typer.Option(help="The presenter: a video or a still portrait, as a file or a URL.")],
+    video: Annotated[str, typer.Option(help="The face: a video or a still portrait, as a file or a URL.")],
     out: Annotated[Path, typer.Option(help="The video to write.")],
     audio: Annotated[
         str | None, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")

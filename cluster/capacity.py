@@ -43,7 +43,7 @@ class JobProfile:
         seconds: Of speech.
         fps: Frames a second.
         segment_seconds: Length of a segment.
-        new_source_seconds: Of a source that nobody has analysed yet; 0 for a presenter that is known.
+        new_source_seconds: Of a source that nobody has analysed yet; 0 for an avatar that is known.
     """
 
     seconds: float
@@ -127,7 +127,7 @@ def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float
     return num_nodes / capacity.video_per_s(job)
 
 
-# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known presenters. The Director used 190 ms in
+# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known avatars. The Director used 190 ms in
 # 4.0 s and 350 ms in 14.5 s, which is 0.015 of a core at rest and 130 ms a job, put down to its ten calls of stages
 # evenly, of which six are segments.
 MEASURED = {

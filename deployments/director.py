@@ -19,10 +19,10 @@ from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from errors import CapacityError, LipwrightError, NotFoundError, StateError
 from jobs.admission import AdmissionDesk
+from jobs.avatars import Avatars, unreported
 from jobs.housekeeping import Housekeeping
 from jobs.intake import Intake
-from jobs.messages import PresenterRef
-from jobs.presenters import Presenters, unreported
+from jobs.messages import AvatarRef
 from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -78,9 +78,9 @@ class Director:
         self._changed: dict[str, asyncio.Event] = {}
         self._limits, self._engine = config.jobs, config.engine
         self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
-        self._presenters = Presenters(config, self._stages, self._table, self._files)
+        self._avatars = Avatars(config, self._stages, self._table, self._files)
         self._room = SegmentRoom(config)
-        services = JobServices(config, self._stages, self._presenters, self._table, self._files, self._room)
+        services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._room)
         self._desk = AdmissionDesk(config, self._table, self._files, room=self._room)
         self._intake = Intake(
             self._stages,
@@ -89,7 +89,7 @@ class Director:
             self._desk,
             EngineRoom(config, engines=engines).check,
             marks_all=config.labels.visible,
-            folders=self._presenters.folders,
+            folders=self._avatars.folders,
         )
         asks_when = self._stages.ready if config.handover_to_newest else None
         self._reign = Reign(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
@@ -97,7 +97,7 @@ class Director:
         self._replicas = ReplicaWatch(replica_counts)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._presenters)
+        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars)
         secrets = webhook_secrets(config.state, config.data_dir)
         self._callbacks = Callbacks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
@@ -228,7 +228,7 @@ class Director:
         return await self._table.off_loop(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store a presenter and analyse it in the background; see `Intake.avatar`."""
+        """Store an avatar and analyse it in the background; see `Intake.avatar`."""
         self._reign.check()
         async with self._place(request.admission_id, request.owner):
             avatar = await self._intake.avatar(request)
@@ -237,37 +237,37 @@ class Director:
         return avatar
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        """Return one presenter, or raise NotFoundError."""
+        """Return one avatar, or raise NotFoundError."""
         return await self._table.off_loop(self._table.get_avatar, avatar_id, owner)
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
-        """Return one presenter as stages find it, analysed for an engine and held; see `Presenters.ensure`."""
+    async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
+        """Return one avatar as stages find it, analysed for an engine and held; see `Avatars.ensure`."""
         self._reign.check()
-        avatar = await self.get_avatar(avatar_id, owner)
+        record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
-            presenter = await self._presenters.ensure(avatar.key, engine, unreported)
-        await self._presenters.hold(avatar.key)
-        return presenter
+            avatar = await self._avatars.ensure(record.key, engine, unreported)
+        await self._avatars.hold(record.key)
+        return avatar
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Keep a presenter that is shown live out of the cache's bound; see `Presenters.hold`."""
+        """Keep an avatar that is shown live out of the cache's bound; see `Avatars.hold`."""
         self._reign.check()
         avatar = await self.get_avatar(avatar_id, owner)
-        await self._presenters.hold(avatar.key)
+        await self._avatars.hold(avatar.key)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        """Return the presenters that callers asked to keep."""
+        """Return the avatars that callers asked to keep."""
         return await self._table.off_loop(self._table.list_avatars, owner=owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Forget a presenter.
+        """Forget an avatar.
 
         Raises:
             StateError: An unfinished job still needs it.
         """
         self._reign.check()
         avatar = await self.get_avatar(avatar_id, owner)
-        async with self._presenters.folders:
+        async with self._avatars.folders:
             await self._table.off_loop(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
 
@@ -316,7 +316,7 @@ class Director:
         async with self._analysing:
             for _ in range(self._limits.max_restarts):
                 try:
-                    await self._presenters.ensure(key, self._engine, unreported)
+                    await self._avatars.ensure(key, self._engine, unreported)
                 except CapacityError as error:
                     logger.warning("analysis of %s is taken up again: %s", key, error)
                     await asyncio.sleep(error.retry_after_s)

@@ -1,4 +1,4 @@
-"""LandmarkGenerator: source frames -> a presenter (once); what an engine heard x a presenter -> its plan."""
+"""LandmarkGenerator: source frames -> an avatar (once); what an engine heard x an avatar -> its plan."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import CallGate, Threads, assigned_device, claim_threads, stage_method
-from jobs.messages import BlockRequest, Heard, PresenterRef, SourceVideo
+from jobs.messages import AvatarRef, BlockRequest, Heard, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import VideoInfo, probe_video
-from models.engines.contract import EngineClass, Planned
-from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
-from models.face.choice import FaceChoice
-from models.presenter.folder import (
+from models.avatar.avatar import Avatar
+from models.avatar.folder import (
+    AVATAR_FILES,
     COMPLETE_FILE,
     INFO_FILE,
-    PRESENTER_FILES,
     analysis_part,
     is_analysed,
     note_analysed,
 )
-from models.presenter.presenter import Presenter
+from models.engines.contract import EngineClass, Planned
+from models.engines.registry import ENGINES
+from models.engines.room import EngineRoom
+from models.face.choice import FaceChoice
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.state import TrackState
@@ -60,7 +60,7 @@ class LandmarkGenerator:
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._readers: LruPool[tuple[str, int], DecoderReader] = LruPool(4, DecoderReader.close)
-        self._presenters = AvatarCache(self._files)
+        self._avatars = AvatarCache(self._files)
 
     @stage_method
     async def track(
@@ -69,7 +69,7 @@ class LandmarkGenerator:
         """Find landmarks in source frames [start, stop), continuing from `state` (None at the first frame).
 
         Args:
-            source: The presenter's video.
+            source: The avatar's video.
             choice: Which face.
             start: First frame.
             stop: Frame after the last.
@@ -122,14 +122,14 @@ class LandmarkGenerator:
         return await self._threads.run(work, timeout_s)
 
     @stage_method
-    async def build_presenter(self, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
-        """Smooth the whole track and write the presenter's folder; return whether the source talks.
+    async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+        """Smooth the whole track and write the avatar's folder; return whether the source talks.
 
         Args:
-            presenter: Its folder is written whole or not at all.
+            avatar: Its folder is written whole or not at all.
             tracks: Keys of what `track` wrote, in one folder and in order, covering the whole video.
         """
-        source, folder = presenter.source, split(tracks[0])[0]
+        source, folder = avatar.source, split(tracks[0])[0]
         names = [split(track)[1] for track in tracks]
         timeout_s = self._config.jobs.call_timeout_s(source.info.num_frames)
 
@@ -138,49 +138,49 @@ class LandmarkGenerator:
                 raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
             with (
                 self._files.fetched(source.key) as path,
-                self._files.written_folder(presenter.folder, "", INFO_FILE) as made,
+                self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
                 self._open(path, source.info, timeout_s) as reader,
                 token.on_cancel(reader.close),
             ):
-                return Presenter.build(made, source.info, raw, reader).talks
+                return Avatar.build(made, source.info, raw, reader).talks
 
         return await self._threads.run(work, timeout_s)
 
     @stage_method
-    async def is_analysed(self, engine: str, presenter: PresenterRef) -> bool:
-        """Return whether an engine has all that it keeps of a presenter."""
+    async def is_analysed(self, engine: str, avatar: AvatarRef) -> bool:
+        """Return whether an engine has all that it keeps of an avatar."""
 
         def work(token: CancelToken) -> bool:
             maker = self._engines.engine(engine)
-            with self._files.fetched_folder(presenter.folder, (analysis_part(maker),)) as folder:
+            with self._files.fetched_folder(avatar.folder, (analysis_part(maker),)) as folder:
                 return is_analysed(folder, maker)
 
         return await self._threads.run(work, self._config.engine_cache.load_timeout_s)
 
     @stage_method
-    async def analyse(self, own_speech: Any | None, engine: str, presenter: PresenterRef) -> None:
-        """Have an engine write what it keeps of a presenter beside the track, whole or not at all.
+    async def analyse(self, own_speech: Any | None, engine: str, avatar: AvatarRef) -> None:
+        """Have an engine write what it keeps of an avatar beside the track, whole or not at all.
 
         Args:
             own_speech: What the engine heard in the source's own sound; None if it has none.
             engine: Name of the engine.
-            presenter: A tracked presenter.
+            avatar: A tracked avatar.
 
         Raises:
             OptionError: There is no engine of that name.
         """
-        timeout_s = self._config.jobs.call_timeout_s(presenter.source.info.num_frames)
+        timeout_s = self._config.jobs.call_timeout_s(avatar.source.info.num_frames)
 
         def work(token: CancelToken) -> None:
-            maker, source = self._engines.engine(engine), presenter.source
+            maker, source = self._engines.engine(engine), avatar.source
             part = analysis_part(maker)
             with (
                 self._files.fetched(source.key) as path,
-                self._files.written_folder(presenter.folder, part, COMPLETE_FILE, PRESENTER_FILES) as folder,
+                self._files.written_folder(avatar.folder, part, COMPLETE_FILE, AVATAR_FILES) as folder,
                 self._open(path, source.info, timeout_s) as reader,
                 token.on_cancel(reader.close),
             ):
-                known = Presenter.load(folder)
+                known = Avatar.load(folder)
                 maker.analyse(known, known.frames(reader), own_speech, token.is_cancelled)
                 note_analysed(folder, maker)
 
@@ -192,14 +192,14 @@ class LandmarkGenerator:
 
         def work(token: CancelToken) -> Planned:
             engine = self._engines.engine(request.engine)
-            known = self._presenters.take(request.presenter.folder, engine)
+            known = self._avatars.take(request.avatar.folder, engine)
             try:
-                index = self._source_frames(known.presenter, request, heard.stress)
-                planned = engine.plan(known.presenter, heard.features, request.span, index, state)
+                index = self._source_frames(known.avatar, request, heard.stress)
+                planned = engine.plan(known.avatar, heard.features, request.span, index, state)
             except BaseException:
                 close(known)  # it may be damaged, and made again
                 raise
-            self._presenters.put(known)
+            self._avatars.put(known)
             return planned
 
         return await self._threads.run(work, self._config.jobs.call_timeout_s(request.span.num))
@@ -216,8 +216,6 @@ class LandmarkGenerator:
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return DecoderReader(self._decoders, path, info, settings)
 
-    def _source_frames(
-        self, presenter: Presenter, request: BlockRequest, stress: NDArray[np.float32]
-    ) -> NDArray[np.int32]:
+    def _source_frames(self, avatar: Avatar, request: BlockRequest, stress: NDArray[np.float32]) -> NDArray[np.int32]:
         frames = range(request.span.first, request.span.stop)
-        return presenter.shown_frames(frames, request.loop, stress, self._config.render.still_idle_motion)
+        return avatar.shown_frames(frames, request.loop, stress, self._config.render.still_idle_motion)

@@ -17,10 +17,10 @@ from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
+from models.avatar.avatar import Avatar
 from models.engines.contract import EngineClass, Machine
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
-from models.presenter.presenter import Presenter
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
 from storage.state import open_files
@@ -71,9 +71,9 @@ class LiveSession:
         engine = self._engines.engine(self._config.live.engine)
         return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open, self._files)
 
-    def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
+    def _open(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
         settings = FrameSettings.of(self._config, self._num_threads, self._config.live.chunk_timeout_s)
-        return presenter.frames(DecoderReader(self._decoders, path, info, settings))
+        return avatar.frames(DecoderReader(self._decoders, path, info, settings))
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.chunk_timeout_s)

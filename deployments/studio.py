@@ -17,7 +17,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
-from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
+from jobs.messages import AvatarRef, Made, Marking, Rendered, SourceVideo
 from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
@@ -29,12 +29,12 @@ from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.contract import Chunk, Engine, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
 from models.mouth.motion import Moments
-from models.presenter.presenter import Presenter
 from rendering.avatar_cache import AvatarCache, CachedAvatar, close
 from rendering.lru_pool import LruPool
 from rendering.segment_renderer import RenderSource, SegmentRenderer
@@ -61,7 +61,7 @@ class _Marked:
 
 @serve.deployment
 class Studio:
-    """Renders segments. A call reads nothing but the presenter and its source, and writes one encoded file."""
+    """Renders segments. A call reads nothing but the avatar and its source, and writes one encoded file."""
 
     def __init__(
         self,
@@ -80,20 +80,20 @@ class Studio:
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
         self._decoders.warm()
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
-        self._presenters = AvatarCache(self._files)
+        self._avatars = AvatarCache(self._files)
         self._engines = EngineRoom(config, self._num_threads, engines)
         self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_method
-    async def render(self, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking) -> Rendered:
+    async def render(self, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
         encoded, the next is decoded. Patches are pasted back in order.
 
         Args:
-            presenter: Who speaks.
+            avatar: Who speaks.
             engine: Name of the engine.
             plan: The engine's own.
             out: Key of the encoded segment, written whole or not at all.
@@ -102,21 +102,21 @@ class Studio:
         Raises:
             StorageFullError: The disk has no room for it.
         """
-        source = presenter.source
+        source = avatar.source
         with ExitStack() as files, ExitStack() as undone:
-            made, known, path = await self._run(partial(self._brought, presenter, engine, files), len(plan))
+            made, known, path = await self._run(partial(self._brought, avatar, engine, files), len(plan))
             undone.callback(close, known)
-            places = known.presenter.places(plan.source_index)
+            places = known.avatar.places(plan.source_index)
             key = (source.key, places[0])
-            reader = self._readers.take(key, lambda: self._open(path, source.info, known.presenter))
+            reader = self._readers.take(key, lambda: self._open(path, source.info, known.avatar))
             undone.callback(reader.close)
-            render_source = RenderSource(reader, engine, partial(made.cut, known.presenter))
+            render_source = RenderSource(reader, engine, partial(made.cut, known.avatar))
             marks = self._marks(source.info, marking, len(plan))
             segment, silent_motion = await self._encoded(render_source, source.info, plan, marks)
             await self._run(lambda token: self._files.put(out, segment), len(plan))
             undone.pop_all()
         self._readers.put((source.key, _next_place(places)), reader)
-        self._presenters.put(known)
+        self._avatars.put(known)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_method
@@ -127,7 +127,7 @@ class Studio:
             segments: Keys of the segments, in one folder and in order.
             audio: Key of the caller's sound.
             out: Key of the result.
-            source: The presenter's video.
+            source: The avatar's video.
             made: What the segments are together.
 
         Raises:
@@ -171,16 +171,16 @@ class Studio:
         return await self._run(lambda token: writer.finish(), len(plan)), motion
 
     def _brought(
-        self, presenter: PresenterRef, engine: str, files: ExitStack, token: CancelToken
+        self, avatar: AvatarRef, engine: str, files: ExitStack, token: CancelToken
     ) -> tuple[Engine, CachedAvatar, Path]:
-        """The engine, the presenter, and its source, which is on this machine until `files` end."""
-        path, made = files.enter_context(self._files.fetched(presenter.source.key)), self._engines.engine(engine)
-        return made, self._presenters.take(presenter.folder, made), path
+        """The engine, the avatar, and its source, which is on this machine until `files` end."""
+        path, made = files.enter_context(self._files.fetched(avatar.source.key)), self._engines.engine(engine)
+        return made, self._avatars.take(avatar.folder, made), path
 
-    def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
+    def _open(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
         timeout_s = self._config.jobs.call_timeout_s(self._config.render.chunk_frames)
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
-        return presenter.frames(DecoderReader(self._decoders, path, info, settings))
+        return avatar.frames(DecoderReader(self._decoders, path, info, settings))
 
     def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Watermark | None]:
         """The mark of each frame of a segment."""

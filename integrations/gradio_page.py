@@ -61,7 +61,7 @@ class GradioPage:
                         video = gr.Video(label="Face", height=240, buttons=["download"])
                     with gr.Tab("Portrait"):
                         portrait = gr.Image(label="Face", type="filepath", height=240, buttons=["download"])
-                    with gr.Tab("Kept presenter"):
+                    with gr.Tab("Kept avatar"):
                         avatar = gr.Dropdown([], label="Face", allow_custom_value=True)
                     with gr.Row():
                         make, stop = gr.Button("Make it speak", variant="primary"), gr.Button("Stop")
@@ -81,7 +81,7 @@ class GradioPage:
         return blocks
 
     async def choices(self, request: gr.Request) -> tuple[gr.Dropdown, gr.Dropdown]:
-        """The kept presenters and the engines of the service."""
+        """The kept avatars and the engines of the service."""
         try:
             async with self._open_client(request) as client:
                 avatars = await client.avatars.list()
@@ -123,7 +123,7 @@ def _fields(
     if bool(audio) == bool(text.strip()):
         raise gr.Error("Speech: expected either a sound or a text.", print_exception=False)
     if sum(map(bool, faces)) != 1:
-        raise gr.Error("Face: expected one of a video, a portrait and a kept presenter.", print_exception=False)
+        raise gr.Error("Face: expected one of a video, a portrait and a kept avatar.", print_exception=False)
     fields: JobFields = {"audio": Path(audio), "loop": loop} if audio else {"text": text, "loop": loop}
     video, portrait, avatar = faces
     if avatar:

@@ -98,11 +98,11 @@ async def show_in(room: rtc.Room, server: str | None, avatar_id: str, receiver: 
     Args:
         room: The room; an agent in it sends its voice here.
         server: The Lipwright service; LIPWRIGHT_URL, or port 8000 of this machine, without it.
-        avatar_id: A presenter that the service keeps.
+        avatar_id: An avatar that the service keeps.
         receiver: Where the voice comes from; LiveKit's own without it.
 
     Raises:
-        ClientError: The service has no place, or no such presenter.
+        ClientError: The service has no place, or no such avatar.
     """
     left = asyncio.Event()
     room.on("disconnected", lambda *_: left.set())

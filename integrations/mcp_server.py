@@ -57,7 +57,7 @@ class SpokenVideo(BaseModel):
 
 
 class AvatarSummary(BaseModel):
-    """A presenter that the service keeps."""
+    """An avatar that the service keeps."""
 
     avatar_id: str
     name: str
@@ -148,7 +148,7 @@ class LipwrightTools:
             return SpokenVideo.of(await self._client.jobs.cancel(job_id))
 
     async def list_avatars(self) -> list[AvatarSummary]:
-        """The presenters that the service keeps: they need no analysis of their own."""
+        """The avatars that the service keeps: they need no analysis of their own."""
         with _told():
             avatars = await self._client.avatars.list()
             return [AvatarSummary(avatar_id=each.id, name=each.label, status=each.status) for each in avatars]

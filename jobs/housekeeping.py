@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
-from jobs.presenters import Presenters
+from jobs.avatars import Avatars
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStatus, utc_now
@@ -24,11 +24,11 @@ _ORPHAN_AGE_S = 3600.0
 class Housekeeping:
     """Sweeps the table and the files of one data folder; lives in the Director."""
 
-    def __init__(self, limits: JobConfig, table: JobTable, files: FileStore, presenters: Presenters) -> None:
+    def __init__(self, limits: JobConfig, table: JobTable, files: FileStore, avatars: Avatars) -> None:
         self._limits = limits
         self._table = table
         self._files = files
-        self._presenters = presenters
+        self._avatars = avatars
         self._at_rest: set[str] = set()  # finished jobs without segments: in a bucket, each look costs a request
 
     async def run(self) -> None:
@@ -37,8 +37,8 @@ class Housekeeping:
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
-                await self._presenters.sweep()
-                await self._presenters.sweep_orphans(_ORPHAN_AGE_S)
+                await self._avatars.sweep()
+                await self._avatars.sweep_orphans(_ORPHAN_AGE_S)
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
                     metrics.set_free_disk(free_bytes)
             except (OSError, LipwrightError) as error:

@@ -13,8 +13,8 @@ from jobs.admission import AdmissionDesk
 from jobs.forecast import result_bytes
 from jobs.idempotency import check_same_request
 from jobs.ports import Stages
+from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from models.presenter.folder import PRESENTER_VERSION
 from storage.file_keys import audio_key, face_key, segments_folder, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -62,7 +62,7 @@ class Intake:
             desk: Knows what is promised to others.
             check_engine: Raises OptionError of an engine that cannot do a job.
             marks_all: Whether every job is marked visibly.
-            folders: See `Presenters`.
+            folders: See `Avatars`.
         """
         self._folders = folders or asyncio.Lock()
         self._marks_all = marks_all
@@ -145,7 +145,7 @@ class Intake:
         )
 
     async def avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and store a presenter, to be kept or as part of the cache.
+        """Check and store an avatar, to be kept or as part of the cache.
 
         Raises:
             InputError: The video or the face choice cannot be used.
@@ -256,7 +256,7 @@ class Intake:
 
 
 def _key(video: UploadedFile, face: str, owner: str | None) -> str:
-    return avatar_key(video.sha256, face, PRESENTER_VERSION, owner)
+    return avatar_key(video.sha256, face, AVATAR_VERSION, owner)
 
 
 def _sha256(upload: UploadedFile | None) -> str | None:

@@ -19,7 +19,7 @@ from models.mouth.motion import Moments
 from models.speech.level import SpeechLevel
 
 HOLD_S: Final = 60.0
-"""How long a presenter that is shown live stays without another word of it."""
+"""How long an avatar that is shown live stays without another word of it."""
 
 
 class Probed(NamedTuple):
@@ -102,11 +102,11 @@ class Heard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PresenterRef:
-    """A presenter as stages find it: what it is made of, and where it is kept.
+class AvatarRef:
+    """An avatar as stages find it: what it is made of, and where it is kept.
 
     Attributes:
-        folder: Key of the folder of `models.presenter.presenter.Presenter`.
+        folder: Key of the folder of `models.avatar.avatar.Avatar`.
         source: The video, or the still.
     """
 
@@ -119,13 +119,13 @@ class BlockRequest:
     """Which output frames to plan.
 
     Attributes:
-        presenter: Who speaks.
+        avatar: Who speaks.
         engine: Name of the engine.
         span: The output frames.
         loop: What to do where the source is shorter than the speech.
     """
 
-    presenter: PresenterRef
+    avatar: AvatarRef
     engine: str
     span: FrameSpan
     loop: Loop

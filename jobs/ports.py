@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -80,7 +80,7 @@ class JobService(Protocol):
         ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store a presenter and begin its analysis."""
+        """Store an avatar and begin its analysis."""
         ...
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
@@ -134,18 +134,16 @@ class Stages(Protocol):
         """Write the landmarks of source frames [start, stop) to `out`, and return what the next call goes on from."""
         ...
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
-        """Make a presenter of what `track` wrote, and return whether it talks."""
+    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+        """Make an avatar of what `track` wrote, and return whether it talks."""
         ...
 
-    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
-        """Return whether an engine has all that it keeps of a presenter."""
+    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+        """Return whether an engine has all that it keeps of an avatar."""
         ...
 
-    async def analyse(
-        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
-    ) -> None:
-        """Have an engine write what it keeps of a presenter."""
+    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+        """Have an engine write what it keeps of an avatar."""
         ...
 
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
@@ -153,7 +151,7 @@ class Stages(Protocol):
         ...
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         """Write one encoded segment to `out`."""
         ...

@@ -12,12 +12,12 @@ from typing import Any
 from config import PipelineConfig
 from errors import InputError, StorageFullError
 from jobs.accidents import first_cause
+from jobs.avatars import Avatars
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.kept_segments import KeptSegments
 from jobs.marking import marking_of
-from jobs.messages import BlockRequest, Made, PreparedSpeech, PresenterRef
+from jobs.messages import AvatarRef, BlockRequest, Made, PreparedSpeech
 from jobs.ports import Stages
-from jobs.presenters import Presenters
 from jobs.segment_room import SegmentRoom, SegmentWindow
 from jobs.segments import Block, Segment, plan_blocks
 from media.audio import num_output_frames
@@ -45,7 +45,7 @@ class JobServices:
 
     config: PipelineConfig
     stages: Stages
-    presenters: Presenters
+    avatars: Avatars
     table: JobTable
     files: FileStore
     room: SegmentRoom
@@ -63,7 +63,7 @@ class JobRun:
         self._num_done = 0
         self._segments = KeptSegments(services.table, services.files, job.id)
         self._silent_motion: dict[int, Moments] = {}  # by the number of the segment: one may be rendered again
-        self._has_presenter = False
+        self._has_avatar = False
 
     async def run(self) -> None:
         """Make the video; returns when it lies in its place.
@@ -88,11 +88,11 @@ class JobRun:
                 logger.warning("what was made for the job is damaged; it is made again, %d tries left: %s", left, cause)
 
     async def _is_damaged(self) -> bool:
-        """Whether the presenter or a segment is not any more what it was when it was made."""
+        """Whether the avatar or a segment is not any more what it was when it was made."""
         if await asyncio.to_thread(self._segments.are_damaged):
             return True
-        job, presenters = self._job, self._services.presenters
-        return self._has_presenter and not await presenters.is_whole(job.avatar_key, job.options.engine)
+        job, avatars = self._job, self._services.avatars
+        return self._has_avatar and not await avatars.is_whole(job.avatar_key, job.options.engine)
 
     async def _make(self) -> None:
         job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
@@ -105,15 +105,15 @@ class JobRun:
         speech = await stages.prepare_speech(work, audio, speech_key(job.id), job.audio_seconds)
 
         await self._enter(Stage.ANALYSING)
-        presenter = await self._services.presenters.ensure(job.avatar_key, job.options.engine, self._report_analysis)
-        self._has_presenter = True
-        source = presenter.source
+        avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
+        self._has_avatar = True
+        source = avatar.source
         await self._hold_disk(source.info, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
         await self._enter(Stage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
-        measures = await self._render(blocks, presenter, speech)
+        measures = await self._render(blocks, avatar, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
         report = make_report(output, measures, sum(self._silent_motion.values(), Moments()))
         await asyncio.to_thread(self._segments.check, blocks)
@@ -140,7 +140,7 @@ class JobRun:
             raise StorageFullError(f"The disk would not hold it: expected {needed} bytes, found {max(0, free)}.")
         await self._update(audio_seconds=seconds, disk_bytes=needed)
 
-    async def _render(self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech) -> BlockMeasures:
+    async def _render(self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech) -> BlockMeasures:
         """Render every segment that is not there yet, as many at a time as there is room for.
 
         Returns:
@@ -152,7 +152,7 @@ class JobRun:
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
         window = self._services.room.window()
-        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, presenter, speech)) as plans:
+        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech)) as plans:
             async for block, planned in plans:
                 measures = planned.measures if measures is None else measures + planned.measures
                 for segment in block.segments:
@@ -160,20 +160,20 @@ class JobRun:
                         continue
                     await window.acquire()
                     piece = planned.plan.slice(segment.start - block.start, segment.stop - block.start)
-                    group.create_task(self._render_segment(segment, presenter, piece, window))
+                    group.create_task(self._render_segment(segment, avatar, piece, window))
         assert measures is not None, "a job has a frame"
         return measures
 
     async def _plans(
-        self, blocks: list[Block], presenter: PresenterRef, speech: PreparedSpeech
+        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech
     ) -> AsyncGenerator[tuple[Block, Planned]]:
         """Yield each block with its plan; the next block is planned while this one is rendered."""
-        fps, options = presenter.source.info.fps, self._job.options
+        fps, options = avatar.source.info.fps, self._job.options
 
         def begin(number: int, state: Any) -> asyncio.Task[Planned]:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
-            request = BlockRequest(presenter, options.engine, span, options.loop)
+            request = BlockRequest(avatar, options.engine, span, options.loop)
             return asyncio.create_task(self._services.stages.plan(self._work, speech, request, state))
 
         ahead = begin(0, None)
@@ -186,15 +186,13 @@ class JobRun:
         finally:
             ahead.cancel()
 
-    async def _render_segment(
-        self, segment: Segment, presenter: PresenterRef, plan: Plan, window: SegmentWindow
-    ) -> None:
+    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan, window: SegmentWindow) -> None:
         services, job = self._services, self._job
         try:
             work = self._work._replace(segment=segment.number)
             out = segment_key(job.id, segment.number)
-            marking = marking_of(job.options, segment, presenter.source.info.fps, services.config.labels)
-            rendered = await services.stages.render(work, presenter, job.options.engine, plan, out, marking)
+            marking = marking_of(job.options, segment, avatar.source.info.fps, services.config.labels)
+            rendered = await services.stages.render(work, avatar, job.options.engine, plan, out, marking)
         finally:
             window.release()
         self._silent_motion[segment.number] = rendered.silent_motion

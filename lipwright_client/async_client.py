@@ -182,13 +182,13 @@ class AsyncJobs:
 
 
 class AsyncAvatars:
-    """Presenters of the service."""
+    """Avatars of the service."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     async def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
-        """Send a presenter. It can be used at once; the first job waits for its analysis."""
+        """Send an avatar. It can be used at once; the first job waits for its analysis."""
         return await self._transport.run(calls.create_avatar(fields))
 
     async def get(self, avatar_id: str) -> Avatar:
@@ -302,7 +302,7 @@ class AsyncLipwright:
         """A live session: `async with` begins it, `async for` gives what it shows.
 
         Args:
-            avatar_id: The presenter, one that is kept or was sent before.
+            avatar_id: The avatar, one that is kept or was sent before.
             sample_rate: Of the sound that is sent: 8000, 16000, 22050, 24000, 44100 or 48000.
             shows_at_once: Whether everything counts as shown as it comes. Otherwise `showed` says how far it is, and
                 the service stays a few seconds ahead.
@@ -312,12 +312,12 @@ class AsyncLipwright:
         Raises:
             UploadError: There are both or neither, or there is no such file.
         """
-        presenter = calls.live_presenter(avatar_id, video)
+        source = calls.live_source(avatar_id, video)
 
         async def who() -> str:
-            if isinstance(presenter, str):
-                return presenter
-            avatar = await self._transport.run(presenter)
+            if isinstance(source, str):
+                return source
+            avatar = await self._transport.run(source)
             return (await self.avatars.wait(avatar.id)).check().id
 
         return AsyncLiveSession(self._settings, self._headers, who, sample_rate, shows_at_once)

@@ -174,12 +174,12 @@ def delete_job(job_id: str) -> Call[None]:
 
 
 def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Send a presenter of `AvatarFields`; the same again gives the same avatar."""
+    """Send an avatar of `AvatarFields`; the same again gives the same avatar."""
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
-def live_presenter(avatar_id: str | None, video: Source | None) -> str | Call[Avatar]:
-    """Who speaks in a live session: a presenter that is there, or the call that sends one.
+def live_source(avatar_id: str | None, video: Source | None) -> str | Call[Avatar]:
+    """Who speaks in a live session: an avatar that is there, or the call that sends one.
 
     Raises:
         UploadError: Both or neither are given, or the video cannot be sent.

@@ -1,4 +1,4 @@
-"""Live sessions: a presenter says what is sent, while it is sent."""
+"""Live sessions: an avatar says what is sent, while it is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LiveSession(LiveLine):
     Args:
         settings: Where the service is.
         headers: More header fields.
-        who: Gives the id of the presenter when the session is begun.
+        who: Gives the id of the avatar when the session is begun.
         sample_rate: Of the sound that is sent.
         shows: Whether everything counts as shown as it comes.
     """
@@ -47,7 +47,7 @@ class LiveSession(LiveLine):
 
         Raises:
             BusyError: All places are taken.
-            NotFoundError: There is no such presenter.
+            NotFoundError: There is no such avatar.
             FaceNotFoundError: There is no face in the video that was given in place of one.
             ConnectionFailedError: There is no service.
         """
@@ -71,7 +71,7 @@ class LiveSession(LiveLine):
         """Its events.
 
         Raises:
-            ProblemError: The service cannot show the presenter any more.
+            ProblemError: The service cannot show the avatar any more.
             ConnectionFailedError: The line broke.
         """
         while self._first:

@@ -102,7 +102,7 @@ class JobList:
 
 @dataclass(frozen=True)
 class AvatarInfo:
-    """What the analysis of a presenter found."""
+    """What the analysis of an avatar found."""
 
     width: int
     height: int
@@ -115,7 +115,7 @@ class AvatarInfo:
 
 @dataclass(frozen=True)
 class Avatar:
-    """A presenter that is analysed once.
+    """An avatar that is analysed once.
 
     Attributes:
         id: What jobs name it by, as `avatar_id`.

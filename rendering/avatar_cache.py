@@ -1,12 +1,12 @@
-"""Presenters that a replica holds in memory, with the files that they were loaded from."""
+"""Avatars that a replica holds in memory, with the files that they were loaded from."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from models.presenter.folder import PRESENTER_FILES, Keeper, analysis_part
-from models.presenter.presenter import Presenter
+from models.avatar.avatar import Avatar
+from models.avatar.folder import AVATAR_FILES, Keeper, analysis_part
 from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
@@ -14,28 +14,28 @@ _MAX_ENTRIES = 8
 
 
 class CachedAvatar(NamedTuple):
-    """A presenter as one engine knows it.
+    """An avatar as one engine knows it.
 
     Attributes:
         key: Key of its folder, and the part of it that is the engine's.
-        presenter: The presenter; engines load what they keep of it when they first need it.
+        avatar: The avatar; engines load what they keep of it when they first need it.
         files: Holds its folder on this machine.
     """
 
     key: tuple[str, str]
-    presenter: Presenter
+    avatar: Avatar
     files: ExitStack
 
 
 class AvatarCache:
-    """The presenters that were used last. Thread-safe."""
+    """The avatars that were used last. Thread-safe."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
         self._known: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, close)
 
     def take(self, folder: str, engine: Keeper) -> CachedAvatar:
-        """Return the presenter of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
+        """Return the avatar of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
 
         Raises:
             FileNotFoundError: It is not there as a whole.
@@ -44,15 +44,15 @@ class AvatarCache:
         return self._known.take(key, lambda: self._load(key))
 
     def put(self, known: CachedAvatar) -> None:
-        """Give a presenter back."""
+        """Give an avatar back."""
         self._known.put(known.key, known)
 
     def _load(self, key: tuple[str, str]) -> CachedAvatar:
         with ExitStack() as held:
-            folder = held.enter_context(self._files.fetched_folder(key[0], (*PRESENTER_FILES, key[1])))
-            return CachedAvatar(key, Presenter.load(folder), held.pop_all())
+            folder = held.enter_context(self._files.fetched_folder(key[0], (*AVATAR_FILES, key[1])))
+            return CachedAvatar(key, Avatar.load(folder), held.pop_all())
 
 
 def close(known: CachedAvatar) -> None:
-    """Let the files of a presenter go."""
+    """Let the files of an avatar go."""
     known.files.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from jobs.messages import PresenterRef
+from jobs.messages import AvatarRef
 from media.live.gop_encoder import EncodedGop
 from models.speech.stream import SpeechWindow
 
@@ -16,7 +16,7 @@ class LiveChunkRequest:
 
     Attributes:
         session_id: Whose moment it is.
-        presenter: Who speaks; analysed.
+        avatar: Who speaks; analysed.
         window: The speech around the frames.
         first_frame: Number of the first frame in the session.
         num_frames: 1 or more.
@@ -24,7 +24,7 @@ class LiveChunkRequest:
     """
 
     session_id: str
-    presenter: PresenterRef
+    avatar: AvatarRef
     window: SpeechWindow
     first_frame: int
     num_frames: int
@@ -46,19 +46,19 @@ class LiveChunk(NamedTuple):
 class LiveService(Protocol):
     """What live sessions need of the rest: deployments behind handles, or a renderer in this process."""
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
-        """Return a presenter, analysed for the engine of live sessions, once its first moment can be asked for.
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+        """Return an avatar, analysed for the engine of live sessions, once its first moment can be asked for.
 
         It is held from then on; see `hold`.
 
         Raises:
-            NotFoundError: The owner has no such presenter.
+            NotFoundError: The owner has no such avatar.
             LipwrightError: Why there can be no session.
         """
         ...
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Say that a presenter that was prepared is still shown: it stays for another `jobs.messages.HOLD_S`.
+        """Say that an avatar that was prepared is still shown: it stays for another `jobs.messages.HOLD_S`.
 
         Raises:
             LipwrightError: Why that cannot be said.

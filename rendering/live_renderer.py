@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from config import PipelineConfig
 from errors import ConfigError
-from jobs.messages import PresenterRef
+from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.live.gop_encoder import GopEncoder
 from media.probe import VideoInfo
+from models.avatar.avatar import Avatar
 from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
-from models.presenter.presenter import Presenter
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -29,7 +29,7 @@ from rendering.lru_pool import LruPool
 from rendering.segment_renderer import BlockingWork, RenderSource, SegmentRenderer
 from storage.files import StoredFiles
 
-OpenSource = Callable[[Path, VideoInfo, Presenter], FrameSource]
+OpenSource = Callable[[Path, VideoInfo, Avatar], FrameSource]
 
 _MAX_READERS = 8
 
@@ -42,8 +42,8 @@ class LiveRenderer:
         engine: The engine of live sessions.
         machine: What its networks may use.
         run: Runs what blocks.
-        open_source: Opens the frames of a presenter.
-        files: Where presenters are kept.
+        open_source: Opens the frames of an avatar.
+        files: Where avatars are kept.
 
     Raises:
         ConfigError: The engine cannot speak live.
@@ -66,20 +66,20 @@ class LiveRenderer:
         self._painter = engine.painter(machine)
         self._open_source, self._files = open_source, files
         self._renderer = SegmentRenderer(self._paint, run, window=1)
-        self._presenters = AvatarCache(files)
+        self._avatars = AvatarCache(files)
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one moment.
 
         Raises:
-            MediaError: The presenter's source cannot be decoded.
+            MediaError: The avatar's source cannot be decoded.
             StageTimeoutError: It took too long.
         """
-        source, live = request.presenter.source, self._config.live
+        source, live = request.avatar.source, self._config.live
         num = request.num_frames
         with ExitStack() as files:
-            known, path = await self._run(partial(self._brought, request.presenter, files), num)
+            known, path = await self._run(partial(self._brought, request.avatar, files), num)
             index = self._source_frames(known, request)
             here, next_place = known.places(index[[0, num]])
             key = (source.key, here)
@@ -103,27 +103,27 @@ class LiveRenderer:
             return None
         return Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
-    def _brought(self, presenter: PresenterRef, files: ExitStack, token: CancelToken) -> tuple[Presenter, Path]:
-        """The presenter, which sessions share as it is only read, and its source, on this machine until `files` end."""
-        path = files.enter_context(self._files.fetched(presenter.source.key))
-        known = self._presenters.take(presenter.folder, self._engine)
-        self._presenters.put(known)
-        return known.presenter, path
+    def _brought(self, avatar: AvatarRef, files: ExitStack, token: CancelToken) -> tuple[Avatar, Path]:
+        """The avatar, which sessions share as it is only read, and its source, on this machine until `files` end."""
+        path = files.enter_context(self._files.fetched(avatar.source.key))
+        known = self._avatars.take(avatar.folder, self._engine)
+        self._avatars.put(known)
+        return known.avatar, path
 
     def _plan(
-        self, presenter: Presenter, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
+        self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
     ) -> tuple[Plan, object]:
         features = self._listener.listen_live(request.window)
         total = request.first_frame + len(index)
-        span = FrameSpan(presenter.info.fps, request.first_frame, len(index), total)
-        return self._live.plan_live(presenter, features, span, index, request.state)
+        span = FrameSpan(avatar.info.fps, request.first_frame, len(index), total)
+        return self._live.plan_live(avatar, features, span, index, request.state)
 
-    def _source_frames(self, presenter: Presenter, request: LiveChunkRequest) -> NDArray[np.int32]:
+    def _source_frames(self, avatar: Avatar, request: LiveChunkRequest) -> NDArray[np.int32]:
         # Forward and backward for ever: nothing jumps, and nothing of a film's head changes with the speech. A still
         # nods with it; behind the moment, where frames are only looked at, with as much of it as is known.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
-        stress = window_stress(request.window, np.array(frames) / float(presenter.info.fps))
-        return presenter.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
+        stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
+        return avatar.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
 
     def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         def work(token: CancelToken) -> FacePatches:

@@ -1,4 +1,4 @@
-"""Things that are cheap to keep and slow to open: presenters in memory, sources that are decoded on."""
+"""Things that are cheap to keep and slow to open: avatars in memory, sources that are decoded on."""
 
 from __future__ import annotations
 

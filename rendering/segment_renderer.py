@@ -24,9 +24,9 @@ class RenderSource:
     """What a stretch is made of: frames of a source, and an engine that cuts faces out of them.
 
     Attributes:
-        reader: Reads the presenter's frames.
+        reader: Reads the avatar's frames.
         engine: Name of the engine, for whoever paints.
-        cut: The engine's own, of this presenter.
+        cut: The engine's own, of this avatar.
     """
 
     reader: FrameSource

@@ -5,10 +5,10 @@
     jobs/{id}/speech.npy             the speech, 16 kHz mono
     jobs/{id}/segments/{number}.mp4  finished segments
     jobs/{id}/result.mp4             the video
-    avatars/{key}/source             the presenter as it came
+    avatars/{key}/source             the avatar as it came
     avatars/{key}/face               the picture of the person meant, if one came with it
     avatars/{key}/speech.npy         the source's own sound, 16 kHz mono
-    avatars/{key}/tracking/...       landmarks, until the presenter is made of them
+    avatars/{key}/tracking/...       landmarks, until the avatar is made of them
     avatars/{key}/...                its analysis
 
 A key is a relative POSIX path. Every name and id must look like `records.new_id()`, so that no name from outside can
@@ -74,22 +74,22 @@ def avatar_folder(key: str) -> str:
 
 
 def source_key(key: str) -> str:
-    """The presenter as it came."""
+    """The avatar as it came."""
     return f"{avatar_folder(key)}/source"
 
 
 def face_key(key: str) -> str:
-    """The picture of the person meant, where one was sent with the presenter."""
+    """The picture of the person meant, where one was sent with the avatar."""
     return f"{avatar_folder(key)}/face"
 
 
 def own_speech_key(key: str) -> str:
-    """The sound of the presenter's own video, as 16 kHz mono samples."""
+    """The sound of the avatar's own video, as 16 kHz mono samples."""
     return f"{avatar_folder(key)}/speech.npy"
 
 
 def tracks_folder(key: str) -> str:
-    """Landmarks of the source, until the presenter is made of them."""
+    """Landmarks of the source, until the avatar is made of them."""
     return f"{avatar_folder(key)}/tracking"
 
 

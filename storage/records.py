@@ -39,14 +39,14 @@ class Stage(StrEnum):
 
     QUEUED = "queued"
     LISTENING = "listening"  # the speech is decoded and measured
-    ANALYSING = "analysing"  # the presenter's face is tracked; skipped for a known avatar
+    ANALYSING = "analysing"  # the avatar's face is tracked; skipped for a known avatar
     RENDERING = "rendering"  # segments are made
     JOINING = "joining"  # segments and sound become one file
     DONE = "done"
 
 
 class AvatarStatus(StrEnum):
-    """Whether a presenter can speak yet."""
+    """Whether an avatar can speak yet."""
 
     ANALYSING = "analysing"
     READY = "ready"
@@ -124,7 +124,7 @@ class SubmitRequest(_Frozen):
 
 
 class AvatarRequest(_Frozen):
-    """A presenter to analyse."""
+    """An avatar to analyse."""
 
     admission_id: str | None = None
     video: UploadedFile
@@ -135,7 +135,7 @@ class AvatarRequest(_Frozen):
 
 
 class AvatarInfo(_Frozen):
-    """What the analysis found out about a presenter's source."""
+    """What the analysis found out about an avatar's source."""
 
     width: int
     height: int
@@ -183,7 +183,7 @@ class JobRecord(_Frozen):
     audio: UploadedFile
     video: UploadedFile | None = None
     avatar_key: str
-    source_label: str = Field("", description="The client's name of the presenter's file.")
+    source_label: str = Field("", description="The client's name of the avatar's file.")
     metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
     request_digest: str | None = Field(None, description="Digest of what was asked, to know it again by its key.")
     base_url: str = Field("", description="What links of its webhook begin with; empty for paths.")
@@ -234,7 +234,7 @@ class Admission(_Frozen):
 
 
 class AvatarRecord(_Frozen):
-    """One analysed presenter. `pinned` means that a caller asked to keep it; others are a cache."""
+    """One analysed avatar. `pinned` means that a caller asked to keep it; others are a cache."""
 
     key: str = Field(description="Content hash of the source and of how it is analysed; names the folder.")
     id: str = Field(description="What clients call it.")

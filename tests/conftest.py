@@ -86,7 +86,7 @@ def sample_portrait(samples: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_presenter(samples: Path) -> Path:
+def sample_video(samples: Path) -> Path:
     """A short video of a talking face."""
     return samples / "presenter.mp4"
 

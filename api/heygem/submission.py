@@ -21,7 +21,7 @@ class EasySubmission:
 
     Attributes:
         audio: The speech: a URL or a path.
-        video: The presenter: a URL or a path.
+        video: The face: a URL or a path.
         code: The client's name of the task.
         loop: How a source that is shorter than the speech goes on: `pn` 1 is there and back, 0 from the start again.
         sharpens: `chaofen`: the faces shall be restored.

@@ -1,4 +1,4 @@
-"""Between a session and who renders it: where moments do not come in time, the presenter is shown as it was."""
+"""Between a session and who renders it: where moments do not come in time, the avatar is shown as it was."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Place:
         return self._has_begun
 
     def begin(self) -> None:
-        """Count as a session: its presenter can be shown."""
+        """Count as a session: its avatar can be shown."""
         self._has_begun = True
 
 

@@ -1,4 +1,4 @@
-"""A presenter that is shown stays, also one that nobody asked to keep."""
+"""An avatar that is shown stays, also one that nobody asked to keep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERY_S: Final = HOLD_S / 3  # two of them may be lost
 
 
 async def keep_held(service: LiveService, avatar_id: str, owner: str | None, every_s: float = _EVERY_S) -> None:
-    """Hold a presenter again and again until the task is cancelled; a service that cannot be told is told later."""
+    """Hold an avatar again and again until the task is cancelled; a service that cannot be told is told later."""
     while True:
         with suppress(LipwrightError):
             await service.hold(avatar_id, owner)

@@ -1,4 +1,4 @@
-"""Pictures of a presenter who is silent, kept for when nobody renders any."""
+"""Pictures of an avatar who is silent, kept for when nobody renders any."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _NEAR_FRAMES = 1  # a head that is a frame early or late is not seen to jump
 
 
 class KeptPictures:
-    """The newest silent moments of one session, by their place in the presenter's way to and fro.
+    """The newest silent moments of one session, by their place in the avatar's way to and fro.
 
     Args:
-        info: Of the presenter's source.
+        info: Of the avatar's source.
         max_bytes: Of all that is kept; the longest unused goes first.
     """
 

@@ -85,8 +85,8 @@ class LiveRoutes:
     async def _prepared(self, socket: WebSocket, options: SessionOptions, line: _Line) -> LiveSession:
         caller: Caller = socket.state.caller
         avatar_id = socket.query_params["avatar_id"]
-        presenter = await self._service.prepare(options.session_id, avatar_id, caller.owner)
-        info = presenter.source.info
+        avatar = await self._service.prepare(options.session_id, avatar_id, caller.owner)
+        info = avatar.source.info
         await line.send_text(
             event(
                 "session.state_updated",
@@ -100,7 +100,7 @@ class LiveRoutes:
                 idle_timeout_s=self._live.idle_timeout_s,
             )
         )
-        return LiveSession(options, presenter, self._live, self._service, line, self._speaker)
+        return LiveSession(options, avatar, self._live, self._service, line, self._speaker)
 
 
 class _Line:
@@ -151,7 +151,7 @@ def _options(socket: WebSocket) -> SessionOptions:
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
     if not socket.query_params.get("avatar_id"):
-        raise OptionError("avatar_id: expected the id of a presenter: POST /v1/avatars makes one.")
+        raise OptionError("avatar_id: expected the id of an avatar: POST /v1/avatars makes one.")
     return SessionOptions(new_id(), int(rate))
 
 

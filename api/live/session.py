@@ -12,7 +12,7 @@ from api.live.session_clock import SessionClock
 from api.live.speech_line import Heard, SpeechLine
 from api.speech.voice import Speaker
 from config import LiveConfig
-from jobs.messages import PresenterRef
+from jobs.messages import AvatarRef
 from media.live.stream_writer import StreamWriter
 from rendering.live_chunk import LiveChunkRequest, LiveService
 
@@ -35,7 +35,7 @@ class LiveSession:
 
     Args:
         options: What the client asked for.
-        presenter: Who speaks; analysed.
+        avatar: Who speaks; analysed.
         live: The service's bounds.
         service: Renders moments.
         line: To the client.
@@ -45,20 +45,20 @@ class LiveSession:
     def __init__(
         self,
         options: SessionOptions,
-        presenter: PresenterRef,
+        avatar: AvatarRef,
         live: LiveConfig,
         service: LiveService,
         line: Line,
         speaker: Speaker,
     ) -> None:
-        self._options, self._presenter = options, presenter
+        self._options, self._avatar = options, avatar
         self._line = line
-        fps = presenter.source.info.fps
+        fps = avatar.source.info.fps
         self._fps = fps
         self._num = max(1, round(live.chunk_seconds * fps))
         self._speech = SpeechLine(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
-        self._writer = StreamWriter(presenter.source.info)
-        self._bridge = Bridge(service, KeptPictures(presenter.source.info, live.max_kept_bytes), live.fallback_after_s)
+        self._writer = StreamWriter(avatar.source.info)
+        self._bridge = Bridge(service, KeptPictures(avatar.source.info, live.max_kept_bytes), live.fallback_after_s)
         self._clock = SessionClock(live)
         self._listener = Listener(self._speech, self._clock, line, speaker, live)
 
@@ -83,7 +83,7 @@ class LiveSession:
 
         Raises:
             SessionEndError: Why it is.
-            LipwrightError: The presenter cannot be shown any more.
+            LipwrightError: The avatar cannot be shown any more.
         """
         frame = 0
         try:
@@ -100,7 +100,7 @@ class LiveSession:
     async def _show(self, frame: int, num: int, heard: Heard) -> int:
         """Send one moment, and return its number of frames."""
         was_waiting = self._bridge.is_waiting
-        request = LiveChunkRequest(self._options.session_id, self._presenter, heard.window, frame, num, None)
+        request = LiveChunkRequest(self._options.session_id, self._avatar, heard.window, frame, num, None)
         shown = await self._bridge.show(request)
         if shown.is_stand_in:
             if not was_waiting:

@@ -91,7 +91,7 @@ class VideoRoutes:
         return router
 
     async def create(self, request: Request) -> Response:
-        """Send speech (`audio`) and a presenter (`input_reference`, or the `avatar_id` of a known one), get a video.
+        """Send speech (`audio`) and an avatar (`input_reference`, or the `avatar_id` of a known one), get a video.
 
         It is a job like those of `/v1/jobs`, told in other words.
         """

@@ -28,9 +28,9 @@ class VideoForm(SpokenForm):
 
     text_field = "prompt"
     input_reference: FilePart | None = Field(
-        None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
+        None, description="The face: a video or a still portrait. Not with `avatar_id`."
     )
-    avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
+    avatar_id: str | None = Field(default=None, max_length=64, description="An avatar that was analysed before.")
     model: str | None = Field(None, max_length=64, description="The engine; the default is the service's.")
     prompt: str | None = Field(
         None,
@@ -49,7 +49,7 @@ class VideoForm(SpokenForm):
         return self.prompt if self.audio is None else None
 
     @model_validator(mode="after")
-    def _one_presenter(self) -> Self:
+    def _one_avatar(self) -> Self:
         if (self.input_reference is None) == (self.avatar_id is None):
             found = "neither" if self.avatar_id is None else "both"
             raise ValueError(f"expected either an input_reference file or an avatar_id, found {found}")

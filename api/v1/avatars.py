@@ -59,7 +59,7 @@ class AvatarRoutes:
         return router
 
     async def create(self, request: Request) -> Response:
-        """Send a presenter once; jobs and live sessions that name its id need no analysis of their own.
+        """Send an avatar once; jobs and live sessions that name its id need no analysis of their own.
 
         The same file and face again give the same avatar. With `keep=false` it is not listed, and goes when newer ones
         need its place; what was kept once stays kept.

@@ -103,7 +103,7 @@ class JobRoutes:
         request: Request,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end.")] = 0.0,
     ) -> Response:
-        """Send a presenter (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
+        """Send an avatar (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
 
         The answer comes when both files were received and opened; the work goes on in the background. With a header
         `Idempotency-Key`, sending the same again gives the same job; another request with that key is refused.

@@ -1,4 +1,4 @@
-"""What there is to see of jobs and avatars: the video, its preview and thumbnail, and the presenter as it was sent."""
+"""What there is to see of jobs and avatars: the video, its preview and thumbnail, and the source as it was sent."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PictureRoutes:
         router.add_api_route(
             f"{job}/source",
             self.job_source,
-            summary="Get its presenter",
+            summary="Get its source",
             tags=["jobs"],
             operation_id="get_job_source",
             response_class=FileResponse,
@@ -87,7 +87,7 @@ class PictureRoutes:
         router.add_api_route(
             "/avatars/{avatar_id}/source",
             self.avatar_source,
-            summary="Get its presenter",
+            summary="Get its source",
             operation_id="get_avatar_source",
             tags=["avatars"],
             response_class=FileResponse,
@@ -157,7 +157,7 @@ class PictureRoutes:
             return thumbnail(path)
 
     async def _source(self, request: Request, avatar_key: str) -> Response:
-        stored, key, gone = self._files.stored, source_key(avatar_key), "The presenter's file was removed."
+        stored, key, gone = self._files.stored, source_key(avatar_key), "The source file was removed."
         if (state := await self._find(key)) is None:
             raise NotFoundError(gone)
         head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)

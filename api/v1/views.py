@@ -65,10 +65,8 @@ class JobForm(SpokenForm):
     text: str | None = Field(
         None, max_length=MAX_TEXT_CHARS, description="What to say, in place of `audio`, where `/v1/voices` has a voice."
     )
-    video: FilePart | None = Field(
-        None, description="The presenter: a video or a still portrait. Not with `avatar_id`."
-    )
-    avatar_id: str | None = Field(default=None, max_length=64, description="A presenter that was analysed before.")
+    video: FilePart | None = Field(None, description="The face: a video or a still portrait. Not with `avatar_id`.")
+    avatar_id: str | None = Field(default=None, max_length=64, description="An avatar that was analysed before.")
     engine: str | None = Field(
         None, max_length=64, description="The engine that makes the faces; the default is the service's."
     )
@@ -92,7 +90,7 @@ class JobForm(SpokenForm):
         return self.text
 
     @model_validator(mode="after")
-    def _one_presenter(self) -> Self:
+    def _one_avatar(self) -> Self:
         if (self.video is None) == (self.avatar_id is None):
             found = "neither" if self.video is None else "both"
             raise ValueError(f"expected either a video file or an avatar_id, found {found}")
@@ -106,7 +104,7 @@ class AvatarForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    video: FilePart = Field(description="The presenter: a video or a still portrait.")
+    video: FilePart = Field(description="The face: a video or a still portrait.")
     face: str = Field(default="largest", max_length=128, description=_FACE)
     face_image: FilePart | None = Field(
         None, description="A portrait of the person of `video` who shall speak, in place of `face`."
@@ -124,7 +122,7 @@ class JobLinks(BaseModel):
     events: str = Field(description="Server-sent events: one for every change of the job.")
     video: str | None = Field(description="The finished video; null until the job has succeeded.")
     preview: str | None = Field(description="The video as it grows; null for a job that failed or was cancelled.")
-    source: str = Field(description="The presenter as it was sent.")
+    source: str = Field(description="The video or picture of the face, as it was sent.")
 
 
 class JobInputs(BaseModel):
@@ -184,11 +182,11 @@ class AvatarLinks(BaseModel):
     """Where to go from an avatar, as from a job."""
 
     self: str = Field(description="The avatar.")
-    source: str = Field(description="The presenter as it was sent.")
+    source: str = Field(description="The video or picture of the face, as it was sent.")
 
 
 class AvatarView(BaseModel):
-    """A presenter that is analysed once and can speak many times."""
+    """An avatar that is analysed once and can speak many times."""
 
     id: str
     status: AvatarStatus = Field(description="Jobs may name the avatar while it is still `analysing`.")

@@ -18,17 +18,17 @@ from pathlib import Path
 from benchmarks.live.latency import measure
 from config import LiveConfig
 from lipwright_client import Lipwright
-from tests.unit.api.live.live_parts import GreyPresenters
+from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
 
 
 @contextmanager
 def grey_service(render_s: float = 0.0, config: LiveConfig | None = None) -> Iterator[str]:
-    """The address of one in this process, with a presenter that is kept, while the block lasts."""
+    """The address of one in this process, with an avatar that is kept, while the block lasts."""
     with tempfile.TemporaryDirectory() as folder:
         service = MemoryService(Path(folder))
         service.looked_at = "face"
-        live = GreyPresenters(service.table)
+        live = GreyAvatars(service.table)
         live.render_s, live.is_forgetful = render_s, True
         with serving(service, live=live, live_config=config) as url:
             with Lipwright(url) as client:

@@ -112,7 +112,7 @@ def speech() -> bytes:
 
 
 def avatar(url: str) -> str:
-    """A kept presenter; the sample one is added where there is none."""
+    """A kept avatar; the sample one is added where there is none."""
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         avatars = client.get("/v1/avatars").raise_for_status().json()["avatars"]
         if avatars:

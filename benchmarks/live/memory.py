@@ -2,7 +2,7 @@
 
     python -m benchmarks.live.memory --minutes 60
 
-A service of its own whose streams may run ahead of the wall clock (`live.max_speed`) shows the sample presenter; the
+A service of its own whose streams may run ahead of the wall clock (`live.max_speed`) shows the sample avatar; the
 sample speech is pushed as fast as it is spoken, and every fragment counts as shown. With each minute of stream the
 memory of the Ingress, of LiveSession and of its decoders is looked at: resident, and what would be free if the process
 ended (unique; of the decoders, which are forked and share pages, their share).

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
-from jobs.messages import PresenterRef
+from jobs.messages import AvatarRef
 from storage.records import (
     Admission,
     AdmitRequest,
@@ -102,7 +102,7 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("get_avatar", avatar_id, owner)  # type: ignore[no-any-return]
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str) -> PresenterRef:
+    async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
         """See `Director.present`."""
         arguments = (avatar_id, owner, engine)
         return await self._call("present", *arguments, timeout_s=_PROBE_S)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.director_client import DirectorClient
-from jobs.messages import PresenterRef
+from jobs.messages import AvatarRef
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import Work
 
@@ -35,16 +35,16 @@ class LiveClient:
         self._warmed_at = -_WARM_EVERY_S
         self._warming: asyncio.Task[None] | None = None
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         """See `LiveService`."""
-        presenter = await self._director.present(avatar_id, owner, self._engine)
+        avatar = await self._director.present(avatar_id, owner, self._engine)
 
         def start(work: Work) -> Sent:
             return self._of(session_id).prepare.remote(work)
 
         await call_stage("LiveSession.prepare", Work(session_id), start, self._bounds)
         self._warm_spares(session_id)
-        return presenter
+        return avatar
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """See `LiveService`."""
@@ -62,7 +62,7 @@ class LiveClient:
         return moment
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
-        """The handle of one session: its replica has the presenter and the decoder at hand (ConsistentHashRouter)."""
+        """The handle of one session: its replica has the avatar and the decoder at hand (ConsistentHashRouter)."""
         return self._live_session.options(session_id=session_id)
 
     def _warm_spares(self, session_id: str) -> None:

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
 from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -75,42 +75,40 @@ class ServeStages:
         )
         return choice
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
-        """See `LandmarkGenerator.build_presenter`."""
+    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+        """See `LandmarkGenerator.build_avatar`."""
         talks: bool = await self._call(
-            "LandmarkGenerator.build_presenter",
+            "LandmarkGenerator.build_avatar",
             work,
-            presenter.source.info.num_frames,
-            lambda work: self.landmark_generator.build_presenter.remote(work, presenter, tracks),
+            avatar.source.info.num_frames,
+            lambda work: self.landmark_generator.build_avatar.remote(work, avatar, tracks),
         )
         return talks
 
-    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
+    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
         """See `LandmarkGenerator.is_analysed`."""
         known: bool = await self._call(
             "LandmarkGenerator.is_analysed",
             work,
             0,
-            lambda work: self.landmark_generator.is_analysed.remote(work, engine, presenter),
+            lambda work: self.landmark_generator.is_analysed.remote(work, engine, avatar),
         )
         return known
 
-    async def analyse(
-        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
-    ) -> None:
+    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
         """Chain AudioFeatures.listen_to_source -> LandmarkGenerator.analyse; the features do not pass through here."""
-        seconds = min(presenter.source.info.duration_seconds, self.config.render.block_seconds * 2)
+        seconds = min(avatar.source.info.duration_seconds, self.config.render.block_seconds * 2)
         num = max(1, math.floor(seconds * OWN_SPEECH_FPS))
         span = FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num)
 
         def start(work: Work) -> Sent:
             analyse = self.landmark_generator.analyse
             if own_speech is None:
-                return analyse.remote(work, None, engine, presenter)
+                return analyse.remote(work, None, engine, avatar)
             features = self.audio_features.listen_to_source.remote(work, engine, own_speech, span)
-            return features, analyse.remote(work, features, engine, presenter)
+            return features, analyse.remote(work, features, engine, avatar)
 
-        await self._call("LandmarkGenerator.analyse", work, presenter.source.info.num_frames, start)
+        await self._call("LandmarkGenerator.analyse", work, avatar.source.info.num_frames, start)
 
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         """Chain AudioFeatures.listen -> LandmarkGenerator.plan; the features do not pass through here."""
@@ -123,14 +121,14 @@ class ServeStages:
         return planned
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         """See `Studio.render`."""
         rendered: Rendered = await self._call(
             "Studio.render",
             work,
             len(plan),
-            lambda work: self.studio.render.remote(work, presenter, engine, plan, out, marking),
+            lambda work: self.studio.render.remote(work, avatar, engine, plan, out, marking),
         )
         return rendered
 

@@ -34,7 +34,7 @@ class LipwrightSpeak(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The speech."),
                 io.Video.Input("video", optional=True, tooltip="The face: a video."),
                 io.Image.Input("image", optional=True, tooltip="The face: a portrait, or the frames of a video."),
-                io.String.Input("avatar_id", default="", optional=True, tooltip="A presenter that the service keeps."),
+                io.String.Input("avatar_id", default="", optional=True, tooltip="An avatar that the service keeps."),
                 io.Float.Input("fps", default=25.0, min=1.0, max=240.0, optional=True, tooltip="Rate of frames."),
                 io.String.Input("engine", default="", optional=True, tooltip="Empty takes the service's own."),
                 io.String.Input("face", default="largest", optional=True, tooltip="largest, 0, point:x,y, box:..."),
@@ -77,7 +77,7 @@ class LipwrightSpeak(io.ComfyNode):
             if avatar_id:
                 fields["avatar_id"] = avatar_id
             elif video is not None or image is not None:
-                fields["video"], fields["face"] = _presenter(video, image, fps, Path(folder)), face
+                fields["video"], fields["face"] = _avatar(video, image, fps, Path(folder)), face
             async with _service(url) as client:
                 job = await client.speak(out=out, on_change=_progress(), **fields)
         return io.NodeOutput(InputImpl.VideoFromFile(str(out)), job.id)
@@ -96,7 +96,7 @@ async def comfy_entrypoint() -> ComfyExtension:
     return LipwrightExtension()
 
 
-def _presenter(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, bytes] | Path:
+def _avatar(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, bytes] | Path:
     """The face as a file: a video trimmed and cropped as ComfyUI has it, frames as a video, a picture as a PNG."""
     path = folder / "comfyui.mp4"
     if video is not None:

@@ -3,9 +3,9 @@
 An `Engine` is cheap to make and holds no network. Four deployments use it, each for a part of the work::
 
     AudioFeatures      engine.listener(machine) -> Listener    .listen(speech, level, span) -> features
-    LandmarkGenerator  engine.analyse(presenter, ...)          once a presenter, kept in a folder of the engine's own
-                       engine.plan(presenter, features, ...)   -> Planned, once a block of output frames
-    Studio             engine.cut(presenter, plan, frames)     -> Chunk, once a few frames
+    LandmarkGenerator  engine.analyse(avatar, ...)          once an avatar, kept in a folder of the engine's own
+                       engine.plan(avatar, features, ...)   -> Planned, once a block of output frames
+    Studio             engine.cut(avatar, plan, frames)     -> Chunk, once a few frames
     FaceSynthesis      engine.painter(machine) -> Painter      .paint(chunk) -> FacePatches
 
 The graph knows of a plan its length, its slices and its source frames, of a chunk its number of frames, and of features
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
+    from models.avatar.avatar import Avatar
     from models.engines.patches import FacePatches
-    from models.presenter.presenter import Presenter
     from models.quality.measures import BlockMeasures
     from models.speech.level import SpeechLevel
     from models.speech.stream import SpeechWindow
@@ -251,7 +251,7 @@ class Engine(Protocol):
     name: str
     """What a job calls it."""
     version: str
-    """Of what `analyse` writes: another one, and presenters are analysed again."""
+    """Of what `analyse` writes: another one, and avatars are analysed again."""
     hears: str
     """Kind of audio features: engines that hear the same share a listener, so the mark of its weights belongs to it."""
     wants_own_speech: bool
@@ -284,12 +284,12 @@ class Engine(Protocol):
         ...
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
-        """Write what the engine needs of a presenter beside the track into `presenter.folder_of(self)`.
+        """Write what the engine needs of an avatar beside the track into `avatar.folder_of(self)`.
 
         Args:
-            presenter: The tracked presenter; the folder is there, and empty.
+            avatar: The tracked avatar; the folder is there, and empty.
             frames: Reads its frames.
             own_speech: What `listen` heard at `OWN_SPEECH_FPS` in the source's own sound, from time 0; None if it has
                 none, or if `wants_own_speech` is false.
@@ -301,12 +301,12 @@ class Engine(Protocol):
         ...
 
     def plan(
-        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Decide what the frames of `span` show.
 
         Args:
-            presenter: An analysed presenter.
+            avatar: An analysed avatar.
             features: What `listen` heard for `span`.
             span: T output frames.
             source_index: (T,) source frame behind each of them.
@@ -314,11 +314,11 @@ class Engine(Protocol):
         """
         ...
 
-    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
+    def cut(self, avatar: Avatar, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
         """Cut out of full frames what `Painter.paint` needs.
 
         Args:
-            presenter: An analysed presenter.
+            avatar: An analysed avatar.
             plan: T output frames, of this engine.
             frames: T source frames, read-only.
         """
@@ -342,12 +342,12 @@ class LiveEngine(Protocol):
     """Frames behind those that are shown which `plan_live` wants to see."""
 
     def plan_live(
-        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> tuple[Plan, Any]:
         """Decide what the frames of `span` show but the last `look_ahead_frames`, which are only looked at.
 
         Args:
-            presenter: An analysed presenter.
+            avatar: An analysed avatar.
             features: What `listen_live` heard.
             span: T output frames; `total` means nothing.
             source_index: (T,) source frame behind each of them.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.avatar.avatar import Avatar
+from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import Moments
-from models.presenter.mouth_calibration import OwnSpeech
-from models.presenter.presenter import Presenter
 from models.track.pass_reason import PassReason
 
 NUM_REASONS = max(PassReason) + 1
@@ -90,30 +90,30 @@ class BlockMeasures:
 
 
 def measure_view(
-    presenter: Presenter, source_index: NDArray[np.int32], gate: NDArray[np.float32] | None = None
+    avatar: Avatar, source_index: NDArray[np.int32], gate: NDArray[np.float32] | None = None
 ) -> BlockMeasures:
     """Measures what every engine shows: which frames pass, how large the face is and where it looks.
 
     Args:
-        presenter: The presenter.
+        avatar: The avatar.
         source_index: (T,) source frames that are shown.
         gate: (T,) 1 in speech, 0 in silence, if the engine knows; its frames are counted, the mouth is not known.
     """
-    track = presenter.track
+    track = avatar.track
     passed = track.passed[source_index]
     shown = passed == PassReason.SHOWN
     scale = track.scale[source_index][shown]
-    view = np.column_stack([scale, presenter.pose_degrees[source_index][shown]])  # (S, 4)
+    view = np.column_stack([scale, avatar.pose_degrees[source_index][shown]])  # (S, 4)
     nothing = Moments.of(np.zeros(0))
     return BlockMeasures(
         source=SourceFacts(
-            presenter.talks,
-            presenter.info.has_audio,
+            avatar.talks,
+            avatar.info.has_audio,
             not track.is_rest_closed_by_model,
             0,
             False,
             None,
-            presenter.info.frozen_seconds,
+            avatar.info.frozen_seconds,
         ),
         num_frames=len(source_index),
         num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),

@@ -33,7 +33,7 @@ _MIN_REST_FRAMES = 3
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """The face of one presenter in N frames.
+    """The face of one avatar in N frames.
 
     Image frame: pixels, x right, y down, z away from the camera. Head frame: see `models.geometry.head_frame`.
     `image = scale * head @ rotation.T + translation`, the change of axes is inside `rotation`; see

@@ -4,7 +4,7 @@
 
 EXAMPLES and CORPORA are those of `models.training.train_speech`. Four times, four of the talkers are left out of a
 network's training. Of each of them that has enough clips, some are the film that is learned from, as in the product
-(`models.presenter.own_way`, then `models.presenter.mouth_calibration`), and others are predicted. The means over draws
+(`models.avatar.own_way`, then `models.avatar.mouth_calibration`), and others are predicted. The means over draws
 and talkers are printed. About two minutes a network on one core, and as much for the rest.
 """
 
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.avatar.mouth_calibration import calibrate
+from models.avatar.own_way import OwnWay, learn
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
-from models.presenter.mouth_calibration import calibrate
-from models.presenter.own_way import OwnWay, learn
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock
 from models.training.speech_corpus import read_talkers

@@ -41,7 +41,7 @@ _SHARES = {
 _TABLE_POOLS = ("table", "table_room")
 # A full correction of what is missing enlarges the errors as well.
 _GAIN_POWER = 0.5
-# What is missing in the movement of the corners `models.presenter.mouth_calibration` adds, by what the presenter shows.
+# What is missing in the movement of the corners `models.avatar.mouth_calibration` adds, by what the avatar shows.
 _CORNERS = [CHANNELS.index("width"), CHANNELS.index("corner_y")]
 _BATCH, _ROWS, _STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 24, 150, 500, 2e-3, 2e-2
 # Mouths open alike; what the corners do is a habit, and the tracker sees it on some faces only.

@@ -95,9 +95,9 @@ def running(
 
 @pytest.mark.timeout(900)
 def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(
-    running: Running, sample_presenter: Path, sample_speech: Path
+    running: Running, sample_video: Path, sample_speech: Path
 ) -> None:
-    pair = Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
+    pair = Pair(sample_video.read_bytes(), sample_speech.read_bytes())
     caller, stored = running.caller, running.files.stored
     job_id = caller.accepted(pair)
     folder, deadline = f"jobs/{job_id}/segments", time.monotonic() + JOB_S

@@ -111,8 +111,8 @@ class SegmentWatch:
 
 
 @pytest.mark.timeout(400 + 120 * NUM_DEATHS)
-def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_presenter: Path, sample_speech: Path) -> None:
-    pair = Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
+def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_video: Path, sample_speech: Path) -> None:
+    pair = Pair(sample_video.read_bytes(), sample_speech.read_bytes())
     first = running.caller.accepted(pair)
     assert running.caller.wait([first], JOBS_S)[first]["status"] == "succeeded"
     quiet = running.caller.video(first)

@@ -19,16 +19,16 @@ def portrait_pair(sample_portrait: Path, samples: Path) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def presenter_pair(sample_presenter: Path, sample_speech: Path) -> Pair:
-    """A talking presenter and 5 s of speech: 125 frames in two segments."""
-    return Pair(sample_presenter.read_bytes(), sample_speech.read_bytes())
+def sample_pair(sample_video: Path, sample_speech: Path) -> Pair:
+    """A talking avatar and 5 s of speech: 125 frames in two segments."""
+    return Pair(sample_video.read_bytes(), sample_speech.read_bytes())
 
 
 @pytest.fixture(scope="session")
-def long_pair(presenter_pair: Pair) -> Pair:
-    """A talking presenter and 15 s of speech: 375 frames in four segments."""
+def long_pair(sample_pair: Pair) -> Pair:
+    """A talking avatar and 15 s of speech: 375 frames in four segments."""
     tiled = io.BytesIO()
-    with wave.open(io.BytesIO(presenter_pair.audio)) as source, wave.open(tiled, "wb") as target:
+    with wave.open(io.BytesIO(sample_pair.audio)) as source, wave.open(tiled, "wb") as target:
         target.setparams(source.getparams())
         target.writeframes(np.tile(np.frombuffer(source.readframes(source.getnframes()), np.int16), 3).tobytes())
-    return Pair(presenter_pair.video, tiled.getvalue())
+    return Pair(sample_pair.video, tiled.getvalue())

@@ -58,13 +58,13 @@ class Killer:
 
 
 @pytest.mark.timeout(3000)
-def test_results_are_those_of_a_quiet_run(tmp_path: Path, portrait_pair: Pair, presenter_pair: Pair) -> None:
-    pairs = [(portrait_pair, presenter_pair)[number % 2] for number in range(NUM_JOBS)]
+def test_results_are_those_of_a_quiet_run(tmp_path: Path, portrait_pair: Pair, sample_pair: Pair) -> None:
+    pairs = [(portrait_pair, sample_pair)[number % 2] for number in range(NUM_JOBS)]
     with served(tmp_path / "data") as service:
         caller = Caller(service.url)
         quiet: dict[Pair, str] = {}
         frames: dict[Pair, int] = {}
-        for pair in (portrait_pair, presenter_pair):
+        for pair in (portrait_pair, sample_pair):
             job_id = caller.accepted(pair)
             job = caller.wait([job_id], 120)[job_id]
             video = caller.video(job_id)

@@ -70,9 +70,9 @@ class Run:
 @pytest.mark.endurance
 @pytest.mark.timeout(60 * (MINUTES + NUM_WARM + NUM_SHORT) * FPS / MIN_FRAMES_PER_S + 600)
 def test_memory_and_preview_do_not_depend_on_the_length(
-    tmp_path: Path, sample_presenter: Path, sample_speech: Path
+    tmp_path: Path, sample_video: Path, sample_speech: Path
 ) -> None:
-    video = ping_pong(sample_presenter, tmp_path / "presenter.mp4").read_bytes()
+    video = ping_pong(sample_video, tmp_path / "presenter.mp4").read_bytes()
     short = Pair(video, tiled(sample_speech, tmp_path / "short.wav", 60).read_bytes())
     long = Pair(video, tiled(sample_speech, tmp_path / "long.wav", 60 * MINUTES).read_bytes())
     data_dir = tmp_path / "data"

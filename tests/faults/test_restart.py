@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.presenter.folder import is_tracked
+from models.avatar.folder import is_tracked
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, digest, num_frames
 from tests.faults.service_process import served
 
@@ -18,14 +18,14 @@ NUM_JOBS = 10 if IS_ENDURANCE else 4
 
 @pytest.mark.timeout(400)
 def test_jobs_survive_the_death_of_everything(
-    tmp_path: Path, presenter_pair: Pair, portrait_pair: Pair, long_pair: Pair
+    tmp_path: Path, sample_pair: Pair, portrait_pair: Pair, long_pair: Pair
 ) -> None:
     data_dir = tmp_path / "data"
-    pairs = [(long_pair, long_pair, presenter_pair, portrait_pair)[number % 4] for number in range(NUM_JOBS)]
+    pairs = [(long_pair, long_pair, sample_pair, portrait_pair)[number % 4] for number in range(NUM_JOBS)]
     with served(data_dir) as service:
         caller = Caller(service.url)
         quiet: dict[Pair, str] = {}
-        for pair in (presenter_pair, portrait_pair, long_pair):
+        for pair in (sample_pair, portrait_pair, long_pair):
             job_id = caller.accepted(pair)
             caller.wait([job_id], 120)
             quiet[pair] = digest(caller.video(job_id))

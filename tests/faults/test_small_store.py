@@ -47,9 +47,9 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, sample_presenter: Path, sample_speech: Path) -> Pair:
+def pair(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, sample_speech: Path) -> Pair:
     """A face that fills a frame of 1080p, and 5 s of speech."""
-    video = enlarged(sample_presenter, tmp_path_factory.mktemp("pair") / "presenter.mp4")
+    video = enlarged(sample_video, tmp_path_factory.mktemp("pair") / "presenter.mp4")
     return Pair(video.read_bytes(), sample_speech.read_bytes())
 
 

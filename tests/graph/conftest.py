@@ -67,11 +67,6 @@ def portrait(sample_portrait: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def presenter(sample_presenter: Path) -> Path:
-    return sample_presenter
-
-
-@pytest.fixture(scope="session")
 def speech(sample_speech: Path) -> Path:
     return sample_speech
 

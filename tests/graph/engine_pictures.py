@@ -1,4 +1,4 @@
-"""What an engine changed in the pictures of the sample presenter."""
+"""What an engine changed in the pictures of the sample avatar."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def change(source: bytes, result: bytes, track: FaceTrack) -> Change:
 
 
 def track_of(avatar: Path) -> FaceTrack:
-    """The track in the folder of a presenter."""
+    """The track in the folder of an avatar."""
     return FaceTrack.load(avatar / "track.npz")

@@ -33,10 +33,10 @@ def long_wav(speech: Path, seconds: float, sample_rate: int = SPEECH_RATE, num_c
     return target.getvalue()
 
 
-def long_presenter(presenter: Path, num_frames: int, fps: int = 25, sound: Path | None = None) -> bytes:
-    """The sample presenter, over and over, with the speech `sound` as its own voice."""
+def long_video(sample_video: Path, num_frames: int, fps: int = 25, sound: Path | None = None) -> bytes:
+    """The sample avatar, over and over, with the speech `sound` as its own voice."""
     target = io.BytesIO()
-    with av.open(str(presenter)) as source:
+    with av.open(str(sample_video)) as source:
         pictures = list(source.decode(video=0))
     with av.open(target, "w", format="mp4") as out:
         video: Any = out.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})

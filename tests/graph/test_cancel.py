@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.load import FINAL, Caller, Pair
 from tests.faults.service_process import ServiceProcess
-from tests.graph.long_inputs import long_presenter, long_wav
+from tests.graph.long_inputs import long_video, long_wav
 from tests.graph.work_watch import WorkWatch
 
 # Measured: at most 0.3 s on two cores with nothing beside it. The jobs go on for a minute and more.
@@ -29,7 +29,7 @@ class Samples:
     """What the inputs are made of."""
 
     portrait: Path
-    presenter: Path
+    sample_video: Path
     speech: Path
     short_speech: Path
 
@@ -52,12 +52,12 @@ CASES = (
     Case(
         "tracking",
         _stage("analysing", above=_TRACKED),
-        lambda of: Pair(long_presenter(of.presenter, 600, sound=of.speech), of.short_speech.read_bytes()),
+        lambda of: Pair(long_video(of.sample_video, 600, sound=of.speech), of.short_speech.read_bytes()),
     ),
     Case(
         "building",
         _stage("analysing", above=_BUILT),
-        lambda of: Pair(long_presenter(of.presenter, 250, sound=of.speech), of.short_speech.read_bytes()),
+        lambda of: Pair(long_video(of.sample_video, 250, sound=of.speech), of.short_speech.read_bytes()),
     ),
     Case(
         "generating",
@@ -72,14 +72,14 @@ CASES = (
     Case(
         "joining",
         _stage("joining"),
-        lambda of: Pair(long_presenter(of.presenter, 4, fps=1), long_wav(of.speech, 60, 96000, 2)),
+        lambda of: Pair(long_video(of.sample_video, 4, fps=1), long_wav(of.speech, 60, 96000, 2)),
     ),
 )
 
 
 @pytest.fixture(scope="module")
-def sample_files(portrait: Path, presenter: Path, speech: Path, short_speech: Path) -> Samples:
-    return Samples(portrait, presenter, speech, short_speech)
+def sample_files(portrait: Path, sample_video: Path, speech: Path, short_speech: Path) -> Samples:
+    return Samples(portrait, sample_video, speech, short_speech)
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,14 @@ MAX_END_S = 4.0  # a face takes a fraction of a second, where nothing else runs
 class Made:
     """The results of the engines, each made when a test first asks for it."""
 
-    def __init__(self, caller: Caller, presenter: Path, speech: Path) -> None:
+    def __init__(self, caller: Caller, sample_video: Path, speech: Path) -> None:
         self.caller = caller
-        self.source = presenter.read_bytes()
+        self.source = sample_video.read_bytes()
         self._speech = speech
         self._videos: dict[str, bytes] = {}
 
     def pair(self, num: int) -> Pair:
-        """The presenter, and speech that ends inside frame `num`."""
+        """The avatar, and speech that ends inside frame `num`."""
         return Pair(self.source, long_wav(self._speech, (num - 0.5) / FPS))
 
     def anew(self, engine: str) -> bytes:
@@ -65,12 +65,12 @@ def service(data: Path) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="module")
-def made(service: ServiceProcess, presenter: Path, short_speech: Path) -> Made:
-    return Made(Caller(service.url), presenter, short_speech)
+def made(service: ServiceProcess, sample_video: Path, short_speech: Path) -> Made:
+    return Made(Caller(service.url), sample_video, short_speech)
 
 
 def avatar_of(data: Path) -> Path:
-    """The only presenter's folder."""
+    """The only avatar's folder."""
     (folder,) = (data / "avatars").iterdir()
     return folder
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_done_is_refused_at_the_door(made: Made, engine: str, tol
     assert told in answer.json()["detail"]
 
 
-def test_a_presenter_is_tracked_once_for_all_engines(made: Made, data: Path) -> None:
+def test_an_avatar_is_tracked_once_for_all_engines(made: Made, data: Path) -> None:
     first = next(iter(FRAMES))
     made.video(first)
     (track,) = avatar_of(data).rglob("track*.npz")
@@ -171,7 +171,7 @@ def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, dat
 
 @pytest.mark.endurance
 @pytest.mark.timeout(1800)
-def test_musetalk_in_its_published_size(presenter: Path, short_speech: Path, tmp_path: Path) -> None:
+def test_musetalk_in_its_published_size(sample_video: Path, short_speech: Path, tmp_path: Path) -> None:
     """On a CPU a frame takes a quarter of a minute or more, which the bounds of a service for GPUs do not allow."""
     pytest.importorskip("diffusers", reason="needs the extra musetalk")
     from benchmarks.random_weights.musetalk import save_musetalk
@@ -183,7 +183,7 @@ def test_musetalk_in_its_published_size(presenter: Path, short_speech: Path, tmp
     slow = {"jobs": {"min_call_timeout_s": 900.0}, "memory": {"load_timeout_s": 600.0}}
     with served(tmp_path / "data", config_with(tmp_path, render={"crf": 0}, **slow)) as service:
         caller = Caller(service.url)
-        pair = Pair(presenter.read_bytes(), long_wav(short_speech, 1.5 / FPS))
+        pair = Pair(sample_video.read_bytes(), long_wav(short_speech, 1.5 / FPS))
         videos = []
         for _ in range(2):
             job_id = caller.accepted(pair, engine="musetalk")

@@ -27,8 +27,8 @@ START_S = 180.0
 
 
 @pytest.fixture(scope="module")
-def avatar(client: httpx.Client, presenter: Path) -> str:
-    made = client.post("/v1/avatars", files={"video": (presenter.name, presenter.read_bytes())})
+def avatar(client: httpx.Client, sample_video: Path) -> str:
+    made = client.post("/v1/avatars", files={"video": (sample_video.name, sample_video.read_bytes())})
     return str(made.raise_for_status().json()["id"])
 
 
@@ -75,7 +75,7 @@ def viewer(url: str, query: str) -> Iterator[Viewer]:
         yield Viewer(socket)
 
 
-def test_a_presenter_speaks_what_is_still_being_said(service_url: str, avatar: str, short_speech: Path) -> None:
+def test_an_avatar_speaks_what_is_still_being_said(service_url: str, avatar: str, short_speech: Path) -> None:
     with wave.open(str(short_speech)) as file:
         rate, sound = file.getframerate(), file.readframes(file.getnframes())
     with viewer(service_url, f"avatar_id={avatar}&sample_rate={rate}") as live:
@@ -150,7 +150,7 @@ def test_a_face_that_is_not_kept_speaks(service_url: str, client: httpx.Client, 
     assert client.get("/v1/avatars").json() == listed
 
 
-def test_an_unknown_presenter_is_refused_with_a_reason(service_url: str) -> None:
+def test_an_unknown_avatar_is_refused_with_a_reason(service_url: str) -> None:
     assert _refusal(service_url, "avatar_id=nobody") == "not_found"
     assert _refusal(service_url, "avatar_id=nobody&sample_rate=7") == "option_invalid"
 
@@ -166,7 +166,7 @@ def _refusal(url: str, query: str) -> str:
         time.sleep(0.2)
 
 
-def test_a_visitor_speaks_through_a_presenter(service_url: str, avatar: str, client: httpx.Client) -> None:
+def test_a_visitor_speaks_through_an_avatar(service_url: str, avatar: str, client: httpx.Client) -> None:
     deadline = time.monotonic() + 120
     while client.get(f"/v1/avatars/{avatar}").json()["status"] != "ready":
         assert time.monotonic() < deadline

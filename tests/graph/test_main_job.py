@@ -124,8 +124,8 @@ def test_the_video_is_served_in_ranges(client: httpx.Client, finished: dict[str,
     assert part.content == whole[100:200]
 
 
-def test_a_presenter_is_analysed_once(client: httpx.Client, presenter: Path, short_speech: Path) -> None:
-    response = client.post("/v1/avatars", files={"video": (presenter.name, presenter.read_bytes())})
+def test_an_avatar_is_analysed_once(client: httpx.Client, sample_video: Path, short_speech: Path) -> None:
+    response = client.post("/v1/avatars", files={"video": (sample_video.name, sample_video.read_bytes())})
     assert response.status_code == 202, response.text
     avatar_id = response.json()["id"]
     deadline = time.monotonic() + DEADLINE_S
@@ -141,13 +141,13 @@ def test_a_presenter_is_analysed_once(client: httpx.Client, presenter: Path, sho
         time.sleep(0.02)
     assert job["status"] == "succeeded", job["error"]
     analysed = [progress for stage, progress in stages if stage == "analysing" and progress > 0.03]
-    assert not analysed, "a known presenter is not tracked again"
+    assert not analysed, "a known avatar is not tracked again"
     source = job["report"]["source"]
     assert source["has_sound"] and source["own_speech_seconds"] > 3
     assert source["audio_offset_ms"] == pytest.approx(0, abs=25), "the sample is in sync"
     assert source["audio_offset_confidence"] > 0.6
     # The same file as an upload hits the same cache.
-    again = submit(client, {"video": presenter, "audio": short_speech})
+    again = submit(client, {"video": sample_video, "audio": short_speech})
     started = time.monotonic()
     assert wait_until_final(client, again["id"])["status"] == "succeeded"
     assert time.monotonic() - started < 30
@@ -155,10 +155,10 @@ def test_a_presenter_is_analysed_once(client: httpx.Client, presenter: Path, sho
     assert client.get(f"/v1/avatars/{avatar_id}").status_code == 404
 
 
-def test_jobs_progress_side_by_side(client: httpx.Client, presenter: Path, portrait: Path, speech: Path) -> None:
+def test_jobs_progress_side_by_side(client: httpx.Client, sample_video: Path, portrait: Path, speech: Path) -> None:
     first = submit(client, {"video": portrait, "audio": speech})["id"]
     second = submit(client, {"video": portrait, "audio": speech}, loop="hold")["id"]
-    third = submit(client, {"video": presenter, "audio": speech}, face="index:0")["id"]
+    third = submit(client, {"video": sample_video, "audio": speech}, face="index:0")["id"]
     both, longest_s, looked_at = False, 0.0, time.monotonic()
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
@@ -177,8 +177,8 @@ def test_jobs_progress_side_by_side(client: httpx.Client, presenter: Path, portr
     assert both or longest_s > 1.0, "both jobs had frames while both were running"
 
 
-def test_cancel_ends_the_work(client: httpx.Client, presenter: Path, long_speech: Path) -> None:
-    job_id = submit(client, {"video": presenter, "audio": long_speech})["id"]
+def test_cancel_ends_the_work(client: httpx.Client, sample_video: Path, long_speech: Path) -> None:
+    job_id = submit(client, {"video": sample_video, "audio": long_speech})["id"]
     deadline = time.monotonic() + DEADLINE_S
     while job_of(client, job_id)["num_frames_done"] == 0:
         assert time.monotonic() < deadline

@@ -33,11 +33,13 @@ def _job_ids(client: httpx.Client) -> list[str]:
     return [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
 
 
-def test_from_two_files_to_a_video(visitor: Visitor, client: httpx.Client, long_speech: Path, presenter: Path) -> None:
+def test_from_two_files_to_a_video(
+    visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path
+) -> None:
     page = visitor.page
     assert "Drop a sound file" in visitor.text("#speech")
     visitor.picture("empty")
-    visitor.choose(long_speech, presenter)
+    visitor.choose(long_speech, sample_video)
     visitor.picture("filled")
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')?.textContent.includes('frame')")
@@ -73,7 +75,7 @@ def test_from_two_files_to_a_video(visitor: Visitor, client: httpx.Client, long_
     assert visitor.errors == []
 
 
-def test_a_saved_presenter_a_portrait_and_both_languages(
+def test_a_saved_avatar_a_portrait_and_both_languages(
     visitor: Visitor, client: httpx.Client, short_speech: Path, portrait: Path
 ) -> None:
     page = visitor.page
@@ -92,7 +94,7 @@ def test_a_saved_presenter_a_portrait_and_both_languages(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     visitor.picture("phone")
     page.click("#language")
-    visitor.submit()  # with the presenter that was kept a moment ago
+    visitor.submit()  # with the avatar that was kept a moment ago
     visitor.until("document.querySelectorAll('#jobs li').length >= 2")
     visitor.until_status("succeeded")
     assert visitor.serious_violations() == []
@@ -101,8 +103,8 @@ def test_a_saved_presenter_a_portrait_and_both_languages(
     assert visitor.errors == []
 
 
-def test_cancel(visitor: Visitor, client: httpx.Client, long_speech: Path, presenter: Path) -> None:
-    visitor.choose(long_speech, presenter)
+def test_cancel(visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path) -> None:
+    visitor.choose(long_speech, sample_video)
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')?.textContent.includes('frame')")
     visitor.page.click("#stage >> text=Cancel")
@@ -110,12 +112,12 @@ def test_cancel(visitor: Visitor, client: httpx.Client, long_speech: Path, prese
     assert client.get(f"/v1/jobs/{_job_ids(client)[0]}").json()["status"] == "cancelled"
 
 
-def test_errors_say_what_to_do(visitor: Visitor, short_speech: Path, presenter: Path, tmp_path: Path) -> None:
+def test_errors_say_what_to_do(visitor: Visitor, short_speech: Path, sample_video: Path, tmp_path: Path) -> None:
     visitor.submit()
     assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound at all" * 100)
-    visitor.choose(broken, presenter)
+    visitor.choose(broken, sample_video)
     visitor.submit()
     told = visitor.until(
         "!document.querySelector('#composer-error').hidden && document.querySelector('#composer-error').textContent"

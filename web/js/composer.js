@@ -4,7 +4,7 @@ import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker } from "./picker.js";
-import { Presenters } from "./presenters.js";
+import { Avatars } from "./avatars.js";
 import { SpeechInput } from "./speech.js";
 
 /** The form of a new job. */
@@ -16,9 +16,9 @@ export class Composer {
     this.onRefused = onRefused;
     this.engines = [];
     this.speech = new SpeechInput(byId("speech"), () => notice(byId("composer-error"), ""));
-    const [presenters, face, keep] = [h("div", { class: "presenters", hidden: true }), h("div"), this.keepBox()];
-    byId("face").append(presenters, face, keep);
-    this.presenters = new Presenters(presenters, (avatar) => {
+    const [avatars, face, keep] = [h("div", { class: "avatars", hidden: true }), h("div"), this.keepBox()];
+    byId("face").append(avatars, face, keep);
+    this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
       byId("which-face").hidden = Boolean(avatar);
       this.showKeep();
@@ -37,30 +37,30 @@ export class Composer {
     onLanguage(() => this.showEngines());
   }
 
-  /** Ask the service for engines and presenters. */
+  /** Ask the service for engines and avatars. */
   async refresh() {
     this.engines = (await request("GET", "/v1/engines")).engines;
     this.showEngines();
-    await Promise.all([this.presenters.refresh(), this.speech.refresh()]);
+    await Promise.all([this.avatars.refresh(), this.speech.refresh()]);
   }
 
-  /** Take a presenter that was used before. */
+  /** Take an avatar that was used before. */
   async useSource(job) {
     const answer = await fetch(job.links.source, { credentials: "same-origin" });
     if (!answer.ok) return;
     const content = await answer.blob();
-    this.presenters.choose(null);
-    this.face.take(new File([content], job.inputs.presenter || "presenter", { type: content.type }));
+    this.avatars.choose(null);
+    this.face.take(new File([content], job.inputs.presenter || "avatar", { type: content.type }));
     byId("composer").focus();
   }
 
   keepBox() {
     this.keep = h("input", { type: "checkbox", id: "keep" });
-    return (this.keepLabel = h("label", { class: "check" }, this.keep, h("span", { "data-text": "keepPresenter" }, t("keepPresenter"))));
+    return (this.keepLabel = h("label", { class: "check" }, this.keep, h("span", { "data-text": "keepAvatar" }, t("keepAvatar"))));
   }
 
   showKeep() {
-    this.keepLabel.hidden = !this.face?.file || Boolean(this.presenters?.chosen);
+    this.keepLabel.hidden = !this.face?.file || Boolean(this.avatars?.chosen);
     notice(byId("composer-error"), "");
   }
 
@@ -84,7 +84,7 @@ export class Composer {
 
   async submit() {
     const error = byId("composer-error");
-    const avatar = this.presenters.chosen;
+    const avatar = this.avatars.chosen;
     if (!this.speech.isGiven || (!this.face.file && !avatar)) {
       notice(error, t(this.speech.isGiven ? "needFace" : "needSpeech"));
       return;
@@ -96,7 +96,7 @@ export class Composer {
     notice(error, "");
     this.setBusy(true);
     try {
-      const who = avatar ? { avatar_id: avatar.id } : await this.presenterFields();
+      const who = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
       this.onJob(await send("/v1/jobs", { ...this.options(avatar), ...who, ...this.speech.fields }, (share) => this.showSent(share)));
     } catch (refused) {
       if (refused.status === 401) this.onRefused(refused);
@@ -107,12 +107,12 @@ export class Composer {
   }
 
   /** The face of the form: as a file, or kept first where that is wanted. */
-  async presenterFields() {
+  async avatarFields() {
     if (!this.keep.checked) return { video: this.face.file };
     const avatar = await send("/v1/avatars", { video: this.face.file, face: this.faceChoice() }, (share) => this.showSent(share));
     this.keep.checked = false;
-    await this.presenters.refresh();
-    this.presenters.choose(this.presenters.avatars.find(({ id }) => id === avatar.id) ?? null);
+    await this.avatars.refresh();
+    this.avatars.choose(this.avatars.avatars.find(({ id }) => id === avatar.id) ?? null);
     return { avatar_id: avatar.id };
   }
 

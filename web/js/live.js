@@ -1,4 +1,4 @@
-// The live card: a presenter says what the microphone hears, as it hears it.
+// The live card: an avatar says what the microphone hears, as it hears it.
 
 import { explain, request } from "./api.js";
 import { byId, h, notice } from "./dom.js";
@@ -17,7 +17,7 @@ export class Live {
     this.turn = null; // the start that counts; what comes of an earlier one is dropped
     this.microphone = null;
     this.state = "off";
-    this.doing = null; // a text key and its values, while the presenter's face is sent and looked at
+    this.doing = null; // a text key and its values, while the avatar's face is sent and looked at
     this.video = byId("live-video");
     this.who = byId("live-who");
     this.error = byId("live-error");

@@ -1,4 +1,4 @@
-"""The upright picture of one presenter's face in every source frame: where it is cut and how it is turned."""
+"""The upright picture of one avatar's face in every source frame: where it is cut and how it is turned."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from
 
 @dataclass(frozen=True)
 class BoxTrack:
-    """The boxes of one presenter with N source frames.
+    """The boxes of one avatar with N source frames.
 
     Attributes:
         size: Side R of the region that is cut, the same for all frames; even.

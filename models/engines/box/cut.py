@@ -25,7 +25,7 @@ def cut_boxes(
     """Cut the regions of T output frames.
 
     Args:
-        track: The presenter's boxes.
+        track: The avatar's boxes.
         colour: The source's tags.
         plan: T output frames.
         frames: T source frames, read-only.

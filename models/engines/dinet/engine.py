@@ -1,7 +1,7 @@
 """DINet as an engine: the original network, or HeyGem's, whichever generator the user brought.
 
 One crop of the frame is masked where the mouth is and made anew from the speech. HeyGem's generator is shown the same
-crop unmasked, the original's five other frames of the presenter.
+crop unmasked, the original's five other frames of the avatar.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from models.engines.dinet.roles import ROLES, kind_of
 from models.engines.options import read_options
 
 if TYPE_CHECKING:
-    from models.presenter.presenter import Presenter
+    from models.avatar.avatar import Avatar
 
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
@@ -74,12 +74,12 @@ class DinetEngine:
         return self._kind.painter(self._weights, machine)
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Write where the crops lie, and the reference frames of a generator that takes them.
 
         Args:
-            presenter: The tracked presenter.
+            avatar: The tracked avatar.
             frames: Reads its frames.
             own_speech: Not used.
             should_stop: Asked between frames.
@@ -88,40 +88,40 @@ class DinetEngine:
             CancelledJobError: `should_stop` said so.
             WeightsError: A file of HeyGem's is not the network expected.
         """
-        folder, colour = presenter.folder_of(self), presenter.info.colour
-        num = presenter.info.num_frames
-        points = find_points(presenter.track, frames, colour, *self._load_finders(), should_stop, num)
-        crops = lay_crops(self._kind, points, presenter.track)
+        folder, colour = avatar.folder_of(self), avatar.info.colour
+        num = avatar.info.num_frames
+        points = find_points(avatar.track, frames, colour, *self._load_finders(), should_stop, num)
+        crops = lay_crops(self._kind, points, avatar.track)
         crops.save(folder / _CROPS_FILE)
         if self._kind.takes_references:
-            chosen = choose_references(presenter.track)
+            chosen = choose_references(avatar.track)
             np.save(folder / _REFERENCES_FILE, read_references(chosen, crops, frames, colour, self._kind.layout))
 
     def plan(
-        self, presenter: Presenter, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Plan the frames of `span`: each by itself, there is no state."""
         from models.quality.measures import measure_view
 
         plan = self.plan_frames(features, span, source_index)
-        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
 
     def plan_frames(self, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
         """Return the plan of T frames: what `listen` heard, and the frames that are shown."""
         return BoxPlan(span.first, np.asarray(source_index, np.int32), features.windows)
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the crops' regions out of full frames, see `contract.Engine`."""
-        crops, references = presenter.remember(self, lambda: self._open(presenter.folder_of(self)))
+        crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
-        return cut_boxes(crops, presenter.info.colour, plan, frames, extra)
+        return cut_boxes(crops, avatar.info.colour, plan, frames, extra)
 
     def _open(self, folder: Path) -> tuple[BoxTrack, NDArray[np.uint8] | None]:
         crops = BoxTrack.load(folder / _CROPS_FILE)
         return crops, load_array(folder / _REFERENCES_FILE) if self._kind.takes_references else None
 
     def _load_finders(self) -> tuple[Any, Any]:
-        """HeyGem's detector and landmarks where the user brought them; a presenter is analysed once, on the CPU."""
+        """HeyGem's detector and landmarks where the user brought them; an avatar is analysed once, on the CPU."""
         from models.engines.dinet.finding.face_detector import FaceDetector
         from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98
 

@@ -31,7 +31,7 @@ class DinetKind(Protocol):
     layout: CropLayout
     """What the generator sees of a crop."""
     takes_references: bool
-    """Whether it is shown other frames of the presenter."""
+    """Whether it is shown other frames of the avatar."""
 
     def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
         """Return the (N, 4) crops of (N, 68, 2) points."""
@@ -119,12 +119,12 @@ class OriginalKind:
 
 
 def lay_crops(kind: DinetKind, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
-    """Lay the crops of a presenter.
+    """Lay the crops of an avatar.
 
     Args:
         kind: Whose crops.
         points: (N, 68, 2) frame pixels.
-        track: The presenter's face.
+        track: The avatar's face.
     """
     boxes = kind.boxes(points, track)
     return BoxTrack.of(boxes, kind.layout.outline(boxes, points), patch_share(track.trust))

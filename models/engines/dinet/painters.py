@@ -42,7 +42,7 @@ class HeyGemPainter:
 
 
 class DinetPainter:
-    """Satisfies `contract.Painter`: the mouth's looks come from the presenter's reference frames.
+    """Satisfies `contract.Painter`: the mouth's looks come from the avatar's reference frames.
 
     Args:
         generator: The loaded network.

@@ -1,4 +1,4 @@
-"""The five frames of a presenter that the original DINet takes the mouth's looks from.
+"""The five frames of an avatar that the original DINet takes the mouth's looks from.
 
 The published script draws them at random, so two runs differ and all five may show the same mouth. Here they are chosen
 once: from frames with a like pose, five whose mouths lie as far apart as possible.
@@ -33,7 +33,7 @@ def choose_references(track: FaceTrack) -> NDArray[np.int64]:
     """Choose frames; the same track gives the same frames.
 
     Args:
-        track: The presenter, with the face in at least one frame.
+        track: The avatar, with the face in at least one frame.
 
     Returns:
         (5,) ascending source frames; some more than once where there are fewer.

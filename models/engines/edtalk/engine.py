@@ -22,8 +22,8 @@ from models.engines.wav2lip.windows import mel_windows, window_starts
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
+    from models.avatar.avatar import Avatar
     from models.engines.edtalk.painter import EdTalkPainter
-    from models.presenter.presenter import Presenter
 
 
 class EdTalkEngine:
@@ -66,13 +66,13 @@ class EdTalkEngine:
         return EdTalkPainter(generator, self._options)
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
-        """Turn the face of a presenter upright; no frame is read for that."""
-        AlignedTrack.of(presenter.track, FFHQ_512, SIDE).save(presenter.folder_of(self))
+        """Turn the face of an avatar upright; no frame is read for that."""
+        AlignedTrack.of(avatar.track, FFHQ_512, SIDE).save(avatar.folder_of(self))
 
     def plan(
-        self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
         from models.quality.measures import measure_view
@@ -80,9 +80,9 @@ class EdTalkEngine:
         starts = window_starts(span, self._options.mel_offset)
         windows = mel_windows(features.mel, features.first_column, starts)
         plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""
-        track: AlignedTrack = presenter.remember(self, lambda: AlignedTrack.load(presenter.folder_of(self)))
-        return track.cut(presenter.info.colour, plan, frames)
+        track: AlignedTrack = avatar.remember(self, lambda: AlignedTrack.load(avatar.folder_of(self)))
+        return track.cut(avatar.info.colour, plan, frames)

@@ -23,9 +23,9 @@ from models.quality.measures import measure_view
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
+    from models.avatar.avatar import Avatar
     from models.engines.musetalk.listener import WhisperListener
     from models.engines.musetalk.painter import MuseTalkPainter
-    from models.presenter.presenter import Presenter
 
 _BOXES_FILE: Final = "boxes.npz"
 _ANALYSIS_VERSION: Final = "1"
@@ -50,7 +50,7 @@ class MuseTalkEngine:
         self.options = read_options(MuseTalkOptions, self.name, settings.options)
         self._weights = settings.weights
         self.hears = f"whisper-tiny:{self._weights.mark('whisper')}"
-        # What is written of a presenter are boxes, and these options move them.
+        # What is written of an avatar are boxes, and these options move them.
         self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
 
     def listener(self, machine: Machine) -> WhisperListener:
@@ -66,24 +66,24 @@ class MuseTalkEngine:
         return load_painter(self._weights, self.options, machine)
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Write the boxes: they follow from the track alone, so no frame is read.
 
         The latents of the frames need the networks: the painter makes them, and keeps them.
         """
-        box_track(presenter.track, self.options).save(presenter.folder_of(self) / _BOXES_FILE)
+        box_track(avatar.track, self.options).save(avatar.folder_of(self) / _BOXES_FILE)
 
     def plan(
-        self, presenter: Presenter, features: SpeechRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: SpeechRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Choose the rows of every frame; no block depends on the one before."""
         heard = span.first - features.first_frame
         gate = features.gate[heard : heard + span.num]
         plan = RowsPlan.of(features, span, source_index)
-        return Planned(plan, None, measure_view(presenter, plan.source_index, gate))
+        return Planned(plan, None, measure_view(avatar, plan.source_index, gate))
 
-    def cut(self, presenter: Presenter, plan: RowsPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def cut(self, avatar: Avatar, plan: RowsPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions of the boxes; see the contract."""
-        boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
-        return cut_boxes(boxes, presenter.info.colour, plan.with_drive(), frames)
+        boxes = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
+        return cut_boxes(boxes, avatar.info.colour, plan.with_drive(), frames)

@@ -1,4 +1,4 @@
-"""Paints the faces of a chunk: holds the networks and the latents of the presenters seen last."""
+"""Paints the faces of a chunk: holds the networks and the latents of the avatars seen last."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.engines.patches import FacePatches
 _BATCH: Final = {"cpu": 1, "cuda": 8}
 # The networks were trained on pictures that PIL made smaller, which averages what falls together; the published script
 # makes them smaller with OpenCV's Lanczos, which does not. Mean difference from PIL in levels on a photograph, Lanczos
-# and area: 0.5 and 0.7 at a box 1.5 times the picture, 1.1 and 0.6 at 2, 2.3 and 1.3 at 4. A presenter's regions all
+# and area: 0.5 and 0.7 at a box 1.5 times the picture, 1.1 and 0.6 at 2, 2.3 and 1.3 at 4. An avatar's regions all
 # have one side, so nothing changes from frame to frame.
 _LARGE_REGION: Final = 1.7
 
@@ -33,7 +33,7 @@ _LARGE_REGION: Final = 1.7
 class MuseTalkPainter:
     """Satisfies `models.engines.contract.Painter`.
 
-    The latents of a source frame depend on nothing but its picture, and a presenter's frames come again and again: in a
+    The latents of a source frame depend on nothing but its picture, and an avatar's frames come again and again: in a
     source that is played to and fro, and in the next job. They are kept by the content of the picture, on the device,
     16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left when it
     comes again. Encoding is about half of the work of a frame.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import (
     Chunk,
@@ -28,7 +29,6 @@ from models.engines.patches import FacePatches
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import FaceRestorer, Surroundings
 from models.engines.restoration.role import RESTORATION_ROLE
-from models.presenter.presenter import Presenter
 
 
 class Restoration:
@@ -65,7 +65,7 @@ class RestoredChunk:
 
 
 class RestoredEngine:
-    """Satisfies `models.engines.contract.Engine`; what is kept of a presenter is the inner engine's."""
+    """Satisfies `models.engines.contract.Engine`; what is kept of an avatar is the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
@@ -84,21 +84,21 @@ class RestoredEngine:
         return RestoringPainter(self._inner.painter(machine), self._load(machine))
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Analyses as the inner engine does."""
-        self._inner.analyse(presenter, frames, own_speech, should_stop)
+        self._inner.analyse(avatar, frames, own_speech, should_stop)
 
     def plan(
-        self, presenter: Presenter, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Plans as the inner engine does."""
-        return self._inner.plan(presenter, features, span, source_index, state)
+        return self._inner.plan(avatar, features, span, source_index, state)
 
-    def cut(self, presenter: Presenter, plan: Any, frames: Sequence[YuvFrame]) -> RestoredChunk:
+    def cut(self, avatar: Avatar, plan: Any, frames: Sequence[YuvFrame]) -> RestoredChunk:
         """Cuts what the inner engine needs, and the whole faces."""
-        around = presenter.remember(_SURROUNDINGS, lambda: Surroundings(presenter.track, presenter.info.colour))
-        return RestoredChunk(self._inner.cut(presenter, plan, frames), around.cut(plan.source_index, frames))
+        around = avatar.remember(_SURROUNDINGS, lambda: Surroundings(avatar.track, avatar.info.colour))
+        return RestoredChunk(self._inner.cut(avatar, plan, frames), around.cut(plan.source_index, frames))
 
 
 class RestoringPainter:

@@ -35,7 +35,7 @@ class Surroundings:
     An engine's own region may hold no more than the mouth. Cheap to make, holds no network.
 
     Args:
-        track: The presenter's face.
+        track: The avatar's face.
         colour: The source's tags.
     """
 

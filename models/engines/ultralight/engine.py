@@ -25,7 +25,7 @@ from models.engines.ultralight.variant import Hears
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
-    from models.presenter.presenter import Presenter
+    from models.avatar.avatar import Avatar
 
 _BOXES: Final = "boxes.npz"
 
@@ -73,31 +73,29 @@ class UltralightEngine:
         return UltralightPainter(generator, self._options)
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Lay the boxes; see `contract.Engine.analyse`."""
-        box_track(presenter.track).save(presenter.folder_of(self) / _BOXES)
+        box_track(avatar.track).save(avatar.folder_of(self) / _BOXES)
 
     def plan(
-        self, presenter: Presenter, features: HeardRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: HeardRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Join source frames and sound; see `contract.Engine.plan`."""
         from models.quality.measures import measure_view
 
         plan = UltralightPlan(span.first, source_index, features)
-        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: UltralightPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def cut(self, avatar: Avatar, plan: UltralightPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the boxes' regions; see `contract.Engine.cut`."""
         heard = plan.heard
         nothing = np.empty((len(plan), 0), np.float32)
         boxes = BoxPlan(plan.first_frame, plan.source_index, nothing, {CENTRES: heard.centres})
-        return cut_boxes(
-            self._boxes(presenter), presenter.info.colour, boxes, frames, {IDS: heard.ids, ROWS: heard.rows}
-        )
+        return cut_boxes(self._boxes(avatar), avatar.info.colour, boxes, frames, {IDS: heard.ids, ROWS: heard.rows})
 
-    def _boxes(self, presenter: Presenter) -> BoxTrack:
-        track: BoxTrack = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES))
+    def _boxes(self, avatar: Avatar) -> BoxTrack:
+        track: BoxTrack = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES))
         return track
 
     def _what_hears(self) -> Hears:

@@ -61,7 +61,7 @@ def rewritten_outline(points68: NDArray[np.floating], inner: NDArray[np.floating
 
 
 def box_track(track: FaceTrack) -> BoxTrack:
-    """Lay the boxes of a presenter."""
+    """Lay the boxes of an avatar."""
     points68 = ibug_points(track.points)
     inner = inner_boxes(crop_boxes(points68))
     return BoxTrack.of(inner, rewritten_outline(points68, inner), patch_share(track.trust))

@@ -1,4 +1,4 @@
-"""What the warp engine keeps of a presenter: real mouths, and how this mouth differs from the average speaker's."""
+"""What the warp engine keeps of an avatar: real mouths, and how this mouth differs from the average speaker's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from errors import CancelledJobError
 from media.array_files import load_arrays
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
+from models.avatar.avatar import Avatar
+from models.avatar.eye_white import EyeWhite, measure_eye_white
+from models.avatar.face_region import FaceRegion
+from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
 from models.engines.warp.held_mouth import held_row
 from models.engines.warp.painting.masks import draw_masks
 from models.engines.warp.shot_exemplars import forbidden_between_shots
 from models.mouth.lip_model import LipModel
-from models.presenter.eye_white import EyeWhite, measure_eye_white
-from models.presenter.face_region import FaceRegion
-from models.presenter.mouth_calibration import MouthCalibration
-from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack
 
 _CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
@@ -30,7 +30,7 @@ _CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
 
 @dataclass(frozen=True)
 class WarpAvatar:
-    """One presenter as this engine knows it.
+    """One avatar as this engine knows it.
 
     Attributes:
         info: The source.
@@ -38,7 +38,7 @@ class WarpAvatar:
         region: The square that is rewritten in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
         eye_white: The whites of its eyes beside its skin.
-        calibration: How this presenter's mouth differs from the average speaker's.
+        calibration: How this avatar's mouth differs from the average speaker's.
     """
 
     info: VideoInfo
@@ -89,16 +89,16 @@ class WarpAvatar:
     @classmethod
     def analyse(
         cls,
-        presenter: Presenter,
+        avatar: Avatar,
         folder: Path,
         frames: FrameSource,
         max_bank_frames: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> WarpAvatar:
-        """Collects the exemplars of a presenter into `folder`.
+        """Collects the exemplars of an avatar into `folder`.
 
         Args:
-            presenter: The tracked presenter.
+            avatar: The tracked avatar.
             folder: Made if missing.
             frames: Reads its frames.
             max_bank_frames: Bound of the exemplars.
@@ -110,28 +110,28 @@ class WarpAvatar:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (_CALIBRATION_FILE, _LIGHT_FILE):
             (folder / stale).unlink(missing_ok=True)
-        track, region = presenter.track, FaceRegion.of(presenter.track)
-        eye_white = measure_eye_white(track, float(presenter.info.fps), frames)
+        track, region = avatar.track, FaceRegion.of(avatar.track)
+        eye_white = measure_eye_white(track, float(avatar.info.fps), frames)
         np.savez(folder / _LIGHT_FILE, light=eye_white.light, chroma=eye_white.chroma)
-        if not presenter.talks:
-            return cls(presenter.info, track, region, None, eye_white)
+        if not avatar.talks:
+            return cls(avatar.info, track, region, None, eye_white)
         builder = BankBuilder(folder, track, region, max_bank_frames)
         for planes in frames.read(builder.frames.tolist()):
             if should_stop():
-                raise CancelledJobError("The analysis of the presenter was cancelled.")
+                raise CancelledJobError("The analysis of the avatar was cancelled.")
             builder.add(planes)
         builder.finish()
-        return cls(presenter.info, track, region, ExemplarBank.load(folder), eye_white)
+        return cls(avatar.info, track, region, ExemplarBank.load(folder), eye_white)
 
     @classmethod
-    def load(cls, presenter: Presenter, folder: Path) -> WarpAvatar:
+    def load(cls, avatar: Avatar, folder: Path) -> WarpAvatar:
         """Opens the folder that `analyse` wrote."""
         path = folder / _CALIBRATION_FILE
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
         seen = load_arrays(folder / _LIGHT_FILE)
         eye_white = EyeWhite(float(seen["light"]), seen["chroma"])
-        bank = ExemplarBank.load(folder) if presenter.talks else None
-        return cls(presenter.info, presenter.track, FaceRegion.of(presenter.track), bank, eye_white, calibration)
+        bank = ExemplarBank.load(folder) if avatar.talks else None
+        return cls(avatar.info, avatar.track, FaceRegion.of(avatar.track), bank, eye_white, calibration)
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:

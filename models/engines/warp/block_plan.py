@@ -23,7 +23,7 @@ def plan_block(
     """Plans the output frames from `first_frame` on: see `plan_drive`.
 
     Args:
-        avatar: The presenter.
+        avatar: The avatar.
         mouth: T frames as predicted from the speech, for the average speaker.
         source_index: (T,) source frames.
         first_frame: Output frame of row 0.
@@ -53,7 +53,7 @@ def plan_ahead(
 
 
 def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """(T, 8) mouth shapes of this presenter: calibrated, and led to the source's own where the effect fades out."""
+    """(T, 8) mouth shapes of this avatar: calibrated, and led to the source's own where the effect fades out."""
     shape = avatar.calibration.apply(mouth)
     if not avatar.talks:
         # In pauses too, where a smile that comes and goes would twitch.

@@ -86,7 +86,7 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[YuvFrame]) -> F
     """Cuts the faces of T output frames.
 
     Args:
-        avatar: The presenter.
+        avatar: The avatar.
         drive: T rows.
         frames: The T source frames `drive.source_index`, decoded.
 

@@ -93,8 +93,8 @@ def plan_drive(
     """Plans T output frames.
 
     Args:
-        avatar: The presenter.
-        shape: (T, 8) float32 mouth shapes, offsets from the presenter's rest.
+        avatar: The avatar.
+        shape: (T, 8) float32 mouth shapes, offsets from the avatar's rest.
         source_index: (T,) source frames in [0, N).
         state: From the block before, or None.
         first_frame: Output frame of row 0.

@@ -1,4 +1,4 @@
-"""The warp engine: the presenter's own mouths, warped to the target landmarks. It needs nobody's weights."""
+"""The warp engine: the avatar's own mouths, warped to the target landmarks. It needs nobody's weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from errors import ConfigError
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
+from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
@@ -28,8 +30,6 @@ from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.measures import measure_block
 from models.engines.warp.painting.cpu import render_on_cpu
 from models.engines.warp.silent_motion import silent_motion
-from models.presenter.mouth_calibration import MouthCalibration, calibrate_on_sound
-from models.presenter.presenter import Presenter
 from models.speech.features import FeatureBlock, SpeechFeatures
 from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import SpeechToMouth
@@ -44,13 +44,13 @@ class WarpOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one presenter.")
+    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
 
 
 class WarpEngine:
     """Implements `models.engines.contract.Engine`. Its drive are target landmarks and exemplars of the source."""
 
-    title: ClassVar[str] = "Real mouths of the presenter, warped; no weights"
+    title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
     name = "warp"
     version = "20"
@@ -76,33 +76,33 @@ class WarpEngine:
 
     def analyse(
         self,
-        presenter: Presenter,
+        avatar: Avatar,
         frames: FrameSource,
         own_speech: FeatureBlock | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Collects exemplars, and learns the presenter's range from its own speech."""
-        folder = presenter.folder_of(self)
-        avatar = WarpAvatar.analyse(presenter, folder, frames, self._options.max_bank_frames, should_stop)
-        save_calibration(self._calibration(avatar, own_speech), folder)
+        """Collects exemplars, and learns the avatar's range from its own speech."""
+        folder = avatar.folder_of(self)
+        warp_avatar = WarpAvatar.analyse(avatar, folder, frames, self._options.max_bank_frames, should_stop)
+        save_calibration(self._calibration(warp_avatar, own_speech), folder)
 
     def plan(
         self,
-        presenter: Presenter,
+        avatar: Avatar,
         features: FeatureBlock,
         span: FrameSpan,
         source_index: NDArray[np.int32],
         state: PathState | None,
     ) -> Planned:
         """Predicts the mouth and chooses where the face's points shall be, and which real mouth is shown."""
-        avatar = self._avatar(presenter)
+        warp_avatar = self._warp_avatar(avatar)
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
-        drive, state = plan_block(avatar, mouth, source_index, span.first, state)
-        return Planned(drive, state, measure_block(avatar, mouth, drive))
+        drive, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
+        return Planned(drive, state, measure_block(warp_avatar, mouth, drive))
 
     def plan_live(
         self,
-        presenter: Presenter,
+        avatar: Avatar,
         features: FeatureBlock,
         span: FrameSpan,
         source_index: NDArray[np.int32],
@@ -111,22 +111,22 @@ class WarpEngine:
         """Plans the frames that are due; those behind say whether a jump is worth its while."""
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
         num_kept = span.num - self.look_ahead_frames
-        return plan_ahead(self._avatar(presenter), mouth, source_index, span.first, state, num_kept)
+        return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
-    def cut(self, presenter: Presenter, plan: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
+    def cut(self, avatar: Avatar, plan: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
         """Cuts the regions of the frames and the exemplars that are shown in them."""
-        return cut_faces(self._avatar(presenter), plan, frames)
+        return cut_faces(self._warp_avatar(avatar), plan, frames)
 
-    def _avatar(self, presenter: Presenter) -> WarpAvatar:
-        return presenter.remember(self, lambda: WarpAvatar.load(presenter, presenter.folder_of(self)))
+    def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
+        return avatar.remember(self, lambda: WarpAvatar.load(avatar, avatar.folder_of(self)))
 
-    def _calibration(self, avatar: WarpAvatar, own_speech: FeatureBlock | None) -> MouthCalibration:
+    def _calibration(self, warp_avatar: WarpAvatar, own_speech: FeatureBlock | None) -> MouthCalibration:
         if own_speech is None:
             return MouthCalibration.default()
         rate = Fraction(OWN_SPEECH_FPS)
         num_rows = round(own_speech.stop_seconds * rate)
         sound = self._speech_to_mouth.predict(own_speech, rate, 0, num_rows)
-        return calibrate_on_sound(avatar.track, avatar.talks, avatar.info.fps, sound)
+        return calibrate_on_sound(warp_avatar.track, warp_avatar.talks, warp_avatar.info.fps, sound)
 
 
 class WarpListener:

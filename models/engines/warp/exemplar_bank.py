@@ -1,4 +1,4 @@
-"""The exemplar bank: what the presenter's mouth looks like in the frames of the source.
+"""The exemplar bank: what the avatar's mouth looks like in the frames of the source.
 
 For every kept frame: the mouth's shape, the head's pose, the light, a thumbnail, and the region itself at native
 resolution, in a memory-mapped file, so that loading a bank costs nothing and reading one exemplar costs one page run.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from media.array_files import load_array, load_arrays
 from media.yuv_frame import YuvFrame, cut
+from models.avatar.face_region import FaceRegion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
-from models.presenter.face_region import FaceRegion
 from models.track.face_track import FaceTrack
 
 # Heads turned farther apart, and mouths lit more differently, do not fit each other.
@@ -90,7 +90,7 @@ class BankBuilder:
 
     Args:
         folder: Where its files go.
-        track: The presenter's track.
+        track: The avatar's track.
         region: Its region.
         max_frames: Bound of B.
     """

@@ -1,4 +1,4 @@
-"""The held mouth: the one mouth that a presenter shows where nobody speaks.
+"""The held mouth: the one mouth that an avatar shows where nobody speaks.
 
 Exemplars that measure closed are closed more or less, and landmarks on lips that hardly move tremble; a path through
 them would keep the lips moving. So one is held, in its own shape, and only the head moves it. The gap between the lips

@@ -21,7 +21,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, drive: Drive) -> BlockM
     """Measures one block.
 
     Args:
-        avatar: The presenter.
+        avatar: The avatar.
         mouth: T frames as predicted from the speech.
         drive: What `plan_block` made of them.
     """

@@ -24,8 +24,8 @@ from models.quality.measures import measure_view
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
+    from models.avatar.avatar import Avatar
     from models.engines.wav2lip.painter import Wav2LipPainter
-    from models.presenter.presenter import Presenter
 
 _BOXES_FILE: Final = "boxes.npz"
 
@@ -66,23 +66,23 @@ class Wav2LipEngine:
         return Wav2LipPainter(load_generator(self._weights.path(GENERATOR), machine, self._options), self._options)
 
     def analyse(
-        self, presenter: Presenter, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
-        """Write the boxes of a presenter; no frame is read for them."""
-        boxes = track_boxes(presenter.track, presenter.info.width, presenter.info.height)
-        boxes.save(presenter.folder_of(self) / _BOXES_FILE)
+        """Write the boxes of an avatar; no frame is read for them."""
+        boxes = track_boxes(avatar.track, avatar.info.width, avatar.info.height)
+        boxes.save(avatar.folder_of(self) / _BOXES_FILE)
 
     def plan(
-        self, presenter: Presenter, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+        self, avatar: Avatar, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
     ) -> Planned:
         """Give each frame the mel window that the network hears for it."""
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
-        return Planned(plan, None, measure_view(presenter, source_index, features.gate))
+        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
 
-    def cut(self, presenter: Presenter, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the boxes out of full frames."""
-        boxes = presenter.remember(self, lambda: BoxTrack.load(presenter.folder_of(self) / _BOXES_FILE))
-        return cut_boxes(boxes, presenter.info.colour, plan, frames)
+        boxes = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
+        return cut_boxes(boxes, avatar.info.colour, plan, frames)
 
 
 def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:

@@ -31,7 +31,7 @@ _OUTWARD: Final = 0.13
 
 
 def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
-    """Lay the boxes of one presenter.
+    """Lay the boxes of one avatar.
 
     Args:
         track: The face in N frames.

@@ -83,14 +83,14 @@ def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_inputs_made_on_the_spot(
-    client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_presenter: Path, tmp_path: Path
+    client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_video: Path, tmp_path: Path
 ) -> None:
     short = samples / "speech_short.wav"
     with wave.open(str(short)) as file:
         assert file.getframerate() == 16000
         voice = np.frombuffer(file.readframes(16000), np.int16).astype(np.float32) / np.float32(32768)
-    cases = SmallCorpus(tmp_path, sample_presenter, voice, canary.port).make()
-    check(send_all(Sender(client, short, sample_presenter, tmp_path), cases), canary, data_dir)
+    cases = SmallCorpus(tmp_path, sample_video, voice, canary.port).make()
+    check(send_all(Sender(client, short, sample_video, tmp_path), cases), canary, data_dir)
     assert not Path("/tmp/hostile_name.mp4").exists()
     assert not Path("/tmp/hostile_name").exists()
 

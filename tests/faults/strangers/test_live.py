@@ -32,9 +32,9 @@ START_S = 240.0
 
 
 @pytest.fixture(scope="module")
-def avatar(service: ServiceProcess, presenter_pair: Pair) -> str:
+def avatar(service: ServiceProcess, sample_pair: Pair) -> str:
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
-        made = client.post("/v1/avatars", files={"video": ("presenter.mp4", presenter_pair.video)})
+        made = client.post("/v1/avatars", files={"video": ("presenter.mp4", sample_pair.video)})
         return str(made.raise_for_status().json()["id"])
 
 
@@ -114,12 +114,12 @@ def _address(service: ServiceProcess, avatar: str) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: str, presenter_pair: Pair) -> None:
+def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
     caller = Caller(service.url)
     with watching(service, avatar) as viewer:
         viewer.until(10)
         before = _memory(service)
-        job = caller.accepted(presenter_pair)
+        job = caller.accepted(sample_pair)
         started, num_before = time.monotonic(), len(viewer.arrivals)
         with HealthProbe(service.url) as health:
             ends = asyncio.run(_attack(_address(service, avatar)))
@@ -147,7 +147,7 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
         num_before, killed_at = len(viewer.arrivals), len(viewer.events) - 1
-        # On a busy machine the presenter may have been shown idle before, too.
+        # On a busy machine the avatar may have been shown idle before, too.
         num_connected = [said["state"] for said in viewer.of("session.state_updated")].count("connected")
         replica.kill()
         viewer.until_state("connected", num_connected + 1)
@@ -159,7 +159,7 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
         stood_in = kinds[lost_at : _place(viewer, "connected", lost_at)].count("session.fragment")
         print(f"\nlive: {max(gaps[num_before - 1 :]):.1f} s without a picture, {stood_in} moments stood in")
         assert states == (["connecting", "connected"] + ["recovering", "connected"] * len(states))[: len(states)]
-        assert stood_in >= 5, "the presenter is seen while nobody renders"
+        assert stood_in >= 5, "the avatar is seen while nobody renders"
         assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, MOMENT_SECONDS))
         assert viewer.close_code is None
 

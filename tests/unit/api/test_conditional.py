@@ -28,9 +28,9 @@ class TestConditionalRequests:
         assets = [part.split('"')[0] for part in page.split('="') if part.startswith("/page/")]
         self._check(http, assets[0])
 
-    def test_pictures(self, http: httpx.Client, service: MemoryService, sample_presenter: Path) -> None:
+    def test_pictures(self, http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
         job_id = finished(http, service)
-        on_disk(service.files, result_key(job_id)).write_bytes(sample_presenter.read_bytes())
+        on_disk(service.files, result_key(job_id)).write_bytes(sample_video.read_bytes())
         self._check(http, f"/v1/jobs/{job_id}/thumbnail")
         self._check(http, f"/v1/jobs/{job_id}/preview")
         rendering = post(http, headers={}).json()["id"]

@@ -17,7 +17,7 @@ from config import TtsConfig
 from errors import FaceNotFoundError
 from storage.local.api_keys import ApiKeys
 from tests.browser import Visitor, chromium
-from tests.unit.api.live.live_parts import GreyPresenters
+from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
@@ -94,7 +94,7 @@ def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tup
     return visitor, job
 
 
-def test_what_is_missing_is_still_said_when_the_presenters_have_come(browser: Any, tmp_path: Path) -> None:
+def test_what_is_missing_is_still_said_when_the_avatars_have_come(browser: Any, tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
         visitor = Visitor(browser, url)
         visitor.page.goto("about:blank")  # what the first page asks for late must not be held in place of the second's
@@ -107,9 +107,9 @@ def test_what_is_missing_is_still_said_when_the_presenters_have_come(browser: An
             if held:
                 break
             visitor.page.wait_for_timeout(20)
-        assert not visitor.page.query_selector(".presenters ul"), "the presenters have not come yet"
+        assert not visitor.page.query_selector(".avatars ul"), "the avatars have not come yet"
         held[0].continue_()
-        visitor.until("document.querySelector('.presenters ul') !== null")
+        visitor.until("document.querySelector('.avatars ul') !== null")
         assert visitor.page.is_visible("#composer-error")
 
 
@@ -204,14 +204,12 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         assert "says in its file that it is synthetic" in visitor.text("#composer")
 
 
-def test_many_presenters_leave_the_browser_its_connections(
-    browser: Any, tmp_path: Path, sample_presenter: Path
-) -> None:
+def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: Path, sample_video: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
             for number in range(8):  # a browser opens six connections to one service
-                film = sample_presenter.read_bytes() + b"\0\0\0\x08free" * (number + 1)
+                film = sample_video.read_bytes() + b"\0\0\0\x08free" * (number + 1)
                 assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202
         visitor = Visitor(browser, url)
         visitor.until("document.querySelectorAll('.face canvas').length === 8")
@@ -222,7 +220,7 @@ def test_many_presenters_leave_the_browser_its_connections(
 def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
-    with serving(service, live=GreyPresenters(service.table)) as url:
+    with serving(service, live=GreyAvatars(service.table)) as url:
         visitor = Visitor(browser, url)
         visitor.page.click("#live summary")
         visitor.until("document.querySelector('#live-who').value === 'own'")
@@ -246,7 +244,7 @@ def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path
 def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
-    with serving(service, live=GreyPresenters(service.table)) as url:
+    with serving(service, live=GreyAvatars(service.table)) as url:
         visitor = Visitor(browser, url)
         visitor.page.click("#live summary")
         visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)

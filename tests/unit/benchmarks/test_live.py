@@ -9,14 +9,14 @@ import pytest
 from benchmarks.live.memory import Memory, summary
 from benchmarks.live.sync import Player, measure
 from lipwright_client import Lipwright
-from tests.unit.api.live.live_parts import GreyPresenters
+from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
 
 
 def test_sound_and_picture_of_a_short_session_are_together(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
-    with serving(service, live=GreyPresenters(service.table)) as url:
+    with serving(service, live=GreyAvatars(service.table)) as url:
         with Lipwright(url) as client:
             client.avatars.create(video=("v.mp4", b"film"))
         found = measure(url, 0.1)

@@ -20,7 +20,7 @@ from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main,
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionDesk
-from jobs.messages import Marking, PreparedSpeech, PresenterRef, Rendered
+from jobs.messages import AvatarRef, Marking, PreparedSpeech, Rendered
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
@@ -43,7 +43,7 @@ from storage.sqlite.database import Database
 from telemetry.log_context import Work as CalledFor
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
-from tests.unit.jobs.test_run import SECONDS, KnownPresenter, MemoryStages
+from tests.unit.jobs.test_run import SECONDS, FixedAvatars, MemoryStages
 from tests.unit.on_disk import on_disk
 
 NUM_JOBS = 1000 if IS_ENDURANCE else 200
@@ -72,7 +72,7 @@ class Machines(MemoryStages):
         return await super().prepare_speech(work, audio, speech, claimed_seconds)
 
     async def render(
-        self, work: CalledFor, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: CalledFor, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
@@ -110,8 +110,8 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
         room, stages = SegmentRoom(CONFIG), Machines(files, day.started)
         room.set_num_studios(NUM_STUDIOS)
         desk = AdmissionDesk(CONFIG, table, files, loop.time, room)
-        presenters = KnownPresenter(CONFIG, stages, table, files)
-        scheduler = JobScheduler(JobServices(CONFIG, stages, presenters, table, files, room))
+        avatars = FixedAvatars(CONFIG, stages, table, files)
+        scheduler = JobScheduler(JobServices(CONFIG, stages, avatars, table, files, room))
 
         async def submit(owner: str, number: int) -> None:
             for _ in range(number):

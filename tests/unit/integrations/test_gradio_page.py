@@ -110,7 +110,7 @@ def test_speak(page: Client, service: MemoryService, tmp_path: Path) -> None:
     assert on_disk(service.files, audio_key(sent.job_id)).read_bytes() == b"sound"
 
 
-def test_a_kept_presenter(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:
+def test_a_kept_avatar(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:
     service.outcome = "video"
     avatar = Lipwright(service_url).avatars.create(video=("anna.mp4", b"film"))
     avatars, engines = page.predict(api_name="/choices")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Probed, Rendered, SourceVideo
+from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -36,22 +36,20 @@ class NoStages:
     ) -> TrackState:
         raise AssertionError("nothing is tracked here")
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
-        raise AssertionError("no presenter is built here")
+    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+        raise AssertionError("no avatar is built here")
 
-    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
-        raise AssertionError("no presenter is looked at here")
+    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+        raise AssertionError("no avatar is looked at here")
 
-    async def analyse(
-        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
-    ) -> None:
-        raise AssertionError("no presenter is analysed here")
+    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+        raise AssertionError("no avatar is analysed here")
 
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         raise AssertionError("nothing is planned here")
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         raise AssertionError("nothing is rendered here")
 

@@ -12,8 +12,8 @@ import pytest
 
 from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
-from jobs.messages import Made, Marking, PresenterRef, Rendered, SourceVideo
-from jobs.presenters import Progress
+from jobs.avatars import Progress
+from jobs.messages import AvatarRef, Made, Marking, Rendered, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_room import SegmentRoom
 from media.concat import concat_segments
@@ -27,7 +27,7 @@ from storage.job_table import JobTable
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
-from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, KnownPresenter, MemoryStages
+from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
 
@@ -44,7 +44,7 @@ class FilmStages(MemoryStages):
         self.rendered: list[int] = []
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         assert isinstance(plan, Drive)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
@@ -86,9 +86,9 @@ class Bench:
         )
         sound.rename(on_disk(self.files, audio_key(self.job.id)))
 
-    def run(self, stages: FilmStages, presenters: type[KnownPresenter] = KnownPresenter) -> list[bytes]:
+    def run(self, stages: FilmStages, avatars: type[FixedAvatars] = FixedAvatars) -> list[bytes]:
         """The frames of the result."""
-        known = presenters(RUN_CONFIG, stages, self.table, self.files)
+        known = avatars(RUN_CONFIG, stages, self.table, self.files)
         services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentRoom(RUN_CONFIG))
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
@@ -158,13 +158,13 @@ def test_damage_without_end_ends_the_job(bench: Bench) -> None:
     assert not on_disk(bench.files, result_key(bench.job.id)).exists()
 
 
-def test_a_presenter_that_was_damaged_is_made_again(bench: Bench) -> None:
+def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
     asked: list[str] = []
 
-    class Damaged(KnownPresenter):
-        async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
+    class Damaged(FixedAvatars):
+        async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
             asked.append("ensure")
-            return PresenterRef("presenter", SourceVideo("source", VIDEO))
+            return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
         async def is_whole(self, key: str, engine: str) -> bool:
             asked.append("is whole")

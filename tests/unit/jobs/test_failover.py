@@ -14,8 +14,8 @@ import pytest
 
 from config import PipelineConfig
 from errors import MediaError
+from jobs.avatars import Avatars
 from jobs.messages import PreparedSpeech
-from jobs.presenters import Presenters
 from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -55,8 +55,8 @@ class Service:
         self.loop = asyncio.new_event_loop()
         self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
         config = PipelineConfig(data_dir=folder)
-        presenters = Presenters(config, self.stages, self.table, self.files)
-        services = JobServices(config, self.stages, presenters, self.table, self.files, SegmentRoom(config))
+        avatars = Avatars(config, self.stages, self.table, self.files)
+        services = JobServices(config, self.stages, avatars, self.table, self.files, SegmentRoom(config))
         self.scheduler = JobScheduler(services, lambda: self.reign.leads)
         asks_when = self.stages.ready if asks else None
         self.reign = Reign(self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S, asks_when)

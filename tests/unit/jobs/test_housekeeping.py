@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from config import PipelineConfig
+from jobs.avatars import Avatars
 from jobs.housekeeping import Housekeeping
-from jobs.presenters import Presenters
 from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -36,7 +36,7 @@ def table(files: FileStore) -> Iterator[JobTable]:
     table.close()
 
 
-class SweptPresenters(Presenters):
+class SweptAvatars(Avatars):
     """Says when what nobody owns is gone."""
 
     def __init__(self, config: PipelineConfig, stages: NoStages, table: JobTable, files: FileStore) -> None:
@@ -48,7 +48,7 @@ class SweptPresenters(Presenters):
         self.are_swept.set()
 
 
-def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
+def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     known, orphan, arriving = (new_id() for _ in range(3))
     for key in (known, orphan, arriving):
         on_disk(files, source_key(key)).write_bytes(b"film")
@@ -56,11 +56,11 @@ def test_folders_of_no_presenter_go(files: FileStore, table: JobTable) -> None:
         os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
     now = utc_now()
     table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    presenters = SweptPresenters(CONFIG, NoStages(), table, files)
+    avatars = SweptAvatars(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, presenters).run())
-        await asyncio.wait_for(presenters.are_swept.wait(), 60)
+        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, avatars).run())
+        await asyncio.wait_for(avatars.are_swept.wait(), 60)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
 
@@ -79,7 +79,7 @@ class AskedStore(FileStore):
 
 
 def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path, table: JobTable) -> None:
-    files, presenters = AskedStore(tmp_path), Presenters(CONFIG, NoStages(), table, FileStore(tmp_path))
+    files, avatars = AskedStore(tmp_path), Avatars(CONFIG, NoStages(), table, FileStore(tmp_path))
     audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
     options = JobOptions(engine="warp")
     job = table.insert_job(
@@ -89,7 +89,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = Housekeeping(CONFIG.jobs, table, files, presenters)
+    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars)
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()

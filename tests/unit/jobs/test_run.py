@@ -15,9 +15,9 @@ import pytest
 
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
+from jobs.avatars import Avatars, Progress
 from jobs.forecast import result_bytes
-from jobs.messages import BlockRequest, Made, Marking, PreparedSpeech, PresenterRef, Rendered, SourceVideo
-from jobs.presenters import Presenters, Progress
+from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Rendered, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_room import SegmentRoom
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -79,7 +79,7 @@ class MemoryStages(NoStages):
         return Planned(drive, None, measures_of(span.first, span.stop))
 
     async def render(
-        self, work: Work, presenter: PresenterRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
     ) -> Rendered:
         assert isinstance(plan, Drive)
         segment = self._make_segment(plan.first_frame)
@@ -91,11 +91,11 @@ class MemoryStages(NoStages):
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
 
 
-class KnownPresenter(Presenters):
+class FixedAvatars(Avatars):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
-        return PresenterRef("presenter", SourceVideo("source", VIDEO))
+    async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
+        return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def is_whole(self, key: str, engine: str) -> bool:
         return True
@@ -133,7 +133,7 @@ def run(
     files = FileStore(folder / "data")
     stages = MemoryStages(files, render)
     on_disk(files, audio_key(job.id)).write_bytes(audio)
-    known = KnownPresenter(config, stages, table, files)
+    known = FixedAvatars(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentRoom(config))
 
     async def to_the_end() -> None:

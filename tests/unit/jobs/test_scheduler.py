@@ -12,8 +12,8 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StateError, StorageFullError
+from jobs.avatars import Avatars
 from jobs.messages import PreparedSpeech
-from jobs.presenters import Presenters
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_room import SegmentRoom
@@ -64,8 +64,8 @@ class Bench:
         self.table = FillingTable(Database(self.files.table_path))
         self.table.claim()
         self.stages = DeafStages()
-        presenters = Presenters(CONFIG, self.stages, self.table, self.files)
-        services = JobServices(CONFIG, self.stages, presenters, self.table, self.files, SegmentRoom(CONFIG))
+        avatars = Avatars(CONFIG, self.stages, self.table, self.files)
+        services = JobServices(CONFIG, self.stages, avatars, self.table, self.files, SegmentRoom(CONFIG))
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:

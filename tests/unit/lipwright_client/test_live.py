@@ -32,7 +32,7 @@ from lipwright_client import (
 )
 from lipwright_client.live_talk import Saying
 from storage.local.api_keys import ApiKeys
-from tests.unit.api.live.live_parts import AVATAR, GreyPresenters, GreyService
+from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
 
 RATE = 24000
@@ -58,7 +58,7 @@ def service(tmp_path: Path) -> MemoryService:
 @pytest.fixture
 def faces(service: MemoryService) -> Iterator[str]:
     """A service that shows whoever was sent."""
-    with serving(service, live=GreyPresenters(service.table)) as url:
+    with serving(service, live=GreyAvatars(service.table)) as url:
         yield url
 
 
@@ -76,7 +76,7 @@ def seconds_of(stream: bytes) -> tuple[float, float]:
     return num_frames / 25, float(loud[-1] - loud[0])
 
 
-def test_a_presenter_says_what_is_sent(url: str) -> None:
+def test_an_avatar_says_what_is_sent(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
         events = list(session.say(pieces()))
     kinds = [event.type for event in events if event.type != "session.fragment"]

@@ -90,8 +90,8 @@ def test_a_few_frames_that_claim_hours_are_refused(tmp_path: Path) -> None:
     assert probe_video(write_frozen_video(tmp_path / "minutes.mp4", 290.0), LIMITS).num_frames == 25 * 293
 
 
-def test_the_frame_table_of_the_sample_presenter_is_what_it_was(sample_presenter: Path) -> None:
-    table = frame_table(sample_presenter, LIMITS)
+def test_the_frame_table_of_the_sample_avatar_is_what_it_was(sample_video: Path) -> None:
+    table = frame_table(sample_video, LIMITS)
     assert (table.fps, table.num_frames, table.is_variable_rate, table.frozen_seconds) == (
         Fraction(25),
         100,

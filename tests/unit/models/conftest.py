@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
-from models.presenter.idle_motion import IdleMotion
+from models.avatar.idle_motion import IdleMotion
 from tests.unit.models.still import FPS, Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)

@@ -1,4 +1,4 @@
-"""Moments of a live session on a drawn presenter, by the real engine and without Ray."""
+"""Moments of a live session on a drawn avatar, by the real engine and without Ray."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from config import LabelsConfig, LiveConfig, PipelineConfig
 from errors import ConfigError, StoredFileError
-from jobs.messages import PresenterRef, SourceVideo
+from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from media.reader import FrameReader
+from models.avatar.avatar import Avatar
+from models.avatar.folder import INFO_FILE
 from models.engines.contract import EngineSettings, Machine
 from models.engines.room import EngineRoom
 from models.engines.warp.engine import WarpEngine
-from models.presenter.folder import INFO_FILE
-from models.presenter.presenter import Presenter
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
@@ -34,7 +34,7 @@ from storage.local.folder import LocalFiles
 from storage.state import open_files
 from tests.s3_server import S3Server
 from tests.unit.models.still import make_still
-from tests.unit.models.synthetic_presenter import NUM_FRAMES, FilmedPresenter, make_presenter
+from tests.unit.models.synthetic_avatar import NUM_FRAMES, FilmedAvatar, make_avatar
 
 T = TypeVar("T")
 FPS, NUM, RATE = 25, 3, 16000
@@ -55,30 +55,30 @@ class Portrait:
     def reader(self) -> FrameReader:
         return self._still.reader()
 
-    def presenter(self, folder: Path) -> Presenter:
+    def avatar(self, folder: Path) -> Avatar:
         with self.reader() as reader:
-            return Presenter.build(folder, self.info, self._still.raw, reader)
+            return Avatar.build(folder, self.info, self._still.raw, reader)
 
 
 class Studio:
-    """A presenter, and what renders it; what is opened is counted."""
+    """An avatar, and what renders it; what is opened is counted."""
 
-    def __init__(self, filmed: FilmedPresenter | Portrait, folder: Path) -> None:
+    def __init__(self, filmed: FilmedAvatar | Portrait, folder: Path) -> None:
         self.config = PipelineConfig(data_dir=folder)
         self.engine = EngineRoom(self.config).engine("warp")
-        known = filmed.presenter(folder / "presenter")
+        known = filmed.avatar(folder / "avatar")
         kept = known.folder_of(self.engine)
         kept.mkdir(parents=True, exist_ok=True)
         with filmed.reader() as reader:
             self.engine.analyse(known, known.frames(reader), None, lambda: False)
-        self.ref = PresenterRef("presenter", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
+        self.ref = AvatarRef("avatar", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
         self.opened: list[FrameReader] = []
         self.path, self.files = filmed.path, LocalFiles(folder)
         self.renderer = LiveRenderer(self.config, self.engine, Machine(), _run, self._open, self.files)
 
-    def _open(self, path: Path, info: VideoInfo, presenter: Presenter) -> FrameSource:
+    def _open(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
         self.opened.append(FrameReader(path, info, 2**24))
-        return presenter.frames(self.opened[-1])
+        return avatar.frames(self.opened[-1])
 
     def moments(self, speech: NDArray[np.int16], num_moments: int) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
@@ -114,7 +114,7 @@ def pictures(moments: list[LiveChunk]) -> NDArray[np.float64]:
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     folder = tmp_path_factory.mktemp("live")
-    return Studio(make_presenter(folder, 0.14), folder)
+    return Studio(make_avatar(folder, 0.14), folder)
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +144,14 @@ def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[Liv
     assert [moment.pictures for moment in again] == [moment.pictures for moment in silent[:3]]
 
 
-def test_a_presenter_in_a_bucket_gives_the_same_moments(
+def test_an_avatar_in_a_bucket_gives_the_same_moments(
     studio: Studio, silent: list[LiveChunk], s3: S3Server, tmp_path: Path
 ) -> None:
     files = open_files(PipelineConfig(data_dir=tmp_path, files=s3.new_bucket()))
     with files.written(studio.ref.source.key) as part:
         shutil.copy(studio.path, part)
     with files.written_folder(studio.ref.folder, "", INFO_FILE) as folder:
-        shutil.copytree(studio.path.parent / "presenter", folder, dirs_exist_ok=True)
+        shutil.copytree(studio.path.parent / "avatar", folder, dirs_exist_ok=True)
     renderer = LiveRenderer(studio.config, studio.engine, Machine(), _run, studio._open, files)
     window = SpeechStream().window(0.0, NUM / FPS)
     for _ in range(2):
@@ -174,7 +174,7 @@ def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_th
     assert max(in_group) - min(in_group) < 3, "it would be seen to breathe with its groups"
 
 
-def test_the_presenter_plays_to_and_fro_and_its_source_is_opened_once(studio: Studio) -> None:
+def test_the_avatar_plays_to_and_fro_and_its_source_is_opened_once(studio: Studio) -> None:
     before = len(studio.opened)
     moments = studio.moments(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
     assert len(moments) == 2 * NUM_FRAMES // NUM
@@ -196,7 +196,7 @@ def test_a_still_nods_with_what_is_said_and_is_opened_once(
 
 
 def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:
-    gone = PresenterRef(studio.ref.folder, SourceVideo("other.mp4", studio.ref.source.info))
+    gone = AvatarRef(studio.ref.folder, SourceVideo("other.mp4", studio.ref.source.info))
     window = SpeechStream().window(0.0, 0.12)
     with pytest.raises(StoredFileError, match="other.mp4"):
         asyncio.run(studio.renderer.render(LiveChunkRequest("s", gone, window, 0, NUM, None)))

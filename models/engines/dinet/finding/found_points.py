@@ -39,14 +39,14 @@ def find_points(
     The track says which face it is and where none is to be seen. The detector's boxes only serve the landmarks.
 
     Args:
-        track: The presenter's face, smoothed.
+        track: The avatar's face, smoothed.
         frames: Reads its frames.
         colour: The source's tags.
         detector: HeyGem's detector, or None for the track's own boxes.
         landmarks: HeyGem's landmarks, or None for the track's own points.
         should_stop: Asked between frames.
         num_looked_at: Only the first M frames are looked at, the others are these again with the head at other angles,
-            as are the rows of a still (`models.presenter.idle_motion`): what is found in a frame is as far from the
+            as are the rows of a still (`models.avatar.idle_motion`): what is found in a frame is as far from the
             track in all that show it. None: all.
 
     Returns:
@@ -91,5 +91,5 @@ def _nearest(found: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np
 def _until(results: Iterable[_Found], should_stop: Callable[[], bool]) -> Iterator[_Found]:
     for result in results:
         if should_stop():
-            raise CancelledJobError("The analysis of the presenter was cancelled.")
+            raise CancelledJobError("The analysis of the avatar was cancelled.")
         yield result

@@ -66,26 +66,26 @@ class DinetGenerator:
 
         Args:
             crops: (N, 416, 320, 3) uint8 RGB, as they are.
-            references: (5, 416, 320, 3) uint8 RGB, the presenter's.
+            references: (5, 416, 320, 3) uint8 RGB, the avatar's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
             should_stop: See `contract.Painter.paint`.
 
         Returns:
             (N, 416, 320, 3) uint8 RGB.
         """
-        painted, presenter = np.empty_like(crops), references.tobytes()
+        painted, avatar = np.empty_like(crops), references.tobytes()
         with repeatable(), self._casting(self.dtype):
-            known = self._know(presenter, references)
+            known = self._know(avatar, references)
             paint = partial(self._paint, known)
-            self._batches.fill(painted, (crops, speech), paint, should_stop, together=presenter)
+            self._batches.fill(painted, (crops, speech), paint, should_stop, together=avatar)
         return painted
 
-    def _know(self, presenter: bytes, references: NDArray[np.uint8]) -> Reference:
-        """What the network knows of a presenter's references; the last presenter's is kept."""
+    def _know(self, avatar: bytes, references: NDArray[np.uint8]) -> Reference:
+        """What the network knows of an avatar's references; the last avatar's is kept."""
         known = self._known
-        if known is None or known[0] != presenter:
+        if known is None or known[0] != avatar:
             pictures = _planes(torch.from_numpy(references).to(self._device))
-            known = self._known = presenter, self._network.know(_stacked(pictures))
+            known = self._known = avatar, self._network.know(_stacked(pictures))
         return known[1]
 
     def _paint(self, known: Reference, crops: Tensor, speech: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class DINet(nn.Module):
         return self.speak(source, self.know(reference), speech)
 
     def know(self, reference: Tensor) -> Reference:
-        """Look at (1, 15, H, W) reference frames, once for all frames of a presenter."""
+        """Look at (1, 15, H, W) reference frames, once for all frames of an avatar."""
         features = self.ref_in_conv(reference)
         return Reference(features, self.appearance_conv_list[0](features))
 

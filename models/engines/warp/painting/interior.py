@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.avatar.eye_white import EyeWhite
 from models.engines.warp.painting.seam import MouthCoords, look_up
-from models.presenter.eye_white import EyeWhite
 
 # Sigma in eye distances, and the least in pixels: with 0.4 pixels an outside judge finds two GRID talkers 1.3 times as
 # sharp as they are.

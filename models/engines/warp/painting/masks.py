@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from models.avatar.face_region import ABOVE_NOSE, BELOW_CHIN
 from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, MOUTH_MIDDLE, NOSE_BASE
 from models.geometry.smooth_step import smooth_step
-from models.presenter.face_region import ABOVE_NOSE, BELOW_CHIN
 
 TEXTURE = 160  # pixels a side of the drawn masks
 _LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window that they cover, y down from the eyes

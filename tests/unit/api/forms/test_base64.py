@@ -53,8 +53,8 @@ def _ways(content: bytes) -> dict[str, str]:
 @pytest.mark.parametrize("way", _ways(AUDIO))
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
 def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService, way: str, path: str) -> None:
-    presenter = "video" if path == "/v1/jobs" else "input_reference"
-    body = {"audio": _ways(AUDIO)[way], "loop": "hold", presenter: _base64(VIDEO)}
+    avatar = "video" if path == "/v1/jobs" else "input_reference"
+    body = {"audio": _ways(AUDIO)[way], "loop": "hold", avatar: _base64(VIDEO)}
     answer = http.post(path, json=body)
     assert answer.is_success, answer.text
     (request,) = service.requests

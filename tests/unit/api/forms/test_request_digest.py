@@ -30,7 +30,7 @@ class TestIdempotencyKeys:
         body = {**in_json, "face": "0", "metadata": {"a": "1", "b": "2"}}
         assert http.post("/v1/jobs", json=body, headers=KEY).json() == first.json(), "however it is written down"
         assert len(service.requests) == 1
-        assert len(service.uploads()) == 1, "what is only compared is not kept; this is the presenter of the job"
+        assert len(service.uploads()) == 1, "what is only compared is not kept; this is the avatar of the job"
 
     @pytest.mark.parametrize(
         "other", [{"audio": AUDIO + b"!"}, {"face": "1"}, {"metadata": '{"a": "2"}'}, {"priority": "-1"}]

@@ -1,4 +1,4 @@
-"""A presenter of grey pictures, and a client's end of the line: what live sessions are tested with."""
+"""An avatar of grey pictures, and a client's end of the line: what live sessions are tested with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from errors import LipwrightError, NotFoundError
-from jobs.messages import PresenterRef, SourceVideo
+from jobs.messages import AvatarRef, SourceVideo
 from media.live.gop_encoder import GopEncoder
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
@@ -49,11 +49,11 @@ class GreyService:
         self.prepare_s = 0.0
         self.held: list[tuple[str, str | None]] = []
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
-        return PresenterRef("presenter", SourceVideo("presenter.mp4", INFO))
+        return AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))
@@ -73,14 +73,14 @@ class GreyService:
         return LiveChunk(group.finish(), request.first_frame + request.num_frames)
 
 
-class GreyPresenters(GreyService):
+class GreyAvatars(GreyService):
     """The same with whoever is in a table."""
 
     def __init__(self, table: JobTable) -> None:
         super().__init__()
         self._table = table
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> PresenterRef:
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         self._table.get_avatar(avatar_id, owner)
         return await super().prepare(session_id, AVATAR, owner)
 

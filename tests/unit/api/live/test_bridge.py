@@ -1,4 +1,4 @@
-"""What is shown while nobody renders: the presenter, idle and alive, and nothing of what is said is lost."""
+"""What is shown while nobody renders: the avatar, idle and alive, and nothing of what is said is lost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afte
     assert np.allclose(np.diff(starts), 0.08)
 
 
-def test_a_presenter_of_one_frame_has_one_place() -> None:
+def test_an_avatar_of_one_frame_has_one_place() -> None:
     kept = KeptPictures(replace(INFO, num_frames=1), 1000)
     kept.keep(3, group(1))
     kept.begin(9)

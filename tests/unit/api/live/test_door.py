@@ -69,6 +69,6 @@ def test_who_was_never_shown_anything_says_nothing_about_sessions() -> None:
     hall = Hall()
     hall.session(100.0)
     with hall.door.enter():
-        hall.at_s += 0.01  # there was no such presenter
+        hall.at_s += 0.01  # there was no such avatar
     with hall.door.enter():
         assert hall.told_s() == 100

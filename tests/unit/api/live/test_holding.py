@@ -1,4 +1,4 @@
-"""A presenter that is shown is held, also by a service that is away for a moment."""
+"""An avatar that is shown is held, also by a service that is away for a moment."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_session_says_what_it_is_and_begins(url: str) -> None:
     assert stream["type"] == "session.stream"
 
 
-def test_the_presenter_of_a_session_is_held(url: str, live: GreyService) -> None:
+def test_the_avatar_of_a_session_is_held(url: str, live: GreyService) -> None:
     with socket(url) as line:
         first(line, "session.fragment")
         assert live.held == [(AVATAR, None)]

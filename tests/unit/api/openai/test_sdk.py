@@ -67,7 +67,7 @@ class TestSdk:
         assert sdk.videos.delete(video.id).deleted is True
         assert list(sdk.videos.list()) == []
 
-    def test_a_presenter_that_is_known_or_named(self, url: str, service: MemoryService) -> None:
+    def test_an_avatar_that_is_known_or_named(self, url: str, service: MemoryService) -> None:
         sdk, speech = _sdk(url), {"audio": _data_url(SPEECH)}
         sdk.videos.create(prompt="x", extra_body={**speech, "avatar_id": "0" * 32})
         assert service.requests[-1].avatar_id == "0" * 32

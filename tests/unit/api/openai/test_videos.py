@@ -73,10 +73,10 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     assert not on_disk(service.files, result_key(video["id"])).exists()
 
 
-def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService, sample_presenter: Path) -> None:
+def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
     video_id = _create(http)["id"]
     service.finish(video_id)
-    on_disk(service.files, result_key(video_id)).write_bytes(sample_presenter.read_bytes())
+    on_disk(service.files, result_key(video_id)).write_bytes(sample_video.read_bytes())
     width, _, height = http.get(f"/videos/{video_id}").json()["size"].partition("x")
     assert int(width) > 100 and int(height) > 100
 

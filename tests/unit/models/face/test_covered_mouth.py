@@ -1,4 +1,4 @@
-"""Hands, microphones and sheets drawn over the mouth of the sample presenter."""
+"""Hands, microphones and sheets drawn over the mouth of the sample avatar."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def track(path: Path, num_frames: int | None = None) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def presenter(sample_presenter: Path) -> Clip:
-    return track(sample_presenter)
+def avatar(sample_video: Path) -> Clip:
+    return track(sample_video)
 
 
 def hand(rgb: NDArray[np.uint8], mouth: NDArray[np.float64], unit: float, skin: tuple[float, ...]) -> None:
@@ -104,23 +104,23 @@ def cover(clip: Clip, draw: Draw) -> NDArray[np.uint8]:
     return views
 
 
-def test_an_uncovered_mouth_is_never_covered(presenter: Clip) -> None:
-    raw = presenter.raw
+def test_an_uncovered_mouth_is_never_covered(avatar: Clip) -> None:
+    raw = avatar.raw
     assert raw.views is not None
     assert not covered(raw.views, raw.points, raw.present, np.zeros(len(raw.present), np.int32)).any()
 
 
 @pytest.mark.parametrize("draw", [hand, microphone, sheet])
-def test_things_before_the_mouth_are_seen(presenter: Clip, draw: Draw) -> None:
-    raw = presenter.raw
-    found = covered(cover(presenter, draw), raw.points, raw.present, np.zeros(len(raw.present), np.int32))
+def test_things_before_the_mouth_are_seen(avatar: Clip, draw: Draw) -> None:
+    raw = avatar.raw
+    found = covered(cover(avatar, draw), raw.points, raw.present, np.zeros(len(raw.present), np.int32))
     assert found[list(COVERED)].all()
     assert np.flatnonzero(found).min() >= COVERED.start - 2
     assert np.flatnonzero(found).max() < COVERED.stop + 2
 
 
-def test_light_that_wanders_over_the_face_covers_nothing(presenter: Clip) -> None:
-    clip = relight(presenter, side_light)
+def test_light_that_wanders_over_the_face_covers_nothing(avatar: Clip) -> None:
+    clip = relight(avatar, side_light)
     assert clip.raw.views is not None
     one_shot = np.zeros(len(clip.frames), np.int32)
     assert not covered(clip.raw.views, clip.raw.points, clip.raw.present, one_shot).any()
@@ -129,12 +129,12 @@ def test_light_that_wanders_over_the_face_covers_nothing(presenter: Clip) -> Non
 
 
 @pytest.mark.parametrize("draw", [hand, microphone])
-def test_things_before_the_mouth_are_seen_in_dim_light(presenter: Clip, draw: Draw) -> None:
-    clip = relight(presenter, dim_light)
+def test_things_before_the_mouth_are_seen_in_dim_light(avatar: Clip, draw: Draw) -> None:
+    clip = relight(avatar, dim_light)
     assert clip.raw.views is not None
     one_shot = np.zeros(len(clip.frames), np.int32)
     assert not covered(clip.raw.views, clip.raw.points, clip.raw.present, one_shot).any()
-    dimmed = cover(presenter, lambda rgb, mouth, unit, skin: _draw_dimly(draw, rgb, mouth, unit, skin))
+    dimmed = cover(avatar, lambda rgb, mouth, unit, skin: _draw_dimly(draw, rgb, mouth, unit, skin))
     views = clip.raw.views.copy()
     views[list(COVERED)] = dimmed[list(COVERED)]
     assert covered(views, clip.raw.points, clip.raw.present, one_shot)[list(COVERED)].all()
@@ -147,19 +147,19 @@ def _draw_dimly(
     rgb[:] = dim_light(rgb, mouth, 0)
 
 
-def test_a_single_flash_is_seen(presenter: Clip) -> None:
-    raw, flash = presenter.raw, 40
+def test_a_single_flash_is_seen(avatar: Clip) -> None:
+    raw, flash = avatar.raw, 40
     assert raw.views is not None
-    rgb = to_rgb(presenter.frames[flash], presenter.colour)
-    white = from_rgb((rgb * 0.3 + 178).astype(np.uint8), presenter.colour)
+    rgb = to_rgb(avatar.frames[flash], avatar.colour)
+    white = from_rgb((rgb * 0.3 + 178).astype(np.uint8), avatar.colour)
     views = raw.views.copy()
     views[flash] = view_of(white, raw.points[flash])
     found = covered(views, raw.points, raw.present, np.zeros(len(raw.present), np.int32))
     assert np.flatnonzero(found).tolist() == [flash]
 
 
-def test_absent_and_few_frames_are_not_judged(presenter: Clip) -> None:
-    raw, views = presenter.raw, cover(presenter, sheet)
+def test_absent_and_few_frames_are_not_judged(avatar: Clip) -> None:
+    raw, views = avatar.raw, cover(avatar, sheet)
     one_shot = np.zeros(len(raw.present), np.int32)
     present = raw.present.copy()
     present[45:50] = False

@@ -1,4 +1,4 @@
-"""Where the lips are found, on the sample presenter."""
+"""Where the lips are found, on the sample avatar."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def landmarker() -> FaceLandmarker:
 
 
 @pytest.fixture(scope="module")
-def talk(sample_presenter: Path, landmarker: FaceLandmarker) -> Talk:
-    info = probe_video(sample_presenter, MediaLimits())
-    with FrameReader(sample_presenter, info, 2**24) as reader:
+def talk(sample_video: Path, landmarker: FaceLandmarker) -> Talk:
+    info = probe_video(sample_video, MediaLimits())
+    with FrameReader(sample_video, info, 2**24) as reader:
         frames = list(reader.read(range(info.num_frames)))
     raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
     assert raw.present.all()

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from models.avatar.mouth_calibration import OwnSpeech
+from models.avatar.source_sync import SourceSync
 from models.mouth.motion import Moments
-from models.presenter.mouth_calibration import OwnSpeech
-from models.presenter.source_sync import SourceSync
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport

@@ -11,12 +11,12 @@ from config import MediaLimits
 from errors import FaceNotFoundError
 from media.probe import probe_video
 from media.reader import FrameReader
+from models.avatar.face_region import FaceRegion
 from models.face.choice import FaceChoice
 from models.geometry.face_points import CHIN_TIP, LIPS
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
-from models.presenter.face_region import FaceRegion
 from models.track.face_track import FaceTrack, FaceTracker, finish_track
 from models.training.fit_lip_model import consistent_shape
 

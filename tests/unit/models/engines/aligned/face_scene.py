@@ -1,4 +1,4 @@
-"""A face that exists as landmarks and noise: frames, a track and a presenter for the tests of engines."""
+"""A face that exists as landmarks and noise: frames, a track and an avatar for the tests of engines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import Avatar
 from models.engines.contract import Engine
 from models.geometry.head_frame import HeadPose, mean_face
-from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack, finish_track
 
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
@@ -44,8 +44,8 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
     return [from_rgb(np.asarray(picture, np.float32).astype(np.uint8), COLOUR) for picture in stretched]
 
 
-def make_presenter(folder: Path) -> Presenter:
-    """The presenter of `make_track` and `make_frames`."""
+def make_avatar(folder: Path) -> Avatar:
+    """The avatar of `make_track` and `make_frames`."""
     info = VideoInfo(
         width=SIDE,
         height=SIDE,
@@ -60,7 +60,7 @@ def make_presenter(folder: Path) -> Presenter:
         pixel_format="yuv420p",
         has_audio=False,
     )
-    return Presenter(folder, info, make_track())
+    return Avatar(folder, info, make_track())
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class Brought:
         return role in self.files
 
 
-def analyse(engine: Engine, presenter: Presenter) -> None:
-    """Let an engine write what it keeps of a presenter, in a folder that is there."""
-    presenter.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(presenter, NoFrames(), None, lambda: False)
+def analyse(engine: Engine, avatar: Avatar) -> None:
+    """Let an engine write what it keeps of an avatar, in a folder that is there."""
+    avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
+    engine.analyse(avatar, NoFrames(), None, lambda: False)
 
 
 class NoFrames:
-    """Engines that need no picture to analyse a presenter."""
+    """Engines that need no picture to analyse an avatar."""
 
     def read(self, indices: Any) -> Iterator[YuvFrame]:
         """Nothing."""

@@ -1,4 +1,4 @@
-"""A presenter made of arithmetic, and speech made of tones."""
+"""An avatar made of arithmetic, and speech made of tones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import Avatar
 from models.engines.contract import EngineSettings, FrameSpan
 from models.engines.dinet.engine import DinetEngine
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
-from models.presenter.presenter import Presenter
 from models.speech.level import SpeechLevel, measure_level
 from models.track.face_track import finish_track
 from models.track.pass_reason import PassReason
@@ -40,8 +40,8 @@ class Frames:
     def close(self) -> None: ...
 
 
-def make_presenter(folder: Path) -> Presenter:
-    """A presenter of 12 frames whose mouth opens and whose head moves; two frames have no face."""
+def make_avatar(folder: Path) -> Avatar:
+    """An avatar of 12 frames whose mouth opens and whose head moves; two frames have no face."""
     time = np.arange(NUM_FRAMES)
     shapes = (0.5 * np.sin(time) ** 2)[:, None] * np.array([1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2]) * 0.1
     head = LipModel.load().deform(mean_face().astype(np.float32), shapes.astype(np.float32))
@@ -53,7 +53,7 @@ def make_presenter(folder: Path) -> Presenter:
     info = VideoInfo(
         *(SIDE, SIDE, Fraction(25), NUM_FRAMES, NUM_FRAMES / 25, 0, False, False, COLOUR, "h264", "yuv420p", False)
     )
-    return Presenter(folder, info, track)
+    return Avatar(folder, info, track)
 
 
 class Files:

@@ -12,7 +12,7 @@ from models.engines.dinet.crop_layout import corners, to_levels, to_planes
 from models.engines.dinet.kinds import HeyGemKind, OriginalKind
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.reference_frames import choose_references
-from tests.unit.models.engines.dinet.scenes import ABSENT, make_presenter
+from tests.unit.models.engines.dinet.scenes import ABSENT, make_avatar
 
 HEYGEM, ORIGINAL = HeyGemKind(DinetOptions()).layout, OriginalKind.layout
 
@@ -62,7 +62,7 @@ def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
 
 
 def test_the_outline_stays_inside_of_what_is_made_anew(tmp_path: Path) -> None:
-    track = make_presenter(tmp_path).track
+    track = make_avatar(tmp_path).track
     from models.engines.box.points68 import ibug_points
 
     points = ibug_points(track.points)
@@ -97,7 +97,7 @@ def test_boxes_are_smoothed_within_a_run_and_follow_a_jump() -> None:
 
 
 def test_references_show_different_mouths_and_are_always_the_same(tmp_path: Path) -> None:
-    track = make_presenter(tmp_path).track
+    track = make_avatar(tmp_path).track
     chosen = choose_references(track)
     assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))
     assert not set(chosen.tolist()) & set(ABSENT)

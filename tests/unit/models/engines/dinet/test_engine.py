@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from errors import ConfigError, WeightsError
+from models.avatar.avatar import Avatar
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.box.mask import soft_mask
@@ -26,15 +27,14 @@ from models.engines.dinet.original.network import DINet
 from models.engines.dinet.painters import DinetPainter
 from models.engines.dinet.reference_frames import REFERENCES
 from models.engines.patches import FacePatches
-from models.presenter.presenter import Presenter
 from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (
     ABSENT,
     NUM_FRAMES,
     Frames,
+    make_avatar,
     make_engine,
-    make_presenter,
     make_speech,
     spans,
 )
@@ -61,20 +61,18 @@ def heygem(files: dict[str, Path], **options: Any) -> DinetEngine:
     return make_engine(options, generator=files["heygem"], speech=files["wenet"])
 
 
-def analysed(engine: DinetEngine, folder: Path) -> Presenter:
-    presenter = make_presenter(folder)
-    presenter.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(presenter, Frames(), None, lambda: False)
-    return presenter
+def analysed(engine: DinetEngine, folder: Path) -> Avatar:
+    avatar = make_avatar(folder)
+    avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
+    engine.analyse(avatar, Frames(), None, lambda: False)
+    return avatar
 
 
-def chunk_of(
-    engine: DinetEngine, presenter: Presenter, shown: NDArray[np.int32], windows: NDArray[np.float32]
-) -> BoxChunk:
+def chunk_of(engine: DinetEngine, avatar: Avatar, shown: NDArray[np.int32], windows: NDArray[np.float32]) -> BoxChunk:
     features = HeardSpeech(windows, np.ones(len(shown), np.float32))
     (span,) = spans(len(shown), [len(shown)])
     plan = engine.plan_frames(features, span, shown)
-    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.cut(presenter, plan, list(Frames().read(shown.tolist())))))
+    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.cut(avatar, plan, list(Frames().read(shown.tolist())))))
     return chunk
 
 
@@ -102,8 +100,8 @@ def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
 
 def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files)
-    presenter = analysed(engine, tmp_path)
-    chunk = chunk_of(engine, presenter, ALL, said(NUM_FRAMES))
+    avatar = analysed(engine, tmp_path)
+    chunk = chunk_of(engine, avatar, ALL, said(NUM_FRAMES))
     patches = engine.painter(Machine()).paint(chunk)
     assert [i for i in range(NUM_FRAMES) if patches.patch(i) is None] == list(ABSENT)
     for face in range(chunk.num_faces):
@@ -122,12 +120,12 @@ def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_p
 @pytest.mark.parametrize("generator", ["heygem", "fixed"])
 def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
     engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    presenter, windows, painter = analysed(engine, tmp_path), said(NUM_FRAMES), engine.painter(Machine())
-    whole = faces(painter.paint(chunk_of(engine, presenter, ALL, windows)))
+    avatar, windows, painter = analysed(engine, tmp_path), said(NUM_FRAMES), engine.painter(Machine())
+    whole = faces(painter.paint(chunk_of(engine, avatar, ALL, windows)))
     again = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    assert faces(again.painter(Machine()).paint(chunk_of(again, presenter, ALL, windows))) == whole
+    assert faces(again.painter(Machine()).paint(chunk_of(again, avatar, ALL, windows))) == whole
     for size in (1, 5):
-        parts = [chunk_of(engine, presenter, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
+        parts = [chunk_of(engine, avatar, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
         assert [face for part in parts for face in faces(painter.paint(part))] == whole
 
 
@@ -171,13 +169,13 @@ def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path
 
 def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
-    presenter, shown = make_presenter(tmp_path), np.resize(ALL, 25)
+    avatar, shown = make_avatar(tmp_path), np.resize(ALL, 25)
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
     engines: list[Engine] = [heygem(files), original]
     for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
         (span,) = spans(25, [25])
         heard = engine.listener(Machine()).listen(path, level, span)
-        plan, state, measures = engine.plan(presenter, heard, span, shown, None)
+        plan, state, measures = engine.plan(avatar, heard, span, shown, None)
         assert isinstance(plan, BoxPlan)
         assert state is None
         assert measures.num_frames == 25
@@ -189,8 +187,8 @@ def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_p
 
 def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
-    presenter = analysed(engine, tmp_path)
-    chunk = chunk_of(engine, presenter, ALL[:2], said(2, 29, 5))
+    avatar = analysed(engine, tmp_path)
+    chunk = chunk_of(engine, avatar, ALL[:2], said(2, 29, 5))
     assert chunk.extra[REFERENCES].shape == (5, 416, 320, 3)
     assert len({picture.tobytes() for picture in chunk.extra[REFERENCES]}) == 5
     sides = chunk.boxes[:, 2:] - chunk.boxes[:, :2]
@@ -199,11 +197,11 @@ def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Pa
 
 def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
-    presenter, windows = analysed(engine, tmp_path), said(4, 29, 5)
-    small = np.ascontiguousarray(chunk_of(engine, presenter, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
+    avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
+    small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
     def painted(painter: DinetPainter, rows: slice) -> list[bytes | None]:
-        chunk = chunk_of(engine, presenter, ALL[rows], windows[rows])
+        chunk = chunk_of(engine, avatar, ALL[rows], windows[rows])
         return faces(painter.paint(_with(chunk, small)))
 
     def make() -> DinetPainter:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.random_weights.edtalk import save_edtalk
 from errors import CancelledJobError, ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.box.box_plan import BoxPlan
 from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
@@ -20,14 +21,13 @@ from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.role import GENERATOR_ROLE
 from models.engines.patches import FacePatches
-from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
     analyse,
+    make_avatar,
     make_frames,
-    make_presenter,
     pasted,
 )
 
@@ -40,8 +40,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
-    return make_presenter(tmp_path_factory.mktemp("presenter"))
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    return make_avatar(tmp_path_factory.mktemp("avatar"))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
     return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
 
 
-def cut(engine: EdTalkEngine, presenter: Presenter, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
-    analyse(engine, presenter)
-    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
+def cut(engine: EdTalkEngine, avatar: Avatar, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
+    analyse(engine, avatar)
+    return engine.cut(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def make_plan() -> BoxPlan:
@@ -76,17 +76,15 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("paste", ["soft", "square"])
-def test_paints_the_face_and_nothing_else(
-    weights: Path, presenter: Presenter, frames: list[YuvFrame], paste: str
-) -> None:
+def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
-    chunk = cut(engine, presenter, make_plan(), frames)
+    chunk = cut(engine, avatar, make_plan(), frames)
     patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
         changed = np.argwhere(shown[t] != frames[i].y)
-        if presenter.track.trust[i] <= 0:
+        if avatar.track.trust[i] <= 0:
             assert not len(changed)
             continue
         row = chunk.row[t]
@@ -98,33 +96,33 @@ def test_paints_the_face_and_nothing_else(
         assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
 
 
-def test_same_bytes_however_frames_are_divided(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
+def test_same_bytes_however_frames_are_divided(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine, plan = make_engine(weights), make_plan()
     painter = engine.painter(Machine())
-    whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
-    again = luma(engine.painter(Machine()).paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    whole = luma(painter.paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.painter(Machine()).paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 2), (2, 5), (5, 6)):
-        chunk = cut(engine, presenter, plan.slice(start, stop), frames)
+        chunk = cut(engine, avatar, plan.slice(start, stop), frames)
         parts += luma(painter.paint(chunk), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
 
 
-def test_no_face_is_begun_once_nobody_wants_it(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
+def test_no_face_is_begun_once_nobody_wants_it(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(weights)
-    chunk = cut(engine, presenter, make_plan(), frames)
+    chunk = cut(engine, avatar, make_plan(), frames)
     with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
         engine.painter(Machine()).paint(chunk, iter((False, False, True)).__next__)
 
 
-def test_weight_reaches_the_network(weights: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
+def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     plan = make_plan().slice(3, 4)
     red = []
     for weight in (0.0, 1.0):
         engine = make_engine(weights, weight=weight, match_colour=False)
-        patches = engine.painter(Machine()).paint(cut(engine, presenter, plan, frames))
+        patches = engine.painter(Machine()).paint(cut(engine, avatar, plan, frames))
         red.append(patches.uv[0, 1].astype(int).max())
     assert red[1] > red[0] + 20
 
@@ -160,7 +158,7 @@ def test_options_are_checked(weights: Path) -> None:
 
 
 def test_from_sound_to_faces_as_the_graph_does_it(
-    weights: Path, presenter: Presenter, frames: list[YuvFrame], tmp_path: Path
+    weights: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     maker: EngineClass = EdTalkEngine
     engine = maker(EngineSettings(Brought({"generator": weights}), {"mel_offset": -1}))
@@ -168,9 +166,9 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
     features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
-    analyse(engine, presenter)
-    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
+    analyse(engine, avatar)
+    planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
     assert planned.measures.num_frames == 12
     part = planned.plan.slice(7, 9)
-    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    patches = engine.painter(Machine()).paint(engine.cut(avatar, part, [frames[7], frames[8]]))
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()

@@ -1,4 +1,4 @@
-"""From a presenter and what is heard to patches."""
+"""From an avatar and what is heard to patches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from config import MediaLimits
 from errors import ConfigError
 from media.audio import extract_speech
+from models.avatar.avatar import Avatar
 from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.face_box import face_boxes, jaw_outline
@@ -22,7 +23,6 @@ from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.rows_plan import RowsPlan
 from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
 from models.engines.patches import FacePatches
-from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
@@ -42,9 +42,9 @@ def talker(sample_portrait: Path) -> Still:
 
 
 @pytest.fixture
-def presenter(tmp_path: Path, talker: Still) -> Presenter:
+def avatar(tmp_path: Path, talker: Still) -> Avatar:
     """Of one frame, analysed."""
-    found = Presenter(tmp_path, talker.info, talker.track)
+    found = Avatar(tmp_path, talker.info, talker.track)
     engine = engine_of()
     found.folder_of(engine).mkdir(parents=True)
     engine.analyse(found, cast(Any, None), None, lambda: False)
@@ -123,10 +123,10 @@ def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
         assert pointPolygonTest(hull, tuple(float(value) for value in points[0, outside, :2]), False) < 0
 
 
-def test_boxes_are_written_once_and_cut(presenter: Presenter, talker: Still) -> None:
+def test_boxes_are_written_once_and_cut(avatar: Avatar, talker: Still) -> None:
     engine = engine_of()
     plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
-    chunk = engine.cut(presenter, plan, [talker.planes] * 4)
+    chunk = engine.cut(avatar, plan, [talker.planes] * 4)
     assert chunk.num_frames == chunk.num_faces == 4
     assert len(chunk.y) == 1  # one source frame
     assert chunk.colour == talker.info.colour
@@ -155,22 +155,22 @@ def test_what_runs_without_weights_does_not_import_torch(repo_root: Path) -> Non
     assert subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=False).returncode == 0
 
 
-def test_plan_measures_what_it_shows(presenter: Presenter) -> None:
+def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
     features = heard()
     features.gate[:5] = 0
-    planned = engine_of().plan(presenter, features, SPAN, np.zeros(12, np.int32), None)
+    planned = engine_of().plan(avatar, features, SPAN, np.zeros(12, np.int32), None)
     assert len(planned.plan) == planned.measures.num_frames == 12
     assert planned.state is None
     assert planned.measures.num_passed.sum() == 12
     # Features of more than the span: the frames are found in them.
-    later = engine_of().plan(presenter, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
+    later = engine_of().plan(avatar, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
     assert isinstance(planned.plan, RowsPlan)
     assert isinstance(later.plan, RowsPlan)
     assert np.array_equal(later.plan.drive(), planned.plan.drive()[5:])
 
 
 def test_from_speech_to_patches(
-    presenter: Presenter, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
+    avatar: Avatar, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
 ) -> None:
     """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
     from models.engines.musetalk.loading import load_listener, load_painter
@@ -183,10 +183,10 @@ def test_from_speech_to_patches(
     def paint(first: int, stop: int, chunk: slice) -> FacePatches:
         span = FrameSpan(NTSC, first, stop - first, 40)
         features = pickle.loads(pickle.dumps(listener.listen(speech, measure_level(speech), span)))
-        plan = engine.plan(presenter, features, span, np.zeros(span.num, np.int32), None).plan
+        plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
         assert isinstance(plan, RowsPlan)
         part = plan.slice(chunk.start - first, chunk.stop - first)
-        cut = engine.cut(presenter, part, [talker.planes] * len(part))
+        cut = engine.cut(avatar, part, [talker.planes] * len(part))
         return painter.paint(pickle.loads(pickle.dumps(cut)))
 
     whole = paint(0, 30, slice(8, 12))

@@ -11,30 +11,30 @@ import pytest
 from benchmarks.random_weights.restoration import save_restoration
 from config import PipelineConfig
 from errors import ConfigError, OptionError
+from models.avatar.avatar import Avatar
 from models.engines.contract import FrameSpan, Machine
 from models.engines.room import EngineRoom, step_list
 from models.engines.weights.store import WeightsStore
-from models.presenter.presenter import Presenter
 from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
-from tests.unit.models.synthetic_presenter import FilmedPresenter, make_presenter
+from tests.unit.models.synthetic_avatar import FilmedAvatar, make_avatar
 
 NUM = 8
 
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
-    return make_presenter(tmp_path_factory.mktemp("filmed"), 0.14)
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
+    return make_avatar(tmp_path_factory.mktemp("filmed"), 0.14)
 
 
 @pytest.fixture(scope="module")
-def presenter(filmed: FilmedPresenter, tmp_path_factory: pytest.TempPathFactory) -> Presenter:
-    presenter = filmed.presenter(tmp_path_factory.mktemp("presenter"))
+def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    avatar = filmed.avatar(tmp_path_factory.mktemp("avatar"))
     engine = EngineRoom(PipelineConfig()).engine("warp")
-    presenter.folder_of(engine).mkdir(parents=True)
+    avatar.folder_of(engine).mkdir(parents=True)
     with filmed.reader() as reader:
-        engine.analyse(presenter, presenter.frames(reader), None, lambda: False)
-    return presenter
+        engine.analyse(avatar, avatar.frames(reader), None, lambda: False)
+    return avatar
 
 
 def room(data_dir: Path, strength: float = 1.0) -> EngineRoom:
@@ -45,31 +45,31 @@ def add_network(data_dir: Path, folder: Path) -> None:
     WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
 
 
-def painted(room: EngineRoom, name: str, filmed: FilmedPresenter, presenter: Presenter) -> tuple[np.ndarray, ...]:
+def painted(room: EngineRoom, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
     engine = room.engine(name)
     heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
     features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
     index = np.arange(NUM, dtype=np.int32)
-    plan = engine.plan(presenter, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
+    plan = engine.plan(avatar, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
     with filmed.reader() as reader:
-        chunk = engine.cut(presenter, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = engine.cut(avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert chunk.num_frames == NUM
     patches = engine.painter(Machine()).paint(chunk)
     return patches.row, patches.origins, patches.y, patches.uv
 
 
 def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
-    filmed: FilmedPresenter, presenter: Presenter, tmp_path: Path
+    filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path
 ) -> None:
     add_network(tmp_path / "data", tmp_path)
-    plain = painted(room(tmp_path / "data"), "warp", filmed, presenter)
-    sharp = painted(room(tmp_path / "data"), "warp+restoration", filmed, presenter)
+    plain = painted(room(tmp_path / "data"), "warp", filmed, avatar)
+    sharp = painted(room(tmp_path / "data"), "warp+restoration", filmed, avatar)
     assert all((one == other).all() for one, other in zip(plain[:2], sharp[:2], strict=True))
     changed = np.abs(plain[2].astype(int) - sharp[2])
     assert (changed > 4).mean() > 0.1
     for edge in (changed[:, 0], changed[:, -1], changed[:, :, 0], changed[:, :, -1]):
         assert not edge.any(), "no seam where the engine's region ends within the face"
-    none = painted(room(tmp_path / "data", 0.0), "warp+restoration", filmed, presenter)
+    none = painted(room(tmp_path / "data", 0.0), "warp+restoration", filmed, avatar)
     assert all((one == other).all() for one, other in zip(plain, none, strict=True))
 
 

@@ -21,6 +21,7 @@ from benchmarks.random_weights.ultralight import (
 )
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.patches import FacePatches
@@ -35,14 +36,13 @@ from models.engines.ultralight.torch_generator import TorchGenerator, load_netwo
 from models.engines.ultralight.variant import Hears, Variant
 from models.engines.weights.inspection import inspect_weights
 from models.engines.weights.recognition import Wish, places, recognise
-from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
 from tests.unit.models.engines.aligned.face_scene import (
     ABSENT,
     Brought,
     analyse,
+    make_avatar,
     make_frames,
-    make_presenter,
     pasted,
 )
 
@@ -58,8 +58,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def presenter(tmp_path_factory: pytest.TempPathFactory) -> Presenter:
-    return make_presenter(tmp_path_factory.mktemp("presenter"))
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    return make_avatar(tmp_path_factory.mktemp("avatar"))
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def make_plan(source: list[int], hears: Hears = "hubert") -> UltralightPlan:
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
-def cut(engine: UltralightEngine, presenter: Presenter, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
-    analyse(engine, presenter)
-    return engine.cut(presenter, plan, [frames[i] for i in plan.source_index])
+def cut(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
+    analyse(engine, avatar)
+    return engine.cut(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
@@ -93,15 +93,15 @@ def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> lis
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
-def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
+def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
-    chunk = cut(engine, presenter, make_plan(SOURCE), frames)
+    chunk = cut(engine, avatar, make_plan(SOURCE), frames)
     patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
         changed = shown[t] != frames[i].y
-        assert changed.any() == (presenter.track.trust[i] > 0)
+        assert changed.any() == (avatar.track.trust[i] > 0)
         if changed.any():
             hull = cv2.convexHull(chunk.outline[chunk.row[t]] + chunk.origins[chunk.row[t]].astype(np.float32))
             far = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) < -2.5 for y, x in np.argwhere(changed)]
@@ -109,30 +109,28 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, presenter: Pre
             assert changed.sum() > 1000
 
 
-def test_same_bytes_however_frames_are_divided(checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]) -> None:
+def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
     painter, plan = engine.painter(Machine()), make_plan(SOURCE)
-    whole = luma(painter.paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
-    again = luma(engine.painter(Machine()).paint(cut(engine, presenter, plan, frames)), SOURCE, frames)
+    whole = luma(painter.paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.painter(Machine()).paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 1), (1, 4), (4, 6)):
         part = plan.slice(start, stop)
-        parts += luma(painter.paint(cut(engine, presenter, part, frames)), SOURCE[start:stop], frames)
+        parts += luma(painter.paint(cut(engine, avatar, part, frames)), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
     assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
 
 
-def test_rectangle_reaches_the_borders_of_the_160(
-    checkpoint: Path, presenter: Presenter, frames: list[YuvFrame]
-) -> None:
+def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
-    patches = engine.painter(Machine()).paint(cut(engine, presenter, make_plan([8]), frames))
+    patches = engine.painter(Machine()).paint(cut(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
     from models.engines.box.points68 import ibug_points
 
-    box = inner_boxes(crop_boxes(ibug_points(presenter.track.points[[8]])))[0]
+    box = inner_boxes(crop_boxes(ibug_points(avatar.track.points[[8]])))[0]
     assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
     assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
 
@@ -313,7 +311,7 @@ def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
 
 
 def test_from_sound_to_faces_as_the_graph_does_it(
-    checkpoint: Path, presenter: Presenter, frames: list[YuvFrame], tmp_path: Path
+    checkpoint: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
     maker: EngineClass = UltralightEngine
@@ -322,12 +320,12 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
     features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
-    analyse(engine, presenter)
+    analyse(engine, avatar)
     source = np.arange(12, dtype=np.int32)
-    planned = engine.plan(presenter, pickle.loads(pickle.dumps(features)), span, source, None)
+    planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, source, None)
     assert planned.measures.num_frames == 12
     part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
-    patches = engine.painter(Machine()).paint(engine.cut(presenter, part, [frames[7], frames[8]]))
+    patches = engine.painter(Machine()).paint(engine.cut(avatar, part, [frames[7], frames[8]]))
     assert len(patches) == 2
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError
+from models.avatar.avatar import Avatar
+from models.avatar.folder import is_tracked
+from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.block_plan import ease, plan_block, plan_in_shots
 from models.engines.warp.cut import cut_faces
@@ -19,17 +22,14 @@ from models.engines.warp.engine import WarpPainter
 from models.engines.warp.exemplar_bank import choose_frames
 from models.engines.warp.painting.controls import CONTROL_IDS
 from models.mouth.lip_model import lip_gaps
-from models.presenter.folder import is_tracked
-from models.presenter.mouth_calibration import MouthCalibration
-from models.presenter.presenter import Presenter
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
 
 @pytest.fixture(scope="module")
-def talker(tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
-    return make_presenter(tmp_path_factory.mktemp("presenter"), 0.14)
+def talker(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
+    return make_avatar(tmp_path_factory.mktemp("avatar"), 0.14)
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +38,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def avatar(talker: FilmedPresenter, folder: Path) -> WarpAvatar:
+def warp_avatar(talker: FilmedAvatar, folder: Path) -> WarpAvatar:
     return talker.build(folder)
 
 
-def test_a_loaded_avatar_is_the_built_one(avatar: WarpAvatar, folder: Path) -> None:
+def test_a_loaded_avatar_is_the_built_one(warp_avatar: WarpAvatar, folder: Path) -> None:
     assert is_tracked(folder)
-    loaded = WarpAvatar.load(Presenter.load(folder), folder / "warp")
-    assert loaded.info == avatar.info
+    loaded = WarpAvatar.load(Avatar.load(folder), folder / "warp")
+    assert loaded.info == warp_avatar.info
     assert loaded.talks
-    assert loaded.bank is not None and avatar.bank is not None
+    assert loaded.bank is not None and warp_avatar.bank is not None
     assert isinstance(loaded.bank.patches, np.memmap)
-    assert (loaded.bank.patches == avatar.bank.patches).all()
-    assert (loaded.region.origins == avatar.region.origins).all()
-    assert (loaded.track.shape == avatar.track.shape).all()
+    assert (loaded.bank.patches == warp_avatar.bank.patches).all()
+    assert (loaded.region.origins == warp_avatar.region.origins).all()
+    assert (loaded.track.shape == warp_avatar.track.shape).all()
 
 
-def test_the_bank_holds_each_frame_with_a_face(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
-    bank = avatar.bank
+def test_the_bank_holds_each_frame_with_a_face(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    bank = warp_avatar.bank
     assert bank is not None
     assert bank.frames.tolist() == [frame for frame in range(NUM_FRAMES) if frame not in ABSENT]
     row = 9
     frame = int(bank.frames[row])
     with talker.reader() as reader:
         (planes,) = reader.read([frame])
-    x, y = avatar.region.origins[frame]
+    x, y = warp_avatar.region.origins[frame]
     luma, chroma = bank.planes(row)
     size = bank.region_size
     assert size % 32 == 0
@@ -88,7 +88,7 @@ def test_long_sources_are_sampled_in_runs() -> None:
 
 
 def test_a_mouth_that_never_opens_has_no_bank(tmp_path: Path) -> None:
-    silent = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    silent = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     assert not silent.talks
     assert silent.bank is None
     drive, state = plan_drive(silent, mouth_shapes(20, 0.12), np.arange(20, dtype=np.int32), None)
@@ -104,26 +104,26 @@ def drive_is_open(drive: Drive) -> np.ndarray:
     return (drive.target_head[:, upper, 1] - drive.target_head[:, lower, 1]) > 0.06
 
 
-def test_an_analysis_can_be_stopped(talker: FilmedPresenter, tmp_path: Path) -> None:
+def test_an_analysis_can_be_stopped(talker: FilmedAvatar, tmp_path: Path) -> None:
     assert not is_tracked(tmp_path)
-    presenter = talker.presenter(tmp_path)
+    avatar = talker.avatar(tmp_path)
     assert is_tracked(tmp_path)
     with talker.reader() as reader, pytest.raises(CancelledJobError):
-        WarpAvatar.analyse(presenter, tmp_path / "warp", reader, 100, lambda: True)
+        WarpAvatar.analyse(avatar, tmp_path / "warp", reader, 100, lambda: True)
 
 
-def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(avatar: WarpAvatar) -> None:
+def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(warp_avatar: WarpAvatar) -> None:
     shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
-    drive, _ = plan_drive(avatar, shape, index, None, first_frame=30)
+    drive, _ = plan_drive(warp_avatar, shape, index, None, first_frame=30)
     ids = list(CONTROL_IDS)
     gap = drive.target_head[:, ids.index(13), 1] - drive.target_head[:, ids.index(14), 1]
     assert np.corrcoef(gap, shape[:, 0])[0, 1] > 0.99
     nose = ids.index(2)
-    np.testing.assert_array_equal(drive.target_head[:, nose], avatar.track.head_points[index, 2])
+    np.testing.assert_array_equal(drive.target_head[:, nose], warp_avatar.track.head_points[index, 2])
     assert drive.first_frame == 30
 
 
-def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedPresenter, tmp_path: Path) -> None:
+def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedAvatar, tmp_path: Path) -> None:
     frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
     present = np.arange(NUM_FRAMES) == frame
     smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
@@ -133,21 +133,21 @@ def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedPresenter, 
     assert smile.track.shape[frame, 0] > 0.08
 
 
-def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedPresenter, tmp_path: Path) -> None:
+def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedAvatar, tmp_path: Path) -> None:
     is_parted = mouth_shapes(NUM_FRAMES, 0.14)[:, 0] > 0.05
-    avatar = replace(talker, raw=RawLandmarks(talker.raw.points, talker.raw.present & is_parted)).build(tmp_path)
-    assert avatar.talks
-    assert avatar.track.is_rest_closed_by_model
-    np.testing.assert_allclose(lip_gaps(avatar.track.rest[None]), 0, atol=1e-6)
-    assert avatar.track.shape[avatar.track.present, 0].min() > 0.03
-    shown = np.flatnonzero(avatar.track.present).astype(np.int32)
-    drive, _ = plan_drive(avatar, mouth_shapes(len(shown), 0.0), shown, None)
+    warp_avatar = replace(talker, raw=RawLandmarks(talker.raw.points, talker.raw.present & is_parted)).build(tmp_path)
+    assert warp_avatar.talks
+    assert warp_avatar.track.is_rest_closed_by_model
+    np.testing.assert_allclose(lip_gaps(warp_avatar.track.rest[None]), 0, atol=1e-6)
+    assert warp_avatar.track.shape[warp_avatar.track.present, 0].min() > 0.03
+    shown = np.flatnonzero(warp_avatar.track.present).astype(np.int32)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(len(shown), 0.0), shown, None)
     assert (drive.exemplar >= 0).all()
     assert not drive_is_open(drive).any()
 
 
-def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: WarpAvatar) -> None:
-    drive, _ = plan_drive(avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
+def test_slices_of_a_drive_are_small_and_keep_their_place(warp_avatar: WarpAvatar) -> None:
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
     piece = drive.slice(10, 20)
     assert piece.first_frame == 110
     assert len(piece) == 10
@@ -156,33 +156,35 @@ def test_slices_of_a_drive_are_small_and_keep_their_place(avatar: WarpAvatar) ->
     assert len(pickle.dumps(piece)) < 20_000
 
 
-def test_calibration_is_kept_and_applied(avatar: WarpAvatar, folder: Path) -> None:
+def test_calibration_is_kept_and_applied(warp_avatar: WarpAvatar, folder: Path) -> None:
     mouth = MouthBlock(mouth_shapes(10, 0.1), np.ones(10, np.float32))
     index = np.arange(10, dtype=np.int32)
-    plain, _ = plan_block(avatar, mouth, index, 0, None)
+    plain, _ = plan_block(warp_avatar, mouth, index, 0, None)
     save_calibration(MouthCalibration(np.full(8, 0.5, np.float32), np.zeros(8, np.float32)), folder / "warp")
-    halved, _ = plan_block(WarpAvatar.load(Presenter.load(folder), folder / "warp"), mouth, index, 0, None)
+    halved, _ = plan_block(WarpAvatar.load(Avatar.load(folder), folder / "warp"), mouth, index, 0, None)
     lip = list(CONTROL_IDS).index(14)
-    rest = avatar.track.rest[14, 1]
+    rest = warp_avatar.track.rest[14, 1]
     drop = (rest - plain.target_head[9, lip, 1], rest - halved.target_head[9, lip, 1])
     assert 0 < drop[1] < 0.7 * drop[0]
 
 
-def test_the_mouth_comes_home_beside_a_gap(avatar: WarpAvatar) -> None:
+def test_the_mouth_comes_home_beside_a_gap(warp_avatar: WarpAvatar) -> None:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     wanted = np.full((NUM_FRAMES, 8), 0.1, np.float32)
-    eased = ease(avatar, wanted, index)
+    eased = ease(warp_avatar, wanted, index)
     first, last = ABSENT[0] - 1, ABSENT[-1] + 1
-    np.testing.assert_allclose(eased[[first, last]], avatar.track.shape[[first, last]], atol=1e-6)
+    np.testing.assert_allclose(eased[[first, last]], warp_avatar.track.shape[[first, last]], atol=1e-6)
     np.testing.assert_array_equal(eased[: first - 5], wanted[: first - 5])
-    assert (np.diff(np.abs(eased[first - 4 : first + 1, 0] - avatar.track.shape[first - 4 : first + 1, 0])) <= 0).all()
+    assert (
+        np.diff(np.abs(eased[first - 4 : first + 1, 0] - warp_avatar.track.shape[first - 4 : first + 1, 0])) <= 0
+    ).all()
 
 
-def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(10, 26, dtype=np.int32)
-    drive, _ = plan_drive(avatar, mouth_shapes(len(index), 0.1), index, None)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(len(index), 0.1), index, None)
     with talker.reader() as reader:
-        chunk = cut_faces(avatar, drive, list(reader.read(index.tolist())))
+        chunk = cut_faces(warp_avatar, drive, list(reader.read(index.tolist())))
     assert (chunk.row[[7, 8]] == -1).all()  # frames 17 and 18
     opacity = chunk.opacity[chunk.row]
     assert (np.diff(opacity[4:7]) < 0).all()
@@ -196,32 +198,30 @@ def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedPresenter, avata
     assert changed[1][int(chunk.row[0])] == changed[0][int(chunk.row[0])]
 
 
-def test_exemplars_of_another_scene_are_not_shown(talker: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_exemplars_of_another_scene_are_not_shown(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     half = NUM_FRAMES // 2
-    assert avatar.bank is not None
+    assert warp_avatar.bank is not None
     shot = (np.arange(NUM_FRAMES) >= half).astype(np.int32)
-    luma = avatar.bank.luma + 40 * shot[avatar.bank.frames].astype(np.float32)
-    split = replace(avatar, track=replace(avatar.track, shot=shot), bank=replace(avatar.bank, luma=luma))
+    luma = warp_avatar.bank.luma + 40 * shot[warp_avatar.bank.frames].astype(np.float32)
+    split = replace(warp_avatar, track=replace(warp_avatar.track, shot=shot), bank=replace(warp_avatar.bank, luma=luma))
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), index, None)
-    assert (shot[avatar.bank.frames[drive.exemplar]] == shot[index]).all()
+    assert (shot[warp_avatar.bank.frames[drive.exemplar]] == shot[index]).all()
     faded = drive.fade >= 0
-    assert (shot[avatar.bank.frames[drive.fade[faded]]] == shot[index[faded]]).all()
+    assert (shot[warp_avatar.bank.frames[drive.fade[faded]]] == shot[index[faded]]).all()
 
 
-def test_a_shot_without_exemplars_is_shown_as_a_silent_source(avatar: WarpAvatar) -> None:
+def test_a_shot_without_exemplars_is_shown_as_a_silent_source(warp_avatar: WarpAvatar) -> None:
     shot = np.where(np.isin(np.arange(NUM_FRAMES), ABSENT), 1, 0).astype(np.int32)
     shot[ABSENT[-1] + 1 :] = 2
-    split = replace(avatar, track=replace(avatar.track, shot=shot))
+    split = replace(warp_avatar, track=replace(warp_avatar.track, shot=shot))
     drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
     assert (drive.exemplar[list(ABSENT)] == -1).all()
     assert (drive.exemplar[: ABSENT[0]] >= 0).all()
 
 
 @pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])
-def test_pixels_that_no_footage_has_make_no_huge_region(
-    talker: FilmedPresenter, tmp_path: Path, aspect: Fraction
-) -> None:
+def test_pixels_that_no_footage_has_make_no_huge_region(talker: FilmedAvatar, tmp_path: Path, aspect: Fraction) -> None:
     square = talker.build(tmp_path / "square")
     claimed = replace(talker, info=replace(talker.info, sample_aspect_ratio=aspect))
     assert claimed.build(tmp_path / "avatar").region.size <= 3 * square.region.size

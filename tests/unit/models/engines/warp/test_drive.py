@@ -14,7 +14,7 @@ from models.engines.warp.drive import plan_drive
 from models.engines.warp.painting.controls import CONTROL_IDS
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
-from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
 
 _UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
 
@@ -25,7 +25,7 @@ def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
     drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
     asked = _gaps(avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)])
@@ -36,7 +36,7 @@ def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_p
 
 
 def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.0).build(tmp_path / "avatar")
+    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
     drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
     left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
@@ -49,7 +49,7 @@ def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) ->
 
 
 def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
-    """The presenter with lips that stand (N,) eye distances to one side, which no channel measures."""
+    """The avatar with lips that stand (N,) eye distances to one side, which no channel measures."""
     head = avatar.track.head_points.copy()
     head[:, list(LIPS), 0] += shift[:, None]
     return replace(avatar, track=replace(avatar.track, head_points=head))
@@ -57,7 +57,7 @@ def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
 
 def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
     """No lips of an average talker are drawn over its own: those are where its picture has them."""
-    straight = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     avatar = _crooked(straight, np.full(NUM_FRAMES, 0.03, np.float32))
     assert avatar.bank is not None
     index = avatar.bank.frames[6:16]
@@ -68,7 +68,7 @@ def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path) -> None:
-    straight = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     bank = straight.bank
     assert bank is not None
     rows = np.r_[5:15, 25:35]
@@ -84,7 +84,7 @@ def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path)
 
 
 def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     bank = avatar.bank
     assert bank is not None
     widest = int(bank.shape[:, 0].argmax())
@@ -100,7 +100,7 @@ def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) 
 
 
 def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     seen, index = avatar.bank.shape[6:7], avatar.bank.frames[6:7]
     higher = seen.copy()
@@ -116,7 +116,7 @@ def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
 
 
 def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
-    avatar = make_presenter(tmp_path, 0.14).build(tmp_path / "avatar")
+    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
     drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)

@@ -1,4 +1,4 @@
-"""The warp engine on a drawn presenter: two back ends, one picture; outside the mask nothing changes."""
+"""The warp engine on a drawn avatar: two back ends, one picture; outside the mask nothing changes."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from models.engines.warp.painting.fields import EXEMPLAR, pose_problem
 from models.engines.warp.painting.seam import mouth_coords
 from models.engines.warp.painting.torch_path import TorchRenderer
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_presenter import ABSENT, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
 
 @pytest.fixture(scope="module", params=["talker", "silent"])
-def presenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FilmedPresenter:
+def avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
     opening = {"talker": 0.14, "silent": 0.0}[request.param]
-    return make_presenter(tmp_path_factory.mktemp("presenter"), opening)
+    return make_avatar(tmp_path_factory.mktemp("avatar"), opening)
 
 
 @pytest.fixture(scope="module")
-def avatar(presenter: FilmedPresenter, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
-    return presenter.build(tmp_path_factory.mktemp("avatar"))
+def warp_avatar(avatar: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
+    return avatar.build(tmp_path_factory.mktemp("avatar"))
 
 
-def _chunk(presenter: FilmedPresenter, avatar: WarpAvatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
+def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     shape = np.roll(mouth_shapes(NUM_FRAMES, opening), 3, axis=0)
-    drive, _ = plan_drive(avatar, shape, index, None)
+    drive, _ = plan_drive(warp_avatar, shape, index, None)
     piece = drive.slice(start, stop)
-    with presenter.reader() as reader:
+    with avatar.reader() as reader:
         frames = list(reader.read(piece.source_index.tolist()))
-    return cut_faces(avatar, piece, frames)
+    return cut_faces(warp_avatar, piece, frames)
 
 
 def _difference(a: FacePatches, b: FacePatches) -> np.ndarray:
@@ -66,41 +66,41 @@ def _assert_like(a: FacePatches, b: FacePatches) -> None:
     assert np.percentile(difference, 99.9) < 3
 
 
-def _smile(folder: Path, opening: float) -> tuple[FilmedPresenter, WarpAvatar, int]:
-    """A presenter of whom only a frame that is about that open is known, and that frame."""
-    presenter = make_presenter(folder, 0.2)
+def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]:
+    """An avatar of whom only a frame that is about that open is known, and that frame."""
+    avatar = make_avatar(folder, 0.2)
     frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
-    raw = RawLandmarks(presenter.raw.points, np.arange(NUM_FRAMES) == frame)
-    avatar = replace(presenter, raw=raw).build(folder / "avatar")
-    fully = avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
-    return presenter, replace(avatar, track=replace(avatar.track, trust=fully)), frame
+    raw = RawLandmarks(avatar.raw.points, np.arange(NUM_FRAMES) == frame)
+    warp_avatar = replace(avatar, raw=raw).build(folder / "avatar")
+    fully = warp_avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
+    return avatar, replace(warp_avatar, track=replace(warp_avatar.track, trust=fully)), frame
 
 
-def test_both_back_ends_paint_the_same_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12)
+def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
     cpu = WarpPainter().paint(chunk)
     _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
 def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
-    presenter, avatar, frame = _smile(tmp_path, 0.14)
-    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
+    avatar, warp_avatar, frame = _smile(tmp_path, 0.14)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
     assert drive.own_teeth.min() == 1
     assert drive.interior.max() == 1
-    with presenter.reader() as reader:
-        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    with avatar.reader() as reader:
+        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
     cpu = WarpPainter().paint(chunk)
     _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
 def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
-    presenter, avatar, frame = _smile(tmp_path, 0.05)
+    avatar, warp_avatar, frame = _smile(tmp_path, 0.05)
     shape = mouth_shapes(12, 0.3)
-    drive, _ = plan_drive(avatar, shape, np.full(12, frame, np.int32), None)
-    with presenter.reader() as reader:
-        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    drive, _ = plan_drive(warp_avatar, shape, np.full(12, frame, np.int32), None)
+    with avatar.reader() as reader:
+        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
     own = pose_problem(chunk).own_teeth
     assert drive.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
@@ -113,36 +113,36 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
 
 
 def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tmp_path: Path) -> None:
-    presenter, avatar, frame = _smile(tmp_path, 0.2)
-    drive, _ = plan_drive(avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
-    with presenter.reader() as reader:
-        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
+    with avatar.reader() as reader:
+        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
 def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
-    presenter, avatar, frame = _smile(tmp_path, 0.2)
-    drive, _ = plan_drive(avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
-    with presenter.reader() as reader:
+    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
+    with avatar.reader() as reader:
         (dark,) = reader.read([frame])
-    usual = cut_faces(avatar, drive, [dark]).teeth
-    points = avatar.track.points[frame, [13, 14, 78, 308], :2]
+    usual = cut_faces(warp_avatar, drive, [dark]).teeth
+    points = warp_avatar.track.points[frame, [13, 14, 78, 308], :2]
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
     y, u, v = (plane.copy() for plane in dark)
     y[top:bottom, left:right] = 180
     u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
     v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
-    seen = cut_faces(avatar, drive, [YuvFrame(y, u, v)]).teeth
+    seen = cut_faces(warp_avatar, drive, [YuvFrame(y, u, v)]).teeth
     assert seen[0] == pytest.approx([180, 124, 133], abs=3)
     assert np.abs(usual[0] - seen[0]).max() > 20
 
 
-def test_lips_that_part_leave_the_dark_between_them_behind(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    if avatar.talks:
+def test_lips_that_part_leave_the_dark_between_them_behind(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
     for opening, inset in ((0.0, 0.0), (0.3, 0.25)):
-        chunk = _chunk(presenter, avatar, opening)
+        chunk = _chunk(avatar, warp_avatar, opening)
         problem, shown = pose_problem(chunk), chunk.crop_points[chunk.exemplar]
         read = (problem.points + 0.5) * chunk.region_size + problem.values[..., EXEMPLAR]
         widest = int(np.linalg.norm(problem.values[..., EXEMPLAR], axis=-1).max(1).argmax())
@@ -152,10 +152,10 @@ def test_lips_that_part_leave_the_dark_between_them_behind(presenter: FilmedPres
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
 
 
-def test_lips_around_a_drawn_interior_have_no_dark_outline(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    if avatar.talks:
+def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
-    chunk = _chunk(presenter, avatar, 0.3)
+    chunk = _chunk(avatar, warp_avatar, 0.3)
     painted, pixels = WarpPainter().paint(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
     lips = mouth_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
@@ -163,10 +163,10 @@ def test_lips_around_a_drawn_interior_have_no_dark_outline(presenter: FilmedPres
     assert rim > 0.97 * lip
 
 
-def test_lips_that_are_open_in_their_picture_keep_their_rim(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    if not avatar.talks:
+def test_lips_that_are_open_in_their_picture_keep_their_rim(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if not warp_avatar.talks:
         pytest.skip("of a source with open mouths")
-    chunk = _chunk(presenter, avatar, 0.3)
+    chunk = _chunk(avatar, warp_avatar, 0.3)
     shown = chunk.crop_points[chunk.exemplar]
     gaps = np.linalg.norm(shown[:, INNER_LOWER_ROWS] - shown[:, INNER_UPPER_ROWS], axis=-1).mean(1)
     assert (gaps / chunk.eye_distance).max() > 0.05
@@ -175,15 +175,15 @@ def test_lips_that_are_open_in_their_picture_keep_their_rim(presenter: FilmedPre
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_the_same_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12)
+def test_cuda_paints_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
     _assert_like(WarpPainter().paint(chunk), WarpPainter("cuda").paint(chunk))
 
 
-def test_a_collar_below_the_chin_is_seen_once(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     """Where the movement of the jaw ends, an edge may be bent, but there are no two of it over each other."""
-    chunk = _chunk(presenter, avatar, 0.14)
-    chin = avatar.track.points[:, 152, 1].mean() - chunk.origins[:, 1].mean()
+    chunk = _chunk(avatar, warp_avatar, 0.14)
+    chin = warp_avatar.track.points[:, 152, 1].mean() - chunk.origins[:, 1].mean()
     edge = round(float(chin + 0.3 * chunk.eye_distance.mean()))
     crops = np.full_like(chunk.crops_y, 60)
     crops[:, edge:] = 200
@@ -194,8 +194,8 @@ def test_a_collar_below_the_chin_is_seen_once(presenter: FilmedPresenter, avatar
     assert between.sum(1).max() <= 3
 
 
-def test_outside_the_mask_the_frame_is_untouched(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12)
+def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
     patches = WarpPainter().paint(chunk)
     same = patches.y == chunk.crops_y[chunk.base]
     size = chunk.region_size
@@ -207,25 +207,25 @@ def test_outside_the_mask_the_frame_is_untouched(presenter: FilmedPresenter, ava
     assert not same.all()
 
 
-def test_masked_out_chunks_come_back_bit_equal(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12)
+def test_masked_out_chunks_come_back_bit_equal(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
     blank = FaceChunk(**{**vars(chunk), "masks": np.zeros_like(chunk.masks)})
     for patches in (WarpPainter().paint(blank), TorchRenderer(torch.device("cpu")).render(blank)):
         assert (patches.y == chunk.crops_y[chunk.base]).all()
         assert (patches.uv == chunk.crops_uv[chunk.base]).all()
 
 
-def test_the_mouth_opens(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_the_mouth_opens(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     """Skin is all that the closed pictures show; the opening is dark at its rim and has teeth, or the source's own."""
-    closed = WarpPainter().paint(_chunk(presenter, avatar, 0.0, 0, 12)).y
-    opened = WarpPainter().paint(_chunk(presenter, avatar, 0.14, 0, 12)).y
+    closed = WarpPainter().paint(_chunk(avatar, warp_avatar, 0.0, 0, 12)).y
+    opened = WarpPainter().paint(_chunk(avatar, warp_avatar, 0.14, 0, 12)).y
     assert (closed < 90).sum() < 20
     assert (opened < 90).sum() > 40
     assert (np.abs(opened.astype(int) - closed) > 20).sum() > 120
 
 
-def test_frames_without_a_face_pass_untouched(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12, 14, 22)
+def test_frames_without_a_face_pass_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12, 14, 22)
     patches = WarpPainter().paint(chunk)
     assert len(patches) == chunk.num_frames == 8
     for number in range(8):
@@ -236,32 +236,32 @@ def test_frames_without_a_face_pass_untouched(presenter: FilmedPresenter, avatar
     assert patch.planes.y.shape == (chunk.region_size, chunk.region_size)
 
 
-def test_a_chunk_without_any_face_is_no_error(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = _chunk(presenter, avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
+def test_a_chunk_without_any_face_is_no_error(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
     for patches in (WarpPainter().paint(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
         assert patches.patch(0) is None
 
 
-def test_cutting_a_chunk_differently_changes_nothing(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_cutting_a_chunk_differently_changes_nothing(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     engine = WarpPainter()
-    whole = engine.paint(_chunk(presenter, avatar, 0.12, 4, 12))
-    parts = [engine.paint(_chunk(presenter, avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
+    whole = engine.paint(_chunk(avatar, warp_avatar, 0.12, 4, 12))
+    parts = [engine.paint(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
 
 
-def test_chunks_and_patches_travel(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
-    chunk = pickle.loads(pickle.dumps(_chunk(presenter, avatar, 0.12)))
+def test_chunks_and_patches_travel(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = pickle.loads(pickle.dumps(_chunk(avatar, warp_avatar, 0.12)))
     patches = WarpPainter().paint(chunk)
     again = pickle.loads(pickle.dumps(patches))
     assert (again.y == patches.y).all()
 
 
-def test_a_face_at_the_edge_of_the_picture(presenter: FilmedPresenter, avatar: WarpAvatar) -> None:
+def test_a_face_at_the_edge_of_the_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(4, dtype=np.int32)
-    drive, _ = plan_drive(avatar, mouth_shapes(10, 0.1)[6:], index, None)
+    drive, _ = plan_drive(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = WarpPainter().paint(cut_faces(avatar, drive, [small] * 4))
+    patches = WarpPainter().paint(cut_faces(warp_avatar, drive, [small] * 4))
     assert patches.patch(3) is not None
 
 

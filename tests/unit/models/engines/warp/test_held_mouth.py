@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_block
@@ -23,12 +24,11 @@ from models.engines.warp.held_mouth import held_row
 from models.engines.warp.silent_motion import silent_motion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.mouth.shape import CHANNELS
-from models.presenter.face_region import FaceRegion
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_presenter import EYES, NUM_FRAMES, FilmedPresenter, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_avatar import EYES, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
-# The mouth of this presenter opens and shuts in these frames, far from those without a face.
+# The mouth of this avatar opens and shuts in these frames, far from those without a face.
 TALKING = np.r_[5:12, 24:36]
 
 
@@ -81,15 +81,15 @@ def test_only_exemplars_of_the_shot_are_held() -> None:
 
 def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[ExemplarBank, int]:
     """A bank, and its row of a shut mouth between whose lips are these lumas, by columns from the middle."""
-    filmed = make_presenter(folder, 0.1)
+    filmed = make_avatar(folder, 0.1)
     frame = 3  # shut
     with filmed.reader() as reader:
-        presenter = filmed.presenter(folder)
-        builder = BankBuilder(folder, presenter.track, FaceRegion.of(presenter.track), 100)
+        avatar = filmed.avatar(folder)
+        builder = BankBuilder(folder, avatar.track, FaceRegion.of(avatar.track), 100)
         for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
             luma = planes.y.copy()
             if number == frame:
-                x, y = presenter.track.points[frame, [13, 14], :2].mean(0).astype(int)
+                x, y = avatar.track.points[frame, [13, 14], :2].mean(0).astype(int)
                 for column, value in between_the_lips.items():
                     luma[y - 1 : y + 2, x + column] = value
             builder.add(YuvFrame(luma, planes.u, planes.v))
@@ -102,72 +102,72 @@ def test_a_hole_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None
     assert dark.bands[row] > 1.5 * plain.bands[row]
 
 
-def _with_moustache(folder: Path) -> FilmedPresenter:
+def _with_moustache(folder: Path) -> FilmedAvatar:
     """Landmarks that follow half of the opening, tremble, and never see the lips shut."""
-    presenter = make_presenter(folder, 0.2)
-    points = presenter.raw.points.copy()
+    avatar = make_avatar(folder, 0.2)
+    points = avatar.raw.points.copy()
     tremble = np.random.default_rng(3).normal(0, 0.01 * EYES, (NUM_FRAMES, 1))
     gap = points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]
     wrong = (0.05 * EYES - 0.5 * gap + tremble) / 2
     points[:, list(INNER_LOWER), 1] += wrong
     points[:, list(INNER_UPPER), 1] -= wrong
-    return replace(presenter, raw=RawLandmarks(points, presenter.raw.present))
+    return replace(avatar, raw=RawLandmarks(points, avatar.raw.present))
 
 
-def _in_soft_light(folder: Path) -> FilmedPresenter:
+def _in_soft_light(folder: Path) -> FilmedAvatar:
     """A mouth whose inside is hardly darker than its lips, and landmarks that tremble."""
-    presenter = make_presenter(folder, 0.14, darkness=0.3)
-    points = presenter.raw.points.copy()
+    avatar = make_avatar(folder, 0.14, darkness=0.3)
+    points = avatar.raw.points.copy()
     tremble = np.random.default_rng(4).normal(0, 0.012 * EYES, (NUM_FRAMES, 2))
     points[:, list(INNER_LOWER), 1] += tremble[:, :1]
     points[:, list(INNER_UPPER), 1] += tremble[:, 1:]
-    return replace(presenter, raw=RawLandmarks(points, presenter.raw.present))
+    return replace(avatar, raw=RawLandmarks(points, avatar.raw.present))
 
 
 @pytest.fixture(scope="module", params=[_with_moustache, _in_soft_light])
-def filmed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[FilmedPresenter, WarpAvatar]:
-    presenter: FilmedPresenter = request.param(tmp_path_factory.mktemp("presenter"))
-    return presenter, presenter.build(tmp_path_factory.mktemp("avatar"))
+def filmed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmedAvatar, WarpAvatar]:
+    avatar: FilmedAvatar = request.param(tmp_path_factory.mktemp("avatar"))
+    return avatar, avatar.build(tmp_path_factory.mktemp("avatar"))
 
 
-def _planned(avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> Drive:
+def _planned(warp_avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> Drive:
     shape = mouth_shapes(len(index), 0.1) * gate[:, None].astype(np.float32)
     mouth = MouthBlock(shape, gate.astype(np.float32))
-    return plan_block(avatar, mouth, index.astype(np.int32), 0, None)[0]
+    return plan_block(warp_avatar, mouth, index.astype(np.int32), 0, None)[0]
 
 
-def _painted(presenter: FilmedPresenter, avatar: WarpAvatar, drive: Drive) -> tuple[FaceChunk, FacePatches]:
-    with presenter.reader() as reader:
-        chunk = cut_faces(avatar, drive, list(reader.read(drive.source_index.tolist())))
+def _painted(avatar: FilmedAvatar, warp_avatar: WarpAvatar, drive: Drive) -> tuple[FaceChunk, FacePatches]:
+    with avatar.reader() as reader:
+        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
     return chunk, WarpPainter().paint(chunk)
 
 
-def _between_the_lips(avatar: WarpAvatar, index: NDArray[np.integer], faces: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _between_the_lips(
+    warp_avatar: WarpAvatar, index: NDArray[np.integer], faces: NDArray[np.uint8]
+) -> NDArray[np.float64]:
     """(T,) mean luma in the middle of the mouth, where it is at rest, of the (T, R, R) regions of source frames."""
-    middle = np.repeat(avatar.track.rest[[13, 14]].mean(0)[None, None], len(index), 0)
-    places = avatar.track.place(index, middle)[:, 0] - avatar.region.origins[index]
+    middle = np.repeat(warp_avatar.track.rest[[13, 14]].mean(0)[None, None], len(index), 0)
+    places = warp_avatar.track.place(index, middle)[:, 0] - warp_avatar.region.origins[index]
     boxes = zip(faces, places.astype(int), strict=True)
     return np.array([face[y - 1 : y + 3, x - 8 : x + 9].mean() for face, (x, y) in boxes])
 
 
-def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
-    presenter, avatar = filmed
-    assert avatar.talks
-    drive = _planned(avatar, np.zeros(len(TALKING)), TALKING)
-    chunk, patches = _painted(presenter, avatar, drive)
-    own = _between_the_lips(avatar, TALKING, chunk.crops_y[chunk.base])
-    silent = _between_the_lips(avatar, TALKING, patches.y)
+def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+    avatar, warp_avatar = filmed
+    assert warp_avatar.talks
+    drive = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
+    chunk, patches = _painted(avatar, warp_avatar, drive)
+    own = _between_the_lips(warp_avatar, TALKING, chunk.crops_y[chunk.base])
+    silent = _between_the_lips(warp_avatar, TALKING, patches.y)
     assert own.std() > 8, "the source talks"
     assert silent.std() < 2.5
     assert np.ptp(silent) < 0.25 * np.ptp(own)
     assert silent.min() > 130, "and the mouth that is held is shut"
 
 
-def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
-    _, avatar = filmed
-    drive = _planned(avatar, np.zeros(len(TALKING)), TALKING)
+def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+    _, warp_avatar = filmed
+    drive = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
     assert len(np.unique(drive.exemplar)) == 1
     assert (drive.fade < 0).all()
     assert (drive.interior == 0).all()
@@ -176,23 +176,23 @@ def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedPresen
 
 
 def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
-    filmed: tuple[FilmedPresenter, WarpAvatar],
+    filmed: tuple[FilmedAvatar, WarpAvatar],
 ) -> None:
-    _, avatar = filmed
+    _, warp_avatar = filmed
     index = np.resize(TALKING, 60)
     gate = np.zeros(60)
     gate[20:40] = 1
-    drive = _planned(avatar, gate, index)
-    assert avatar.held[0] == drive.exemplar[0]
+    drive = _planned(warp_avatar, gate, index)
+    assert warp_avatar.held[0] == drive.exemplar[0]
     assert (drive.exemplar[gate == 0] == drive.exemplar[0]).all()
     assert len(np.unique(drive.exemplar[20:40])) > 3
     moved = np.abs(np.diff(drive.target_head, axis=0)).max((1, 2))
     assert moved[20:39].max() > 0.01
 
 
-def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
-    presenter, avatar = filmed
-    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+    avatar, warp_avatar = filmed
+    chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert patches.silent_motion.num == len(TALKING)
     held = patches.silent_motion.rms
     talking = silent_motion(chunk, replace(patches, y=chunk.crops_y[chunk.base])).rms
@@ -200,9 +200,9 @@ def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[Fil
     assert held < 0.03 < 0.04 < talking
 
 
-def test_neither_speech_nor_a_darker_picture_is_motion(filmed: tuple[FilmedPresenter, WarpAvatar]) -> None:
-    presenter, avatar = filmed
-    chunk, patches = _painted(presenter, avatar, _planned(avatar, np.zeros(len(TALKING)), TALKING))
+def test_neither_speech_nor_a_darker_picture_is_motion(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+    avatar, warp_avatar = filmed
+    chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert silent_motion(replace(chunk, hold=np.full_like(chunk.hold, 0.5)), patches).num == 0
     dimmer = patches.y.copy()
     dimmer[::2] = dimmer[::2] // 2

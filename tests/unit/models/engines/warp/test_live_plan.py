@@ -9,15 +9,15 @@ from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.block_plan import plan_ahead, plan_block
 from models.engines.warp.drive import Drive
 from models.speech.speech_to_mouth import MouthBlock
-from tests.unit.models.synthetic_presenter import NUM_FRAMES, make_presenter, mouth_shapes
+from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
 
 NUM, AHEAD = 3, 4
 
 
 @pytest.fixture(scope="module", params=[0.14, 0.0], ids=["talker", "silent"])
-def avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
-    folder = tmp_path_factory.mktemp("presenter")
-    return make_presenter(folder, request.param).build(folder)
+def warp_avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
+    folder = tmp_path_factory.mktemp("avatar")
+    return make_avatar(folder, request.param).build(folder)
 
 
 def _mouth(num_frames: int) -> MouthBlock:
@@ -31,26 +31,26 @@ def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
     return MouthBlock(mouth.shape[start:stop], mouth.gate[start:stop])
 
 
-def _live(avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[Drive]:
+def _live(warp_avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[Drive]:
     parts, state = [], None
     for start in range(0, len(index) - AHEAD, NUM):
         stop = start + NUM + AHEAD
-        part, state = plan_ahead(avatar, _piece(mouth, start, stop), index[start:stop], start, state, NUM)
+        part, state = plan_ahead(warp_avatar, _piece(mouth, start, stop), index[start:stop], start, state, NUM)
         parts.append(part)
     return parts
 
 
-def test_moments_choose_nearly_the_mouths_of_the_whole(avatar: WarpAvatar) -> None:
+def test_moments_choose_nearly_the_mouths_of_the_whole(warp_avatar: WarpAvatar) -> None:
     num = (NUM_FRAMES - AHEAD) // NUM * NUM
     index, mouth = np.arange(num + AHEAD, dtype=np.int32), _mouth(num + AHEAD)
-    whole, _ = plan_block(avatar, mouth, index, 0, None)
-    parts = _live(avatar, mouth, index)
+    whole, _ = plan_block(warp_avatar, mouth, index, 0, None)
+    parts = _live(warp_avatar, mouth, index)
     assert [part.first_frame for part in parts] == list(range(0, num, NUM))
     assert {len(part) for part in parts} == {NUM}
     head = np.concatenate([part.target_head for part in parts])
     assert np.abs(head - whole.target_head[:num]).max() < 0.05, "eye distances"
     assert np.array_equal(np.concatenate([part.hold for part in parts]), whole.hold[:num])
-    if avatar.bank is not None:
+    if warp_avatar.bank is not None:
         rows = np.concatenate([part.exemplar for part in parts])
         jumps = [int((np.diff(each) != 1).sum()) for each in (rows, whole.exemplar[:num])]
         assert jumps[0] <= 1.5 * jumps[1] + 2

@@ -25,19 +25,19 @@ _FRAMES, _CHUNK = 96, 32
 @pytest.mark.skipif(not _FOLDER.is_dir(), reason="needs films of talkers; LIPWRIGHT_TALKERS names their folder")
 @pytest.mark.parametrize("film", sorted(_FOLDER.glob("*.mp4")), ids=lambda path: path.stem)
 def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
-    cached, _ = analyse(film, tmp_path / "presenter")
-    presenter, engine = cached.presenter, cached.engine
+    cached, _ = analyse(film, tmp_path / "avatar")
+    avatar, engine = cached.avatar, cached.engine
     painter = engine.painter(Machine())
-    num = min(presenter.info.num_frames, _FRAMES)
-    avatar = WarpAvatar.load(presenter, presenter.folder_of(engine))
-    hidden = np.zeros((num, len(avatar.calibration.own_way.weights)), np.float32)
+    num = min(avatar.info.num_frames, _FRAMES)
+    warp_avatar = WarpAvatar.load(avatar, avatar.folder_of(engine))
+    hidden = np.zeros((num, len(warp_avatar.calibration.own_way.weights)), np.float32)
     mouth = MouthBlock(np.zeros((num, 8), np.float32), np.zeros(num, np.float32), hidden)
-    drive, _ = plan_block(avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
+    drive, _ = plan_block(warp_avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
     motion = Moments()
-    with FrameReader(film, presenter.info, 2**27) as reader:
+    with FrameReader(film, avatar.info, 2**27) as reader:
         for start in range(0, num, _CHUNK):
             piece = drive.slice(start, min(num, start + _CHUNK))
-            chunk = engine.cut(presenter, piece, list(reader.read(piece.source_index.tolist())))
+            chunk = engine.cut(avatar, piece, list(reader.read(piece.source_index.tolist())))
             motion += painter.paint(chunk).silent_motion
     assert motion.num > num / 2
     assert motion.rms is not None and motion.rms < STILL

@@ -1,4 +1,4 @@
-"""The shipped presenter under a drawn moustache, and in soft dim light: its mouth does not move where nobody speaks."""
+"""The shipped avatar under a drawn moustache, and in soft dim light: its mouth does not move where nobody speaks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.in_process import CachedPresenter, analyse, render_staged
+from benchmarks.in_process import AnalysedAvatar, analyse, render_staged
 from config import MediaLimits
 from media.audio import SPEECH_SAMPLE_RATE
 from media.probe import probe_video
@@ -22,7 +22,7 @@ from models.quality.findings import STILL
 from models.quality.report import QualityReport
 from models.track.tracker import FaceTracker
 
-# From the presenter's widest mouths to its closed ones.
+# From the avatar's widest mouths to its closed ones.
 FIRST, STOP = 20, 68
 NOSE_BASE, CORNERS, UPPER_LIP = 2, (61, 291), 0
 
@@ -53,11 +53,11 @@ def _soft_light(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module", params=[_moustache, _soft_light])
-def film(request: pytest.FixtureRequest, sample_presenter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The presenter in another guise, as a film."""
+def film(request: pytest.FixtureRequest, sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The avatar in another guise, as a film."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    info = probe_video(sample_presenter, MediaLimits())
-    with FrameReader(sample_presenter, info, 2**27) as reader:
+    info = probe_video(sample_video, MediaLimits())
+    with FrameReader(sample_video, info, 2**27) as reader:
         frames = list(reader.read(range(FIRST, STOP)))
     raw, _ = FaceTracker(num_threads=1, device="cpu").track_chunk(
         frames, info.colour, FaceChoice.parse("largest"), None
@@ -71,11 +71,11 @@ def film(request: pytest.FixtureRequest, sample_presenter: Path, tmp_path_factor
 
 
 @pytest.fixture(scope="module")
-def cached(film: Path, tmp_path_factory: pytest.TempPathFactory) -> CachedPresenter:
-    return analyse(film, tmp_path_factory.mktemp("presenter"))[0]
+def cached(film: Path, tmp_path_factory: pytest.TempPathFactory) -> AnalysedAvatar:
+    return analyse(film, tmp_path_factory.mktemp("avatar"))[0]
 
 
-def _spoken(cached: CachedPresenter, sound: NDArray[np.int16], folder: Path) -> tuple[QualityReport, Path]:
+def _spoken(cached: AnalysedAvatar, sound: NDArray[np.int16], folder: Path) -> tuple[QualityReport, Path]:
     """A job with this sound: its report, and its film."""
     wav = folder / "sound.wav"
     with wave.open(str(wav), "wb") as target:
@@ -83,13 +83,13 @@ def _spoken(cached: CachedPresenter, sound: NDArray[np.int16], folder: Path) -> 
         target.setsampwidth(2)
         target.setframerate(SPEECH_SAMPLE_RATE)
         target.writeframes(sound.tobytes())
-    rendered = render_staged(cached, wav, cached.presenter.info.num_frames, folder)
+    rendered = render_staged(cached, wav, cached.avatar.info.num_frames, folder)
     return rendered.report, folder / "result.mp4"
 
 
-def _light_of_mouth(cached: CachedPresenter, film: Path) -> NDArray[np.float64]:
+def _light_of_mouth(cached: AnalysedAvatar, film: Path) -> NDArray[np.float64]:
     """(T, 24) light down the middle of the mouth, in a window that the head carries, over its mean."""
-    track, info = cached.presenter.track, cached.presenter.info
+    track, info = cached.avatar.track, cached.avatar.info
     seam = track.rest[[13, 14]].mean(0)
     lines = seam + np.linspace(0.16, -0.16, 24)[:, None] * np.array([0.0, 1.0, 0.0])
     places = track.place(np.arange(info.num_frames), np.repeat(lines[None], info.num_frames, 0)).astype(np.float32)
@@ -106,11 +106,11 @@ def _motion(light: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(light - light.mean(0)).mean()))
 
 
-def test_a_mouth_does_not_move_in_silence(cached: CachedPresenter, tmp_path: Path) -> None:
-    silence = np.zeros(round(cached.presenter.info.duration_seconds * SPEECH_SAMPLE_RATE), np.int16)
+def test_a_mouth_does_not_move_in_silence(cached: AnalysedAvatar, tmp_path: Path) -> None:
+    silence = np.zeros(round(cached.avatar.info.duration_seconds * SPEECH_SAMPLE_RATE), np.int16)
     report, film = _spoken(cached, silence, tmp_path)
     talking, silent = (_motion(_light_of_mouth(cached, seen)) for seen in (cached.video, film))
     assert silent < 0.35 * talking
-    assert report.mouth.num_silent_frames == cached.presenter.info.num_frames
+    assert report.mouth.num_silent_frames == cached.avatar.info.num_frames
     assert report.mouth.motion_silence is not None and report.mouth.motion_silence < STILL
     assert not any("moves in silence" in warning for warning in report.warnings)

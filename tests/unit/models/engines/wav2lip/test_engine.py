@@ -13,19 +13,19 @@ import pytest
 
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.box.box_chunk import BoxChunk
 from models.engines.contract import Engine, EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.patches import FacePatches
 from models.engines.wav2lip.engine import Wav2LipEngine, plan_windows
-from models.presenter.presenter import Presenter
 from models.speech.level import measure_level
-from tests.unit.models.engines.wav2lip.networks import save_onnx
-from tests.unit.models.engines.wav2lip.presenters import (
+from tests.unit.models.engines.wav2lip.avatars import (
     NUM_FRAMES,
     frame,
-    make_presenter,
+    make_avatar,
     talking_track,
 )
+from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 MAKER: EngineClass = Wav2LipEngine  # mypy checks here that it is an engine
 SPAN = FrameSpan(Fraction(25), 0, 20, 20)
@@ -53,9 +53,9 @@ def _engine(tmp_path: Path, **options: Any) -> Wav2LipEngine:
 
 
 @pytest.fixture
-def presenter(tmp_path: Path) -> Presenter:
+def avatar(tmp_path: Path) -> Avatar:
     """Analysed; without a face in frames 8 to 10."""
-    found = make_presenter(tmp_path, talking_track(absent=(8, 9, 10)))
+    found = make_avatar(tmp_path, talking_track(absent=(8, 9, 10)))
     engine = _engine(tmp_path)
     found.folder_of(engine).mkdir(parents=True)
     engine.analyse(found, None, None, lambda: False)  # type: ignore[arg-type]
@@ -71,12 +71,12 @@ def speech(tmp_path: Path) -> Path:
     return path
 
 
-def _chunk(engine: Wav2LipEngine, presenter: Presenter, speech: Path, frames: list[int]) -> BoxChunk:
+def _chunk(engine: Wav2LipEngine, avatar: Avatar, speech: Path, frames: list[int]) -> BoxChunk:
     source = np.arange(SPAN.num, dtype=np.int32) % NUM_FRAMES
     heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
     plan = plan_windows(heard, SPAN, source, 0)
     part = plan.slice(frames[0], frames[-1] + 1)
-    return engine.cut(presenter, part, [frame(int(i)) for i in part.source_index])
+    return engine.cut(avatar, part, [frame(int(i)) for i in part.source_index])
 
 
 def _patched(patches: FacePatches, i: int) -> YuvFrame | None:
@@ -84,9 +84,9 @@ def _patched(patches: FacePatches, i: int) -> YuvFrame | None:
     return None if patch is None else patch.planes
 
 
-def test_from_speech_to_patches(tmp_path: Path, presenter: Presenter, speech: Path) -> None:
+def test_from_speech_to_patches(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path)
-    chunk = pickle.loads(pickle.dumps(_chunk(engine, presenter, speech, list(range(4, 12)))))
+    chunk = pickle.loads(pickle.dumps(_chunk(engine, avatar, speech, list(range(4, 12)))))
     assert chunk.row.tolist() == [0, 1, 2, 3, -1, -1, -1, 4]
     patches = engine.painter(Machine()).paint(chunk)
     assert len(patches) == 8
@@ -106,23 +106,23 @@ def test_from_speech_to_patches(tmp_path: Path, presenter: Presenter, speech: Pa
     assert 0 < part < full
 
 
-def test_chunks_of_any_division_have_the_same_bytes(tmp_path: Path, presenter: Presenter, speech: Path) -> None:
+def test_chunks_of_any_division_have_the_same_bytes(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path)
     painter = engine.painter(Machine())
-    whole = painter.paint(_chunk(engine, presenter, speech, list(range(0, 8))))
+    whole = painter.paint(_chunk(engine, avatar, speech, list(range(0, 8))))
     for first, last in ((0, 2), (3, 7)):
-        part = painter.paint(_chunk(engine, presenter, speech, list(range(first, last + 1))))
+        part = painter.paint(_chunk(engine, avatar, speech, list(range(first, last + 1))))
         for i in range(first, last + 1):
             a, b = _patched(whole, i), _patched(part, i - first)
             assert a is not None and b is not None
             assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
-def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, presenter: Presenter, speech: Path) -> None:
+def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, match_colour=False)  # the made-up network's speech is brightness
     heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
     plan = plan_windows(heard, SPAN, np.repeat(np.arange(10, dtype=np.int32), 2), 0).slice(0, 4)
-    chunk = engine.cut(presenter, plan, [frame(0), frame(0), frame(1), frame(1)])
+    chunk = engine.cut(avatar, plan, [frame(0), frame(0), frame(1), frame(1)])
     assert (chunk.num_faces, len(chunk.y)) == (4, 2)
     patches = engine.painter(Machine()).paint(chunk)
     first, second = _patched(patches, 0), _patched(patches, 1)
@@ -130,9 +130,9 @@ def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, presenter: Pres
     assert not np.array_equal(first.y, second.y)  # another moment of the speech
 
 
-def test_the_rectangle_is_the_whole_box(tmp_path: Path, presenter: Presenter, speech: Path) -> None:
+def test_the_rectangle_is_the_whole_box(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, paste="rectangle")
-    chunk = _chunk(engine, presenter, speech, [0, 1])
+    chunk = _chunk(engine, avatar, speech, [0, 1])
     done = _patched(engine.painter(Machine()).paint(chunk), 0)
     assert done is not None
     x0, y0, x1, y1 = chunk.boxes[0]
@@ -140,11 +140,11 @@ def test_the_rectangle_is_the_whole_box(tmp_path: Path, presenter: Presenter, sp
     assert (done.y[lower] != chunk.region(0).y[lower]).mean() > 0.9
 
 
-def test_a_block_is_planned_and_measured(tmp_path: Path, presenter: Presenter, speech: Path) -> None:
+def test_a_block_is_planned_and_measured(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, mel_offset=-1)
     heard = engine.listener(Machine()).listen(speech, measure_level(speech), SPAN)
     source = np.arange(SPAN.num, dtype=np.int32)
-    planned = engine.plan(presenter, heard, SPAN, source, None)
+    planned = engine.plan(avatar, heard, SPAN, source, None)
     assert planned.state is None
     assert len(planned.plan) == SPAN.num
     assert planned.measures.num_frames == SPAN.num

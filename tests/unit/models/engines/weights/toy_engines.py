@@ -58,16 +58,14 @@ class ToyEngine:
         raise NotImplementedError
 
     def analyse(
-        self, presenter: Any, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Any, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         raise NotImplementedError
 
-    def plan(
-        self, presenter: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
+    def plan(self, avatar: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any) -> Planned:
         raise NotImplementedError
 
-    def cut(self, presenter: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
+    def cut(self, avatar: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
         raise NotImplementedError
 
 

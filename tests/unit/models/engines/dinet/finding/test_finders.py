@@ -14,7 +14,7 @@ from models.engines.contract import Machine
 from models.engines.dinet.finding.face_detector import FaceDetector, overlap
 from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98, points_68
 from models.engines.dinet.finding.found_points import find_points
-from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_presenter
+from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_avatar
 
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)
 
@@ -55,7 +55,7 @@ def test_points_of_98_become_those_of_68() -> None:
 
 
 def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
-    track = make_presenter(tmp_path).track
+    track = make_avatar(tmp_path).track
     own = find_points(track, Frames(), COLOUR, None, None, lambda: False)
     np.testing.assert_array_equal(own, ibug_points(track.points))
     landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), Machine())
@@ -76,7 +76,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
 
 
 def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Path) -> None:
-    track = make_presenter(tmp_path).track
+    track = make_avatar(tmp_path).track
     num = track.num_frames
     twice: dict[str, Any] = {
         field.name: np.concatenate([value, value])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.avatar.eye_white import EyeWhite
 from models.engines.warp.painting.interior import Colours, draw_interior, usual_teeth
 from models.engines.warp.painting.seam import mouth_axes, mouth_coords
-from models.presenter.eye_white import EyeWhite
 
 _EYES = 100.0  # pixels
 _SEAM = 50.0  # row

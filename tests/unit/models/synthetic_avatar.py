@@ -1,4 +1,4 @@
-"""A presenter made of arithmetic: landmarks from the lip model, pictures from noise, one real video file."""
+"""An avatar made of arithmetic: landmarks from the lip model, pictures from noise, one real video file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.seam import inside_alpha, mouth_axes, mouth_coords
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
-from models.presenter.presenter import Presenter
 from models.track.raw_landmarks import RawLandmarks
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
@@ -29,7 +29,7 @@ _INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
 
 @dataclass(frozen=True)
-class FilmedPresenter:
+class FilmedAvatar:
     """A video file and what the tracker would say of it."""
 
     path: Path
@@ -40,16 +40,16 @@ class FilmedPresenter:
         """Opens the video."""
         return FrameReader(self.path, self.info, 2**24)
 
-    def presenter(self, folder: Path) -> Presenter:
-        """Makes the presenter of it."""
+    def avatar(self, folder: Path) -> Avatar:
+        """Makes the avatar of it."""
         with self.reader() as reader:
-            return Presenter.build(folder, self.info, self.raw, reader)
+            return Avatar.build(folder, self.info, self.raw, reader)
 
     def build(self, folder: Path, max_bank_frames: int = 100) -> WarpAvatar:
         """Analyses it for the warp engine; that folder lies in `folder / "warp"`."""
-        presenter = self.presenter(folder)
+        avatar = self.avatar(folder)
         with self.reader() as reader:
-            return WarpAvatar.analyse(presenter, folder / "warp", presenter.frames(reader), max_bank_frames)
+            return WarpAvatar.analyse(avatar, folder / "warp", avatar.frames(reader), max_bank_frames)
 
 
 def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
@@ -59,8 +59,8 @@ def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
     return np.asarray(wave[:, None] * opening * [1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2], np.float32)
 
 
-def make_presenter(folder: Path, opening: float, darkness: float = 0.8) -> FilmedPresenter:
-    """Draws and encodes a presenter whose mouth opens by up to `opening` eye distances.
+def make_avatar(folder: Path, opening: float, darkness: float = 0.8) -> FilmedAvatar:
+    """Draws and encodes an avatar whose mouth opens by up to `opening` eye distances.
 
     Args:
         folder: Where the video goes.
@@ -81,7 +81,7 @@ def make_presenter(folder: Path, opening: float, darkness: float = 0.8) -> Filme
     first = folder / "first.png"
     cv2.imwrite(str(first), np.full((SIDE, SIDE, 3), 128, np.uint8))
     _encode(frames, path, first)
-    return FilmedPresenter(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
+    return FilmedAvatar(path, probe_video(path, MediaLimits()), RawLandmarks(points, present))
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""Presenters over stages in memory: tracked once, whatever engines ask for them, and analysed once for each."""
+"""Avatars over stages in memory: tracked once, whatever engines ask for them, and analysed once for each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
-from jobs.messages import PreparedSpeech, PresenterRef, Probed, SourceVideo
-from jobs.presenters import Presenters, unreported
+from jobs.avatars import Avatars, unreported
+from jobs.messages import AvatarRef, PreparedSpeech, Probed, SourceVideo
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.avatar.folder import AVATAR_VERSION, INFO_FILE, hashes_of, write_whole
 from models.face.choice import FaceChoice, recorded_face
-from models.presenter.folder import INFO_FILE, PRESENTER_VERSION, hashes_of, write_whole
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
 from storage.file_keys import avatar_folder, face_key, source_key
@@ -71,23 +71,21 @@ class CountingStages(NoStages):
     async def reference(self, work: Work, picture: str) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
-    async def build_presenter(self, work: Work, presenter: PresenterRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         self.counts["build"] += 1
-        with self.files.stored.written_folder(presenter.folder, "", INFO_FILE) as folder:
+        with self.files.stored.written_folder(avatar.folder, "", INFO_FILE) as folder:
             (folder / "track.npz").write_bytes(b"landmarks")
-            content = {"version": PRESENTER_VERSION, "files": hashes_of(folder, ["track.npz"])}
+            content = {"version": AVATAR_VERSION, "files": hashes_of(folder, ["track.npz"])}
             write_whole(folder / INFO_FILE, content)
         return True
 
-    async def is_analysed(self, work: Work, engine: str, presenter: PresenterRef) -> bool:
-        return (engine, presenter.folder) in self.analysed
+    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+        return (engine, avatar.folder) in self.analysed
 
-    async def analyse(
-        self, work: Work, engine: str, presenter: PresenterRef, own_speech: PreparedSpeech | None
-    ) -> None:
+    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
         self.counts[f"analyse {engine}"] += 1
         self.own_speech.append(own_speech)
-        self.analysed.add((engine, presenter.folder))
+        self.analysed.add((engine, avatar.folder))
 
 
 class Bench:
@@ -95,7 +93,7 @@ class Bench:
         self.files = FileStore(root)
         self.stages = CountingStages(self.files)
         self.table = JobTable(Database(self.files.table_path))
-        self.presenters = Presenters(CONFIG, self.stages, self.table, self.files)
+        self.avatars = Avatars(CONFIG, self.stages, self.table, self.files)
         now = utc_now()
         self.key = new_id()
         on_disk(self.files, source_key(self.key)).write_bytes(b"film")
@@ -105,7 +103,7 @@ class Bench:
 
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
-            await asyncio.gather(*(self.presenters.ensure(self.key, engine, unreported) for engine in engines))
+            await asyncio.gather(*(self.avatars.ensure(self.key, engine, unreported) for engine in engines))
 
         asyncio.run(all_at_once())
 
@@ -193,14 +191,14 @@ def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) ->
         bench.ensure("warp")
 
 
-def test_a_presenter_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench) -> None:
+def test_an_avatar_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench) -> None:
     now = utc_now()
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
-    asyncio.run(bench.presenters.hold(bench.key))
+    asyncio.run(bench.avatars.hold(bench.key))
     for key in newer:
         bench.table.put_avatar(
             AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
         )
-    asyncio.run(bench.presenters.sweep())
+    asyncio.run(bench.avatars.sweep())
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from media.yuv_frame import YuvFrame
+from models.avatar.face_region import FaceRegion
+from models.avatar.idle_motion import IDLE_SECONDS, NUM_LEVELS, IdleMotion
 from models.geometry.face_points import RIGID
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.presenter.face_region import FaceRegion
-from models.presenter.idle_motion import IDLE_SECONDS, NUM_LEVELS, IdleMotion
 from tests.unit.models.still import FPS, Still
 
 

@@ -1,4 +1,4 @@
-"""The presenters (avatars): each source is analysed once, however many jobs ask for it at the same time."""
+"""The avatars: each source is analysed once, however many jobs ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from config import PipelineConfig
 from errors import CapacityError, InputError, LipwrightError
 from jobs.accidents import tried_again
-from jobs.messages import HOLD_S, PreparedSpeech, PresenterRef, SourceVideo
+from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo
 from jobs.ports import Stages
 from media.probe import VideoInfo
+from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
-from models.presenter.folder import PRESENTER_FILES, is_tracked
 from models.track.state import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
@@ -29,13 +29,13 @@ Progress = Callable[[float], Awaitable[None]]
 
 
 class _Wanted(NamedTuple):
-    """What is analysed: a presenter for an engine."""
+    """What is analysed: an avatar for an engine."""
 
     key: str
     engine: str
 
 
-class Presenters:
+class Avatars:
     """Analyses sources and keeps the cache of analysed ones bounded.
 
     Attributes:
@@ -52,7 +52,7 @@ class Presenters:
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
         self.folders = asyncio.Lock()
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress) -> PresenterRef:
+    async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
         """Return avatar `key`, analysed for `engine`; what is missing is done first if nobody does it already.
 
         An analysis is shared: it goes on while anybody waits for it and is cancelled with its last waiter. The track
@@ -63,12 +63,12 @@ class Presenters:
             LipwrightError: Whatever else ended the analysis.
         """
         await self._table.off_loop(self._table.touch_avatar, key)
-        presenter = await self._find(key)
-        if await self._is_ready(key, engine, presenter):
-            return presenter
+        avatar = await self._find(key)
+        if await self._is_ready(key, engine, avatar):
+            return avatar
         wanted = _Wanted(key, engine)
         if wanted not in self._analyses:
-            self._analyses[wanted] = asyncio.create_task(self._analyse(wanted, presenter))
+            self._analyses[wanted] = asyncio.create_task(self._analyse(wanted, avatar))
         task = self._analyses[wanted]
         self._waiters[wanted] = self._waiters.get(wanted, 0) + 1
         self._progress.setdefault(wanted, []).append(on_progress)
@@ -81,7 +81,7 @@ class Presenters:
                 task.cancel()
                 for store in (self._analyses, self._waiters, self._progress):
                     store.pop(wanted, None)
-        return presenter
+        return avatar
 
     async def hold(self, key: str) -> None:
         """Leave avatar `key` in the cache for another `HOLD_S`, however small its bound: it is shown live."""
@@ -97,31 +97,31 @@ class Presenters:
         """
         return await self._is_ready(key, engine, await self._find(key))
 
-    async def _find(self, key: str) -> PresenterRef:
+    async def _find(self, key: str) -> AvatarRef:
         source = source_key(key)
         try:
             probed = await self._stages.probe(Work(key), source, None)
         except InputError as error:  # it opened when it came
             raise await self._blamed(key, error) from error
         assert probed.video is not None
-        return PresenterRef(avatar_folder(key), SourceVideo(source, probed.video))
+        return AvatarRef(avatar_folder(key), SourceVideo(source, probed.video))
 
-    async def _is_ready(self, key: str, engine: str, presenter: PresenterRef) -> bool:
+    async def _is_ready(self, key: str, engine: str, avatar: AvatarRef) -> bool:
         record = await self._table.off_loop(self._table.find_avatar, key)
-        is_known = record is not None and await self._is_tracked(record, presenter)
-        return is_known and await self._stages.is_analysed(Work(key), engine, presenter)
+        is_known = record is not None and await self._is_tracked(record, avatar)
+        return is_known and await self._stages.is_analysed(Work(key), engine, avatar)
 
-    async def _is_tracked(self, record: AvatarRecord, presenter: PresenterRef) -> bool:
-        return record.status is AvatarStatus.READY and await asyncio.to_thread(self._is_whole, presenter)
+    async def _is_tracked(self, record: AvatarRecord, avatar: AvatarRef) -> bool:
+        return record.status is AvatarStatus.READY and await asyncio.to_thread(self._is_whole, avatar)
 
-    def _is_whole(self, presenter: PresenterRef) -> bool:
-        with self._files.stored.fetched_folder(presenter.folder, PRESENTER_FILES) as folder:
+    def _is_whole(self, avatar: AvatarRef) -> bool:
+        with self._files.stored.fetched_folder(avatar.folder, AVATAR_FILES) as folder:
             return is_tracked(folder)
 
-    async def _analyse(self, wanted: _Wanted, presenter: PresenterRef) -> None:
+    async def _analyse(self, wanted: _Wanted, avatar: AvatarRef) -> None:
         key = wanted.key
         try:
-            await tried_again(lambda: self._make(wanted, presenter), self._config.jobs.max_attempts)
+            await tried_again(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
         except CapacityError:
             raise  # of files that cannot be reached: it says nothing of the source
         except LipwrightError as error:
@@ -142,32 +142,32 @@ class Presenters:
             error = await asyncio.to_thread(self._files.blamed, error, file, sha256)
         return error
 
-    async def _make(self, wanted: _Wanted, presenter: PresenterRef) -> None:
+    async def _make(self, wanted: _Wanted, avatar: AvatarRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""
         key, work = wanted.key, Work(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
             record = await self._table.off_loop(self._table.find_avatar, key)
             assert record is not None, "the avatar of a job is kept while the job needs it"
-            if not await self._is_tracked(record, presenter):
+            if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
-                talks = await self._track(record, wanted, presenter)
-                await self._update(key, status=AvatarStatus.READY, info=_facts(presenter.source.info, talks))
-        if not await self._stages.is_analysed(work, wanted.engine, presenter):
-            await self._stages.analyse(work, wanted.engine, presenter, await self._own_speech(key, presenter))
+                talks = await self._track(record, wanted, avatar)
+                await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
+        if not await self._stages.is_analysed(work, wanted.engine, avatar):
+            await self._stages.analyse(work, wanted.engine, avatar, await self._own_speech(key, avatar))
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.off_loop(self._table.update_avatar, key, **fields)
 
-    async def _own_speech(self, key: str, presenter: PresenterRef) -> PreparedSpeech | None:
-        source = presenter.source
+    async def _own_speech(self, key: str, avatar: AvatarRef) -> PreparedSpeech | None:
+        source = avatar.source
         if not source.info.has_audio:
             return None
         seconds = source.info.duration_seconds
         return await self._stages.prepare_speech(Work(key), source.key, own_speech_key(key), seconds)
 
-    async def _track(self, record: AvatarRecord, wanted: _Wanted, presenter: PresenterRef) -> bool:
-        """Follow the face through the source and make the presenter of it; return whether it talks."""
-        work, source = Work(record.key), presenter.source
+    async def _track(self, record: AvatarRecord, wanted: _Wanted, avatar: AvatarRef) -> bool:
+        """Follow the face through the source and make the avatar of it; return whether it talks."""
+        work, source = Work(record.key), avatar.source
         choice = await self._choice(record)
         self._files.stored.make_folder(tracks_folder(record.key))
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
@@ -179,7 +179,7 @@ class Presenters:
             state = await self._stages.track(work, source, choice, start, stop, state, tracks[-1])
             for report in list(self._progress.get(wanted, ())):
                 await report(0.9 * stop / num_frames)
-        talks = await self._stages.build_presenter(work, presenter, tracks)
+        talks = await self._stages.build_avatar(work, avatar, tracks)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 
@@ -189,7 +189,7 @@ class Presenters:
         return FaceChoice.parse(record.face)
 
     async def sweep(self) -> None:
-        """Forget cached presenters beyond the bound, the least recently used first."""
+        """Forget cached avatars beyond the bound, the least recently used first."""
         table, max_cached = self._table, self._config.jobs.max_cached_avatars
         async with self.folders:
             for record in await table.off_loop(table.surplus_avatars, max_cached):
@@ -197,10 +197,10 @@ class Presenters:
                     continue
                 await table.off_loop(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)
-                logger.info("presenter %s dropped from the cache", record.id)
+                logger.info("avatar %s dropped from the cache", record.id)
 
     async def sweep_orphans(self, min_age_s: float) -> None:
-        """Remove folders that belong to no presenter: of an intake or a removal that was interrupted."""
+        """Remove folders that belong to no avatar: of an intake or a removal that was interrupted."""
         for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
             async with self.folders:
                 record = await self._table.off_loop(self._table.find_avatar, key)

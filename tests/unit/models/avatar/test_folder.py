@@ -1,4 +1,4 @@
-"""What makes the folder of a presenter whole: its files as they were written, and nothing less."""
+"""What makes the folder of an avatar whole: its files as they were written, and nothing less."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.presenter.folder import (
+from models.avatar.folder import (
+    AVATAR_VERSION,
     INFO_FILE,
-    PRESENTER_VERSION,
     analysis_folder,
     hashes_of,
     is_analysed,
@@ -40,7 +40,7 @@ def test_a_track_is_whole_as_it_was_written(tmp_path: Path, harm: str) -> None:
     assert not is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
-    content = {"version": PRESENTER_VERSION, "files": hashes_of(tmp_path, [track.name])}
+    content = {"version": AVATAR_VERSION, "files": hashes_of(tmp_path, [track.name])}
     write_whole(tmp_path / INFO_FILE, content)
     assert is_tracked(tmp_path)
     HARMS[harm](track)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.presenter.folder import TRACK_FILE
-from models.presenter.idle_motion import NUM_LEVELS, IdleMotion
-from models.presenter.moving_still import MovingStill
-from models.presenter.presenter import Presenter
+from models.avatar.avatar import Avatar
+from models.avatar.folder import TRACK_FILE
+from models.avatar.idle_motion import NUM_LEVELS, IdleMotion
+from models.avatar.moving_still import MovingStill
 from models.track.face_track import FaceTrack
 from tests.unit.models.still import FPS, Still
 
@@ -57,18 +57,18 @@ def test_eyes_are_as_wide_in_a_nod_as_without_it(still: Still, motion: IdleMotio
     assert darkest[0] > darkest[1] + 30, "a pupil is seen in the other one only"
 
 
-def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
+def test_the_avatar_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
-        built = Presenter.build(tmp_path, still.info, still.raw, reader)
-    presenter = Presenter.load(tmp_path)
-    assert presenter.info == built.info
-    assert presenter.info.is_still and not presenter.talks
-    assert presenter.info.num_frames == 12 * FPS
-    assert presenter.track.num_frames == built.track.num_frames == NUM_LEVELS * 12 * FPS
-    np.testing.assert_array_equal(presenter.track.points, built.track.points)
+        built = Avatar.build(tmp_path, still.info, still.raw, reader)
+    avatar = Avatar.load(tmp_path)
+    assert avatar.info == built.info
+    assert avatar.info.is_still and not avatar.talks
+    assert avatar.info.num_frames == 12 * FPS
+    assert avatar.track.num_frames == built.track.num_frames == NUM_LEVELS * 12 * FPS
+    np.testing.assert_array_equal(avatar.track.points, built.track.points)
     assert FaceTrack.load(tmp_path / TRACK_FILE).num_frames == 1, "the rest is made of it"
-    assert presenter.info.duration_seconds == pytest.approx(12)
-    with closing(presenter.frames(still.reader())) as frames:
+    assert avatar.info.duration_seconds == pytest.approx(12)
+    with closing(avatar.frames(still.reader())) as frames:
         start, later = frames.read([0, 150])
     np.testing.assert_array_equal(start.y, still.planes.y)
     assert (later.y != start.y).any()
@@ -79,10 +79,10 @@ def test_the_presenter_of_a_still_is_a_source_of_moving_frames(still: Still, tmp
 
 def test_a_still_nods_with_the_speech_and_a_frozen_one_does_not(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
-        presenter = Presenter.build(tmp_path, still.info, still.raw, reader)
-    num, stress = presenter.info.num_frames, np.array([0, 0.25, 1.0, 0])
+        avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
+    num, stress = avatar.info.num_frames, np.array([0, 0.25, 1.0, 0])
     frames = range(num - 2, num + 2)  # over the end, where the source turns around
-    shown = presenter.shown_frames(frames, "pingpong", stress)
-    assert presenter.places(shown) == [num - 2, num - 1, num - 2, num - 3]
+    shown = avatar.shown_frames(frames, "pingpong", stress)
+    assert avatar.places(shown) == [num - 2, num - 1, num - 2, num - 3]
     np.testing.assert_array_equal(shown // num, [0, 4, 16, 0])
-    assert presenter.shown_frames(frames, "pingpong", stress, is_moving=False).tolist() == [0] * 4
+    assert avatar.shown_frames(frames, "pingpong", stress, is_moving=False).tolist() == [0] * 4

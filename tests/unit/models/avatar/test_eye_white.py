@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.avatar.eye_white import eye_white, measure_eye_white
+from models.avatar.eyelids import Eyelids
 from models.geometry.face_points import EYES
-from models.presenter.eye_white import eye_white, measure_eye_white
-from models.presenter.eyelids import Eyelids
 from tests.unit.models.still import Still
 
 

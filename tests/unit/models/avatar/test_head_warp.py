@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.presenter.head_warp import HeadWarp
-from models.presenter.idle_motion import IdleMotion
+from models.avatar.head_warp import HeadWarp
+from models.avatar.idle_motion import IdleMotion
 from tests.unit.models.still import Still
 
 _FEATURES = (1, 33, 133, 362, 263, 105, 334, 61, 291, 152, 10)  # nose, eyes, brows, mouth, chin, forehead

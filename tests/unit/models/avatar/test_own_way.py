@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.avatar.own_way import OwnWay, learn
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
-from models.presenter.own_way import OwnWay, learn
 
 FPS, NUM_HIDDEN = 25, 40
 OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")

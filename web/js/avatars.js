@@ -1,4 +1,4 @@
-// Kept presenters: analysed once, chosen in place of a file.
+// Kept avatars: analysed once, chosen in place of a file.
 
 import { request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
@@ -8,9 +8,9 @@ import { showStill } from "./still.js";
 
 const LOOK_MS = 3000;
 
-/** The row of kept presenters. */
-export class Presenters {
-  /** @param onChange Called with the chosen presenter, null for none. */
+/** The row of kept avatars. */
+export class Avatars {
+  /** @param onChange Called with the chosen avatar, null for none. */
   constructor(place, onChange) {
     this.place = place;
     this.onChange = onChange;
@@ -43,12 +43,12 @@ export class Presenters {
     const none = h("button", { type: "button", class: "face", "aria-pressed": String(!this.chosen), onclick: () => this.choose(null) },
       h("span", { class: "thumb", "aria-hidden": "true" }, "+"), h("span", { class: "name" }, t("newFace")));
     this.place.hidden = cards.length === 0;
-    this.place.replaceChildren(h("p", { class: "hint" }, t("presenters")), h("ul", { class: "faces" }, h("li", {}, none), cards));
+    this.place.replaceChildren(h("p", { class: "hint" }, t("avatars")), h("ul", { class: "faces" }, h("li", {}, none), cards));
   }
 
   card(avatar) {
     const name = avatar.label || avatar.id.slice(0, 8);
-    const state = { analysing: t("presenterAnalysing"), failed: t("presenterFailed") }[avatar.status];
+    const state = { analysing: t("avatarAnalysing"), failed: t("avatarFailed") }[avatar.status];
     return h("li", {},
       h("button", {
         type: "button",
@@ -58,10 +58,10 @@ export class Presenters {
         disabled: avatar.status === "failed",
         onclick: () => this.choose(avatar),
       }, this.picture(avatar), h("span", { class: "name" }, name), state && h("span", { class: "state" }, state)),
-      h("button", { type: "button", class: "quiet close", "aria-label": t("deletePresenter", { name }), onclick: () => this.remove(avatar, name) }, "✕"));
+      h("button", { type: "button", class: "quiet close", "aria-label": t("deleteAvatar", { name }), onclick: () => this.remove(avatar, name) }, "✕"));
   }
 
-  /** The presenter's picture; it is fetched once and moves from card to card. */
+  /** The avatar's picture; it is fetched once and moves from card to card. */
   picture(avatar) {
     if (!this.pictures.has(avatar.id)) {
       const picture = h("span", { class: "thumb" });
@@ -72,7 +72,7 @@ export class Presenters {
   }
 
   async remove(avatar, name) {
-    if (!(await ask(t("confirmPresenter", { name })))) return;
+    if (!(await ask(t("confirmAvatar", { name })))) return;
     await request("DELETE", `/v1/avatars/${avatar.id}`);
     await this.refresh();
   }

@@ -14,7 +14,7 @@ from models.geometry.face_points import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
 
 _GREY: Final = np.array([0, 128, 128], np.float32)
-# Of the cheeks' luma and of their distance from grey in U and V: medians of five GRID talkers and the sample presenter.
+# Of the cheeks' luma and of their distance from grey in U and V: medians of five GRID talkers and the sample avatar.
 _USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
 # Eyes in sunglasses are no measure: fifteen talkers, of dark and light skin and in many lights, have .52 to 1.06.
 _LEAST, _MOST = 0.5, 1.1

@@ -1,4 +1,4 @@
-"""The folder of a presenter, for those who only have to know what is in it.
+"""The folder of an avatar, for those who only have to know what is in it.
 
 folder/presenter.json                  what it is, and the others' hashes; written last: it makes the folder whole
 folder/track.npz                       the face in every frame; of a still, in its one picture
@@ -14,15 +14,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-PRESENTER_VERSION: Final = "19"
-"""Part of the key of cached presenters: another one when a change in the tracking makes old folders wrong."""
+AVATAR_VERSION: Final = "19"
+"""Part of the key of cached avatars: another one when a change in the tracking makes old folders wrong."""
 
 INFO_FILE: Final = "presenter.json"
 TRACK_FILE: Final = "track.npz"
 MOTION_FILE: Final = "motion.npz"
 COMPLETE_FILE: Final = "complete"
-PRESENTER_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE)
-"""What is the presenter itself, for all engines."""
+AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE)
+"""What is the avatar itself, for all engines."""
 
 
 class Keeper(Protocol):
@@ -42,9 +42,9 @@ def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def is_tracked(folder: Path) -> bool:
-    """Returns whether the folder holds a whole presenter of this version, as it was written. Reads all of it."""
+    """Returns whether the folder holds a whole avatar of this version, as it was written. Reads all of it."""
     known = _read(folder / INFO_FILE)
-    return known.get("version") == PRESENTER_VERSION and _are_as_written(folder, known.get("files"))
+    return known.get("version") == AVATAR_VERSION and _are_as_written(folder, known.get("files"))
 
 
 def analysis_part(engine: Keeper) -> str:

@@ -10,11 +10,11 @@ import pytest
 
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
+from models.avatar.own_track import own_track
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
-from models.presenter.own_track import own_track
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_presenter import make_presenter
+from tests.unit.models.synthetic_avatar import make_avatar
 
 _OFF = 3.0  # pixels from the landmarks' line of closed lips to the dark one
 
@@ -39,7 +39,7 @@ class _WithSeam:
 
 @pytest.mark.parametrize("thickness", [1.2, 2.4])
 def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Path) -> None:
-    filmed = make_presenter(tmp_path, 0.0)
+    filmed = make_avatar(tmp_path, 0.0)
     with filmed.reader() as reader:
         track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
     for ids in (INNER_UPPER, INNER_LOWER):
@@ -51,7 +51,7 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
     for opening, lips_move in ((0.14, True), (0.0, False)):
         folder = tmp_path / str(lips_move)
         folder.mkdir()
-        filmed = make_presenter(folder, opening)
+        filmed = make_avatar(folder, opening)
         noise = np.random.default_rng(0).normal(0, 0.4, filmed.raw.points.shape)
         raw = RawLandmarks((filmed.raw.points + noise).astype(np.float32), filmed.raw.present)
         with filmed.reader() as reader:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.presenter.eyelids import Eyelids
+from models.avatar.eyelids import Eyelids
 from tests.unit.models.still import Still
 
 _UPPER, _LOWER = (159, 386), (145, 374)

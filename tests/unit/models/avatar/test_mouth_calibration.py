@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from models.avatar.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
+from models.avatar.own_way import OwnWay
+from models.avatar.source_sync import SourceSync
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
-from models.presenter.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
-from models.presenter.own_way import OwnWay
-from models.presenter.source_sync import SourceSync
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import FaceTrack, finish_track
 

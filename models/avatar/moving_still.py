@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.presenter.eyelids import Eyelids
-from models.presenter.head_warp import HeadWarp
-from models.presenter.idle_motion import IdleMotion
+from models.avatar.eyelids import Eyelids
+from models.avatar.head_warp import HeadWarp
+from models.avatar.idle_motion import IdleMotion
 from models.track.face_track import FaceTrack
 
 
@@ -40,7 +40,7 @@ class MovingStill:
         """Frames in the order of `indices`, drawn as they are asked for.
 
         Args:
-            indices: Rows in the half-open range [0, K * N), see `models.presenter.idle_motion`, in any order, repeats
+            indices: Rows in the half-open range [0, K * N), see `models.avatar.idle_motion`, in any order, repeats
                 allowed.
 
         Yields:

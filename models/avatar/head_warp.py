@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.avatar.idle_motion import PIVOT, IdleMotion
 from models.geometry import thin_plate
 from models.geometry.face_points import LID_CREASES
 from models.geometry.smooth_step import smooth_step
-from models.presenter.idle_motion import PIVOT, IdleMotion
 from models.track.face_track import FaceTrack
 
 _CELLS_PER_EYE_DISTANCE: Final = 16
@@ -83,7 +83,7 @@ class HeadWarp:
 
         Args:
             picture: The still, its eyes as they shall be.
-            row: In the half-open range [0, K * N), see `models.presenter.idle_motion`.
+            row: In the half-open range [0, K * N), see `models.avatar.idle_motion`.
 
         Returns:
             New planes. Pixels that do not move are bit-equal to the still's.

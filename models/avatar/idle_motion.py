@@ -2,7 +2,7 @@
 
 The motion is a plan of N frames, made once from the picture's content, so that every process and every run shows the
 same. It starts and ends at the still itself, at rest: played as a loop, forward and backward, or held, it never jumps.
-`models.presenter.moving_still` draws it, `IdleMotion.move` gives the landmarks that belong to what is drawn.
+`models.avatar.moving_still` draws it, `IdleMotion.move` gives the landmarks that belong to what is drawn.
 
 A nod goes with the speech, not with the plan. So there are K versions of the plan, from a head that does not nod to one
 that nods most, and as a source the still has K * N rows: row `level * N + frame`, of which the first N are the plan as

@@ -1,4 +1,4 @@
-"""A presenter: one tracked source in a folder (`models.presenter.folder`), made once, shown by every job and engine."""
+"""An avatar: one tracked source in a folder (`models.avatar.folder`), made once, shown by every job and engine."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.playback import Loop, source_index
 from media.probe import ColourTags, VideoInfo
-from models.presenter.folder import (
+from models.avatar.folder import (
+    AVATAR_VERSION,
     INFO_FILE,
     MOTION_FILE,
-    PRESENTER_VERSION,
     TRACK_FILE,
     Keeper,
     analysis_folder,
     hashes_of,
     write_whole,
 )
-from models.presenter.idle_motion import IdleMotion
-from models.presenter.moving_still import MovingStill
-from models.presenter.own_track import opens, own_track
+from models.avatar.idle_motion import IdleMotion
+from models.avatar.moving_still import MovingStill
+from models.avatar.own_track import opens, own_track
 from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import RawLandmarks
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Presenter:
+class Avatar:
     """One tracked source.
 
     Attributes:
@@ -86,23 +86,23 @@ class Presenter:
         return places
 
     def frames(self, reader: FrameSource) -> FrameSource:
-        """Returns what reads the presenter's frames, given what reads its source: a still moves while it is read."""
+        """Returns what reads the avatar's frames, given what reads its source: a still moves while it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
 
     def folder_of(self, engine: Keeper) -> Path:
-        """Returns the folder of what an engine keeps of this presenter."""
+        """Returns the folder of what an engine keeps of this avatar."""
         return analysis_folder(self.folder, engine)
 
     def remember(self, engine: Keeper, load: Callable[[], T]) -> T:
-        """Returns what `load` gave the first time, for as long as this presenter is held in memory."""
+        """Returns what `load` gave the first time, for as long as this avatar is held in memory."""
         key = self.folder_of(engine).name  # variants of one engine may keep different things
         if key not in self._remembered:
             self._remembered[key] = load()
         return cast(T, self._remembered[key])
 
     @classmethod
-    def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Presenter:
-        """Makes a presenter of a tracked source and writes the folder; the file that makes it whole is written last.
+    def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Avatar:
+        """Makes an avatar of a tracked source and writes the folder; the file that makes it whole is written last.
 
         Args:
             folder: Made if missing.
@@ -124,12 +124,12 @@ class Presenter:
             motion.save(folder / MOTION_FILE)
             info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
         names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
-        content = {"version": PRESENTER_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
+        content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
         write_whole(folder / INFO_FILE, content)
         return cls(folder, info, track if motion is None else motion.move(track), motion)
 
     @classmethod
-    def load(cls, folder: Path) -> Presenter:
+    def load(cls, folder: Path) -> Avatar:
         """Opens the folder that `build` wrote."""
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
         motion = IdleMotion.load(folder / MOTION_FILE) if info.is_still else None

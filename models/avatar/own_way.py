@@ -1,4 +1,4 @@
-"""The presenter's own way of speaking: what its mouth does beyond the average talker's, by what is being said.
+"""The avatar's own way of speaking: what its mouth does beyond the average talker's, by what is being said.
 
 The network reads the mouth of an average talker off its last hidden layer. Here the same layer is read for one talker:
 a linear regression of what the tracked mouth does beyond the prediction. Its weights have a Gaussian prior around 0,

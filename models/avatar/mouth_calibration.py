@@ -3,7 +3,7 @@
 The speech-to-mouth network knows an average talker. Where the source video has its own speech, the mouths that it shows
 are compared with the mouths that the network predicts from that speech, each with the sound that belongs to it: where
 the source's sound comes late or early, its offset is measured and taken out. Where that offset is known, the talker's
-own way of speaking is learned too (`models.presenter.own_way`); size and hold are then those of what it says.
+own way of speaking is learned too (`models.avatar.own_way`); size and hold are then those of what it says.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
+from models.avatar.own_way import OwnWay, learn
+from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
 from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
-from models.presenter.own_way import OwnWay, learn
-from models.presenter.source_sync import SourceSync, measure_sync, sample_rows
 from models.speech.level import ROWS_PER_SECOND
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A presenter whose head moves and whose mouth opens."""
+"""An avatar whose head moves and whose mouth opens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import Avatar
 from models.geometry.head_frame import HeadPose
 from models.mouth.lip_model import LipModel
-from models.presenter.presenter import Presenter
 from models.track.face_track import FaceTrack, finish_track
 from models.weights import weights_path
 
@@ -35,7 +35,7 @@ def talking_track(
     return finish_track(points, ~np.isin(time, absent))
 
 
-def make_presenter(folder: Path, track: FaceTrack) -> Presenter:
+def make_avatar(folder: Path, track: FaceTrack) -> Avatar:
     """A video of 25 frames a second."""
     info = VideoInfo(
         width=WIDTH,
@@ -51,7 +51,7 @@ def make_presenter(folder: Path, track: FaceTrack) -> Presenter:
         pixel_format="yuv420p",
         has_audio=False,
     )
-    return Presenter(folder, info, track)
+    return Avatar(folder, info, track)
 
 
 def frame(index: int) -> YuvFrame:

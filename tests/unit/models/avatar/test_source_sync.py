@@ -1,4 +1,4 @@
-"""The offset of a source's sound, measured on the sample presenter with its own sound moved."""
+"""The offset of a source's sound, measured on the sample avatar with its own sound moved."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from config import MediaLimits
 from media.audio import extract_speech
 from media.probe import probe_video
 from media.reader import FrameReader
+from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
 from models.face.choice import FaceChoice
-from models.presenter.source_sync import SourceSync, measure_sync, sample_rows
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
@@ -44,18 +44,18 @@ def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
 
 
 @pytest.fixture(scope="module")
-def track(sample_presenter: Path) -> FaceTrack:
-    info = probe_video(sample_presenter, MediaLimits())
-    with FrameReader(sample_presenter, info, 2**24) as reader:
+def track(sample_video: Path) -> FaceTrack:
+    info = probe_video(sample_video, MediaLimits())
+    with FrameReader(sample_video, info, 2**24) as reader:
         frames = reader.read(range(info.num_frames))
         raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
     return finish_track(raw.points, raw.present)
 
 
 @pytest.fixture(scope="module")
-def sound(sample_presenter: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+def sound(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
     path = tmp_path_factory.mktemp("sound") / "own.npy"
-    extract_speech(sample_presenter, path, MediaLimits())
+    extract_speech(sample_video, path, MediaLimits())
     samples: NDArray[np.int16] = np.load(path)
     return samples
 
