@@ -264,7 +264,7 @@ class ConfigError(LipwrightError, ValueError):
     code = "config_invalid"
 
 
-def told(error: BaseException) -> str:
+def redacted(error: BaseException) -> str:
     """What a defect is called in front of callers: its class and message, without the folders of this machine."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -272,7 +272,7 @@ def told(error: BaseException) -> str:
     return _FOLDERS.sub("", f"{type(error).__name__}: {message}")
 
 
-def verdict_on_defect(what: str, error: BaseException) -> LipwrightError:
+def internal_error(what: str, error: BaseException) -> LipwrightError:
     """The error that ends work after its last try met a defect.
 
     Args:
@@ -280,5 +280,5 @@ def verdict_on_defect(what: str, error: BaseException) -> LipwrightError:
         error: The defect.
     """
     if isinstance(error, FileNotFoundError) and not isinstance(error, LipwrightError):
-        return StoredFileError(f"{what}: a file that the service keeps is gone ({told(error)}).")
-    return LipwrightError(f"internal error: {what}: {told(error)}")
+        return StoredFileError(f"{what}: a file that the service keeps is gone ({redacted(error)}).")
+    return LipwrightError(f"internal error: {what}: {redacted(error)}")

@@ -18,17 +18,17 @@ from deployments.runtime.replica import service_name
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from errors import CapacityError, LipwrightError, NotFoundError, StateError
-from jobs.admission import AdmissionDesk
+from jobs.admission import AdmissionController
 from jobs.avatars import Avatars, unreported
 from jobs.housekeeping import Housekeeping
-from jobs.intake import Intake
+from jobs.leadership import LeaderElection
 from jobs.messages import AvatarRef
-from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from jobs.status import service_status
-from jobs.webhooks import Callbacks
+from jobs.submission import Submissions
+from jobs.webhooks import Webhooks
 from media.labels.labeller import Labeller
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
@@ -79,109 +79,109 @@ class Director:
         self._limits, self._engine = config.jobs, config.engine
         self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
         self._avatars = Avatars(config, self._stages, self._table, self._files)
-        self._room = SegmentRoom(config)
-        services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._room)
-        self._desk = AdmissionDesk(config, self._table, self._files, room=self._room)
-        self._intake = Intake(
+        self._limiter = SegmentLimiter(config)
+        services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
+        self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
+        self._submissions = Submissions(
             self._stages,
             self._table,
             self._files,
-            self._desk,
+            self._admission,
             EngineRoom(config, engines=engines).check,
             marks_all=config.labels.visible,
             folders=self._avatars.folders,
         )
         asks_when = self._stages.ready if config.handover_to_newest else None
-        self._reign = Reign(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
-        self._scheduler = JobScheduler(services, lambda: self._reign.leads)
+        self._election = LeaderElection(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
+        self._scheduler = JobScheduler(services, lambda: self._election.leads)
         self._replicas = ReplicaWatch(replica_counts)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars)
         secrets = webhook_secrets(config.state, config.data_dir)
-        self._callbacks = Callbacks(config.network, self._table, secrets, webhook_view)
+        self._callbacks = Webhooks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
-        await self._reign.start()
-        self._reigning = self._in_background(self._reign.run())
+        await self._election.start()
+        self._election_loop = self._in_background(self._election.run())
 
     async def _begin(self) -> None:
         """Lead: take up every unfinished job and analysis, and look after the rest."""
         with suppress(CapacityError):
-            for avatar in await self._table.off_loop(self._table.analysing_avatars):
+            for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
                 self._in_background(self._analyse(avatar.key))
         loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
         self._loops = [self._in_background(loop) for loop in loops]
 
     async def _stand_down(self) -> None:
         """Leave everything to another Director."""
-        for task in self._tasks - {self._reigning}:
+        for task in self._tasks - {self._election_loop}:
             task.cancel()
         self._loops = []
         await self._scheduler.stand_down()
 
     async def __del__(self) -> None:
         """Give the lease back when Serve ends this replica."""
-        self._reigning.cancel()
+        self._election_loop.cancel()
         await self.resign()
 
     async def resign(self) -> None:
         """Lead never again, as this service ends: another one need not wait for the end of the lease."""
-        await self._reign.stop()
+        await self._election.stop()
 
     async def check_health(self) -> None:
         """Raise when another Director has taken over the table, its file is lost, or an endless loop has ended."""
         if not self._table.is_shared:
-            await self._table.off_loop(self._table.check_claim)
-        for loop in (self._reigning, *self._loops):
+            await self._table.run_in_thread(self._table.check_claim)
+        for loop in (self._election_loop, *self._loops):
             if loop.done():
                 raise LipwrightError(
                     "A loop of the Director ended; a new Director starts it again."
                 ) from loop.exception()
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        """Keep a place for one body; see `AdmissionDesk.admit`."""
-        self._reign.check()
-        await self._table.off_loop(self._table.check_claim)  # before a body is read for a table that takes no job
-        return await self._table.off_loop(self._desk.admit, request)
+        """Keep a place for one body; see `AdmissionController.admit`."""
+        self._election.check()
+        await self._table.run_in_thread(self._table.check_claim)  # before a body is read for a table that takes no job
+        return await self._table.run_in_thread(self._admission.admit, request)
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Grant a place more; see `AdmissionDesk.widen`."""
-        return await self._table.off_loop(self._desk.widen, request, admission_id)
+        """Grant a place more; see `AdmissionController.widen`."""
+        return await self._table.run_in_thread(self._admission.widen, request, admission_id)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """Keep room for the next bytes of a body; see `AdmissionDesk.extend`."""
-        return await self._table.off_loop(self._desk.extend, admission_id, num_bytes)
+        """Keep room for the next bytes of a body; see `AdmissionController.extend`."""
+        return await self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
 
     async def release(self, admission_id: str) -> None:
         """Give a place back that was not used."""
-        await self._table.off_loop(self._desk.release, admission_id)
+        await self._table.run_in_thread(self._admission.release, admission_id)
 
     async def submit(self, request: SubmitRequest) -> JobRecord:
-        """Check the inputs, store the job for good and return its row; see `Intake.job`."""
+        """Check the inputs, store the job for good and return its row; see `Submissions.create_job`."""
         with suppress(LookupError):
-            return await self._table.off_loop(self._table.get_job, request.job_id)
-        self._reign.check()
+            return await self._table.run_in_thread(self._table.get_job, request.job_id)
+        self._election.check()
         async with self._place(request.admission_id, request.owner):
-            job = await self._intake.job(request)
+            job = await self._submissions.create_job(request)
         await self._scheduler.start_waiting()
-        return await self._table.off_loop(self._table.get_job, job.id)
+        return await self._table.run_in_thread(self._table.get_job, job.id)
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""
-        return await self._table.off_loop(self._table.get_job, job_id, owner)
+        return await self._table.run_in_thread(self._table.get_job, job_id, owner)
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         """Return the job that this key made, if any."""
-        return await self._table.off_loop(self._table.find_job, owner, idempotency_key)
+        return await self._table.run_in_thread(self._table.find_job, owner, idempotency_key)
 
-    async def free_key(self, job_id: str, owner: str | None) -> None:
-        """Take a finished job's idempotency key from it; see `JobTable.free_key`."""
+    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
+        """Take a finished job's idempotency key from it; see `JobTable.release_idempotency_key`."""
         job = await self.get_job(job_id, owner)
-        await self._table.off_loop(self._table.free_key, job.id)
+        await self._table.run_in_thread(self._table.release_idempotency_key, job.id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return a page of jobs, the newest first."""
-        return await self._table.off_loop(self._table.list_jobs, query)
+        return await self._table.run_in_thread(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
@@ -190,7 +190,7 @@ class Director:
         while True:
             changed = self._changed.setdefault(job_id, asyncio.Event())  # before the look: what follows it wakes
             try:
-                job = await self._table.off_loop(self._table.get_job, job_id)
+                job = await self._table.run_in_thread(self._table.get_job, job_id)
             except NotFoundError:
                 self._forget(job_id, changed)
                 raise
@@ -201,7 +201,9 @@ class Director:
                 return job
             with suppress(TimeoutError):
                 # What another service changes is told to nobody here.
-                await asyncio.wait_for(changed.wait(), left_s if self._reign.leads else min(left_s, _LOOK_ELSEWHERE_S))
+                await asyncio.wait_for(
+                    changed.wait(), left_s if self._election.leads else min(left_s, _LOOK_ELSEWHERE_S)
+                )
 
     def _forget(self, job_id: str, changed: asyncio.Event) -> None:
         if self._changed.get(job_id) is changed:
@@ -212,37 +214,37 @@ class Director:
         job = await self.get_job(job_id, owner)
         if job.status.is_final:
             return job
-        self._reign.check()
+        self._election.check()
         return await self._scheduler.cancel(job)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Forget a finished job with its files; see `JobScheduler.delete`."""
         with suppress(NotFoundError):
             job = await self.get_job(job_id, owner)
-            self._reign.check()
+            self._election.check()
             await self._scheduler.delete(job)
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
         """Return the segments of a job that are done."""
         job = await self.get_job(job_id, owner)
-        return await self._table.off_loop(self._table.finished_segments, job.id)
+        return await self._table.run_in_thread(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store an avatar and analyse it in the background; see `Intake.avatar`."""
-        self._reign.check()
+        """Store an avatar and analyse it in the background; see `Submissions.create_avatar`."""
+        self._election.check()
         async with self._place(request.admission_id, request.owner):
-            avatar = await self._intake.avatar(request)
+            avatar = await self._submissions.create_avatar(request)
         if avatar.status is not AvatarStatus.READY:
             self._in_background(self._analyse(avatar.key))
         return avatar
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar, or raise NotFoundError."""
-        return await self._table.off_loop(self._table.get_avatar, avatar_id, owner)
+        return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
         """Return one avatar as stages find it, analysed for an engine and held; see `Avatars.ensure`."""
-        self._reign.check()
+        self._election.check()
         record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
             avatar = await self._avatars.ensure(record.key, engine, unreported)
@@ -251,13 +253,13 @@ class Director:
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Keep an avatar that is shown live out of the cache's bound; see `Avatars.hold`."""
-        self._reign.check()
+        self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         await self._avatars.hold(avatar.key)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the avatars that callers asked to keep."""
-        return await self._table.off_loop(self._table.list_avatars, owner=owner)
+        return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Forget an avatar.
@@ -265,10 +267,10 @@ class Director:
         Raises:
             StateError: An unfinished job still needs it.
         """
-        self._reign.check()
+        self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         async with self._avatars.folders:
-            await self._table.off_loop(self._forget_avatar, avatar)
+            await self._table.run_in_thread(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
 
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
@@ -280,11 +282,11 @@ class Director:
     async def status(self) -> ServiceStatus:
         """Say what waits, what runs, and how long a new job would wait."""
         replicas = await self._replicas.read()
-        return await self._table.off_loop(service_status, self._desk, self._limits, self._files, replicas)
+        return await self._table.run_in_thread(service_status, self._admission, self._limits, self._files, replicas)
 
     async def ready(self) -> bool:
         """True when this Director leads and every stage behind answers; StandbyError while another one leads."""
-        self._reign.check()
+        self._election.check()
         return await self._stages.ready()
 
     def _announce(self, job_id: str) -> None:
@@ -298,13 +300,13 @@ class Director:
     @asynccontextmanager
     async def _place(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
         """Use a place up; what comes without one, from a batch or after a restart, has to find one now."""
-        if not await self._table.off_loop(self._desk.holds, admission_id):
+        if not await self._table.run_in_thread(self._admission.holds, admission_id):
             request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)
-            admission_id = (await self._table.off_loop(self._desk.admit, request)).id
+            admission_id = (await self._table.run_in_thread(self._admission.admit, request)).id
         try:
             yield
         finally:
-            await self._table.off_loop(self._desk.release, admission_id)
+            await self._table.run_in_thread(self._admission.release, admission_id)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -330,12 +332,12 @@ class Director:
         while True:
             try:
                 await self._scheduler.take_up()
-                state = await self._table.off_loop(self._desk.state)
+                state = await self._table.run_in_thread(self._admission.state)
                 metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             except LipwrightError as error:
                 # A full disk, as a rule: what is there can still be read, and the rest goes on when there is room.
                 logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
             # Asking takes Serve 40 ms of processor time.
-            if self._room.follows_studios and (studio := (await self._replicas.read()).get("Studio")) is not None:
-                self._room.set_num_studios(studio.num_running)
+            if self._limiter.follows_studios and (studio := (await self._replicas.read()).get("Studio")) is not None:
+                self._limiter.set_num_studios(studio.num_running)
             await asyncio.sleep(_LOOK_PERIOD_S)

@@ -17,7 +17,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
-from jobs.messages import AvatarRef, Made, Marking, Rendered, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, Rendered, SegmentWatermark, SourceVideo
 from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
@@ -86,7 +86,9 @@ class Studio:
         self._labeller = Labeller(config.labels, config.data_dir)
 
     @stage_method
-    async def render(self, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking) -> Rendered:
+    async def render(
+        self, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> Rendered:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
@@ -97,7 +99,7 @@ class Studio:
             engine: Name of the engine.
             plan: The engine's own.
             out: Key of the encoded segment, written whole or not at all.
-            marking: Which of its frames carry the visible mark, and where.
+            watermark: Which of its frames carry the visible mark, and where.
 
         Raises:
             StorageFullError: The disk has no room for it.
@@ -111,7 +113,7 @@ class Studio:
             reader = self._readers.take(key, lambda: self._open(path, source.info, known.avatar))
             undone.callback(reader.close)
             render_source = RenderSource(reader, engine, partial(made.cut, known.avatar))
-            marks = self._marks(source.info, marking, len(plan))
+            marks = self._marks(source.info, watermark, len(plan))
             segment, silent_motion = await self._encoded(render_source, source.info, plan, marks)
             await self._run(lambda token: self._files.put(out, segment), len(plan))
             undone.pop_all()
@@ -120,7 +122,9 @@ class Studio:
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_method
-    async def join(self, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made) -> None:
+    async def join(
+        self, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
+    ) -> None:
         """Join finished segments by packet copy, add the caller's sound, and label the whole.
 
         Args:
@@ -128,14 +132,14 @@ class Studio:
             audio: Key of the caller's sound.
             out: Key of the result.
             source: The avatar's video.
-            made: What the segments are together.
+            output: What the segments are together.
 
         Raises:
             LabelError: It cannot be signed. Nothing is written: an unlabelled result is not given out.
         """
         folder, names = split(segments[0])[0], [split(segment)[1] for segment in segments]
-        timeout_s = self._config.jobs.call_timeout_s(made.num_frames)
-        tags, limits = self._labeller.tags(made.produce_id), self._config.limits
+        timeout_s = self._config.jobs.call_timeout_s(output.num_frames)
+        tags, limits = self._labeller.tags(output.produce_id), self._config.limits
 
         def work(token: CancelToken) -> None:
             with (
@@ -144,7 +148,7 @@ class Studio:
                 self._files.written(out) as part,
             ):
                 paths = [rendered / name for name in names]
-                join = partial(concat_segments, paths, sound, part, source.info, made.num_frames, limits, tags)
+                join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, limits, tags)
                 self._decoders.run(
                     join, file=sound, timeout_s=timeout_s, token=token, reads=[rendered], writes=part.parent
                 )
@@ -182,13 +186,13 @@ class Studio:
         settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
         return avatar.frames(DecoderReader(self._decoders, path, info, settings))
 
-    def _marks(self, info: VideoInfo, marking: Marking, num_frames: int) -> list[Watermark | None]:
+    def _marks(self, info: VideoInfo, watermark: SegmentWatermark, num_frames: int) -> list[Watermark | None]:
         """The mark of each frame of a segment."""
-        if not marking.corners:
+        if not watermark.corners:
             return [None] * num_frames
         labels = self._config.labels
-        mark = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), marking.corners)
-        num_marked = num_frames if marking.num_frames is None else min(marking.num_frames, num_frames)
+        mark = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), watermark.corners)
+        num_marked = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
         return [mark] * num_marked + [None] * (num_frames - num_marked)
 
     def _chunk_frames(self, info: VideoInfo) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
@@ -69,7 +69,7 @@ class QueueState:
     num_running: int
 
 
-class AdmissionDesk:
+class AdmissionController:
     """Keeps places; lives in the Director. A place that is not used up in time is free again."""
 
     def __init__(
@@ -78,10 +78,10 @@ class AdmissionDesk:
         table: JobTable,
         files: FileStore,
         clock: Callable[[], float] = time.monotonic,
-        room: SegmentRoom | None = None,
+        limiter: SegmentLimiter | None = None,
     ) -> None:
-        """Start with nobody on the way; without a `room`, one that knows of no Studio."""
-        self._room = room or SegmentRoom(config)
+        """Start without reservations; the default `limiter` assumes that no Studio runs."""
+        self._limiter = limiter or SegmentLimiter(config)
         self._limits = config.jobs
         self._media = config.limits
         self._table = table
@@ -169,7 +169,7 @@ class AdmissionDesk:
     @property
     def max_running_jobs(self) -> int:
         """Jobs that may be at work now."""
-        return self._room.max_running_jobs
+        return self._limiter.max_running_jobs
 
     def state(self) -> QueueState:
         """What fills the queue now."""

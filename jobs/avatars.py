@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from config import PipelineConfig
 from errors import CapacityError, InputError, LipwrightError
-from jobs.accidents import tried_again
 from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo
 from jobs.ports import Stages
+from jobs.retry import retry
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
@@ -62,7 +62,7 @@ class Avatars:
             FaceNotFoundError: The source holds no face of that choice.
             LipwrightError: Whatever else ended the analysis.
         """
-        await self._table.off_loop(self._table.touch_avatar, key)
+        await self._table.run_in_thread(self._table.touch_avatar, key)
         avatar = await self._find(key)
         if await self._is_ready(key, engine, avatar):
             return avatar
@@ -87,7 +87,7 @@ class Avatars:
         """Leave avatar `key` in the cache for another `HOLD_S`, however small its bound: it is shown live."""
         now = time.monotonic()
         self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
-        await self._table.off_loop(self._table.touch_avatar, key)
+        await self._table.run_in_thread(self._table.touch_avatar, key)
 
     async def is_whole(self, key: str, engine: str) -> bool:
         """Return whether all that was made of avatar `key` for `engine` lies there as it was written.
@@ -107,7 +107,7 @@ class Avatars:
         return AvatarRef(avatar_folder(key), SourceVideo(source, probed.video))
 
     async def _is_ready(self, key: str, engine: str, avatar: AvatarRef) -> bool:
-        record = await self._table.off_loop(self._table.find_avatar, key)
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
         is_known = record is not None and await self._is_tracked(record, avatar)
         return is_known and await self._stages.is_analysed(Work(key), engine, avatar)
 
@@ -121,7 +121,7 @@ class Avatars:
     async def _analyse(self, wanted: _Wanted, avatar: AvatarRef) -> None:
         key = wanted.key
         try:
-            await tried_again(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
+            await retry(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
         except CapacityError:
             raise  # of files that cannot be reached: it says nothing of the source
         except LipwrightError as error:
@@ -132,21 +132,21 @@ class Avatars:
 
     async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
         """The error, or the loss of the source or the reference picture that explains it."""
-        record = await self._table.off_loop(self._table.find_avatar, key)
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
         if record is None:
             return error
         kept = [(source_key(key), record.source_sha256)]
         if (sha256 := reference_sha256(record.face)) is not None:
             kept.append((face_key(key), sha256))
         for file, sha256 in kept:
-            error = await asyncio.to_thread(self._files.blamed, error, file, sha256)
+            error = await asyncio.to_thread(self._files.explain_input_error, error, file, sha256)
         return error
 
     async def _make(self, wanted: _Wanted, avatar: AvatarRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""
         key, work = wanted.key, Work(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
-            record = await self._table.off_loop(self._table.find_avatar, key)
+            record = await self._table.run_in_thread(self._table.find_avatar, key)
             assert record is not None, "the avatar of a job is kept while the job needs it"
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
@@ -156,7 +156,7 @@ class Avatars:
             await self._stages.analyse(work, wanted.engine, avatar, await self._own_speech(key, avatar))
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
-        return await self._table.off_loop(self._table.update_avatar, key, **fields)
+        return await self._table.run_in_thread(self._table.update_avatar, key, **fields)
 
     async def _own_speech(self, key: str, avatar: AvatarRef) -> PreparedSpeech | None:
         source = avatar.source
@@ -192,10 +192,10 @@ class Avatars:
         """Forget cached avatars beyond the bound, the least recently used first."""
         table, max_cached = self._table, self._config.jobs.max_cached_avatars
         async with self.folders:
-            for record in await table.off_loop(table.surplus_avatars, max_cached):
+            for record in await table.run_in_thread(table.surplus_avatars, max_cached):
                 if self._is_analysed_now(record.key) or self._held.get(record.key, 0.0) > time.monotonic():
                     continue
-                await table.off_loop(table.delete_avatar, record.key)
+                await table.run_in_thread(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)
                 logger.info("avatar %s dropped from the cache", record.id)
 
@@ -203,7 +203,7 @@ class Avatars:
         """Remove folders that belong to no avatar: of an intake or a removal that was interrupted."""
         for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
             async with self.folders:
-                record = await self._table.off_loop(self._table.find_avatar, key)
+                record = await self._table.run_in_thread(self._table.find_avatar, key)
                 if record is None and not self._is_analysed_now(key):
                     await asyncio.to_thread(self._files.delete_avatar, key)
 

@@ -51,7 +51,7 @@ class Rendered(NamedTuple):
     silent_motion: Moments = Moments()
 
 
-class Marking(NamedTuple):
+class SegmentWatermark(NamedTuple):
     """The visible mark of one segment.
 
     Attributes:
@@ -63,7 +63,7 @@ class Marking(NamedTuple):
     num_frames: int | None = None
 
 
-class Made(NamedTuple):
+class OutputInfo(NamedTuple):
     """What a job's segments are together.
 
     Attributes:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockRequest,
+    OutputInfo,
+    PreparedSpeech,
+    Probed,
+    Rendered,
+    SegmentWatermark,
+    SourceVideo,
+)
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -57,7 +66,7 @@ class JobService(Protocol):
         """The job that this key made, None where there is none: doors that live by keys ask before each job."""
         ...
 
-    async def free_key(self, job_id: str, owner: str | None) -> None:
+    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
         """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
@@ -151,13 +160,13 @@ class Stages(Protocol):
         ...
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         """Write one encoded segment to `out`."""
         ...
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
         """Write the whole video to `out`, labelled."""
         ...

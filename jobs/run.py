@@ -11,15 +11,15 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import InputError, StorageFullError
-from jobs.accidents import first_cause
 from jobs.avatars import Avatars
+from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.kept_segments import KeptSegments
-from jobs.marking import marking_of
-from jobs.messages import AvatarRef, BlockRequest, Made, PreparedSpeech
+from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech
 from jobs.ports import Stages
-from jobs.segment_room import SegmentRoom, SegmentWindow
+from jobs.retry import first_leaf_error
+from jobs.segment_limiter import SegmentLimiter, SegmentPermits
 from jobs.segments import Block, Segment, plan_blocks
+from jobs.watermark import segment_watermark
 from media.audio import num_output_frames
 from media.probe import VideoInfo
 from models.engines.contract import FrameSpan, Plan, Planned
@@ -29,14 +29,14 @@ from models.quality.measures import BlockMeasures
 from storage.file_keys import audio_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobRecord, Stage
+from storage.records import JobRecord, JobStage
 from telemetry import metrics
 from telemetry.log_context import Work
 
 logger = logging.getLogger("ray.serve")
 
 # Shares of the progress bar: where each stage begins.
-_BEGIN = {Stage.LISTENING: 0.0, Stage.ANALYSING: 0.02, Stage.RENDERING: 0.25, Stage.JOINING: 0.98}
+_BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class JobServices:
     avatars: Avatars
     table: JobTable
     files: FileStore
-    room: SegmentRoom
+    limiter: SegmentLimiter
 
 
 class JobRun:
@@ -61,7 +61,7 @@ class JobRun:
         self._work = Work(job.id)
         self._num_frames = 0
         self._num_done = 0
-        self._segments = KeptSegments(services.table, services.files, job.id)
+        self._segments = FinishedSegments(services.table, services.files, job.id)
         self._silent_motion: dict[int, Moments] = {}  # by the number of the segment: one may be rendered again
         self._has_avatar = False
 
@@ -79,10 +79,10 @@ class JobRun:
             try:
                 return await self._make()
             except Exception as error:
-                cause = first_cause(error)
+                cause = first_leaf_error(error)
                 if isinstance(cause, InputError):
                     audio = audio_key(job.id)
-                    raise await asyncio.to_thread(files.blamed, cause, audio, job.audio.sha256) from error
+                    raise await asyncio.to_thread(files.explain_input_error, cause, audio, job.audio.sha256) from error
                 if not left or not await self._is_damaged():
                     raise
                 logger.warning("what was made for the job is damaged; it is made again, %d tries left: %s", left, cause)
@@ -99,28 +99,30 @@ class JobRun:
         if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id)):
             return  # an earlier run put the whole file there, and ended before it could say so
         files.stored.make_folder(segments_folder(job.id))
-        await self._enter(Stage.LISTENING)
+        await self._enter(JobStage.LISTENING)
         audio = audio_key(job.id)
         await asyncio.to_thread(files.check_size, audio, job.audio.num_bytes)
         speech = await stages.prepare_speech(work, audio, speech_key(job.id), job.audio_seconds)
 
-        await self._enter(Stage.ANALYSING)
+        await self._enter(JobStage.ANALYSING)
         avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_avatar = True
         source = avatar.source
         await self._hold_disk(source.info, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
-        await self._enter(Stage.RENDERING, num_frames=self._num_frames)
+        await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, avatar, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
         report = make_report(output, measures, sum(self._silent_motion.values(), Moments()))
         await asyncio.to_thread(self._segments.check, blocks)
 
-        await self._enter(Stage.JOINING, report=report.model_dump(mode="json"))
+        await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
-        await stages.join(work, segments, audio, result_key(job.id), source, Made(self._num_frames, job.produce_id))
+        await stages.join(
+            work, segments, audio, result_key(job.id), source, OutputInfo(self._num_frames, job.produce_id)
+        )
 
     async def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
         """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
@@ -132,7 +134,7 @@ class JobRun:
         needed = result_bytes(info.width, info.height, info.fps, seconds)
         if needed <= job.disk_bytes:
             return
-        unfinished = await table.off_loop(table.unfinished_jobs)
+        unfinished = await table.run_in_thread(table.unfinished_jobs)
         others = promised_bytes([other for other in unfinished if other.id != job.id])
         free_bytes = self._services.files.stored.free_bytes()
         free = needed if free_bytes is None else free_bytes - others - self._services.config.jobs.min_free_bytes
@@ -151,16 +153,16 @@ class JobRun:
         finished = await asyncio.to_thread(self._segments.whole, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
-        window = self._services.room.window()
+        permits = self._services.limiter.permits()
         async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech)) as plans:
             async for block, planned in plans:
                 measures = planned.measures if measures is None else measures + planned.measures
                 for segment in block.segments:
                     if segment.number in finished:
                         continue
-                    await window.acquire()
+                    await permits.acquire()
                     piece = planned.plan.slice(segment.start - block.start, segment.stop - block.start)
-                    group.create_task(self._render_segment(segment, avatar, piece, window))
+                    group.create_task(self._render_segment(segment, avatar, piece, permits))
         assert measures is not None, "a job has a frame"
         return measures
 
@@ -186,35 +188,35 @@ class JobRun:
         finally:
             ahead.cancel()
 
-    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan, window: SegmentWindow) -> None:
+    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan, permits: SegmentPermits) -> None:
         services, job = self._services, self._job
         try:
             work = self._work._replace(segment=segment.number)
             out = segment_key(job.id, segment.number)
-            marking = marking_of(job.options, segment, avatar.source.info.fps, services.config.labels)
-            rendered = await services.stages.render(work, avatar, job.options.engine, plan, out, marking)
+            watermark = segment_watermark(job.options, segment, avatar.source.info.fps, services.config.labels)
+            rendered = await services.stages.render(work, avatar, job.options.engine, plan, out, watermark)
         finally:
-            window.release()
+            permits.release()
         self._silent_motion[segment.number] = rendered.silent_motion
-        await self._services.table.off_loop(self._segments.record, segment, rendered)
+        await self._services.table.run_in_thread(self._segments.record, segment, rendered)
         metrics.frames_rendered(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 
-    async def _enter(self, stage: Stage, **fields: object) -> None:
+    async def _enter(self, stage: JobStage, **fields: object) -> None:
         await self._update(stage=stage, progress=_BEGIN[stage], **fields)
 
     async def _report_analysis(self, share: float) -> None:
-        begin, end = _BEGIN[Stage.ANALYSING], _BEGIN[Stage.RENDERING]
+        begin, end = _BEGIN[JobStage.ANALYSING], _BEGIN[JobStage.RENDERING]
         await self._update(progress=begin + (end - begin) * share)
 
     async def _report(self, num_frames: int, **fields: object) -> None:
         """Note that so many more frames are there."""
         self._num_done += num_frames
-        begin, end = _BEGIN[Stage.RENDERING], _BEGIN[Stage.JOINING]
+        begin, end = _BEGIN[JobStage.RENDERING], _BEGIN[JobStage.JOINING]
         share = self._num_done / max(1, self._num_frames)
         progress = begin + (end - begin) * share
         await self._update(num_frames_done=self._num_done, progress=progress, **fields)
 
     async def _update(self, **fields: object) -> None:
         table = self._services.table
-        await table.off_loop(table.update_job, self._job.id, **fields)
+        await table.run_in_thread(table.update_job, self._job.id, **fields)

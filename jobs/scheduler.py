@@ -17,9 +17,9 @@ from errors import (
     StateError,
     StorageFullError,
 )
-from jobs.accidents import tried_again
+from jobs.retry import retry
 from jobs.run import JobRun, JobServices
-from storage.records import ErrorRecord, JobRecord, JobStatus, Stage, utc_now
+from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, utc_now
 from telemetry import metrics
 from telemetry.log_context import Work, working_on
 
@@ -53,14 +53,14 @@ class JobScheduler:
         What has been tried too often without any progress fails.
         """
         async with self._starting:
-            for job in await self._table.off_loop(self._table.unfinished_jobs):
+            for job in await self._table.run_in_thread(self._table.unfinished_jobs):
                 if job.id in self._running:
                     continue
                 if job.attempts >= self._limits.max_restarts:
                     message = f"The service ended in each of {job.attempts} tries of this job."
                     await self._fail(job, ReplicaLostError(message))
                 elif job.status is JobStatus.RUNNING:
-                    await self._update(job.id, status=JobStatus.QUEUED, stage=Stage.QUEUED)
+                    await self._update(job.id, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
         await self.start_waiting()
 
     async def start_waiting(self) -> None:
@@ -75,9 +75,9 @@ class JobScheduler:
             logger.warning("waiting jobs cannot be started at the moment: %s", error)
 
     async def _start_waiting(self) -> None:
-        while self._leads() and len(self._running) < self._services.room.max_running_jobs:
+        while self._leads() and len(self._running) < self._services.limiter.max_running_jobs:
             # Asked anew for each: a job that starts moves its owner's others back.
-            queued = await self._table.off_loop(self._table.queued_jobs)
+            queued = await self._table.run_in_thread(self._table.queued_jobs)
             job = next((job for job in queued if job.id not in self._running), None)
             if job is None:
                 return
@@ -124,14 +124,14 @@ class JobScheduler:
                 raise InProgressError(f"Job {job.id} is {job.status}, and its last work is still ending.")
         # The files go first: a row without files is swept again, files without a row have to be searched for.
         await asyncio.to_thread(self._files.delete_job, job.id)
-        await self._table.off_loop(self._table.delete_job, job.id)
+        await self._table.run_in_thread(self._table.delete_job, job.id)
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job to its end, whatever that is; the only place where a job fails."""
         with working_on(Work(job.id)):
             try:
-                await tried_again(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
-                await self._end(job, JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
+                await retry(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
+                await self._end(job, JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
             except CapacityError as error:
@@ -145,12 +145,12 @@ class JobScheduler:
     async def _leave(self, job: JobRecord) -> None:
         # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
         with suppress(CapacityError):
-            if (await self._table.off_loop(self._table.get_job, job.id)).status is JobStatus.CANCELLED:
+            if (await self._table.run_in_thread(self._table.get_job, job.id)).status is JobStatus.CANCELLED:
                 await asyncio.to_thread(self._files.delete_job, job.id)
         await self.start_waiting()
 
     async def _update(self, job_id: str, **fields: object) -> JobRecord:
-        return await self._table.off_loop(self._table.update_job, job_id, **fields)
+        return await self._table.run_in_thread(self._table.update_job, job_id, **fields)
 
     async def _fail(self, job: JobRecord, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
@@ -163,7 +163,7 @@ class JobScheduler:
             StateError: Another Director has taken over; the job and its files are in its hands.
         """
         try:
-            await self._table.off_loop(self._table.check_claim)
+            await self._table.run_in_thread(self._table.check_claim)
             # First: on a full disk, this makes the room for the row.
             await asyncio.to_thread(self._files.delete_segments, job.id)
             ended = await self._update(job.id, status=status, **fields)

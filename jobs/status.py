@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from config import JobConfig
-from jobs.admission import AdmissionDesk
+from jobs.admission import AdmissionController
 from storage.file_store import FileStore
 from storage.records import QueueStatus, ReplicaStatus, ServiceStatus
 
 
 def service_status(
-    desk: AdmissionDesk, limits: JobConfig, files: FileStore, replicas: dict[str, ReplicaStatus]
+    admission: AdmissionController, limits: JobConfig, files: FileStore, replicas: dict[str, ReplicaStatus]
 ) -> ServiceStatus:
     """Put together what is known in the Director."""
-    state, expected = desk.state(), desk.forecast()
+    state, expected = admission.state(), admission.forecast()
     return ServiceStatus(
         queue=QueueStatus(
             num_queued=state.num_jobs,
             num_arriving=state.num_arriving,
             num_running=state.num_running,
             max_queued=limits.max_queued_jobs,
-            max_running=desk.max_running_jobs,
+            max_running=admission.max_running_jobs,
             num_bytes=state.num_bytes,
             max_bytes=limits.max_queued_bytes,
         ),

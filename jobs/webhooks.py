@@ -35,7 +35,7 @@ _PERIOD_S = 2.0
 _FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
 
 
-class Callbacks:
+class Webhooks:
     """Delivers the webhooks of one table; lives in the Director."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Callbacks:
 
     async def _pending(self) -> list[CallbackRecord]:
         try:
-            return await self._table.off_loop(self._table.pending_callbacks, _MAX_UNDER_WAY * 2)
+            return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_UNDER_WAY * 2)
         except TableUnreachableError as error:
             logger.warning("webhooks wait: %s", error)
             return []
@@ -89,7 +89,7 @@ class Callbacks:
                 self._under_way.pop(callback.job_id, None)
 
     async def _deliver_and_record(self, callback: CallbackRecord) -> None:
-        job = await self._table.off_loop(self._table.get_job, callback.job_id)
+        job = await self._table.run_in_thread(self._table.get_job, callback.job_id)
         try:
             await self._deliver(job)
         except LipwrightError as error:
@@ -132,4 +132,4 @@ class Callbacks:
             next_at=utc_now() + wait,
             error=None if error is None else str(error),
         )
-        await self._table.off_loop(self._table.put_callback, record)
+        await self._table.run_in_thread(self._table.put_callback, record)

@@ -117,7 +117,7 @@ class FileStore:
             found = "that it is gone" if state is None else f"{state.num_bytes}"
             raise StoredFileError(f"{split(key)[1]}: expected the {num_bytes} bytes that were kept, found {found}.")
 
-    def blamed(self, error: LipwrightError, key: str, sha256: str) -> LipwrightError:
+    def explain_input_error(self, error: LipwrightError, key: str, sha256: str) -> LipwrightError:
         """What is to blame for an error about a kept file: the input, or its loss in our hands.
 
         Args:

@@ -1,8 +1,8 @@
 """The job table: jobs, their segments and webhooks, and avatars.
 
-Used by the Director alone. Every method is one short transaction and blocks, for milliseconds where the database is a
-file here, and for seconds where it is elsewhere and does not answer: coroutines call it by `off_loop`. A change is on
-the disk when the method returns, so that an accepted job survives a power cut.
+Only the Director uses it. Every method is one short transaction. It blocks for milliseconds on a local file, and for
+seconds on a remote database that does not answer, so coroutines call it through `run_in_thread`. A change is on the
+disk when the method returns: an accepted job survives a power cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
-from storage.contract import Database, KeyTakenError, Row
+from storage.protocols import Database, KeyTakenError, Row
 from storage.records import (
     AvatarRecord,
     AvatarStatus,
@@ -31,7 +31,7 @@ from storage.records import (
     SegmentStatus,
     utc_now,
 )
-from storage.rows import from_row, timestamp, to_row
+from storage.row_codec import from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
@@ -73,7 +73,7 @@ class JobTable:
         self._database = database
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
-    async def off_loop(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work`, a method of this table as a rule, in the table's own thread; it is done in the order of the calls.
 
         What was asked for is done, also if whoever waits for it is cancelled.
@@ -89,12 +89,12 @@ class JobTable:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several services may be at it; see `storage.contract.Database`, also for what follows."""
+        """Whether several services may be at it; see `storage.protocols.Database`, also for what follows."""
         return self._database.is_shared
 
-    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """Become the only writer for a while, if nobody is it at the moment."""
-        return self._database.try_claim(holder, lease_s, is_heir)
+        return self._database.try_claim(holder, lease_s, is_successor)
 
     def renew(self, lease_s: float) -> str | None:
         """Stay the only writer for another while; returns the newer service that asks for its place, if one does."""
@@ -179,7 +179,7 @@ class JobTable:
         )
         return self._jobs(rows)[0] if rows else None
 
-    def free_key(self, job_id: str) -> None:
+    def release_idempotency_key(self, job_id: str) -> None:
         """Take a finished job's idempotency key from it: another job may bear it then.
 
         Raises:
@@ -197,7 +197,7 @@ class JobTable:
             f"""
             SELECT * FROM jobs
             WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL) AND (number < ?3 OR ?3 IS NULL)
-                AND {self._database.bears("metadata", "?4")}
+                AND {self._database.json_contains("metadata", "?4")}
             ORDER BY number DESC LIMIT ?5
             """,
             None if query.status is None else query.status.value,

@@ -34,7 +34,7 @@ class JobStatus(StrEnum):
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
-class Stage(StrEnum):
+class JobStage(StrEnum):
     """What is being done for a job, in this order."""
 
     QUEUED = "queued"
@@ -170,7 +170,7 @@ class JobRecord(_Frozen):
     id: str
     version: int = 1
     status: JobStatus = JobStatus.QUEUED
-    stage: Stage = Stage.QUEUED
+    stage: JobStage = JobStage.QUEUED
     progress: float = Field(default=0.0, ge=0, le=1)
     num_frames: int | None = None
     num_frames_done: int = 0

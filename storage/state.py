@@ -10,7 +10,6 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import ConfigError, StoredFileError
-from storage.contract import Database
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
@@ -19,6 +18,7 @@ from storage.local.api_keys import ApiKeys
 from storage.local.disk import OWN_FOLDER
 from storage.local.folder import LocalFiles
 from storage.local.webhook_secrets import webhook_secret
+from storage.protocols import Database
 from storage.records import new_id
 from storage.sqlite.database import Database as FileDatabase
 

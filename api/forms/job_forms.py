@@ -29,7 +29,7 @@ from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import Admission, AdmitRequest, JobRecord, UploadedFile
-from storage.upload_hasher import HashesOnly
+from storage.upload_target import HashOnlyTarget
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: a job that is sent again with the same key is the same job."""
@@ -137,7 +137,7 @@ class FormDesk:
         try:
             async with in_time(place.timeout_s):
                 body = BodyStream(request, Pace.of(self._limits), ComparisonGrant(place.max_bytes))
-                parts = await receive_form(body, shape_of(kind), HashesOnly(), max_bytes, self._urls.check)
+                parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
         except LipwrightError:
             await drain(request)
             raise

@@ -13,7 +13,7 @@ from typing import Any, Final
 from api.forms.base64_file import Base64File
 from errors import InputError, OptionError
 from storage.records import UploadedFile
-from storage.upload_hasher import UploadHouse
+from storage.upload_target import UploadTarget
 
 _MAX_SMALL_BYTES: Final = 65536
 _MAX_URL_BYTES: Final = 4096  # longer text in the field of a file is the file itself
@@ -32,7 +32,7 @@ class JsonBody:
         max_file_bytes: Bytes that each may have.
     """
 
-    def __init__(self, file_fields: Collection[str], files: UploadHouse, max_file_bytes: int) -> None:
+    def __init__(self, file_fields: Collection[str], files: UploadTarget, max_file_bytes: int) -> None:
         self._file_fields = file_fields
         self._files = files
         self._max_file_bytes = max_file_bytes

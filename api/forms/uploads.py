@@ -25,7 +25,7 @@ from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from storage.records import UploadedFile
-from storage.upload_hasher import UploadHouse
+from storage.upload_target import UploadTarget
 from storage.uploads import UploadWriter, clean_label
 from telemetry import metrics
 
@@ -57,7 +57,7 @@ class _Part:
 async def receive_form(
     body: BodyStream,
     shape: FormShape,
-    files: UploadHouse,
+    files: UploadTarget,
     max_file_bytes: int,
     check_url: CheckUrl,
 ) -> Parts:
@@ -152,7 +152,7 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
 class _FormReader:
     """Takes the parser's callbacks; does all of its writing in `flush` and `finish`, which belong in a thread."""
 
-    def __init__(self, shape: FormShape, files: UploadHouse, max_file_bytes: int, check_url: CheckUrl) -> None:
+    def __init__(self, shape: FormShape, files: UploadTarget, max_file_bytes: int, check_url: CheckUrl) -> None:
         self._shape = shape
         self._files = files
         self._max_file_bytes = max_file_bytes

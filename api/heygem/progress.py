@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api.heygem.data_root import result_name
-from storage.records import JobRecord, JobStatus, Stage
+from storage.records import JobRecord, JobStage, JobStatus
 
 _RUNNING, _SUCCEEDED, _FAILED = 1, 2, 3
 # Percentages at which the original stands still, and what it says there. Ours move between them.
@@ -16,9 +16,9 @@ _PAINTED: Final = (90, "视频处理完成")
 _DONE: Final = (100, "任务完成")
 RENDERING_BEGINS: Final = 0.25
 """The job's own progress when all is analysed (`jobs.run`)."""
-_FAILURES: Final[Mapping[Stage, str]] = {
-    Stage.LISTENING: "[{code}]音频特征提取失败，异常信息:[{message}]",
-    Stage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",
+_FAILURES: Final[Mapping[JobStage, str]] = {
+    JobStage.LISTENING: "[{code}]音频特征提取失败，异常信息:[{message}]",
+    JobStage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",
 }
 _OTHER_FAILURE: Final = "[{code}]**生成视频失败，异常信息:[{message}]"
 
@@ -38,9 +38,9 @@ def _task(code: str, status: int, progress: int, msg: str) -> dict[str, Any]:
 
 def _progress(job: JobRecord) -> tuple[int, str]:
     """Percent and sentence: from 10 to 20 with the analysis, from 20 to 90 with the frames that are done."""
-    if job.stage is Stage.JOINING:
+    if job.stage is JobStage.JOINING:
         return _PAINTED
-    if job.stage is Stage.RENDERING:
+    if job.stage is JobStage.RENDERING:
         begin, end = _HEARD[0], _PAINTED[0]
         share = min(1.0, job.num_frames_done / job.num_frames) if job.num_frames else 0.0
         return begin + int((end - begin) * share), _HEARD[1]

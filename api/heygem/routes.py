@@ -123,7 +123,7 @@ class EasyRoutes:
         names = {"audio": task.audio, "video": task.video}
         async with self._inputs.receive(request, names) as (place, parts):
             if known is not None:
-                await self._service.free_key(known.id, owner)
+                await self._service.release_idempotency_key(known.id, owner)
             await self._service.submit(
                 SubmitRequest(
                     job_id=new_id(),
@@ -150,7 +150,7 @@ class EasyRoutes:
         if job.status is JobStatus.SUCCEEDED and self._root is not None:
             await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
         if job.status.is_final and self._is_strict:
-            await self._service.free_key(job.id, caller_of(request).owner)
+            await self._service.release_idempotency_key(job.id, caller_of(request).owner)
         return envelope(Code.OK, task_of(job, code), msg="")
 
     def _keep_result(self, root: DataRoot, code: str, job_id: str) -> None:

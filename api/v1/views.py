@@ -28,9 +28,9 @@ from storage.records import (
     ErrorRecord,
     JobOptions,
     JobRecord,
+    JobStage,
     JobStatus,
     LoopMode,
-    Stage,
     UploadedFile,
 )
 
@@ -137,7 +137,7 @@ class JobView(BaseModel):
 
     id: str
     status: JobStatus = Field(description="`succeeded`, `failed` and `cancelled` are final.")
-    stage: Stage = Field(description="What is being done for the job.")
+    stage: JobStage = Field(description="What is being done for the job.")
     progress: float = Field(ge=0, le=1, description="Share of the whole work that is done; never falls.")
     num_frames_done: int = Field(description="Frames of the result that are finished.")
     num_frames: int | None = Field(description="Frames of the result; null until the speech was measured.")

@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
-from errors import LipwrightError, ReplicaLostError, StageTimeoutError, StorageUnreachableError, verdict_on_defect
+from errors import LipwrightError, ReplicaLostError, StageTimeoutError, StorageUnreachableError, internal_error
 from telemetry import metrics
 from telemetry.log_context import Work
 
@@ -161,4 +161,4 @@ def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightErr
         return cause
     if isinstance(cause, RayError | RayServeException):
         return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")
-    return verdict_on_defect(f"{stage}, tried {num_tries} times", cause)
+    return internal_error(f"{stage}, tried {num_tries} times", cause)

@@ -69,9 +69,9 @@ class DirectorClient:
         """See `JobService`."""
         return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
 
-    async def free_key(self, job_id: str, owner: str | None = None) -> None:
+    async def release_idempotency_key(self, job_id: str, owner: str | None = None) -> None:
         """See `JobService`."""
-        await self._call("free_key", job_id, owner)
+        await self._call("release_idempotency_key", job_id, owner)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See `JobService`."""

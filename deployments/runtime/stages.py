@@ -12,7 +12,16 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockRequest,
+    OutputInfo,
+    PreparedSpeech,
+    Probed,
+    Rendered,
+    SegmentWatermark,
+    SourceVideo,
+)
 from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -121,26 +130,26 @@ class ServeStages:
         return planned
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         """See `Studio.render`."""
         rendered: Rendered = await self._call(
             "Studio.render",
             work,
             len(plan),
-            lambda work: self.studio.render.remote(work, avatar, engine, plan, out, marking),
+            lambda work: self.studio.render.remote(work, avatar, engine, plan, out, watermark),
         )
         return rendered
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
         """See `Studio.join`."""
         await self._call(
             "Studio.join",
             work,
-            made.num_frames,
-            lambda work: self.studio.join.remote(work, segments, audio, out, source, made),
+            output.num_frames,
+            lambda work: self.studio.join.remote(work, segments, audio, out, source, output),
         )
 
     async def ready(self) -> bool:

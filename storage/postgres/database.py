@@ -16,9 +16,9 @@ from typing import Final, TypeVar
 import psycopg
 
 from errors import CapacityError, StandbyError, StateError, TableUnreachableError
-from storage.contract import KeyTakenError, Row, change, insertion
 from storage.postgres.connection import Connection, bounded, connect, database_errors
 from storage.postgres.dialect import argument, definition, statement
+from storage.protocols import KeyTakenError, Row, change, insertion
 from storage.schema import steps_after
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 
 
 class Database:
-    """Implements `storage.contract.Database` with a PostgreSQL. Connects at first use, and again when it has to."""
+    """Implements `storage.protocols.Database` with a PostgreSQL. Connects at first use, and again when it has to."""
 
     is_shared = True
 
@@ -59,9 +59,9 @@ class Database:
             assert self._generation is not None
         return self._generation
 
-    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """See the contract."""
-        may_have = f"held_until < {_NOW}" + (" OR holder = ?1" if is_heir else "")
+        may_have = f"held_until < {_NOW}" + (" OR holder = ?1" if is_successor else "")
         with self._lock:
             generation = None
             self._generation = None
@@ -194,7 +194,7 @@ class Database:
         """See the contract."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
-    def bears(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, place: str) -> str:
         """See the contract."""
         return f"{column}::jsonb @> {place}::jsonb"
 

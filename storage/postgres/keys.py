@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from errors import TableUnreachableError
-from storage.contract import Database
 from storage.key_ring import ApiKey, KeyRing
-from storage.rows import from_row, to_row
+from storage.protocols import Database
+from storage.row_codec import from_row, to_row
 from storage.webhook_secrets import derived_secret
 
 _FRESH_S: Final = 2.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from errors import ConfigError, StateError, StorageFullError, TableLostError
-from storage.contract import KeyTakenError, Row, change, insertion
+from storage.protocols import KeyTakenError, Row, change, insertion
 from storage.schema import steps_after
 
 logger = logging.getLogger("ray.serve")
@@ -55,7 +55,7 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 class Database:
-    """Implements `storage.contract.Database` with a file of this machine, which one service has to itself."""
+    """Implements `storage.protocols.Database` with a file of this machine, which one service has to itself."""
 
     is_shared = False
 
@@ -176,14 +176,14 @@ class Database:
         """See the contract."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
-    def bears(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, place: str) -> str:
         """See the contract."""
         return (
             f"NOT EXISTS (SELECT 1 FROM json_each({place}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
             " AS borne WHERE borne.key = asked.key AND borne.value = asked.value))"
         )
 
-    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """Claim the file: nobody else has it."""
         self.claim()
         return True

@@ -39,11 +39,11 @@ from storage.records import (
     JobPage,
     JobQuery,
     JobRecord,
+    JobStage,
     JobStatus,
     QueueStatus,
     SegmentRecord,
     ServiceStatus,
-    Stage,
     SubmitRequest,
     avatar_key,
     new_id,
@@ -148,8 +148,8 @@ class MemoryService:
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         return self.table.find_job(owner, idempotency_key)
 
-    async def free_key(self, job_id: str, owner: str | None) -> None:
-        self.table.free_key(self.table.get_job(job_id, owner).id)
+    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
+        self.table.release_idempotency_key(self.table.get_job(job_id, owner).id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         return self.table.list_jobs(query)
@@ -231,11 +231,11 @@ class MemoryService:
     def finish(self, job_id: str) -> JobRecord:
         self.files.stored.make_folder(job_folder(job_id))
         self.files.stored.put(result_key(job_id), VIDEO_BYTES)
-        self.table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=50, progress=0.5)
+        self.table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.RENDERING, num_frames=50, progress=0.5)
         return self.table.update_job(
             job_id,
             status=JobStatus.SUCCEEDED,
-            stage=Stage.DONE,
+            stage=JobStage.DONE,
             num_frames_done=50,
             progress=1.0,
             report=self.report,

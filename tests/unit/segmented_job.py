@@ -12,7 +12,7 @@ from media.audio import extract_speech
 from media.concat import concat_segments
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
-from storage.records import JobStatus, SegmentRecord, SegmentStatus, Stage
+from storage.records import JobStage, JobStatus, SegmentRecord, SegmentStatus
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import LIMITS, info_of, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
@@ -52,7 +52,7 @@ class RenderingJob:
         files = {"audio": ("a talk.wav", b"RIFF" + bytes(64)), "video": ("anna.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
         self.id = str(http.post("/v1/jobs", files=files).json()["id"])
         shutil.copy(job.speech, on_disk(self.service.files, speech_key(self.id)))
-        self.update(status=JobStatus.RUNNING, stage=Stage.RENDERING, num_frames=NUM_FRAMES)
+        self.update(status=JobStatus.RUNNING, stage=JobStage.RENDERING, num_frames=NUM_FRAMES)
 
     def update(self, **fields: object) -> None:
         self.service.table.update_job(self.id, **fields)
@@ -68,4 +68,4 @@ class RenderingJob:
     def finish(self) -> None:
         shutil.copy(self.job.result, on_disk(self.service.files, result_key(self.id)))
         self.service.files.delete_segments(self.id)
-        self.update(status=JobStatus.SUCCEEDED, stage=Stage.DONE, progress=1.0)
+        self.update(status=JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)

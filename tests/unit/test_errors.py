@@ -66,10 +66,10 @@ def test_retryable_is_drawn() -> None:
     ],
 )
 def test_a_defect_is_told_without_folders(defect: Exception, words: str) -> None:
-    assert errors.told(defect) == words
+    assert errors.redacted(defect) == words
 
 
 def test_a_kept_file_that_is_gone_is_told_by_name() -> None:
-    gone = errors.verdict_on_defect("Studio", FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"))
+    gone = errors.internal_error("Studio", FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"))
     assert gone.code == "stored_file_lost" and "/srv" not in str(gone)
-    assert errors.verdict_on_defect("Studio", KeyError("a")).code == "internal"
+    assert errors.internal_error("Studio", KeyError("a")).code == "internal"

@@ -88,7 +88,7 @@ class LocalDirector:
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         raise AssertionError("a batch knows its jobs by their ids")
 
-    async def free_key(self, job_id: str, owner: str | None) -> None:
+    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
         raise AssertionError("a batch gives no keys")
 
     async def list_jobs(self, query: JobQuery) -> JobPage:

@@ -1,4 +1,4 @@
-"""A thousand jobs through the real desk, scheduler, table and segment room, in hours that pass in seconds.
+"""A thousand jobs through the real admission, scheduler, table and segment limiter, in hours that pass in seconds.
 
 Only the machines are simulated: Studios and face painters are so many servers that take so long.
 """
@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main, node_minutes
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
-from jobs.admission import AdmissionDesk
-from jobs.messages import AvatarRef, Marking, PreparedSpeech, Rendered
+from jobs.admission import AdmissionController
+from jobs.messages import AvatarRef, PreparedSpeech, Rendered, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from models.engines.contract import Plan
 from models.mouth.motion import Moments
 from storage.file_keys import audio_key
@@ -72,7 +72,7 @@ class Machines(MemoryStages):
         return await super().prepare_speech(work, audio, speech, claimed_seconds)
 
     async def render(
-        self, work: CalledFor, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: CalledFor, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
@@ -99,7 +99,7 @@ class Day:
 
 
 def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
-    """Each owner submits one job after the other, and comes again when the desk says so."""
+    """Each owner submits one job after the other, and comes again when the admission controller says so."""
     day = Day()
 
     async def run() -> None:
@@ -107,23 +107,23 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
         files = FileStore(folder / "data")
         table = JobTable(Database(files.table_path))
         table.claim()
-        room, stages = SegmentRoom(CONFIG), Machines(files, day.started)
-        room.set_num_studios(NUM_STUDIOS)
-        desk = AdmissionDesk(CONFIG, table, files, loop.time, room)
+        limiter, stages = SegmentLimiter(CONFIG), Machines(files, day.started)
+        limiter.set_num_studios(NUM_STUDIOS)
+        admission = AdmissionController(CONFIG, table, files, loop.time, limiter)
         avatars = FixedAvatars(CONFIG, stages, table, files)
-        scheduler = JobScheduler(JobServices(CONFIG, stages, avatars, table, files, room))
+        scheduler = JobScheduler(JobServices(CONFIG, stages, avatars, table, files, limiter))
 
         async def submit(owner: str, number: int) -> None:
             for _ in range(number):
                 while True:
                     try:
-                        place = desk.admit(AdmitRequest(owner=owner, num_bytes=3, max_bytes=3))
+                        place = admission.admit(AdmitRequest(owner=owner, num_bytes=3, max_bytes=3))
                         break
                     except CapacityError:
                         day.num_refusals += 1
                         await asyncio.sleep(1.0)
                 job = table.insert_job(_job(files, owner))
-                desk.release(place.id)
+                admission.release(place.id)
                 day.accepted[job.id], day.owners[job.id] = loop.time(), owner
                 await scheduler.start_waiting()
                 day.num_running.append(table.count_jobs(JobStatus.RUNNING))
@@ -165,7 +165,7 @@ def test_the_fleet_does_what_the_model_says(day: Day) -> None:
     assert MODEL.full_first == "GPU"
     assert NUM_JOBS / day.took_s == pytest.approx(MODEL.jobs_per_s, rel=0.2)
     assert max(day.num_running) == CONFIG.jobs.running_jobs_per_studio * NUM_STUDIOS
-    assert day.num_refusals > 0, "the desk was full"
+    assert day.num_refusals > 0, "the queue was full"
 
 
 def test_waits_are_what_the_model_says(day: Day) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Probed, Rendered, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockRequest,
+    OutputInfo,
+    PreparedSpeech,
+    Probed,
+    Rendered,
+    SegmentWatermark,
+    SourceVideo,
+)
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
@@ -49,12 +58,12 @@ class NoStages:
         raise AssertionError("nothing is planned here")
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         raise AssertionError("nothing is rendered here")
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, made: Made
+        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
         raise AssertionError("nothing is joined here")
 

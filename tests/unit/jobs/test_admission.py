@@ -10,7 +10,7 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
-from jobs.admission import AdmissionDesk
+from jobs.admission import AdmissionController
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
@@ -20,7 +20,7 @@ MIB = 1024**2
 
 
 class Place:
-    """A desk over a real table and folder, with a clock that the test moves."""
+    """An admission over a real table and folder, with a clock that the test moves."""
 
     def __init__(self, root: Path, **limits: object) -> None:
         base = {"max_running_jobs": 1, "max_queued_jobs": 4, "max_queued_bytes": 100 * MIB, "min_free_bytes": 0}
@@ -28,7 +28,7 @@ class Place:
         self.files = FileStore(root)
         self.table = JobTable(Database(self.files.table_path))
         self.now = 0.0
-        self.desk = AdmissionDesk(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
+        self.admission = AdmissionController(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: object) -> JobRecord:
         audio = UploadedFile(key=new_id(), sha256="00", num_bytes=MIB, label="a.wav")
@@ -53,36 +53,36 @@ def test_the_queue_counts_bodies_on_their_way(place: Place) -> None:
     place.add(JobStatus.RUNNING)
     for _ in range(2):
         place.add()
-    kept = [place.desk.admit(asking()) for _ in range(2)]
+    kept = [place.admission.admit(asking()) for _ in range(2)]
     assert len({one.id for one in kept}) == 2
     with pytest.raises(CapacityError, match="fewer than 4 waiting jobs, found 4"):
-        place.desk.admit(asking())
-    place.desk.release(kept[0].id)
-    place.desk.release(kept[0].id)
-    place.desk.admit(asking())
+        place.admission.admit(asking())
+    place.admission.release(kept[0].id)
+    place.admission.release(kept[0].id)
+    place.admission.admit(asking())
     with pytest.raises(CapacityError):
-        place.desk.admit(asking())
+        place.admission.admit(asking())
 
 
 def test_free_hands_make_room(place: Place) -> None:
     for _ in range(4):
         place.add()
-    place.desk.admit(asking())  # one of the five starts at once
+    place.admission.admit(asking())  # one of the five starts at once
     with pytest.raises(CapacityError):
-        place.desk.admit(asking())
+        place.admission.admit(asking())
 
 
 def test_a_place_that_nobody_uses_is_free_again(place: Place) -> None:
     place.add(JobStatus.RUNNING)
-    kept = [place.desk.admit(asking()) for _ in range(4)]
+    kept = [place.admission.admit(asking()) for _ in range(4)]
     place.now = 100.0
-    place.desk.extend(kept[0].id, 1000)
+    place.admission.extend(kept[0].id, 1000)
     place.now = 400.0
-    assert place.desk.holds(kept[0].id), "a body that was heard of not long ago"
-    assert not place.desk.holds(kept[1].id)
+    assert place.admission.holds(kept[0].id), "a body that was heard of not long ago"
+    assert not place.admission.holds(kept[1].id)
     place.now += 1000.0
-    assert not place.desk.holds(kept[0].id)
-    place.desk.admit(asking())
+    assert not place.admission.holds(kept[0].id)
+    place.admission.admit(asking())
 
 
 def test_retry_after_is_when_a_running_job_ends(place: Place) -> None:
@@ -94,114 +94,114 @@ def test_retry_after_is_when_a_running_job_ends(place: Place) -> None:
     for _ in range(4):
         place.add()
     with pytest.raises(CapacityError) as caught:
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     assert caught.value.retry_after_s == pytest.approx(45 / 3)
 
 
 def test_a_body_holds_what_is_here_and_a_little_more(place: Place) -> None:
     place.add(JobStatus.RUNNING)
-    idle = place.desk.admit(asking(90 * MIB))
-    assert (idle.max_bytes, idle.granted_bytes, place.desk.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
-    large = place.desk.admit(asking(60 * MIB))
-    assert place.desk.extend(large.id, 25 * MIB) == 57 * MIB
-    assert place.desk.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
-    assert place.desk.state().num_bytes == 92 * MIB
+    idle = place.admission.admit(asking(90 * MIB))
+    assert (idle.max_bytes, idle.granted_bytes, place.admission.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
+    large = place.admission.admit(asking(60 * MIB))
+    assert place.admission.extend(large.id, 25 * MIB) == 57 * MIB
+    assert place.admission.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
+    assert place.admission.state().num_bytes == 92 * MIB
     with pytest.raises(CapacityError, match=f"{57 * MIB} more than {60 * MIB}"):
-        place.desk.extend(idle.id, 25 * MIB)
-    assert place.desk.state().num_bytes == 92 * MIB, "a place that cannot grow stays as it is"
-    place.desk.release(large.id)
-    assert place.desk.extend(idle.id, 25 * MIB) == 57 * MIB
-    assert place.desk.extend("nobody's", 25 * MIB) > 25 * MIB, "of a Director that is gone"
+        place.admission.extend(idle.id, 25 * MIB)
+    assert place.admission.state().num_bytes == 92 * MIB, "a place that cannot grow stays as it is"
+    place.admission.release(large.id)
+    assert place.admission.extend(idle.id, 25 * MIB) == 57 * MIB
+    assert place.admission.extend("nobody's", 25 * MIB) > 25 * MIB, "of a Director that is gone"
 
 
 def test_bytes_are_bounded_and_granted(place: Place) -> None:
     place.add(JobStatus.RUNNING)
-    full = place.desk.admit(asking(90 * MIB))
+    full = place.admission.admit(asking(90 * MIB))
     assert full.max_bytes == 90 * MIB
-    place.desk.extend(full.id, 89 * MIB)
-    rest = place.desk.admit(asking(None))
+    place.admission.extend(full.id, 89 * MIB)
+    rest = place.admission.admit(asking(None))
     assert rest.max_bytes == 10 * MIB // 4, "who does not say how much gets a share of what is left"
     with pytest.raises(CapacityError, match="uploads"):
-        place.desk.admit(asking(8 * MIB))
-    place.desk.release(rest.id)
-    assert place.desk.admit(asking(8 * MIB)).max_bytes == 8 * MIB
-    assert place.desk.state().num_bytes == 98 * MIB
-    assert place.desk.admit(asking(0)).max_bytes == 1, "an empty body is refused for what it is, later"
+        place.admission.admit(asking(8 * MIB))
+    place.admission.release(rest.id)
+    assert place.admission.admit(asking(8 * MIB)).max_bytes == 8 * MIB
+    assert place.admission.state().num_bytes == 98 * MIB
+    assert place.admission.admit(asking(0)).max_bytes == 1, "an empty body is refused for what it is, later"
 
 
 def test_one_key_has_a_share_of_the_queue(place: Place) -> None:
     place.add(JobStatus.RUNNING, owner="a")
     place.add(owner="a")
-    place.desk.admit(asking(owner="a"))
+    place.admission.admit(asking(owner="a"))
     with pytest.raises(CapacityError, match="fewer than 2 waiting jobs of one API key, found 2"):
-        place.desk.admit(asking(owner="a"))
-    place.desk.admit(asking(owner="b"))
+        place.admission.admit(asking(owner="a"))
+    place.admission.admit(asking(owner="b"))
 
 
 def test_one_key_has_a_share_of_the_bytes(place: Place) -> None:
     place.add(JobStatus.RUNNING)
-    first = place.desk.admit(asking(40 * MIB, owner="a"))
-    place.desk.extend(first.id, 35 * MIB)
+    first = place.admission.admit(asking(40 * MIB, owner="a"))
+    place.admission.extend(first.id, 35 * MIB)
     with pytest.raises(CapacityError, match=f"{50 * MIB} bytes of one API key, found {20 * MIB} more than {40 * MIB}"):
-        place.desk.admit(asking(20 * MIB, owner="a"))
-    place.desk.admit(asking(20 * MIB, owner="b"))
+        place.admission.admit(asking(20 * MIB, owner="a"))
+    place.admission.admit(asking(20 * MIB, owner="b"))
 
 
 def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(place: Place) -> None:
     for _ in range(5):  # one of the five would start at once
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     with pytest.raises(CapacityError) as caught:
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     assert caught.value.retry_after_s == 20
 
 
 def test_retry_after_is_when_a_body_is_here(place: Place) -> None:
     place.add(JobStatus.RUNNING, audio_seconds=500.0)
-    kept = [place.desk.admit(asking(MIB)) for _ in range(4)]
+    kept = [place.admission.admit(asking(MIB)) for _ in range(4)]
     with pytest.raises(CapacityError) as caught:
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     assert caught.value.retry_after_s == 20, (
         "nothing has come yet: they are cut off, or go on, in the pause they may make"
     )
     place.now = 15.0
-    place.desk.extend(kept[0].id, MIB // 4)
-    place.desk.extend(kept[1].id, 1000)
+    place.admission.extend(kept[0].id, MIB // 4)
+    place.admission.extend(kept[1].id, 1000)
     with pytest.raises(CapacityError) as caught:
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     assert caught.value.retry_after_s == 20, "45 s for the first one, the others are too slow"
     for one in kept[1:]:
-        place.desk.extend(one.id, MIB // 4)
+        place.admission.extend(one.id, MIB // 4)
     with pytest.raises(CapacityError) as caught:
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     assert caught.value.retry_after_s == 45
 
 
 def test_an_idempotency_key_names_its_job(place: Place) -> None:
-    first = place.desk.admit(asking(owner="a", idempotency_key="k"))
+    first = place.admission.admit(asking(owner="a", idempotency_key="k"))
     assert first.job is None
     with pytest.raises(InProgressError, match="being received"):
-        place.desk.admit(asking(owner="a", idempotency_key="k"))
-    place.desk.admit(asking(owner="b", idempotency_key="k"))
-    place.desk.release(first.id)
+        place.admission.admit(asking(owner="a", idempotency_key="k"))
+    place.admission.admit(asking(owner="b", idempotency_key="k"))
+    place.admission.release(first.id)
     job = place.add(owner="a", idempotency_key="k")
-    again = place.desk.admit(asking(owner="a", idempotency_key="k"))
+    again = place.admission.admit(asking(owner="a", idempotency_key="k"))
     assert again.job is not None and again.job.id == job.id
     assert again.max_bytes == MIB and again.timeout_s >= 60, "its body is read and compared"
-    assert place.desk.state().num_arriving == 1, "no place is kept for a job that is there"
+    assert place.admission.state().num_arriving == 1, "no place is kept for a job that is there"
 
 
 def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
     free = FileStore(tmp_path).stored.free_bytes()
     assert free is not None
     place = Place(tmp_path, min_free_bytes=free // 2)
-    place.desk.check_disk(free // 4)
+    place.admission.check_disk(free // 4)
     promised = place.add(disk_bytes=free // 2)
     with pytest.raises(StorageFullError, match="beside what is promised"):
-        place.desk.check_disk(free // 4)
+        place.admission.check_disk(free // 4)
     with pytest.raises(StorageFullError):
-        place.desk.admit(asking())
+        place.admission.admit(asking())
     place.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
-    place.desk.admit(asking())
+    place.admission.admit(asking())
     place.table.close()
 
 
@@ -209,13 +209,13 @@ def test_a_body_that_names_urls_gets_a_wider_place(place: Place) -> None:
     place.add(JobStatus.RUNNING)
     for _ in range(3):
         place.add()
-    kept = place.desk.admit(asking(1000))
-    wide = place.desk.widen(asking(None), kept.id)
+    kept = place.admission.admit(asking(1000))
+    wide = place.admission.widen(asking(None), kept.id)
     assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own place"
-    assert place.desk.state().num_arriving == 1
+    assert place.admission.state().num_arriving == 1
     with pytest.raises(CapacityError):
-        place.desk.widen(asking(100 * MIB), kept.id)
-    assert place.desk.state().num_bytes == 3 * MIB + wide.max_bytes, "a place that cannot be widened stays as it is"
+        place.admission.widen(asking(100 * MIB), kept.id)
+    assert place.admission.state().num_bytes == 3 * MIB + wide.max_bytes, "a failed widening changes nothing"
 
 
 def test_avatars_under_analysis_wait_too(place: Place) -> None:
@@ -226,7 +226,7 @@ def test_avatars_under_analysis_wait_too(place: Place) -> None:
         record |= {"source_sha256": "00"}
         place.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
     with pytest.raises(CapacityError, match="of one API key, found 3"):
-        place.desk.admit(asking(owner="a"))
-    place.desk.admit(asking(owner="b"))
+        place.admission.admit(asking(owner="a"))
+    place.admission.admit(asking(owner="b"))
     with pytest.raises(CapacityError, match="found 4"):
-        place.desk.admit(asking(owner="c"))
+        place.admission.admit(asking(owner="c"))

@@ -1,4 +1,4 @@
-"""Files of a job that were damaged under its hands, on real segments: they are made again, and the video is right."""
+"""Files of a job that were damaged under its hands, on real segments: they are output again, and the video is right."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from config import JobConfig
 from errors import StageTimeoutError, StoredFileError
 from jobs.avatars import Progress
-from jobs.messages import AvatarRef, Made, Marking, Rendered, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, Rendered, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from media.concat import concat_segments
 from media.writer import SegmentWriter
 from models.engines.contract import Plan
@@ -44,7 +44,7 @@ class FilmStages(MemoryStages):
         self.rendered: list[int] = []
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         assert isinstance(plan, Drive)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
@@ -57,10 +57,12 @@ class FilmStages(MemoryStages):
         self.after(path)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments(len(plan), 0.06 * len(plan)))
 
-    async def join(self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, made: Made) -> None:
+    async def join(
+        self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+    ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, audio), on_disk(self._files, out)
-        await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, made.num_frames)
+        await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, output.num_frames)
 
 
 class Bench:
@@ -89,7 +91,7 @@ class Bench:
     def run(self, stages: FilmStages, avatars: type[FixedAvatars] = FixedAvatars) -> list[bytes]:
         """The frames of the result."""
         known = avatars(RUN_CONFIG, stages, self.table, self.files)
-        services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentRoom(RUN_CONFIG))
+        services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentLimiter(RUN_CONFIG))
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
 
@@ -130,7 +132,7 @@ def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Pa
 
     stages = FilmStages(bench, once)
     assert bench.run(stages) == expected
-    assert sorted(stages.rendered) == sorted([*range(max(stages.rendered) + 1), 2]), "nothing else was made again"
+    assert sorted(stages.rendered) == sorted([*range(max(stages.rendered) + 1), 2]), "nothing else was output again"
     report = bench.table.get_job(bench.job.id)
     assert report.num_frames_done == report.num_frames == 175
 

@@ -15,11 +15,11 @@ import pytest
 from config import PipelineConfig
 from errors import MediaError
 from jobs.avatars import Avatars
+from jobs.leadership import LeaderElection
 from jobs.messages import PreparedSpeech
-from jobs.reign import Reign
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -56,19 +56,21 @@ class Service:
         self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
         config = PipelineConfig(data_dir=folder)
         avatars = Avatars(config, self.stages, self.table, self.files)
-        services = JobServices(config, self.stages, avatars, self.table, self.files, SegmentRoom(config))
-        self.scheduler = JobScheduler(services, lambda: self.reign.leads)
+        services = JobServices(config, self.stages, avatars, self.table, self.files, SegmentLimiter(config))
+        self.scheduler = JobScheduler(services, lambda: self.election.leads)
         asks_when = self.stages.ready if asks else None
-        self.reign = Reign(self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S, asks_when)
+        self.election = LeaderElection(
+            self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S, asks_when
+        )
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
     def start(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.reign.run(), self.loop)
+        asyncio.run_coroutine_threadsafe(self.election.run(), self.loop)
 
     def stop(self) -> None:
         """End in order: nothing of it leads any more when this returns."""
-        asyncio.run_coroutine_threadsafe(self.reign.stop(), self.loop).result(_SOON_S)
+        asyncio.run_coroutine_threadsafe(self.election.stop(), self.loop).result(_SOON_S)
 
     def fall_silent(self, awake: threading.Event) -> None:
         """Do nothing until `awake` is set."""
@@ -135,7 +137,7 @@ def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -
     assert {job.id for job in ended} == {job.id for job in jobs}
     assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
     assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
-    assert not first.reign.leads
+    assert not first.election.leads
 
 
 @pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
@@ -156,7 +158,7 @@ def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], 
         assert not new.stages.asked, "the new one waits for as long as the old one is there"
         old.stop()
     until(lambda: len(new.stages.asked) == 4)
-    assert not old.reign.leads and not old.scheduler._running
+    assert not old.election.leads and not old.scheduler._running
     old.loop.call_soon_threadsafe(old.stages.go.set)
     new.loop.call_soon_threadsafe(new.stages.go.set)
     until(lambda: not new.table.unfinished_jobs())

@@ -17,9 +17,9 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.avatars import Avatars, Progress
 from jobs.forecast import result_bytes
-from jobs.messages import AvatarRef, BlockRequest, Made, Marking, PreparedSpeech, Rendered, SourceVideo
+from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, Rendered, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.contract import Plan, Planned
 from models.engines.warp.drive import Drive
@@ -79,15 +79,17 @@ class MemoryStages(NoStages):
         return Planned(drive, None, measures_of(span.first, span.stop))
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, marking: Marking
+        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
         assert isinstance(plan, Drive)
         segment = self._make_segment(plan.first_frame)
         await asyncio.to_thread(self._files.stored.put, out, segment)
         return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments.of(np.full(len(plan), 0.06)))
 
-    async def join(self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, made: Made) -> None:
-        assert (made.num_frames, len(made.produce_id)) == (175, 32)
+    async def join(
+        self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+    ) -> None:
+        assert (output.num_frames, len(output.produce_id)) == (175, 32)
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
 
 
@@ -134,13 +136,13 @@ def run(
     stages = MemoryStages(files, render)
     on_disk(files, audio_key(job.id)).write_bytes(audio)
     known = FixedAvatars(config, stages, table, files)
-    services = JobServices(config, stages, known, table, files, SegmentRoom(config))
+    services = JobServices(config, stages, known, table, files, SegmentLimiter(config))
 
     async def to_the_end() -> None:
         try:
             await JobRun(services, job).run()
         finally:
-            await table.off_loop(lambda: None)  # what the run has asked for is done
+            await table.run_in_thread(lambda: None)  # what the run has asked for is done
 
     asyncio.run(to_the_end())
     report = table.get_job(job.id).report
@@ -203,10 +205,10 @@ def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTabl
         run(job, table, tmp_path, breaks)
     assert table.get_job(job.id).report is None
     finished = {segment.start for segment in table.finished_segments(job.id)}
-    made: list[int] = []
+    output: list[int] = []
 
     def goes_on(first: int) -> bytes:
-        made.append(first)
+        output.append(first)
         return b"second run"
 
     def fails(first: int) -> bytes:
@@ -215,10 +217,10 @@ def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTabl
     table.update_job(job.id, attempts=3)
     with pytest.raises(ExceptionGroup):
         run(job, table, tmp_path, fails)
-    assert table.get_job(job.id).attempts == 3, "what was made before is no progress"
+    assert table.get_job(job.id).attempts == 3, "what was output before is no progress"
     resumed = run(job, table, tmp_path, goes_on)
     assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
-    assert finished and not finished & set(made), "finished segments are not made again"
+    assert finished and not finished & set(output), "finished segments are not output again"
     other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
     assert resumed == run(other, table, tmp_path, goes_on)
 
@@ -229,6 +231,6 @@ def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
     run(job, table, tmp_path, lambda first: b"segment")
 
     def never(first: int) -> bytes:
-        raise AssertionError("a segment was made again")
+        raise AssertionError("a segment was output again")
 
     run(table.get_job(job.id), table, tmp_path, never)

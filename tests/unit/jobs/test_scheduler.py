@@ -16,7 +16,7 @@ from jobs.avatars import Avatars
 from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_room import SegmentRoom
+from jobs.segment_limiter import SegmentLimiter
 from storage.file_keys import audio_key, result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -65,7 +65,7 @@ class Bench:
         self.table.claim()
         self.stages = DeafStages()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        services = JobServices(CONFIG, self.stages, avatars, self.table, self.files, SegmentRoom(CONFIG))
+        services = JobServices(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:

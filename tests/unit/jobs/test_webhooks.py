@@ -10,7 +10,7 @@ from pathlib import Path
 from api.v1.views import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
-from jobs.webhooks import Callbacks
+from jobs.webhooks import Webhooks
 from storage.job_table import JobTable
 from storage.local.webhook_secrets import webhook_secret
 from storage.records import CallbackRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
@@ -51,7 +51,7 @@ def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> Non
         table.update_job(job.id, status=JobStatus.CANCELLED)
         table.is_full = True
         network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
-        callbacks = Callbacks(network, table, lambda owner: webhook_secret(tmp_path, owner), webhook_view)
+        callbacks = Webhooks(network, table, lambda owner: webhook_secret(tmp_path, owner), webhook_view)
 
         async def until(is_so: Callable[[], bool]) -> None:
             deadline = time.monotonic() + 60

@@ -168,11 +168,11 @@ def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileS
     store.take_upload(_upload(store), key)
     verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")
     store.check_size(key, 3)
-    assert store.blamed(verdict, key, sha256) is verdict
+    assert store.explain_input_error(verdict, key, sha256) is verdict
     store.stored.put(key, b"abd")
-    assert store.blamed(defect, key, sha256) is defect
+    assert store.explain_input_error(defect, key, sha256) is defect
     for _ in range(2):
-        lost = store.blamed(verdict, key, sha256)
+        lost = store.explain_input_error(verdict, key, sha256)
         assert isinstance(lost, StoredFileError) and str(store.root) not in str(lost)
         store.stored.remove(key)
     with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were kept, found that it is gone\.$"):

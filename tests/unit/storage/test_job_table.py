@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
-from storage.contract import Database
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
+from storage.protocols import Database
 from storage.records import (
     AvatarInfo,
     AvatarRecord,
@@ -22,16 +22,16 @@ from storage.records import (
     JobOptions,
     JobQuery,
     JobRecord,
+    JobStage,
     JobStatus,
     SegmentRecord,
     SegmentStatus,
-    Stage,
     UploadedFile,
     avatar_key,
     new_id,
     utc_now,
 )
-from storage.rows import to_row
+from storage.row_codec import to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase
 
@@ -190,8 +190,8 @@ def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
 
 def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
     job = table.insert_job(_job())
-    changed = table.update_job(job.id, stage=Stage.RENDERING, num_frames=100, progress=0.5)
-    assert (changed.version, changed.stage, changed.num_frames) == (job.version + 1, Stage.RENDERING, 100)
+    changed = table.update_job(job.id, stage=JobStage.RENDERING, num_frames=100, progress=0.5)
+    assert (changed.version, changed.stage, changed.num_frames) == (job.version + 1, JobStage.RENDERING, 100)
     with pytest.raises(ValidationError):
         table.update_job(job.id, colour="blue")
     with pytest.raises(ValidationError):
@@ -222,10 +222,10 @@ def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
 def test_a_finished_job_gives_its_key_to_another(table: JobTable) -> None:
     job = table.insert_job(_job(idempotency_key="k"))
     with pytest.raises(StateError, match="expected it to be finished"):
-        table.free_key(job.id)
+        table.release_idempotency_key(job.id)
     table.update_job(job.id, status=JobStatus.SUCCEEDED)
     for _ in range(2):
-        table.free_key(job.id)
+        table.release_idempotency_key(job.id)
         assert table.find_job(None, "k") is None
     again = table.insert_job(_job(idempotency_key="k"))
     found = table.find_job(None, "k")

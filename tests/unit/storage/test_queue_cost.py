@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from storage.contract import Database
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
+from storage.protocols import Database
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database as FileDatabase
 

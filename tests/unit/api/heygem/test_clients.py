@@ -12,7 +12,7 @@ import pytest
 
 from errors import FaceNotFoundError
 from storage.file_keys import audio_key
-from storage.records import JobStatus, Stage
+from storage.records import JobStage, JobStatus
 from tests.unit.api.heygem.easy_client import AUDIO, easy
 from tests.unit.api_server import VIDEO_BYTES
 from tests.unit.on_disk import on_disk
@@ -105,14 +105,14 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
             seen.append((task["progress"], task["msg"]))
 
         poll()
-        table.update_job(job_id, status=JobStatus.RUNNING, stage=Stage.LISTENING)
+        table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.LISTENING)
         poll()
-        table.update_job(job_id, stage=Stage.ANALYSING, progress=0.2)
+        table.update_job(job_id, stage=JobStage.ANALYSING, progress=0.2)
         poll()
         for num_frames_done in (0, 25, 50, 75, 100):
-            table.update_job(job_id, stage=Stage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
+            table.update_job(job_id, stage=JobStage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
             poll()
-        table.update_job(job_id, stage=Stage.JOINING)
+        table.update_job(job_id, stage=JobStage.JOINING)
         poll()
         assert seen == [
             (10, "文件下载完成"),
@@ -126,12 +126,12 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        (Stage.LISTENING, "[task-1]音频特征提取失败，异常信息:[v.mp4: no face]"),
-        (Stage.ANALYSING, "[task-1]预处理失败，异常信息:[v.mp4: no face]"),
-        (Stage.RENDERING, "**生成视频失败"),
+        (JobStage.LISTENING, "[task-1]音频特征提取失败，异常信息:[v.mp4: no face]"),
+        (JobStage.ANALYSING, "[task-1]预处理失败，异常信息:[v.mp4: no face]"),
+        (JobStage.RENDERING, "**生成视频失败"),
     ],
 )
-def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: Stage, words: str) -> None:
+def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: JobStage, words: str) -> None:
     with easy(tmp_path) as service:
         service.submit()
         service.service.table.update_job(service.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)

@@ -14,7 +14,7 @@ from config import HeygemConfig, NetworkConfig
 from jobs.run import _BEGIN
 from storage.file_keys import audio_key
 from storage.local.api_keys import ApiKeys
-from storage.records import JobStatus, Stage
+from storage.records import JobStage, JobStatus
 from tests.unit.api.heygem.easy_client import AUDIO, VIDEO, Easy, easy
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.net.web import answer, canary
@@ -238,4 +238,4 @@ def test_the_door_is_shut_unless_it_is_opened(tmp_path: Path) -> None:
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:
-    assert _BEGIN[Stage.RENDERING] == RENDERING_BEGINS
+    assert _BEGIN[JobStage.RENDERING] == RENDERING_BEGINS

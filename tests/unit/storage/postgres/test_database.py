@@ -83,9 +83,9 @@ def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
     for late in too_late:
         with pytest.raises(StandbyError):
             late()
-    assert not old.try_claim("session_1", 60.0, is_heir=True), "it is handed to another"
+    assert not old.try_claim("session_1", 60.0, is_successor=True), "it is handed to another"
     assert not new.try_claim("session_2", 60.0), "a second Director of that service does not claim what the first has"
-    assert new.try_claim("session_2", 60.0, is_heir=True)
+    assert new.try_claim("session_2", 60.0, is_successor=True)
     assert not old.ask("session_1", 60.0)
     assert new.renew(60.0) is None, "the wish is fulfilled"
     assert old.ask("session_3", 0.01)

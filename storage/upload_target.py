@@ -9,8 +9,8 @@ from storage.records import UploadedFile
 from storage.uploads import UploadWriter, clean_label
 
 
-class UploadHouse(Protocol):
-    """Where uploads go: a `FileStore`, or `HashesOnly`."""
+class UploadTarget(Protocol):
+    """Where uploads go: a `FileStore`, or `HashOnlyTarget`."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
         """A writer for one upload; `file_name` is the client's and only kept as a label."""
@@ -38,8 +38,8 @@ class UploadHasher(UploadWriter):
         """There is nothing to remove."""
 
 
-class HashesOnly:
-    """An `UploadHouse` that keeps nothing."""
+class HashOnlyTarget:
+    """An `UploadTarget` that keeps nothing."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
         """A writer that hashes."""

@@ -1,4 +1,4 @@
-"""Intake: from a received request to a stored job or avatar. Inputs are opened here, before anything is promised."""
+"""Turns a received request into a stored job or avatar. Inputs are opened here, before anything is promised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from errors import InputError, StateError
-from jobs.admission import AdmissionDesk
+from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.idempotency import check_same_request
 from jobs.ports import Stages
@@ -40,7 +40,7 @@ class _Costs(NamedTuple):
     disk_bytes: int
 
 
-class Intake:
+class Submissions:
     """Checks and stores what callers send. What it is asked for twice, after a crash in the middle, it does once."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Intake:
         stages: Stages,
         table: JobTable,
         files: FileStore,
-        desk: AdmissionDesk,
+        admission: AdmissionController,
         check_engine: Callable[[str], None],
         marks_all: bool = False,
         folders: asyncio.Lock | None = None,
@@ -59,17 +59,17 @@ class Intake:
             stages: Open the inputs.
             table: Of jobs and avatars.
             files: Where uploads are.
-            desk: Knows what is promised to others.
+            admission: Knows what is promised to others.
             check_engine: Raises OptionError of an engine that cannot do a job.
             marks_all: Whether every job is marked visibly.
             folders: See `Avatars`.
         """
         self._folders = folders or asyncio.Lock()
         self._marks_all = marks_all
-        self._stages, self._table, self._files, self._desk = stages, table, files, desk
+        self._stages, self._table, self._files, self._admission = stages, table, files, admission
         self._check_engine = check_engine
 
-    async def job(self, request: SubmitRequest) -> JobRecord:
+    async def create_job(self, request: SubmitRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row.
 
         Raises:
@@ -93,11 +93,11 @@ class Intake:
             await self._check_picture(request.face_image, _key(request.video, face, request.owner))
             frame = (probed.video.width, probed.video.height, probed.video.fps)
         else:
-            avatar = await self._table.off_loop(self._speakable, request.avatar_id or "", request.owner)
+            avatar = await self._table.run_in_thread(self._speakable, request.avatar_id or "", request.owner)
             frame = await self._avatar_frame(avatar)
         costs = _Costs(seconds, result_bytes(*frame, seconds))
         async with self._folders:  # with nobody in between
-            known = await self._table.off_loop(self._known, request, costs.disk_bytes)
+            known = await self._table.run_in_thread(self._known, request, costs.disk_bytes)
             job = known or await self._keep(request, face, costs)
         await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
         if known is not None:
@@ -111,7 +111,7 @@ class Intake:
         if video is not None:
             took_source = await asyncio.to_thread(self._take_source, video, picture, _key(video, face, request.owner))
         await asyncio.to_thread(self._take_speech, request)
-        return await self._table.off_loop(self._store, request, face, costs, took_source)
+        return await self._table.run_in_thread(self._store, request, face, costs, took_source)
 
     def _take_speech(self, request: SubmitRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
@@ -144,7 +144,7 @@ class Intake:
             )
         )
 
-    async def avatar(self, request: AvatarRequest) -> AvatarRecord:
+    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Check and store an avatar, to be kept or as part of the cache.
 
         Raises:
@@ -158,7 +158,7 @@ class Intake:
         await self._check_picture(request.face_image, key)
         async with self._folders:
             is_new = await asyncio.to_thread(self._take_source, request.video, request.face_image, key)
-            avatar = await self._table.off_loop(
+            avatar = await self._table.run_in_thread(
                 self._store_avatar,
                 request.video,
                 face,
@@ -185,7 +185,7 @@ class Intake:
         Raises:
             StorageFullError: The disk would not hold a new one.
         """
-        self._desk.check_disk(disk_bytes)
+        self._admission.check_disk(disk_bytes)
         if request.idempotency_key is None:
             return None
         return self._table.find_job(request.owner, request.idempotency_key)

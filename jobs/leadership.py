@@ -34,7 +34,7 @@ _RETRY_AFTER_S: Final = 2.0
 _QUIET_S: Final = 30.0  # between two lines of the log that say the same of a database that is gone
 
 
-class Reign:
+class LeaderElection:
     """Whether this Director leads; lives in the Director.
 
     Args:
@@ -83,7 +83,7 @@ class Reign:
     async def start(self) -> None:
         """Lead at once, where nobody else can."""
         if not self._table.is_shared:
-            await self._table.off_loop(self._table.claim)
+            await self._table.run_in_thread(self._table.claim)
             self._leads = True
             await self._begin()
 
@@ -103,13 +103,13 @@ class Reign:
         if self._table.is_shared:
             if self._leads:
                 await self._stand_down()
-            await self._table.off_loop(self._table.release)
+            await self._table.run_in_thread(self._table.release)
 
     async def _try(self) -> None:
         asked_at = time.monotonic()
         try:
-            leads = await self._table.off_loop(
-                self._table.try_claim, self._holder, self._lease_s, is_heir=asked_at < self._heir_until
+            leads = await self._table.run_in_thread(
+                self._table.try_claim, self._holder, self._lease_s, is_successor=asked_at < self._heir_until
             )
             self._leads = leads and not self._is_over
             if leads or math.isinf(self._heir_until):
@@ -131,7 +131,7 @@ class Reign:
         if not self._leads:
             return
         asked_at = time.monotonic()
-        renewal = asyncio.ensure_future(self._table.off_loop(self._table.renew, self._lease_s))
+        renewal = asyncio.ensure_future(self._table.run_in_thread(self._table.renew, self._lease_s))
         done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
         try:
             if done:
@@ -159,14 +159,14 @@ class Reign:
             with suppress(LipwrightError):
                 await self._asks_when()
                 self._is_ready = True
-        if self._is_ready and await self._table.off_loop(self._table.ask, self._holder, self._lease_s):
+        if self._is_ready and await self._table.run_in_thread(self._table.ask, self._holder, self._lease_s):
             self._heir_until = time.monotonic() + self._lease_s
 
     async def _hand_over(self, heir: str) -> None:
         logger.info("a newer service asks to lead: %s", heir)
         await self._stand_down()
         try:
-            await self._table.off_loop(self._table.hand_over, heir, self._lease_s)
+            await self._table.run_in_thread(self._table.hand_over, heir, self._lease_s)
         except LipwrightError as error:
             logger.warning("the lease cannot be handed over; it ends by itself: %s", error)
 

@@ -6,13 +6,13 @@ import math
 from fractions import Fraction
 
 from config import LabelsConfig
-from jobs.messages import Marking
+from jobs.messages import SegmentWatermark
 from jobs.segments import Segment
 from media.labels.watermark import Corner
 from storage.records import JobOptions
 
 
-def marking_of(options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig) -> Marking:
+def segment_watermark(options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig) -> SegmentWatermark:
     """The mark of one segment: from the opening frame on, for as long as the settings say."""
     asked: tuple[tuple[bool, Corner], ...] = (
         (options.visible_label, "bottom_right"),
@@ -20,6 +20,6 @@ def marking_of(options: JobOptions, segment: Segment, fps: Fraction, settings: L
     )
     corners = tuple(corner for is_asked, corner in asked if is_asked)
     if settings.visible_seconds is None:
-        return Marking(corners)
+        return SegmentWatermark(corners)
     stop = math.ceil(Fraction(settings.visible_seconds) * fps)
-    return Marking(corners, max(0, stop - segment.start))
+    return SegmentWatermark(corners, max(0, stop - segment.start))

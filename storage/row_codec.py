@@ -11,7 +11,7 @@ from typing import TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
-from storage.contract import Row
+from storage.protocols import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
 

@@ -13,7 +13,7 @@ from storage.job_table import JobTable
 from storage.records import SegmentRecord, SegmentStatus
 
 
-class KeptSegments:
+class FinishedSegments:
     """Reads and writes what the table knows of one job's segments; methods that read files block on the disk."""
 
     def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Intake over a real table and folder: what is sent again after a crash, or by another way, is done once."""
+"""Submissions over a real table and folder: what is sent again after a crash, or by another way, is done once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import KeyReuseError
-from jobs.admission import AdmissionDesk
-from jobs.intake import Intake
+from jobs.admission import AdmissionController
 from jobs.messages import Probed
+from jobs.submission import Submissions
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.room import EngineRoom
 from storage.file_keys import audio_key, face_key, source_key
@@ -67,8 +67,8 @@ class Bench:
         self.files = FileStore(root)
         self.table = DyingTable(Database(self.files.table_path))
         stages = WillingStages(self.files)
-        desk = AdmissionDesk(CONFIG, self.table, self.files)
-        self.intake = Intake(stages, self.table, self.files, desk, EngineRoom(CONFIG).check, marks_all)
+        admission = AdmissionController(CONFIG, self.table, self.files)
+        self.submissions = Submissions(stages, self.table, self.files, admission, EngineRoom(CONFIG).check, marks_all)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -99,8 +99,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     request = bench.request()
     with pytest.raises(SystemExit):
-        asyncio.run(bench.intake.job(request))
-    job = asyncio.run(bench.intake.job(request))
+        asyncio.run(bench.submissions.create_job(request))
+    job = asyncio.run(bench.submissions.create_job(request))
     assert job.id == request.job_id
     assert on_disk(bench.files, audio_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
@@ -110,8 +110,8 @@ def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
 def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
-        asyncio.run(bench.intake.avatar(request))
-    avatar = asyncio.run(bench.intake.avatar(request))
+        asyncio.run(bench.submissions.create_avatar(request))
+    avatar = asyncio.run(bench.submissions.create_avatar(request))
     assert bench.table.list_avatars() == [avatar]
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
@@ -120,13 +120,13 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
 def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, marks_all: bool) -> None:
     bench = Bench(tmp_path, marks_all)
     bench.table.is_dying = False
-    assert asyncio.run(bench.intake.job(bench.request())).options.visible_label is marks_all
+    assert asyncio.run(bench.submissions.create_job(bench.request())).options.visible_label is marks_all
     bench.table.close()
 
 
 def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
     bench.table.is_dying = False
-    first, second = (asyncio.run(bench.intake.job(bench.request("a key"))) for _ in range(2))
+    first, second = (asyncio.run(bench.submissions.create_job(bench.request("a key"))) for _ in range(2))
     assert first.id == second.id
     assert bench.uploads() == []
 
@@ -134,20 +134,20 @@ def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
 def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
     first, second = (bench.request("a key").model_copy(update={"request_digest": digit * 64}) for digit in "ab")
-    job = asyncio.run(bench.intake.job(first))
+    job = asyncio.run(bench.submissions.create_job(first))
     with pytest.raises(KeyReuseError, match=job.id):
-        asyncio.run(bench.intake.job(second))
+        asyncio.run(bench.submissions.create_job(second))
     assert bench.uploads() == []
     assert bench.table.find_job(None, "a key") == job
 
 
 def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
     bench.table.is_dying = False
-    asyncio.run(bench.intake.job(bench.request()))
-    sent = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    asyncio.run(bench.submissions.create_job(bench.request()))
+    sent = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert bench.table.list_avatars() == []
     assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
-    kept = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"))))
+    kept = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"))))
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
-    again = asyncio.run(bench.intake.avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    again = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert again.pinned, "what was kept once stays kept"

@@ -35,7 +35,7 @@ class Database(Protocol):
         """Become the only writer: whoever was it before can change nothing any more. Returns the claim's number."""
         ...
 
-    def try_claim(self, holder: str, lease_s: float, is_heir: bool = False) -> bool:
+    def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """Become the only writer for `lease_s` by the clock of the database, if nobody is it at the moment.
 
         Whoever has tried changes nothing any more while it is not the writer.
@@ -43,7 +43,7 @@ class Database(Protocol):
         Args:
             holder: The service.
             lease_s: How long.
-            is_heir: Whether the lease of an earlier Director of the same service is no hindrance: that one is gone.
+            is_successor: Whether a lease of this same `holder` may be taken over: its earlier Director is gone.
         """
         ...
 
@@ -104,7 +104,7 @@ class Database(Protocol):
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
         """Change a row inside a transaction."""
 
-    def bears(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, place: str) -> str:
         """The condition that the JSON object of texts in a column has all entries of the one in an argument."""
         ...
 

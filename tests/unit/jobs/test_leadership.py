@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from errors import StageTimeoutError, StandbyError
-from jobs.reign import LEASE_S, Ready, Reign
+from jobs.leadership import LEASE_S, LeaderElection, Ready
 from storage.job_table import JobTable
 from storage.postgres.database import Database
 from storage.records import JobStatus
@@ -28,7 +28,7 @@ class Candidate:
     def __init__(self, url: str, name: str, asks_when: Ready | None = None, lease_s: float = LEASE_S) -> None:
         self.table = JobTable(Database(url))
         self.log: list[str] = []
-        self.reign = Reign(self.table, name, self._begin, self._end, lease_s, asks_when)
+        self.election = LeaderElection(self.table, name, self._begin, self._end, lease_s, asks_when)
 
     async def _begin(self) -> None:
         self.log.append("began")
@@ -63,35 +63,35 @@ def test_one_leads_and_another_follows_it_within_ten_seconds(candidates: tuple[C
     first, second = candidates
 
     async def succeed() -> float:
-        leading = asyncio.create_task(first.reign.run())
-        await until(lambda: first.reign.leads)
-        waiting = asyncio.create_task(second.reign.run())
+        leading = asyncio.create_task(first.election.run())
+        await until(lambda: first.election.leads)
+        waiting = asyncio.create_task(second.election.run())
         await asyncio.sleep(1.0)
-        assert first.reign.leads and not second.reign.leads
+        assert first.election.leads and not second.election.leads
         with pytest.raises(StandbyError):
-            second.reign.check()
+            second.election.check()
         leading.cancel()  # silent: it neither renews nor gives anything back
-        took_s = await until(lambda: second.reign.leads)
+        took_s = await until(lambda: second.election.leads)
         waiting.cancel()
         return took_s
 
     assert asyncio.run(succeed()) < _PROMISED_S
-    assert not first.reign.leads, "it counts its own lease"
+    assert not first.election.leads, "it counts its own lease"
     assert second.log == ["began"]
     with pytest.raises(StandbyError):
-        first.reign.check()
+        first.election.check()
 
 
 def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
 
     async def hand_over() -> None:
-        leading = asyncio.create_task(first.reign.run())
-        await until(lambda: first.reign.leads)
-        await first.reign.stop()
+        leading = asyncio.create_task(first.election.run())
+        await until(lambda: first.election.leads)
+        await first.election.stop()
         assert await asyncio.to_thread(second.table.try_claim, "b", 0.1), "the lease had seconds left"
         await asyncio.sleep(2.0)
-        assert not first.reign.leads, "nobody leads, and yet it does not come back"
+        assert not first.election.leads, "nobody leads, and yet it does not come back"
         assert not leading.done(), "that would be a defect of the Director's"
         leading.cancel()
 
@@ -105,8 +105,8 @@ def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: Postgr
 
     async def restart() -> None:
         assert await asyncio.to_thread(old.table.try_claim, "a", 3600.0)
-        work = asyncio.create_task(new.reign.run())
-        await until(lambda: new.reign.leads)
+        work = asyncio.create_task(new.election.run())
+        await until(lambda: new.election.leads)
         work.cancel()
 
     asyncio.run(restart())
@@ -134,16 +134,16 @@ def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: Post
     new = Candidate(url, "session_2/lipwright", ready, _LONG_S)
 
     async def upgrade() -> float:
-        works = [asyncio.create_task(old.reign.run())]
-        await until(lambda: old.reign.leads)
-        works.append(asyncio.create_task(new.reign.run()))
+        works = [asyncio.create_task(old.election.run())]
+        await until(lambda: old.election.leads)
+        works.append(asyncio.create_task(new.election.run()))
         await asyncio.sleep(2.0)
-        assert old.reign.leads and not new.reign.leads, "whoever is not ready asks for nothing"
+        assert old.election.leads and not new.election.leads, "whoever is not ready asks for nothing"
         ready.is_there = True
-        took_s = await until(lambda: new.reign.leads)
-        assert not old.reign.leads
+        took_s = await until(lambda: new.election.leads)
+        assert not old.election.leads
         await asyncio.sleep(2.0)
-        assert new.reign.leads, "an older one does not ask for its place back"
+        assert new.election.leads, "an older one does not ask for its place back"
         for work in works:
             work.cancel()
         return took_s
@@ -159,14 +159,14 @@ def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> 
     old = Candidate(url, "session_1/lipwright")
 
     async def lose_the_heir() -> None:
-        work = asyncio.create_task(old.reign.run())
-        await until(lambda: old.reign.leads)
+        work = asyncio.create_task(old.election.run())
+        await until(lambda: old.election.leads)
         heir = JobTable(Database(url))
         assert await asyncio.to_thread(heir.ask, "session_2/lipwright", 60.0)
         await until(lambda: old.log == ["began", "ended"])
         assert not await asyncio.to_thread(heir.try_claim, "session_3/lipwright", 1.0, True), "it is handed to another"
         heir.close()
-        assert await until(lambda: old.reign.leads) < _PROMISED_S
+        assert await until(lambda: old.election.leads) < _PROMISED_S
         work.cancel()
 
     asyncio.run(lose_the_heir())
@@ -178,18 +178,18 @@ def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> No
         candidate = Candidate(server.new_database(), "a")
 
         async def lose_it() -> None:
-            work = asyncio.create_task(candidate.reign.run())
-            await until(lambda: candidate.reign.leads)
+            work = asyncio.create_task(candidate.election.run())
+            await until(lambda: candidate.election.leads)
             await asyncio.to_thread(server.stop)
-            await until(lambda: not candidate.reign.leads)
+            await until(lambda: not candidate.election.leads)
             await until(lambda: candidate.log[-1] == "ended")
             await asyncio.to_thread(server.start)
-            await until(lambda: candidate.reign.leads)
+            await until(lambda: candidate.election.leads)
             work.cancel()
             with suppress(asyncio.CancelledError):
                 await work
             server.freeze()
-            asked = asyncio.create_task(candidate.table.off_loop(candidate.table.count_jobs, JobStatus.QUEUED))
+            asked = asyncio.create_task(candidate.table.run_in_thread(candidate.table.count_jobs, JobStatus.QUEUED))
             for _ in range(20):
                 await asyncio.sleep(0.01)
             assert not asked.done(), "the loop goes on while the database hangs"

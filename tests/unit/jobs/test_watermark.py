@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 
 from config import LabelsConfig, RenderConfig
-from jobs.marking import marking_of
-from jobs.messages import Marking
+from jobs.messages import SegmentWatermark
 from jobs.segments import Segment, plan_blocks
+from jobs.watermark import segment_watermark
 from storage.records import JobOptions
 
 FPS = Fraction(30000, 1001)
@@ -22,15 +22,15 @@ def test_it_stands_from_the_opening_frame_on_for_so_long(seconds: float | None, 
     for block in plan_blocks(600, FPS, RenderConfig()):
         for segment in block.segments:
             num_frames = segment.stop - segment.start
-            marking = marking_of(options, segment, FPS, settings)
-            assert marking.corners == ("bottom_right",)
-            num_here = num_frames if marking.num_frames is None else min(num_frames, marking.num_frames)
+            watermark = segment_watermark(options, segment, FPS, settings)
+            assert watermark.corners == ("bottom_right",)
+            num_here = num_frames if watermark.num_frames is None else min(num_frames, watermark.num_frames)
             marked += [True] * num_here + [False] * (num_frames - num_here)
     assert marked == [True] * num_marked + [False] * (600 - num_marked)
 
 
 def test_it_stands_where_it_is_asked_for() -> None:
     segment, settings = Segment(0, 0, 25), LabelsConfig()
-    assert marking_of(JobOptions(engine="warp"), segment, FPS, settings) == Marking()
+    assert segment_watermark(JobOptions(engine="warp"), segment, FPS, settings) == SegmentWatermark()
     both = JobOptions(engine="warp", visible_label=True, visible_label_top=True)
-    assert marking_of(both, segment, FPS, settings).corners == ("bottom_right", "top_right")
+    assert segment_watermark(both, segment, FPS, settings).corners == ("bottom_right", "top_right")
