@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from api.base_url import told_base_url
+from api.base_url import external_base_url
 from api.forms.uploads import drain
 from api.problem import answer_to
 from api.session_token import session_key
@@ -62,12 +62,12 @@ class Caller:
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller that `KeyGate` let in."""
+    """The caller that `ApiKeyMiddleware` let in."""
     caller: Caller = request.state.caller
     return caller
 
 
-class KeyGate:
+class ApiKeyMiddleware:
     """ASGI middleware: lets those in who may use the API and says who they are.
 
     Args:
@@ -127,7 +127,7 @@ class KeyGate:
         """What links begin with; of the peers on the way here, the one that the front sees is who sent the request."""
         headers = Headers(scope=scope)
         peer, _ = _connections(headers, scope)[-1]
-        return told_base_url(headers, scope.get("root_path", ""), peer, self._proxies)
+        return external_base_url(headers, scope.get("root_path", ""), peer, self._proxies)
 
     def _key(self, headers: Headers, method: str) -> ApiKey:
         """The key that a request shows itself, or that its browser has signed in with."""

@@ -11,24 +11,24 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from api import problem
-from api.access import KeyGate
+from api.access import ApiKeyMiddleware
 from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
-from api.heygem.routes import EasyRoutes
+from api.heygem.routes import HeygemRoutes
 from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
-from api.openai.videos import PREFIX, VideoRoutes
+from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.problem import answer_to, problem_responses
 from api.session import SessionRoutes
 from api.speech.voice import speaker_of
-from api.v1.avatars import AvatarRoutes
-from api.v1.engines import EngineRoutes
-from api.v1.jobs import JobRoutes
-from api.v1.pictures import PictureRoutes
-from api.v1.views import Health
-from api.v1.voices import VoiceRoutes
+from api.v1.protocol import Health
+from api.v1.routes.avatars import AvatarRoutes
+from api.v1.routes.engines import EngineRoutes
+from api.v1.routes.jobs import JobRoutes
+from api.v1.routes.media import MediaRoutes
+from api.v1.routes.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
@@ -53,7 +53,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
     app.include_router(OpenAPIRoute(app).router())
     keys = open_keys(config.state, files.root)
-    app.add_middleware(KeyGate, keys=keys, settings=config.access, refusal=_refusal)
+    app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_refusal)
     problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
     _let_pages_in(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
@@ -69,7 +69,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     _add_status(app, service, key, responses)
     for routes in (
         JobRoutes(service, files, config),
-        PictureRoutes(service, files, config.labels),
+        MediaRoutes(service, files, config.labels),
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
         VoiceRoutes(config),
@@ -82,7 +82,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     if live is not None and config.live.has_sessions:
         app.include_router(LiveRoutes(config.live, live, speaker_of(config.tts)).router())
     if config.heygem.enabled:
-        app.include_router(EasyRoutes(service, files, config).router(), dependencies=key)
+        app.include_router(HeygemRoutes(service, files, config).router(), dependencies=key)
     if config.gradio.enabled:
         mount_gradio(app, config)
     return app

@@ -21,7 +21,7 @@ def base_url(request: Request) -> str:
     return base
 
 
-def told_base_url(headers: Headers, root_path: str, peer: str, rule: AccessRule) -> str:
+def external_base_url(headers: Headers, root_path: str, peer: str, rule: AccessRule) -> str:
     """`https://host/prefix` where a proxy that `rule` trusts says so, else the root path.
 
     The scheme is `X-Forwarded-Proto`, the host `X-Forwarded-Host` or `Host`, and `X-Forwarded-Prefix` comes before the

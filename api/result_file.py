@@ -6,15 +6,15 @@ from pathlib import PurePath
 
 from fastapi import Request, Response
 
-from api.stored_file import Shown, stored_file
+from api.stored_file import FileDisposition, stored_file_response
 from errors import StateError
 from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 
 
-async def result_file(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
-    """The finished video of `job`; with `download`, to be saved rather than shown.
+async def result_file_response(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
+    """The finished video of `job`; with `download`, as an attachment.
 
     Raises:
         StateError: The job has not succeeded.
@@ -24,9 +24,9 @@ async def result_file(job: JobRecord, files: FileStore, request: Request, downlo
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
     headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    shown = Shown("video/mp4", headers, _video_name(job), is_saved=download)
-    return await stored_file(
-        request, files.stored, result_key(job.id), shown, missing=f"The video of job {job.id} was removed."
+    disposition = FileDisposition("video/mp4", headers, _video_name(job), is_download=download)
+    return await stored_file_response(
+        request, files.stored, result_key(job.id), disposition, missing=f"The video of job {job.id} was removed."
     )
 
 

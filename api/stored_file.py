@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.byte_range import one_range
 from api.conditional import is_range_wanted, unchanged
-from api.kept_file import kept_file
+from api.local_file import local_file_response
 from errors import NotFoundError
 from storage.files import FileState, StoredFiles
 
@@ -22,23 +22,25 @@ _PIECE_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How a file is shown.
+class FileDisposition:
+    """Content type and disposition of a file response.
 
     Attributes:
         media_type: Its type.
         headers: More fields of the answer.
         file_name: What a browser calls it when it saves it; None for nothing.
-        is_saved: Whether it is offered to be saved.
+        is_download: Whether it is offered to be saved.
     """
 
     media_type: str
     headers: dict[str, str] = field(default_factory=dict)
     file_name: str | None = None
-    is_saved: bool = False
+    is_download: bool = False
 
 
-async def stored_file(request: Request, files: StoredFiles, key: str, shown: Shown, missing: str) -> Response:
+async def stored_file_response(
+    request: Request, files: StoredFiles, key: str, disposition: FileDisposition, missing: str
+) -> Response:
     """The file, whole or in ranges, or a redirect to where the client gets it, or 304.
 
     A link cannot say what the file is to be called, so one that is to be saved comes from here.
@@ -47,7 +49,7 @@ async def stored_file(request: Request, files: StoredFiles, key: str, shown: Sho
         request: What the client asks for.
         files: Where the file is kept.
         key: Its key.
-        shown: How it is shown.
+        disposition: Content type, extra headers and file name.
         missing: Message about a file that is gone.
 
     Raises:
@@ -57,24 +59,24 @@ async def stored_file(request: Request, files: StoredFiles, key: str, shown: Sho
     if (path := files.local_path(key)) is not None:
         if not path.is_file():
             raise NotFoundError(missing)
-        kind = "attachment" if shown.is_saved else "inline"
-        return kept_file(
+        kind = "attachment" if disposition.is_download else "inline"
+        return local_file_response(
             request,
             path,
-            shown.headers,
-            media_type=shown.media_type,
-            filename=shown.file_name,
+            disposition.headers,
+            media_type=disposition.media_type,
+            filename=disposition.file_name,
             content_disposition_type=kind,
         )
     state = await asyncio.to_thread(files.find, key)
     if state is None:
         raise NotFoundError(missing)
-    headers = {**shown.headers, "etag": f'"{state.tag}"', "accept-ranges": "bytes", **_disposition(shown)}
+    headers = {**disposition.headers, "etag": f'"{state.tag}"', "accept-ranges": "bytes", **_disposition(disposition)}
     if (answer := unchanged(request, headers)) is not None:
         return answer
-    if not shown.is_saved and (link := await asyncio.to_thread(files.link, key, request.method)) is not None:
+    if not disposition.is_download and (link := await asyncio.to_thread(files.link, key, request.method)) is not None:
         return RedirectResponse(link, 307, {"Cache-Control": "no-store"})
-    return _pieces(request, files, key, state, headers, shown.media_type)
+    return _pieces(request, files, key, state, headers, disposition.media_type)
 
 
 def _pieces(
@@ -98,8 +100,8 @@ async def _read(files: StoredFiles, key: str, tag: str, start: int, stop: int) -
         yield await asyncio.to_thread(files.read, key, at, min(at + _PIECE_BYTES, stop), tag)
 
 
-def _disposition(shown: Shown) -> dict[str, str]:
-    if shown.file_name is None:
+def _disposition(disposition: FileDisposition) -> dict[str, str]:
+    if disposition.file_name is None:
         return {}
-    kind = "attachment" if shown.is_saved else "inline"
-    return {"content-disposition": f"{kind}; filename*=utf-8''{quote(shown.file_name)}"}
+    kind = "attachment" if disposition.is_download else "inline"
+    return {"content-disposition": f"{kind}; filename*=utf-8''{quote(disposition.file_name)}"}

@@ -11,7 +11,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from api.v1.views import webhook_view
+from api.v1.protocol import webhook_view
 from config import PipelineConfig
 from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import service_name

@@ -18,7 +18,7 @@ _WORD_S = 10.0  # a body that comes slowly says so often enough that its place i
 
 
 @dataclass
-class Pace:
+class UploadPace:
     """How long may be waited for the next bytes of a body: patience that waiting uses up and bytes give back.
 
     Over any time the body has to bring `min_bytes_per_s`, `max_pause_s` of it not counted. Time that the service takes
@@ -37,7 +37,7 @@ class Pace:
         self.left_s = self.max_pause_s
 
     @classmethod
-    def of(cls, limits: MediaLimits) -> Pace:
+    def of(cls, limits: MediaLimits) -> UploadPace:
         """The pace that the settings ask for."""
         return cls(limits.min_upload_bytes_per_s, limits.max_upload_pause_s)
 
@@ -50,21 +50,21 @@ class Pace:
 class BodyGrant:
     """The room that a body has, enlarged in the Director as the body comes."""
 
-    def __init__(self, service: JobService, place: Admission) -> None:
+    def __init__(self, service: JobService, admission: Admission) -> None:
         self._service = service
-        self._place_id = place.id
-        self._granted_bytes = place.granted_bytes
+        self._place_id = admission.id
+        self._granted_bytes = admission.granted_bytes
         self._num_bytes = 0
         self._told_at = time.monotonic()
 
-    async def widen(self, question: AdmitRequest) -> Admission:
+    async def widen(self, query: AdmitRequest) -> Admission:
         """Ask for a place for what is still to be fetched, beside what has come.
 
         Raises:
             CapacityError: There is no room for more bytes.
             StorageFullError: The disk would not hold them.
         """
-        wide = await self._service.widen(question, self._place_id)
+        wide = await self._service.widen(query, self._place_id)
         self._granted_bytes = wide.granted_bytes
         return wide
 
@@ -81,7 +81,7 @@ class BodyGrant:
             self._told_at = time.monotonic()
 
 
-class ComparisonGrant:
+class ByteLimit:
     """The room of a body that is read and not kept: a bound, of which nobody has to be told."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -107,7 +107,7 @@ class BodyStream:
         grant: The room that it has.
     """
 
-    def __init__(self, request: Request, pace: Pace, grant: BodyGrant | ComparisonGrant) -> None:
+    def __init__(self, request: Request, pace: UploadPace, grant: BodyGrant | ByteLimit) -> None:
         self.content_type = request.headers.get("content-type", "")
         self._stream = request.stream()
         self._pace = pace

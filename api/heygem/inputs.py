@@ -12,9 +12,9 @@ from typing import BinaryIO
 from fastapi import Request
 
 from api.access import caller_of
+from api.forms.admissions import Admissions, upload_timeout
 from api.forms.body_stream import BodyGrant
 from api.forms.form_parts import Parts
-from api.forms.places import Places, in_time
 from api.forms.url_inputs import UrlInputs
 from api.heygem.data_root import DataRoot
 from config import PipelineConfig
@@ -27,7 +27,7 @@ from storage.records import Admission, AdmitRequest, UploadedFile
 _PIECE_BYTES = 1 << 20
 
 
-class EasyInputs:
+class HeygemInputs:
     """Fetches and copies under the limits that hold for uploads."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, root: DataRoot | None) -> None:
@@ -36,7 +36,7 @@ class EasyInputs:
         self._root = root
         self._max_file_bytes = config.limits.max_upload_bytes
         self._urls = UrlInputs(SsrfGuard(config.network), files)
-        self._places = Places(service)
+        self._admissions = Admissions(service)
 
     @asynccontextmanager
     async def receive(self, request: Request, names: dict[str, str]) -> AsyncIterator[tuple[Admission, Parts]]:
@@ -62,16 +62,16 @@ class EasyInputs:
             }
             num_bytes = sum(os.fstat(file.fileno()).st_size for file in opened.values())
             owner, max_bytes = caller_of(request).owner, len(names) * self._max_file_bytes
-            question = AdmitRequest(owner=owner, num_bytes=max(1, num_bytes), max_bytes=max_bytes)
-            async with self._places.keep(request, question) as place:
-                grant = BodyGrant(self._service, place)
+            query = AdmitRequest(owner=owner, num_bytes=max(1, num_bytes), max_bytes=max_bytes)
+            async with self._admissions.acquire(request, query) as admission:
+                grant = BodyGrant(self._service, admission)
                 try:
-                    async with in_time(place.timeout_s):
+                    async with upload_timeout(admission.timeout_s):
                         for use, file in opened.items():
                             parts.files[use] = await self._copy(use, file, names[use], grant)
                     if parts.urls:
                         await self._fetch(owner, parts, grant)
-                    yield place, parts
+                    yield admission, parts
                 except BaseException:
                     await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
                     raise
@@ -108,6 +108,6 @@ class EasyInputs:
     async def _fetch(self, owner: str | None, parts: Parts, grant: BodyGrant) -> None:
         max_bytes = len(parts.urls) * self._max_file_bytes
         wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
-        async with in_time(wide.timeout_s):
+        async with upload_timeout(wide.timeout_s):
             max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
             await self._urls.fetch_into(parts, max_file_bytes, grant.count)

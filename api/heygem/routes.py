@@ -14,13 +14,12 @@ from starlette.responses import FileResponse
 
 from api.access import caller_of
 from api.heygem.data_root import DataRoot
-from api.heygem.envelope import Code, envelope, envelope_of
-from api.heygem.inputs import EasyInputs
-from api.heygem.progress import task_of
-from api.heygem.submission import MAX_BODY_BYTES, EasySubmission, checked_code
+from api.heygem.errors import Code, envelope, envelope_of
+from api.heygem.inputs import HeygemInputs
+from api.heygem.protocol import MAX_BODY_BYTES, HeygemTask, checked_code, task_of
 from api.openapi import RANGED
 from api.problem import problem_responses
-from api.result_file import result_file
+from api.result_file import result_file_response
 from config import PipelineConfig
 from errors import InputError, LipwrightError, NotFoundError
 from jobs.ports import JobService
@@ -35,7 +34,7 @@ _RESULT_SUFFIX = "-r.mp4"
 _BODY_S = 60.0
 
 
-class EasyRoutes:
+class HeygemRoutes:
     """Handlers over a `JobService` and the files that it shares."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
@@ -45,7 +44,7 @@ class EasyRoutes:
         self._is_strict = settings.strict
         self._engines = {False: config.engine, True: settings.super_resolution_engine or config.engine}
         self._root = None if settings.root is None else DataRoot(settings.root, settings.container_root)
-        self._inputs = EasyInputs(service, files, config, self._root)
+        self._inputs = HeygemInputs(service, files, config, self._root)
         self._arriving: set[tuple[str | None, str]] = set()
         self._one_at_a_time = asyncio.Lock()
 
@@ -95,16 +94,16 @@ class EasyRoutes:
 
     async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> Response:
         """The finished video, whole or in ranges."""
-        return await result_file(await self._find(request, code), self._files, request)
+        return await result_file_response(await self._find(request, code), self._files, request)
 
     async def download_by_name(self, request: Request, file_name: str) -> Response:
         """The same by the `result` of the task, for clients that put it behind an address."""
-        return await result_file(
+        return await result_file_response(
             await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request
         )
 
     async def _submit(self, request: Request) -> Response:
-        task, owner = EasySubmission.of(await _body(request)), caller_of(request).owner
+        task, owner = HeygemTask.of(await _body(request)), caller_of(request).owner
         if (owner, task.code) in self._arriving:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
         self._arriving.add((owner, task.code))
@@ -114,20 +113,20 @@ class EasyRoutes:
         finally:
             self._arriving.discard((owner, task.code))
 
-    async def _accept(self, request: Request, task: EasySubmission) -> Response:
+    async def _accept(self, request: Request, task: HeygemTask) -> Response:
         if self._is_strict and await self._is_busy():
             return envelope(Code.BUSY)
         known, owner = await self._known(request, task.code), caller_of(request).owner
         if known is not None and not known.status.is_final:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
         names = {"audio": task.audio, "video": task.video}
-        async with self._inputs.receive(request, names) as (place, parts):
+        async with self._inputs.receive(request, names) as (admission, parts):
             if known is not None:
                 await self._service.release_idempotency_key(known.id, owner)
             await self._service.submit(
                 SubmitRequest(
                     job_id=new_id(),
-                    admission_id=place.id,
+                    admission_id=admission.id,
                     audio=parts.files["audio"],
                     video=parts.files["video"],
                     options=JobOptions(
@@ -158,7 +157,7 @@ class EasyRoutes:
             root.keep_result(code, result)
 
     async def _cancel(self, request: Request, code: str) -> Response:
-        code = code or EasySubmission.code_of(await _body(request))
+        code = code or HeygemTask.code_of(await _body(request))
         if code and (job := await self._known(request, code)) is not None:
             await self._service.cancel_job(job.id, caller_of(request).owner)
         return await self._query(request, code)

@@ -10,11 +10,11 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Caller
-from api.live.budget import SessionEndError
-from api.live.door import LiveDoor, Place
-from api.live.holding import keep_held
-from api.live.messages import event
-from api.live.session import LiveSession, SessionOptions
+from api.live.keepalive import keep_avatar_alive
+from api.live.message_limits import SessionEndedError
+from api.live.protocol import event
+from api.live.session_limiter import SessionLimiter, SessionSlot
+from api.live.session_stream import SessionOptions, SessionStream
 from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
@@ -33,7 +33,7 @@ class LiveRoutes:
 
     def __init__(self, live: LiveConfig, service: LiveService, speaker: Speaker) -> None:
         self._live, self._service, self._speaker = live, service, speaker
-        self._door = LiveDoor(live)
+        self._limiter = SessionLimiter(live)
 
     def router(self) -> APIRouter:
         """The route."""
@@ -44,34 +44,36 @@ class LiveRoutes:
     async def session(self, socket: WebSocket) -> None:
         """Hold one session; every end of it has a reason."""
         await socket.accept()
-        line = _Line(socket)
+        connection = _Connection(socket)
         try:
             options = _options(socket)
-            with self._door.enter() as place:
-                await self._serve(socket, line, options, place)
+            with self._limiter.enter() as slot:
+                await self._serve(socket, connection, options, slot)
         except WebSocketDisconnect:
             return  # the client left
-        except SessionEndError as error:
-            await line.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
+        except SessionEndedError as error:
+            await connection.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
         except LipwrightError as error:
-            await line.close(_close_code(error), _refusal(error))
+            await connection.close(_close_code(error), _refusal(error))
         except BaseException:
-            await line.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
+            await connection.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
             raise
 
-    async def _serve(self, socket: WebSocket, line: _Line, options: SessionOptions, place: Place) -> None:
-        await line.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
+    async def _serve(
+        self, socket: WebSocket, connection: _Connection, options: SessionOptions, slot: SessionSlot
+    ) -> None:
+        await connection.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(_next_message(socket))
-        preparing = asyncio.create_task(self._prepared(socket, options, line))
+        preparing = asyncio.create_task(self._prepared(socket, options, connection))
         tasks: list[asyncio.Task[Any]] = [first, preparing]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not preparing.done():
                 first.result()  # it came early, or the client has left
             session = await preparing
-            place.begin()
+            slot.begin()
             owner = socket.state.caller.owner
-            tasks.append(asyncio.create_task(keep_held(self._service, socket.query_params["avatar_id"], owner)))
+            tasks.append(asyncio.create_task(keep_avatar_alive(self._service, socket.query_params["avatar_id"], owner)))
             ends = [asyncio.create_task(session.run()), asyncio.create_task(_receive(socket, session, first))]
             tasks += ends
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -82,12 +84,12 @@ class LiveRoutes:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _prepared(self, socket: WebSocket, options: SessionOptions, line: _Line) -> LiveSession:
+    async def _prepared(self, socket: WebSocket, options: SessionOptions, connection: _Connection) -> SessionStream:
         caller: Caller = socket.state.caller
         avatar_id = socket.query_params["avatar_id"]
         avatar = await self._service.prepare(options.session_id, avatar_id, caller.owner)
         info = avatar.source.info
-        await line.send_text(
+        await connection.send_text(
             event(
                 "session.state_updated",
                 state="connected",
@@ -100,10 +102,10 @@ class LiveRoutes:
                 idle_timeout_s=self._live.idle_timeout_s,
             )
         )
-        return LiveSession(options, avatar, self._live, self._service, line, self._speaker)
+        return SessionStream(options, avatar, self._live, self._service, connection, self._speaker)
 
 
-class _Line:
+class _Connection:
     """The socket as a session writes to it: no wait without a bound, and no word after the last."""
 
     def __init__(self, socket: WebSocket) -> None:
@@ -124,7 +126,7 @@ class _Line:
             await asyncio.wait_for(self._socket.close(code), _SEND_S)
 
 
-async def _receive(socket: WebSocket, session: LiveSession, first: asyncio.Task[dict[str, object]]) -> None:
+async def _receive(socket: WebSocket, session: SessionStream, first: asyncio.Task[dict[str, object]]) -> None:
     message = await first
     while True:
         if (text := message.get("text")) is not None:

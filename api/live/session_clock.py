@@ -8,12 +8,52 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from api.live.budget import SessionEndError
-from api.live.pace import Pace
+from api.live.message_limits import SessionEndedError
 from config import LiveConfig
 
 _LOOK_S: Final = 0.05
+_MAX_LATE_S: Final = 0.3
 _MAX_WAIT_S: Final = 1.0  # then its bounds are looked at again
+
+
+class StreamPacer:
+    """The clock of one stream: it runs with the wall, and stands where the client or the machine does not follow.
+
+    Args:
+        max_ahead_seconds: Pictures beyond what the client has shown.
+        now: A monotonic clock, seconds.
+        speed: Seconds of stream in a second of the wall.
+    """
+
+    def __init__(self, max_ahead_seconds: float, now: Callable[[], float] = time.monotonic, speed: float = 1.0) -> None:
+        self._max_ahead, self._now, self._speed = max_ahead_seconds, now, speed
+        self._zero = now()
+        self._shown = 0.0
+        self._moved_at = now()
+        self.num_late = 0
+
+    def showed(self, seconds: float) -> None:
+        """The client says up to where it has shown the stream; it never goes back."""
+        if seconds > self._shown:
+            self._shown, self._moved_at = seconds, self._now()
+
+    def stalled_s(self) -> float:
+        """How long the client has shown nothing new."""
+        return self._now() - self._moved_at
+
+    def hurry(self, seconds: float) -> None:
+        """The moment at this time of the stream leaves now, and those behind it as much earlier."""
+        self._zero = min(self._zero, self._now() - seconds / self._speed)
+
+    def wait_s(self, seconds: float) -> float | None:
+        """How long the moment at this time of the stream has to wait; None: until the client shows more."""
+        if seconds - self._shown > self._max_ahead:
+            return None
+        late = self._now() - self._zero - seconds / self._speed
+        if late > _MAX_LATE_S:  # what is lost is lost: the stream goes on from now
+            self._zero += late
+            self.num_late += 1
+        return max(0.0, -late)
 
 
 class SessionClock:
@@ -26,7 +66,7 @@ class SessionClock:
     def __init__(self, live: LiveConfig) -> None:
         self._live = live
         self._begun_at = self._spoke_at = time.monotonic()
-        self._pace = Pace(live.max_ahead_seconds, speed=live.max_speed)
+        self._pacer = StreamPacer(live.max_ahead_seconds, speed=live.max_speed)
         self._was_interrupted = asyncio.Event()
 
     def spoke(self) -> None:
@@ -35,7 +75,7 @@ class SessionClock:
 
     def showed(self, seconds: float) -> None:
         """The client has shown the stream up to there."""
-        self._pace.showed(seconds)
+        self._pacer.showed(seconds)
 
     def interrupted(self) -> None:
         """The next moment shows a mouth that shuts, and is due at once."""
@@ -49,15 +89,15 @@ class SessionClock:
             is_speaking: Whether anything is being said, so that nobody need say more.
 
         Raises:
-            SessionEndError: The session has passed a bound meanwhile.
+            SessionEndedError: The session has passed a bound meanwhile.
         """
         while True:
             self._check(is_speaking())
-            wait_s = self._pace.wait_s(seconds)
+            wait_s = self._pacer.wait_s(seconds)
             if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
                 if self._was_interrupted.is_set():  # a shut mouth is shown as soon as it can be
                     self._was_interrupted.clear()
-                    self._pace.hurry(seconds)
+                    self._pacer.hurry(seconds)
                 return
             if wait_s is None:
                 await asyncio.sleep(_LOOK_S)
@@ -68,8 +108,8 @@ class SessionClock:
     def _check(self, is_speaking: bool) -> None:
         live, now = self._live, time.monotonic()
         if now - self._begun_at > live.max_session_s:
-            raise SessionEndError(f"A session lasts {live.max_session_s:g} s at most.", 1000)
+            raise SessionEndedError(f"A session lasts {live.max_session_s:g} s at most.", 1000)
         if now - self._spoke_at > live.idle_timeout_s and not is_speaking:
-            raise SessionEndError(f"Nobody spoke for {live.idle_timeout_s:g} s.", 1000)
-        if self._pace.stalled_s() > live.max_stall_s + live.max_ahead_seconds:
-            raise SessionEndError("The client has not shown what it was sent; is its line too slow?", 1008)
+            raise SessionEndedError(f"Nobody spoke for {live.idle_timeout_s:g} s.", 1000)
+        if self._pacer.stalled_s() > live.max_stall_s + live.max_ahead_seconds:
+            raise SessionEndedError("The client has not shown what it was sent; is its line too slow?", 1008)

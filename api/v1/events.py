@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from api.problem import problem_of
 from api.v1.followers import Feed
-from api.v1.views import JobView
+from api.v1.protocol import JobView
 from errors import LipwrightError
 from storage.records import JobRecord
 

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.v1.views import JobView
+from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
 from jobs.ports import JobService
 from storage.records import JobRecord

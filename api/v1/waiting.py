@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse
 
 from api.base_url import base_url
 from api.problem import job_problem
-from api.result_file import result_file
+from api.result_file import result_file_response
 from api.v1.followers import Followers
-from api.v1.views import JobView
+from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
 from storage.file_store import FileStore
 from storage.records import JobRecord
@@ -61,7 +61,7 @@ async def outcome(job: JobRecord, files: FileStore, request: Request, headers: d
     if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
             return job_problem(job.error, urlsplit(view.links.self).path)
-        response = await result_file(job, files, request)
+        response = await result_file_response(job, files, request)
         response.headers.update(headers)
         return response
     return JSONResponse(view.model_dump(mode="json"), 200, headers)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from api.access import KeyGate, caller_of
+from api.access import ApiKeyMiddleware, caller_of
 from config import AccessConfig
 from net.access_rule import FRONT_HEADER
 from storage.local.api_keys import ApiKeys
@@ -39,7 +39,7 @@ def _call(
         return JSONResponse({"owner": caller.owner, "max_priority": caller.max_priority})
 
     inner = Starlette(routes=[Route("/{path:path}", who, methods=["GET", "POST"])])
-    gate = KeyGate(inner, ApiKeys(root), AccessConfig(allow_without_keys=allow))
+    gate = ApiKeyMiddleware(inner, ApiKeys(root), AccessConfig(allow_without_keys=allow))
     app = Starlette(routes=[Mount("/lip", gate)]) if path.startswith("/lip/") else gate
 
     async def call() -> httpx.Response:
@@ -75,7 +75,7 @@ def test_with_keys_everybody_needs_one(tmp_path: Path) -> None:
 
 def test_keys_that_cannot_be_asked_for_let_nobody_in() -> None:
     keys = open_keys("postgresql://lipwright@127.0.0.1:1/none", Path("none"))
-    gate = KeyGate(Starlette(), keys, AccessConfig())
+    gate = ApiKeyMiddleware(Starlette(), keys, AccessConfig())
 
     async def call(path: str) -> httpx.Response:
         transport = httpx.ASGITransport(gate, client=HERE)
@@ -174,7 +174,9 @@ def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         scope = {"type": "http", "http_version": version, "method": "GET", "path": "/v1/jobs", "headers": []}
-        gate = KeyGate(Starlette(routes=[Route("/v1/jobs", lambda _: Response())]), ApiKeys(tmp_path), AccessConfig())
+        gate = ApiKeyMiddleware(
+            Starlette(routes=[Route("/v1/jobs", lambda _: Response())]), ApiKeys(tmp_path), AccessConfig()
+        )
         await gate({**scope, "query_string": b"", "client": HERE}, receive, send)
         return int(sent[0]["status"])
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from api.v1.views import webhook_view
+from api.v1.protocol import webhook_view
 from config import AccessConfig
 from net.access_rule import AccessRule
 from storage.local.api_keys import ApiKeys

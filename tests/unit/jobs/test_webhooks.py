@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from api.v1.views import webhook_view
+from api.v1.protocol import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
 from jobs.webhooks import Webhooks

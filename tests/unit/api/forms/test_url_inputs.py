@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request
 
 from api import problem
 from api.access import Caller
-from api.forms.job_forms import FormDesk
-from api.v1.views import JobForm
+from api.forms.form_receiver import FormReceiver
+from api.v1.protocol import JobForm
 from config import MediaLimits, NetworkConfig, PipelineConfig
 from jobs.ports import JobService
 from storage.file_store import FileStore
@@ -50,7 +50,7 @@ class Desk:
     def __init__(self, root: Path, network: NetworkConfig) -> None:
         self.root = root
         config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
-        desk = FormDesk(cast(JobService, WideDoor()), FileStore(root), config)
+        desk = FormReceiver(cast(JobService, WideDoor()), FileStore(root), config)
         app = FastAPI()
         problem.install(app)
 

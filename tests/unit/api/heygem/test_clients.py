@@ -13,7 +13,7 @@ import pytest
 from errors import FaceNotFoundError
 from storage.file_keys import audio_key
 from storage.records import JobStage, JobStatus
-from tests.unit.api.heygem.easy_client import AUDIO, easy
+from tests.unit.api.heygem.heygem_client import AUDIO, easy
 from tests.unit.api_server import VIDEO_BYTES
 from tests.unit.on_disk import on_disk
 

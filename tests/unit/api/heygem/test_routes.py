@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from api.heygem.progress import RENDERING_BEGINS
+from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig
 from jobs.run import _BEGIN
 from storage.file_keys import audio_key
 from storage.local.api_keys import ApiKeys
 from storage.records import JobStage, JobStatus
-from tests.unit.api.heygem.easy_client import AUDIO, VIDEO, Easy, easy
+from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, Easy, easy
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.net.web import answer, canary
 from tests.unit.net.web import serving as serving_web

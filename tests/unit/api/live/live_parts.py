@@ -87,7 +87,7 @@ class GreyAvatars(GreyService):
 
 @dataclass
 class Collected:
-    """Implements `api.live.listener.Line`: what was sent, in order."""
+    """Implements `api.live.message_handler.Connection`: what was sent, in order."""
 
     texts: list[dict[str, Any]] = field(default_factory=list)
     binaries: list[bytes] = field(default_factory=list)

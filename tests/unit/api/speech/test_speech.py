@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.forms.spoken import title_of
+from api.forms.speech_form import title_of
 from api.speech.voice import Speaker
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import make_app
-from api.v1.engines import EngineRoutes
+from api.v1.routes.engines import EngineRoutes
 from config import PipelineConfig
 from models.engines.weights.store import WeightsStore
 from storage.file_store import FileStore

@@ -13,7 +13,7 @@ from rendering.live_chunk import LiveService
 _EVERY_S: Final = HOLD_S / 3  # two of them may be lost
 
 
-async def keep_held(service: LiveService, avatar_id: str, owner: str | None, every_s: float = _EVERY_S) -> None:
+async def keep_avatar_alive(service: LiveService, avatar_id: str, owner: str | None, every_s: float = _EVERY_S) -> None:
     """Hold an avatar again and again until the task is cancelled; a service that cannot be told is told later."""
     while True:
         with suppress(LipwrightError):

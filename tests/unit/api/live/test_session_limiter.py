@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.live.door import LiveDoor
+from api.live.session_limiter import SessionLimiter
 from config import LiveConfig
 from errors import BusyError
 
@@ -16,7 +16,9 @@ class Hall:
 
     def __init__(self, max_sessions: int = 1, max_session_s: float = 3600.0) -> None:
         self.at_s = 0.0
-        self.door = LiveDoor(LiveConfig(max_sessions=max_sessions, max_session_s=max_session_s), lambda: self.at_s)
+        self.door = SessionLimiter(
+            LiveConfig(max_sessions=max_sessions, max_session_s=max_session_s), lambda: self.at_s
+        )
 
     def session(self, length_s: float) -> None:
         with self.door.enter() as place:

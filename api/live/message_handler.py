@@ -9,11 +9,11 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from api.live.budget import Budget, SessionEndError
-from api.live.messages import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
-from api.live.reader_aloud import ReaderAloud
+from api.live.audio_timeline import AudioTimeline
+from api.live.message_limits import MessageLimits, SessionEndedError
+from api.live.protocol import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
 from api.live.session_clock import SessionClock
-from api.live.speech_line import SpeechLine
+from api.live.tts_queue import TtsQueue
 from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
@@ -21,7 +21,7 @@ from errors import CapacityError, LipwrightError, OptionError
 _LOOK_S: Final = 0.05
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """Where messages go and come from: a WebSocket."""
 
     async def send_text(self, data: str) -> None:
@@ -31,13 +31,13 @@ class Line(Protocol):
         """Send one binary message."""
 
 
-class Listener:
+class MessageHandler:
     """Puts speech on its line, and tells the clock what concerns it.
 
     Args:
         speech: Where what is said goes.
         clock: Of the session.
-        line: To the client.
+        connection: To the client.
         speaker: The service's voice, for texts.
         live: The service's bounds.
 
@@ -45,43 +45,45 @@ class Listener:
         event_id: What the client called its last message that had a name.
     """
 
-    def __init__(self, speech: SpeechLine, clock: SessionClock, line: Line, speaker: Speaker, live: LiveConfig) -> None:
-        self._speech, self._clock, self._line = speech, clock, line
-        self._reader = ReaderAloud(speaker, self._push_read, speech.end, self._not_read)
-        self._budget = Budget(live)
+    def __init__(
+        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, speaker: Speaker, live: LiveConfig
+    ) -> None:
+        self._speech, self._clock, self._connection = speech, clock, connection
+        self._tts = TtsQueue(speaker, self._push_read, speech.end, self._not_read)
+        self._limits = MessageLimits(live)
         self.event_id: str | None = None
 
     async def take_text(self, text: str) -> None:
         """Do what one text message says.
 
         Raises:
-            SessionEndError: The client passed a bound.
+            SessionEndedError: The client passed a bound.
         """
-        self._budget.count(len(text))
+        self._limits.count(len(text))
         await self._tried(lambda: self._do(read_message(text)))
 
     async def take_bytes(self, data: bytes) -> None:
         """Take sound as it is.
 
         Raises:
-            SessionEndError: The client passed a bound.
+            SessionEndedError: The client passed a bound.
         """
-        self._budget.count(len(data))
+        self._limits.count(len(data))
         await self._tried(lambda: self._speak(lambda: pcm(data)))
 
     async def close(self) -> None:
         """Read nothing aloud any more."""
-        await self._reader.stop()
+        await self._tts.stop()
 
     async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, or say what was wrong with it; too much wrong ends the session."""
         try:
             await work()
         except CapacityError as error:
-            raise SessionEndError(str(error), 1008) from error
+            raise SessionEndedError(str(error), 1008) from error
         except OptionError as error:
-            self._budget.mistake()
-            await self._line.send_text(event("error", code=error.code, message=str(error)))
+            self._limits.count_invalid()
+            await self._connection.send_text(event("error", code=error.code, message=str(error)))
 
     async def _do(self, message: Incoming) -> None:
         self.event_id = message.event_id or self.event_id
@@ -92,18 +94,18 @@ class Listener:
         if isinstance(message, Speak):
             await self._speak(message.samples)
         elif isinstance(message, SpeakText):
-            self._reader.add(message)
+            self._tts.add(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
 
     async def _interrupt(self) -> None:
-        await self._reader.stop()
+        await self._tts.stop()
         if self._speech.interrupt():
             at = self._speech.left_seconds
             self._clock.interrupted()
-            await self._line.send_text(event("agent.speak_interrupted", event_id=self.event_id, at_seconds=at))
+            await self._connection.send_text(event("agent.speak_interrupted", event_id=self.event_id, at_seconds=at))
 
     async def _speak(self, read: Callable[[], NDArray[np.int16]]) -> None:
         samples = read()
@@ -120,4 +122,4 @@ class Listener:
         self._speech.push(samples, sample_rate)
 
     async def _not_read(self, message: SpeakText, error: LipwrightError) -> None:
-        await self._line.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))
+        await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

@@ -13,7 +13,7 @@ from api.byte_range import satisfiable
 from api.conditional import is_range_wanted, unchanged
 
 
-def kept_file(request: Request, path: Path, headers: dict[str, str], **options: Any) -> Response:
+def local_file_response(request: Request, path: Path, headers: dict[str, str], **options: Any) -> Response:
     """The file at `path`; `options` are those of Starlette's `FileResponse`.
 
     Raises:

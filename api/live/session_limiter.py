@@ -16,7 +16,7 @@ from errors import BusyError
 _NUM_LENGTHS: Final = 64  # of the last sessions: what callers do changes in the course of a day
 
 
-class Place:
+class SessionSlot:
     """One session inside."""
 
     def __init__(self, since: float) -> None:
@@ -33,7 +33,7 @@ class Place:
         self._has_begun = True
 
 
-class LiveDoor:
+class SessionLimiter:
     """The places of one replica of the Ingress.
 
     Args:
@@ -44,7 +44,7 @@ class LiveDoor:
     def __init__(self, live: LiveConfig, now: Callable[[], float] = time.monotonic) -> None:
         self._max_sessions, self._max_session_s = live.max_sessions, live.max_session_s
         self._now = now
-        self._inside: set[Place] = set()
+        self._inside: set[SessionSlot] = set()
         self._lengths: deque[float] = deque(maxlen=_NUM_LENGTHS)
 
     @property
@@ -53,8 +53,8 @@ class LiveDoor:
         return len(self._inside)
 
     @contextmanager
-    def enter(self) -> Iterator[Place]:
-        """Hold a place for the block.
+    def enter(self) -> Iterator[SessionSlot]:
+        """Hold a slot for the block.
 
         Raises:
             BusyError: All are taken.
@@ -64,19 +64,19 @@ class LiveDoor:
                 f"All live sessions are taken: expected fewer than {self._max_sessions}, found {len(self._inside)}.",
                 math.ceil(self._free_in_s()),
             )
-        place = Place(self._now())
-        self._inside.add(place)
+        slot = SessionSlot(self._now())
+        self._inside.add(slot)
         try:
-            yield place
+            yield slot
         finally:
-            self._inside.discard(place)
-            if place.has_begun:
-                self._lengths.append(self._now() - place.since)
+            self._inside.discard(slot)
+            if slot.has_begun:
+                self._lengths.append(self._now() - slot.since)
 
     def _free_in_s(self) -> float:
         """Until the first of those inside is expected to leave; at least a second."""
         now = self._now()
-        return max(1.0, min((self._left_s(now - place.since) for place in self._inside), default=self._max_session_s))
+        return max(1.0, min((self._left_s(now - slot.since) for slot in self._inside), default=self._max_session_s))
 
     def _left_s(self, age_s: float) -> float:
         """What is left of a session of this age: half of those that grew as old had ended by then.

@@ -1,4 +1,4 @@
-"""The sound of a live session in time: what was said, when it is heard, and what the mouth knows of it."""
+"""The sound of a live session in time: what was said, when it is audio, and what the mouth knows of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RATIO: Final = 3  # of the sound that is heard to what the network hears
 _FADE_SAMPLES: Final = AUDIO_RATE // 100  # of a voice that is cut off
 
 
-class Heard(NamedTuple):
+class ChunkAudio(NamedTuple):
     """What belongs to a moment.
 
     Attributes:
@@ -35,7 +35,7 @@ class Heard(NamedTuple):
     has_ended: bool
 
 
-class SpeechLine:
+class AudioTimeline:
     """Puts what comes in, at any pace, on the time of the stream.
 
     Speech is spoken without a gap from the first moment on at which enough of it is there; where it does not come fast
@@ -129,31 +129,31 @@ class SpeechLine:
             self._stream.shut(max(0.0, self._left / AUDIO_RATE - float(1 / self._fps)))
         return was_speaking
 
-    def hold(self, heard: Heard) -> Heard:
+    def hold(self, audio: ChunkAudio) -> ChunkAudio:
         """Take back what belongs to a moment that nobody will see, and have nothing spoken until `go_on`.
 
         Args:
-            heard: The last moment.
+            audio: The last moment.
 
         Returns:
             What leaves in its place: the voice fades.
         """
         self._is_held = True
-        back = np.concatenate([heard.sound, self._placed])
+        back = np.concatenate([audio.sound, self._placed])
         if not back.any():
-            return heard
+            return audio
         self._waiting.appendleft(back)
         self._num_waiting += len(back)
         self._was_speaking, self._is_speaking = True, False
-        self._left -= len(heard.sound)
+        self._left -= len(audio.sound)
         self._stream.forget_after(self._left // _RATIO)
         self._stream.shut(self._left / AUDIO_RATE)
         self._placed, self._thinned = np.zeros(0, np.int16), Downsampler()
-        leaves = np.zeros_like(heard.sound)
+        leaves = np.zeros_like(audio.sound)
         leaves[:_FADE_SAMPLES] = back[:_FADE_SAMPLES] * np.linspace(1, 0, _FADE_SAMPLES)
         self._stream.push(self._thinned.push(leaves))
         self._left += len(leaves)
-        return heard._replace(sound=leaves, has_ended=False)
+        return audio._replace(sound=leaves, has_ended=False)
 
     def go_on(self) -> None:
         """Say on what was held."""
@@ -163,7 +163,7 @@ class SpeechLine:
             self._stream.begin()
         self._was_speaking = False
 
-    def moment(self, first_frame: int, num_frames: int, stop_sample: int) -> Heard:
+    def chunk(self, first_frame: int, num_frames: int, stop_sample: int) -> ChunkAudio:
         """Return what belongs to frames [first_frame, first_frame + num_frames): moments are asked for in order.
 
         Args:
@@ -186,7 +186,7 @@ class SpeechLine:
         sound, self._placed = np.split(self._placed, [stop_sample - self._left])
         self._left = stop_sample
         window = self._stream.window(float(first_frame / self._fps), stop)
-        return Heard(window, sound, has_begun, has_ended)
+        return ChunkAudio(window, sound, has_begun, has_ended)
 
     def _new_intake(self, rate: int) -> None:
         self._intake, self._intake_rate = InputResampler(rate), rate

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pytest
 
-from api.live.session import LiveSession
+from api.live.session_stream import SessionStream
 from api.live.wav_stream import WavStream
 from errors import VoiceError
-from tests.unit.api.live.test_session import Talk
+from tests.unit.api.live.test_session_stream import Talk
 
 RATE = 22050
 
@@ -52,7 +52,7 @@ def test_texts_are_read_one_after_the_other() -> None:
     voice = Beep()
     talk = Talk(voice=voice)
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await session.take_text(text("One.", event_id="t1"))
         await session.take_text(text("Two.", voice="other"))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
@@ -68,7 +68,7 @@ def test_an_interruption_ends_the_reading_too() -> None:
     voice = Beep()
     talk = Talk(voice=voice)
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         for _ in range(6):
             await session.take_text(text("On and on."))
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
@@ -91,7 +91,7 @@ def test_an_interruption_ends_the_reading_too() -> None:
 def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, code: str) -> None:
     talk = Talk(voice=voice)
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await session.take_text(message)
         await talk.until(lambda: bool(talk.line.of("error")))
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from api.live.bridge import Bridge, Shown
-from api.live.kept_pictures import KeptPictures
-from api.live.listener import Line, Listener
-from api.live.messages import event
+from api.live.audio_timeline import AudioTimeline, ChunkAudio
+from api.live.idle_fallback import IdleFallback, IdleFrames, ShownFrames
+from api.live.message_handler import Connection, MessageHandler
+from api.live.protocol import event
 from api.live.session_clock import SessionClock
-from api.live.speech_line import Heard, SpeechLine
 from api.speech.voice import Speaker
 from config import LiveConfig
 from jobs.messages import AvatarRef
@@ -30,7 +29,7 @@ class SessionOptions:
     sample_rate: int
 
 
-class LiveSession:
+class SessionStream:
     """The state of one session. `run` sends; `take_text` and `take_bytes` are called with what arrives.
 
     Args:
@@ -38,7 +37,7 @@ class LiveSession:
         avatar: Who speaks; analysed.
         live: The service's bounds.
         service: Renders moments.
-        line: To the client.
+        connection: To the client.
         speaker: The service's voice, for texts.
     """
 
@@ -48,41 +47,43 @@ class LiveSession:
         avatar: AvatarRef,
         live: LiveConfig,
         service: LiveService,
-        line: Line,
+        connection: Connection,
         speaker: Speaker,
     ) -> None:
         self._options, self._avatar = options, avatar
-        self._line = line
+        self._connection = connection
         fps = avatar.source.info.fps
         self._fps = fps
         self._num = max(1, round(live.chunk_seconds * fps))
-        self._speech = SpeechLine(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
+        self._speech = AudioTimeline(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(avatar.source.info)
-        self._bridge = Bridge(service, KeptPictures(avatar.source.info, live.max_kept_bytes), live.fallback_after_s)
+        self._fallback = IdleFallback(
+            service, IdleFrames(avatar.source.info, live.max_kept_bytes), live.fallback_after_s
+        )
         self._clock = SessionClock(live)
-        self._listener = Listener(self._speech, self._clock, line, speaker, live)
+        self._handler = MessageHandler(self._speech, self._clock, connection, speaker, live)
 
     async def take_text(self, text: str) -> None:
         """Do what one text message says.
 
         Raises:
-            SessionEndError: The client passed a bound.
+            SessionEndedError: The client passed a bound.
         """
-        await self._listener.take_text(text)
+        await self._handler.take_text(text)
 
     async def take_bytes(self, data: bytes) -> None:
         """Take sound as it is.
 
         Raises:
-            SessionEndError: The client passed a bound.
+            SessionEndedError: The client passed a bound.
         """
-        await self._listener.take_bytes(data)
+        await self._handler.take_bytes(data)
 
     async def run(self) -> None:
         """Send the stream until the session is over.
 
         Raises:
-            SessionEndError: Why it is.
+            SessionEndedError: Why it is.
             LipwrightError: The avatar cannot be shown any more.
         """
         frame = 0
@@ -91,37 +92,37 @@ class LiveSession:
                 await self._clock.until_due(float(frame / self._fps), lambda: self._speech.is_speaking)
                 # One frame where speech could begin within it: it waits for no whole moment then.
                 num = 1 if self._speech.begins_within(float(1 / self._fps)) else self._num
-                heard = self._speech.moment(frame, num, self._writer.num_audio_samples(frame + num))
-                frame += await self._show(frame, num, heard)
+                audio = self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
+                frame += await self._show(frame, num, audio)
         finally:
-            await self._bridge.close()
-            await self._listener.close()
+            await self._fallback.close()
+            await self._handler.close()
 
-    async def _show(self, frame: int, num: int, heard: Heard) -> int:
+    async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
         """Send one moment, and return its number of frames."""
-        was_waiting = self._bridge.is_waiting
-        request = LiveChunkRequest(self._options.session_id, self._avatar, heard.window, frame, num, None)
-        shown = await self._bridge.show(request)
-        if shown.is_stand_in:
+        was_waiting = self._fallback.is_waiting
+        request = LiveChunkRequest(self._options.session_id, self._avatar, audio.window, frame, num, None)
+        shown = await self._fallback.show(request)
+        if shown.is_fallback:
             if not was_waiting:
-                heard = self._speech.hold(heard)
-                await self._line.send_text(event("session.state_updated", state="recovering"))
+                audio = self._speech.hold(audio)
+                await self._connection.send_text(event("session.state_updated", state="recovering"))
         elif was_waiting:
             self._speech.go_on()
-            await self._line.send_text(event("session.state_updated", state="connected"))
-        if heard.has_begun:
-            await self._line.send_text(event("agent.speak_started", event_id=self._listener.event_id))
-        await self._send(frame, shown, heard)
-        if heard.has_ended:
-            await self._line.send_text(event("agent.speak_ended", event_id=self._listener.event_id))
+            await self._connection.send_text(event("session.state_updated", state="connected"))
+        if audio.has_begun:
+            await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
+        await self._send(frame, shown, audio)
+        if audio.has_ended:
+            await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
         return len(shown.pictures.frames)
 
-    async def _send(self, frame: int, shown: Shown, heard: Heard) -> None:
+    async def _send(self, frame: int, shown: ShownFrames, audio: ChunkAudio) -> None:
         pictures = shown.pictures
         if frame == 0:
             media_type, head = self._writer.head(pictures)
-            await self._line.send_text(event("session.stream", media_type=media_type))
-            await self._line.send_bytes(head)
+            await self._connection.send_text(event("session.stream", media_type=media_type))
+            await self._connection.send_bytes(head)
         about = event(
             "session.fragment",
             start_seconds=float(frame / self._fps),
@@ -129,5 +130,5 @@ class LiveSession:
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
         )
-        await self._line.send_text(about)
-        await self._line.send_bytes(self._writer.fragment(frame, pictures, heard.sound))
+        await self._connection.send_text(about)
+        await self._connection.send_bytes(self._writer.fragment(frame, pictures, audio.sound))

@@ -7,10 +7,11 @@ from starlette.responses import JSONResponse
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.forms.job_forms import FormDesk
+from api.forms.form_receiver import FormReceiver
+from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
-from api.v1.views import AvatarForm, AvatarList, AvatarView, form_body
+from api.v1.protocol import AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
 from jobs.ports import JobService
 from storage.file_store import FileStore
@@ -22,7 +23,7 @@ class AvatarRoutes:
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
-        self._desk = FormDesk(service, files, config)
+        self._receiver = FormReceiver(service, files, config)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -66,12 +67,12 @@ class AvatarRoutes:
         """
         owner = caller_of(request).owner
         async with (
-            self._desk.admit(request, AvatarForm) as place,
-            self._desk.receive(request, AvatarForm, place) as (form, _),
+            self._receiver.admit(request, AvatarForm) as admission,
+            self._receiver.receive(request, AvatarForm, admission) as (form, _),
         ):
             avatar = await self._service.create_avatar(
                 AvatarRequest(
-                    admission_id=place.id,
+                    admission_id=admission.id,
                     video=form.video,
                     face=form.face,
                     face_image=form.face_image,

@@ -10,12 +10,12 @@ from starlette.responses import FileResponse, JSONResponse
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
+from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
+from api.forms.form_schema import form_body
 from api.openai.errors import OpenAIRoute, error_responses
-from api.openai.views import VideoDeleted, VideoForm, VideoList, VideoView
+from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
 from api.openapi import IDEMPOTENT, RANGED
-from api.result_file import result_file
-from api.v1.views import form_body
+from api.result_file import result_file_response
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, NotFoundError, StoredFileError
 from jobs.ports import JobService
@@ -39,7 +39,7 @@ class VideoRoutes:
         self._default_engine = config.engine
         self._keep_s = config.jobs.retention_s
         self._sizes: dict[str, str] = {}
-        self._desk = FormDesk(service, files, config)
+        self._receiver = FormReceiver(service, files, config)
 
     def router(self) -> APIRouter:
         """The routes with what OpenAPI says of them."""
@@ -96,14 +96,14 @@ class VideoRoutes:
         It is a job like those of `/v1/jobs`, told in other words.
         """
         owner, key = caller_of(request).owner, request.headers.get(IDEMPOTENCY_KEY)
-        async with self._desk.admit(request, VideoForm, key) as place:
-            if place.job is not None:
-                return await self._answer(await self._desk.compare(request, VideoForm, place))
-            async with self._desk.receive(request, VideoForm, place) as (form, digest):
+        async with self._receiver.admit(request, VideoForm, key) as admission:
+            if admission.job is not None:
+                return await self._answer(await self._receiver.compare(request, VideoForm, admission))
+            async with self._receiver.receive(request, VideoForm, admission) as (form, digest):
                 job = await self._service.submit(
                     SubmitRequest(
                         job_id=new_id(),
-                        admission_id=place.id,
+                        admission_id=admission.id,
                         audio=form.speech,
                         video=form.input_reference,
                         avatar_id=form.avatar_id,
@@ -150,7 +150,9 @@ class VideoRoutes:
         variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
     ) -> Response:
         """The finished MP4, whole or in ranges."""
-        return await result_file(await self._service.get_job(video_id, caller_of(request).owner), self._files, request)
+        return await result_file_response(
+            await self._service.get_job(video_id, caller_of(request).owner), self._files, request
+        )
 
     async def delete(self, video_id: str, request: Request) -> VideoDeleted:
         """Remove the video and its job with all files; an unfinished one is cancelled first."""

@@ -9,12 +9,13 @@ from starlette.responses import StreamingResponse
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.forms.job_forms import IDEMPOTENCY_KEY, FormDesk
+from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
+from api.forms.form_schema import form_body
 from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
-from api.v1.views import JobForm, JobList, JobView, form_body, parsed_metadata
+from api.v1.protocol import JobForm, JobList, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
 from errors import ForbiddenError
@@ -31,7 +32,7 @@ class JobRoutes:
         self._service = service
         self._files = files
         self._default_engine = config.engine
-        self._desk = FormDesk(service, files, config)
+        self._receiver = FormReceiver(service, files, config)
         self._guard = SsrfGuard(config.network)
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
@@ -112,11 +113,11 @@ class JobRoutes:
         that accepts `video/mp4` gets the video itself then, or the problem that ended the job.
         """
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
-        async with self._desk.admit(request, JobForm, key) as place:
-            if place.job is not None:
-                job = await self._desk.compare(request, JobForm, place)
+        async with self._receiver.admit(request, JobForm, key) as admission:
+            if admission.job is not None:
+                job = await self._receiver.compare(request, JobForm, admission)
                 return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
-            async with self._desk.receive(request, JobForm, place) as (form, digest):
+            async with self._receiver.receive(request, JobForm, admission) as (form, digest):
                 if form.priority > caller.max_priority:
                     raise ForbiddenError(
                         f"priority: expected at most {caller.max_priority} with this API key, found {form.priority}."
@@ -126,7 +127,7 @@ class JobRoutes:
                 job = await self._service.submit(
                     SubmitRequest(
                         job_id=new_id(),
-                        admission_id=place.id,
+                        admission_id=admission.id,
                         audio=form.speech,
                         video=form.video,
                         avatar_id=form.avatar_id,

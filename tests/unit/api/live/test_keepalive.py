@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api.live.holding import keep_held
+from api.live.keepalive import keep_avatar_alive
 from errors import ReplicaLostError
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 
@@ -29,7 +29,7 @@ class Away(GreyService):
 def test_it_is_held_again_and_again() -> None:
     async def watch() -> None:
         service = Away()
-        task = asyncio.create_task(keep_held(service, AVATAR, "a", every_s=0.01))
+        task = asyncio.create_task(keep_avatar_alive(service, AVATAR, "a", every_s=0.01))
         await asyncio.wait_for(service.is_held.wait(), 10)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

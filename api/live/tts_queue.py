@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from api.live.messages import SpeakText
+from api.live.protocol import SpeakText
 from api.live.wav_stream import WavStream
 from api.speech.voice import Speaker
 from errors import LipwrightError, OptionError
@@ -23,7 +23,7 @@ Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
 """Takes samples and their rate; waits while there is no room for them."""
 
 
-class ReaderAloud:
+class TtsQueue:
     """Reads texts in the order in which they come.
 
     Args:

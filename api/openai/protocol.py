@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.forms.spoken import MAX_TEXT_CHARS, FilePart, SpokenForm
+from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm
 from errors import CancelledJobError
 from storage.records import JobRecord, JobStatus, LoopMode
 
@@ -21,7 +21,7 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
 }
 
 
-class VideoForm(SpokenForm):
+class VideoForm(SpeechForm):
     """Body of a new video: OpenAI's fields, and those that a talking face needs beside them."""
 
     model_config = ConfigDict(extra="forbid")
@@ -44,7 +44,7 @@ class VideoForm(SpokenForm):
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
 
     @property
-    def said(self) -> str | None:
+    def speech_text(self) -> str | None:
         """The text to speak: clients send a prompt in any case, so that a file goes before it."""
         return self.prompt if self.audio is None else None
 

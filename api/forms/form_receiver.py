@@ -12,16 +12,16 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.access import caller_of
-from api.forms.body_stream import BodyGrant, BodyStream, ComparisonGrant, Pace
+from api.forms.admissions import Admissions, upload_timeout
+from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit, UploadPace
 from api.forms.form_parts import FormShape, Parts
-from api.forms.places import Places, in_time
+from api.forms.form_schema import is_file
 from api.forms.request_digest import request_digest
-from api.forms.spoken import SpokenForm, title_of
+from api.forms.speech_form import SpeechForm, speech_title
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
 from api.speech.voice import speaker_of
-from api.v1.views import is_file
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.idempotency import check_same_request
@@ -40,7 +40,7 @@ _NOT_FETCHED = UploadedFile(key="", sha256="", num_bytes=0, label="")
 _Form = TypeVar("_Form", bound=BaseModel)
 
 
-class FormDesk:
+class FormReceiver:
     """Receives forms for a service that may be full."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
@@ -51,7 +51,7 @@ class FormDesk:
         self._speaker = speaker_of(config.tts)
         self._speech_format = config.tts.response_format
         self._urls = UrlInputs(SsrfGuard(config.network), files)
-        self._places = Places(service)
+        self._admissions = Admissions(service)
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
@@ -68,11 +68,13 @@ class FormDesk:
             InProgressError: Another body with the same idempotency key is on its way.
             OptionError: The idempotency key cannot be used.
         """
-        async with self._places.keep(request, self._question(request, kind, key)) as place:
-            yield place
+        async with self._admissions.acquire(request, self._admit_request(request, kind, key)) as admission:
+            yield admission
 
     @asynccontextmanager
-    async def receive(self, request: Request, kind: type[_Form], place: Admission) -> AsyncIterator[tuple[_Form, str]]:
+    async def receive(
+        self, request: Request, kind: type[_Form], admission: Admission
+    ) -> AsyncIterator[tuple[_Form, str]]:
         """The form of `request` and its digest; its uploads are removed when the block fails, whatever the reason.
 
         Raises:
@@ -84,17 +86,17 @@ class FormDesk:
             VoiceError: The form's text could not be spoken.
         """
         parts: Parts | None = None
-        grant = BodyGrant(self._service, place)
-        max_bytes = min(self._max_file_bytes, place.max_bytes)
+        grant = BodyGrant(self._service, admission)
+        max_bytes = min(self._max_file_bytes, admission.max_bytes)
         try:
-            async with in_time(place.timeout_s):
-                body = BodyStream(request, Pace.of(self._limits), grant)
+            async with upload_timeout(admission.timeout_s):
+                body = BodyStream(request, UploadPace.of(self._limits), grant)
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
                 await self._fetch(request, parts, grant)
             form = _validated(kind, {**parts.files, **parts.texts})
             digest = request_digest(form, parts.urls)
-            yield await self._spoken(form, parts, grant), digest
+            yield await self._synthesize(form, parts, grant), digest
         except BaseException as error:
             if parts is not None:
                 await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
@@ -102,14 +104,14 @@ class FormDesk:
                 await drain(request)
             raise
 
-    async def _spoken(self, form: _Form, parts: Parts, grant: BodyGrant) -> _Form:
+    async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant) -> _Form:
         """The form with a sound file in place of its text; the file is one of `parts` from then on."""
-        if not isinstance(form, SpokenForm) or form.said is None:
+        if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
-        self._speaker.check(form.said)
-        writer = self._files.new_upload(f"{title_of(form.said)}.{self._speech_format}")
+        self._speaker.check(form.speech_text)
+        writer = self._files.new_upload(f"{speech_title(form.speech_text)}.{self._speech_format}")
         try:
-            async with aclosing(self._speaker.speak(form.said, form.voice)) as pieces:
+            async with aclosing(self._speaker.speak(form.speech_text, form.voice)) as pieces:
                 async for piece in pieces:
                     await grant.count(len(piece))
                     await asyncio.to_thread(writer.write, piece)
@@ -119,7 +121,7 @@ class FormDesk:
             raise
         return form.model_copy(update={"audio": parts.files["audio"]})
 
-    async def compare(self, request: Request, kind: type[_Form], place: Admission) -> JobRecord:
+    async def compare(self, request: Request, kind: type[_Form], admission: Admission) -> JobRecord:
         """The job that the idempotency key of `request` made before, if this is the request that it was made of.
 
         The body is read as that of a new job is, and hashed instead of kept; URLs in it are not fetched.
@@ -129,32 +131,32 @@ class FormDesk:
             InputError: The body cannot be used at all.
             StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
         """
-        assert place.job is not None
-        if place.job.request_digest is None:
+        assert admission.job is not None
+        if admission.job.request_digest is None:
             await drain(request)
-            return place.job
-        max_bytes = min(self._max_file_bytes, place.max_bytes)
+            return admission.job
+        max_bytes = min(self._max_file_bytes, admission.max_bytes)
         try:
-            async with in_time(place.timeout_s):
-                body = BodyStream(request, Pace.of(self._limits), ComparisonGrant(place.max_bytes))
+            async with upload_timeout(admission.timeout_s):
+                body = BodyStream(request, UploadPace.of(self._limits), ByteLimit(admission.max_bytes))
                 parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
         except LipwrightError:
             await drain(request)
             raise
         form = _validated(kind, {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED), **parts.texts})
-        check_same_request(place.job, request_digest(form, parts.urls))
-        return place.job
+        check_same_request(admission.job, request_digest(form, parts.urls))
+        return admission.job
 
     async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
         """Fetch what the form names by URL, in a place that is wide enough for it."""
         max_bytes = len(parts.urls) * self._max_file_bytes
-        question = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
-        wide = await grant.widen(question)
-        async with in_time(wide.timeout_s):
+        query = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
+        wide = await grant.widen(query)
+        async with upload_timeout(wide.timeout_s):
             max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
             await self._urls.fetch_into(parts, max_file_bytes, grant.count)
 
-    def _question(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
+    def _admit_request(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")

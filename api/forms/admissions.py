@@ -1,4 +1,4 @@
-"""Places of bodies: kept before a body is read, and given back when it comes to nothing."""
+"""Admissions of bodies: kept before a body is read, and given back when it comes to nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.ports import JobService
 from storage.records import Admission, AdmitRequest
 
 
-class Places:
+class Admissions:
     """Asks a service that may be full."""
 
     def __init__(self, service: JobService) -> None:
@@ -24,7 +24,7 @@ class Places:
         self._returning: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def keep(self, request: Request, question: AdmitRequest) -> AsyncIterator[Admission]:
+    async def acquire(self, request: Request, query: AdmitRequest) -> AsyncIterator[Admission]:
         """Keep a place for the body of `request`; it is given back when the block fails.
 
         Raises:
@@ -33,27 +33,27 @@ class Places:
             InProgressError: Another body with the same idempotency key is on its way.
         """
         try:
-            place = await self._service.admit(question)
+            admission = await self._service.admit(query)
         except LipwrightError:
             await drain(request)
             raise
         try:
-            yield place
+            yield admission
         except BaseException:
             # Not in this request, nor in its context: a client that is gone cancels it, and Serve with it whatever was
             # sent for it. Its place must not stay.
-            returning = asyncio.get_running_loop().create_task(self._give_back(place), context=Context())
+            returning = asyncio.get_running_loop().create_task(self._give_back(admission), context=Context())
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             raise
 
-    async def _give_back(self, place: Admission) -> None:
+    async def _give_back(self, admission: Admission) -> None:
         with contextlib.suppress(LipwrightError):  # a place that cannot be given back runs out by itself
-            await self._service.release(place.id)
+            await self._service.release(admission.id)
 
 
 @asynccontextmanager
-async def in_time(timeout_s: float) -> AsyncIterator[None]:
+async def upload_timeout(timeout_s: float) -> AsyncIterator[None]:
     """Bound the block, in which a body arrives.
 
     Raises:

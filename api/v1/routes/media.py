@@ -12,8 +12,8 @@ from api.access import caller_of
 from api.conditional import unchanged
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
-from api.result_file import result_file
-from api.stored_file import Shown, stored_file
+from api.result_file import result_file_response
+from api.stored_file import FileDisposition, stored_file_response
 from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import NotFoundError, StateError
@@ -26,11 +26,11 @@ from storage.files import FileState
 from storage.records import JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-# What a stranger sent is shown as a picture or a film and never as a page.
+# What a stranger sent is disposition as a picture or a film and never as a page.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
-class PictureRoutes:
+class MediaRoutes:
     """Handlers over a `JobService` and the files that it shares."""
 
     def __init__(self, service: JobService, files: FileStore, labels: LabelsConfig) -> None:
@@ -103,7 +103,7 @@ class PictureRoutes:
     ) -> Response:
         """The finished video, whole or in ranges."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await result_file(job, self._files, request, download)
+        return await result_file_response(job, self._files, request, download)
 
     async def preview(self, job_id: str, request: Request) -> Response:
         """The video from its first frame on, while it is rendered; the answer ends when the job does.
@@ -161,4 +161,4 @@ class PictureRoutes:
         if (state := await self._find(key)) is None:
             raise NotFoundError(gone)
         head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
-        return await stored_file(request, stored, key, Shown(media_type_of(head), _INERT), gone)
+        return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), gone)

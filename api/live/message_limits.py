@@ -8,10 +8,10 @@ from typing import Final
 from config import LiveConfig
 from errors import LipwrightError
 
-_MAX_MISTAKES: Final = 16
+_MAX_INVALID: Final = 16
 
 
-class SessionEndError(LipwrightError):
+class SessionEndedError(LipwrightError):
     """The session is over; `close_code` is for the socket (RFC 6455, 7.4)."""
 
     status_code = 409
@@ -22,34 +22,34 @@ class SessionEndError(LipwrightError):
         self.close_code = close_code
 
 
-class Budget:
+class MessageLimits:
     """What one client has left; who passes a bound is sent away."""
 
     def __init__(self, live: LiveConfig) -> None:
         self._live = live
         self._left, self._at = 2 * live.max_messages_per_s, time.monotonic()
-        self._num_mistakes = 0
+        self._num_invalid = 0
 
     def count(self, num_bytes: int) -> None:
         """Count one message.
 
         Raises:
-            SessionEndError: It is one too many, or too long.
+            SessionEndedError: It is one too many, or too long.
         """
         now, rate = time.monotonic(), self._live.max_messages_per_s
         self._left = min(2 * rate, self._left + (now - self._at) * rate) - 1
         self._at = now
         if self._left < 0:
-            raise SessionEndError(f"Expected at most {rate:g} messages a second, found more.", 1008)
+            raise SessionEndedError(f"Expected at most {rate:g} messages a second, found more.", 1008)
         if num_bytes > self._live.max_message_bytes:
-            raise SessionEndError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
+            raise SessionEndedError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
 
-    def mistake(self) -> None:
+    def count_invalid(self) -> None:
         """Count one message that is none.
 
         Raises:
-            SessionEndError: It is one too many.
+            SessionEndedError: It is one too many.
         """
-        self._num_mistakes += 1
-        if self._num_mistakes > _MAX_MISTAKES:
-            raise SessionEndError("Too many messages that are none.", 1008)
+        self._num_invalid += 1
+        if self._num_invalid > _MAX_INVALID:
+            raise SessionEndedError("Too many messages that are none.", 1008)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from api.live.pace import Pace
+from api.live.session_clock import StreamPacer
 
 MOMENT_S = 0.08
 MAX_AHEAD_S = 3.0
@@ -41,7 +41,7 @@ def watch(rate: float, is_steered: bool = False, wall_s: float = 3600.0) -> Watc
     Steered as on the page, it plays slower or faster to keep what it began with; other players do not.
     """
     clock = [0.0]
-    pace, seen = Pace(MAX_AHEAD_S, lambda: clock[0]), Watched()
+    pace, seen = StreamPacer(MAX_AHEAD_S, lambda: clock[0]), Watched()
     sent = shown = reported = starved = 0.0
     is_playing = False
     while clock[0] < wall_s:
@@ -100,7 +100,7 @@ def test_a_client_with_our_clock_has_the_same_ahead_all_the_time() -> None:
 
 def test_a_stream_that_nobody_watches_may_run_ahead_of_the_wall() -> None:
     clock = [0.0]
-    pace = Pace(MAX_AHEAD_S, lambda: clock[0], speed=10.0)
+    pace = StreamPacer(MAX_AHEAD_S, lambda: clock[0], speed=10.0)
     assert pace.wait_s(1.0) == pytest.approx(0.1)
     clock[0] = 0.1
     assert pace.wait_s(1.0) == 0

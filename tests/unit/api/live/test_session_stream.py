@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from api.live.budget import SessionEndError
-from api.live.pace import Pace
-from api.live.session import LiveSession, SessionOptions
+from api.live.message_limits import SessionEndedError
+from api.live.session_clock import StreamPacer
+from api.live.session_stream import SessionOptions, SessionStream
 from api.speech.voice import Speaker, Voice
 from config import LiveConfig, TtsConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
@@ -31,12 +31,12 @@ class Talk:
         self.live = live or LiveConfig()
         self.shows = shows
 
-    def run(self, scene: Callable[[LiveSession], Awaitable[None]], limit_s: float = 120) -> str | None:
+    def run(self, scene: Callable[[SessionStream], Awaitable[None]], limit_s: float = 120) -> str | None:
         """Return why the session ended before the scene did."""
 
         async def play() -> str | None:
             ref = await self.service.prepare("s", AVATAR, None)
-            session = LiveSession(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.speaker)
+            session = SessionStream(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.speaker)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))
@@ -45,7 +45,7 @@ class Talk:
                     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
-            except SessionEndError as error:
+            except SessionEndedError as error:
                 return str(error)
             finally:
                 for task in tasks:
@@ -55,7 +55,7 @@ class Talk:
 
         return asyncio.run(play())
 
-    async def _show(self, session: LiveSession) -> None:
+    async def _show(self, session: SessionStream) -> None:
         while True:
             await asyncio.sleep(0.02)
             if shown := self.line.of("session.fragment"):
@@ -77,7 +77,7 @@ def speak(seconds: float) -> str:
 def test_a_session_idles_speaks_and_idles_again() -> None:
     talk = Talk()
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 2)
         await session.take_text(speak(0.5))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
@@ -101,7 +101,7 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
 def test_binary_messages_are_speech_too() -> None:
     talk = Talk()
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await session.take_bytes(np.full(RATE, 5000, "<i2").tobytes())
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
 
@@ -111,7 +111,7 @@ def test_binary_messages_are_speech_too() -> None:
 def test_an_interruption_is_confirmed_and_shuts_up() -> None:
     talk = Talk()
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await session.take_text(speak(20))
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
         await session.take_text(json.dumps({"type": "agent.interrupt"}))
@@ -141,7 +141,7 @@ def test_nobody_who_shows_nothing_is_sent_more_than_a_few_seconds() -> None:
 def test_a_message_that_is_none_is_told_so(message: str, found: str) -> None:
     talk = Talk()
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await session.take_text(message)
 
     assert talk.run(scene) is None
@@ -160,7 +160,7 @@ def test_a_message_that_is_none_is_told_so(message: str, found: str) -> None:
 def test_who_passes_a_bound_is_sent_away(live: LiveConfig, messages: list[str], reason: str) -> None:
     talk = Talk(live, shows=False)
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         for message in messages:
             await session.take_text(message)
 
@@ -174,7 +174,7 @@ def test_a_session_that_nobody_uses_ends() -> None:
 
 def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
     clock = [0.0]
-    pace = Pace(3.0, lambda: clock[0])
+    pace = StreamPacer(3.0, lambda: clock[0])
     assert pace.wait_s(0.0) == 0
     assert pace.wait_s(0.12) == pytest.approx(0.12)
     clock[0] = 2.0
@@ -187,7 +187,7 @@ def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
 
 def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
     clock = [0.05]
-    pace = Pace(3.0, lambda: clock[0])
+    pace = StreamPacer(3.0, lambda: clock[0])
     assert pace.wait_s(0.08) == pytest.approx(0.08)
     pace.hurry(0.08)
     assert pace.wait_s(0.08) == 0
@@ -200,7 +200,7 @@ def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
 def test_a_beginning_waits_for_a_frame_and_for_no_whole_moment() -> None:
     talk = Talk(LiveConfig(min_buffer_seconds=0.16, chunk_seconds=0.08))
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await talk.until(lambda: len(talk.service.requests) > 2)
         assert {request.num_frames for request in talk.service.requests} == {2}
         await session.take_text(speak(0.15))  # a hundredth is missing, and does not come

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from api.live.kept_pictures import KeptPictures
-from api.live.session import LiveSession
+from api.live.idle_fallback import IdleFrames
+from api.live.session_stream import SessionStream
 from config import LiveConfig
 from media.live.gop_encoder import EncodedGop
 from media.live.mp4_boxes import ParameterSets
 from tests.unit.api.live.live_parts import INFO
-from tests.unit.api.live.test_session import Talk, speak
+from tests.unit.api.live.test_session_stream import Talk, speak
 
 HEADERS = ParameterSets(b"sps", b"pps")
 PERIOD = 2 * INFO.num_frames - 2
@@ -25,36 +25,36 @@ def group(number: int, num_bytes: int = 10) -> EncodedGop:
 
 
 def test_kept_pictures_go_on_where_the_stream_was() -> None:
-    kept = KeptPictures(INFO, 10_000)
+    idle = IdleFrames(INFO, 10_000)
     for number in range(20):
-        kept.keep(3 * number, group(number))
-    kept.begin(PERIOD + 30)
-    assert [kept.take() for _ in range(3)] == [group(10), group(11), group(12)]
-    kept.begin(2 * PERIOD + 13)
-    assert kept.take() == group(4), "a frame beside it is near enough"
+        idle.keep(3 * number, group(number))
+    idle.begin(PERIOD + 30)
+    assert [idle.take() for _ in range(3)] == [group(10), group(11), group(12)]
+    idle.begin(2 * PERIOD + 13)
+    assert idle.take() == group(4), "a frame beside it is near enough"
 
 
 def test_where_kept_pictures_end_the_longest_unused_come_next() -> None:
-    kept = KeptPictures(INFO, 10_000)
+    idle = IdleFrames(INFO, 10_000)
     for number in range(4):
-        kept.keep(3 * number, group(number))
-    kept.begin(6)
-    assert [kept.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)]
+        idle.keep(3 * number, group(number))
+    idle.begin(6)
+    assert [idle.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)]
 
 
 def test_kept_pictures_are_bounded() -> None:
-    kept = KeptPictures(INFO, 90)
-    assert kept.take() is None
+    idle = IdleFrames(INFO, 90)
+    assert idle.take() is None
     for number in range(5):
-        kept.keep(3 * number, group(number))
-    kept.begin(0)
-    assert kept.take() == group(2), "three are kept, and the newest"
+        idle.keep(3 * number, group(number))
+    idle.begin(0)
+    assert idle.take() == group(2), "three are kept, and the newest"
 
 
 def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afterwards() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
-    async def scene(session: LiveSession) -> None:
+    async def scene(session: SessionStream) -> None:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)
         await session.take_text(speak(2.0))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
@@ -79,7 +79,7 @@ def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afte
 
 
 def test_an_avatar_of_one_frame_has_one_place() -> None:
-    kept = KeptPictures(replace(INFO, num_frames=1), 1000)
-    kept.keep(3, group(1))
-    kept.begin(9)
-    assert kept.take() == group(1)
+    idle = IdleFrames(replace(INFO, num_frames=1), 1000)
+    idle.keep(3, group(1))
+    idle.begin(9)
+    assert idle.take() == group(1)

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.forms.spoken import MAX_TEXT_CHARS, FilePart, SpokenForm
+from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm
 from errors import OptionError
 from models.quality.report import QualityReport
 from storage.records import (
@@ -54,10 +54,9 @@ _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
 _Metadata = Annotated[dict[_MetadataKey, _MetadataText], BeforeValidator(_parsed), Field(max_length=16)]
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
-_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
 
 
-class JobForm(SpokenForm):
+class JobForm(SpeechForm):
     """Multipart body of a new job."""
 
     model_config = ConfigDict(extra="forbid")
@@ -85,7 +84,7 @@ class JobForm(SpokenForm):
     )
 
     @property
-    def said(self) -> str | None:
+    def speech_text(self) -> str | None:
         """The text to speak."""
         return self.text
 
@@ -217,37 +216,6 @@ class Health(BaseModel):
     """A sign of life."""
 
     status: str = Field(default="ok", description="Always `ok`; anything else is a problem.")
-
-
-def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
-    schema = form.model_json_schema()
-    fields: dict[str, Any] = schema["properties"]
-    files = {name: field for name, field in fields.items() if is_file(field)}
-    urls = {f"{name}_url": _url_field(name) for name in files}
-    either = [
-        {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
-        for name in schema.pop("required", ())
-    ]
-    if issubclass(form, SpokenForm):
-        either.append({"anyOf": [{"required": [name]} for name in ("audio", "audio_url", form.text_field)]})
-    multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
-    by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
-    in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}
-    content = {
-        "multipart/form-data": {"schema": multipart},
-        "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
-    }
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def is_file(field: dict[str, Any]) -> bool:
-    """Whether a field of a form's JSON schema is a file part."""
-    return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
-
-
-def _url_field(name: str) -> dict[str, str]:
-    return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}
 
 
 def parsed_metadata(text: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ MAX_TEXT_CHARS = 32_768
 _MAX_TITLE_CHARS: Final = 48
 
 
-class SpokenForm(BaseModel):
+class SpeechForm(BaseModel):
     """What such forms share. One of `audio` and the field that `text_field` names is given."""
 
     text_field: ClassVar[str] = "text"
@@ -28,7 +28,7 @@ class SpokenForm(BaseModel):
     )
 
     @property
-    def said(self) -> str | None:
+    def speech_text(self) -> str | None:
         """The text to speak; None where the speech is a file."""
         raise NotImplementedError
 
@@ -40,13 +40,13 @@ class SpokenForm(BaseModel):
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:
-        if (self.audio is None) == (self.said is None):
+        if (self.audio is None) == (self.speech_text is None):
             found = "neither" if self.audio is None else "both"
             raise ValueError(f"expected either an audio file or {self.text_field}, found {found}")
         return self
 
 
-def title_of(text: str) -> str:
+def speech_title(text: str) -> str:
     """How the sound of a text is called among other files: by its first words, as people find it again by them."""
     words = " ".join(re.findall(r"\w+", text))
     if len(words) <= _MAX_TITLE_CHARS:

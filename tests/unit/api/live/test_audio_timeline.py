@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api.live.speech_line import Heard, SpeechLine
+from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from errors import CapacityError
 
 FPS, NUM = Fraction(25), 3
@@ -20,23 +20,23 @@ class Played:
     """A line, and all that has left it."""
 
     def __init__(self, lead_seconds: float = 0.28, max_buffered_seconds: float = 10) -> None:
-        self.line = SpeechLine(FPS, RATE, lead_seconds, max_buffered_seconds)
+        self.line = AudioTimeline(FPS, RATE, lead_seconds, max_buffered_seconds)
         self.sound = np.zeros(0, np.int16)
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.windows: list[NDArray[np.int16]] = []
-        self.last: Heard | None = None
+        self.last: ChunkAudio | None = None
 
     def go(self, num_moments: int) -> None:
         for _ in range(num_moments):
             number = len(self.sound) // STEP
-            heard = self.line.moment(number * NUM, NUM, (number + 1) * STEP)
-            assert len(heard.sound) == STEP
-            self.last = heard
-            self.sound = np.concatenate([self.sound, heard.sound])
-            self.begun += [number] * heard.has_begun
-            self.ended += [number] * heard.has_ended
-            self.windows.append(heard.window.samples)
+            audio = self.line.chunk(number * NUM, NUM, (number + 1) * STEP)
+            assert len(audio.sound) == STEP
+            self.last = audio
+            self.sound = np.concatenate([self.sound, audio.sound])
+            self.begun += [number] * audio.has_begun
+            self.ended += [number] * audio.has_ended
+            self.windows.append(audio.window.samples)
 
 
 def voice(seconds: float) -> NDArray[np.int16]:
@@ -126,7 +126,7 @@ def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
     played.line.push(voice(5))
     played.go(5)
     played.line.interrupt()
-    window = played.line.moment(5 * NUM, NUM, 6 * STEP).window
+    window = played.line.chunk(5 * NUM, NUM, 6 * STEP).window
     shares = window.open_share[5 * NUM * 2 - window.first_row :][:6:2]  # two rows a frame
     assert 0 < shares[0] < 1
     assert not shares[1:].any(), shares
@@ -143,10 +143,10 @@ def test_what_waits_is_bounded() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100])
 def test_any_rate_ends_where_it_should(rate: int) -> None:
-    line = SpeechLine(FPS, rate, 0.28, 10)
+    line = AudioTimeline(FPS, rate, 0.28, 10)
     line.push(np.full(rate, 1000, np.int16))
     line.end()
-    sound = np.concatenate([line.moment(n * NUM, NUM, (n + 1) * STEP).sound for n in range(12)])
+    sound = np.concatenate([line.chunk(n * NUM, NUM, (n + 1) * STEP).sound for n in range(12)])
     assert np.count_nonzero(np.abs(sound) > 500) == pytest.approx(RATE, abs=100)
 
 
@@ -156,12 +156,12 @@ def test_what_was_held_is_spoken_whole_and_only_once() -> None:
     played.line.end()
     played.go(5)
     assert played.last is not None
-    heard = played.line.hold(played.last)
-    assert not heard.sound[RATE // 100 :].any(), "the voice fades"
-    played.sound[4 * STEP :] = heard.sound
+    audio = played.line.hold(played.last)
+    assert not audio.sound[RATE // 100 :].any(), "the voice fades"
+    played.sound[4 * STEP :] = audio.sound
     played.go(4)
     assert not played.sound[5 * STEP :].any()
-    assert not played.line.moment(9 * NUM, NUM, 10 * STEP).window.samples[-1500:].any(), "the mouth is shut"
+    assert not played.line.chunk(9 * NUM, NUM, 10 * STEP).window.samples[-1500:].any(), "the mouth is shut"
     played.sound = np.concatenate([played.sound, np.zeros(STEP, np.int16)])
     played.line.go_on()
     played.go(16)

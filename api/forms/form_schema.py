@@ -1,0 +1,42 @@
+"""OpenAPI request bodies of form routes, and which of their fields hold files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from api.forms.speech_form import SpeechForm
+
+_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
+
+
+def form_body(form: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
+    schema = form.model_json_schema()
+    fields: dict[str, Any] = schema["properties"]
+    files = {name: field for name, field in fields.items() if is_file(field)}
+    urls = {f"{name}_url": _url_field(name) for name in files}
+    either = [
+        {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
+        for name in schema.pop("required", ())
+    ]
+    if issubclass(form, SpeechForm):
+        either.append({"anyOf": [{"required": [name]} for name in ("audio", "audio_url", form.text_field)]})
+    multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
+    by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
+    in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}
+    content = {
+        "multipart/form-data": {"schema": multipart},
+        "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def is_file(field: dict[str, Any]) -> bool:
+    """Whether a field of a form's JSON schema is a file part."""
+    return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
+
+
+def _url_field(name: str) -> dict[str, str]:
+    return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}
