@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.forms.speech_form import title_of
+from api.forms.speech_form import speech_title
 from api.speech.voice import Speaker
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
@@ -73,7 +73,7 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
     ],
 )
 def test_the_sound_of_a_text_is_called_by_its_first_words(text: str, title: str) -> None:
-    assert title_of(text) == title
+    assert speech_title(text) == title
 
 
 def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService, voice: SpeechServer) -> None:
