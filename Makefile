@@ -1,4 +1,4 @@
-# The commands of this repository. `make demo` from a fresh clone needs Python 3.11 or newer and a network.
+# Commands of this repository. In a fresh clone, `make demo` needs Python 3.11 or newer and network access.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,81 +7,81 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first of these that is new enough, unless PYTHON=... names one.
+# The first of these that is new enough; override with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-# onnxruntime for the machine at hand; EXTRA=cpu or EXTRA=gpu overrules.
+# The onnxruntime package for this machine; override with EXTRA=cpu or EXTRA=gpu.
 EXTRA ?= $(if $(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(EXTRA)
 PORTRAIT := $(firstword $(wildcard samples/portrait.jpg samples/portrait.png))
 
-# Many unit tests wait for a server or a clock: four at once are done sooner than two, on two cores as well.
+# Many unit tests wait for a server or a clock, so four workers are faster than two even on two cores.
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? 4 : n)))
 
 export RAY_USAGE_STATS_ENABLED ?= 0
-# A service is a dozen processes that import the same modules. Where Python may not keep what it has compiled, as in
-# many containers, each compiles them anew at each start.
+# A service is a dozen processes that import the same modules. If Python must not write bytecode, as in many containers,
+# each of them compiles all modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo serve test test-faults lint format bench quality clean
 
-help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+help:  ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP)  ## make .venv with everything in it (only when pyproject.toml changed)
+setup: $(STAMP)  ## create .venv (again only when pyproject.toml has changed)
 
 $(STAMP): pyproject.toml
-	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer was not found; name one with PYTHON=/path/to/python3." >&2; exit 1; fi
-	@"$(PYTHON)" -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"PYTHON={sys.executable} is {v}; 3.11 or newer is needed.")'
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer was not found; set PYTHON=/path/to/python3." >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"PYTHON={sys.executable} is {v}; 3.11 or newer is required.")'
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)." >&2; exit 1; }
-	@echo "Installing into $(VENV) (extra: $(EXTRA)); the first time takes some minutes. A dot is a package."
-	@# pip would compile 22,000 files (43 s), of which a service imports 3,000: they are compiled where they are first
-	@# imported, but for Ray, which many processes import at once. A file of Ray's that cannot be compiled is no error.
+	@echo "Installing into $(VENV) (extra: $(EXTRA)); this takes a few minutes the first time. One dot per package."
+	@# pip would compile 22,000 files (43 s), of which a service imports 3,000. They are compiled on first import instead,
+	@# except Ray, which many processes import at the same time. A Ray file that cannot be compiled is not an error.
 	@$(BIN)/python -m pip install --no-input --disable-pip-version-check --no-compile -e '.[$(EXTRA),dev]' \
 		| awk '/^Collecting/ {printf "."; fflush()} /^Installing collected/ {printf " unpacking"; fflush()} END {print ""}'
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages/ray || true
 	@touch $@
 
-demo: setup  ## samples/portrait + samples/speech.wav -> out/demo.mp4
+demo: setup  ## render samples/portrait.jpg + samples/speech.wav to out/demo.mp4
 	@mkdir -p out
 	@$(BIN)/lipwright speak --video $(PORTRAIT) --audio samples/speech.wav --out out/demo.mp4
-	@echo "The video: $(CURDIR)/out/demo.mp4"
+	@echo "Video: $(CURDIR)/out/demo.mp4"
 
-serve: setup  ## the API, until Ctrl-C
+serve: setup  ## run the service until Ctrl-C
 	@$(BIN)/lipwright serve
 
-test: setup  ## the whole test suite
+test: setup  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit || { status=$$?; }; \
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
 
-test-faults: setup  ## kill, flood and endure at full length (more than an hour on two cores)
+test-faults: setup  ## run the fault tests at full length (more than an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
 		tests/unit/cluster/test_capacity.py tests/graph/test_engines.py
 
-lint: setup  ## ruff, mypy, import-linter
+lint: setup  ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: setup  ## let ruff rewrite what it can
+format: setup  ## format the code and apply ruff's fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup  ## the figures of the README, into benchmarks/results.json
+bench: setup  ## measure the figures of docs/performance.md
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.render
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines
 
-# The judge and the clips lie outside this repository; clips of one folder below CLIPS are put together, and UNSEEN names
-# those of talkers that no network was trained on.
+# The judge and the clips are not part of this repository (benchmarks/README.md). Clips in one subfolder of CLIPS form a
+# group, and UNSEEN names the clips of speakers that no network was trained on.
 JUDGE ?= ../shared/eval
 CLIPS ?= ../shared/clips
 UNSEEN ?= grid_talker1 grid_talker5
 
-quality: setup  ## how believable the faces are, into benchmarks/quality.json (JUDGE=, CLIPS=, UNSEEN=)
+quality: setup  ## measure the figures of docs/quality.md (JUDGE=, CLIPS=, UNSEEN=)
 	@$(BIN)/python -m benchmarks.quality --judge $(JUDGE) --clips $(CLIPS) $(addprefix --unseen ,$(UNSEEN))
 
-clean:  ## remove the environment, caches and results (not data/)
+clean:  ## remove .venv, caches and results (not data/)
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
