@@ -28,7 +28,7 @@ from models.avatar.folder import analysis_folder
 from models.engines.contract import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
 from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
@@ -198,7 +198,7 @@ class _Studio:
     engine: Engine
     painter: Painter
     clock: StageClock
-    silent_motion: Moments = Moments()
+    silent_motion: RunningStats = RunningStats()
 
     def render(self, reader: FrameReader, plan: Plan) -> bytes:
         render, stage = RenderConfig(), self.clock.stage

@@ -25,7 +25,7 @@ from models.avatar.folder import (
     INFO_FILE,
     analysis_part,
     is_analysed,
-    note_analysed,
+    mark_analysed,
 )
 from models.engines.contract import EngineClass, Planned
 from models.engines.registry import ENGINES
@@ -182,7 +182,7 @@ class LandmarkGenerator:
             ):
                 known = Avatar.load(folder)
                 maker.analyse(known, known.frames(reader), own_speech, token.is_cancelled)
-                note_analysed(folder, maker)
+                mark_analysed(folder, maker)
 
         await self._threads.run(work, timeout_s)
 

@@ -34,7 +34,7 @@ from models.engines.contract import Chunk, Engine, EngineClass, Plan
 from models.engines.patches import FacePatches
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from rendering.avatar_cache import AvatarCache, CachedAvatar, close
 from rendering.lru_pool import LruPool
 from rendering.segment_renderer import RenderSource, SegmentRenderer
@@ -167,7 +167,7 @@ class Studio:
 
     async def _encoded(
         self, render_source: RenderSource, info: VideoInfo, plan: Plan, marks: Sequence[Watermark | None]
-    ) -> tuple[bytes, Moments]:
+    ) -> tuple[bytes, RunningStats]:
         """The frames of `plan`, decoded, with their faces, encoded; and what was measured of these."""
         render = self._config.render
         writer = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)

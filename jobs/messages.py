@@ -15,7 +15,7 @@ from media.labels.watermark import Corner
 from media.playback import Loop
 from media.probe import AudioInfo, VideoInfo
 from models.engines.contract import FrameSpan
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
 
 HOLD_S: Final = 60.0
@@ -48,7 +48,7 @@ class Rendered(NamedTuple):
 
     num_bytes: int
     sha256: str
-    silent_motion: Moments = Moments()
+    silent_motion: RunningStats = RunningStats()
 
 
 class SegmentWatermark(NamedTuple):

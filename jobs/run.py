@@ -23,7 +23,7 @@ from jobs.watermark import segment_watermark
 from media.audio import num_output_frames
 from media.probe import VideoInfo
 from models.engines.contract import FrameSpan, Plan, Planned
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from storage.file_keys import audio_key, result_key, segment_key, segments_folder, speech_key
@@ -62,7 +62,7 @@ class JobRun:
         self._num_frames = 0
         self._num_done = 0
         self._segments = FinishedSegments(services.table, services.files, job.id)
-        self._silent_motion: dict[int, Moments] = {}  # by the number of the segment: one may be rendered again
+        self._silent_motion: dict[int, RunningStats] = {}  # by the number of the segment: one may be rendered again
         self._has_avatar = False
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class JobRun:
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, avatar, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
-        report = make_report(output, measures, sum(self._silent_motion.values(), Moments()))
+        report = make_report(output, measures, sum(self._silent_motion.values(), RunningStats()))
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from models.avatar.avatar import Avatar
-from models.avatar.folder import AVATAR_FILES, Keeper, analysis_part
+from models.avatar.folder import AVATAR_FILES, VersionedEngine, analysis_part
 from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
@@ -34,7 +34,7 @@ class AvatarCache:
         self._files = files
         self._known: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, close)
 
-    def take(self, folder: str, engine: Keeper) -> CachedAvatar:
+    def take(self, folder: str, engine: VersionedEngine) -> CachedAvatar:
         """Return the avatar of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
 
         Raises:

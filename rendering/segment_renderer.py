@@ -14,7 +14,7 @@ from media.frame_source import FrameSource
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.contract import Chunk, Plan
 from models.engines.patches import FacePatches
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class SegmentRenderer:
     def __init__(self, paint: Paint, run: BlockingWork, window: int) -> None:
         self._paint, self._run, self._window = paint, run, window
 
-    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> Moments:
+    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
         """Give the frames of `plan`, with their faces and in order, to `writer`.
 
         A writer may let encoded pictures go before the last frame has come. When this raises or is cancelled, nothing
@@ -85,9 +85,9 @@ class SegmentRenderer:
         Returns:
             What was measured of the faces: `FacePatches.silent_motion`.
         """
-        window, motion = deque[asyncio.Task[Moments]](), Moments()
+        window, motion = deque[asyncio.Task[RunningStats]](), RunningStats()
         painted: list[asyncio.Future[FacePatches]] = []
-        written: asyncio.Task[Moments] | None = None
+        written: asyncio.Task[RunningStats] | None = None
         try:
             for start in range(0, len(plan), chunk_frames):
                 piece = plan.slice(start, min(start + chunk_frames, len(plan)))
@@ -111,11 +111,11 @@ class SegmentRenderer:
 
     async def _write_after(
         self,
-        before: asyncio.Task[Moments] | None,
+        before: asyncio.Task[RunningStats] | None,
         writer: PictureWriter,
         frames: list[YuvFrame],
         patches: asyncio.Future[FacePatches],
-    ) -> Moments:
+    ) -> RunningStats:
         """Encode `frames` with their faces when both the faces and what comes before them are done."""
         try:
             faces = await patches

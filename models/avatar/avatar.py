@@ -21,9 +21,9 @@ from models.avatar.folder import (
     INFO_FILE,
     MOTION_FILE,
     TRACK_FILE,
-    Keeper,
+    VersionedEngine,
     analysis_folder,
-    hashes_of,
+    file_hashes,
     write_whole,
 )
 from models.avatar.idle_motion import IdleMotion
@@ -89,11 +89,11 @@ class Avatar:
         """Returns what reads the avatar's frames, given what reads its source: a still moves while it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
 
-    def folder_of(self, engine: Keeper) -> Path:
+    def folder_of(self, engine: VersionedEngine) -> Path:
         """Returns the folder of what an engine keeps of this avatar."""
         return analysis_folder(self.folder, engine)
 
-    def remember(self, engine: Keeper, load: Callable[[], T]) -> T:
+    def remember(self, engine: VersionedEngine, load: Callable[[], T]) -> T:
         """Returns what `load` gave the first time, for as long as this avatar is held in memory."""
         key = self.folder_of(engine).name  # variants of one engine may keep different things
         if key not in self._remembered:
@@ -124,7 +124,7 @@ class Avatar:
             motion.save(folder / MOTION_FILE)
             info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
         names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
-        content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": hashes_of(folder, names)}
+        content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": file_hashes(folder, names)}
         write_whole(folder / INFO_FILE, content)
         return cls(folder, info, track if motion is None else motion.move(track), motion)
 

@@ -25,14 +25,14 @@ AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE)
 """What is the avatar itself, for all engines."""
 
 
-class Keeper(Protocol):
+class VersionedEngine(Protocol):
     """An engine, as far as its folder is concerned."""
 
     name: str
     version: str
 
 
-def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Returns the SHA-256 of files of a folder, by their names."""
     found = {}
     for name in names:
@@ -47,27 +47,27 @@ def is_tracked(folder: Path) -> bool:
     return known.get("version") == AVATAR_VERSION and _are_as_written(folder, known.get("files"))
 
 
-def analysis_part(engine: Keeper) -> str:
+def analysis_part(engine: VersionedEngine) -> str:
     """Returns the part of the folder in which an engine keeps what it needs beside the track."""
     return f"engines/{engine.name}-{engine.version}/"
 
 
-def analysis_folder(folder: Path, engine: Keeper) -> Path:
+def analysis_folder(folder: Path, engine: VersionedEngine) -> Path:
     """Returns where that part lies."""
     return folder / analysis_part(engine)
 
 
-def is_analysed(folder: Path, engine: Keeper) -> bool:
+def is_analysed(folder: Path, engine: VersionedEngine) -> bool:
     """Returns whether an engine has all that it keeps, as it was written. Reads all of it."""
     kept = analysis_folder(folder, engine)
     return _are_as_written(kept, _read(kept / COMPLETE_FILE).get("files"))
 
 
-def note_analysed(folder: Path, engine: Keeper) -> None:
+def mark_analysed(folder: Path, engine: VersionedEngine) -> None:
     """Says that an engine has written all that it keeps."""
     kept = analysis_folder(folder, engine)
     names = (path.relative_to(kept).as_posix() for path in sorted(kept.rglob("*")) if path.is_file())
-    write_whole(kept / COMPLETE_FILE, {"files": hashes_of(kept, (name for name in names if name != COMPLETE_FILE))})
+    write_whole(kept / COMPLETE_FILE, {"files": file_hashes(kept, (name for name in names if name != COMPLETE_FILE))})
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
@@ -88,6 +88,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _are_as_written(folder: Path, hashes: Any) -> bool:
     try:
-        return isinstance(hashes, dict) and hashes_of(folder, hashes) == hashes
+        return isinstance(hashes, dict) and file_hashes(folder, hashes) == hashes
     except OSError:
         return False

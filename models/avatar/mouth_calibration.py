@@ -3,7 +3,7 @@
 The speech-to-mouth network knows an average talker. Where the source video has its own speech, the mouths that it shows
 are compared with the mouths that the network predicts from that speech, each with the sound that belongs to it: where
 the source's sound comes late or early, its offset is measured and taken out. Where that offset is known, the talker's
-own way of speaking is learned too (`models.avatar.own_way`); size and hold are then those of what it says.
+own way of speaking is learned too (`models.avatar.adaptation`); size and hold are then those of what it says.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.avatar.own_way import OwnWay, learn
 from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
+from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.level import ROWS_PER_SECOND
@@ -79,7 +79,7 @@ class MouthCalibration:
         follow: (8,) float32 share of the corrected opening that is added to each channel.
         is_fitted: Whether it comes from the source's own speech; otherwise it is that of an average talker.
         own_speech: What was measured on the source's own sound; None if it has none.
-        own_way: What its mouth does beyond the average talker's, before the gain.
+        adaptation: What its mouth does beyond the average talker's, before the gain.
     """
 
     gain: NDArray[np.float32]
@@ -87,7 +87,7 @@ class MouthCalibration:
     is_fitted: bool = False
     own_speech: OwnSpeech | None = None
     follow: NDArray[np.float32] = field(default_factory=lambda: np.zeros(NUM_CHANNELS, np.float32))
-    own_way: OwnWay = field(default_factory=OwnWay.unknown)
+    adaptation: SpeakerAdaptation = field(default_factory=SpeakerAdaptation.unknown)
 
     @classmethod
     def default(cls) -> MouthCalibration:
@@ -96,7 +96,7 @@ class MouthCalibration:
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
         """Returns the shapes of a predicted mouth of T frames, corrected, as (T, 8) float32; silence stays at rest."""
-        scaled = self.own_way.applied(mouth.shape, mouth.hidden) * self.gain
+        scaled = self.adaptation.applied(mouth.shape, mouth.hidden) * self.gain
         following = scaled[:, _COMPARED, None] * self.follow
         return np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
 
@@ -114,7 +114,7 @@ class MouthCalibration:
                 follow=self.follow,
                 is_fitted=self.is_fitted,
                 own=np.array(numbers, np.float64),
-                own_way=self.own_way.weights,
+                own_way=self.adaptation.weights,
             )
         partial.replace(path)
 
@@ -124,7 +124,7 @@ class MouthCalibration:
         stored = load_arrays(path)
         numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
         own = OwnSpeech(SourceSync(*numbers[:-3]), *numbers[-3:]) if numbers else None  # type: ignore[arg-type]
-        way = OwnWay(stored["own_way"])
+        way = SpeakerAdaptation(stored["own_way"])
         return cls(stored["gain"], stored["bias"], bool(stored["is_fitted"]), own, stored["follow"], way)
 
 
@@ -144,7 +144,7 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
     times = np.arange(len(tracked)) / float(fps) + (sync.offset_seconds or 0.0)
     is_heard = (times >= 0) & (times < len(sound.gate) / ROWS_PER_SECOND)
     has_speech = present & is_heard & (sample_rows(sound.gate, times) > 0.5)
-    predicted, way, learned_seconds = sample_rows(sound.shape, times), OwnWay.unknown(), 0.0
+    predicted, way, learned_seconds = sample_rows(sound.shape, times), SpeakerAdaptation.unknown(), 0.0
     learned_from = has_speech & (track.trust >= 1)
     if sync.offset_seconds is not None and learned_from.sum() >= _MIN_FRAMES:
         # A mouth that is compared with another time's sound would teach that speech says nothing.
@@ -154,11 +154,11 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
         learned_seconds = float(learned_from.sum() / fps)
     calibration = calibrate(predicted, tracked, has_speech, fps)
     if not calibration.is_fitted:
-        way, learned_seconds = OwnWay.unknown(), 0.0
+        way, learned_seconds = SpeakerAdaptation.unknown(), 0.0
     opening = tracked[has_speech, _COMPARED]
     jitter = lip_jitter(tracked, has_speech, fps, track.shot).rms
     own = OwnSpeech(sync, float(opening.std()) if len(opening) else None, jitter, learned_seconds)
-    return replace(calibration, own_speech=own, own_way=way)
+    return replace(calibration, own_speech=own, adaptation=way)
 
 
 def calibrate(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import Patch, YuvFrame
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FacePatches:
     origins: NDArray[np.int32]
     y: NDArray[np.uint8]
     uv: NDArray[np.uint8]
-    silent_motion: Moments = Moments()
+    silent_motion: RunningStats = RunningStats()
 
     def __len__(self) -> int:
         return len(self.row)

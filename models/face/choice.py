@@ -29,7 +29,7 @@ class FaceChoice:
     `largest` is the default. `index` counts from 0 in the order of size, largest first, so index 0 is `largest`.
     `point` (x, y) and `box` (x0, y0, x1, y1) are pixels of the upright picture: the face that covers the point
     (the nearest centre where several do), or the one that overlaps the box most. `like` is the person of a reference
-    picture, wherever in the source they come; its numbers are the look of that face (`models.face.look`).
+    picture, wherever in the source they come; its numbers are the look of that face (`models.face.appearance`).
     """
 
     kind: Literal["largest", "index", "point", "box", "like"] = "largest"

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.face.look import CLEAR_LEAD, LOOK_SIZE, SAME_PERSON, likeness
+from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, likeness
 
 _MAX_LOOKS = 6
 _MAX_OTHERS = 3
@@ -34,7 +34,7 @@ class Person:
     @classmethod
     def of(cls, look: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()) -> Person:
         """Somebody seen once, and the others in the picture."""
-        beside = np.array(others[:_MAX_OTHERS], np.float16).reshape(-1, LOOK_SIZE)
+        beside = np.array(others[:_MAX_OTHERS], np.float16).reshape(-1, APPEARANCE_SIZE)
         return cls(np.asarray(look, np.float16)[None], beside)
 
     def likeness(self, look: NDArray[np.floating]) -> float:

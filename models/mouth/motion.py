@@ -18,7 +18,7 @@ _LIPS = sorted({*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER})
 
 
 @dataclass(frozen=True)
-class Moments:
+class RunningStats:
     """Sums of some numbers: small whatever their count, and added to those of other numbers."""
 
     num: int = 0
@@ -26,13 +26,13 @@ class Moments:
     squares: float = 0.0
 
     @classmethod
-    def of(cls, values: NDArray[np.floating]) -> Moments:
+    def of(cls, values: NDArray[np.floating]) -> RunningStats:
         """The sums of any array."""
         exact = values.astype(np.float64)
         return cls(exact.size, float(exact.sum()), float((exact**2).sum()))
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(self.num + other.num, self.total + other.total, self.squares + other.squares)
+    def __add__(self, other: RunningStats) -> RunningStats:
+        return RunningStats(self.num + other.num, self.total + other.total, self.squares + other.squares)
 
     @property
     def mean(self) -> float | None:
@@ -54,7 +54,7 @@ class Moments:
 
 def lip_jitter(
     shape: NDArray[np.float32], counts: NDArray[np.bool_], fps: Fraction, shot: NDArray[np.int32] | None = None
-) -> Moments:
+) -> RunningStats:
     """Second differences of the lip points; their `rms` is the jitter.
 
     Args:
@@ -71,7 +71,7 @@ def lip_jitter(
         inside &= shot[:-2] == shot[2:]
     steps = np.diff(shape.astype(np.float64), 2, axis=0)[inside] * (float(fps) / REFERENCE_FPS) ** 2
     squares = ((steps @ _lip_gram()) * steps).sum(1)
-    return Moments.of(np.sqrt(np.maximum(squares, 0.0)))
+    return RunningStats.of(np.sqrt(np.maximum(squares, 0.0)))
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import (
     Calibration,
@@ -43,7 +43,7 @@ _OPEN_SHARE: Final = 0.05
 # Share of the mouth's light by which its picture changes in silence. On nine clips in the wild it is .007 to .035 of a
 # held mouth, .043 to .069 of five with flashing teeth or trembling lips, and .085 to .2 where the source talks.
 STILL: Final = 0.04
-_NOTHING: Final = Moments()
+_NOTHING: Final = RunningStats()
 _JITTER_RATIO: Final = (0.5, 1.5)  # a predicted mouth is a little smoother than a tracked one: 0.7 to 0.9
 _DRAWN_SHARE: Final = 0.25
 
@@ -57,7 +57,7 @@ class OutputFacts:
     audio_seconds: float
 
 
-def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: Moments = _NOTHING) -> QualityReport:
+def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats = _NOTHING) -> QualityReport:
     """Puts together the report of one job.
 
     Args:
@@ -110,7 +110,7 @@ def _source(source: SourceFacts) -> SourceReport:
     )
 
 
-def _mouth(measures: BlockMeasures, silent_motion: Moments) -> MouthReport:
+def _mouth(measures: BlockMeasures, silent_motion: RunningStats) -> MouthReport:
     jitter = measures.jitter.rms
     own_speech = measures.source.own_speech
     own = own_speech.jitter if own_speech is not None else None

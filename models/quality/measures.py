@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import OwnSpeech
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.track.pass_reason import PassReason
 
 NUM_REASONS = max(PassReason) + 1
@@ -63,11 +63,11 @@ class BlockMeasures:
     source: SourceFacts
     num_frames: int
     num_passed: NDArray[np.int64]
-    speech: Moments
-    silence: Moments
+    speech: RunningStats
+    silence: RunningStats
     num_open_in_silence: int
-    jitter: Moments
-    eye_distance: Moments
+    jitter: RunningStats
+    eye_distance: RunningStats
     extremes: NDArray[np.float64]
     num_drawn: int
     used: NDArray[np.bool_]
@@ -104,7 +104,7 @@ def measure_view(
     shown = passed == PassReason.SHOWN
     scale = track.scale[source_index][shown]
     view = np.column_stack([scale, avatar.pose_degrees[source_index][shown]])  # (S, 4)
-    nothing = Moments.of(np.zeros(0))
+    nothing = RunningStats.of(np.zeros(0))
     return BlockMeasures(
         source=SourceFacts(
             avatar.talks,
@@ -121,7 +121,7 @@ def measure_view(
         silence=nothing,
         num_open_in_silence=0,
         jitter=nothing,
-        eye_distance=Moments.of(scale),
+        eye_distance=RunningStats.of(scale),
         extremes=np.stack([view.min(0, initial=np.inf), view.max(0, initial=-np.inf)]),
         num_drawn=0,
         used=np.zeros(0, np.bool_),

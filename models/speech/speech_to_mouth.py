@@ -45,7 +45,7 @@ class MouthBlock:
         shape: (T, 8) float32 `models.mouth.shape` channels: offset from rest in eye distances, 0 in silence.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
         hidden: (T, H) float32 what the shape is read from, 0 in silence: the network's last hidden layer, held back as
-            the shape is (see `models.avatar.own_way`). (0, 0) of a mouth that no network has read.
+            the shape is (see `models.avatar.speaker_adaptation`). (0, 0) of a mouth that no network has read.
     """
 
     shape: NDArray[np.float32]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
+from models.face.appearance import SAME_PERSON
 from models.face.covered_mouth import covered
-from models.face.look import SAME_PERSON
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks

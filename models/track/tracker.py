@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
+from models.face.appearance import SAME_PERSON, look_of
 from models.face.choice import FaceChoice
 from models.face.detection import Window
 from models.face.finder import FaceFinder, FoundFace, box_of_points
 from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
-from models.face.look import SAME_PERSON, look_of
 from models.face.person import STILL_SAME, Person
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.track.pass_reason import PassReason

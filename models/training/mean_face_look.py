@@ -15,9 +15,9 @@ from config import MediaLimits
 from errors import FaceNotFoundError
 from media.probe import probe_video
 from media.reader import FrameReader
+from models.face.appearance import raw_look
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
-from models.face.look import raw_look
 
 _NUM_FRAMES = 8
 _CACHE_BYTES = 2**26

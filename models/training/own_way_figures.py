@@ -4,8 +4,8 @@
 
 EXAMPLES and CORPORA are those of `models.training.train_speech`. Four times, four of the talkers are left out of a
 network's training. Of each of them that has enough clips, some are the film that is learned from, as in the product
-(`models.avatar.own_way`, then `models.avatar.mouth_calibration`), and others are predicted. The means over draws
-and talkers are printed. About two minutes a network on one core, and as much for the rest.
+(`models.avatar.speaker_adaptation`, then `models.avatar.mouth_calibration`), and others are predicted. The means over
+draws and talkers are printed. About two minutes a network on one core, and as much for the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.avatar.mouth_calibration import calibrate
-from models.avatar.own_way import OwnWay, learn
+from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock
@@ -78,13 +78,13 @@ def figures_of(film: Sequence[Clip], unseen: Sequence[Clip], prior_seconds: floa
         prior_seconds: Precision of what is known beforehand; None: no way of its own is learned.
     """
     mouth, truth = _join(film)
-    way, offset = OwnWay.unknown(), np.zeros_like(truth)
+    way, offset = SpeakerAdaptation.unknown(), np.zeros_like(truth)
     if prior_seconds is not None:
         way, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior_seconds)
     everywhere = np.ones(len(truth), np.bool_)
     calibration = calibrate(mouth.shape + offset, truth, everywhere, Fraction(ROWS_PER_SECOND))
     said, shown = _join(unseen)
-    found = replace(calibration, own_way=way).apply(said)
+    found = replace(calibration, adaptation=way).apply(said)
     return _score(found, shown)
 
 

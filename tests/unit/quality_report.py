@@ -9,7 +9,7 @@ import numpy as np
 
 from models.avatar.mouth_calibration import OwnSpeech
 from models.avatar.source_sync import SourceSync
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SourceFacts
 
@@ -21,11 +21,11 @@ def example_report() -> dict[str, Any]:
         source=SourceFacts(True, True, True, 400, True, own),
         num_frames=50,
         num_passed=np.array([47, 3, 0, 0, 0, 0]),
-        speech=Moments(30, 1.5, 0.1),
-        silence=Moments(10, 0.01, 0.0001),
+        speech=RunningStats(30, 1.5, 0.1),
+        silence=RunningStats(10, 0.01, 0.0001),
         num_open_in_silence=0,
-        jitter=Moments(28, 0.28, 0.0029),
-        eye_distance=Moments(47, 4700.0, 470100.0),
+        jitter=RunningStats(28, 0.28, 0.0029),
+        eye_distance=RunningStats(47, 4700.0, 470100.0),
         extremes=np.array([[95, -5, -8, -2], [105, 12, 3, 2.0]]),
         num_drawn=0,
         used=np.arange(400) < 40,

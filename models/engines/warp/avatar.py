@@ -18,10 +18,8 @@ from models.avatar.avatar import Avatar
 from models.avatar.eye_white import EyeWhite, measure_eye_white
 from models.avatar.face_region import FaceRegion
 from models.avatar.mouth_calibration import MouthCalibration
-from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
-from models.engines.warp.held_mouth import held_row
+from models.engines.warp.exemplars import BankBuilder, ExemplarBank, forbidden_between_shots, held_row
 from models.engines.warp.painting.masks import draw_masks
-from models.engines.warp.shot_exemplars import forbidden_between_shots
 from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack
 

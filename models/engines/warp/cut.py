@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame, cut
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.drive import Drive
-from models.engines.warp.exemplar_bank import USUAL_BITE
-from models.engines.warp.painting.controls import CONTROL_IDS, anchor_points
+from models.engines.warp.exemplars import USUAL_BITE
+from models.engines.warp.painting.fields import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
-from models.engines.warp.painting.masks import texture_positions
-from models.engines.warp.painting.silhouette import masks_by_yaw
+from models.engines.warp.painting.masks import masks_by_yaw, texture_positions
+from models.engines.warp.plan import MouthPlan
 from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
 from models.track.trust import patch_share
 
@@ -82,29 +81,29 @@ class _Crops:
         self.uv.append(uv)
 
 
-def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
+def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
     """Cuts the faces of T output frames.
 
     Args:
         avatar: The avatar.
-        drive: T rows.
-        frames: The T source frames `drive.source_index`, decoded.
+        plan: T rows.
+        frames: The T source frames `plan.source_index`, decoded.
 
     Returns:
         The chunk; frames that pass untouched have row -1 in it.
     """
-    if len(frames) != len(drive):
-        raise ValueError(f"Expected {len(drive)} frames, got {len(frames)}.")
-    opacity = patch_share(avatar.track.trust[drive.source_index])
+    if len(frames) != len(plan):
+        raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
+    opacity = patch_share(avatar.track.trust[plan.source_index])
     present = opacity > 0
     kept = np.flatnonzero(present)
-    source = drive.source_index[kept]
+    source = plan.source_index[kept]
     crops = _Crops(avatar)
     base = np.array(
         [crops.add_frame(int(frame), frames[int(i)]) for i, frame in zip(kept, source, strict=True)], np.int32
     )
-    shown = [crops.add_exemplar(int(row)) for row in drive.exemplar[kept]]
-    fade = [crops.add_exemplar(int(row)) for row in drive.fade[kept]]
+    shown = [crops.add_exemplar(int(row)) for row in plan.exemplar[kept]]
+    fade = [crops.add_exemplar(int(row)) for row in plan.fade[kept]]
     exemplar = [int(own) if row < 0 else row for own, row in zip(base, shown, strict=True)]
     origins = avatar.region.origins[source]
     anchors = anchor_points(float(avatar.region.centre[2]))
@@ -120,17 +119,17 @@ def cut_faces(avatar: WarpAvatar, drive: Drive, frames: Sequence[YuvFrame]) -> F
         base=base,
         exemplar=np.array(exemplar, np.int32),
         fade=np.array(fade, np.int32),
-        fade_weight=drive.fade_weight[kept],
-        target_points=_target_points(avatar, source, drive.target_head[kept], anchors),
-        interior=drive.interior[kept],
-        own_teeth=drive.own_teeth[kept],
-        bite=_bite(avatar, drive.exemplar[kept]),
-        hold=drive.hold[kept],
+        fade_weight=plan.fade_weight[kept],
+        target_points=_target_points(avatar, source, plan.target_head[kept], anchors),
+        interior=plan.interior[kept],
+        own_teeth=plan.own_teeth[kept],
+        bite=_bite(avatar, plan.exemplar[kept]),
+        hold=plan.hold[kept],
         eye_distance=avatar.track.scale[source].astype(np.float32),
         seam=_seam(avatar, source),
         skin=skin,
         lip=_colour(avatar, source, base, pool, _LOWER_LIP),
-        teeth=_teeth(avatar, source, base, pool, skin, drive.own_teeth[kept] > 0),
+        teeth=_teeth(avatar, source, base, pool, skin, plan.own_teeth[kept] > 0),
         masks=masks,
         mask=mask,
         mask_points=_mask_points(avatar, anchors),

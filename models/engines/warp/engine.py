@@ -22,21 +22,19 @@ from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, M
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.block_plan import plan_ahead, plan_block
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.drive import Drive
 from models.engines.warp.exemplar_path import PathState
-from models.engines.warp.measures import measure_block
-from models.engines.warp.painting.cpu import render_on_cpu
-from models.engines.warp.silent_motion import silent_motion
+from models.engines.warp.measures import measure_block, silent_motion
+from models.engines.warp.painting.render_numpy import render_numpy
+from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
 from models.speech.features import FeatureBlock, SpeechFeatures
 from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import SpeechToMouth
 from models.speech.stream import SpeechWindow
 
 if TYPE_CHECKING:
-    from models.engines.warp.painting.torch_path import TorchRenderer
+    from models.engines.warp.painting.render_torch import TorchRenderer
 
 
 class WarpOptions(BaseModel):
@@ -48,7 +46,7 @@ class WarpOptions(BaseModel):
 
 
 class WarpEngine:
-    """Implements `models.engines.contract.Engine`. Its drive are target landmarks and exemplars of the source."""
+    """Implements `models.engines.contract.Engine`. Its plan are target landmarks and exemplars of the source."""
 
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
@@ -97,8 +95,8 @@ class WarpEngine:
         """Predicts the mouth and chooses where the face's points shall be, and which real mouth is shown."""
         warp_avatar = self._warp_avatar(avatar)
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
-        drive, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
-        return Planned(drive, state, measure_block(warp_avatar, mouth, drive))
+        plan, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
+        return Planned(plan, state, measure_block(warp_avatar, mouth, plan))
 
     def plan_live(
         self,
@@ -107,13 +105,13 @@ class WarpEngine:
         span: FrameSpan,
         source_index: NDArray[np.int32],
         state: PathState | None,
-    ) -> tuple[Drive, PathState | None]:
+    ) -> tuple[MouthPlan, PathState | None]:
         """Plans the frames that are due; those behind say whether a jump is worth its while."""
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
-    def cut(self, avatar: Avatar, plan: Drive, frames: Sequence[YuvFrame]) -> FaceChunk:
+    def cut(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
         """Cuts the regions of the frames and the exemplars that are shown in them."""
         return cut_faces(self._warp_avatar(avatar), plan, frames)
 
@@ -169,7 +167,7 @@ class WarpPainter:
 
         A chunk takes a fraction of a second: `should_stop` is not asked.
         """
-        patches = render_on_cpu(chunk) if self._renderer is None else self._renderer.render(chunk)
+        patches = render_numpy(chunk) if self._renderer is None else self._renderer.render(chunk)
         patches = faded(patches, chunk)
         return replace(patches, silent_motion=silent_motion(chunk, patches))
 
@@ -178,7 +176,7 @@ def _torch_renderer(device: str) -> TorchRenderer:
     # Imported here: PyTorch takes two seconds, and every replica of a machine without a GPU would pay them.
     import torch
 
-    from models.engines.warp.painting.torch_path import TorchRenderer
+    from models.engines.warp.painting.render_torch import TorchRenderer
 
     if not torch.cuda.is_available():
         raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.exemplar_bank import LUMA_LEVELS, POSE_DEGREES, ExemplarBank
+from models.engines.warp.exemplars import LUMA_LEVELS, POSE_DEGREES, ExemplarBank
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, OPEN_MOUTH
 
 _CANDIDATES = 36

@@ -1,13 +1,19 @@
-"""What is measured of a block of frames while the warp engine plans it."""
+"""Quality measurements of the warp engine: on the plan of a block, and on rendered pixels in silence."""
 
 from __future__ import annotations
 
+from typing import Final
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.drive import Drive
-from models.mouth.motion import Moments, lip_jitter
+from models.engines.warp.chunk import FaceChunk
+from models.engines.warp.painting.fields import NUM_LANDMARKS, anchor_points
+from models.engines.warp.plan import MouthPlan
+from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import CHANNELS, OPEN_MOUTH
 from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts
 from models.speech.speech_to_mouth import MouthBlock
@@ -17,15 +23,15 @@ _OPEN_IN = CHANNELS.index("open_in")
 _DRAWN = 0.05  # share of a drawn interior that shows
 
 
-def measure_block(avatar: WarpAvatar, mouth: MouthBlock, drive: Drive) -> BlockMeasures:
+def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> BlockMeasures:
     """Measures one block.
 
     Args:
         avatar: The avatar.
         mouth: T frames as predicted from the speech.
-        drive: What `plan_block` made of them.
+        plan: What `plan_block` made of them.
     """
-    track, index = avatar.track, drive.source_index
+    track, index = avatar.track, plan.source_index
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
     passed = track.passed[index]
@@ -37,22 +43,22 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, drive: Drive) -> BlockM
     view = np.column_stack([scale, avatar.pose_degrees[index][shown]])  # (S, 4)
     return BlockMeasures(
         source=_facts(avatar),
-        num_frames=len(drive),
+        num_frames=len(plan),
         num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
-        speech=Moments.of(opening[speaks]),
-        silence=Moments.of(silent),
+        speech=RunningStats.of(opening[speaks]),
+        silence=RunningStats.of(silent),
         num_open_in_silence=int((silent > OPEN_MOUTH).sum()),
         jitter=lip_jitter(shape, speaks, avatar.info.fps),
-        eye_distance=Moments.of(scale),
+        eye_distance=RunningStats.of(scale),
         extremes=np.stack([view.min(0, initial=np.inf), view.max(0, initial=-np.inf)]),
-        num_drawn=int((drive.interior[shown] > _DRAWN).sum()),
-        used=_used(avatar, drive, shown),
+        num_drawn=int((plan.interior[shown] > _DRAWN).sum()),
+        used=_used(avatar, plan, shown),
     )
 
 
-def _used(avatar: WarpAvatar, drive: Drive, shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _used(avatar: WarpAvatar, plan: MouthPlan, shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
     used = np.zeros(len(avatar.bank) if avatar.bank is not None else 0, np.bool_)
-    rows = drive.exemplar[shown]
+    rows = plan.exemplar[shown]
     used[rows[rows >= 0]] = True
     return used
 
@@ -67,3 +73,45 @@ def _facts(avatar: WarpAvatar) -> SourceFacts:
         own_speech=avatar.calibration.own_speech,
         frozen_seconds=avatar.info.frozen_seconds,
     )
+
+
+# Half of the window's sides in eye distances, as in `exemplar_bank`, and samples along them.
+_HALF_WIDTH, _HALF_HEIGHT = 0.09, 0.19
+_COLUMNS, _LINES = 16, 40
+_MIN_LUMA: Final = 8.0  # below it is noise
+
+
+def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
+    """Measures the silent faces of a chunk.
+
+    Args:
+        chunk: N faces; those count that hold their mouth fully.
+        patches: The same faces, finished.
+
+    Returns:
+        Of one number a face: by how much its mouth's light differs from the chunk's mean, root mean square over the
+        lines of the window, as a share of the mouth's light.
+    """
+    silent = np.flatnonzero((chunk.hold >= 1) & (chunk.opacity >= 1))
+    if not len(silent):
+        return RunningStats()
+    lines = np.stack([_lines(patches.y[face], window) for face, window in zip(silent, _windows(chunk), strict=True)])
+    return RunningStats.of(np.sqrt(np.square(lines - lines.mean(0)).mean(1)))
+
+
+def _windows(chunk: FaceChunk) -> NDArray[np.float32]:
+    """(S, 2, 3) maps from the window's samples to region pixels, of the S silent faces."""
+    silent = (chunk.hold >= 1) & (chunk.opacity >= 1)
+    head = anchor_points(0.0)[:, :2]
+    design = np.column_stack([np.ones(len(head)), head])
+    axes = (np.linalg.pinv(design) @ chunk.target_points[silent, NUM_LANDMARKS:])[:, 1:]  # (S, 2, 2) of x and of y
+    right, down = 2 * _HALF_WIDTH / _COLUMNS * axes[:, 0], -2 * _HALF_HEIGHT / _LINES * axes[:, 1]
+    corner = chunk.seam[silent] - (_COLUMNS - 1) / 2 * right - (_LINES - 1) / 2 * down
+    return np.asarray(np.stack([right, down, corner], -1), np.float32)
+
+
+def _lines(luma: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(40,) mean light of each line of the window, over the median of all."""
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    picture = cv2.warpAffine(luma, window, (_COLUMNS, _LINES), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(picture.mean(1) / max(float(np.median(picture)), _MIN_LUMA), np.float32)

@@ -25,7 +25,7 @@ from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
 from models.engines.contract import Plan
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -83,7 +83,7 @@ class Machines(MemoryStages):
             chunks = CONFIG.render.chunk_frames
             await asyncio.gather(*(chunk(min(chunks, len(plan) - first)) for first in range(0, len(plan), chunks)))
         (self._files.root / out).write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
-        return Rendered(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), Moments())
+        return Rendered(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), RunningStats())
 
 
 @dataclass

@@ -17,7 +17,7 @@ from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.avatars import Avatars, unreported
 from jobs.messages import AvatarRef, PreparedSpeech, Probed, SourceVideo
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.avatar.folder import AVATAR_VERSION, INFO_FILE, hashes_of, write_whole
+from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
 from models.speech.level import SpeechLevel
 from models.track.state import TrackState
@@ -75,7 +75,7 @@ class CountingStages(NoStages):
         self.counts["build"] += 1
         with self.files.stored.written_folder(avatar.folder, "", INFO_FILE) as folder:
             (folder / "track.npz").write_bytes(b"landmarks")
-            content = {"version": AVATAR_VERSION, "files": hashes_of(folder, ["track.npz"])}
+            content = {"version": AVATAR_VERSION, "files": file_hashes(folder, ["track.npz"])}
             write_whole(folder / INFO_FILE, content)
         return True
 

@@ -19,8 +19,8 @@ from jobs.segment_limiter import SegmentLimiter
 from media.concat import concat_segments
 from media.writer import SegmentWriter
 from models.engines.contract import Plan
-from models.engines.warp.drive import Drive
-from models.mouth.motion import Moments
+from models.engines.warp.plan import MouthPlan
+from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key, result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -46,7 +46,7 @@ class FilmStages(MemoryStages):
     async def render(
         self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
-        assert isinstance(plan, Drive)
+        assert isinstance(plan, MouthPlan)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
             writer.write(planes_of(plan.first_frame + number, 64, 64))
@@ -55,7 +55,7 @@ class FilmStages(MemoryStages):
         path = on_disk(self._files, out)
         self.rendered.append(int(path.stem))
         self.after(path)
-        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments(len(plan), 0.06 * len(plan)))
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), RunningStats(len(plan), 0.06 * len(plan)))
 
     async def join(
         self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo

@@ -22,8 +22,8 @@ from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.contract import Plan, Planned
-from models.engines.warp.drive import Drive
-from models.mouth.motion import Moments
+from models.engines.warp.plan import MouthPlan
+from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
@@ -50,11 +50,11 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
         source=SourceFacts(True, True, True, 10, False, None),
         num_frames=len(frames),
         num_passed=passed,
-        speech=Moments.of(frames / 1000),
-        silence=Moments(),
+        speech=RunningStats.of(frames / 1000),
+        silence=RunningStats(),
         num_open_in_silence=0,
-        jitter=Moments(),
-        eye_distance=Moments.of(np.full(len(frames), 80.0)),
+        jitter=RunningStats(),
+        eye_distance=RunningStats.of(np.full(len(frames), 80.0)),
         extremes=np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]]),
         num_drawn=0,
         used=np.arange(10) == first // 50,
@@ -74,17 +74,19 @@ class MemoryStages(NoStages):
     async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), 175)
-        arrays = {field.name: np.zeros(span.num, np.int32) for field in fields(Drive) if field.name != "first_frame"}
-        drive = Drive(first_frame=span.first, **arrays)  # type: ignore[arg-type]
+        arrays = {
+            field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
+        }
+        drive = MouthPlan(first_frame=span.first, **arrays)  # type: ignore[arg-type]
         return Planned(drive, None, measures_of(span.first, span.stop))
 
     async def render(
         self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> Rendered:
-        assert isinstance(plan, Drive)
+        assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
         await asyncio.to_thread(self._files.stored.put, out, segment)
-        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), Moments.of(np.full(len(plan), 0.06)))
+        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), RunningStats.of(np.full(len(plan), 0.06)))
 
     async def join(
         self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo

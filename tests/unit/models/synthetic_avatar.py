@@ -16,7 +16,7 @@ from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.painting.seam import inside_alpha, mouth_axes, mouth_coords
+from models.engines.warp.painting.lip_coordinates import inside_alpha, lip_axes, lip_coords
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.track.raw_landmarks import RawLandmarks
@@ -90,9 +90,9 @@ def _draw(
     """Skin that moves with the head, and a dark opening between the lips."""
     left, top = (int(round(value)) for value in SIDE - place[:2])
     skin = noise[top : top + SIDE, left : left + SIDE]
-    axes = mouth_axes(points[None, list(_INNER_UPPER)], points[None, list(_INNER_LOWER)])
+    axes = lip_axes(points[None, list(_INNER_UPPER)], points[None, list(_INNER_LOWER)])
     pixels = np.arange(SIDE, dtype=np.float32)
-    inside = inside_alpha(mouth_coords(np, axes, pixels[None, None], pixels[None, :, None]))[0]
+    inside = inside_alpha(lip_coords(np, axes, pixels[None, None], pixels[None, :, None]))[0]
     luma = (160 + skin) * (1 - darkness * inside)
     rgb = luma[..., None] * [1.0, 0.8, 0.7]
     return from_rgb(rgb.clip(0, 255).astype(np.uint8), _TAGS)

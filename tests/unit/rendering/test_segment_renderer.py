@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from media.cancel_token import CancelToken
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from rendering.segment_renderer import RenderSource, SegmentRenderer
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def _patches(numbers: list[int]) -> FacePatches:
     luma = np.stack([np.full((4, 4), 100 + number, np.uint8) for number in numbers])
     chroma = np.full((len(numbers), 2, 2, 2), 128, np.uint8)
     rows, origins = np.arange(len(numbers), dtype=np.int32), np.zeros((len(numbers), 2), np.int32)
-    return FacePatches(rows, origins, luma, chroma, silent_motion=Moments.of(np.ones(len(numbers))))
+    return FacePatches(rows, origins, luma, chroma, silent_motion=RunningStats.of(np.ones(len(numbers))))
 
 
 async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
@@ -125,12 +125,12 @@ async def _until(condition: Callable[[], bool]) -> None:
 PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
-async def _render(painters: _Painters, written: _Written, window: int) -> Moments:
+async def _render(painters: _Painters, written: _Written, window: int) -> RunningStats:
     return await SegmentRenderer(painters, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
 
 
 def test_frames_are_written_in_order_however_their_faces_come() -> None:
-    async def scene() -> tuple[Moments, _Written, int]:
+    async def scene() -> tuple[RunningStats, _Written, int]:
         painters, written = _Painters(), _Written()
         rendering = asyncio.create_task(_render(painters, written, window=2))
         await _until(lambda: len(painters.waits) == 2)

@@ -1,4 +1,9 @@
-"""The maps of a chunk: where each output pixel comes from, on a 32 x 32 grid."""
+"""The maps of a chunk: where each output pixel comes from, on a 32 x 32 grid.
+
+Control points are landmarks of the lower face and a frame of anchors that move with the head alone. There are two
+layers because the lips slide past each other: the upper layer never sees the points of the lower lip, the lower layer
+never those of the upper lip, and they meet along the line between the inner lips.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.painting.controls import (
-    INNER_LOWER_ROWS,
-    INNER_UPPER_ROWS,
-    LOWER_ROWS,
-    MIDDLE_LOWER_ROWS,
-    MIDDLE_UPPER_ROWS,
-    NUM_LANDMARKS,
-    UPPER_ROWS,
+from models.engines.warp.painting.lip_coordinates import LipAxes, lip_axes, part_jaws
+from models.geometry.face_points import (
+    ABOVE_LIP,
+    CHEEK,
+    CHIN,
+    INNER_LOWER,
+    INNER_UPPER,
+    JAW,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    NOSE,
+    OUTER_LOWER,
+    OUTER_UPPER,
 )
-from models.engines.warp.painting.seam import MouthAxes, mouth_axes, part_jaws
 from models.geometry.thin_plate import GRID
+
+_UPPER_IDS = {*OUTER_UPPER, *INNER_UPPER, *MIDDLE_UPPER, *ABOVE_LIP, *NOSE, *CHEEK, *JAW}
+_LOWER_IDS = {*OUTER_LOWER, *INNER_LOWER, *MIDDLE_LOWER, *NOSE, *CHIN, *CHEEK, *JAW}
+
+# Mesh ids of the landmarks among the control points, ascending.
+CONTROL_IDS: tuple[int, ...] = tuple(sorted(_UPPER_IDS | _LOWER_IDS))
+NUM_LANDMARKS = len(CONTROL_IDS)
+
+
+def _rows(ids: tuple[int, ...]) -> NDArray[np.intp]:
+    return np.array([CONTROL_IDS.index(point) for point in ids], np.intp)
+
+
+# Rows of the lips' inner edges and of their middles among the control points, corner to corner.
+INNER_UPPER_ROWS, INNER_LOWER_ROWS = _rows(INNER_UPPER), _rows(INNER_LOWER)
+MIDDLE_UPPER_ROWS, MIDDLE_LOWER_ROWS = _rows(MIDDLE_UPPER), _rows(MIDDLE_LOWER)
+
+# Anchors: a 6 x 6 grid's rim on a rectangle of the head frame (eye distances; y up).
+_ANCHOR_X, _ANCHOR_Y, _ANCHORS_PER_SIDE = 1.0, (-0.25, -2.05), 6
+
+
+def anchor_points(depth: float) -> NDArray[np.float64]:
+    """Returns the (20, 3) head-frame anchors in the plane z = `depth`; they move with the head alone."""
+    xs = np.linspace(-_ANCHOR_X, _ANCHOR_X, _ANCHORS_PER_SIDE)
+    ys = np.linspace(*_ANCHOR_Y, _ANCHORS_PER_SIDE)
+    rim = [(x, y, depth) for x in xs for y in ys if x in (xs[0], xs[-1]) or y in (ys[0], ys[-1])]
+    return np.array(rim)
+
+
+NUM_ANCHORS = 4 * (_ANCHORS_PER_SIDE - 1)
+NUM_CONTROLS = NUM_LANDMARKS + NUM_ANCHORS
+_ANCHOR_ROWS = np.arange(NUM_LANDMARKS, NUM_CONTROLS)
+
+# Rows of the control points that define each layer.
+UPPER_ROWS: NDArray[np.intp] = np.concatenate([_rows(tuple(sorted(_UPPER_IDS))), _ANCHOR_ROWS])
+LOWER_ROWS: NDArray[np.intp] = np.concatenate([_rows(tuple(sorted(_LOWER_IDS))), _ANCHOR_ROWS])
 
 LAYERS = (UPPER_ROWS, LOWER_ROWS)
 # Channels of a field: pixels from here to the place in the frame, place in the mask texture, pixels to the place
@@ -56,8 +101,8 @@ class FieldProblem:
 
     points: NDArray[np.float64]
     values: NDArray[np.float64]
-    axes: MouthAxes
-    own_axes: MouthAxes
+    axes: LipAxes
+    own_axes: LipAxes
     skull: NDArray[np.float32]
     fade: NDArray[np.int32]
     own_teeth: NDArray[np.float32]
@@ -131,8 +176,8 @@ def _enlargement(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.abs(np.linalg.det(maps[:, 1:]))).clip(0.1), np.float32)
 
 
-def _axes(points: NDArray[np.floating]) -> MouthAxes:
-    return mouth_axes(points[:, INNER_UPPER_ROWS], points[:, INNER_LOWER_ROWS])
+def _axes(points: NDArray[np.floating]) -> LipAxes:
+    return lip_axes(points[:, INNER_UPPER_ROWS], points[:, INNER_LOWER_ROWS])
 
 
 def grid_positions(size: int) -> NDArray[np.float32]:

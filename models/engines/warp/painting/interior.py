@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
-from models.engines.warp.painting.seam import MouthCoords, look_up
+from models.engines.warp.painting.lip_coordinates import LipCoords, look_up
 
 # Sigma in eye distances, and the least in pixels: with 0.4 pixels an outside judge finds two GRID talkers 1.3 times as
 # sharp as they are.
@@ -73,7 +73,7 @@ def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.fl
     return np.hstack([light, chroma]).clip(0, 255).astype(np.float32)
 
 
-def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: tuple[Any, Any], colours: Colours) -> Any:
+def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any, Any], colours: Colours) -> Any:
     """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
 
     Args:
@@ -116,13 +116,13 @@ def draw_interior(xp: Any, coords: MouthCoords, eye_distance: Any, seam: tuple[A
     return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
 
 
-def lip_shadow(coords: MouthCoords, eye_distance: Any) -> Any:
+def lip_shadow(coords: LipCoords, eye_distance: Any) -> Any:
     """(T, h, w) what the upper lip leaves of the light on a source's own teeth."""
     depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
     return 0.78 + 0.22 * depth.clip(0, 1)
 
 
-def parting(coords: MouthCoords, eye_distance: Any) -> Any:
+def parting(coords: LipCoords, eye_distance: Any) -> Any:
     """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
     return ((gap - 0.018) / 0.034).clip(0, 1)

@@ -7,18 +7,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from models.engines.warp.painting.cpu_planes import F32, Mouth, grid, halve
-from models.engines.warp.painting.seam import (
-    MouthAxes,
-    MouthCoords,
+from models.engines.warp.painting.lip_coordinates import (
+    LipAxes,
+    LipCoords,
     hollow,
     inside_alpha,
+    lip_coords,
     lower_layer_weight,
-    mouth_coords,
     rim_feather,
     side_weight,
     to_lip,
 )
+from models.engines.warp.painting.numpy_planes import F32, Mouth, grid, halve
 
 _MARGIN = 1.5  # pixels around what lies between the lips: what rounding may add
 _EDGE = 0.01  # pixels: what rounding may add to a corner's column
@@ -42,7 +42,7 @@ class Lips(NamedTuple):
     share: F32
     mixed: slice
     near: tuple[slice, slice]
-    coords: MouthCoords
+    coords: LipCoords
     opening: F32
     dark: F32
     edges: tuple[list[F32], list[F32]]
@@ -66,7 +66,7 @@ class Lips(NamedTuple):
             lower[rows.start - first : rows.stop - first, columns] = below - self.ways[1][axis]
 
 
-def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
+def find_lips(axes: LipAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
     """Finds them.
 
     Args:
@@ -84,7 +84,7 @@ def find_lips(axes: MouthAxes, where: tuple[slice, slice], eye_distance: F32, ha
     for part in beside:
         side, is_between = side_weight(axes, grid_x[..., part], grid_y[:, mixed], hard)
         np.copyto(share[mixed, part], side[0], where=~is_between[0])
-    coords = mouth_coords(np, axes, grid_x[..., columns], grid_y[:, rows])
+    coords = lip_coords(np, axes, grid_x[..., columns], grid_y[:, rows])
     share[rows, columns] = lower_layer_weight(coords, hard)[0]
     here = [part[0] for part in grid((rows, columns))]
     up, down = ([way[0] for way in to_lip(axes, coords, is_lower)] for is_lower in (False, True))
@@ -109,7 +109,7 @@ def fade(mouth: Mouth, other: Mouth, weight: float, lips: Lips) -> Mouth:
     return Mouth(mixed[0], mixed[1:])
 
 
-def _mixed_rows(axes: MouthAxes, grid_x: F32, grid_y: F32) -> slice:
+def _mixed_rows(axes: LipAxes, grid_x: F32, grid_y: F32) -> slice:
     """The rows in which the upper layer changes to the lower one."""
     centre, along, half_width = axes.centre[0], axes.along[0], float(axes.half_width[0])
     dx = grid_x[0, 0, [0, -1]] - centre[0]
@@ -120,7 +120,7 @@ def _mixed_rows(axes: MouthAxes, grid_x: F32, grid_y: F32) -> slice:
     return _rows(axes, dx * along[1], reach, grid_y)
 
 
-def _columns(axes: MouthAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice], slice]:
+def _columns(axes: LipAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice], slice]:
     """The columns beside those that lie between the mouth's corners in all of `rows`, and those that do so in any."""
     centre, along, half_width = axes.centre[0], axes.along[0], axes.half_width[0]
     turned = (rows[[0, -1]] - centre[1]) * along[1]
@@ -132,7 +132,7 @@ def _columns(axes: MouthAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slic
     return (slice(0, first), slice(stop, len(across))), slice(left & ~1, (right + 1) & ~1)
 
 
-def _near_rows(axes: MouthAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
+def _near_rows(axes: LipAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
     """Rows of the pixels between the mouth's corners, not far above the upper lip and below the lower."""
     reach = float(0.25 * rim_feather(axes.half_width[0])) + _MARGIN
     dx = columns - axes.centre[0, 0]
@@ -142,7 +142,7 @@ def _near_rows(axes: MouthAxes, columns: F32, grid_y: F32, mixed: slice) -> slic
     return slice(first, max(first, last))
 
 
-def _rows(axes: MouthAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
+def _rows(axes: LipAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
     """The rows that are at most `reach` pixels away from the lips' highest and lowest point."""
     lips, turn = axes.lips[0], max(float(axes.along[0, 0]), 1e-3)
     top, height = float(grid_y[0, 0, 0] - axes.centre[0, 1]), grid_y.shape[1]

@@ -10,7 +10,7 @@ from tests.unit.models.engines.dinet.scenes import make_avatar
 
 @dataclass
 class Kept:
-    """Satisfies `models.avatar.folder.Keeper`."""
+    """Satisfies `models.avatar.folder.VersionedEngine`."""
 
     name: str
     version: str

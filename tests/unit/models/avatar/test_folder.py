@@ -13,16 +13,16 @@ from models.avatar.folder import (
     AVATAR_VERSION,
     INFO_FILE,
     analysis_folder,
-    hashes_of,
+    file_hashes,
     is_analysed,
     is_tracked,
-    note_analysed,
+    mark_analysed,
     write_whole,
 )
 
 
 @dataclass
-class Keeper:
+class VersionedEngine:
     name: str = "warp"
     version: str = "3"
 
@@ -40,7 +40,7 @@ def test_a_track_is_whole_as_it_was_written(tmp_path: Path, harm: str) -> None:
     assert not is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
-    content = {"version": AVATAR_VERSION, "files": hashes_of(tmp_path, [track.name])}
+    content = {"version": AVATAR_VERSION, "files": file_hashes(tmp_path, [track.name])}
     write_whole(tmp_path / INFO_FILE, content)
     assert is_tracked(tmp_path)
     HARMS[harm](track)
@@ -50,25 +50,25 @@ def test_a_track_is_whole_as_it_was_written(tmp_path: Path, harm: str) -> None:
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("name", ["boxes.npy", "bank/0.npy"])
 def test_an_analysis_is_whole_as_it_was_written(tmp_path: Path, name: str, harm: str) -> None:
-    keeper = Keeper()
-    kept = analysis_folder(tmp_path, keeper)
+    engine = VersionedEngine()
+    kept = analysis_folder(tmp_path, engine)
     for each in ("boxes.npy", "bank/0.npy"):
         (kept / each).parent.mkdir(parents=True, exist_ok=True)
         (kept / each).write_bytes(each.encode() * 1000)
-    assert not is_analysed(tmp_path, keeper)
-    note_analysed(tmp_path, keeper)
-    assert is_analysed(tmp_path, keeper)
+    assert not is_analysed(tmp_path, engine)
+    mark_analysed(tmp_path, engine)
+    assert is_analysed(tmp_path, engine)
     HARMS[harm](kept / name)
-    assert not is_analysed(tmp_path, keeper)
-    note_analysed(tmp_path, keeper)
-    assert is_analysed(tmp_path, keeper), "it was made again"
+    assert not is_analysed(tmp_path, engine)
+    mark_analysed(tmp_path, engine)
+    assert is_analysed(tmp_path, engine), "it was made again"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"version": "9"}', "\0\0", '{"files": {"../x": "0"}}'])
 def test_a_damaged_note_is_none(tmp_path: Path, text: str) -> None:
-    keeper = Keeper()
-    analysis_folder(tmp_path, keeper).mkdir(parents=True)
-    for path in (tmp_path / INFO_FILE, analysis_folder(tmp_path, keeper) / "complete"):
+    engine = VersionedEngine()
+    analysis_folder(tmp_path, engine).mkdir(parents=True)
+    for path in (tmp_path / INFO_FILE, analysis_folder(tmp_path, engine) / "complete"):
         path.write_text(text)
     assert not is_tracked(tmp_path)
-    assert not is_analysed(tmp_path, keeper)
+    assert not is_analysed(tmp_path, engine)

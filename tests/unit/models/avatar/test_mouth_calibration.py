@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from models.avatar.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
-from models.avatar.own_way import OwnWay
 from models.avatar.source_sync import SourceSync
+from models.avatar.speaker_adaptation import SpeakerAdaptation
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
@@ -194,7 +194,8 @@ def test_the_way_of_speaking_is_learned_with_the_sound_that_belongs_to_it(lag_ro
     assert own is not None and own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.015)
     assert own.learned_seconds == pytest.approx(4 - lag_rows * 0.02, abs=0.1)
     before, after = (
-        replace(calibration, own_way=way).apply(sound)[::2, 0] for way in (OwnWay.unknown(), calibration.own_way)
+        replace(calibration, adaptation=way).apply(sound)[::2, 0]
+        for way in (SpeakerAdaptation.unknown(), calibration.adaptation)
     )
     shown = (sound.shape[:, 0] + 0.0185 * sound.hidden[:, 0])[::2]
     assert np.corrcoef(after, shown)[0, 1] > np.corrcoef(before, shown)[0, 1] + 0.05
@@ -207,7 +208,7 @@ def test_nothing_is_learned_where_sound_and_picture_cannot_be_aligned() -> None:
     own = calibration.own_speech
     assert own is not None and own.sync.offset_seconds is None
     assert own.learned_seconds == 0
-    assert not len(calibration.own_way.weights)
+    assert not len(calibration.adaptation.weights)
 
 
 def test_nothing_is_learned_from_frames_in_which_the_mouth_was_not_seen() -> None:
@@ -224,7 +225,7 @@ def test_nothing_is_learned_from_frames_in_which_the_mouth_was_not_seen() -> Non
     own = calibration.own_speech
     assert own is not None and own.sync.offset_seconds is not None
     assert own.learned_seconds == pytest.approx(2.4, abs=0.1)
-    assert np.abs(calibration.own_way.applied(sound.shape, sound.hidden) - sound.shape).max() < 0.15
+    assert np.abs(calibration.adaptation.applied(sound.shape, sound.hidden) - sound.shape).max() < 0.15
 
 
 def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
@@ -246,7 +247,11 @@ def test_of_a_source_that_does_not_talk_the_offset_alone_is_known() -> None:
     ],
 )
 def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -> None:
-    way = OwnWay(np.arange(24, dtype=np.float32).reshape(3, 8)) if own is not None else OwnWay.unknown()
+    way = (
+        SpeakerAdaptation(np.arange(24, dtype=np.float32).reshape(3, 8))
+        if own is not None
+        else SpeakerAdaptation.unknown()
+    )
     saved = MouthCalibration(
         np.arange(8, dtype=np.float32), np.ones(8, np.float32), own is not None, own, np.full(8, 2, np.float32), way
     )
@@ -254,6 +259,6 @@ def test_a_saved_calibration_comes_back(tmp_path: Path, own: OwnSpeech | None) -
     loaded = MouthCalibration.load(tmp_path / "calibration.npz")
     assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
     assert (loaded.follow == saved.follow).all()
-    assert (loaded.own_way.weights == way.weights).all() and loaded.own_way.weights.shape == way.weights.shape
+    assert (loaded.adaptation.weights == way.weights).all() and loaded.adaptation.weights.shape == way.weights.shape
     assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]

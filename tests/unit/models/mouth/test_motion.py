@@ -8,7 +8,7 @@ import pytest
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel
-from models.mouth.motion import Moments, lip_jitter
+from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import DEFAULT_SCALE
 
 FPS = Fraction(25)
@@ -16,11 +16,11 @@ FPS = Fraction(25)
 
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     values = np.random.default_rng(1).normal(3, 2, 100)
-    whole = Moments.of(values[:30]) + Moments.of(values[30:])
+    whole = RunningStats.of(values[:30]) + RunningStats.of(values[30:])
     assert whole.num == 100
     assert [whole.mean, whole.std] == pytest.approx([values.mean(), values.std()])
     assert whole.rms == pytest.approx(np.sqrt((values**2).mean()))
-    nothing = Moments()
+    nothing = RunningStats()
     assert (nothing.mean, nothing.std, nothing.rms) == (None, None, None)
 
 
@@ -52,4 +52,4 @@ def test_gaps_and_cuts_do_not_count() -> None:
     assert (cut.num, cut.rms) == (16, 0.0)
     present = np.arange(20) != 10
     assert lip_jitter(shape, present, FPS).num == 15
-    assert lip_jitter(shape[:2], everywhere[:2], FPS) == Moments()
+    assert lip_jitter(shape[:2], everywhere[:2], FPS) == RunningStats()

@@ -9,8 +9,8 @@ import pytest
 
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.block_plan import plan_block
-from models.engines.warp.painting.controls import CONTROL_IDS
+from models.engines.warp.painting.fields import CONTROL_IDS
+from models.engines.warp.plan import plan_block
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS
@@ -47,9 +47,9 @@ def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path:
         avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
         warp_avatar = WarpAvatar.analyse(avatar, tmp_path / "warp", avatar.frames(reader), 10)
     mouth = MouthBlock(np.zeros((4, 8), np.float32), np.ones(4, np.float32))
-    drive, _ = plan_block(warp_avatar, mouth, np.arange(4, dtype=np.int32), 0, None)
+    plan, _ = plan_block(warp_avatar, mouth, np.arange(4, dtype=np.int32), 0, None)
     left, right = (list(CONTROL_IDS).index(corner) for corner in _CORNERS)
-    width = (drive.target_head[:, right] - drive.target_head[:, left])[:, 0]
+    width = (plan.target_head[:, right] - plan.target_head[:, left])[:, 0]
     rest = warp_avatar.track.rest[_CORNERS[1], 0] - warp_avatar.track.rest[_CORNERS[0], 0]
     assert (width < rest - 0.03).all()
-    assert (drive.target_head[:, [left, right], 1] < warp_avatar.track.rest[list(_CORNERS), 1] - 0.02).all()
+    assert (plan.target_head[:, [left, right], 1] < warp_avatar.track.rest[list(_CORNERS), 1] - 0.02).all()

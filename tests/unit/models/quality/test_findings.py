@@ -10,7 +10,7 @@ import pytest
 
 from models.avatar.mouth_calibration import OwnSpeech
 from models.avatar.source_sync import SourceSync
-from models.mouth.motion import Moments
+from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
@@ -21,8 +21,8 @@ OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
 SOURCE = SourceFacts(True, True, True, 500, True, OWN)
 
 
-def moments(num: int, mean: float, std: float) -> Moments:
-    return Moments(num, num * mean, num * (mean**2 + std**2))
+def moments(num: int, mean: float, std: float) -> RunningStats:
+    return RunningStats(num, num * mean, num * (mean**2 + std**2))
 
 
 def passed(**frames: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def test_every_reason_has_its_words() -> None:
         ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
         ({"jitter": moments(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),
-        ({"speech": Moments(), "jitter": Moments()}, "No speech was found"),
+        ({"speech": RunningStats(), "jitter": RunningStats()}, "No speech was found"),
         ({"eye_distance": moments(100, 20, 1)}, "tiny: 20 pixels between the eyes, a mouth about 12 wide"),
         ({"extremes": np.array([[85, -44, -8, -2], [95, 12, 3, 2.0]])}, "up to 44 degrees to the side"),
         ({"source": replace(SOURCE, shows_closed_mouth=False)}, "No closed mouth in the source"),
@@ -162,10 +162,10 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
     nobody = replace(
         GOOD,
         num_passed=passed(NO_FACE=100),
-        speech=Moments(),
-        silence=Moments(),
-        jitter=Moments(),
-        eye_distance=Moments(),
+        speech=RunningStats(),
+        silence=RunningStats(),
+        jitter=RunningStats(),
+        eye_distance=RunningStats(),
         extremes=np.array([[np.inf] * 4, [-np.inf] * 4]),
         num_drawn=0,
     )
@@ -176,7 +176,7 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
 
 
 def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> None:
-    still, moving = (make_report(OUTPUT, GOOD, Moments.of(np.full(20, level))) for level in (0.02, 0.06))
+    still, moving = (make_report(OUTPUT, GOOD, RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
     assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
     assert not any("moves in silence" in line for line in still.warnings)
     assert "The mouth moves in silence: its picture changes by 6% of its light." in moving.warnings

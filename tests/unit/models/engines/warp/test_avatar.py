@@ -1,4 +1,4 @@
-"""Avatars: build, save, load; and the drive that is planned from one."""
+"""Avatars: build, save, load; and the plan that is planned from one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.block_plan import ease, plan_block, plan_in_shots
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.drive import Drive, plan_drive
 from models.engines.warp.engine import WarpPainter
-from models.engines.warp.exemplar_bank import choose_frames
-from models.engines.warp.painting.controls import CONTROL_IDS
+from models.engines.warp.exemplars import choose_frames
+from models.engines.warp.painting.fields import CONTROL_IDS
+from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
 from models.mouth.lip_model import lip_gaps
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
@@ -91,17 +90,17 @@ def test_a_mouth_that_never_opens_has_no_bank(tmp_path: Path) -> None:
     silent = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     assert not silent.talks
     assert silent.bank is None
-    drive, state = plan_drive(silent, mouth_shapes(20, 0.12), np.arange(20, dtype=np.int32), None)
+    plan, state = plan_mouth(silent, mouth_shapes(20, 0.12), np.arange(20, dtype=np.int32), None)
     assert state is None
-    assert (drive.exemplar == -1).all()
-    assert drive.interior[drive_is_open(drive)].min() == 1
-    assert drive.interior[:6].max() == 0
+    assert (plan.exemplar == -1).all()
+    assert plan.interior[drive_is_open(plan)].min() == 1
+    assert plan.interior[:6].max() == 0
 
 
-def drive_is_open(drive: Drive) -> np.ndarray:
+def drive_is_open(plan: MouthPlan) -> np.ndarray:
     """Frames whose target opens clearly."""
     upper, lower = (list(CONTROL_IDS).index(point) for point in (13, 14))
-    return (drive.target_head[:, upper, 1] - drive.target_head[:, lower, 1]) > 0.06
+    return (plan.target_head[:, upper, 1] - plan.target_head[:, lower, 1]) > 0.06
 
 
 def test_an_analysis_can_be_stopped(talker: FilmedAvatar, tmp_path: Path) -> None:
@@ -114,13 +113,13 @@ def test_an_analysis_can_be_stopped(talker: FilmedAvatar, tmp_path: Path) -> Non
 
 def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(warp_avatar: WarpAvatar) -> None:
     shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
-    drive, _ = plan_drive(warp_avatar, shape, index, None, first_frame=30)
+    plan, _ = plan_mouth(warp_avatar, shape, index, None, first_frame=30)
     ids = list(CONTROL_IDS)
-    gap = drive.target_head[:, ids.index(13), 1] - drive.target_head[:, ids.index(14), 1]
+    gap = plan.target_head[:, ids.index(13), 1] - plan.target_head[:, ids.index(14), 1]
     assert np.corrcoef(gap, shape[:, 0])[0, 1] > 0.99
     nose = ids.index(2)
-    np.testing.assert_array_equal(drive.target_head[:, nose], warp_avatar.track.head_points[index, 2])
-    assert drive.first_frame == 30
+    np.testing.assert_array_equal(plan.target_head[:, nose], warp_avatar.track.head_points[index, 2])
+    assert plan.first_frame == 30
 
 
 def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedAvatar, tmp_path: Path) -> None:
@@ -141,18 +140,18 @@ def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedAvatar, tmp_path
     np.testing.assert_allclose(lip_gaps(warp_avatar.track.rest[None]), 0, atol=1e-6)
     assert warp_avatar.track.shape[warp_avatar.track.present, 0].min() > 0.03
     shown = np.flatnonzero(warp_avatar.track.present).astype(np.int32)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(len(shown), 0.0), shown, None)
-    assert (drive.exemplar >= 0).all()
-    assert not drive_is_open(drive).any()
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(shown), 0.0), shown, None)
+    assert (plan.exemplar >= 0).all()
+    assert not drive_is_open(plan).any()
 
 
 def test_slices_of_a_drive_are_small_and_keep_their_place(warp_avatar: WarpAvatar) -> None:
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
-    piece = drive.slice(10, 20)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
+    piece = plan.slice(10, 20)
     assert piece.first_frame == 110
     assert len(piece) == 10
-    assert (piece.exemplar == drive.exemplar[10:20]).all()
-    assert len(pickle.dumps(piece)) < 0.4 * len(pickle.dumps(drive))
+    assert (piece.exemplar == plan.exemplar[10:20]).all()
+    assert len(pickle.dumps(piece)) < 0.4 * len(pickle.dumps(plan))
     assert len(pickle.dumps(piece)) < 20_000
 
 
@@ -182,9 +181,9 @@ def test_the_mouth_comes_home_beside_a_gap(warp_avatar: WarpAvatar) -> None:
 
 def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(10, 26, dtype=np.int32)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(len(index), 0.1), index, None)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(index), 0.1), index, None)
     with talker.reader() as reader:
-        chunk = cut_faces(warp_avatar, drive, list(reader.read(index.tolist())))
+        chunk = cut_faces(warp_avatar, plan, list(reader.read(index.tolist())))
     assert (chunk.row[[7, 8]] == -1).all()  # frames 17 and 18
     opacity = chunk.opacity[chunk.row]
     assert (np.diff(opacity[4:7]) < 0).all()
@@ -205,19 +204,19 @@ def test_exemplars_of_another_scene_are_not_shown(talker: FilmedAvatar, warp_ava
     luma = warp_avatar.bank.luma + 40 * shot[warp_avatar.bank.frames].astype(np.float32)
     split = replace(warp_avatar, track=replace(warp_avatar.track, shot=shot), bank=replace(warp_avatar.bank, luma=luma))
     index = np.arange(NUM_FRAMES, dtype=np.int32)
-    drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), index, None)
-    assert (shot[warp_avatar.bank.frames[drive.exemplar]] == shot[index]).all()
-    faded = drive.fade >= 0
-    assert (shot[warp_avatar.bank.frames[drive.fade[faded]]] == shot[index[faded]]).all()
+    plan, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), index, None)
+    assert (shot[warp_avatar.bank.frames[plan.exemplar]] == shot[index]).all()
+    faded = plan.fade >= 0
+    assert (shot[warp_avatar.bank.frames[plan.fade[faded]]] == shot[index[faded]]).all()
 
 
 def test_a_shot_without_exemplars_is_shown_as_a_silent_source(warp_avatar: WarpAvatar) -> None:
     shot = np.where(np.isin(np.arange(NUM_FRAMES), ABSENT), 1, 0).astype(np.int32)
     shot[ABSENT[-1] + 1 :] = 2
     split = replace(warp_avatar, track=replace(warp_avatar.track, shot=shot))
-    drive, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
-    assert (drive.exemplar[list(ABSENT)] == -1).all()
-    assert (drive.exemplar[: ABSENT[0]] >= 0).all()
+    plan, _ = plan_in_shots(split, mouth_shapes(NUM_FRAMES, 0.12), np.arange(NUM_FRAMES, dtype=np.int32), None)
+    assert (plan.exemplar[list(ABSENT)] == -1).all()
+    assert (plan.exemplar[: ABSENT[0]] >= 0).all()
 
 
 @pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])

@@ -19,17 +19,18 @@ from models.engines.room import EngineRoom
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.drive import plan_drive
 from models.engines.warp.engine import WarpPainter
-from models.engines.warp.painting.controls import (
+from models.engines.warp.painting.fields import (
+    EXEMPLAR,
     INNER_LOWER_ROWS,
     INNER_UPPER_ROWS,
     MIDDLE_LOWER_ROWS,
     MIDDLE_UPPER_ROWS,
+    pose_problem,
 )
-from models.engines.warp.painting.fields import EXEMPLAR, pose_problem
-from models.engines.warp.painting.seam import mouth_coords
-from models.engines.warp.painting.torch_path import TorchRenderer
+from models.engines.warp.painting.lip_coordinates import lip_coords
+from models.engines.warp.painting.render_torch import TorchRenderer
+from models.engines.warp.plan import plan_mouth
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
@@ -48,8 +49,8 @@ def warp_avatar(avatar: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) 
 def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     shape = np.roll(mouth_shapes(NUM_FRAMES, opening), 3, axis=0)
-    drive, _ = plan_drive(warp_avatar, shape, index, None)
-    piece = drive.slice(start, stop)
+    plan, _ = plan_mouth(warp_avatar, shape, index, None)
+    piece = plan.slice(start, stop)
     with avatar.reader() as reader:
         frames = list(reader.read(piece.source_index.tolist()))
     return cut_faces(warp_avatar, piece, frames)
@@ -85,11 +86,11 @@ def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar
 
 def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.14)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
-    assert drive.own_teeth.min() == 1
-    assert drive.interior.max() == 1
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
+    assert plan.own_teeth.min() == 1
+    assert plan.interior.max() == 1
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
+        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     cpu = WarpPainter().paint(chunk)
     _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
@@ -98,11 +99,11 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
 def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.05)
     shape = mouth_shapes(12, 0.3)
-    drive, _ = plan_drive(warp_avatar, shape, np.full(12, frame, np.int32), None)
+    plan, _ = plan_mouth(warp_avatar, shape, np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
+        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     own = pose_problem(chunk).own_teeth
-    assert drive.own_teeth.min() == 1
+    assert plan.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
     assert (own[shape[:, 0] > 0.25] == 0).all()
     wide = int(shape[:, 0].argmax())
@@ -114,18 +115,18 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
 
 def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
+        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
 def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
     with avatar.reader() as reader:
         (dark,) = reader.read([frame])
-    usual = cut_faces(warp_avatar, drive, [dark]).teeth
+    usual = cut_faces(warp_avatar, plan, [dark]).teeth
     points = warp_avatar.track.points[frame, [13, 14, 78, 308], :2]
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
@@ -133,7 +134,7 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
     y[top:bottom, left:right] = 180
     u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
     v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
-    seen = cut_faces(warp_avatar, drive, [YuvFrame(y, u, v)]).teeth
+    seen = cut_faces(warp_avatar, plan, [YuvFrame(y, u, v)]).teeth
     assert seen[0] == pytest.approx([180, 124, 133], abs=3)
     assert np.abs(usual[0] - seen[0]).max() > 20
 
@@ -157,7 +158,7 @@ def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar,
         pytest.skip("of a source that is always shut")
     chunk = _chunk(avatar, warp_avatar, 0.3)
     painted, pixels = WarpPainter().paint(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
-    lips = mouth_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
     rim, lip = (painted[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
     assert rim > 0.97 * lip
@@ -259,9 +260,9 @@ def test_chunks_and_patches_travel(avatar: FilmedAvatar, warp_avatar: WarpAvatar
 
 def test_a_face_at_the_edge_of_the_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(4, dtype=np.int32)
-    drive, _ = plan_drive(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = WarpPainter().paint(cut_faces(warp_avatar, drive, [small] * 4))
+    patches = WarpPainter().paint(cut_faces(warp_avatar, plan, [small] * 4))
     assert patches.patch(3) is not None
 
 

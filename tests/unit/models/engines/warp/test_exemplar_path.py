@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.warp.exemplar_bank import ExemplarBank
 from models.engines.warp.exemplar_path import Wanted, choose
+from models.engines.warp.exemplars import ExemplarBank
 from models.mouth.shape import DEFAULT_SCALE
 
 

@@ -14,14 +14,12 @@ from media.yuv_frame import YuvFrame
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.block_plan import plan_block
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.drive import Drive
 from models.engines.warp.engine import WarpPainter
-from models.engines.warp.exemplar_bank import BankBuilder, ExemplarBank
-from models.engines.warp.held_mouth import held_row
-from models.engines.warp.silent_motion import silent_motion
+from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
+from models.engines.warp.measures import silent_motion
+from models.engines.warp.plan import MouthPlan, plan_block
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
@@ -130,15 +128,15 @@ def filmed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return avatar, avatar.build(tmp_path_factory.mktemp("avatar"))
 
 
-def _planned(warp_avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> Drive:
+def _planned(warp_avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray[np.integer]) -> MouthPlan:
     shape = mouth_shapes(len(index), 0.1) * gate[:, None].astype(np.float32)
     mouth = MouthBlock(shape, gate.astype(np.float32))
     return plan_block(warp_avatar, mouth, index.astype(np.int32), 0, None)[0]
 
 
-def _painted(avatar: FilmedAvatar, warp_avatar: WarpAvatar, drive: Drive) -> tuple[FaceChunk, FacePatches]:
+def _painted(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> tuple[FaceChunk, FacePatches]:
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, drive, list(reader.read(drive.source_index.tolist())))
+        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     return chunk, WarpPainter().paint(chunk)
 
 
@@ -155,8 +153,8 @@ def _between_the_lips(
 def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     avatar, warp_avatar = filmed
     assert warp_avatar.talks
-    drive = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
-    chunk, patches = _painted(avatar, warp_avatar, drive)
+    plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
+    chunk, patches = _painted(avatar, warp_avatar, plan)
     own = _between_the_lips(warp_avatar, TALKING, chunk.crops_y[chunk.base])
     silent = _between_the_lips(warp_avatar, TALKING, patches.y)
     assert own.std() > 8, "the source talks"
@@ -167,11 +165,11 @@ def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedAvatar, WarpAvatar
 
 def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     _, warp_avatar = filmed
-    drive = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
-    assert len(np.unique(drive.exemplar)) == 1
-    assert (drive.fade < 0).all()
-    assert (drive.interior == 0).all()
-    lips = drive.target_head[:, :11]
+    plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
+    assert len(np.unique(plan.exemplar)) == 1
+    assert (plan.fade < 0).all()
+    assert (plan.interior == 0).all()
+    lips = plan.target_head[:, :11]
     assert np.abs(lips - lips[:1]).max() < 1e-5
 
 
@@ -182,11 +180,11 @@ def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
     index = np.resize(TALKING, 60)
     gate = np.zeros(60)
     gate[20:40] = 1
-    drive = _planned(warp_avatar, gate, index)
-    assert warp_avatar.held[0] == drive.exemplar[0]
-    assert (drive.exemplar[gate == 0] == drive.exemplar[0]).all()
-    assert len(np.unique(drive.exemplar[20:40])) > 3
-    moved = np.abs(np.diff(drive.target_head, axis=0)).max((1, 2))
+    plan = _planned(warp_avatar, gate, index)
+    assert warp_avatar.held[0] == plan.exemplar[0]
+    assert (plan.exemplar[gate == 0] == plan.exemplar[0]).all()
+    assert len(np.unique(plan.exemplar[20:40])) > 3
+    moved = np.abs(np.diff(plan.target_head, axis=0)).max((1, 2))
     assert moved[20:39].max() > 0.01
 
 

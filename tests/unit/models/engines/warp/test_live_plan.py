@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.block_plan import plan_ahead, plan_block
-from models.engines.warp.drive import Drive
+from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
 from models.speech.speech_to_mouth import MouthBlock
 from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
 
@@ -31,7 +30,7 @@ def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
     return MouthBlock(mouth.shape[start:stop], mouth.gate[start:stop])
 
 
-def _live(warp_avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[Drive]:
+def _live(warp_avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[MouthPlan]:
     parts, state = [], None
     for start in range(0, len(index) - AHEAD, NUM):
         stop = start + NUM + AHEAD

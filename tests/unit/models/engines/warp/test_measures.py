@@ -10,9 +10,8 @@ import pytest
 
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.block_plan import plan_block
-from models.engines.warp.drive import Drive
 from models.engines.warp.measures import measure_block
+from models.engines.warp.plan import MouthPlan, plan_block
 from models.quality.measures import BlockMeasures
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
@@ -27,9 +26,9 @@ def warp_avatar(tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
     return replace(built, calibration=MouthCalibration(np.ones(8, np.float32), np.zeros(8, np.float32)))
 
 
-def plan(warp_avatar: WarpAvatar, mouth: MouthBlock, first: int, index: np.ndarray) -> Drive:
-    drive, _ = plan_block(warp_avatar, mouth, index.astype(np.int32), first, None)
-    return drive
+def make_plan(warp_avatar: WarpAvatar, mouth: MouthBlock, first: int, index: np.ndarray) -> MouthPlan:
+    plan, _ = plan_block(warp_avatar, mouth, index.astype(np.int32), first, None)
+    return plan
 
 
 def mouth_of(shape: np.ndarray, gate: np.ndarray) -> MouthBlock:
@@ -40,11 +39,11 @@ def test_blocks_add_up_to_the_whole(warp_avatar: WarpAvatar) -> None:
     shape, gate = mouth_shapes(40, 0.1), (np.arange(40) >= 10) * 1.0
     index = np.arange(40)
     whole_mouth = mouth_of(shape, gate)
-    drive = plan(warp_avatar, whole_mouth, 0, index)
-    whole = measure_block(warp_avatar, whole_mouth, drive)
+    plan = make_plan(warp_avatar, whole_mouth, 0, index)
+    whole = measure_block(warp_avatar, whole_mouth, plan)
     edges = [0, 13, 25, 40]
     parts = [
-        measure_block(warp_avatar, mouth_of(shape[a:b], gate[a:b]), drive.slice(a, b))
+        measure_block(warp_avatar, mouth_of(shape[a:b], gate[a:b]), plan.slice(a, b))
         for a, b in zip(edges, edges[1:], strict=False)
     ]
     total = parts[0] + parts[1] + parts[2]
@@ -67,7 +66,7 @@ def test_speech_and_silence_are_told_apart(warp_avatar: WarpAvatar) -> None:
     shape[20::2, 0] = 0.05
     still = np.zeros(40)  # one frame of the source, far from its gap
     mouth = mouth_of(shape, gate)
-    measures = measure_block(warp_avatar, mouth, plan(warp_avatar, mouth, 0, still))
+    measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, still))
     assert (measures.silence.num, measures.speech.num) == (20, 20)
     assert measures.num_open_in_silence == 10
     assert measures.silence.std == pytest.approx(0.05, rel=1e-3)
@@ -78,7 +77,7 @@ def test_speech_and_silence_are_told_apart(warp_avatar: WarpAvatar) -> None:
 def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -> None:
     index = np.concatenate([np.arange(NUM_FRAMES), [ABSENT[0]]])
     mouth = mouth_of(np.zeros((len(index), 8)), np.ones(len(index)))
-    measures = measure_block(warp_avatar, mouth, plan(warp_avatar, mouth, 0, index))
+    measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, index))
     assert measures.num_passed[PassReason.NO_FACE] == len(ABSENT) + 1
     assert measures.num_passed.sum() == len(index)
     assert measures.eye_distance.num == NUM_FRAMES - len(ABSENT)
@@ -90,17 +89,17 @@ def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -
 
 def test_of_frames_without_a_face_nothing_else_is_known(warp_avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
-    measures = measure_block(warp_avatar, mouth, plan(warp_avatar, mouth, 0, np.full(4, ABSENT[0])))
+    measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.full(4, ABSENT[0])))
     assert (measures.speech.num, measures.eye_distance.num, measures.num_drawn) == (0, 0, 0)
     assert not measures.used.any()
     assert np.isinf(measures.extremes).all()
-    seen = measure_block(warp_avatar, mouth, plan(warp_avatar, mouth, 0, np.arange(4)))
+    seen = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.arange(4)))
     np.testing.assert_array_equal((measures + seen).extremes, seen.extremes)
 
 
 def test_the_source_is_described(warp_avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
-    measures: BlockMeasures = measure_block(warp_avatar, mouth, plan(warp_avatar, mouth, 0, np.arange(4)))
+    measures: BlockMeasures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.arange(4)))
     source = measures.source
     assert warp_avatar.bank is not None
     assert (source.talks, source.has_sound, source.shows_closed_mouth) == (True, False, True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.shot_exemplars import forbidden_between_shots
+from models.engines.warp.exemplars import forbidden_between_shots
 
 RNG = np.random.default_rng(2)
 SHADING = RNG.normal(0, 1, 1024)

@@ -12,8 +12,8 @@ from benchmarks.in_process import analyse
 from media.reader import FrameReader
 from models.engines.contract import Machine
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.block_plan import plan_block
-from models.mouth.motion import Moments
+from models.engines.warp.plan import plan_block
+from models.mouth.motion import RunningStats
 from models.quality.findings import STILL
 from models.speech.speech_to_mouth import MouthBlock
 
@@ -30,13 +30,13 @@ def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
     painter = engine.painter(Machine())
     num = min(avatar.info.num_frames, _FRAMES)
     warp_avatar = WarpAvatar.load(avatar, avatar.folder_of(engine))
-    hidden = np.zeros((num, len(warp_avatar.calibration.own_way.weights)), np.float32)
+    hidden = np.zeros((num, len(warp_avatar.calibration.adaptation.weights)), np.float32)
     mouth = MouthBlock(np.zeros((num, 8), np.float32), np.zeros(num, np.float32), hidden)
-    drive, _ = plan_block(warp_avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
-    motion = Moments()
+    plan, _ = plan_block(warp_avatar, mouth, np.arange(num, dtype=np.int32), 0, None)
+    motion = RunningStats()
     with FrameReader(film, avatar.info, 2**27) as reader:
         for start in range(0, num, _CHUNK):
-            piece = drive.slice(start, min(num, start + _CHUNK))
+            piece = plan.slice(start, min(num, start + _CHUNK))
             chunk = engine.cut(avatar, piece, list(reader.read(piece.source_index.tolist())))
             motion += painter.paint(chunk).silent_motion
     assert motion.num > num / 2

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.engines.warp.painting.masks import border_window, draw_masks
-from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour
-from models.engines.warp.painting.seam import (
+from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour
+from models.engines.warp.painting.lip_coordinates import (
     darken,
     hollow,
     inside_alpha,
+    lip_axes,
+    lip_coords,
     lower_layer_weight,
-    mouth_axes,
-    mouth_coords,
     part_jaws,
     smooth_cut,
 )
+from models.engines.warp.painting.masks import border_window, draw_masks
 from models.geometry import thin_plate
 from models.geometry.head_frame import mean_face
 
@@ -59,16 +59,16 @@ def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_layers_meet_between_the_lips() -> None:
-    axes = mouth_axes(*_mouth(12.0))
+    axes = lip_axes(*_mouth(12.0))
     pixels = np.arange(100, dtype=np.float32)
-    coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
     weight, inside = lower_layer_weight(coords)[0], inside_alpha(coords)[0]
     assert weight[30, 50] == 0
     assert weight[50, 50] == 1
     assert weight[37, 50] < 0.5 < weight[43, 50]
     assert inside[40, 50] == 1
     assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
-    closed = mouth_coords(np, mouth_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
+    closed = lip_coords(np, lip_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
     assert inside_alpha(closed).max() == 0
 
 
@@ -76,7 +76,7 @@ def test_the_opening_is_round_where_landmarks_are_connected_by_straight_lines() 
     x = np.linspace(20, 80, 11)
     half_gap = 20 * np.array([0, 0.29, 0.6, 0.85, 1, 1, 1, 0.85, 0.6, 0.29, 0])
     straight = np.interp(np.linspace(20, 80, 65), x, half_gap)
-    axes = mouth_axes(*(np.stack([x, 40 + sign * half_gap], 1)[None] for sign in (-1, 1)))
+    axes = lip_axes(*(np.stack([x, 40 + sign * half_gap], 1)[None] for sign in (-1, 1)))
     below = axes.lips[0, 1]
     assert np.abs(np.diff(below, 2)).max() < 0.5 * np.abs(np.diff(straight, 2)).max()
     assert np.abs(below - straight).max() < 0.03 * 20, "it opens as far as its landmarks say"
@@ -88,7 +88,7 @@ def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
     x = np.linspace(20, 80, 11)
     lips = np.stack([x, 40.03 + 0.1 * (x - 50)], 1)[None]
     pixels = np.arange(100, dtype=np.float32)
-    coords = mouth_coords(np, mouth_axes(lips, lips), pixels[None, None], pixels[None, :, None])
+    coords = lip_coords(np, lip_axes(lips, lips), pixels[None, None], pixels[None, :, None])
     luma = 100 + 50 * (lower_layer_weight(coords, 1.0) > 0.5)
     padded = np.pad(luma, ((0, 0), (1, 1), (0, 0)), mode="edge")
     smooth = smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 1.0)
@@ -101,9 +101,9 @@ def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
 
 def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
     """Lower layer's share and hollow in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
-    axes = part_jaws(mouth_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
+    axes = part_jaws(lip_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
     pixels = np.arange(100, dtype=np.float32)
-    coords = mouth_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
     weight = lower_layer_weight(coords)
     return weight[0, :, 50], hollow(coords, np.array([100.0]))[0, :, 50]
 
@@ -130,10 +130,10 @@ def test_a_thin_gap_between_the_jaws_is_no_dotted_line() -> None:
     upper, lower = (np.stack([x, 40 + edge + 0.13 * (x - 50)], 1)[None] for edge in (-6, 6))
     for lip in (upper, lower):
         lip[:, [0, -1], 1] = 40 + 0.13 * (x[[0, -1]] - 50)
-    axes = mouth_axes(upper, lower)
+    axes = lip_axes(upper, lower)
     axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
     columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
-    coords = mouth_coords(np, axes, columns[None, None], rows[None, :, None])
+    coords = lip_coords(np, axes, columns[None, None], rows[None, :, None])
     shown = darken(np.full((1, 31, 31), 120.0), hollow(coords, np.array([60.0])), 150.0)[0].min(0)
     assert shown.min() < 119  # there is a line ...
     assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
 from models.engines.warp.painting.interior import Colours, draw_interior, usual_teeth
-from models.engines.warp.painting.seam import mouth_axes, mouth_coords
+from models.engines.warp.painting.lip_coordinates import lip_axes, lip_coords
 
 _EYES = 100.0  # pixels
 _SEAM = 50.0  # row
@@ -30,7 +30,7 @@ def _middle(
     bow = gap * (1 - ((x - 50) / 30) ** 2)
     upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
     columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
-    coords = mouth_coords(np, mouth_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
+    coords = lip_coords(np, lip_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
     eyes, zero, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
     colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
     seam = zero + (np.float32(middle_line) - 50) / 30, zero

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.cpu_planes import grid
-from models.engines.warp.painting.lips import find_lips
-from models.engines.warp.painting.seam import (
-    MouthAxes,
+from models.engines.warp.painting.lip_coordinates import (
+    LipAxes,
     hollow,
     inside_alpha,
+    lip_axes,
+    lip_coords,
     lower_layer_weight,
-    mouth_axes,
-    mouth_coords,
     part_jaws,
 )
+from models.engines.warp.painting.lips import find_lips
+from models.engines.warp.painting.numpy_planes import grid
 
 _BOX = slice(10, 170), slice(4, 244)
 
 
-def _axes(gap: float, tilt: float, bow: float = 0.0) -> MouthAxes:
+def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
     """A mouth 100 pixels wide whose exemplar is open by 12; `bow` carries both lips below its corners."""
     x = np.linspace(-50, 50, 11)
     arch = 1 - (x / 50) ** 2
     turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     upper, lower = (np.stack([x, (bow + share * gap) * arch], 1) @ turn + [120, 80] for share in (-0.4, 0.6))
-    axes = mouth_axes(upper[None], lower[None])
+    axes = lip_axes(upper[None], lower[None])
     own: NDArray[np.float32] = np.full((1, axes.lips.shape[-1]), 12, np.float32)
     return part_jaws(axes, own, np.array([0.6], np.float32))
 
@@ -37,7 +37,7 @@ def _axes(gap: float, tilt: float, bow: float = 0.0) -> MouthAxes:
 def test_nothing_is_missed_that_the_whole_box_shows(gap: float, tilt: float, bow: float, hard: float) -> None:
     axes, unit = _axes(gap, tilt, bow), np.array([160], np.float32)
     lips = find_lips(axes, _BOX, unit, hard)
-    coords = mouth_coords(np, axes, *grid(_BOX))
+    coords = lip_coords(np, axes, *grid(_BOX))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=2e-3)
     for found, whole in ((lips.opening, inside_alpha(coords)[0]), (lips.dark, hollow(coords, unit)[0])):

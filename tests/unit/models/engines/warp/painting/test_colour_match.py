@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.painting.match import blur_matrices, sharpening
+from models.engines.warp.painting.colour_match import blur_matrices, sharpening
 
 
 def test_a_frames_own_lips_are_sharpened_more_than_an_exemplar() -> None:

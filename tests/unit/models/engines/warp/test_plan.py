@@ -1,4 +1,4 @@
-"""What the drive makes of mouth shapes."""
+"""What the plan makes of mouth shapes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.drive import plan_drive
-from models.engines.warp.painting.controls import CONTROL_IDS
+from models.engines.warp.painting.fields import CONTROL_IDS
+from models.engines.warp.plan import plan_mouth
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
 from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
@@ -27,24 +27,24 @@ def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
 def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
     asked = _gaps(avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)])
     is_open = shape[:, 0] > 0.5 * shape[:, 0].max()
-    share = _gaps(drive.target_head)[is_open] / asked[is_open]
+    share = _gaps(plan.target_head)[is_open] / asked[is_open]
     assert 0.7 < share.min() < share.max() < 0.93
-    assert drive.interior[is_open].min() == 1
+    assert plan.interior[is_open].min() == 1
 
 
 def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
     left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
     asked = avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)]
-    wider = np.diff(drive.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
+    wider = np.diff(plan.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
     is_open = shape[:, 0] > 0.09
     assert (wider[is_open] > 0.008).all()
-    higher = (drive.target_head - asked)[is_open][:, [left, right], 1]
+    higher = (plan.target_head - asked)[is_open][:, [left, right], 1]
     assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
 
 
@@ -61,10 +61,10 @@ def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
     avatar = _crooked(straight, np.full(NUM_FRAMES, 0.03, np.float32))
     assert avatar.bank is not None
     index = avatar.bank.frames[6:16]
-    drive, _ = plan_drive(avatar, avatar.bank.shape[6:16], index, None)
-    assert (drive.exemplar == np.arange(6, 16)).all()
+    plan, _ = plan_mouth(avatar, avatar.bank.shape[6:16], index, None)
+    assert (plan.exemplar == np.arange(6, 16)).all()
     own = avatar.track.head_points[index][:, list(CONTROL_IDS)]
-    np.testing.assert_allclose(drive.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
+    np.testing.assert_allclose(plan.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
 
 
 def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path)
     assert bank is not None
     rows = np.r_[5:15, 25:35]
     avatar = _crooked(straight, np.where(np.arange(NUM_FRAMES) < bank.frames[20], 0, 0.04).astype(np.float32))
-    drive, _ = plan_drive(avatar, bank.shape[rows], bank.frames[rows], None)
-    jumps = np.flatnonzero(np.diff(drive.exemplar) != 1)
-    assert len(jumps) and (drive.fade >= 0).any()
-    beside = drive.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
-    straight_drive, _ = plan_drive(straight, bank.shape[rows], bank.frames[rows], None)
+    plan, _ = plan_mouth(avatar, bank.shape[rows], bank.frames[rows], None)
+    jumps = np.flatnonzero(np.diff(plan.exemplar) != 1)
+    assert len(jumps) and (plan.fade >= 0).any()
+    beside = plan.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
+    straight_drive, _ = plan_mouth(straight, bank.shape[rows], bank.frames[rows], None)
     beside = beside - straight_drive.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
     assert np.ptp(beside) > 0.03
     assert np.abs(np.diff(beside)).max() < 0.02
@@ -93,7 +93,7 @@ def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) 
     gaps = {}
     for share in (1.0, 0.6, 0.0):
         shape, index = bank.shape[[widest]] * share, bank.frames[[widest]]
-        gaps[share] = float(_gaps(plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head)[0])
+        gaps[share] = float(_gaps(plan_mouth(avatar, shape, index, None, forbidden=only)[0].target_head)[0])
     assert gaps[1.0] > 0.05
     assert gaps[0.6] == pytest.approx(0.6 * gaps[1.0], rel=0.02)
     assert gaps[0.0] == pytest.approx(0, abs=1e-4)
@@ -108,7 +108,7 @@ def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
     higher[:, CHANNELS.index("open_out")] += 0.04  # with the same gap
     only = np.arange(len(avatar.bank))[None] != 6
     outer = [
-        plan_drive(avatar, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
+        plan_mouth(avatar, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
         for shape in (seen, higher)
     ]
     asked = [avatar.lip_model.deform(avatar.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
@@ -119,8 +119,8 @@ def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
-    drive, _ = plan_drive(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
-    shown = avatar.bank.shape[drive.exemplar, 0]
+    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    shown = avatar.bank.shape[plan.exemplar, 0]
     assert (shape[:, 0] - shown).max() > 0.1
-    assert (drive.interior[shown > 0.05] == 0).all()
-    assert (drive.own_teeth == 0).all()
+    assert (plan.interior[shown > 0.05] == 0).all()
+    assert (plan.own_teeth == 0).all()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.match import LUMA_FLOOR
+from models.engines.warp.painting.colour_match import LUMA_FLOOR
 from models.geometry.thin_plate import GRID
 
 F32 = NDArray[np.float32]

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.painting.masks import draw_masks, texture_positions
-from models.engines.warp.painting.silhouette import masks_by_yaw
+from models.engines.warp.painting.masks import draw_masks, masks_by_yaw, texture_positions
 from models.geometry.head_frame import mean_face
 
 MASKS = draw_masks(mean_face())

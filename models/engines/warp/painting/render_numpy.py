@@ -15,7 +15,28 @@ import numpy as np
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
-from models.engines.warp.painting.cpu_planes import (
+from models.engines.warp.painting.colour_match import blur_matrices, match_colour, sharpening
+from models.engines.warp.painting.interior import (
+    BLUR,
+    MIN_BLUR,
+    OWN_SHRINK,
+    Colours,
+    draw_interior,
+    lip_shadow,
+    parting,
+)
+from models.engines.warp.painting.lip_coordinates import (
+    LipAxes,
+    behind_lip,
+    darken,
+    lip_coords,
+    lower_layer_weight,
+    place_in,
+    smooth_cut,
+)
+from models.engines.warp.painting.lips import Lips, fade, find_lips
+from models.engines.warp.painting.masks import border_window
+from models.engines.warp.painting.numpy_planes import (
     EVERYWHERE,
     F32,
     PAD,
@@ -38,34 +59,13 @@ from models.engines.warp.painting.cpu_planes import (
     spans,
     within,
 )
-from models.engines.warp.painting.interior import (
-    BLUR,
-    MIN_BLUR,
-    OWN_SHRINK,
-    Colours,
-    draw_interior,
-    lip_shadow,
-    parting,
-)
-from models.engines.warp.painting.lips import Lips, fade, find_lips
-from models.engines.warp.painting.masks import border_window
-from models.engines.warp.painting.match import blur_matrices, match_colour, sharpening
-from models.engines.warp.painting.seam import (
-    MouthAxes,
-    behind_lip,
-    darken,
-    lower_layer_weight,
-    mouth_coords,
-    place_in,
-    smooth_cut,
-)
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
 
 _AROUND: Final = np.ones((3, 3), np.uint8)
 
 
-def render_on_cpu(chunk: FaceChunk) -> FacePatches:
+def render_numpy(chunk: FaceChunk) -> FacePatches:
     """Returns one patch for every face of `chunk`."""
     out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
     if len(chunk.base):
@@ -94,7 +94,7 @@ class _Faces(NamedTuple):
     @classmethod
     def of(cls, chunk: FaceChunk) -> _Faces:
         problem, positions = fields.pose_problem(chunk), fields.grid_positions(chunk.region_size)
-        coords = mouth_coords(np, problem.axes, positions[None, None], positions[None, :, None])
+        coords = lip_coords(np, problem.axes, positions[None, None], positions[None, :, None])
         amounts = [sharpening(crops, chunk.base) for crops in (chunk.exemplar, problem.fade)]
         return cls(chunk, problem, lower_layer_weight(coords), np.stack(amounts))
 
@@ -116,8 +116,8 @@ class _Face:
         weights = thin_plate.fit(np, points, values, fields.LAYERS)[0].astype(np.float32)
         self.size = chunk.region_size
         self.cell = self.size // GRID
-        self.axes = MouthAxes(*(part[face : face + 1] for part in problem.axes))
-        self.own_axes = MouthAxes(*(part[face : face + 1] for part in problem.own_axes))
+        self.axes = LipAxes(*(part[face : face + 1] for part in problem.axes))
+        self.own_axes = LipAxes(*(part[face : face + 1] for part in problem.own_axes))
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
         self.fade_weight = float(chunk.fade_weight[face])
@@ -314,7 +314,7 @@ class _Face:
         """The drawn interior, and in it the exemplar's own teeth where it has some."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
         axes, unit = self.axes, chunk.eye_distance[one]
-        coords = mouth_coords(np, axes, *grid(box.pixels(self.cell)))
+        coords = lip_coords(np, axes, *grid(box.pixels(self.cell)))
         seam = place_in(axes, chunk.seam[one])
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
         sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
@@ -325,7 +325,7 @@ class _Face:
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
-            shift, inside = behind_lip(mouth_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
+            shift, inside = behind_lip(lip_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], EVERYWHERE)

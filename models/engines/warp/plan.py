@@ -1,4 +1,4 @@
-"""The drive: for every output frame where the face's points shall be, and which real mouth to show there."""
+"""The mouth plan: for every output frame, where the face points go and which real mouth is shown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.exemplar_bank import ExemplarBank
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, Wanted, choose
-from models.engines.warp.painting.controls import CONTROL_IDS
+from models.engines.warp.exemplars import ExemplarBank
+from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.face_points import MOVED
 from models.mouth.motion import REFERENCE_FPS
 from models.mouth.shape import CHANNELS
+from models.mouth.smile import smile_release
+from models.speech.speech_to_mouth import MouthBlock
+from models.track.trust import mouth_share
 
 # Opening, in eye distances, that the warp can add to an exemplar before its own interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
@@ -32,7 +35,7 @@ _OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its
 
 
 @dataclass(frozen=True)
-class Drive:
+class MouthPlan:
     """Output frames [first_frame, first_frame + T). Small: it travels in place of pictures.
 
     Attributes:
@@ -60,26 +63,26 @@ class Drive:
     def __len__(self) -> int:
         return len(self.source_index)
 
-    def slice(self, start: int, stop: int) -> Drive:
+    def slice(self, start: int, stop: int) -> MouthPlan:
         """Returns rows [start, stop), as copies, so that a slice does not keep or send the whole."""
         arrays = {
             field.name: getattr(self, field.name)[start:stop].copy()
             for field in fields(self)
             if field.name != "first_frame"
         }
-        return Drive(first_frame=self.first_frame + start, **arrays)
+        return MouthPlan(first_frame=self.first_frame + start, **arrays)
 
-    def where(self, rows: NDArray[np.bool_], other: Drive) -> Drive:
-        """Returns this drive in the (T,) `rows`, and `other` elsewhere."""
+    def where(self, rows: NDArray[np.bool_], other: MouthPlan) -> MouthPlan:
+        """Returns this plan in the (T,) `rows`, and `other` elsewhere."""
         arrays = {}
         for field in fields(self):
             if field.name != "first_frame":
                 mine, theirs = getattr(self, field.name), getattr(other, field.name)
                 arrays[field.name] = np.where(rows.reshape(-1, *[1] * (mine.ndim - 1)), mine, theirs)
-        return Drive(first_frame=self.first_frame, **arrays)
+        return MouthPlan(first_frame=self.first_frame, **arrays)
 
 
-def plan_drive(
+def plan_mouth(
     avatar: WarpAvatar,
     shape: NDArray[np.float32],
     source_index: NDArray[np.int32],
@@ -89,7 +92,7 @@ def plan_drive(
     forbidden: NDArray[np.bool_] | None = None,
     hold: NDArray[np.float32] | None = None,
     uses_bank: bool = True,
-) -> tuple[Drive, PathState | None]:
+) -> tuple[MouthPlan, PathState | None]:
     """Plans T output frames.
 
     Args:
@@ -103,7 +106,7 @@ def plan_drive(
         uses_bank: False to show a talking source as one that does not talk.
 
     Returns:
-        The drive, and the state to continue from (None for a source without exemplars).
+        The plan, and the state to continue from (None for a source without exemplars).
     """
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
@@ -124,7 +127,7 @@ def plan_drive(
     still = avatar.track.head_points[source_index][:, control]
     target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
     own = np.asarray((posed.shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
-    drive = Drive(
+    plan = MouthPlan(
         first_frame,
         source_index,
         target.astype(np.float32),
@@ -135,7 +138,7 @@ def plan_drive(
         own,
         hold,
     )
-    return drive, state
+    return plan, state
 
 
 class _Posed(NamedTuple):
@@ -218,3 +221,84 @@ def _wanted(
     luma = bank.luma[bank.nearest_row(source_index)]
     rate = float(avatar.info.fps) / REFERENCE_FPS
     return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)
+
+
+def plan_block(
+    avatar: WarpAvatar,
+    mouth: MouthBlock,
+    source_index: NDArray[np.int32],
+    first_frame: int,
+    state: PathState | None,
+) -> tuple[MouthPlan, PathState | None]:
+    """Plans the output frames from `first_frame` on: see `plan_mouth`.
+
+    Args:
+        avatar: The avatar.
+        mouth: T frames as predicted from the speech, for the average speaker.
+        source_index: (T,) source frames.
+        first_frame: Output frame of row 0.
+        state: From the block before, or None.
+    """
+    source_index = np.asarray(source_index, np.int32)
+    shape = shown_shape(avatar, mouth, source_index)
+    hold = (1 - mouth.gate) * mouth_share(avatar.track.trust[source_index])
+    return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
+
+
+def plan_ahead(
+    avatar: WarpAvatar,
+    mouth: MouthBlock,
+    source_index: NDArray[np.int32],
+    first_frame: int,
+    state: PathState | None,
+    num_kept: int,
+) -> tuple[MouthPlan, PathState | None]:
+    """Plans T frames of which the first `num_kept` are shown; those behind are only looked at, and planned again."""
+    plan, _ = plan_block(avatar, mouth, source_index, first_frame, state)
+    kept = plan.slice(0, num_kept)
+    if avatar.bank is None:
+        return kept, None
+    shape = shown_shape(avatar, mouth, source_index)
+    return kept, PathState(int(kept.exemplar[-1]), shape[num_kept - 1].copy())
+
+
+def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(T, 8) mouth shapes of this avatar: calibrated, and led to the source's own where the effect fades out."""
+    shape = avatar.calibration.apply(mouth)
+    if not avatar.talks:
+        # In pauses too, where a smile that comes and goes would twitch.
+        shape = shape + smile_release(avatar.track.rest)
+    return ease(avatar, shape, source_index)
+
+
+def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Leads (T, 8) mouth shapes to those of the (T,) source frames where the effect fades out."""
+    own = avatar.track.shape[source_index]
+    share = mouth_share(avatar.track.trust[source_index])[:, None]
+    return np.where(share < 1, own + share * (shape - own), shape).astype(np.float32)
+
+
+def plan_in_shots(
+    avatar: WarpAvatar,
+    shape: NDArray[np.float32],
+    source_index: NDArray[np.int32],
+    state: PathState | None,
+    *,
+    first_frame: int = 0,
+    hold: NDArray[np.float32] | None = None,
+) -> tuple[MouthPlan, PathState | None]:
+    """Plans frames with the exemplars of their own and of like shots: see `plan_mouth`.
+
+    A shot without any is shown as a silent source is.
+    """
+    if avatar.forbidden_in_shot is None:
+        return plan_mouth(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
+    forbidden = avatar.forbidden_in_shot[avatar.track.shot[source_index]]
+    plan, state = plan_mouth(
+        avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold
+    )
+    without = np.asarray(forbidden.all(1))
+    if not without.any():
+        return plan, state
+    silent, _ = plan_mouth(avatar, shape, source_index, None, first_frame=first_frame, hold=hold, uses_bank=False)
+    return silent.where(without, plan), state

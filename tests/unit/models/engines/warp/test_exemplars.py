@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.engines.warp.exemplar_bank import USUAL_BITE, bite_line
+from models.engines.warp.exemplars import USUAL_BITE, bite_line
 from models.geometry.face_points import (
     INNER_LOWER,
     INNER_UPPER,

@@ -11,9 +11,9 @@ from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
+from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, likeness, look_of
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
-from models.face.look import CLEAR_LEAD, LOOK_SIZE, SAME_PERSON, likeness, look_of
 from models.face.person import STILL_SAME, Person
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def test_a_face_keeps_its_look_in_other_light_size_and_place(
 ) -> None:
     frame = scene.frame(480, 360, (240.0, 180.0, 0.6))
     first = look(finder, frame, colour)
-    assert first.shape == (LOOK_SIZE,)
+    assert first.shape == (APPEARANCE_SIZE,)
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
         assert likeness(look(finder, other, colour), first[None]) > 0.75
-    assert likeness(first, np.empty((0, LOOK_SIZE))) == -1
+    assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
 
 
 def test_six_talkers_are_told_apart(finder: FaceFinder, shared_clips: Path) -> None:
@@ -65,7 +65,7 @@ def test_six_talkers_are_told_apart(finder: FaceFinder, shared_clips: Path) -> N
 
 
 def unit(*values: float) -> NDArray[np.float64]:
-    vector = np.zeros(LOOK_SIZE)
+    vector = np.zeros(APPEARANCE_SIZE)
     vector[: len(values)] = values
     return vector / np.linalg.norm(vector)
 

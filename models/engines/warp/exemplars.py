@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from media.array_files import load_array, load_arrays
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
+from models.mouth.shape import CHANNELS, CLOSED_SHARE
 from models.track.face_track import FaceTrack
 
 # Heads turned farther apart, and mouths lit more differently, do not fit each other.
@@ -195,3 +197,62 @@ def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[n
     near = (np.arange(len(values))[:, None] + np.arange(-half, half + 1)).clip(0, len(values) - 1)
     is_near = np.abs(frames[near] - frames[:, None]) <= half
     return np.asarray(np.nanmedian(np.where(is_near, values[near], np.nan), axis=1), np.float32)
+
+
+_MIN_CLOSED: Final = 5
+# Of their median: a blurred mouth is dull as well.
+_SHARP_SHARE: Final = 0.7
+_CLOSED_BY: Final = [CHANNELS.index("open_in"), CHANNELS.index("open_out")]
+_JAW: Final = CHANNELS.index("jaw")
+
+
+def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) -> int:
+    """Returns the row of the exemplar that is held in silence.
+
+    Args:
+        bank: B > 0 exemplars.
+        is_allowed: (B,) bool, at least one; None: all are.
+    """
+    rows = np.arange(len(bank)) if is_allowed is None else np.flatnonzero(is_allowed)
+    openness = bank.shape[rows][:, _CLOSED_BY]
+    rank = _places(openness[:, 0]) + _places(openness[:, 1])
+    num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows)))
+    closed = rows[rank.argsort(kind="stable")[:num_closed]]
+    is_sharp = bank.sharpness[closed] >= _SHARP_SHARE * np.median(bank.sharpness[closed])
+    parted = _places(bank.bands[closed]) + _places(bank.shape[closed, _JAW])
+    return int(closed[np.where(is_sharp, parted, np.inf).argmin()])
+
+
+def _places(values: NDArray[np.floating]) -> NDArray[np.intp]:
+    """The place of each in their order."""
+    return values.argsort(kind="stable").argsort(kind="stable")
+
+
+_SCALE = 1.35  # a mouth shown larger than this is blurred, one shown smaller is too sharp
+_ALIKE = 0.8  # correlation of the mean thumbnails: shading, beard, and where the light comes from
+
+
+def forbidden_between_shots(bank: ExemplarBank, track: FaceTrack) -> NDArray[np.bool_]:
+    """Returns (S, B) bool: the exemplars of B that frames of shot S may not show."""
+    num_shots = int(track.shot[-1]) + 1
+    home = track.shot[bank.frames]  # (B,)
+    allowed = home == np.arange(num_shots)[:, None]
+    held = np.unique(home)
+    rows = [np.flatnonzero(home == shot) for shot in held]
+    thumbs = np.stack([_unit(bank.thumbs[own].mean(0)) for own in rows])
+    luma = np.array([np.median(bank.luma[own]) for own in rows])
+    pose = np.stack([np.median(bank.pose[own], 0) for own in rows])
+    scale = np.array([np.median(np.log(track.scale[bank.frames[own]])) for own in rows])
+    akin = (
+        (thumbs @ thumbs.T > _ALIKE)
+        & (np.abs(luma[:, None] - luma) < LUMA_LEVELS)
+        & (np.abs(pose[:, None] - pose).max(-1) < POSE_DEGREES)
+        & (np.abs(scale[:, None] - scale) < np.log(_SCALE))
+    )
+    for number, shot in enumerate(held):
+        allowed[shot] |= np.isin(home, held[akin[number]])
+    return np.asarray(~allowed)
+
+
+def _unit(thumb: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(thumb / max(float(np.linalg.norm(thumb)), 1e-6))

@@ -35,7 +35,7 @@ _WINDOW = Window(-0.85, 0.85, 0.75, -1.0, _SIDE, _SIDE)
 _CELL, _NUM_BINS = 8, 8
 _FIRST_ROW, _NUM_ROWS = 2, 5  # of the eight rows of cells: brows to upper lip
 _BLUR, _FLOOR = 0.8, 8.0  # pixels; gradients per pixel below which a cell counts as flat
-LOOK_SIZE: Final = _NUM_ROWS * (_SIDE // _CELL - 2) * _NUM_BINS
+APPEARANCE_SIZE: Final = _NUM_ROWS * (_SIDE // _CELL - 2) * _NUM_BINS
 
 
 def look_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class OwnWay:
+class SpeakerAdaptation:
     """One talker's way of speaking.
 
     Attributes:
@@ -39,7 +39,7 @@ class OwnWay:
     weights: NDArray[np.float32]
 
     @classmethod
-    def unknown(cls) -> OwnWay:
+    def unknown(cls) -> SpeakerAdaptation:
         """Of a talker of whom nothing is known: the average talker's."""
         return cls(np.zeros((0, NUM_CHANNELS), np.float32))
 
@@ -57,7 +57,7 @@ class OwnWay:
 
 def learn(
     hidden: NDArray[np.float32], beyond: NDArray[np.float32], fps: float, prior_seconds: float = PRIOR_SECONDS
-) -> tuple[OwnWay, NDArray[np.float32]]:
+) -> tuple[SpeakerAdaptation, NDArray[np.float32]]:
     """Learns a talker's way of speaking.
 
     Args:
@@ -77,7 +77,7 @@ def learn(
     for rows, (own_gram, own_shared) in zip(stretches, products, strict=True):
         foretold[rows] = hidden[rows] @ np.linalg.solve(gram - own_gram + prior, shared - own_shared)
     share = ((foretold * beyond).sum(0) / np.maximum((foretold**2).sum(0), 1e-12)).clip(0, 1)
-    way = OwnWay((np.linalg.solve(gram + prior, shared) * share).astype(np.float32))
+    way = SpeakerAdaptation((np.linalg.solve(gram + prior, shared) * share).astype(np.float32))
     return way, (foretold * share).astype(np.float32)
 
 

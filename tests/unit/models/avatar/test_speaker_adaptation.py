@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.avatar.own_way import OwnWay, learn
+from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 
 FPS, NUM_HIDDEN = 25, 40
@@ -34,11 +34,11 @@ def _beyond(hidden: Floats, seed: int = 5, noise: float = 0.3) -> Floats:
     return np.asarray(hidden @ _habit() + tracker, np.float32)
 
 
-def _offset(way: OwnWay, hidden: Floats) -> Floats:
+def _offset(way: SpeakerAdaptation, hidden: Floats) -> Floats:
     return way.applied(np.zeros((len(hidden), 8), np.float32), hidden)
 
 
-def _left(way: OwnWay) -> Floats:
+def _left(way: SpeakerAdaptation) -> Floats:
     """(8,) share of the deviation that is left, in speech that was not learned from."""
     unseen = _hidden(60, seed=77)
     truth = unseen @ _habit()
@@ -103,4 +103,4 @@ def test_frames_of_any_rate_weigh_by_their_time() -> None:
 
 def test_nobody_is_changed_of_whom_nothing_is_known() -> None:
     shape = _habit()
-    assert (OwnWay.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()
+    assert (SpeakerAdaptation.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()

@@ -20,7 +20,7 @@ _SAMPLES = 65  # of each lip line between the mouth corners
 _BEND = 4  # samples: half of the way between two landmarks, whose straight connections show as corners
 
 
-class MouthAxes(NamedTuple):
+class LipAxes(NamedTuple):
     """Position of T mouths in region pixels, float32."""
 
     centre: Any  # (T, 2) half-way between the inner corners
@@ -30,7 +30,7 @@ class MouthAxes(NamedTuple):
     # upper jaw's part of the mouth ends and the lower jaw's begins
 
 
-class MouthCoords(NamedTuple):
+class LipCoords(NamedTuple):
     """The same for every pixel of a grid, (T, h, w)."""
 
     x: Any  # along the mouth, corners at -1 and 1
@@ -42,7 +42,7 @@ class MouthCoords(NamedTuple):
     half_width: Any  # (T, 1, 1) pixels
 
 
-def mouth_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> MouthAxes:
+def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> LipAxes:
     """Finds the axes of T mouths.
 
     Args:
@@ -66,7 +66,7 @@ def mouth_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floati
     middle = lips[:, :2].mean(1)
     lips[:, 0], lips[:, 1] = np.minimum(lips[:, 0], middle), np.maximum(lips[:, 1], middle)
     lips[:, 2:] = lips[:, :2]
-    return MouthAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
+    return LipAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
 
 
 @cache
@@ -80,7 +80,7 @@ def _smoothing() -> NDArray[np.float32]:
     return np.asarray(2 * once - once @ once, np.float32)
 
 
-def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoords:
+def lip_coords(xp: Any, axes: LipAxes, columns: Any, rows: Any) -> LipCoords:
     """Mouth coordinates of pixels; `columns` and `rows` (T or 1, h, w) hold their positions in region pixels."""
     half_width = axes.half_width[:, None, None]
     x, y = _along_across(axes, columns, rows)
@@ -95,19 +95,19 @@ def mouth_coords(xp: Any, axes: MouthAxes, columns: Any, rows: Any) -> MouthCoor
     upper, lower, start, stop = (
         rest * look_up(table[k:], base) + part * look_up(table[k + 1 :], base) for k in range(0, 4 * _SAMPLES, _SAMPLES)
     )
-    return MouthCoords(x, y, upper, lower, start, stop, half_width)
+    return LipCoords(x, y, upper, lower, start, stop, half_width)
 
 
-def _along_across(axes: MouthAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
-    """`MouthCoords.x` and `y` of pixels."""
+def _along_across(axes: LipAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
+    """`LipCoords.x` and `y` of pixels."""
     half_width = axes.half_width[:, None, None]
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
     along_x, along_y = axes.along[:, 0, None, None], axes.along[:, 1, None, None]
     return dx * (along_x / half_width) + dy * (along_y / half_width), dy * along_x - dx * along_y
 
 
-def place_in(axes: MouthAxes, points: Any) -> tuple[Any, Any]:
-    """`MouthCoords.x` and `y` of (T, 2) points in region pixels, one for each mouth: (T,) each."""
+def place_in(axes: LipAxes, points: Any) -> tuple[Any, Any]:
+    """`LipCoords.x` and `y` of (T, 2) points in region pixels, one for each mouth: (T,) each."""
     x, y = _along_across(axes, points[:, 0, None, None], points[:, 1, None, None])
     return x[:, 0, 0], y[:, 0, 0]
 
@@ -122,7 +122,7 @@ def _counter(xp: Any, like: Any) -> Any:
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
 
-def part_jaws(axes: MouthAxes, own_gap: NDArray[np.float32], bite: NDArray[np.float32]) -> MouthAxes:
+def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.float32]) -> LipAxes:
     """Finds which parts of an open mouth belong to the upper and to the lower jaw.
 
     Teeth are rigid: what stood above the exemplar's bite line keeps its distance from the upper lip, what stood below
@@ -140,7 +140,7 @@ def part_jaws(axes: MouthAxes, own_gap: NDArray[np.float32], bite: NDArray[np.fl
     return axes._replace(lips=np.stack([upper, lower, start, stop], 1))
 
 
-def lower_layer_weight(coords: MouthCoords, hard: Any = 0.0) -> Any:
+def lower_layer_weight(coords: LipCoords, hard: Any = 0.0) -> Any:
     """(T, h, w) share of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
     Beside the mouth the change from 0 to 1 widens with the distance from the corner. In an open mouth it lies between
@@ -157,13 +157,13 @@ def lower_layer_weight(coords: MouthCoords, hard: Any = 0.0) -> Any:
     return ((y - middle) / width + 0.5).clip(0, 1)
 
 
-def side_weight(axes: MouthAxes, columns: Any, rows: Any, hard: float) -> tuple[Any, Any]:
+def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[Any, Any]:
     """`lower_layer_weight` beside the mouth, where the lips are one line.
 
     Args:
         axes: T mouths.
-        columns: See `mouth_coords`.
-        rows: See `mouth_coords`.
+        columns: See `lip_coords`.
+        rows: See `lip_coords`.
         hard: See `lower_layer_weight`.
 
     Returns:
@@ -179,7 +179,7 @@ def _side_width(x: Any, half_width: Any, hard: Any) -> Any:
     return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
 
 
-def to_lip(axes: MouthAxes, coords: MouthCoords, is_lower: bool) -> tuple[Any, Any]:
+def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Any, Any]:
     """(T, h, w) pixels x, y from here straight to the edge of a lip, of what lies beyond it between the corners.
 
     Read with the shift of the lip's edge, what stands behind a lip goes with it and keeps its size; the field itself
@@ -190,7 +190,7 @@ def to_lip(axes: MouthAxes, coords: MouthCoords, is_lower: bool) -> tuple[Any, A
     return -beyond * axes.along[:, 1, None, None], beyond * axes.along[:, 0, None, None]
 
 
-def smooth_cut(luma: Any, above: Any, below: Any, coords: MouthCoords, hard: Any) -> Any:
+def smooth_cut(luma: Any, above: Any, below: Any, coords: LipCoords, hard: Any) -> Any:
     """Takes the steps out of a sudden change: pixels that it cuts show both sides, each by its share.
 
     Args:
@@ -206,12 +206,12 @@ def smooth_cut(luma: Any, above: Any, below: Any, coords: MouthCoords, hard: Any
     return luma + hard * share * (above + (offset < 0) * (below - above) - luma)
 
 
-def opened(coords: MouthCoords) -> Any:
+def opened(coords: LipCoords) -> Any:
     """(T, h, w) how far the mouth is open here, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
-def hollow(coords: MouthCoords, eye_distance: Any) -> Any:
+def hollow(coords: LipCoords, eye_distance: Any) -> Any:
     """(T, h, w) how far a pixel lies in the dark that opens between the jaws, 0 to 1.
 
     Its edges are soft, as teeth are that stand behind lips, and a thin gap is dark by less: a line one pixel wide
@@ -239,7 +239,7 @@ def rim_feather(half_width: Any) -> Any:
     return (0.045 * half_width).clip(min=1.0)
 
 
-def inside_alpha(coords: MouthCoords, shrink: float = 0.0) -> Any:
+def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Any:
     """(T, h, w) soft mask, 0 to 1, of the opening between the lips, less `shrink` mouth half-widths at its rim."""
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)
@@ -250,7 +250,7 @@ def inside_alpha(coords: MouthCoords, shrink: float = 0.0) -> Any:
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
 
 
-def behind_lip(coords: MouthCoords, shrink: float) -> tuple[Any, Any]:
+def behind_lip(coords: LipCoords, shrink: float) -> tuple[Any, Any]:
     """Looks behind the upper lip: what it hides is taken from just below its edge.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
+from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.interior import (
     BLUR,
     MIN_BLUR,
@@ -23,20 +24,19 @@ from models.engines.warp.painting.interior import (
     lip_shadow,
     parting,
 )
-from models.engines.warp.painting.masks import TEXTURE, border_window
-from models.engines.warp.painting.match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
-from models.engines.warp.painting.seam import (
-    MouthAxes,
+from models.engines.warp.painting.lip_coordinates import (
+    LipAxes,
     behind_lip,
     darken,
     hollow,
     inside_alpha,
+    lip_coords,
     lower_layer_weight,
-    mouth_coords,
     place_in,
     smooth_cut,
     to_lip,
 )
+from models.engines.warp.painting.masks import TEXTURE, border_window
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
 
@@ -76,21 +76,21 @@ class _Faces:
         problem = fields.pose_problem(chunk)
         self.fade, self.own_teeth = problem.fade, problem.own_teeth
         self.skull = upload(problem.skull)  # (N, 3, 2)
-        self.axes = MouthAxes(*(upload(part) for part in problem.axes))
-        self.own_axes = MouthAxes(*(upload(part) for part in problem.own_axes))
+        self.axes = LipAxes(*(upload(part) for part in problem.axes))
+        self.own_axes = LipAxes(*(upload(part) for part in problem.own_axes))
         points = upload(problem.points)
         weights = thin_plate.fit(torch, points, upload(problem.values), fields.LAYERS).float()
         flat = thin_plate.evaluate(torch, points.float(), weights, upload(fields.grid_points(self.size)))
         layers = flat.reshape(len(points), GRID, GRID, 2, fields.NUM_CHANNELS).permute(3, 0, 4, 1, 2)
         self.upper, self.lower = layers[0], layers[1]  # (N, 8, 32, 32)
         positions = upload(fields.grid_positions(self.size))
-        share = lower_layer_weight(mouth_coords(torch, self.axes, positions[None, None], positions[None, :, None]))
+        share = lower_layer_weight(lip_coords(torch, self.axes, positions[None, None], positions[None, :, None]))
         self.merged = _mix(self.upper[:, :4], self.lower[:, :4], share[:, None])
         pixels = torch.arange(self.size, device=points.device, dtype=torch.float32)
         self.pixels = pixels
         grid = torch.meshgrid(pixels, pixels, indexing="xy")
         self.affine_grid = torch.stack([torch.ones_like(grid[0]), *grid])  # (3, R, R): 1, x, y
-        self.coords = mouth_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
+        self.coords = lip_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
         self.hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
         self.share = lower_layer_weight(self.coords, self.hard)[:, None]
 
@@ -188,7 +188,7 @@ class _Faces:
         y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
-            shift, inside = behind_lip(mouth_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
+            shift, inside = behind_lip(lip_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)
