@@ -17,7 +17,8 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
-    │   ├── BusyError                    503  busy                   retryable
+    │   └── BusyError                    503  busy                   retryable
+    ├── UnavailableError                 503  unavailable            retryable
     │   ├── StandbyError                 503  standby                retryable
     │   ├── TableUnreachableError        503  job_table_unreachable  retryable
     │   └── StorageUnreachableError      503  storage_unreachable    retryable
@@ -31,8 +32,9 @@
     ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
     └── ConfigError (ValueError)         500  config_invalid
 
-Arguments are positional, so that each class survives pickling between processes. `code` is stable and is
-what clients match on; `retryable` says whether the same request can succeed later.
+Every class survives pickling between processes: its constructor takes the message first, and every other argument
+has a default and is kept as an attribute. `code` is stable and is what clients match on; `retryable` says whether the
+same request can succeed later; `retry_after_s`, where set, when.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final
 
+_RETRY_AFTER_S: Final = 5.0
 _FOLDERS: Final = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
 
 
@@ -49,6 +52,7 @@ class LipwrightError(Exception):
     status_code: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else type(self).__name__
@@ -87,10 +91,18 @@ class OptionError(InputError):
 
 
 class RangeError(InputError):
-    """A `Range` names bytes that the file does not have. Arguments: the message and the bytes that it has."""
+    """A `Range` header names no byte of the file.
+
+    Attributes:
+        num_bytes: Size of the file.
+    """
 
     status_code = 416
     code = "range_not_satisfiable"
+
+    def __init__(self, message: str = "", num_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.num_bytes = num_bytes
 
 
 class KeyReuseError(InputError):
@@ -155,43 +167,61 @@ class CancelledJobError(LipwrightError):
 
 
 class CapacityError(LipwrightError):
-    """The service is full; try again later."""
+    """The service is at a limit; the same request can succeed after `retry_after_s`.
+
+    Attributes:
+        retry_after_s: Seconds to wait before the next try.
+    """
 
     status_code = 429
     code = "over_capacity"
     retryable = True
+    retry_after_s: float
 
-    @property
-    def retry_after_s(self) -> float:
-        """Seconds to wait before the next try: the second argument, 5 when none was given."""
-        return float(self.args[1]) if len(self.args) > 1 else 5.0
+    def __init__(self, message: str = "", retry_after_s: float = _RETRY_AFTER_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BusyError(CapacityError):
-    """One part of the service has as many callers as it takes; the rest of it goes on."""
+    """One part of the service is at its limit; the rest of it goes on."""
 
     status_code = 503
     code = "busy"
 
 
-class StandbyError(CapacityError):
-    """Another service that works on the same job table leads at the moment; this one answers what can be read."""
+class UnavailableError(LipwrightError):
+    """Something that the service depends on does not answer. Nothing is lost; the same request can succeed later.
+
+    Attributes:
+        retry_after_s: Seconds to wait before the next try.
+    """
 
     status_code = 503
+    code = "unavailable"
+    retryable = True
+    retry_after_s: float
+
+    def __init__(self, message: str = "", retry_after_s: float = _RETRY_AFTER_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StandbyError(UnavailableError):
+    """Another service leads on the same job table; this one only answers reads."""
+
     code = "standby"
 
 
-class TableUnreachableError(CapacityError):
-    """The database of the job table does not answer, or takes no changes; what is there stays there."""
+class TableUnreachableError(UnavailableError):
+    """The database of the job table does not answer, or accepts no changes; its content is safe."""
 
-    status_code = 503
     code = "job_table_unreachable"
 
 
-class StorageUnreachableError(CapacityError):
-    """The bucket of the files does not answer, or does not let this service in; what is there stays there."""
+class StorageUnreachableError(UnavailableError):
+    """The bucket does not answer, or refuses access; its content is safe."""
 
-    status_code = 503
     code = "storage_unreachable"
 
 
@@ -218,16 +248,19 @@ class TableLostError(LipwrightError):
 
 
 class StageTimeoutError(LipwrightError, TimeoutError):
-    """A stage took longer than its bound."""
+    """A stage took longer than its limit.
+
+    Attributes:
+        was_retried: Whether whoever raised it has already retried, so that another retry will not help.
+    """
 
     status_code = 504
     code = "stage_timeout"
     retryable = True
 
-    @property
-    def was_tried_again(self) -> bool:
-        """Whether whoever raised it has already tried again in vain: the second argument, False when none was given."""
-        return len(self.args) > 1 and bool(self.args[1])
+    def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
+        super().__init__(message)
+        self.was_retried = was_retried
 
 
 class ReplicaLostError(LipwrightError):

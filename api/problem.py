@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
+from errors import LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from storage.records import ErrorRecord
 from telemetry.metrics import request_refused
 
@@ -51,12 +51,12 @@ def problem_of(error: LipwrightError, instance: str) -> Problem:
 def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
     """The whole answer to a request that `error` ended."""
     headers = {}
-    if isinstance(error, CapacityError):
+    if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeError):
-        headers["Content-Range"] = f"bytes */{error.args[1]}"
+        headers["Content-Range"] = f"bytes */{error.num_bytes}"
     return _response(problem_of(error, instance), headers)
 
 

@@ -22,7 +22,7 @@ from cluster.batch_report import run_and_print
 from cluster.batch_run import Batch, BatchLimits, Outcome
 from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
-from errors import CapacityError, InputError, LipwrightError, NotFoundError
+from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
 from jobs.ports import JobService
 from storage.file_keys import result_key
 from storage.file_store import FileStore
@@ -81,7 +81,7 @@ class DirectorRenderer:
             while True:
                 try:
                     return await self._jobs.submit(request)
-                except CapacityError:
+                except (CapacityError, UnavailableError):
                     await asyncio.sleep(_FULL_S)
                     for upload in uploads:
                         await asyncio.to_thread(self._files.touch_upload, upload.key)

@@ -17,7 +17,7 @@ from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import service_name
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
-from errors import CapacityError, LipwrightError, NotFoundError, StateError
+from errors import LipwrightError, NotFoundError, StateError, UnavailableError
 from jobs.admission import AdmissionController
 from jobs.avatars import Avatars, unreported
 from jobs.housekeeping import Housekeeping
@@ -106,7 +106,7 @@ class Director:
 
     async def _begin(self) -> None:
         """Lead: take up every unfinished job and analysis, and look after the rest."""
-        with suppress(CapacityError):
+        with suppress(UnavailableError):
             for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
                 self._in_background(self._analyse(avatar.key))
         loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
@@ -319,7 +319,7 @@ class Director:
             for _ in range(self._limits.max_restarts):
                 try:
                     await self._avatars.ensure(key, self._engine, unreported)
-                except CapacityError as error:
+                except UnavailableError as error:
                     logger.warning("analysis of %s is taken up again: %s", key, error)
                     await asyncio.sleep(error.retry_after_s)
                     continue

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import CapacityError, InputError, LipwrightError
+from errors import InputError, LipwrightError, UnavailableError
 from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import retry
@@ -122,8 +122,8 @@ class Avatars:
         key = wanted.key
         try:
             await retry(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
-        except CapacityError:
-            raise  # of files that cannot be reached: it says nothing of the source
+        except UnavailableError:
+            raise  # an outage says nothing about the source
         except LipwrightError as error:
             cause = await self._blamed(key, error)
             await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))

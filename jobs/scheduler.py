@@ -10,12 +10,12 @@ from typing import Final
 
 from errors import (
     CancelledJobError,
-    CapacityError,
     InProgressError,
     LipwrightError,
     ReplicaLostError,
     StateError,
     StorageFullError,
+    UnavailableError,
 )
 from jobs.retry import retry
 from jobs.run import JobRun, JobServices
@@ -25,7 +25,7 @@ from telemetry.log_context import Work, working_on
 
 logger = logging.getLogger("ray.serve")
 
-_LATER: Final = (StorageFullError, CapacityError)
+_LATER: Final = (StorageFullError, UnavailableError)
 """What ends no job: it is taken up again when there is room, and a table that can be reached."""
 _STAND_DOWN_S = 3.0
 _REST_S = 20.0  # a cancelled job's last chunk of work ends in less
@@ -134,7 +134,7 @@ class JobScheduler:
                 await self._end(job, JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
-            except CapacityError as error:
+            except UnavailableError as error:
                 logger.warning("job stopped, to be taken up again: %s", error)
             except LipwrightError as error:
                 await self._fail(job, error)
@@ -144,7 +144,7 @@ class JobScheduler:
 
     async def _leave(self, job: JobRecord) -> None:
         # Not every stop is the owner's: a service that shuts down leaves its jobs to be taken up again.
-        with suppress(CapacityError):
+        with suppress(UnavailableError):
             if (await self._table.run_in_thread(self._table.get_job, job.id)).status is JobStatus.CANCELLED:
                 await asyncio.to_thread(self._files.delete_job, job.id)
         await self.start_waiting()

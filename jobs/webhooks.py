@@ -14,12 +14,12 @@ from typing import Any
 
 from config import NetworkConfig
 from errors import (
-    CapacityError,
     LipwrightError,
     NotFoundError,
     StateError,
     StorageFullError,
     TableUnreachableError,
+    UnavailableError,
     UrlRefusedError,
 )
 from net.webhook import deliver, retry_delay_s
@@ -80,7 +80,7 @@ class Webhooks:
                 await self._deliver_and_record(callback)
             except NotFoundError:
                 return  # swept meanwhile, and its webhook with it
-            except (StateError, CapacityError) as error:
+            except (StateError, UnavailableError) as error:
                 logger.warning("webhook: whoever leads tries it: %s", error)
             except StorageFullError:
                 logger.warning("webhook: the try cannot be written down, so another one follows")

@@ -17,7 +17,7 @@ from api.live.session_limiter import SessionLimiter, SessionSlot
 from api.live.session_stream import SessionOptions, SessionStream
 from api.speech.voice import Speaker
 from config import LiveConfig
-from errors import CapacityError, LipwrightError, OptionError
+from errors import LipwrightError, OptionError
 from rendering.live_chunk import LiveService
 from storage.records import new_id
 
@@ -158,11 +158,11 @@ def _options(socket: WebSocket) -> SessionOptions:
 
 
 def _refusal(error: LipwrightError) -> str:
-    again = error.retry_after_s if isinstance(error, CapacityError) else None
-    return event("error", code=error.code, message=str(error), retryable=error.retryable, retry_after_s=again)
+    wait_s = error.retry_after_s
+    return event("error", code=error.code, message=str(error), retryable=error.retryable, retry_after_s=wait_s)
 
 
 def _close_code(error: LipwrightError) -> int:
-    if isinstance(error, CapacityError) or error.retryable:
+    if error.retryable:
         return _OVERLOADED
     return _REFUSED if error.status_code < 500 else _DEFECT

@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
-from errors import LipwrightError, ReplicaLostError, StageTimeoutError, StorageUnreachableError, internal_error
+from errors import LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError, internal_error
 from telemetry import metrics
 from telemetry.log_context import Work
 
@@ -71,7 +71,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
     Raises:
         StageTimeoutError: The work passed its bound twice, or no room was found in time.
         ReplicaLostError: Each of `bounds.max_attempts` tries was lost, the last with its replica.
-        StorageUnreachableError: Each was lost, the last because the bucket of the files did not answer.
+        UnavailableError: Each was lost, the last because the bucket did not answer.
         LipwrightError: Each was lost, the last by a defect (code `internal`).
         LipwrightError: Whatever else the stage raised.
     """
@@ -84,13 +84,13 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
             return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
         except Exception as error:  # whatever it is: only `classify` tells a verdict from a lost try
             cause, outcome = unwrap(error), classify(error)
-            if isinstance(cause, StorageUnreachableError):
+            if outcome is CallOutcome.UNAVAILABLE:
                 outcome = CallOutcome.LOST  # waiting an hour for the bucket would block others
             if outcome is CallOutcome.REJECTED:
                 raise cause from None
         counts[outcome] += 1
         if outcome is CallOutcome.LATE and counts[outcome] >= _MAX_LATE:
-            raise StageTimeoutError(str(cause), True) from cause
+            raise StageTimeoutError(str(cause), was_retried=True) from cause
         if outcome is CallOutcome.LOST:
             logger.warning("%s: try %d of %d was lost: %r", stage, counts[outcome], bounds.max_attempts, cause)
             if counts[outcome] >= bounds.max_attempts:
@@ -99,7 +99,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
         await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
         if loop.time() >= deadline:
             message = f"{stage}: expected room within {bounds.max_wait_s:.0f} s, found a full stage."
-            raise StageTimeoutError(message, True)
+            raise StageTimeoutError(message, was_retried=True)
 
 
 async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s: float) -> Any:
@@ -157,7 +157,7 @@ def _cancel(requests: tuple[Request, ...]) -> None:
 
 def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightError:
     """The error of a call whose tries are all lost."""
-    if isinstance(cause, StorageUnreachableError):
+    if isinstance(cause, UnavailableError):
         return cause
     if isinstance(cause, RayError | RayServeException):
         return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")

@@ -12,7 +12,7 @@ from enum import Enum
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from errors import CapacityError, LipwrightError, StageTimeoutError
+from errors import CapacityError, LipwrightError, StageTimeoutError, UnavailableError
 
 
 class CallOutcome(Enum):
@@ -22,6 +22,8 @@ class CallOutcome(Enum):
     """With the stage's own verdict: another try would give the same."""
     FULL = "full"
     """There was no room."""
+    UNAVAILABLE = "unavailable"
+    """The database, the bucket or the leader did not answer."""
     LATE = "timeout"
     """The work passed its bound."""
     LOST = "lost"
@@ -37,9 +39,11 @@ def classify(error: BaseException) -> CallOutcome:
         return CallOutcome.CANCELLED
     if isinstance(cause, BackPressureError | CapacityError):
         return CallOutcome.FULL
+    if isinstance(cause, UnavailableError):
+        return CallOutcome.UNAVAILABLE
     if isinstance(cause, StageTimeoutError):
         # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
-        return CallOutcome.REJECTED if cause.was_tried_again else CallOutcome.LATE
+        return CallOutcome.REJECTED if cause.was_retried else CallOutcome.LATE
     if isinstance(cause, LipwrightError):
         return CallOutcome.REJECTED
     return CallOutcome.LATE if type(cause) is TimeoutError else CallOutcome.LOST

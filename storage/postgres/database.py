@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from errors import CapacityError, StandbyError, StateError, TableUnreachableError
+from errors import StandbyError, StateError, TableUnreachableError, UnavailableError
 from storage.postgres.connection import Connection, bounded, connect, database_errors
 from storage.postgres.dialect import argument, definition, statement
 from storage.protocols import KeyTakenError, Row, change, insertion
@@ -127,7 +127,7 @@ class Database:
         with self._lock:
             if self._generation is None:
                 return
-            with suppress(StateError, CapacityError), self.transaction():
+            with suppress(StateError, UnavailableError), self.transaction():
                 self.execute("UPDATE writer SET held_until = 0")
             self._generation = _STANDS_BY
 

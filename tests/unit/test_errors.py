@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import errors
 from errors import LipwrightError
+
+_OTHER = {"retry_after_s": 0.25, "num_bytes": 3, "was_retried": True}
+"""Arguments of the constructors with a value that is no default."""
 
 
 def _tree(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[LipwrightError]]:
@@ -28,12 +33,20 @@ def _drawn() -> dict[str, tuple[int, str, int]]:
     }
 
 
+def _named(cls: type[LipwrightError]) -> dict[str, Any]:
+    """A value other than the default for every argument of a class but the message."""
+    names = inspect.signature(cls.__init__).parameters
+    return {name: value for name, value in _OTHER.items() if name in names}
+
+
 @pytest.mark.parametrize("cls", list(_tree()), ids=lambda cls: cls.__name__)
 def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
-    error = cls("clip.mp4: expected a video, found text.", 3)
+    error = cls("clip.mp4: expected a video, found text.", **_named(cls))
     copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is cls
-    assert copy.args == error.args
+    assert type(copy) is cls and str(copy) == str(error)
+    assert copy.args == error.args and vars(copy) == vars(error)
+    for name, value in _named(cls).items():
+        assert getattr(copy, name) == value
     assert (copy.status_code, copy.code, copy.retryable) == (cls.status_code, cls.code, cls.retryable)
 
 

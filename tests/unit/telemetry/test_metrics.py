@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.outcomes import classify
-from errors import MediaError, StageTimeoutError
+from errors import MediaError, StageTimeoutError, StorageUnreachableError
 from telemetry import metrics
 
 
@@ -40,8 +40,9 @@ def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
         (asyncio.CancelledError(), "cancelled"),
         (TimeoutError(), "timeout"),
         (StageTimeoutError("a stage was late"), "timeout"),
-        (StageTimeoutError("a stage behind was late twice", True), "error"),
+        (StageTimeoutError("a stage behind was late twice", was_retried=True), "error"),
         (BackPressureError(num_queued_requests=1, max_queued_requests=1), "full"),
+        (StorageUnreachableError("the bucket does not answer"), "unavailable"),
         (ActorDiedError(), "lost"),
         (RayServeException("an upstream actor died"), "lost"),
         (RayTaskError("render", "traceback", SystemError("AST constructor")).as_instanceof_cause(), "lost"),

@@ -62,4 +62,4 @@ def test_files_of_one_request_share_the_time(decoders: Decoders, h264: Path, mon
 
 def test_who_was_late_travels(decoders: Decoders) -> None:
     error = pickle.loads(pickle.dumps(DecoderTimeoutError("a.mp4: late", 1.5)))
-    assert (str(error), error.cpu_seconds, error.was_tried_again) == ("a.mp4: late", 1.5, False)
+    assert (str(error), error.cpu_seconds, error.was_retried) == ("a.mp4: late", 1.5, False)
