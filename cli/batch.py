@@ -11,7 +11,7 @@ import typer
 from cli.local_service import service_at
 from cli.terminal import SERVER_VARIABLES, one_line_errors
 from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
-from lipwright_client import AsyncLipwright, Patience
+from lipwright_client import AsyncLipwright, RetryPolicy
 
 _MAX_FULL_S = 24 * 3600.0  # how long a full service is asked again: a batch waits its turn
 
@@ -43,7 +43,7 @@ def batch(
         with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
 
             async def run() -> int:
-                async with AsyncLipwright(url, patience=Patience(max_full_s=_MAX_FULL_S)) as client:
+                async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
                     limits = BatchLimits(max_in_flight, pair_timeout_s)
                     return await run_and_print(Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed)
 

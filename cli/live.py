@@ -14,8 +14,8 @@ import typer
 
 from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors, service
 from lipwright_client import LiveEvent, LiveSession
-from lipwright_client.live_line import DEFAULT_RATE
-from lipwright_client.saving import Writable, saving
+from lipwright_client.downloads import Writable, atomic_target
+from lipwright_client.live_connection import DEFAULT_RATE
 
 _PIECE_SECONDS: Final = 0.04
 _SAMPLE_BYTES: Final = 2
@@ -101,5 +101,5 @@ def _target(out: str) -> Iterator[Writable]:
     if out == "-":
         yield sys.stdout.buffer
         return
-    with saving(Path(out)) as file:
+    with atomic_target(Path(out)) as file:
         yield file

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from errors import LipwrightError
-from lipwright_client import ClientError, Lipwright, Patience
+from lipwright_client import ClientError, Lipwright, RetryPolicy
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
@@ -28,7 +28,7 @@ _MAX_SUBMIT_S = 1800.0  # how long a full service is asked again
 
 def service(url: str) -> Lipwright:
     """The service at `url`, as a command talks to it."""
-    return Lipwright(url, patience=Patience(max_full_s=_MAX_SUBMIT_S))
+    return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
 
 
 def moment(time: datetime) -> str:

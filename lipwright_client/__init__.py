@@ -43,8 +43,7 @@ from lipwright_client.errors import (
     WeightsError,
 )
 from lipwright_client.live import LiveSession
-from lipwright_client.live_talk import LiveEvent
-from lipwright_client.patience import Patience
+from lipwright_client.live_protocol import LiveEvent
 from lipwright_client.records import (
     Avatar,
     AvatarInfo,
@@ -58,6 +57,7 @@ from lipwright_client.records import (
     ServiceStatus,
     Voices,
 )
+from lipwright_client.retry import Patience, RetryPolicy
 from lipwright_client.settings import VERSION as __version__
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "NotFoundError",
     "OptionError",
     "Patience",
+    "RetryPolicy",
     "Problem",
     "ProblemError",
     "QueueStatus",

@@ -14,14 +14,14 @@ import httpx
 from lipwright_client import calls
 from lipwright_client.async_live import AsyncLiveSession
 from lipwright_client.calls import AvatarFields, Call, JobFields
+from lipwright_client.downloads import Target, atomic_target
 from lipwright_client.errors import ClientError, ConnectionFailedError
-from lipwright_client.live_line import DEFAULT_RATE
-from lipwright_client.patience import USUAL, Attempts, Patience, checked
+from lipwright_client.live_connection import DEFAULT_RATE
 from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
-from lipwright_client.saving import Target, saving
+from lipwright_client.retry import DEFAULT_RETRY, Retries, RetryPolicy, checked
 from lipwright_client.settings import Settings
 from lipwright_client.sources import Source
-from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
+from lipwright_client.streams import AvatarPoll, JobEventStream, PreviewStream, ResumableStream, VideoStream
 
 T = TypeVar("T")
 _CANCEL_S = 5.0  # how long a cancelled coroutine stays to cancel its job
@@ -30,32 +30,32 @@ _CANCEL_S = 5.0  # how long a cancelled coroutine stays to cancel its job
 class AsyncTransport:
     """Carries calls and streams, and waits where it is told to; files are read and written in threads."""
 
-    def __init__(self, http: httpx.AsyncClient, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, http: httpx.AsyncClient, retry: RetryPolicy) -> None:
+        self.retry = retry
         self._http = http
 
     async def run(self, call: Call[T]) -> T:
         """The result of a call, after as many tries as patience allows."""
-        attempts = Attempts(call, self.patience)
+        retries = Retries(call, self.retry)
         while True:
             outcome = await self._send(call)
-            pause_s = attempts.pause_after(outcome)
+            pause_s = retries.pause_after(outcome)
             if pause_s is None:
                 break
             await anyio.sleep(pause_s)
         assert isinstance(outcome, httpx.Response)
-        return call.read(outcome if attempts.is_done(outcome) else checked(outcome))
+        return call.read(outcome if retries.is_done(outcome) else checked(outcome))
 
-    async def read(self, reading: Reading[T]) -> AsyncIterator[T]:
+    async def read(self, stream: ResumableStream[T]) -> AsyncIterator[T]:
         """What a stream says, over as many connections as it takes."""
-        while not reading.is_over:
+        while not stream.is_over:
             try:
-                async for item in self._connection(reading):
+                async for item in self._connection(stream):
                     yield item
             except httpx.RequestError as error:
-                reading.broke(error)
-            if not reading.is_over:
-                await anyio.sleep(reading.pause_s)
+                stream.on_error(error)
+            if not stream.is_over:
+                await anyio.sleep(stream.pause_s)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -74,19 +74,19 @@ class AsyncTransport:
             except httpx.RequestError as error:
                 return error
 
-    async def _connection(self, reading: Reading[T]) -> AsyncIterator[T]:
-        answer = await self._http.send(self._http.build_request(**reading.request()), stream=True)
+    async def _connection(self, stream: ResumableStream[T]) -> AsyncIterator[T]:
+        answer = await self._http.send(self._http.build_request(**stream.request()), stream=True)
         async with contextlib.aclosing(answer):
             if not answer.is_success:
                 await answer.aread()
-            if not reading.begin(answer):
+            if not stream.on_response(answer):
                 return
             async for piece in answer.aiter_bytes():
-                for item in reading.feed(piece):
+                for item in stream.feed(piece):
                     yield item
-                if reading.is_over:
+                if stream.is_over:
                     return
-        reading.end()
+        stream.on_end()
 
 
 class _ReadInThreads(httpx.AsyncByteStream):
@@ -141,7 +141,7 @@ class AsyncJobs:
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
         """The job at every change up to its end; goes on where it was when the line breaks."""
-        return self._transport.read(EventReading(job_id, self._transport.patience))
+        return self._transport.read(JobEventStream(job_id, self._transport.retry))
 
     async def wait(
         self, job_id: str, timeout_s: float | None = None, on_change: Callable[[Job], object] | None = None
@@ -157,7 +157,7 @@ class AsyncJobs:
             WaitTimeoutError: The job goes on.
         """
         job = None
-        async for job in self._transport.read(EventReading(job_id, self._transport.patience, timeout_s)):
+        async for job in self._transport.read(JobEventStream(job_id, self._transport.retry, timeout_s)):
             if on_change is not None and inspect.isawaitable(said := on_change(job)):
                 await said
         return await self.get(job_id) if job is None else job
@@ -170,15 +170,15 @@ class AsyncJobs:
             out: A path, which then holds the whole video or what it held before; or a file open for writing.
         """
         num_bytes = 0
-        with saving(out) as file:
-            async for piece in self._transport.read(VideoReading(job_id, self._transport.patience)):
+        with atomic_target(out) as file:
+            async for piece in self._transport.read(VideoStream(job_id, self._transport.retry)):
                 await anyio.to_thread.run_sync(file.write, piece)
                 num_bytes += len(piece)
         return num_bytes
 
     def preview(self, job_id: str) -> AsyncIterator[bytes]:
         """The video while it is rendered: pieces of a fragmented MP4 that ends with the job."""
-        return self._transport.read(PreviewReading(job_id, self._transport.patience))
+        return self._transport.read(PreviewStream(job_id, self._transport.retry))
 
 
 class AsyncAvatars:
@@ -201,12 +201,12 @@ class AsyncAvatars:
         Raises:
             WaitTimeoutError: The analysis goes on.
         """
-        watch = AvatarWatch(avatar_id, timeout_s)
+        poll = AvatarPoll(avatar_id, timeout_s)
         while True:
             avatar = await self.get(avatar_id)
-            if not watch.goes_on(avatar):
+            if not poll.is_pending(avatar):
                 return avatar
-            await anyio.sleep(watch.pause_s)
+            await anyio.sleep(poll.pause_s)
 
     async def list(self) -> tuple[Avatar, ...]:
         """All that are kept, the newest first."""
@@ -235,9 +235,10 @@ class AsyncLipwright:
         base_url: Its address; LIPWRIGHT_URL, or port 8000 of this machine, without it.
         api_key: An API key; LIPWRIGHT_API_KEY without it.
         timeout_s: Bound of a connection, and of each wait for a short answer.
-        patience: How long it is tried again.
+        retry: When and how long failed requests are retried.
         transport: What httpx sends requests by; for proxies, certificates and tests.
-        headers: More header fields of every request.
+        headers: Extra header fields of every request.
+        patience: Deprecated name of `retry`.
     """
 
     def __init__(
@@ -245,15 +246,16 @@ class AsyncLipwright:
         base_url: str | None = None,
         api_key: str | None = None,
         timeout_s: float = 30.0,
-        patience: Patience = USUAL,
+        retry: RetryPolicy = DEFAULT_RETRY,
         transport: httpx.AsyncBaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
         self._settings, self._headers = settings, headers
         self._transport = AsyncTransport(
-            httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)), patience
+            httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)), retry_policy(retry, patience)
         )
         self.jobs = AsyncJobs(self._transport)
         self.avatars = AsyncAvatars(self._transport)
@@ -314,13 +316,13 @@ class AsyncLipwright:
         """
         source = calls.live_source(avatar_id, video)
 
-        async def who() -> str:
+        async def get_avatar_id() -> str:
             if isinstance(source, str):
                 return source
             avatar = await self._transport.run(source)
             return (await self.avatars.wait(avatar.id)).check().id
 
-        return AsyncLiveSession(self._settings, self._headers, who, sample_rate, shows_at_once)
+        return AsyncLiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once)
 
     async def voices(self) -> Voices:
         """Whether the service speaks a `text` in place of `audio`."""

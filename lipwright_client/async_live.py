@@ -10,13 +10,13 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from lipwright_client.live_line import AHEAD_SECONDS, LiveLine, ended_in_order, translated
-from lipwright_client.live_talk import LiveEvent, Saying, said
+from lipwright_client.live_connection import AHEAD_SECONDS, LiveConnection, client_errors, is_clean_close
+from lipwright_client.live_protocol import LiveEvent, PacedAudio, encode_message
 from lipwright_client.settings import Settings
 
 
-class AsyncLiveSession(LiveLine):
-    """`lipwright_client.live.LiveSession` for coroutines; `who` is awaited."""
+class AsyncLiveSession(LiveConnection):
+    """`lipwright_client.live.LiveSession` for coroutines; `get_avatar_id` is awaited."""
 
     _socket: ClientConnection
     _opened: AsyncExitStack
@@ -25,21 +25,21 @@ class AsyncLiveSession(LiveLine):
         self,
         settings: Settings,
         headers: Mapping[str, str] | None,
-        who: Callable[[], Awaitable[str]],
+        get_avatar_id: Callable[[], Awaitable[str]],
         sample_rate: int,
         shows: bool,
     ) -> None:
         super().__init__(settings, headers, sample_rate, shows)
-        self._who = who
+        self._get_avatar_id = get_avatar_id
 
     async def __aenter__(self) -> Self:
         """Begin it; raises as `LiveSession` does."""
-        address = self._address(await self._who())
-        with translated():
+        address = self._address(await self._get_avatar_id())
+        with client_errors():
             async with AsyncExitStack() as opened:
                 self._socket = await opened.enter_async_context(connect(address, **self._options))
-                while self._talk.connected is None:
-                    event = self._talk.hear(await self._socket.recv())
+                while self._protocol.connected is None:
+                    event = self._protocol.receive(await self._socket.recv())
                     if event is not None:
                         self._first.append(event)
                 self._opened = opened.pop_all()
@@ -56,13 +56,13 @@ class AsyncLiveSession(LiveLine):
         while self._first:
             yield self._first.pop(0)
         while True:
-            with translated():
+            with client_errors():
                 try:
-                    event = self._talk.hear(await self._socket.recv())
+                    event = self._protocol.receive(await self._socket.recv())
                     if event is not None and (reply := self._reply(event)) is not None:
                         await self._socket.send(reply)
                 except ConnectionClosed as closed:
-                    if ended_in_order(closed):
+                    if is_clean_close(closed):
                         return
                     raise
             if event is not None:
@@ -70,12 +70,12 @@ class AsyncLiveSession(LiveLine):
 
     async def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> AsyncIterator[LiveEvent]:
         """Send sound as fast as it is spoken, and give the events up to where all of it was."""
-        saying = Saying(iter(pcm), self.sample_rate, ahead_seconds)
+        paced = PacedAudio(iter(pcm), self.sample_rate, ahead_seconds)
         async for event in self:
-            for message in saying.after(event):
+            for message in paced.after(event):
                 await self._send(message)
             yield event
-            if saying.is_over:
+            if paced.is_over:
                 return
 
     async def speak(self, pcm: bytes) -> None:
@@ -84,24 +84,24 @@ class AsyncLiveSession(LiveLine):
 
     async def speak_text(self, text: str, voice: str | None = None) -> None:
         """Have a text spoken by the service's voice, where it has one."""
-        await self._send(said("agent.speak_text", text=text, voice=voice))
+        await self._send(encode_message("agent.speak_text", text=text, voice=voice))
 
     async def speak_end(self) -> None:
         """All that was to be said is there."""
-        await self._send(said("agent.speak_end"))
+        await self._send(encode_message("agent.speak_end"))
 
     async def interrupt(self) -> None:
         """Silence at once."""
-        await self._send(said("agent.interrupt"))
+        await self._send(encode_message("agent.interrupt"))
 
     async def keep_alive(self) -> None:
         """Somebody is there, though nobody speaks."""
-        await self._send(said("session.keep_alive"))
+        await self._send(encode_message("session.keep_alive"))
 
     async def showed(self, position_seconds: float) -> None:
         """Up to where the stream was shown, where the session was begun with `shows_at_once=False`."""
-        await self._send(said("session.playback", position_seconds=position_seconds))
+        await self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     async def _send(self, message: str | bytes) -> None:
-        with translated():
+        with client_errors():
             await self._socket.send(message)

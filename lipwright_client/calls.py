@@ -73,9 +73,9 @@ class Body:
     uploads: Mapping[str, Upload] = field(default_factory=dict)
 
     @property
-    def can_be_sent_again(self) -> bool:
+    def is_repeatable(self) -> bool:
         """Whether a broken request can be repeated."""
-        return all(upload.can_be_sent_again for upload in self.uploads.values())
+        return all(upload.is_repeatable for upload in self.uploads.values())
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[dict[str, Any]]:

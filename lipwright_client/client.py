@@ -11,15 +11,15 @@ import httpx
 
 from lipwright_client import calls
 from lipwright_client.calls import AvatarFields, Call, JobFields
+from lipwright_client.downloads import Target, atomic_target
 from lipwright_client.errors import ClientError, ConnectionFailedError
 from lipwright_client.live import LiveSession
-from lipwright_client.live_line import DEFAULT_RATE
-from lipwright_client.patience import USUAL, Attempts, Patience, checked
+from lipwright_client.live_connection import DEFAULT_RATE
 from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
-from lipwright_client.saving import Target, saving
+from lipwright_client.retry import DEFAULT_RETRY, Retries, RetryPolicy, checked, retry_policy
 from lipwright_client.settings import Settings
 from lipwright_client.sources import Source
-from lipwright_client.streams import AvatarWatch, EventReading, PreviewReading, Reading, VideoReading
+from lipwright_client.streams import AvatarPoll, JobEventStream, PreviewStream, ResumableStream, VideoStream
 
 T = TypeVar("T")
 
@@ -27,31 +27,31 @@ T = TypeVar("T")
 class Transport:
     """Carries calls and streams, and waits where it is told to."""
 
-    def __init__(self, http: httpx.Client, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, http: httpx.Client, retry: RetryPolicy) -> None:
+        self.retry = retry
         self._http = http
 
     def run(self, call: Call[T]) -> T:
         """The result of a call, after as many tries as patience allows."""
-        attempts = Attempts(call, self.patience)
+        retries = Retries(call, self.retry)
         while True:
             outcome = self._send(call)
-            pause_s = attempts.pause_after(outcome)
+            pause_s = retries.pause_after(outcome)
             if pause_s is None:
                 break
             time.sleep(pause_s)
         assert isinstance(outcome, httpx.Response)
-        return call.read(outcome if attempts.is_done(outcome) else checked(outcome))
+        return call.read(outcome if retries.is_done(outcome) else checked(outcome))
 
-    def read(self, reading: Reading[T]) -> Iterator[T]:
+    def read(self, stream: ResumableStream[T]) -> Iterator[T]:
         """What a stream says, over as many connections as it takes."""
-        while not reading.is_over:
+        while not stream.is_over:
             try:
-                yield from self._connection(reading)
+                yield from self._connection(stream)
             except httpx.RequestError as error:
-                reading.broke(error)
-            if not reading.is_over:
-                time.sleep(reading.pause_s)
+                stream.on_error(error)
+            if not stream.is_over:
+                time.sleep(stream.pause_s)
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,18 +66,18 @@ class Transport:
             except httpx.RequestError as error:
                 return error
 
-    def _connection(self, reading: Reading[T]) -> Iterator[T]:
-        answer = self._http.send(self._http.build_request(**reading.request()), stream=True)
+    def _connection(self, stream: ResumableStream[T]) -> Iterator[T]:
+        answer = self._http.send(self._http.build_request(**stream.request()), stream=True)
         with contextlib.closing(answer):
             if not answer.is_success:
                 answer.read()
-            if not reading.begin(answer):
+            if not stream.on_response(answer):
                 return
             for piece in answer.iter_bytes():
-                yield from reading.feed(piece)
-                if reading.is_over:
+                yield from stream.feed(piece)
+                if stream.is_over:
                     return
-        reading.end()
+        stream.on_end()
 
 
 class Jobs:
@@ -120,7 +120,7 @@ class Jobs:
 
     def events(self, job_id: str) -> Iterator[Job]:
         """The job at every change up to its end; goes on where it was when the line breaks."""
-        return self._transport.read(EventReading(job_id, self._transport.patience))
+        return self._transport.read(JobEventStream(job_id, self._transport.retry))
 
     def wait(
         self, job_id: str, timeout_s: float | None = None, on_change: Callable[[Job], object] | None = None
@@ -136,7 +136,7 @@ class Jobs:
             WaitTimeoutError: The job goes on.
         """
         job = None
-        for job in self._transport.read(EventReading(job_id, self._transport.patience, timeout_s)):
+        for job in self._transport.read(JobEventStream(job_id, self._transport.retry, timeout_s)):
             if on_change is not None:
                 on_change(job)
         return self.get(job_id) if job is None else job
@@ -149,15 +149,15 @@ class Jobs:
             out: A path, which then holds the whole video or what it held before; or a file open for writing.
         """
         num_bytes = 0
-        with saving(out) as file:
-            for piece in self._transport.read(VideoReading(job_id, self._transport.patience)):
+        with atomic_target(out) as file:
+            for piece in self._transport.read(VideoStream(job_id, self._transport.retry)):
                 file.write(piece)
                 num_bytes += len(piece)
         return num_bytes
 
     def preview(self, job_id: str) -> Iterator[bytes]:
         """The video while it is rendered: pieces of a fragmented MP4 that ends with the job."""
-        return self._transport.read(PreviewReading(job_id, self._transport.patience))
+        return self._transport.read(PreviewStream(job_id, self._transport.retry))
 
 
 class Avatars:
@@ -180,12 +180,12 @@ class Avatars:
         Raises:
             WaitTimeoutError: The analysis goes on.
         """
-        watch = AvatarWatch(avatar_id, timeout_s)
+        poll = AvatarPoll(avatar_id, timeout_s)
         while True:
             avatar = self.get(avatar_id)
-            if not watch.goes_on(avatar):
+            if not poll.is_pending(avatar):
                 return avatar
-            time.sleep(watch.pause_s)
+            time.sleep(poll.pause_s)
 
     def list(self) -> tuple[Avatar, ...]:
         """All that are kept, the newest first."""
@@ -214,9 +214,10 @@ class Lipwright:
         base_url: Its address; LIPWRIGHT_URL, or port 8000 of this machine, without it.
         api_key: An API key; LIPWRIGHT_API_KEY without it.
         timeout_s: Bound of a connection, and of each wait for a short answer.
-        patience: How long it is tried again.
+        retry: When and how long failed requests are retried.
         transport: What httpx sends requests by; for proxies, certificates and tests.
-        headers: More header fields of every request.
+        headers: Extra header fields of every request.
+        patience: Deprecated name of `retry`.
     """
 
     def __init__(
@@ -224,14 +225,17 @@ class Lipwright:
         base_url: str | None = None,
         api_key: str | None = None,
         timeout_s: float = 30.0,
-        patience: Patience = USUAL,
+        retry: RetryPolicy = DEFAULT_RETRY,
         transport: httpx.BaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         self.base_url = settings.base_url
         self._settings, self._headers = settings, headers
-        self._transport = Transport(httpx.Client(transport=transport, **settings.httpx_options(headers)), patience)
+        self._transport = Transport(
+            httpx.Client(transport=transport, **settings.httpx_options(headers)), retry_policy(retry, patience)
+        )
         self.jobs = Jobs(self._transport)
         self.avatars = Avatars(self._transport)
         self.engines = Engines(self._transport)
@@ -291,13 +295,13 @@ class Lipwright:
         """
         source = calls.live_source(avatar_id, video)
 
-        def who() -> str:
+        def get_avatar_id() -> str:
             if isinstance(source, str):
                 return source
             avatar = self._transport.run(source)
             return self.avatars.wait(avatar.id).check().id
 
-        return LiveSession(self._settings, self._headers, who, sample_rate, shows_at_once)
+        return LiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once)
 
     def voices(self) -> Voices:
         """Whether the service speaks a `text` in place of `audio`."""

@@ -10,12 +10,12 @@ from typing import Self
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from lipwright_client.live_line import AHEAD_SECONDS, LiveLine, ended_in_order, translated
-from lipwright_client.live_talk import LiveEvent, Saying, said
+from lipwright_client.live_connection import AHEAD_SECONDS, LiveConnection, client_errors, is_clean_close
+from lipwright_client.live_protocol import LiveEvent, PacedAudio, encode_message
 from lipwright_client.settings import Settings
 
 
-class LiveSession(LiveLine):
+class LiveSession(LiveConnection):
     """One session, as a context manager; iterated over, it gives the service's events up to its end.
 
     One thread may iterate while another one speaks.
@@ -23,7 +23,7 @@ class LiveSession(LiveLine):
     Args:
         settings: Where the service is.
         headers: More header fields.
-        who: Gives the id of the avatar when the session is begun.
+        get_avatar_id: Gives the id of the avatar when the session is begun.
         sample_rate: Of the sound that is sent.
         shows: Whether everything counts as shown as it comes.
     """
@@ -35,12 +35,12 @@ class LiveSession(LiveLine):
         self,
         settings: Settings,
         headers: Mapping[str, str] | None,
-        who: Callable[[], str],
+        get_avatar_id: Callable[[], str],
         sample_rate: int,
         shows: bool,
     ) -> None:
         super().__init__(settings, headers, sample_rate, shows)
-        self._who = who
+        self._get_avatar_id = get_avatar_id
 
     def __enter__(self) -> Self:
         """Begin it.
@@ -51,11 +51,11 @@ class LiveSession(LiveLine):
             FaceNotFoundError: There is no face in the video that was given in place of one.
             ConnectionFailedError: There is no service.
         """
-        address = self._address(self._who())
-        with translated(), ExitStack() as opened:
+        address = self._address(self._get_avatar_id())
+        with client_errors(), ExitStack() as opened:
             self._socket = opened.enter_context(connect(address, **self._options))
-            while self._talk.connected is None:
-                event = self._talk.hear(self._socket.recv())
+            while self._protocol.connected is None:
+                event = self._protocol.receive(self._socket.recv())
                 if event is not None:
                     self._first.append(event)
             self._opened = opened.pop_all()
@@ -77,13 +77,13 @@ class LiveSession(LiveLine):
         while self._first:
             yield self._first.pop(0)
         while True:
-            with translated():
+            with client_errors():
                 try:
-                    event = self._talk.hear(self._socket.recv())
+                    event = self._protocol.receive(self._socket.recv())
                     if event is not None and (reply := self._reply(event)) is not None:
                         self._socket.send(reply)
                 except ConnectionClosed as closed:
-                    if ended_in_order(closed):
+                    if is_clean_close(closed):
                         return
                     raise
             if event is not None:
@@ -96,12 +96,12 @@ class LiveSession(LiveLine):
             pcm: Pieces of 16 bit little-endian mono PCM at the session's rate.
             ahead_seconds: How much of it waits at the service.
         """
-        saying = Saying(iter(pcm), self.sample_rate, ahead_seconds)
+        paced = PacedAudio(iter(pcm), self.sample_rate, ahead_seconds)
         for event in self:
-            for message in saying.after(event):
+            for message in paced.after(event):
                 self._send(message)
             yield event
-            if saying.is_over:
+            if paced.is_over:
                 return
 
     def speak(self, pcm: bytes) -> None:
@@ -110,24 +110,24 @@ class LiveSession(LiveLine):
 
     def speak_text(self, text: str, voice: str | None = None) -> None:
         """Have a text spoken by the service's voice, where it has one."""
-        self._send(said("agent.speak_text", text=text, voice=voice))
+        self._send(encode_message("agent.speak_text", text=text, voice=voice))
 
     def speak_end(self) -> None:
         """All that was to be said is there."""
-        self._send(said("agent.speak_end"))
+        self._send(encode_message("agent.speak_end"))
 
     def interrupt(self) -> None:
         """Silence at once."""
-        self._send(said("agent.interrupt"))
+        self._send(encode_message("agent.interrupt"))
 
     def keep_alive(self) -> None:
         """Somebody is there, though nobody speaks."""
-        self._send(said("session.keep_alive"))
+        self._send(encode_message("session.keep_alive"))
 
     def showed(self, position_seconds: float) -> None:
         """Up to where the stream was shown, where the session was begun with `shows_at_once=False`."""
-        self._send(said("session.playback", position_seconds=position_seconds))
+        self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     def _send(self, message: str | bytes) -> None:
-        with translated():
+        with client_errors():
             self._socket.send(message)

@@ -38,9 +38,9 @@ class Upload:
     source: os.PathLike[str] | bytes | Readable
 
     @property
-    def can_be_sent_again(self) -> bool:
+    def is_repeatable(self) -> bool:
         """Whether a broken request can be repeated."""
-        return not _is_one_way(self.source)
+        return not _is_unseekable(self.source)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes] | bytes | Readable]:
@@ -51,7 +51,7 @@ class Upload:
             with open(self.source, "rb") as file:
                 yield file
         else:
-            yield _OneWay(self.source) if _is_one_way(self.source) else self.source
+            yield _UnseekableReader(self.source) if _is_unseekable(self.source) else self.source
 
 
 def is_url(source: Any) -> bool:
@@ -92,14 +92,14 @@ def _content(content: Any, field: str) -> bytes | Readable:
     return readable
 
 
-def _is_one_way(source: Any) -> bool:
+def _is_unseekable(source: Any) -> bool:
     if isinstance(source, bytes | os.PathLike):
         return False
     seekable = getattr(source, "seekable", None)
     return not (callable(seekable) and seekable())
 
 
-class _OneWay:
+class _UnseekableReader:
     """A pipe without its descriptor, whose size of 0 httpx would believe."""
 
     def __init__(self, source: Readable) -> None:

@@ -1,6 +1,6 @@
 """Answers that are read while they come, and taken up again where they were when the line breaks.
 
-A `Reading` knows what to ask for and what the bytes mean; the clients only carry bytes, and wait.
+A `ResumableStream` knows what to ask for and what the bytes mean; the clients only carry bytes, and wait.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import httpx
 from lipwright_client.calls import job_path
 from lipwright_client.errors import ConnectionFailedError, UnexpectedAnswerError, WaitTimeoutError
 from lipwright_client.from_json import from_json
-from lipwright_client.patience import Patience, checked, connection_failed, pause_after_break, pause_after_refusal
 from lipwright_client.records import Avatar, Job
+from lipwright_client.retry import RetryPolicy, checked, connection_error, reconnect_delay, retry_delay
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _PIECE_READ_S = 120.0
 _PREVIEW_READ_S = 3600.0  # a preview is silent until its job's turn has come
 
 
-class Reading(ABC, Generic[T]):
+class ResumableStream(ABC, Generic[T]):
     """One stream over any number of connections.
 
     Attributes:
@@ -36,14 +36,14 @@ class Reading(ABC, Generic[T]):
         pause_s: Seconds to wait before the next connection.
     """
 
-    def __init__(self, job_id: str, patience: Patience) -> None:
+    def __init__(self, job_id: str, retry: RetryPolicy) -> None:
         self.is_over = False
         self.pause_s = 0.0
         self._path = job_path(job_id)
-        self._patience = patience
-        self._heard_at = time.monotonic()
-        self._refused_until = time.monotonic() + patience.max_full_s
-        self._num_breaks = 0
+        self._retry = retry
+        self._received_at = time.monotonic()
+        self._refused_until = time.monotonic() + retry.max_backpressure_wait_s
+        self._num_reconnects = 0
 
     @abstractmethod
     def request(self) -> dict[str, Any]:
@@ -53,41 +53,41 @@ class Reading(ABC, Generic[T]):
     def feed(self, piece: bytes) -> Iterator[T]:
         """What the next bytes of the body mean."""
 
-    def begin(self, answer: httpx.Response) -> bool:
+    def on_response(self, answer: httpx.Response) -> bool:
         """Look at the head of an answer (all of it, if it is no success); says whether its body is to be read.
 
         Raises:
             ProblemError: The service said no.
         """
-        pause_s = pause_after_refusal(answer)
+        pause_s = retry_delay(answer)
         if pause_s is not None and time.monotonic() + pause_s < self._refused_until:
             self.pause_s = pause_s
             return False
         checked(answer)
-        self._refused_until = time.monotonic() + self._patience.max_full_s
+        self._refused_until = time.monotonic() + self._retry.max_backpressure_wait_s
         return True
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         """The body has ended as it should."""
         self.is_over = True
 
-    def broke(self, error: httpx.RequestError) -> None:
+    def on_error(self, error: httpx.RequestError) -> None:
         """The line broke, or said nothing for too long.
 
         Raises:
             ConnectionFailedError: There is no further try.
         """
-        self._num_breaks += 1
-        self.pause_s = pause_after_break(self._num_breaks)
-        if time.monotonic() + self.pause_s > self._heard_at + self._patience.max_silence_s:
-            raise connection_failed(error) from error
+        self._num_reconnects += 1
+        self.pause_s = reconnect_delay(self._num_reconnects)
+        if time.monotonic() + self.pause_s > self._received_at + self._retry.max_silence_s:
+            raise connection_error(error) from error
 
-    def _heard(self) -> None:
-        self._heard_at = time.monotonic()
-        self._num_breaks = 0
+    def _received(self) -> None:
+        self._received_at = time.monotonic()
+        self._num_reconnects = 0
 
 
-class EventReading(Reading[Job]):
+class JobEventStream(ResumableStream[Job]):
     """A job at every change, up to its end.
 
     Args:
@@ -96,8 +96,8 @@ class EventReading(Reading[Job]):
         timeout_s: Bound of the whole; None waits for as long as the job takes.
     """
 
-    def __init__(self, job_id: str, patience: Patience, timeout_s: float | None = None) -> None:
-        super().__init__(job_id, patience)
+    def __init__(self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None) -> None:
+        super().__init__(job_id, retry)
         self._job_id = job_id
         self._version = "0"
         self._buffer = b""
@@ -114,35 +114,35 @@ class EventReading(Reading[Job]):
         timeout = httpx.Timeout(_SILENCE_S, read=self._silence_s)
         return {"method": "GET", "url": f"{self._path}/events", "headers": headers, "timeout": timeout}
 
-    def begin(self, answer: httpx.Response) -> bool:
+    def on_response(self, answer: httpx.Response) -> bool:
         """Look at the head of an answer: 204 says that the job has ended as was seen already."""
         if answer.status_code == 204:
             self.is_over = True
             return False
-        return super().begin(answer)
+        return super().on_response(answer)
 
     def feed(self, piece: bytes) -> Iterator[Job]:
         """Jobs out of server-sent events (HTML Standard, section 9.2)."""
-        self._heard()
+        self._received()
         *lines, self._buffer = (self._buffer + piece).split(b"\n")
         for line in lines:
             job = self._line(line.rstrip(b"\r").decode())
             if job is not None:
                 yield job
-        self._look_at_the_clock()
+        self._check_deadline()
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         """The body has ended before the job: the service went away, and is asked again."""
         if not self.is_over:
-            self.broke(httpx.RemoteProtocolError("The stream of events ended before the job."))
+            self.on_error(httpx.RemoteProtocolError("The stream of events ended before the job."))
 
-    def broke(self, error: httpx.RequestError) -> None:
+    def on_error(self, error: httpx.RequestError) -> None:
         """Take the line up again, unless the caller's time is over."""
-        self._look_at_the_clock()
+        self._check_deadline()
         if isinstance(error, httpx.ReadTimeout) and self._silence_s < _SILENCE_S:
             self.pause_s = 0.0  # the bound was the caller's, and has almost come
             return
-        super().broke(error)
+        super().on_error(error)
         self.pause_s = min(self.pause_s, max(0.0, self._remaining_s()))
 
     def _line(self, line: str) -> Job | None:
@@ -167,18 +167,18 @@ class EventReading(Reading[Job]):
     def _remaining_s(self) -> float:
         return float("inf") if self._deadline is None else self._deadline - time.monotonic()
 
-    def _look_at_the_clock(self) -> None:
+    def _check_deadline(self) -> None:
         if self.is_over or self._deadline is None:
             return
         if self._remaining_s() <= 0:
             raise WaitTimeoutError(f"Job {self._job_id} did not end within {self._timeout_s:.1f} s.")
 
 
-class VideoReading(Reading[bytes]):
+class VideoStream(ResumableStream[bytes]):
     """The bytes of a finished video; goes on at the byte where the line broke, if it is still the same file."""
 
-    def __init__(self, job_id: str, patience: Patience) -> None:
-        super().__init__(job_id, patience)
+    def __init__(self, job_id: str, retry: RetryPolicy) -> None:
+        super().__init__(job_id, retry)
         self._num_bytes = 0
         self._etag = ""
 
@@ -190,9 +190,9 @@ class VideoReading(Reading[bytes]):
         timeout = httpx.Timeout(_SILENCE_S, read=_PIECE_READ_S)
         return {"method": "GET", "url": f"{self._path}/video", "headers": headers, "timeout": timeout}
 
-    def begin(self, answer: httpx.Response) -> bool:
+    def on_response(self, answer: httpx.Response) -> bool:
         """Look at the head of an answer."""
-        if not super().begin(answer):
+        if not super().on_response(answer):
             return False
         is_rest = answer.status_code == 206
         if self._num_bytes and not is_rest:
@@ -202,18 +202,18 @@ class VideoReading(Reading[bytes]):
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The bytes as they are."""
-        self._heard()
+        self._received()
         self._num_bytes += len(piece)
         yield piece
 
-    def broke(self, error: httpx.RequestError) -> None:
+    def on_error(self, error: httpx.RequestError) -> None:
         """Take the line up again, if the file can be told from another."""
         if self._num_bytes and not self._etag:
-            raise connection_failed(error) from error
-        super().broke(error)
+            raise connection_error(error) from error
+        super().on_error(error)
 
 
-class PreviewReading(Reading[bytes]):
+class PreviewStream(ResumableStream[bytes]):
     """The bytes of a preview, which grows with its job. A broken line ends it: it cannot go on in the middle."""
 
     def request(self) -> dict[str, Any]:
@@ -225,12 +225,12 @@ class PreviewReading(Reading[bytes]):
         """The bytes as they are."""
         yield piece
 
-    def broke(self, error: httpx.RequestError) -> None:
+    def on_error(self, error: httpx.RequestError) -> None:
         """End it."""
-        raise connection_failed(error) from error
+        raise connection_error(error) from error
 
 
-class AvatarWatch:
+class AvatarPoll:
     """How often an avatar is looked at while it is analysed: it has no events.
 
     Attributes:
@@ -243,7 +243,7 @@ class AvatarWatch:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
 
-    def goes_on(self, avatar: Avatar) -> bool:
+    def is_pending(self, avatar: Avatar) -> bool:
         """Whether it is to be looked at again.
 
         Raises:

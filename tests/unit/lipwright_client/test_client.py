@@ -18,7 +18,7 @@ import errors as service_errors
 import lipwright_client as package
 from config import JobConfig
 from errors import FaceNotFoundError, LipwrightError
-from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError
+from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
 from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
@@ -188,7 +188,7 @@ def test_a_full_service_is_asked_again_with_the_same_key(client: Lipwright, serv
 def test_patience_with_a_full_service_ends(service: MemoryService, url: str) -> None:
     service.is_full = True
     with pytest.raises(package.CapacityError) as full:
-        Lipwright(url, patience=Patience(max_full_s=1)).jobs.create(audio=b"sound", video=b"film")
+        Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=1)).jobs.create(audio=b"sound", video=b"film")
     assert full.value.retryable
     assert len(service.asked) == 1, "it asks to wait for seven seconds"
 
@@ -291,3 +291,13 @@ def test_the_package_of_its_own(repo_root: Path) -> None:
     assert not [path for path in folder.iterdir() if path.is_dir() and list(path.glob("*.py"))], "a folder is left out"
     in_both = [line for line in project["project"]["dependencies"] if line in whole["dependencies"]]
     assert in_both == project["project"]["dependencies"], "one environment holds both"
+
+
+def test_the_old_names_of_the_retry_policy_work_and_warn() -> None:
+    with pytest.warns(DeprecationWarning, match="use RetryPolicy") as warned:
+        old = Patience(max_breaks=1, max_full_s=5.0)
+    assert warned[0].filename == __file__
+    assert (old.max_reconnects, old.max_backpressure_wait_s, old.max_silence_s) == (1, 5.0, 30.0)
+    with pytest.warns(DeprecationWarning, match="use retry") as warned:
+        Lipwright("http://127.0.0.1:1", patience=old).close()
+    assert warned[0].filename == __file__

@@ -30,7 +30,7 @@ from lipwright_client import (
     UnauthorizedError,
     UploadError,
 )
-from lipwright_client.live_talk import Saying
+from lipwright_client.live_protocol import PacedAudio
 from storage.local.api_keys import ApiKeys
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -220,7 +220,7 @@ def test_the_command_takes_a_face(faces: str, tmp_path: Path) -> None:
 
 
 def test_what_is_on_its_way_is_not_sent_again() -> None:
-    saying = Saying(repeat(bytes(2 * RATE // 2)), RATE, 5.0)
+    saying = PacedAudio(repeat(bytes(2 * RATE // 2)), RATE, 5.0)
 
     def sent_after(number: int, buffered: float) -> float:
         raw = {"start_seconds": 0.08 * number, "buffered_seconds": buffered}

@@ -21,7 +21,7 @@ Target: TypeAlias = str | os.PathLike[str] | Writable
 
 
 @contextlib.contextmanager
-def saving(out: Target) -> Iterator[Writable]:
+def atomic_target(out: Target) -> Iterator[Writable]:
     """What to write to. A path is replaced when the block has ended well, and left as it was otherwise."""
     if not isinstance(out, str | os.PathLike):
         yield out

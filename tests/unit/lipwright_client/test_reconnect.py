@@ -14,12 +14,12 @@ from lipwright_client import (
     ConnectionFailedError,
     InProgressError,
     Lipwright,
-    Patience,
+    RetryPolicy,
     UnexpectedAnswerError,
     VoiceError,
     WaitTimeoutError,
 )
-from tests.unit.lipwright_client.unruly import http, unruly
+from tests.unit.lipwright_client.faulty_server import http, unruly
 
 JOB: dict[str, Any] = {
     "id": "j",
@@ -93,10 +93,10 @@ def test_events_go_on_where_the_line_broke() -> None:
 
 def test_following_ends_when_nobody_speaks() -> None:
     with unruly(lambda head, headers: None) as url, pytest.raises(ConnectionFailedError):
-        list(Lipwright(url, patience=Patience(max_silence_s=1)).jobs.events("j"))
+        list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
     # A service that opens streams and says nothing in them is silent, too.
     with unruly(lambda head, headers: STREAM + b"0\r\n\r\n") as url, pytest.raises(ConnectionFailedError):
-        list(Lipwright(url, patience=Patience(max_silence_s=1)).jobs.events("j"))
+        list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
 
 
 def test_a_wait_ends_in_time_though_the_service_says_nothing() -> None:
@@ -153,7 +153,9 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
         assert Lipwright(url).jobs.get("j").id == "j"
     answers = [http("503 Service Unavailable", _problem(503, "voice_failed", True))] * 5
     with unruly(lambda head, headers: answers.pop()) as url, pytest.raises(VoiceError):
-        Lipwright(url, patience=Patience(max_breaks=2, max_full_s=600)).jobs.create(text="Hello", avatar_id="a")
+        Lipwright(url, retry=RetryPolicy(max_reconnects=2, max_backpressure_wait_s=600)).jobs.create(
+            text="Hello", avatar_id="a"
+        )
     assert len(answers) == 2, "each try makes the speech anew"
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
@@ -207,7 +209,7 @@ def test_what_is_no_address(address: str) -> None:
 def test_nobody_there() -> None:
     garbled = http("200 OK", b"no gzip", content_encoding="gzip")
     with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError):
-        Lipwright(url, patience=Patience(max_breaks=0)).status()
+        Lipwright(url, retry=RetryPolicy(max_reconnects=0)).status()
     with pytest.raises(ConnectionFailedError) as error:
-        Lipwright("http://127.0.0.1:9", patience=Patience(max_breaks=1)).status()
+        Lipwright("http://127.0.0.1:9", retry=RetryPolicy(max_reconnects=1)).status()
     assert isinstance(error.value, ConnectionError)

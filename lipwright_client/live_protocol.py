@@ -36,18 +36,18 @@ class LiveEvent:
     media: bytes = field(default=b"", repr=False)
 
 
-def live_address(settings: Settings, avatar_id: str, sample_rate: int) -> str:
+def live_url(settings: Settings, avatar_id: str, sample_rate: int) -> str:
     """Where a session is begun."""
     query = httpx.QueryParams({"avatar_id": avatar_id, "sample_rate": sample_rate})
     return f"{settings.base_url.replace('http', 'ws', 1)}/v1/live?{query}"
 
 
-def said(kind: str, **fields: Any) -> str:
+def encode_message(kind: str, **fields: Any) -> str:
     """One message to the service."""
     return json.dumps({"type": kind, **fields})
 
 
-class LiveTalk:
+class LiveProtocol:
     """Reads one session's messages.
 
     Attributes:
@@ -58,7 +58,7 @@ class LiveTalk:
         self.connected: dict[str, Any] | None = None
         self._waits_for_media: LiveEvent | None = None
 
-    def hear(self, message: str | bytes) -> LiveEvent | None:
+    def receive(self, message: str | bytes) -> LiveEvent | None:
         """What a message means; None where the rest of it is still to come.
 
         Raises:
@@ -81,7 +81,7 @@ class LiveTalk:
         return event
 
 
-class Saying:
+class PacedAudio:
     """Sends sound as fast as it is spoken, and no faster; what is on its way counts, too.
 
     Args:
@@ -113,7 +113,7 @@ class Saying:
             piece = next(self._pieces, None)
             if piece is None:
                 self._is_sent, self.is_over = True, not self._was_anything
-                yield said("agent.speak_end")
+                yield encode_message("agent.speak_end")
                 return
             self._was_anything |= bool(piece)
             seconds = len(piece) / _BYTES_OF_A_SAMPLE / self._rate

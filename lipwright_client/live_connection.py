@@ -9,7 +9,7 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from lipwright_client.errors import ConnectionFailedError, Problem, problem_error
-from lipwright_client.live_talk import LiveEvent, LiveTalk, live_address, said
+from lipwright_client.live_protocol import LiveEvent, LiveProtocol, encode_message, live_url
 from lipwright_client.settings import Settings
 
 DEFAULT_RATE: Final = 24000
@@ -22,7 +22,7 @@ _WHO: Final = "The service lets this client hold no live session; is the API key
 _IN_ORDER: Final = (1000, 1001, 1008, 1013)  # RFC 6455: the service has said why before
 
 
-class LiveLine:
+class LiveConnection:
     """One session's end of the line.
 
     Args:
@@ -44,26 +44,26 @@ class LiveLine:
             "compression": None,
         }
         self._shows = shows
-        self._talk = LiveTalk()
+        self._protocol = LiveProtocol()
         self._first: list[LiveEvent] = []
 
     @property
     def connected(self) -> Mapping[str, Any]:
         """What the service said as the session began: `width`, `height`, `fps` and its bounds."""
-        assert self._talk.connected is not None
-        return self._talk.connected
+        assert self._protocol.connected is not None
+        return self._protocol.connected
 
     def _address(self, avatar_id: str) -> str:
-        return live_address(self._settings, avatar_id, self.sample_rate)
+        return live_url(self._settings, avatar_id, self.sample_rate)
 
     def _reply(self, event: LiveEvent) -> str | None:
         if self._shows and event.type == "session.fragment":
-            return said("session.playback", position_seconds=event.raw["start_seconds"])
+            return encode_message("session.playback", position_seconds=event.raw["start_seconds"])
         return None
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def client_errors() -> Iterator[None]:
     """Whatever websockets raises, as the client's own errors."""
     try:
         yield
@@ -76,6 +76,6 @@ def translated() -> Iterator[None]:
         raise ConnectionFailedError(f"The live session broke off: {error or type(error).__name__}.") from error
 
 
-def ended_in_order(closed: ConnectionClosed) -> bool:
+def is_clean_close(closed: ConnectionClosed) -> bool:
     """Whether the service has ended the session, and not an accident."""
     return closed.rcvd is not None and closed.rcvd.code in _IN_ORDER
