@@ -18,7 +18,7 @@ from lipwright_client.downloads import Target, atomic_target
 from lipwright_client.errors import ClientError, ConnectionFailedError
 from lipwright_client.live_connection import DEFAULT_RATE
 from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
-from lipwright_client.retry import DEFAULT_RETRY, Retries, RetryPolicy, checked
+from lipwright_client.retry import DEFAULT_RETRY, Retries, RetryPolicy, checked, retry_policy
 from lipwright_client.settings import Settings
 from lipwright_client.sources import Source
 from lipwright_client.streams import AvatarPoll, JobEventStream, PreviewStream, ResumableStream, VideoStream
