@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -28,6 +27,7 @@ from api.problem import answer_to
 from api.session_token import session_key
 from config import AccessConfig
 from errors import ForbiddenError, LipwrightError, TableUnreachableError, UnauthorizedError
+from jobs.job_request import Caller
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing
@@ -43,22 +43,8 @@ _OF_A_PROXY: Final = re.compile(
     "(?:cf|fly|fastly|akamai|ngrok|tailscale|incap|sec-fetch-proxy)-.+"
 )
 _WITHOUT_A_PROXY: Final = ("1.1", "2")  # 1.0 is what nginx speaks to what is behind it, unless told otherwise
-_TOP_PRIORITY = 1
 _REFUSED: Final = 1008  # RFC 6455, 7.4.1; before a handshake it becomes a 403
 _MAX_REASON: Final = 100
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Whose request it is.
-
-    Args:
-        owner: Id of the API key; None where no key exists.
-        max_priority: Highest priority that the caller's jobs may have.
-    """
-
-    owner: str | None = None
-    max_priority: int = _TOP_PRIORITY
 
 
 def caller_of(request: Request) -> Caller:

@@ -32,9 +32,9 @@ from api.v1.routes.voices import VoiceRoutes
 from config import PipelineConfig
 from errors import LipwrightError, ReplicaLostError
 from jobs.ports import JobService
+from jobs.status import ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.file_store import FileStore
-from storage.records import ServiceStatus
 from storage.state import open_keys
 
 _SENT_HEADERS = (

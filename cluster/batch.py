@@ -23,10 +23,11 @@ from cluster.batch_run import Batch, BatchLimits, Outcome
 from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
+from jobs.job_request import Caller, JobRequestBuilder
 from jobs.ports import JobService
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, UploadedFile
+from storage.records import JobRecord, JobStatus, UploadedFile
 from storage.state import open_store
 
 _POLL_S = 10.0  # how long one question for news may stay open
@@ -39,7 +40,8 @@ class DirectorRenderer:
     """Implements `batch_run.Renderer` with the Director of a cluster and its files."""
 
     def __init__(self, jobs: JobService, files: FileStore, engine: str) -> None:
-        self._jobs, self._files, self._engine = jobs, files, engine
+        self._jobs, self._files = jobs, files
+        self._requests = JobRequestBuilder(engine)
 
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Wait for the job of this name, made if it is not there; whoever stops waiting cancels it."""
@@ -76,8 +78,15 @@ class DirectorRenderer:
         try:
             for location in (pair.video, pair.audio):
                 uploads.append(await asyncio.to_thread(_store, self._files, location))
-            options = JobOptions(engine=pair.engine or self._engine, face=pair.face, loop=pair.loop)
-            request = SubmitRequest(job_id=name, video=uploads[0], audio=uploads[1], options=options)
+            request = self._requests.build(
+                Caller(),
+                job_id=name,
+                video=uploads[0],
+                audio=uploads[1],
+                engine=pair.engine,
+                face=pair.face,
+                loop=pair.loop,
+            )
             while True:
                 try:
                     return await self._jobs.submit(request)

@@ -18,34 +18,23 @@ from deployments.runtime.replica import service_name
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from errors import LipwrightError, NotFoundError, StateError, UnavailableError
-from jobs.admission import AdmissionController
+from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.avatars import Avatars, unreported
 from jobs.housekeeping import Housekeeping
+from jobs.job_request import AvatarRequest, JobRequest
 from jobs.leadership import LeaderElection
 from jobs.messages import AvatarRef
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
-from jobs.status import service_status
+from jobs.status import ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from media.labels.labeller import Labeller
 from models.engines.contract import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.room import EngineRoom
-from storage.records import (
-    Admission,
-    AdmitRequest,
-    AvatarRecord,
-    AvatarRequest,
-    AvatarStatus,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    SegmentRecord,
-    ServiceStatus,
-    SubmitRequest,
-)
+from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
 from telemetry.log_context import install_log_context
@@ -156,7 +145,7 @@ class Director:
         """Give a place back that was not used."""
         await self._table.run_in_thread(self._admission.release, admission_id)
 
-    async def submit(self, request: SubmitRequest) -> JobRecord:
+    async def submit(self, request: JobRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row; see `Submissions.create_job`."""
         with suppress(LookupError):
             return await self._table.run_in_thread(self._table.get_job, request.job_id)

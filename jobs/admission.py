@@ -12,19 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pydantic import Field
+
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
 from jobs.segment_limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import (
-    Admission,
-    AdmitRequest,
-    JobRecord,
-    JobStatus,
-    new_id,
-)
+from storage.records import Frozen, JobRecord, JobStatus, new_id
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body keeps its place from others
 _MIN_BODY_S = 60.0
@@ -35,6 +31,27 @@ _FORECAST_JOBS = 20
 _UNKNOWN_SHARE = 4  # a body of unknown length gets this part of what is free, so that others still find room
 _LEAST_GRANT_BYTES = 1024**2
 _MAX_RETRY_AFTER_S = 3600.0
+
+
+class AdmitRequest(Frozen):
+    """What is known of a job or an avatar before its body is read."""
+
+    owner: str | None = None
+    num_bytes: int | None = Field(None, description="Bytes of the body; None when the client does not say.")
+    max_bytes: int = Field(description="Bytes that the body may have at most.")
+    idempotency_key: str | None = None
+
+
+class Admission(Frozen):
+    """A place kept for one body, or the job that its idempotency key names already."""
+
+    id: str = Field(description="Names the kept place; `submit` uses it up, `release` gives it back.")
+    max_bytes: int = Field(0, description="Bytes that the body may have.")
+    timeout_s: float = Field(0.0, description="Wall clock in which the body has to be here.")
+    granted_bytes: int = Field(0, description="Bytes that are kept for it until it asks for more with `extend`.")
+    job: JobRecord | None = Field(
+        None, description="The job that this key made before; nothing is kept then, and the body is only compared."
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from jobs.admission import Admission, AdmitRequest
+from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -15,21 +17,11 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
+from jobs.status import ServiceStatus
 from models.engines.contract import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
-from storage.records import (
-    Admission,
-    AdmitRequest,
-    AvatarRecord,
-    AvatarRequest,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    SegmentRecord,
-    ServiceStatus,
-    SubmitRequest,
-)
+from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 from telemetry.log_context import Work
 
 
@@ -54,7 +46,7 @@ class JobService(Protocol):
     async def release(self, admission_id: str) -> None:
         """Give back a place whose body came to nothing."""
 
-    async def submit(self, request: SubmitRequest) -> JobRecord:
+    async def submit(self, request: JobRequest) -> JobRecord:
         """Check the inputs and accept the job for good; sent again, it gives the same job."""
         ...
 

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from config import JobConfig
 from jobs.admission import AdmissionController
 from storage.file_store import FileStore
-from storage.records import QueueStatus, ReplicaStatus, ServiceStatus
+from storage.records import Frozen
+
+
+class QueueStatus(Frozen):
+    """What waits and what runs."""
+
+    num_queued: int = Field(description="Accepted jobs that wait.")
+    num_arriving: int = Field(description="Uploads on their way, for which a place is kept.")
+    num_running: int = Field(description="Jobs at work.")
+    max_queued: int = Field(description="Bound of waiting jobs; one more is refused with 429.")
+    max_running: int = Field(description="Jobs that run at the same time.")
+    num_bytes: int = Field(description="Uploads of waiting jobs, those on their way included.")
+    max_bytes: int = Field(description="Bound of these bytes.")
+
+
+class ReplicaStatus(Frozen):
+    """How much of one stage runs."""
+
+    num_running: int
+    num_other: int = Field(description="Starting, stopping or being replaced.")
+    is_healthy: bool
+
+
+class ServiceStatus(Frozen):
+    """The service as it is now."""
+
+    queue: QueueStatus
+    estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
+    seconds_per_second: float = Field(description="Seconds of finished video made in a second of wall clock.")
+    is_rate_measured: bool = Field(description="False before any job has finished: real time is assumed then.")
+    free_disk_bytes: int | None = Field(description="None where files lie in a bucket, which has no end.")
+    replicas: dict[str, ReplicaStatus] = Field(description="By the name of the stage.")
 
 
 def service_status(

@@ -12,6 +12,7 @@ from errors import InputError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.idempotency import check_same_request
+from jobs.job_request import AvatarRequest, JobRequest
 from jobs.ports import Stages
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
@@ -20,11 +21,9 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
     AvatarRecord,
-    AvatarRequest,
     AvatarStatus,
     JobOptions,
     JobRecord,
-    SubmitRequest,
     UploadedFile,
     avatar_key,
     new_id,
@@ -69,7 +68,7 @@ class Submissions:
         self._stages, self._table, self._files, self._admission = stages, table, files, admission
         self._check_engine = check_engine
 
-    async def create_job(self, request: SubmitRequest) -> JobRecord:
+    async def create_job(self, request: JobRequest) -> JobRecord:
         """Check the inputs, store the job for good and return its row.
 
         Raises:
@@ -104,7 +103,7 @@ class Submissions:
             check_same_request(known, request.request_digest)
         return job
 
-    async def _keep(self, request: SubmitRequest, face: str, costs: _Costs) -> JobRecord:
+    async def _keep(self, request: JobRequest, face: str, costs: _Costs) -> JobRecord:
         """Keep the uploads, then the row: whoever is interrupted in between does it again."""
         video, picture = request.video, request.face_image
         took_source = False
@@ -113,11 +112,11 @@ class Submissions:
         await asyncio.to_thread(self._take_speech, request)
         return await self._table.run_in_thread(self._store, request, face, costs, took_source)
 
-    def _take_speech(self, request: SubmitRequest) -> None:
+    def _take_speech(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
         self._files.take_upload(request.audio.key, audio_key(request.job_id))
 
-    def _store(self, request: SubmitRequest, face: str, costs: _Costs, took_source: bool) -> JobRecord:
+    def _store(self, request: JobRequest, face: str, costs: _Costs, took_source: bool) -> JobRecord:
         """Make the row of a job whose files are in their places."""
         if request.video is not None:
             avatar = self._store_avatar(request.video, face, request.owner, is_new=took_source)
@@ -170,7 +169,7 @@ class Submissions:
         await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
         return avatar
 
-    def _kept_options(self, request: SubmitRequest, face: str) -> JobOptions:
+    def _kept_options(self, request: JobRequest, face: str) -> JobOptions:
         """The options that the job is done with, whatever the settings are when it is taken up again."""
         is_marked = request.options.visible_label or self._marks_all
         return request.options.model_copy(update={"face": face, "visible_label": is_marked})
@@ -179,7 +178,7 @@ class Submissions:
         """The key of an upload: its own, or that at which an earlier try has put it."""
         return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
 
-    def _known(self, request: SubmitRequest, disk_bytes: int) -> JobRecord | None:
+    def _known(self, request: JobRequest, disk_bytes: int) -> JobRecord | None:
         """The job of the same idempotency key: it can have come by another way while this one was received.
 
         Raises:

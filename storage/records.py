@@ -1,4 +1,4 @@
-"""What is remembered of jobs and avatars, and what is asked of the Director. All frozen, all picklable."""
+"""The stored records of jobs, segments, webhooks and avatars. All are frozen and picklable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from errors import LipwrightError
 LoopMode = Literal["pingpong", "loop", "hold"]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A model that cannot be changed and takes no unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -60,7 +62,7 @@ class SegmentStatus(StrEnum):
     DONE = "done"
 
 
-class ErrorRecord(_Frozen):
+class ErrorRecord(Frozen):
     """Why a job or an analysis failed, in the words of `errors`."""
 
     code: str
@@ -73,7 +75,7 @@ class ErrorRecord(_Frozen):
         return cls(code=error.code, message=str(error), retryable=error.retryable)
 
 
-class UploadedFile(_Frozen):
+class UploadedFile(Frozen):
     """One file that lies in `FileStore` uploads, complete and hashed."""
 
     key: str = Field(description="Name in the file store; ours.")
@@ -82,7 +84,7 @@ class UploadedFile(_Frozen):
     label: str = Field(description="The client's file name, cleaned; shown, never opened.")
 
 
-class JobOptions(_Frozen):
+class JobOptions(Frozen):
     """How the caller wants it done."""
 
     engine: str
@@ -92,49 +94,7 @@ class JobOptions(_Frozen):
     visible_label_top: bool = Field(False, description="The same in the upper right one: HeyGem's `digital_auth`.")
 
 
-class AdmitRequest(_Frozen):
-    """What is known of a job or an avatar before its body is read."""
-
-    owner: str | None = None
-    num_bytes: int | None = Field(None, description="Bytes of the body; None when the client does not say.")
-    max_bytes: int = Field(description="Bytes that the body may have at most.")
-    idempotency_key: str | None = None
-
-
-class SubmitRequest(_Frozen):
-    """A job as the Ingress hands it over: exactly one of `video` and `avatar_id`.
-
-    `job_id` makes it safe to send again: a job that is there already is the answer.
-    """
-
-    job_id: str
-    admission_id: str | None = None
-    audio: UploadedFile
-    video: UploadedFile | None = None
-    avatar_id: str | None = None
-    face_image: UploadedFile | None = Field(None, description="Picture of the person of the video who speaks.")
-    options: JobOptions
-    owner: str | None = None
-    idempotency_key: str | None = None
-    callback_url: str | None = None
-    priority: int = 0
-    metadata: dict[str, str] = Field({}, description="The caller's own words, kept and given back.")
-    request_digest: str | None = Field(None, description="Digest of what was asked, to know it again by its key.")
-    base_url: str = Field("", description="What links of its webhook begin with; empty for paths.")
-
-
-class AvatarRequest(_Frozen):
-    """An avatar to analyse."""
-
-    admission_id: str | None = None
-    video: UploadedFile
-    face: str = "largest"
-    face_image: UploadedFile | None = None
-    keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
-    owner: str | None = None
-
-
-class AvatarInfo(_Frozen):
+class AvatarInfo(Frozen):
     """What the analysis found out about an avatar's source."""
 
     width: int
@@ -154,7 +114,7 @@ class CallbackStatus(StrEnum):
     FAILED = "failed"
 
 
-class CallbackRecord(_Frozen):
+class CallbackRecord(Frozen):
     """The webhook of one finished job."""
 
     job_id: str
@@ -164,7 +124,7 @@ class CallbackRecord(_Frozen):
     error: str | None = Field(default=None, description="Why the last try failed.")
 
 
-class JobRecord(_Frozen):
+class JobRecord(Frozen):
     """One row of the job table. `version` grows with every change."""
 
     id: str
@@ -204,7 +164,7 @@ class JobRecord(_Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class JobQuery(_Frozen):
+class JobQuery(Frozen):
     """Which jobs a list shows, the newest first."""
 
     limit: int
@@ -214,26 +174,14 @@ class JobQuery(_Frozen):
     after: int | None = Field(None, description="Where the page before ended: a `next_after`.")
 
 
-class JobPage(_Frozen):
+class JobPage(Frozen):
     """One page of a list. Jobs that come and go between two pages move nothing in the second."""
 
     jobs: list[JobRecord]
     next_after: int | None = Field(description="`JobQuery.after` of the next page; None on the last one.")
 
 
-class Admission(_Frozen):
-    """A place kept for one body, or the job that its idempotency key names already."""
-
-    id: str = Field(description="Names the kept place; `submit` uses it up, `release` gives it back.")
-    max_bytes: int = Field(0, description="Bytes that the body may have.")
-    timeout_s: float = Field(0.0, description="Wall clock in which the body has to be here.")
-    granted_bytes: int = Field(0, description="Bytes that are kept for it until it asks for more with `extend`.")
-    job: JobRecord | None = Field(
-        None, description="The job that this key made before; nothing is kept then, and the body is only compared."
-    )
-
-
-class AvatarRecord(_Frozen):
+class AvatarRecord(Frozen):
     """One analysed avatar. `pinned` means that a caller asked to keep it; others are a cache."""
 
     key: str = Field(description="Content hash of the source and of how it is analysed; names the folder.")
@@ -252,7 +200,7 @@ class AvatarRecord(_Frozen):
     last_used_at: datetime
 
 
-class SegmentRecord(_Frozen):
+class SegmentRecord(Frozen):
     """Frames [start, stop) of a job's output, and whether their file is there."""
 
     job_id: str
@@ -282,34 +230,3 @@ def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str 
     """
     text = f"{analysis_version}\n{source_sha256}\n{face}" + ("" if owner is None else f"\n{owner}")
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-class QueueStatus(_Frozen):
-    """What waits and what runs."""
-
-    num_queued: int = Field(description="Accepted jobs that wait.")
-    num_arriving: int = Field(description="Uploads on their way, for which a place is kept.")
-    num_running: int = Field(description="Jobs at work.")
-    max_queued: int = Field(description="Bound of waiting jobs; one more is refused with 429.")
-    max_running: int = Field(description="Jobs that run at the same time.")
-    num_bytes: int = Field(description="Uploads of waiting jobs, those on their way included.")
-    max_bytes: int = Field(description="Bound of these bytes.")
-
-
-class ReplicaStatus(_Frozen):
-    """How much of one stage runs."""
-
-    num_running: int
-    num_other: int = Field(description="Starting, stopping or being replaced.")
-    is_healthy: bool
-
-
-class ServiceStatus(_Frozen):
-    """The service as it is now."""
-
-    queue: QueueStatus
-    estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
-    seconds_per_second: float = Field(description="Seconds of finished video made in a second of wall clock.")
-    is_rate_measured: bool = Field(description="False before any job has finished: real time is assumed then.")
-    free_disk_bytes: int | None = Field(description="None where files lie in a bucket, which has no end.")
-    replicas: dict[str, ReplicaStatus] = Field(description="By the name of the stage.")

@@ -12,8 +12,8 @@ from fastapi import Request
 
 from api.forms.uploads import drain
 from errors import LipwrightError, StageTimeoutError
+from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
-from storage.records import Admission, AdmitRequest
 
 
 class Admissions:

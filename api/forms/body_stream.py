@@ -11,8 +11,8 @@ from fastapi import Request
 
 from config import MediaLimits
 from errors import MediaLimitError, StageTimeoutError
+from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
-from storage.records import Admission, AdmitRequest
 
 _WORD_S = 10.0  # a body that comes slowly says so often enough that its place is kept
 

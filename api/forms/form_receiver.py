@@ -24,11 +24,12 @@ from api.problem import describe
 from api.speech.voice import speaker_of
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
+from jobs.admission import Admission, AdmitRequest
 from jobs.idempotency import check_same_request
 from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
-from storage.records import Admission, AdmitRequest, JobRecord, UploadedFile
+from storage.records import JobRecord, UploadedFile
 from storage.upload_target import HashOnlyTarget
 
 IDEMPOTENCY_KEY = "Idempotency-Key"

@@ -19,10 +19,11 @@ from api.forms.url_inputs import UrlInputs
 from api.heygem.data_root import DataRoot
 from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
+from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
-from storage.records import Admission, AdmitRequest, UploadedFile
+from storage.records import UploadedFile
 
 _PIECE_BYTES = 1 << 20
 

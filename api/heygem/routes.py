@@ -22,10 +22,11 @@ from api.problem import problem_responses
 from api.result_file import result_file_response
 from config import PipelineConfig
 from errors import InputError, LipwrightError, NotFoundError
+from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobRecord, JobStatus, SubmitRequest, new_id
+from storage.records import JobRecord, JobStatus
 
 logger = logging.getLogger("ray.serve")
 
@@ -42,7 +43,8 @@ class HeygemRoutes:
         self._service = service
         self._files = files
         self._is_strict = settings.strict
-        self._engines = {False: config.engine, True: settings.super_resolution_engine or config.engine}
+        self._requests = JobRequestBuilder(config.engine)
+        self._super_resolution_engine = settings.super_resolution_engine
         self._root = None if settings.root is None else DataRoot(settings.root, settings.container_root)
         self._inputs = HeygemInputs(service, files, config, self._root)
         self._arriving: set[tuple[str | None, str]] = set()
@@ -116,29 +118,25 @@ class HeygemRoutes:
     async def _accept(self, request: Request, task: HeygemTask) -> Response:
         if self._is_strict and await self._is_busy():
             return envelope(Code.BUSY)
-        known, owner = await self._known(request, task.code), caller_of(request).owner
+        known, caller = await self._known(request, task.code), caller_of(request)
         if known is not None and not known.status.is_final:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
         names = {"audio": task.audio, "video": task.video}
         async with self._inputs.receive(request, names) as (admission, parts):
             if known is not None:
-                await self._service.release_idempotency_key(known.id, owner)
-            await self._service.submit(
-                SubmitRequest(
-                    job_id=new_id(),
-                    admission_id=admission.id,
-                    audio=parts.files["audio"],
-                    video=parts.files["video"],
-                    options=JobOptions(
-                        engine=self._engines[task.sharpens],
-                        loop=task.loop,
-                        visible_label=task.marks_bottom,
-                        visible_label_top=task.marks_top,
-                    ),
-                    owner=owner,
-                    idempotency_key=_KEY_PREFIX + task.code,
-                )
+                await self._service.release_idempotency_key(known.id, caller.owner)
+            job_request = self._requests.build(
+                caller,
+                admission_id=admission.id,
+                audio=parts.files["audio"],
+                video=parts.files["video"],
+                engine=self._super_resolution_engine if task.sharpens else None,
+                loop=task.loop,
+                visible_label=task.marks_bottom,
+                visible_label_top=task.marks_top,
+                idempotency_key=_KEY_PREFIX + task.code,
             )
+            await self._service.submit(job_request)
         return envelope(Code.OK, msg=int(Code.OK))  # a number, as the original sends it
 
     async def _query(self, request: Request, code: str) -> Response:

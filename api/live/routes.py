@@ -9,7 +9,6 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from api.access import Caller
 from api.live.keepalive import keep_avatar_alive
 from api.live.message_limits import SessionEndedError
 from api.live.protocol import event
@@ -18,6 +17,7 @@ from api.live.session_stream import SessionOptions, SessionStream
 from api.speech.voice import Speaker
 from config import LiveConfig
 from errors import LipwrightError, OptionError
+from jobs.job_request import Caller
 from rendering.live_chunk import LiveService
 from storage.records import new_id
 

@@ -18,11 +18,12 @@ from api.openapi import IDEMPOTENT, RANGED
 from api.result_file import result_file_response
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, NotFoundError, StoredFileError
+from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from media.probe import probe_video
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
+from storage.records import JobQuery, JobRecord, JobStatus
 
 PREFIX: Final = "/v1/videos"
 _MAX_LISTED = 1000
@@ -36,7 +37,7 @@ class VideoRoutes:
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._files = files
-        self._default_engine = config.engine
+        self._requests = JobRequestBuilder(config.engine)
         self._keep_s = config.jobs.retention_s
         self._sizes: dict[str, str] = {}
         self._receiver = FormReceiver(service, files, config)
@@ -95,30 +96,26 @@ class VideoRoutes:
 
         It is a job like those of `/v1/jobs`, told in other words.
         """
-        owner, key = caller_of(request).owner, request.headers.get(IDEMPOTENCY_KEY)
+        caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
         async with self._receiver.admit(request, VideoForm, key) as admission:
             if admission.job is not None:
                 return await self._answer(await self._receiver.compare(request, VideoForm, admission))
             async with self._receiver.receive(request, VideoForm, admission) as (form, digest):
-                job = await self._service.submit(
-                    SubmitRequest(
-                        job_id=new_id(),
-                        admission_id=admission.id,
-                        audio=form.speech,
-                        video=form.input_reference,
-                        avatar_id=form.avatar_id,
-                        options=JobOptions(
-                            engine=form.model or self._default_engine,
-                            face=form.face,
-                            loop=form.loop,
-                            visible_label=form.visible_label,
-                        ),
-                        owner=owner,
-                        idempotency_key=key,
-                        request_digest=digest,
-                        base_url=base_url(request),
-                    )
+                job_request = self._requests.build(
+                    caller,
+                    admission_id=admission.id,
+                    audio=form.speech,
+                    video=form.input_reference,
+                    avatar_id=form.avatar_id,
+                    engine=form.model,
+                    face=form.face,
+                    loop=form.loop,
+                    visible_label=form.visible_label,
+                    idempotency_key=key,
+                    request_digest=digest,
+                    base_url=base_url(request),
                 )
+                job = await self._service.submit(job_request)
         return await self._answer(job)
 
     async def list_videos(

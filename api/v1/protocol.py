@@ -75,7 +75,9 @@ class JobForm(SpeechForm):
     )
     loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
     visible_label: bool = Field(False, description="Whether the video carries a visible mark that it is synthetic.")
-    priority: int = Field(0, ge=-1, le=1, description="Jobs of 1 start before those of 0, and these before -1.")
+    priority: int = Field(
+        0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
+    )
     callback_url: str | None = Field(
         None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
     )

@@ -12,19 +12,11 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
+from jobs.admission import Admission, AdmitRequest
+from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import AvatarRef
-from storage.records import (
-    Admission,
-    AdmitRequest,
-    AvatarRecord,
-    AvatarRequest,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    SegmentRecord,
-    ServiceStatus,
-    SubmitRequest,
-)
+from jobs.status import ServiceStatus
+from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 
 _QUICK_S = 30.0  # a look into the table, with room for a Director that is just starting
 _PROBE_S = 900.0  # submitting probes both files, on a Studio that may be rendering
@@ -57,7 +49,7 @@ class DirectorClient:
         """See `JobService`."""
         await self._call("release", admission_id)
 
-    async def submit(self, request: SubmitRequest) -> JobRecord:
+    async def submit(self, request: JobRequest) -> JobRecord:
         """See `JobService`."""
         return await self._call("submit", request, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
 

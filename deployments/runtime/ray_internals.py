@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ServeDeploySchema
 
 from errors import ConfigError
-from storage.records import ReplicaStatus
+from jobs.status import ReplicaStatus
 
 
 def prefer_local_replicas(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ray.exceptions import RayError
 
-from storage.records import ReplicaStatus
+from jobs.status import ReplicaStatus
 
 logger = logging.getLogger("ray.serve")
 

@@ -24,16 +24,16 @@ from config import (
     TtsConfig,
 )
 from errors import CapacityError, LipwrightError, OptionError
+from jobs.admission import Admission, AdmitRequest
+from jobs.job_request import AvatarRequest, JobRequest
+from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.records import (
-    Admission,
-    AdmitRequest,
     AvatarRecord,
-    AvatarRequest,
     AvatarStatus,
     ErrorRecord,
     JobPage,
@@ -41,10 +41,7 @@ from storage.records import (
     JobRecord,
     JobStage,
     JobStatus,
-    QueueStatus,
     SegmentRecord,
-    ServiceStatus,
-    SubmitRequest,
     avatar_key,
     new_id,
     utc_now,
@@ -62,7 +59,7 @@ class MemoryService:
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
         self.files = FileStore(root, stored)
         self.table = JobTable(Database(self.files.table_path))
-        self.requests: list[SubmitRequest] = []
+        self.requests: list[JobRequest] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0
         self.places: set[str] = set()  # idle for bodies on their way
@@ -110,7 +107,7 @@ class MemoryService:
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
 
-    async def submit(self, request: SubmitRequest) -> JobRecord:
+    async def submit(self, request: JobRequest) -> JobRecord:
         if request.options.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(request.admission_id or "")

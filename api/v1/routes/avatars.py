@@ -13,9 +13,9 @@ from api.openapi import headers_of
 from api.problem import problem_responses
 from api.v1.protocol import AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
+from jobs.job_request import AvatarRequest
 from jobs.ports import JobService
 from storage.file_store import FileStore
-from storage.records import AvatarRequest
 
 
 class AvatarRoutes:

@@ -18,11 +18,11 @@ from api.v1.followers import Followers, FollowResponse
 from api.v1.protocol import JobForm, JobList, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
-from errors import ForbiddenError
+from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
-from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, SubmitRequest, new_id
+from storage.records import JobQuery, JobRecord, JobStatus
 
 
 class JobRoutes:
@@ -31,9 +31,8 @@ class JobRoutes:
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._files = files
-        self._default_engine = config.engine
         self._receiver = FormReceiver(service, files, config)
-        self._guard = SsrfGuard(config.network)
+        self._requests = JobRequestBuilder(config.engine, SsrfGuard(config.network).check)
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
     def router(self) -> APIRouter:
@@ -118,35 +117,25 @@ class JobRoutes:
                 job = await self._receiver.compare(request, JobForm, admission)
                 return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
             async with self._receiver.receive(request, JobForm, admission) as (form, digest):
-                if form.priority > caller.max_priority:
-                    raise ForbiddenError(
-                        f"priority: expected at most {caller.max_priority} with this API key, found {form.priority}."
-                    )
-                if form.callback_url is not None:
-                    self._guard.check(form.callback_url)
-                job = await self._service.submit(
-                    SubmitRequest(
-                        job_id=new_id(),
-                        admission_id=admission.id,
-                        audio=form.speech,
-                        video=form.video,
-                        avatar_id=form.avatar_id,
-                        face_image=form.face_image,
-                        options=JobOptions(
-                            engine=form.engine or self._default_engine,
-                            face=form.face,
-                            loop=form.loop,
-                            visible_label=form.visible_label,
-                        ),
-                        owner=caller.owner,
-                        idempotency_key=key,
-                        callback_url=form.callback_url,
-                        priority=form.priority,
-                        metadata=form.metadata,
-                        request_digest=digest,
-                        base_url=base_url(request),
-                    )
+                job_request = self._requests.build(
+                    caller,
+                    admission_id=admission.id,
+                    audio=form.speech,
+                    video=form.video,
+                    avatar_id=form.avatar_id,
+                    face_image=form.face_image,
+                    engine=form.engine,
+                    face=form.face,
+                    loop=form.loop,
+                    visible_label=form.visible_label,
+                    priority=form.priority if "priority" in form.model_fields_set else None,
+                    callback_url=form.callback_url,
+                    metadata=form.metadata,
+                    idempotency_key=key,
+                    request_digest=digest,
+                    base_url=base_url(request),
                 )
+                job = await self._service.submit(job_request)
         return await self._answer(job, request, wait, {})
 
     async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:

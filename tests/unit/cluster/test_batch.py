@@ -13,21 +13,19 @@ from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
+from jobs.admission import Admission, AdmitRequest
+from jobs.job_request import AvatarRequest, JobRequest
+from jobs.status import ServiceStatus
 from storage.file_keys import audio_key, result_key
 from storage.file_store import FileStore
 from storage.records import (
-    Admission,
-    AdmitRequest,
     AvatarRecord,
-    AvatarRequest,
     ErrorRecord,
     JobPage,
     JobQuery,
     JobRecord,
     JobStatus,
     SegmentRecord,
-    ServiceStatus,
-    SubmitRequest,
     avatar_key,
     utc_now,
 )
@@ -56,7 +54,7 @@ class LocalDirector:
     async def release(self, admission_id: str) -> None:
         raise AssertionError("a batch has no place to give back")
 
-    async def submit(self, request: SubmitRequest) -> JobRecord:
+    async def submit(self, request: JobRequest) -> JobRecord:
         if self._num_refusals:
             self._num_refusals -= 1
             raise CapacityError("full", 0.01)

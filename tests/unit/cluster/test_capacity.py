@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main, node_minutes
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
-from jobs.admission import AdmissionController
+from jobs.admission import AdmissionController, AdmitRequest
 from jobs.messages import AvatarRef, PreparedSpeech, Rendered, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -29,16 +29,7 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import (
-    AdmitRequest,
-    JobOptions,
-    JobRecord,
-    JobStatus,
-    UploadedFile,
-    avatar_key,
-    new_id,
-    utc_now,
-)
+from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work as CalledFor
 from tests.faults.load import IS_ENDURANCE

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 import errors
+from jobs.job_request import JobRequest
 from lipwright_client import FaceNotFoundError, UnauthorizedError
 from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import ApiKeys
-from storage.records import JobStatus, SubmitRequest
+from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -78,7 +79,7 @@ def _run(comfy: ModuleType, **inputs: Any) -> Any:
     return asyncio.run(_node(comfy).execute(audio=_audio(), **inputs)).args
 
 
-def _sent(service: MemoryService, request: SubmitRequest) -> bytes:
+def _sent(service: MemoryService, request: JobRequest) -> bytes:
     assert request.video is not None
     return on_disk(service.files, upload_key(request.video.key)).read_bytes()
 

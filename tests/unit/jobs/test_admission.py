@@ -10,10 +10,10 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
-from jobs.admission import AdmissionController
+from jobs.admission import AdmissionController, AdmitRequest
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AdmitRequest, AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 
 MIB = 1024**2

@@ -12,6 +12,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import KeyReuseError
 from jobs.admission import AdmissionController
+from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import Probed
 from jobs.submission import Submissions
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -19,7 +20,7 @@ from models.engines.room import EngineRoom
 from storage.file_keys import audio_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarRequest, JobOptions, JobRecord, SubmitRequest, UploadedFile, new_id
+from storage.records import AvatarRecord, JobOptions, JobRecord, UploadedFile, new_id
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.no_stages import NoStages
@@ -75,8 +76,8 @@ class Bench:
         writer.write(content)
         return writer.finish()
 
-    def request(self, idempotency_key: str | None = None) -> SubmitRequest:
-        return SubmitRequest(
+    def request(self, idempotency_key: str | None = None) -> JobRequest:
+        return JobRequest(
             job_id=new_id(),
             audio=self.upload(b"sound"),
             video=self.upload(b"film"),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from api.forms import body_stream
 from api.forms.body_stream import BodyGrant, BodyStream, UploadPace
 from errors import CapacityError, StageTimeoutError
-from storage.records import AdmitRequest
+from jobs.admission import AdmitRequest
 from tests.unit.api_server import MemoryService
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 

@@ -15,13 +15,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from api import problem
-from api.access import Caller
 from api.forms.form_receiver import FormReceiver
 from api.v1.protocol import JobForm
 from config import MediaLimits, NetworkConfig, PipelineConfig
+from jobs.admission import Admission, AdmitRequest
+from jobs.job_request import Caller
 from jobs.ports import JobService
 from storage.file_store import FileStore
-from storage.records import Admission, AdmitRequest
 from tests.unit.net.web import Send, Web, answer, canary, serving
 
 AUDIO = b"RIFF" + bytes(5000)

@@ -16,7 +16,8 @@ from api.v1.events import job_events
 from api.v1.followers import Feed, Followers
 from config import JobConfig
 from errors import BusyError
-from storage.records import JobOptions, JobStatus, SubmitRequest, new_id
+from jobs.job_request import JobRequest
+from storage.records import JobOptions, JobStatus, new_id
 from tests.unit.api_server import MemoryService, serving
 
 
@@ -31,10 +32,10 @@ def http(service: MemoryService) -> Iterator[httpx.Client]:
         yield client
 
 
-def _request(service: MemoryService) -> SubmitRequest:
+def _request(service: MemoryService) -> JobRequest:
     writer = service.files.new_upload("a.wav")
     writer.write(b"sound")
-    return SubmitRequest(job_id=new_id(), audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
+    return JobRequest(job_id=new_id(), audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
 
 
 def _parse(text: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import threading
 from ray.exceptions import RayActorError
 
 from deployments.runtime.replica_watch import ReplicaWatch
-from storage.records import ReplicaStatus
+from jobs.status import ReplicaStatus
 
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
 

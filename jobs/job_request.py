@@ -1,0 +1,147 @@
+"""Builds and checks job requests, for all API dialects and for batch jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
+from errors import ForbiddenError, OptionError
+from storage.records import Frozen, JobOptions, LoopMode, UploadedFile, new_id
+
+_NORMAL_PRIORITY: Final = 0
+_TOP_PRIORITY: Final = 1
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        owner: Id of the API key; None where no keys are used.
+        max_priority: Highest priority that the caller's jobs may have.
+    """
+
+    owner: str | None = None
+    max_priority: int = _TOP_PRIORITY
+
+
+class JobRequest(Frozen):
+    """A job as it is handed to the Director, with exactly one of `video` and `avatar_id`.
+
+    Sending it again is safe: the answer is the job that `job_id` already names.
+    """
+
+    job_id: str
+    admission_id: str | None = None
+    audio: UploadedFile
+    video: UploadedFile | None = None
+    avatar_id: str | None = None
+    face_image: UploadedFile | None = Field(None, description="Picture of the person in the video who speaks.")
+    options: JobOptions
+    owner: str | None = None
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+    priority: int = 0
+    metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
+    request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
+    base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
+
+    @model_validator(mode="after")
+    def _has_one_face(self) -> Self:
+        if (self.video is None) == (self.avatar_id is None):
+            raise ValueError(f"expected either a video or an avatar_id, found {'both' if self.video else 'neither'}")
+        return self
+
+
+class AvatarRequest(Frozen):
+    """An avatar to analyse."""
+
+    admission_id: str | None = None
+    video: UploadedFile
+    face: str = "largest"
+    face_image: UploadedFile | None = None
+    keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
+    owner: str | None = None
+
+
+class JobRequestBuilder:
+    """Builds job requests with the defaults of one service."""
+
+    def __init__(self, default_engine: str, check_callback_url: Callable[[str], object] | None = None) -> None:
+        """Set the defaults.
+
+        Args:
+            default_engine: Engine of jobs that name none.
+            check_callback_url: Raises UrlRefusedError for a URL that webhooks may not be sent to.
+        """
+        self._default_engine = default_engine
+        self._check_callback_url = check_callback_url
+
+    def build(
+        self,
+        caller: Caller,
+        *,
+        audio: UploadedFile,
+        video: UploadedFile | None = None,
+        avatar_id: str | None = None,
+        face_image: UploadedFile | None = None,
+        engine: str | None = None,
+        face: str = "largest",
+        loop: LoopMode = "pingpong",
+        visible_label: bool = False,
+        visible_label_top: bool = False,
+        priority: int | None = None,
+        callback_url: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        job_id: str | None = None,
+        admission_id: str | None = None,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        base_url: str = "",
+    ) -> JobRequest:
+        """Return the checked request; None stands for a default, see `JobRequest` and `JobOptions` for the rest.
+
+        Raises:
+            ForbiddenError: The priority is above the caller's.
+            OptionError: There is not exactly one of `video` and `avatar_id`.
+            UrlRefusedError: The callback URL is not allowed.
+        """
+        priority = _checked_priority(caller, priority)
+        if (video is None) == (avatar_id is None):
+            raise OptionError(f"Expected either a video or an avatar_id, found {'both' if video else 'neither'}.")
+        if callback_url is not None and self._check_callback_url is not None:
+            self._check_callback_url(callback_url)
+        return JobRequest(
+            job_id=job_id or new_id(),
+            admission_id=admission_id,
+            audio=audio,
+            video=video,
+            avatar_id=avatar_id,
+            face_image=face_image,
+            options=JobOptions(
+                engine=engine or self._default_engine,
+                face=face,
+                loop=loop,
+                visible_label=visible_label,
+                visible_label_top=visible_label_top,
+            ),
+            owner=caller.owner,
+            idempotency_key=idempotency_key,
+            callback_url=callback_url,
+            priority=priority,
+            metadata=dict(metadata or {}),
+            request_digest=request_digest,
+            base_url=base_url,
+        )
+
+
+def _checked_priority(caller: Caller, priority: int | None) -> int:
+    """The priority of a job: by default normal, or the caller's highest where that is lower."""
+    if priority is None:
+        return min(_NORMAL_PRIORITY, caller.max_priority)
+    if priority > caller.max_priority:
+        raise ForbiddenError(f"priority: expected at most {caller.max_priority} with this API key, found {priority}.")
+    return priority
