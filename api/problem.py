@@ -1,9 +1,10 @@
-"""Errors as HTTP answers: RFC 9457 problem details, for our errors, for the framework's, and for defects."""
+"""HTTP error responses: RFC 9457 problem details for Lipwright's errors, the framework's, and unexpected ones."""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -26,30 +27,30 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """Why a request was refused or failed (RFC 9457)."""
+    """Problem details of a failed request (RFC 9457)."""
 
-    type: str = Field(description="A name for the kind of problem; the same for every problem of that code.")
-    title: str = Field(description="The kind of problem in words.")
+    type: str = Field(description="URN of the problem type; one per code.")
+    title: str = Field(description="Human-readable problem type.")
     status: int = Field(description="The HTTP status code.")
-    detail: str = Field(description="What happened this time; names the file, the expected and the found.")
+    detail: str = Field(description="What went wrong in this request.")
     instance: str = Field(description="Path of the request.")
-    code: str = Field(description="Stable name of the problem: what clients match on.")
-    retryable: bool = Field(description="Whether the same request can succeed later.")
+    code: str = Field(description="Stable error code for clients to match on.")
+    retryable: bool = Field(description="Whether retrying the same request can succeed.")
 
 
 class ProblemResponse(JSONResponse):
-    """A `Problem` with its own media type."""
+    """A `Problem` sent as application/problem+json."""
 
     media_type = PROBLEM_MEDIA_TYPE
 
 
 def problem_of(error: LipwrightError, instance: str) -> Problem:
-    """The problem details of an error raised on purpose."""
+    """Return the problem details of an error."""
     return _problem(error.status_code, error.code, str(error), instance, error.retryable)
 
 
 def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
-    """The whole answer to a request that `error` ended."""
+    """Return the HTTP response for `error`."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -61,19 +62,19 @@ def answer_to(error: LipwrightError, instance: str) -> ProblemResponse:
 
 
 def job_problem(error: ErrorRecord, instance: str) -> ProblemResponse:
-    """The answer that a job which failed stands for, with the status code of what ended it."""
+    """Return the HTTP response for a failed job, with the status code of its error."""
     status = next((kind.status_code for kind in _kinds(LipwrightError) if kind.code == error.code), 500)
     return _response(_problem(status, error.code, error.message, instance, error.retryable))
 
 
 def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for these status codes."""
+    """Return OpenAPI `responses` for these status codes."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in status_codes}
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem."""
+    """Make `app` return problem details for every error."""
     app.add_exception_handler(LipwrightError, _on_lipwright_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -81,7 +82,7 @@ def install(app: FastAPI) -> None:
 
 
 class UnexpectedErrors:
-    """Answers a defect with a 500 problem that tells nothing of the inside, and logs it with its traceback."""
+    """Turns unexpected exceptions into a generic 500 problem and logs the traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -98,12 +99,12 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
-            return  # nobody is left to answer
+            return  # the client is gone
         except Exception:
             if scope["type"] != "http" or started:
                 raise
             logger.exception("%s %r failed", scope["method"], scope["path"])  # decoded: may hold line breaks
-            detail = "The service failed while it answered this request; its log says why."
+            detail = "Internal error. See the service log for details."
             await _response(_problem(500, LipwrightError.code, detail, scope["path"], False))(scope, receive, send)
 
 
@@ -124,7 +125,7 @@ async def _on_http_exception(request: Request, error: Exception) -> ProblemRespo
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     code = NotFoundError.code if status is HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "_")
-    detail = f"There is no {request.method} {request.url.path} here." if status in (404, 405) else str(error.detail)
+    detail = f"{request.method} {request.url.path} does not exist." if status in (404, 405) else str(error.detail)
     return _response(_problem(status, code, detail, request.url.path, False), dict(error.headers or {}))
 
 
@@ -134,12 +135,26 @@ async def _on_validation_error(request: Request, error: Exception) -> ProblemRes
 
 
 def describe(pydantic_errors: Any) -> str:
-    """Pydantic's list of errors as one line: `limit: Input should be ...; status: ...`."""
+    """Return pydantic's list of errors as one line: `limit: must be less than or equal to 100; status: ...`."""
     lines = []
     for item in pydantic_errors:
-        place = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
-        lines.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
+        field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
+        message = _plain_message(item)
+        lines.append(f"{field}: {message}" if field else message)
     return "; ".join(lines)
+
+
+def _plain_message(item: dict[str, Any]) -> str:
+    """Return the message of one error without pydantic's wording."""
+    match item["type"]:
+        case "value_error":
+            return str(item["ctx"]["error"])
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "unknown field"
+    message = str(item["msg"]).partition(", unable to parse")[0].replace("a valid ", "a ")
+    return re.sub(r"^[A-Z][a-z]+ should ", "must ", message)
 
 
 def _problem(status: int, code: str, detail: str, instance: str, retryable: bool) -> Problem:

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from api.forms.speech_form import SpeechForm
 
-_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64."}
+_FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a route that reads its body itself: multipart, or JSON with files as URLs or base64."""
+    """Return the OpenAPI request body of a route that parses its own body: multipart, or JSON with base64 or URLs."""
     schema = form.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -25,7 +25,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         either.append({"anyOf": [{"required": [name]} for name in ("audio", "audio_url", form.text_field)]})
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
-    in_json = {"title": f"{form.__name__}InJson", "description": "The form as JSON, files as base64 or by URL."}
+    in_json = {"title": f"{form.__name__}InJson", "description": "The same form as JSON, with files as base64 or URLs."}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
@@ -34,9 +34,9 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
 
 
 def is_file(field: dict[str, Any]) -> bool:
-    """Whether a field of a form's JSON schema is a file part."""
+    """Return whether a field of a JSON schema is a file."""
     return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
 
 
 def _url_field(name: str) -> dict[str, str]:
-    return {"type": "string", "format": "uri", "description": f"In place of `{name}`: fetched by the service."}
+    return {"type": "string", "format": "uri", "description": f"URL to download instead of sending `{name}`."}

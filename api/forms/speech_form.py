@@ -1,4 +1,4 @@
-"""Forms whose speech is a file, or a text that is spoken here."""
+"""Forms that take speech as an audio file or as text."""
 
 from __future__ import annotations
 
@@ -9,45 +9,52 @@ from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from storage.records import UploadedFile
 
-# In OpenAPI a file part is binary text; in Python it is the upload that lies on the disk already.
+# A binary string in OpenAPI; in Python, the upload that is already on disk.
 FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 MAX_TEXT_CHARS = 32_768
-"""Characters that a form takes; `speech.max_chars` is what is spoken of them."""
+"""Maximum length of a text field; `tts.max_chars` limits what is spoken."""
 
 _MAX_TITLE_CHARS: Final = 48
 
 
 class SpeechForm(BaseModel):
-    """What such forms share. One of `audio` and the field that `text_field` names is given."""
+    """Fields shared by all forms with speech: exactly one of `audio` and the field named by `text_field`."""
 
     text_field: ClassVar[str] = "text"
 
-    audio: FilePart | None = Field(None, description="The speech: any audio file, or a video whose sound is taken.")
+    audio: FilePart | None = Field(None, description="The speech: an audio file, or a video whose audio track is used.")
     voice: str | None = Field(
-        None, min_length=1, max_length=128, description="The voice that speaks the text; the default is the service's."
+        None,
+        min_length=1,
+        max_length=128,
+        description="Voice for the text. Defaults to the service's voice; see `GET /v1/voices`.",
     )
 
     @property
     def speech_text(self) -> str | None:
-        """The text to speak; None where the speech is a file."""
+        """Text to synthesize; None if the speech is a file."""
         raise NotImplementedError
 
     @property
     def speech(self) -> UploadedFile:
-        """The speech, once the text is spoken."""
-        assert self.audio is not None, "a form without audio has a text, which is spoken while it is received"
+        """Speech file; available after synthesis if the form had a text."""
+        assert self.audio is not None, "a text is synthesized while the form is received"
         return self.audio
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:
         if (self.audio is None) == (self.speech_text is None):
-            found = "neither" if self.audio is None else "both"
-            raise ValueError(f"expected either an audio file or {self.text_field}, found {found}")
+            raise ValueError(one_of("audio", self.text_field, self.audio is not None))
         return self
 
 
+def one_of(first: str, second: str, has_both: bool) -> str:
+    """Return the error message for two mutually exclusive fields of which both or neither were sent."""
+    return f"send {first} or {second}, not both" if has_both else f"{first} or {second} is required"
+
+
 def speech_title(text: str) -> str:
-    """How the sound of a text is called among other files: by its first words, as people find it again by them."""
+    """Return a file name for synthesized speech: the first words of the text."""
     words = " ".join(re.findall(r"\w+", text))
     if len(words) <= _MAX_TITLE_CHARS:
         return words or "speech"

@@ -1,4 +1,4 @@
-"""Videos as OpenAI's API shows them (POST and GET /v1/videos, as its reference has them in November 2026)."""
+"""Request and response models of OpenAI's video API (reference of November 2026)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm
+from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm, one_of
 from errors import CancelledJobError
 from storage.records import JobRecord, JobStatus, LoopMode
 
@@ -22,37 +22,36 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
 
 
 class VideoForm(SpeechForm):
-    """Body of a new video: OpenAI's fields, and those that a talking face needs beside them."""
+    """Create a video: OpenAI's fields plus Lipwright's."""
 
     model_config = ConfigDict(extra="forbid")
 
     text_field = "prompt"
     input_reference: FilePart | None = Field(
-        None, description="The face: a video or a still portrait. Not with `avatar_id`."
+        None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
     )
-    avatar_id: str | None = Field(default=None, max_length=64, description="An avatar that was analysed before.")
+    avatar_id: str | None = Field(default=None, max_length=64, description="ID of an existing avatar.")
     model: str | None = Field(None, max_length=64, description="The engine; the default is the service's.")
     prompt: str | None = Field(
         None,
         max_length=MAX_TEXT_CHARS,
-        description="What to say, where there is no `audio` and the service has a voice; else taken and not used.",
+        description="Text to speak if there is no `audio`; ignored otherwise.",
     )
-    seconds: str | None = Field(None, max_length=16, description="Taken and not used: a video is as long as `audio`.")
-    size: str | None = Field(None, max_length=16, description="Taken and not used: a video is as large as its source.")
-    visible_label: bool = Field(False, description="Whether the video carries a visible mark, as for a job.")
-    face: str = Field(default="largest", max_length=128, description="Which face speaks, as for a job.")
-    loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
+    seconds: str | None = Field(None, max_length=16, description="Ignored: the video is as long as the speech.")
+    size: str | None = Field(None, max_length=16, description="Ignored: the video has the size of its source.")
+    visible_label: bool = Field(False, description="Add a visible mark, as for a job.")
+    face: str = Field(default="largest", max_length=128, description="Which face to animate, as for a job.")
+    loop: LoopMode = Field(default="pingpong", description="How to extend a video that is shorter than the speech.")
 
     @property
     def speech_text(self) -> str | None:
-        """The text to speak: clients send a prompt in any case, so that a file goes before it."""
+        """Text to synthesize. OpenAI clients always send a prompt, so `audio` takes precedence."""
         return self.prompt if self.audio is None else None
 
     @model_validator(mode="after")
     def _one_avatar(self) -> Self:
         if (self.input_reference is None) == (self.avatar_id is None):
-            found = "neither" if self.avatar_id is None else "both"
-            raise ValueError(f"expected either an input_reference file or an avatar_id, found {found}")
+            raise ValueError(one_of("input_reference", "avatar_id", self.avatar_id is not None))
         return self
 
 
@@ -66,23 +65,23 @@ class VideoError(BaseModel):
 class VideoView(BaseModel):
     """A video. Times are Unix seconds."""
 
-    id: str = Field(description="The id of the job as well: `/v1/jobs/{id}` says more of it.")
+    id: str = Field(description="Also the job ID: `/v1/jobs/{id}` has the details.")
     object: Literal["video"] = "video"
     model: str = Field(description="The engine.")
     status: VideoStatus
-    progress: int = Field(ge=0, le=100, description="Percent of the whole work.")
+    progress: int = Field(ge=0, le=100, description="Overall progress in percent.")
     created_at: int
     completed_at: int | None = Field(description="Null until it is completed.")
-    expires_at: int | None = Field(description="When the service removes it; null until it is completed.")
-    prompt: str | None = Field(None, description="Always null: no prompt is kept.")
-    seconds: str = Field(description="Length of the speech, and of the video.")
-    size: str | None = Field(description="Width and height in pixels, as `512x512`; null until it is completed.")
+    expires_at: int | None = Field(description="When the service deletes the video; null until it is completed.")
+    prompt: str | None = Field(None, description="Always null: prompts are not stored.")
+    seconds: str = Field(description="Length of the video in seconds.")
+    size: str | None = Field(description="Width and height in pixels, such as `512x512`; null until it is completed.")
     remixed_from_video_id: str | None = Field(None, description="Always null.")
-    error: VideoError | None = Field(description="Null unless it failed; a cancelled one is failed, too.")
+    error: VideoError | None = Field(description="Null unless it failed; cancelled videos count as failed.")
 
     @classmethod
     def of(cls, job: JobRecord, size: str | None, keep_s: float) -> VideoView:
-        """The view of `job`, whose finished video has this size and is kept for so long."""
+        """Return the view of `job`, whose video has this size and is kept for `keep_s` seconds."""
         ended = job.finished_at if job.status is JobStatus.SUCCEEDED else None
         return cls(
             id=job.id,
@@ -105,11 +104,11 @@ class VideoList(BaseModel):
     data: list[VideoView]
     first_id: str | None
     last_id: str | None
-    has_more: bool = Field(description="Whether more come after the last one.")
+    has_more: bool = Field(description="Whether there are more pages.")
 
 
 class VideoDeleted(BaseModel):
-    """A video that is gone."""
+    """A deleted video."""
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"
@@ -120,7 +119,7 @@ def _error(job: JobRecord) -> VideoError | None:
     if _STATUS[job.status] != "failed":
         return None
     if job.error is None:
-        return VideoError(code=CancelledJobError.code, message="It was cancelled.")
+        return VideoError(code=CancelledJobError.code, message="The video was cancelled.")
     return VideoError(code=job.error.code, message=job.error.message)
 
 

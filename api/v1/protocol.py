@@ -1,4 +1,4 @@
-"""What the HTTP API says and hears: views of jobs and avatars, and the forms that make them."""
+"""Request forms and response models of /v1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm
+from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm, one_of
 from errors import OptionError
 from models.quality.report import QualityReport
 from storage.records import (
@@ -35,19 +35,19 @@ from storage.records import (
 )
 
 _FACE = (
-    "Which face of the source speaks: `largest`, an index by size (`0` is the largest), `point:x,y` "
-    "or `box:x0,y0,x1,y1` in pixels of the upright frame. By a picture of the person: `face_image`."
+    "Which face of the source to animate: `largest`, an index by size (`0` is the largest), `point:x,y` "
+    "or `box:x0,y0,x1,y1` in pixels of the upright frame. To select a person by photo, use `face_image`."
 )
 
 
 def _parsed(value: Any) -> Any:
-    """What a text field of a form says as JSON."""
+    """Parse a form field as JSON."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise ValueError("expected a JSON object of texts") from None
+        raise ValueError("expected a JSON object of strings") from None
 
 
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -57,80 +57,85 @@ _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 
 
 class JobForm(SpeechForm):
-    """Multipart body of a new job."""
+    """Create a job. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: str | None = Field(
-        None, max_length=MAX_TEXT_CHARS, description="What to say, in place of `audio`, where `/v1/voices` has a voice."
+        None,
+        max_length=MAX_TEXT_CHARS,
+        description="Text to speak instead of `audio`. Requires a voice: see `GET /v1/voices`.",
     )
-    video: FilePart | None = Field(None, description="The face: a video or a still portrait. Not with `avatar_id`.")
-    avatar_id: str | None = Field(default=None, max_length=64, description="An avatar that was analysed before.")
+    video: FilePart | None = Field(
+        None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
+    )
+    avatar_id: str | None = Field(
+        default=None, max_length=64, description="ID of an existing avatar. Mutually exclusive with a video."
+    )
     engine: str | None = Field(
-        None, max_length=64, description="The engine that makes the faces; the default is the service's."
+        None,
+        max_length=64,
+        description="Engine that generates the mouth; see `GET /v1/engines`. Defaults to the service's engine.",
     )
     face: str = Field(default="largest", max_length=128, description=_FACE)
     face_image: FilePart | None = Field(
-        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+        None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
-    loop: LoopMode = Field(default="pingpong", description="How a source that is shorter than the speech goes on.")
-    visible_label: bool = Field(False, description="Whether the video carries a visible mark that it is synthetic.")
+    loop: LoopMode = Field(default="pingpong", description="How to extend a video that is shorter than the speech.")
+    visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     priority: int = Field(
         0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
     )
     callback_url: str | None = Field(
-        None, max_length=4096, description="Where a signed webhook (Standard Webhooks) goes when the job has ended."
+        None, max_length=4096, description="URL that receives a signed webhook (Standard Webhooks) when the job ends."
     )
-    metadata: _Metadata = Field(
-        {}, description="Your own words, a JSON object of at most 16 texts; every answer about the job has them."
-    )
+    metadata: _Metadata = Field({}, description="Arbitrary key-value pairs (max 16 strings), returned with the job.")
 
     @property
     def speech_text(self) -> str | None:
-        """The text to speak."""
+        """Text to synthesize, if any."""
         return self.text
 
     @model_validator(mode="after")
     def _one_avatar(self) -> Self:
         if (self.video is None) == (self.avatar_id is None):
-            found = "neither" if self.video is None else "both"
-            raise ValueError(f"expected either a video file or an avatar_id, found {found}")
+            raise ValueError(one_of("video", "avatar_id", self.video is not None))
         if self.face_image is not None and self.avatar_id is not None:
-            raise ValueError("expected a face_image with a video only: the face of an avatar is chosen already")
+            raise ValueError("face_image works only with video: the face of an avatar is already chosen")
         return self
 
 
 class AvatarForm(BaseModel):
-    """Multipart body of a new avatar."""
+    """Create an avatar. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
     video: FilePart = Field(description="The face: a video or a still portrait.")
     face: str = Field(default="largest", max_length=128, description=_FACE)
     face_image: FilePart | None = Field(
-        None, description="A portrait of the person of `video` who shall speak, in place of `face`."
+        None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
     keep: bool = Field(
         True,
-        description="Whether it is listed and stays until it is deleted. Otherwise it goes when it is long unused.",
+        description="List the avatar and keep it until it is deleted. If false, it is evicted when unused.",
     )
 
 
 class JobLinks(BaseModel):
-    """Where to go from a job: paths on this server, or whole addresses where a trusted proxy says what they are."""
+    """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
 
     self: str = Field(description="The job.")
-    events: str = Field(description="Server-sent events: one for every change of the job.")
-    video: str | None = Field(description="The finished video; null until the job has succeeded.")
-    preview: str | None = Field(description="The video as it grows; null for a job that failed or was cancelled.")
+    events: str = Field(description="Server-sent events, one per change of the job.")
+    video: str | None = Field(description="The finished video; null until the job succeeds.")
+    preview: str | None = Field(description="The video while it is rendered; null if the job failed or was cancelled.")
     source: str = Field(description="The video or picture of the face, as it was sent.")
 
 
 class JobInputs(BaseModel):
-    """What the client called its files."""
+    """File names as given by the client."""
 
     audio: str
-    presenter: str = Field(description="Name of the video or picture, that of the avatar where one was named.")
+    presenter: str = Field(description="Name of the video or image, or of the avatar.")
 
 
 class JobView(BaseModel):
@@ -138,25 +143,25 @@ class JobView(BaseModel):
 
     id: str
     status: JobStatus = Field(description="`succeeded`, `failed` and `cancelled` are final.")
-    stage: JobStage = Field(description="What is being done for the job.")
-    progress: float = Field(ge=0, le=1, description="Share of the whole work that is done; never falls.")
-    num_frames_done: int = Field(description="Frames of the result that are finished.")
-    num_frames: int | None = Field(description="Frames of the result; null until the speech was measured.")
-    queue_position: int | None = Field(description="How many jobs start before this one; null unless queued.")
+    stage: JobStage = Field(description="Current stage of the job.")
+    progress: float = Field(ge=0, le=1, description="Overall progress from 0 to 1; never decreases.")
+    num_frames_done: int = Field(description="Number of finished frames.")
+    num_frames: int | None = Field(description="Total frames of the result; null until the speech is measured.")
+    queue_position: int | None = Field(description="Number of jobs ahead in the queue; null unless queued.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    inputs: JobInputs = Field(description="What the client called its files.")
-    metadata: dict[str, str] = Field(description="The caller's own words.")
-    options: JobOptions = Field(description="The options that the job was accepted with.")
+    inputs: JobInputs = Field(description="File names as given by the client.")
+    metadata: dict[str, str] = Field(description="The key-value pairs sent with the job.")
+    options: JobOptions = Field(description="Options of the job, with defaults filled in.")
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
-    report: QualityReport | None = Field(description="Quality of the result; null until all of it is planned.")
-    callback: CallbackRecord | None = Field(description="How its webhook fares; null until the job has ended.")
+    report: QualityReport | None = Field(description="Quality report; null until the whole video is planned.")
+    callback: CallbackRecord | None = Field(description="Delivery state of the webhook; null until the job ends.")
     links: JobLinks
 
     @classmethod
     def of(cls, job: JobRecord, base_url: str) -> JobView:
-        """The view of `job` for clients that reach this service under `base_url` (`api.base_url`)."""
+        """Return the view of `job` with links that start with `base_url`."""
         here = f"{base_url}/v1/jobs/{job.id}"
         video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
         preview = None if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) else f"{here}/preview"
@@ -173,65 +178,65 @@ def _label(upload: UploadedFile | None) -> str:
 
 
 class JobList(BaseModel):
-    """One page of jobs, the newest first."""
+    """One page of jobs, newest first."""
 
     jobs: list[JobView]
-    next_after: int | None = Field(description="The `after` of the next page; null on the last one.")
+    next_after: int | None = Field(description="Pass as `after` to get the next page; null on the last page.")
 
 
 class AvatarLinks(BaseModel):
-    """Where to go from an avatar, as from a job."""
+    """Related resources, as for a job."""
 
     self: str = Field(description="The avatar.")
     source: str = Field(description="The video or picture of the face, as it was sent.")
 
 
 class AvatarView(BaseModel):
-    """An avatar that is analysed once and can speak many times."""
+    """An avatar: a face that is analysed once and reused by many jobs."""
 
     id: str
-    status: AvatarStatus = Field(description="Jobs may name the avatar while it is still `analysing`.")
-    label: str = Field(description="Name of the file that was sent.")
-    face: str = Field(description="Which face of the source speaks.")
-    info: AvatarInfo | None = Field(description="What the analysis found; null until `ready`.")
+    status: AvatarStatus = Field(description="Jobs may use the avatar while it is still `analysing`.")
+    label: str = Field(description="Name of the uploaded file.")
+    face: str = Field(description="Which face of the source is animated.")
+    info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
     error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
-    is_kept: bool = Field(description="Whether it is listed and stays until it is deleted.")
+    is_kept: bool = Field(description="Whether the avatar is listed and kept until it is deleted.")
     created_at: datetime
     last_used_at: datetime
     links: AvatarLinks
 
     @classmethod
     def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
-        """The view of `avatar` for clients that reach this service under `base_url`."""
+        """Return the view of `avatar` with links that start with `base_url`."""
         here = f"{base_url}/v1/avatars/{avatar.id}"
         shared = {name: getattr(avatar, name) for name in cls.model_fields if name not in ("links", "is_kept")}
         return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
 
 
 class AvatarList(BaseModel):
-    """The newest avatars first."""
+    """Avatars, newest first."""
 
     avatars: list[AvatarView]
 
 
 class Health(BaseModel):
-    """A sign of life."""
+    """Health of the service."""
 
-    status: str = Field(default="ok", description="Always `ok`; anything else is a problem.")
+    status: str = Field(default="ok", description="Always `ok`; failures return a problem document.")
 
 
 def parsed_metadata(text: str) -> dict[str, str]:
-    """The words that a query names as a JSON object.
+    """Parse the `metadata` query parameter.
 
     Raises:
-        OptionError: It is none, or holds what no job can bear.
+        OptionError: It is not a valid JSON object of strings.
     """
     try:
         return _METADATA.validate_python(text)
     except ValidationError as error:
-        raise OptionError("metadata: expected a JSON object of at most 16 texts.") from error
+        raise OptionError("metadata: expected a JSON object with at most 16 strings.") from error
 
 
 def webhook_view(job: JobRecord) -> dict[str, Any]:
-    """What a webhook says of a job: its view, with links as whoever submitted it was given them."""
+    """Return the webhook payload of a job: its view, with the links its submitter received."""
     return JobView.of(job, job.base_url).model_dump(mode="json")
