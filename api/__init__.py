@@ -1,1 +1,1 @@
-"""The HTTP API: what callers send and are told. Plain ASGI over `jobs.ports.JobService`; it knows no Ray."""
+"""The HTTP API: a plain ASGI app over `jobs.ports.JobService`, without Ray."""

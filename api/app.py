@@ -41,28 +41,35 @@ _SENT_HEADERS = (
     *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID"),
     *("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control"),
 )
-"""What scripts of pages elsewhere may send, beside what they always may."""
-_PREFLIGHT_S = 7200  # as long as Chromium keeps an answer; others keep it longer
-_ABOUT = "Speech and a face (a video or a still portrait) in, a video in which that face speaks that speech out."
+"""Request headers that cross-origin scripts may send (CORS)."""
+_PREFLIGHT_S = 7200  # Chromium's maximum
+_ABOUT = "Lipwright turns a face (video or photo) and an audio clip into a lip-synced talking-head video."
 
 
 def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
-    """The API over `service`, which reads the uploads that this app writes into `files`; with `live` sessions too."""
+    """Return the API over `service`, which reads the uploads that the app writes into `files`."""
     app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
-    app.openapi = lambda: described(app)  # type: ignore[method-assign]  # FastAPI's manual, "Extending OpenAPI"
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]  # see "Extending OpenAPI" in FastAPI's manual
     app.include_router(OpenAPIRoute(app).router())
     keys = open_keys(config.state, files.root)
     app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_refusal)
-    problem.install(app)  # after it, which is around it: a defect of the gate is a problem too
-    _let_pages_in(app, config.access.allowed_origins)
+    problem.install(app)  # wraps the middleware above, so its unexpected errors become problems too
+    _allow_origins(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
     app.include_router(PageRoutes(config.labels).router())
     _add_health(app, service)
-    # Says in OpenAPI how a key is sent; the gate above is what looks at it.
+    # Documents the key in OpenAPI; ApiKeyMiddleware checks it.
     key = [
-        Depends(HTTPBearer(auto_error=False, description="An API key; needed as soon as the service has any.")),
-        Depends(APIKeyHeader(name="X-API-Key", scheme_name="X-API-Key", auto_error=False, description="The same.")),
+        Depends(HTTPBearer(auto_error=False, description="API key. Required once the service has at least one key.")),
+        Depends(
+            APIKeyHeader(
+                name="X-API-Key",
+                scheme_name="X-API-Key",
+                auto_error=False,
+                description="API key, as an alternative to `Authorization`.",
+            )
+        ),
     ]
 
     responses = problem_responses(401, 403, 503)
@@ -90,21 +97,21 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
 
 def _add_health(app: FastAPI, service: JobService) -> None:
     async def healthz() -> Health:
-        """Says that this process serves requests."""
+        """Liveness: this process serves requests."""
         return Health()
 
     async def readyz() -> Health:
-        """Says that every stage behind the API answers."""
+        """Readiness: every stage behind the API responds."""
         if not await service.ready():
-            raise ReplicaLostError("Not every stage answers yet.")
+            raise ReplicaLostError("Not all stages are ready yet. Try again in a few seconds.")
         return Health()
 
-    app.add_api_route("/healthz", healthz, tags=["service"], summary="Alive?", operation_id="check_alive")
+    app.add_api_route("/healthz", healthz, tags=["service"], summary="Check liveness", operation_id="check_alive")
     app.add_api_route(
         "/readyz",
         readyz,
         tags=["service"],
-        summary="Ready?",
+        summary="Check readiness",
         responses=problem_responses(503),
         operation_id="check_ready",
     )
@@ -112,14 +119,14 @@ def _add_health(app: FastAPI, service: JobService) -> None:
 
 def _add_status(app: FastAPI, service: JobService, key: list[Any], responses: dict[int | str, dict[str, Any]]) -> None:
     async def status() -> ServiceStatus:
-        """What waits, what runs, and how long a job that is accepted now would wait."""
+        """Queue length, running jobs, and the estimated wait for a new job."""
         return await service.status()
 
     app.add_api_route(
         "/v1/status",
         status,
         tags=["service"],
-        summary="Busy?",
+        summary="Get the queue status",
         responses=responses,
         dependencies=key,
         operation_id="get_status",
@@ -127,12 +134,12 @@ def _add_status(app: FastAPI, service: JobService, key: list[Any], responses: di
 
 
 def _refusal(error: LipwrightError, path: str) -> Response:
-    """The answer of the gate, in the form that clients of the path know."""
+    """Return an access error in the format of the path's dialect."""
     return error_answer(error, path) if f"{path}/".startswith(f"{PREFIX}/") else answer_to(error, path)
 
 
-def _let_pages_in(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Let scripts of these origins' pages call (CORS, WHATWG Fetch); never with the cookies of who looks at them."""
+def _allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Allow cross-origin requests (CORS) from these origins, without cookies."""
     if not origins:
         return
     app.add_middleware(

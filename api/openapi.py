@@ -1,4 +1,4 @@
-"""What OpenAPI says of the API as a whole: its errors, headers and keys, once each, for those who generate clients."""
+"""The OpenAPI document: shared errors, headers and API keys, for client generators."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from api.problem import PROBLEM_MEDIA_TYPE, Problem
 PATH: Final = "/openapi.json"
 _TEXT: Final = {"type": "string"}
 _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "Accept-Ranges": ("`bytes`: parts of it can be asked for.", _TEXT),
-    "Content-Range": ("Which bytes these are, of how many; of a 416, how many there are.", _TEXT),
-    "ETag": ("Name of the content, for `If-None-Match` and `If-Range`.", _TEXT),
-    "Idempotency-Replayed": ("`true` where the job was made by an earlier request with the same key.", _TEXT),
-    "Last-Modified": ("When the content came to be.", _TEXT),
-    "Location": ("Where to look at what was made.", {"type": "string", "format": "uri-reference"}),
-    "Retry-After": ("Seconds after which trying again makes sense.", {"type": "integer", "minimum": 1}),
+    "Accept-Ranges": ("`bytes`: range requests are supported.", _TEXT),
+    "Content-Range": ("The bytes in this response and the total size; with 416, the total size.", _TEXT),
+    "ETag": ("Entity tag for `If-None-Match` and `If-Range`.", _TEXT),
+    "Idempotency-Replayed": ("`true` if an earlier request with the same key created the job.", _TEXT),
+    "Last-Modified": ("Time of the last change.", _TEXT),
+    "Location": ("URL of the created resource.", {"type": "string", "format": "uri-reference"}),
+    "Retry-After": ("Seconds to wait before retrying.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": ("`Bearer`.", _TEXT),
 }
 EXPOSED_HEADERS: Final = (*_HEADERS, "Content-Disposition", "Content-Length")
-"""What scripts of pages elsewhere may read of an answer, beside what they always may."""
+"""Response headers that cross-origin scripts may read (CORS)."""
 _OF_ERRORS: Final = {
     "401": ("WWW-Authenticate",),
     "416": ("Content-Range",),
@@ -37,48 +37,48 @@ _OF_ERRORS: Final = {
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A name of your own for this request: sent again, it gives the same job; with another body, 422.",
+    "description": "Your ID for this request. Repeating it returns the same job; a different body returns 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
 IDEMPOTENT: Final = {"parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}]}
-"""OpenAPI of a route that knows idempotency keys."""
-_UNSIGNED: Final[dict[str, list[str]]] = {}  # services without keys want none
+"""OpenAPI of a route that accepts idempotency keys."""
+_UNSIGNED: Final[dict[str, list[str]]] = {}  # a service without keys needs none
 
 
 def headers_of(*names: str) -> dict[str, Any]:
-    """OpenAPI `headers` of a response."""
+    """Return OpenAPI `headers` of a response."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
-"""OpenAPI of content that is no text."""
+"""OpenAPI of binary content."""
 CACHED: Final[dict[int | str, dict[str, Any]]] = {
-    304: {"description": "The client has it: its `ETag` was in `If-None-Match`.", "headers": headers_of("ETag")}
+    304: {"description": "Not modified: the client's copy is current.", "headers": headers_of("ETag")}
 }
-"""OpenAPI `responses` of what clients may keep."""
+"""OpenAPI `responses` of cacheable content."""
 RANGED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"video/mp4": BINARY}, "headers": headers_of("Accept-Ranges", "ETag", "Last-Modified")},
-    206: {"description": "The range that was asked for.", "headers": headers_of("Content-Range", "ETag")},
+    206: {"description": "The requested range.", "headers": headers_of("Content-Range", "ETag")},
     **CACHED,
 }
-"""OpenAPI `responses` of a file that is sent whole or in ranges."""
+"""OpenAPI `responses` of a file with range support."""
 
 
 class OpenAPIRoute:
-    """The description of `app`, made once."""
+    """Serves the OpenAPI document of `app`, built once."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._schema: dict[str, Any] | None = None
 
     def router(self) -> APIRouter:
-        """Its route, in place of FastAPI's own."""
+        """Return the route that replaces FastAPI's."""
         router = APIRouter(include_in_schema=False)
         router.add_api_route(PATH, self.answer, methods=["GET", "HEAD"])
         return router
 
     def answer(self, request: Request) -> Response:
-        """The description as JSON, with the address of the service where that is not where the description is."""
+        """Return the document as JSON, with the external base URL if there is one."""
         if self._schema is None:
             self._schema = self._app.openapi()
         servers = {"servers": [{"url": base}]} if (base := base_url(request)) else {}
@@ -89,7 +89,7 @@ class OpenAPIRoute:
 
 
 def described(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI of `app`."""
+    """Return the OpenAPI document of `app`."""
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -109,12 +109,12 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 
 def _operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for ways in schema["paths"].values():
-        yield from ways.values()
+    for methods in schema["paths"].values():
+        yield from methods.values()
 
 
 def _settle_forms(body: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Give the forms that routes read themselves a name among the components."""
+    """Move inline form schemas to the components."""
     for content in body.get("content", {}).values():
         if title := content["schema"].get("title"):
             schemas[title] = content["schema"]
@@ -122,7 +122,7 @@ def _settle_forms(body: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 
 def _settle_errors(responses: dict[str, Any]) -> None:
-    """Put a problem in the place of FastAPI's own validation error, and say which headers errors have."""
+    """Replace FastAPI's validation error by a problem, and document the headers of errors."""
     for status, response in responses.items():
         if "HTTPValidationError" in json.dumps(response):
             response["description"] = "Unprocessable Content"

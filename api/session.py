@@ -1,4 +1,4 @@
-"""The route /v1/session: sign in once with an API key, so that `<video src>` and EventSource are let in, too."""
+"""The route /v1/session: exchanges an API key for a cookie, which `<video src>` and EventSource send too."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from storage.key_ring import KeyRing
 
 
 class SessionView(BaseModel):
-    """Who is served."""
+    """Sign-in state."""
 
-    needs_key: bool = Field(description="Whether this service has API keys, so that one has to be shown.")
-    name: str | None = Field(description="Name of the API key that was shown; null where none exists.")
+    needs_key: bool = Field(description="Whether the service requires an API key.")
+    name: str | None = Field(description="Name of the API key in use; null if none is required.")
 
 
 class SessionRoutes:
-    """Handlers over the API keys."""
+    """Handlers of /v1/session."""
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/v1/session", tags=["service"])
-        router.add_api_route("", self.look, summary="Signed in?", operation_id="get_session")
+        router.add_api_route("", self.look, summary="Get the sign-in state", operation_id="get_session")
         router.add_api_route("", self.sign_in, methods=["POST"], summary="Sign in", operation_id="sign_in")
         router.add_api_route(
             "", self.sign_out, methods=["DELETE"], status_code=204, summary="Sign out", operation_id="sign_out"
@@ -34,13 +34,13 @@ class SessionRoutes:
         return router
 
     def look(self, request: Request) -> SessionView:
-        """Whose requests these are; 401 where a key has to be shown first."""
+        """Return the sign-in state; 401 if a key is required."""
         return self._view(request)
 
     def sign_in(self, request: Request, response: Response) -> SessionView:
-        """Send a key as `Authorization: Bearer`, and get a cookie that stands for it and that scripts cannot read.
+        """Exchange the key in `Authorization: Bearer` for an HttpOnly cookie.
 
-        The cookie holds for 14 days, or until the key is revoked.
+        The cookie is valid for 14 days, or until the key is revoked.
         """
         key = next((key for key in self._keys.list() if key.id == caller_of(request).owner), None)
         if key is not None:
@@ -48,7 +48,7 @@ class SessionRoutes:
         return self._view(request)
 
     def sign_out(self, request: Request, response: Response) -> None:
-        """Take the cookie back."""
+        """Delete the cookie."""
         _set_cookie(request, response, "", 0)
 
     def _view(self, request: Request) -> SessionView:
@@ -58,7 +58,7 @@ class SessionRoutes:
 
 
 def _set_cookie(request: Request, response: Response, token: str, max_age_s: int) -> None:
-    """Tell a browser to send the token to this service only, and only from its own pages."""
+    """Set the session cookie: HttpOnly, same-site, for this service only."""
     response.set_cookie(
         COOKIE,
         token,

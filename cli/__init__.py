@@ -1,1 +1,1 @@
-"""The `lipwright` command, and what it talks to a service with."""
+"""The `lipwright` command."""

@@ -1,4 +1,4 @@
-"""`python -m cli`: the `lipwright` command without its installation."""
+"""`python -m cli`: the `lipwright` command without installing it."""
 
 from cli.main import app
 

@@ -1,4 +1,4 @@
-"""`lipwright avatars`: avatars that a running service keeps."""
+"""`lipwright avatars`: the avatars of a running service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.table import Column, Table
 
 from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, one_line_errors, service
 
-app = typer.Typer(no_args_is_help=True, help="Avatars that a running service keeps: analysed once.")
+app = typer.Typer(no_args_is_help=True, help="Manage the avatars of a running service.")
 
 
 @app.command("list")
 def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Show them, the newest first."""
+    """List avatars, newest first."""
     with one_line_errors():
         avatars = service(server).avatars.list()
         if as_json:
@@ -35,11 +35,13 @@ def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> No
 @app.command("add")
 def add_avatar(
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],
-    face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
+    face: Annotated[
+        str, typer.Option(help="Which face: largest, an index by size, point:x,y or box:x0,y0,x1,y1.")
+    ] = "largest",
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Keep an avatar, and print its id."""
+    """Create an avatar and print its ID."""
     with one_line_errors():
         avatar = service(server).avatars.create(video=video, face=face)
         print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
@@ -47,7 +49,7 @@ def add_avatar(
 
 @app.command("delete")
 def delete_avatar(avatar_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Forget one."""
+    """Delete an avatar."""
     with one_line_errors():
         service(server).avatars.delete(avatar_id)
         print(f"deleted {avatar_id}")

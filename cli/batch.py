@@ -1,4 +1,4 @@
-"""`lipwright batch`: a manifest of pairs through a running service, or one that is started for it."""
+"""`lipwright batch`: renders a manifest with a running service or a temporary one."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from cli.terminal import SERVER_VARIABLES, one_line_errors
 from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from lipwright_client import AsyncLipwright, RetryPolicy
 
-_MAX_FULL_S = 24 * 3600.0  # how long a full service is asked again: a batch waits its turn
+_MAX_FULL_S = 24 * 3600.0  # how long to retry while the service is full
 
 
 def batch(
     manifest: Manifest,
     out: Out = None,
     server: Annotated[
-        str | None, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a service; without it, one here.")
+        str | None,
+        typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where a service that is started here works.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
     max_in_flight: MaxInFlight = 8,
     pair_timeout_s: PairTimeout = 3600.0,
     record: RecordPath = None,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Render every pair of MANIFEST that is not done yet.
+    """Render all unfinished pairs of MANIFEST.
 
-    Prints a JSON line a pair; the exit status is 0 only if all succeeded.
+    Prints one JSON line per pair. The exit status is 0 if all pairs succeeded.
     """
     from cluster.batch_over_http import HttpRenderer
     from cluster.batch_record import open_record, record_path

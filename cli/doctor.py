@@ -1,4 +1,4 @@
-"""`lipwright doctor`: looks at this machine and says what is wrong and how to fix it."""
+"""`lipwright doctor`: checks this machine and explains how to fix problems."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ObjectStoreMemory = Annotated[
     typer.Option(
         min=75 * 1024**2,
         envvar="LIPWRIGHT_OBJECT_STORE_BYTES",
-        help="Bytes of Ray's object store; without it, Ray takes 30 % of the memory.",
+        help="Size of Ray's object store in bytes. Default: 30 % of the memory.",
     ),
 ]
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; without it, the config's.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port; without it, the config's.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie; without it, the config's.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: from the config.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port. Default: from the config.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder. Default: from the config.")] = None,
     object_store_memory: ObjectStoreMemory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Check this machine: what the service needs, what is here, and how to fix what is wrong.
+    """Check whether this machine can run the service, and explain how to fix problems.
 
     Starts nothing. The exit status is 1 if there is a problem.
     """

@@ -1,4 +1,4 @@
-"""`lipwright inspect`: says what a file says of how it was made."""
+"""`lipwright inspect`: reads the synthetic-media labels of a file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _EXIT_UNLABELLED, _EXIT_BROKEN = 3, 4
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Any sound, video or picture file.")],
-    trust: Annotated[Path | None, typer.Option(help="PEM file of certificates whose signatures are trusted.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    file: Annotated[Path, typer.Argument(help="An audio, video or image file.")],
+    trust: Annotated[Path | None, typer.Option(help="PEM file with trusted certificates.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Read the labels of FILE: the AIGC tag, the C2PA manifest, the comment. Nothing is fetched.
+    """Read the labels of FILE: AIGC tag, C2PA manifest and comment. Works offline.
 
-    The exit status is 0 if the file says that it is synthetic, 3 if it carries no label, 4 if a label is broken.
+    The exit status is 0 if FILE is labelled as synthetic, 3 if it has no label, 4 if a label is broken.
     """
     from config import MediaLimits
     from media.labels.inspection import Verdict, inspect_labels

@@ -1,4 +1,4 @@
-"""`lipwright mcp` and `lipwright gradio`: doors that need an extra each."""
+"""`lipwright mcp`, `gradio` and `live-worker`: integrations that need an optional dependency."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def mcp(
     server: Server = DEFAULT_SERVER,
     folder: Annotated[
         Path,
-        typer.Option(help="Where inputs lie and results go; the model gets at nothing beside it.", file_okay=False),
+        typer.Option(help="Folder for inputs and results. The model cannot access files outside it.", file_okay=False),
     ] = Path(),
 ) -> None:
-    """Serve tools for models (Model Context Protocol) on standard input and output.
+    """Run an MCP (Model Context Protocol) server on standard input and output.
 
-    Needs a running service, and the extra `mcp`.
+    Requires a running service and the extra `mcp`.
     """
     with one_line_errors():
         if not folder.is_dir():
-            raise UsageError("input_invalid", f"--folder: there is no folder {folder}.")
+            raise UsageError("input_invalid", f"--folder: {folder} does not exist.")
         with _extra("mcp"):
             from integrations.mcp_server import run
         run(server, folder)
@@ -35,30 +35,28 @@ def mcp(
 
 def gradio(
     server: Server = DEFAULT_SERVER,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on loopback.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on localhost.")] = 7860,
 ) -> None:
-    """Show a Gradio page of a running service to this machine, until Ctrl-C.
+    """Run a Gradio page for a running service on localhost until Ctrl-C.
 
-    Needs the extra `gradio`.
+    Requires the extra `gradio`.
     """
     with one_line_errors():
         with _extra("gradio"):
             from integrations.gradio_page import run
-        print(f"The page: http://127.0.0.1:{port} (service: {server}). Ctrl-C ends it.", flush=True)
+        print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
         run(server, port)
 
 
 def live_worker(
-    avatar_id: Annotated[str, typer.Argument(help="An avatar that the service keeps.")],
-    livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="Address of the LiveKit server: wss://...")],
-    token: Annotated[
-        str, typer.Option(envvar="LIVEKIT_TOKEN", help="Of this participant, made by whoever starts the agent.")
-    ],
+    avatar_id: Annotated[str, typer.Argument(help="ID of the avatar.")],
+    livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="URL of the LiveKit server (wss://...).")],
+    token: Annotated[str, typer.Option(envvar="LIVEKIT_TOKEN", help="LiveKit access token of this participant.")],
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Be the avatar of an agent in a LiveKit room, until the room ends.
+    """Join a LiveKit room as the avatar of an agent, until the room closes.
 
-    Needs a running service, and the extra `livekit`. The agent sends its voice with DataStreamAudioOutput.
+    Requires a running service and the extra `livekit`. The agent must use DataStreamAudioOutput.
     """
     with one_line_errors():
         with _extra("livekit"):
@@ -67,10 +65,10 @@ def live_worker(
 
 
 def check_extra(name: str) -> None:
-    """See that an extra is there, without the seconds that its import takes.
+    """Check that an extra is installed without importing it.
 
     Raises:
-        UsageError: It is not.
+        UsageError: It is not installed.
     """
     with _extra(name):
         if importlib.util.find_spec(name) is None:

@@ -1,4 +1,4 @@
-"""`lipwright jobs`: jobs of a running service."""
+"""`lipwright jobs`: the jobs of a running service."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, 
 from errors import NotFoundError
 from lipwright_client import Job
 
-app = typer.Typer(no_args_is_help=True, help="Jobs of a running service.")
+app = typer.Typer(no_args_is_help=True, help="Manage the jobs of a running service.")
 
 
 @app.command("list")
 def list_jobs(
     server: Server = DEFAULT_SERVER,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
-    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    status: Annotated[str | None, typer.Option(help="Filter by status.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest jobs."""
+    """List jobs, newest first."""
     with one_line_errors():
         jobs = service(server).jobs.list(limit, status)
         if as_json:
@@ -42,14 +42,14 @@ def list_jobs(
 
 @app.command("show")
 def show_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Show one job as JSON."""
+    """Show a job as JSON."""
     with one_line_errors():
         print(json.dumps(service(server).jobs.get(job_id).raw, indent=2))
 
 
 @app.command("report")
 def report_job(job_id: str, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Show the quality report of one job."""
+    """Show the quality report of a job."""
     with one_line_errors():
         job = service(server).jobs.get(job_id)
         if as_json and job.report is not None:
@@ -67,7 +67,7 @@ def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
 
 @app.command("delete")
 def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
-    """Remove a job with its files; an unfinished one is cancelled first."""
+    """Delete a job with its files. Cancels an unfinished job first."""
     with one_line_errors():
         service(server).jobs.delete(job_id)
         print("removed")
@@ -75,9 +75,9 @@ def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
 
 @app.command("download")
 def download_job(
-    job_id: str, out: Annotated[Path, typer.Option(help="The video to write.")], server: Server = DEFAULT_SERVER
+    job_id: str, out: Annotated[Path, typer.Option(help="Output file (.mp4).")], server: Server = DEFAULT_SERVER
 ) -> None:
-    """Save the video of a finished job."""
+    """Download the video of a finished job."""
     with one_line_errors():
         print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")
 

@@ -1,4 +1,4 @@
-"""`lipwright keys`: make, list and revoke API keys, and show the secrets of webhooks."""
+"""`lipwright keys`: creates, lists and revokes API keys, and shows webhook secrets."""
 
 from __future__ import annotations
 
@@ -16,30 +16,28 @@ from launch.serve_config import read_serve_config
 from storage.key_ring import KeyRing
 from storage.state import open_keys, webhook_secrets
 
-app = typer.Typer(no_args_is_help=True, help="API keys: as soon as there is one, every request needs one.")
+app = typer.Typer(no_args_is_help=True, help="Manage API keys. Once there is a key, every request needs one.")
 
-_DataDir = Annotated[
-    Path | None, typer.Option(help="The service's data folder; without it, that of the config for this machine.")
-]
+_DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
 _State = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The PostgreSQL of the service's keys; without it, that of LIPWRIGHT_STATE or of the config. A password "
-        "belongs in PGPASSWORD or .pgpass.",
+        help="PostgreSQL URL of the service's state. Default: LIPWRIGHT_STATE or the config. Put the password into "
+        "PGPASSWORD or .pgpass.",
     ),
 ]
-_KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows.")]
+_KeyId = Annotated[str, typer.Argument(metavar="ID", help="Key ID, as shown by `keys list`.")]
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; for people.")],
-    max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority that its jobs may have.")] = 0,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
+    max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority of the key's jobs.")] = 0,
     data_dir: _DataDir = None,
     state: _State = None,
 ) -> None:
-    """Make a key and print it. It is shown this once."""
+    """Create a key and print it. It is not shown again."""
     with one_line_errors():
         _, key = _keys(data_dir, state).add(name[:120], max_priority)
         print(key)
@@ -47,7 +45,7 @@ def add(
 
 @app.command("list")
 def list_keys(data_dir: _DataDir = None, state: _State = None, as_json: AsJson = False) -> None:
-    """Show all keys, without their secrets."""
+    """List all keys, without their secrets."""
     with one_line_errors():
         keys = _keys(data_dir, state).list()
         if as_json:
@@ -62,7 +60,7 @@ def list_keys(data_dir: _DataDir = None, state: _State = None, as_json: AsJson =
 
 @app.command()
 def revoke(key_id: _KeyId, data_dir: _DataDir = None, state: _State = None) -> None:
-    """Forget a key. The next request with it is refused; its jobs run on."""
+    """Revoke a key. Its running jobs continue."""
     with one_line_errors():
         print(f"revoked {_keys(data_dir, state).revoke(key_id).id}")
 
@@ -70,25 +68,25 @@ def revoke(key_id: _KeyId, data_dir: _DataDir = None, state: _State = None) -> N
 @app.command("webhook-secret")
 def show_webhook_secret(
     key_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A key's id; without it, for jobs submitted without a key.")
+        str | None, typer.Argument(metavar="[ID]", help="Key ID. Default: jobs submitted without a key.")
     ] = None,
     data_dir: _DataDir = None,
     state: _State = None,
 ) -> None:
-    """Print the secret that the webhooks of a key's jobs are signed with; receivers verify with it."""
+    """Print the secret that signs the webhooks of a key's jobs."""
     with one_line_errors():
         if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
-            raise NotFoundError(f"There is no API key {key_id!r}.")
-        print(webhook_secrets(*_place(data_dir, state))(key_id))
+            raise NotFoundError(f"API key {key_id!r} does not exist. List keys with `lipwright keys list`.")
+        print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
 
 
 def _keys(data_dir: Path | None, state: str | None) -> KeyRing:
-    return open_keys(*_place(data_dir, state))
+    return open_keys(*_state_and_data_dir(data_dir, state))
 
 
-def _place(data_dir: Path | None, state: str | None) -> tuple[str | None, Path]:
-    """The settings `state` and `data_dir` of the service that is meant."""
+def _state_and_data_dir(data_dir: Path | None, state: str | None) -> tuple[str | None, Path]:
+    """Return the settings `state` and `data_dir` of the service."""
     if state is not None and not is_state_url(state):
-        raise UsageError("input_invalid", "--state: expected postgresql://user@host/name, found something else.")
+        raise UsageError("input_invalid", "--state: expected a URL such as postgresql://user@host/name.")
     settings = read_serve_config().pipeline
     return state or settings.state, settings.data_dir if data_dir is None else data_dir.absolute()

@@ -1,4 +1,4 @@
-"""`lipwright live`: an avatar of a running service says what comes in, and the stream is written as it comes."""
+"""`lipwright live`: streams speech to a running service and writes the video stream it returns."""
 
 from __future__ import annotations
 
@@ -22,27 +22,25 @@ _SAMPLE_BYTES: Final = 2
 
 
 def live(
-    out: Annotated[str, typer.Option(help="The fragmented MP4 to write; - is the standard output, for a player.")],
-    avatar_id: Annotated[
-        str | None, typer.Argument(help="An avatar that the service keeps: `lipwright avatars list`.")
-    ] = None,
+    out: Annotated[str, typer.Option(help="Fragmented MP4 to write; - for standard output.")],
+    avatar_id: Annotated[str | None, typer.Argument(help="Avatar ID; see `lipwright avatars list`.")] = None,
     video: Annotated[
         str | None,
-        typer.Option(help="In place of AVATAR_ID: a video or a still portrait, as a file or a URL; it is not kept."),
+        typer.Option(help="Video or portrait (file or URL) to use instead of AVATAR_ID. It is not kept."),
     ] = None,
     audio: Annotated[
-        str, typer.Option(help="A WAV file (16 bit PCM); - is raw 16 bit mono PCM from the standard input.")
+        str, typer.Option(help="WAV file (16-bit PCM); - for raw 16-bit mono PCM from standard input.")
     ] = "-",
     text: Annotated[
-        str | None, typer.Option(help="What to say in place of AUDIO, where the service has a voice.")
+        str | None, typer.Option(help="Text to speak instead of AUDIO. Requires a voice on the service.")
     ] = None,
-    voice: Annotated[str | None, typer.Option(help="The voice that says it; the default is the service's.")] = None,
-    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = DEFAULT_RATE,
+    voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
+    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Have an avatar say sound while it comes in, and write what it shows while that comes in.
+    """Animate an avatar with live audio, and write the video stream.
 
-    For example into a player: lipwright live ID --audio speech.wav --out - | ffplay -i -
+    Example: lipwright live ID --audio speech.wav --out - | ffplay -i -
     """
     with one_line_errors(), _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         seconds = 0.0
@@ -58,7 +56,7 @@ def live(
 
 
 def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
-    """The events up to where a text was read."""
+    """Speak a text and yield the events until it is finished."""
     session.speak_text(text, voice)
     for event in session:
         if event.type == "error":
@@ -70,7 +68,7 @@ def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[Liv
 
 @contextmanager
 def _sound(audio: str, rate: int) -> Iterator[tuple[Iterator[bytes], int]]:
-    """Pieces of 16 bit mono PCM, and their rate."""
+    """Yield chunks of 16-bit mono PCM and their sample rate."""
     if audio == "-":
         assert isinstance(sys.stdin.buffer, BufferedReader)
         yield _pieces(sys.stdin.buffer, rate), rate
@@ -79,15 +77,15 @@ def _sound(audio: str, rate: int) -> Iterator[tuple[Iterator[bytes], int]]:
         with wave.open(audio, "rb") as file:
             if file.getsampwidth() != _SAMPLE_BYTES or file.getnchannels() != 1:
                 found = f"{8 * file.getsampwidth()} bit, {file.getnchannels()} channels"
-                raise UsageError("input_invalid", f"{audio}: expected 16 bit mono PCM, found {found}.")
+                raise UsageError("input_invalid", f"{audio}: expected 16-bit mono PCM, found {found}.")
             num = round(_PIECE_SECONDS * file.getframerate())
             yield iter(lambda: file.readframes(num), b""), file.getframerate()
     except (wave.Error, EOFError) as error:
-        raise UsageError("input_invalid", f"{audio}: expected a WAV file, found none: {error}") from error
+        raise UsageError("input_invalid", f"{audio}: not a WAV file: {error}") from error
 
 
 def _pieces(source: BufferedReader, rate: int) -> Iterator[bytes]:
-    """What a pipe has, as soon as it has it; never half a sample."""
+    """Yield whole samples from a pipe as soon as they arrive."""
     size, rest = round(_PIECE_SECONDS * rate) * _SAMPLE_BYTES, b""
     while piece := source.read1(size):
         rest += piece

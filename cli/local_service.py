@@ -1,4 +1,4 @@
-"""A service for one command: the one that is named, the one that works in the data folder, or one that is started."""
+"""Finds a service for one command: the given one, the one using the data folder, or a temporary one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.console import Console
 
 @contextlib.contextmanager
 def service_at(url: str | None, data_dir: Path | None) -> Iterator[str]:
-    """Give the base URL of a service for the block; one that had to be started ends with it.
+    """Yield the base URL of a service. A service started here stops with the block.
 
     Args:
-        url: A service that runs; None looks for one, and starts one.
-        data_dir: Where it works; None takes the config's.
+        url: A running service; None finds or starts one.
+        data_dir: Its data folder; None uses the config's.
     """
     if url:
         yield url

@@ -1,4 +1,4 @@
-"""The `lipwright` command: speak, serve, jobs, and the commands of their own files."""
+"""The `lipwright` command: `speak`, `serve`, and the commands of the other modules."""
 
 from __future__ import annotations
 
@@ -54,46 +54,52 @@ def _print_version(is_asked: bool) -> None:
 @app.callback()
 def lipwright(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Make a face speak."""
+    """Lip-sync a video or photo to speech."""
 
 
 @app.command()
 def speak(
-    video: Annotated[str, typer.Option(help="The face: a video or a still portrait, as a file or a URL.")],
-    out: Annotated[Path, typer.Option(help="The video to write.")],
+    video: Annotated[str, typer.Option(help="The face: a video or a still portrait (file or URL).")],
+    out: Annotated[Path, typer.Option(help="Output file (.mp4).")],
     audio: Annotated[
-        str | None, typer.Option(help="The speech: any audio file or a video with sound, or its URL.")
+        str | None, typer.Option(help="The speech: an audio file or a video with sound (file or URL).")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="What to say in place of AUDIO, where the service has a voice.")
+        str | None, typer.Option(help="Text to speak instead of AUDIO. Requires a voice on the service.")
     ] = None,
-    voice: Annotated[str | None, typer.Option(help="The voice that says it; the default is the service's.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine; the default is the service's.")] = None,
-    face: Annotated[str, typer.Option(help="largest, an index, point:x,y or box:x0,y0,x1,y1.")] = "largest",
-    face_image: Annotated[str | None, typer.Option(help="A portrait (or its URL) of the person who speaks.")] = None,
-    loop: Annotated[str, typer.Option(help="pingpong, loop or hold.")] = "pingpong",
+    voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine. Default: the service's.")] = None,
+    face: Annotated[
+        str, typer.Option(help="Which face: largest, an index by size, point:x,y or box:x0,y0,x1,y1.")
+    ] = "largest",
+    face_image: Annotated[str | None, typer.Option(help="Portrait of the person to animate (file or URL).")] = None,
+    loop: Annotated[
+        str, typer.Option(help="How to extend a video that is shorter than the speech: pingpong, loop or hold.")
+    ] = "pingpong",
     visible_label: Annotated[
-        bool, typer.Option("--visible-label", help="Write into the picture that it is synthetic.")
+        bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option(envvar=SERVER_VARIABLES, help="Use this service; without it, one is started here."),
+        typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder of a service started here.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Print the quality report of the result.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON, its quality report within.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Print the quality report.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the job as JSON, including the quality report.")
+    ] = False,
 ) -> None:
-    """Make the face in VIDEO speak AUDIO, or TEXT.
+    """Lip-sync VIDEO to AUDIO or TEXT.
 
-    Without a server the one that works in the data folder is used, or one is started for this job.
+    Without --server, uses the service running in the data folder or starts one for this job.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     with one_line_errors():
         if (audio is None) == (text is None):
-            raise UsageError("input_invalid", "expected either --audio or --text.")
+            raise UsageError("input_invalid", "pass either --audio or --text.")
         named = {"video": video, "audio": audio, "face_image": face_image}
         inputs = {name: value for name, value in named.items() if value}
         files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
@@ -112,7 +118,7 @@ def speak(
         if engine:
             fields["engine"] = engine
         if not server:
-            _check_media(files)  # seconds before a service that is started for them could say it
+            _check_media(files)  # fails seconds earlier than a service that still has to start
         with service_at(server, data_dir) as base_url:
             job, num_bytes = _run_job(service(base_url), out, fields)
         whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
@@ -123,48 +129,51 @@ def speak(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless told otherwise.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8000, or 8383 with --heygem")
+        int | None, typer.Option(help="TCP port; 0 for a free one.", show_default="8000, or 8383 with --heygem")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and files lie.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder for jobs and files.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
     object_store_memory: ObjectStoreMemory = None,
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="TCP port of the metrics for Prometheus; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="TCP port for Prometheus metrics; 0 for a free one.")
     ] = 0,
     allow_without_keys: Annotated[
-        bool, typer.Option("--allow-without-keys", help="Serve other machines though there is no API key.")
+        bool, typer.Option("--allow-without-keys", help="Allow other machines to connect without an API key.")
     ] = False,
-    heygem: Annotated[bool, typer.Option("--heygem", help="Answer clients of HeyGem and Duix, too (/easy/*).")] = False,
+    heygem: Annotated[bool, typer.Option("--heygem", help="Also serve the HeyGem/Duix API (/easy/*).")] = False,
     heygem_root: Annotated[
-        Path | None, typer.Option(help="The folder that those clients know as /code/data; implies --heygem.")
+        Path | None, typer.Option(help="Folder that HeyGem clients know as /code/data; implies --heygem.")
     ] = None,
     heygem_strict: Annotated[
-        bool, typer.Option("--heygem-strict", help="Busy instead of queued, and final answers once; implies --heygem.")
+        bool,
+        typer.Option("--heygem-strict", help="One task at a time: report busy instead of queueing; implies --heygem."),
     ] = False,
     gradio_page: Annotated[
-        bool, typer.Option("--gradio", help="Show a page by Gradio at /gradio, too; needs the extra `gradio`.")
+        bool, typer.Option("--gradio", help="Also serve a Gradio page at /gradio. Requires the extra `gradio`.")
     ] = False,
 ) -> None:
-    """Run the service here until Ctrl-C."""
+    """Run the service until Ctrl-C."""
     from launch.service import NodeOptions, running_service
 
     signal.signal(signal.SIGTERM, _interrupt)
     node = NodeOptions(object_store_memory, metrics_port or None)
     with one_line_errors():
-        door = _heygem(heygem, heygem_root, heygem_strict)
+        heygem_config = _heygem(heygem, heygem_root, heygem_strict)
         if gradio_page:
             check_extra("gradio")
-        port = (_HEYGEM_PORT if door else _PORT) if port is None else port
-        with running_service(host, port, data_dir, config, False, node, allow_without_keys, door, gradio_page) as url:
+        port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
+        with running_service(
+            host, port, data_dir, config, False, node, allow_without_keys, heygem_config, gradio_page
+        ) as url:
             metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
             print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
             threading.Event().wait()
 
 
 class _StageBars:
-    """One bar for each stage that a job goes through: rendering counts frames, the others only run."""
+    """One progress bar per job stage. Only rendering counts frames."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -172,7 +181,7 @@ class _StageBars:
         self._task = TaskID(0)
 
     def show(self, job: Job) -> None:
-        """Follow `job` to its present stage and progress."""
+        """Show the stage and progress of `job`."""
         if job.stage != self._stage:
             if self._stage:
                 frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
@@ -188,7 +197,7 @@ class _StageBars:
 
 
 def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
-    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the bytes of its video."""
+    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
@@ -202,14 +211,14 @@ def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]
     except ClientError:
         raise
     except OSError as error:
-        again = f"The result is kept: lipwright jobs download {job.id} --out FILE.mp4"
-        raise OSError(f"{out} cannot be written: {error.strerror}. {again}") from error
+        again = f"Download the result with: lipwright jobs download {job.id} --out FILE.mp4"
+        raise OSError(f"cannot write {out}: {error.strerror}. {again}") from error
 
 
 def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
-    """Fields of `config.HeygemConfig`; none where its door stays as the config has it."""
+    """Return fields of `config.HeygemConfig` to override; empty leaves the config as it is."""
     if root is not None and not root.is_dir():
-        raise UsageError("input_invalid", f"--heygem-root: there is no folder {root}.")
+        raise UsageError("input_invalid", f"--heygem-root: {root} does not exist or is not a folder.")
     given: dict[str, Any] = {"strict": True} if is_strict else {}
     if root is not None:
         given["root"] = str(root.absolute())
@@ -217,7 +226,7 @@ def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
 
 
 def _check_media(files: dict[str, Path]) -> None:
-    """Open the files as the service will, with its usual limits."""
+    """Open the files as the service does, with its default limits."""
     from config import MediaLimits
     from media.probe import probe_audio, probe_video
 
@@ -229,13 +238,13 @@ def _check_paths(files: dict[str, Path], out: Path) -> None:
     for name, path in files.items():
         option = f"--{name.replace('_', '-')}"
         if not path.is_file():
-            raise UsageError("input_invalid", f"{option}: there is no file {path}.")
+            raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
         if path.resolve() == out.resolve():
-            raise UsageError("input_invalid", f"--out: {out} is the {option} file.")
+            raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
     if out.suffix.lower() != ".mp4":
-        raise UsageError("input_invalid", f"--out: expected a file that ends in .mp4, found {out}.")
+        raise UsageError("input_invalid", f"--out: {out} must end in .mp4.")
     if out.is_dir() or not out.parent.is_dir():
-        raise UsageError("input_invalid", f"--out: {out} is not a file in an existing folder.")
+        raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`lipwright models`: the weights that users bring for the engines - add, list, verify, remove."""
+"""`lipwright models`: adds, lists, verifies and removes the weights of engines."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from models.engines.weights.entry import WeightsEntry, clean_label
 from models.engines.weights.recognition import Wish
 from models.engines.weights.store import Found, WeightsStore
 
-app = typer.Typer(no_args_is_help=True, help="Weights that you bring for engines that need them.")
+app = typer.Typer(no_args_is_help=True, help="Manage the weights of engines.")
 
-_DataDir = Annotated[
-    Path | None, typer.Option(help="The service's data folder; without it, that of the config for this machine.")
-]
-_Config = Annotated[Path | None, typer.Option(help="A Serve config instead of the one for this machine.")]
+_DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
+_Config = Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Role = Annotated[str | None, typer.Option(help="Only its file of this role.")]
+_Role = Annotated[str | None, typer.Option(help="Remove only the file with this role.")]
 
 
 @app.command()
 def add(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE_OR_URL", help="A torch, safetensors or ONNX file, or its URL.")],
-    engine: Annotated[str | None, typer.Option(help="Who shall use it; without it, all engines are asked.")] = None,
-    name: Annotated[str | None, typer.Option(help="A variant to add it to: jobs then ask for ENGINE:NAME.")] = None,
-    role: Annotated[str | None, typer.Option(help="What it is for, where that is not clear.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Refuse any other file.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Take the terms of the file as read.")] = False,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE_OR_URL", help="A PyTorch, safetensors or ONNX file, or its URL.")
+    ],
+    engine: Annotated[str | None, typer.Option(help="Engine the file belongs to. Default: detected.")] = None,
+    name: Annotated[str | None, typer.Option(help="Install as a variant; jobs select it as ENGINE:NAME.")] = None,
+    role: Annotated[str | None, typer.Option(help="Role of the file, if it cannot be detected.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without asking.")] = False,
     config: _Config = None,
     data_dir: _DataDir = None,
     as_json: _Json = False,
 ) -> None:
-    """Look into a file, find the engine that it is for, and keep a copy. Nothing in the file is run."""
+    """Inspect a weights file, detect its engine, and install a copy. Nothing in the file is executed."""
     with one_line_errors():
         settings = _settings(config, data_dir)
         store = _store(context, settings)
@@ -71,7 +71,7 @@ def add(
 def list_models(
     context: typer.Context, config: _Config = None, data_dir: _DataDir = None, as_json: _Json = False
 ) -> None:
-    """Show the engines, the files that they have, and the commands that add those that they lack."""
+    """List engines, their weights, and the commands that install missing weights."""
     with one_line_errors():
         store = _store(context, _settings(config, data_dir))
         engines, entries = (*engine_list(store), *step_list(store)), store.list()
@@ -87,12 +87,14 @@ def list_models(
 @app.command()
 def verify(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Engine or ENGINE:VARIANT; else all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="ENGINE or ENGINE:VARIANT. Default: all.")
+    ] = None,
     config: _Config = None,
     data_dir: _DataDir = None,
     as_json: _Json = False,
 ) -> None:
-    """Compare the files with their sums and ask their engines again. Exit code 1 when one is wrong."""
+    """Verify checksums and formats of installed weights. The exit status is 1 if a file is invalid."""
     with one_line_errors():
         verdicts = _store(context, _settings(config, data_dir)).verify(name)
         if as_json:
@@ -107,13 +109,13 @@ def verify(
 @app.command()
 def remove(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Engine or ENGINE:VARIANT, as `models list` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="ENGINE or ENGINE:VARIANT, as shown by `models list`.")],
     role: _Role = None,
     config: _Config = None,
     data_dir: _DataDir = None,
     as_json: _Json = False,
 ) -> None:
-    """Remove the store's copies. What runs with them runs on."""
+    """Delete installed weights. Running jobs are not affected."""
     with one_line_errors():
         gone = _store(context, _settings(config, data_dir)).remove(name, role)
         if as_json:
@@ -124,7 +126,7 @@ def remove(
 
 
 class _Counted:
-    """Passes what is downloaded on and shows how much it is."""
+    """Forwards downloaded data and updates the progress bar."""
 
     def __init__(self, arrival: Arrival, bar: Progress, label: str) -> None:
         self._arrival = arrival
@@ -159,23 +161,23 @@ def _download(url: str, arrival: Arrival, bar: Progress, settings: PipelineConfi
 
 
 def _agree(found: Found, yes: bool) -> None:
-    """Show the terms of a file and, without --yes, ask whether it shall be added."""
+    """Show the licence of a file and, without --yes, ask for confirmation."""
     notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     notes.print(f"{found.label}: {found.role.title}, {found.role.name} of {found.name}")
     notes.print(f"sha256: {found.arrival.sha256}")
-    notes.print(f"terms: {found.role.licence}")
+    notes.print(f"licence: {found.role.licence}")
     if yes:
         return
-    notes.print("Add it under these terms? [y/N]")
+    notes.print("Install under this licence? [y/N]")
     answer = sys.stdin.readline()
     if not answer:
-        raise UsageError("not_agreed", "Nobody answers here: read the terms, then add --yes.")
+        raise UsageError("not_agreed", "no terminal to confirm on: read the licence, then pass --yes.")
     if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("not_agreed", "Nothing was added.")
 
 
 def _print_engines(engines: tuple[EngineRecord, ...], options: str) -> None:
-    """Show the engines, and commands for what they lack that end in `options`."""
+    """Print engines and the commands that install their missing weights, with `options` appended."""
     table = Table("engine", "title", "state", box=None)
     for engine in engines:
         table.add_row(engine.name, engine.title, "installed" if engine.is_installed else "weights missing")
@@ -203,7 +205,7 @@ def _entry_json(entry: WeightsEntry) -> dict[str, Any]:
 
 
 def _store(context: typer.Context, settings: PipelineConfig) -> WeightsStore:
-    """The store of the data folder; `context.obj` may hold other engines than ours."""
+    """Return the weights store of the data folder; tests pass other engines as `context.obj`."""
     engines: Mapping[str, str | EngineClass] = ENGINES if context.obj is None else context.obj
     return WeightsStore(settings.data_dir / "weights", engines)
 

@@ -1,4 +1,4 @@
-"""The quality report of a job for people: the numbers in one table, what they mean below it."""
+"""Prints the quality report of a job as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = tuple[str, str, str]
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """Print a report as `GET /v1/jobs/{id}` gives it."""
+    """Print a report as returned by `GET /v1/jobs/{id}`."""
     table = Table(Column("measured", no_wrap=True), Column("value", no_wrap=True), "meaning", box=None, pad_edge=False)
     for name, value, meaning in _rows(report):
         table.add_row(name, value, meaning)

@@ -1,4 +1,4 @@
-"""How commands end: every way in which one can fail as one line and an exit code."""
+"""Output and error handling shared by all commands."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 SERVER_VARIABLES = ["LIPWRIGHT_URL", "LIPWRIGHT_SERVER"]
 Server = Annotated[str, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of the service.")]
-"""Option of commands that talk to a running service."""
+"""Option of commands that need a running service."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_MAX_SUBMIT_S = 1800.0  # how long a full service is asked again
+_MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 
 
 def service(url: str) -> Lipwright:
-    """The service at `url`, as a command talks to it."""
+    """Return a client of the service at `url`."""
     return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
 
 
 def moment(time: datetime) -> str:
-    """A date and time with its zone."""
+    """Format a date and time with its time zone."""
     return time.isoformat(" ", "seconds")
 
 
 def name(text: str) -> Text:
-    """A stranger's name for a file, as one line without a terminal's commands."""
+    """Return an untrusted file name as one line without control characters."""
     return Text("".join(each if each.isprintable() else " " for each in text))
 
 
 class UsageError(Exception):
-    """The command was called in a way that cannot work. Arguments: code, message."""
+    """Invalid use of a command. Arguments: code, message."""
 
 
 def console() -> Console:
-    """The standard output; lines do not break where nobody reads along."""
+    """Return the standard output; uses a fixed width if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Every way in which a command can fail, as `error: code: message` and an exit code."""
+    """Print errors as `error: code: message` and set the exit code."""
     try:
         yield
     except UsageError as error:

@@ -23,9 +23,10 @@
         ├── CancelledJobError                    cancelled
         ├── CapacityError                        over_capacity
         │   ├── BusyError                        busy
-        │   ├── StandbyError                     standby
-        │   ├── TableUnreachableError            job_table_unreachable
-        │   └── StorageUnreachableError          storage_unreachable
+        │   └── UnavailableError                 unavailable
+        │       ├── StandbyError                 standby
+        │       ├── TableUnreachableError        job_table_unreachable
+        │       └── StorageUnreachableError      storage_unreachable
         ├── StorageFullError                     storage_full
         └── ServiceError                         internal
             ├── StoredFileError                  stored_file_lost
@@ -244,19 +245,28 @@ class BusyError(CapacityError):
     known_code = "busy"
 
 
-class StandbyError(CapacityError):
-    """Another service on the same job table led all the while."""
+class UnavailableError(CapacityError):
+    """The service, or something it depends on, was unavailable until the retry policy gave up.
+
+    A `CapacityError` so that code that handles a full service handles this too.
+    """
+
+    known_code = "unavailable"
+
+
+class StandbyError(UnavailableError):
+    """Another service on the same job table was the leader all the time."""
 
     known_code = "standby"
 
 
-class TableUnreachableError(CapacityError):
+class TableUnreachableError(UnavailableError):
     """The database of the service's job table did not answer all the while."""
 
     known_code = "job_table_unreachable"
 
 
-class StorageUnreachableError(CapacityError):
+class StorageUnreachableError(UnavailableError):
     """The bucket in which the service keeps its files did not answer all the while."""
 
     known_code = "storage_unreachable"

@@ -1,1 +1,1 @@
-"""What arrives in a request: uploads, URLs and form fields, checked while they come."""
+"""Request bodies: uploads, URLs and form fields, validated while they are received."""

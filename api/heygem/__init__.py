@@ -1,1 +1,1 @@
-"""The door for programs that were written for HeyGem or Duix: `/easy/submit`, `/easy/query`, and what they lacked."""
+"""HeyGem- and Duix-compatible API: `/easy/submit`, `/easy/query`, plus cancel and download."""

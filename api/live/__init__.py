@@ -1,1 +1,1 @@
-"""Live sessions: sound in, a talking face out, over one WebSocket at `/v1/live`."""
+"""Live sessions over a WebSocket at `/v1/live`: audio in, talking face out."""

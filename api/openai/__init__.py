@@ -1,1 +1,1 @@
-"""The door for clients of OpenAI's video API: `/v1/videos`."""
+"""OpenAI-compatible video API: `/v1/videos`."""

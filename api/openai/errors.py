@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: they show the message of `error`, and of nothing else."""
+"""Errors in OpenAI's format; its clients show only the message of `error`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ logger = logging.getLogger("ray.serve")
 class ErrorDetails(BaseModel):
     """Why a request was refused or failed."""
 
-    message: str = Field(description="What happened this time.")
+    message: str = Field(description="What went wrong.")
     type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
     param: str | None = Field(None, description="Always null: the message names the field.")
-    code: str = Field(description="Stable name of the problem, as under /v1/jobs.")
+    code: str = Field(description="Stable error code, as in /v1/jobs.")
 
 
 class ErrorBody(BaseModel):
-    """An error as OpenAI's API has it."""
+    """An error in OpenAI's format."""
 
     error: ErrorDetails
 
 
 class OpenAIRoute(APIRoute):
-    """A route whose errors have OpenAI's form; status codes and headers are those of all others."""
+    """A route that returns errors in OpenAI's format, with the usual status codes and headers."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with what it raises on purpose told."""
+        """Return a handler that formats errors."""
         handle = super().get_route_handler()
 
-        async def told(request: Request) -> Response:
+        async def handle_errors(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -49,16 +49,16 @@ class OpenAIRoute(APIRoute):
             except LipwrightError as error:
                 return _logged(error, request)
 
-        return told
+        return handle_errors
 
 
 def error_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for these status codes."""
+    """Return OpenAPI `responses` for these status codes."""
     return {code: {"description": HTTPStatus(code).phrase, "model": ErrorBody} for code in status_codes}
 
 
 def error_answer(error: LipwrightError, path: str) -> Response:
-    """The whole answer to a request for `path` that `error` ended."""
+    """Return the HTTP response for `error`."""
     known = answer_to(error, path)
     kinds = {429: "rate_limit_error"}
     kind = kinds.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")

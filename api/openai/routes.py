@@ -1,4 +1,4 @@
-"""The routes under /v1/videos: jobs, in the shape of OpenAI's videos."""
+"""The routes under /v1/videos: jobs in the format of OpenAI's video API."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from storage.records import JobQuery, JobRecord, JobStatus
 
 PREFIX: Final = "/v1/videos"
 _MAX_LISTED = 1000
-"""How far back a list goes."""
+"""Maximum age of a listed video, in jobs."""
 _MAX_SIZES = 1024
 
 
 class VideoRoutes:
-    """Handlers over a `JobService` and the files that it shares."""
+    """Handlers of /v1/videos."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
@@ -43,7 +43,7 @@ class VideoRoutes:
         self._receiver = FormReceiver(service, files, config)
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix=PREFIX, tags=["videos"], route_class=OpenAIRoute)
         router.add_api_route(
             "",
@@ -66,7 +66,7 @@ class VideoRoutes:
         router.add_api_route(
             one,
             self.get_video,
-            summary="Look at a video",
+            summary="Get a video",
             responses=error_responses(404, 422),
             operation_id="get_video",
         )
@@ -121,38 +121,38 @@ class VideoRoutes:
     async def list_videos(
         self,
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-        after: Annotated[str | None, Query(description="Id of the last video of the page before.")] = None,
-        order: Annotated[Literal["asc", "desc"], Query(description="By time of creation.")] = "desc",
+        limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of videos.")] = 20,
+        after: Annotated[str | None, Query(description="ID of the last video of the previous page.")] = None,
+        order: Annotated[Literal["asc", "desc"], Query(description="Sort order by creation time.")] = "desc",
     ) -> VideoList:
-        """The newest first, as far back as the last 1000 jobs."""
+        """List the latest 1000 jobs as videos."""
         query = JobQuery(limit=_MAX_LISTED, owner=caller_of(request).owner)
         jobs = (await self._service.list_jobs(query)).jobs
         if order == "asc":
             jobs.reverse()
-        begin = 0 if after is None else _place_after([job.id for job in jobs], after)
+        begin = 0 if after is None else _index_after([job.id for job in jobs], after)
         page = jobs[begin : begin + limit]
         data = [await self._view(job) for job in page]
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         return VideoList(data=data, first_id=first, last_id=last, has_more=begin + limit < len(jobs))
 
     async def get_video(self, video_id: str, request: Request) -> VideoView:
-        """The video as it is now."""
+        """Return the current state of the video."""
         return await self._view(await self._service.get_job(video_id, caller_of(request).owner))
 
     async def content(
         self,
         video_id: str,
         request: Request,
-        variant: Annotated[Literal["video"], Query(description="There is no other.")] = "video",
+        variant: Annotated[Literal["video"], Query(description="Only `video` is supported.")] = "video",
     ) -> Response:
-        """The finished MP4, whole or in ranges."""
+        """Return the finished MP4. Supports range requests."""
         return await result_file_response(
             await self._service.get_job(video_id, caller_of(request).owner), self._files, request
         )
 
     async def delete(self, video_id: str, request: Request) -> VideoDeleted:
-        """Remove the video and its job with all files; an unfinished one is cancelled first."""
+        """Delete the video and its job with all files. Cancels an unfinished job first."""
         owner = caller_of(request).owner
         job = await self._service.cancel_job(video_id, owner)
         await self._service.delete_job(job.id, owner)
@@ -167,7 +167,7 @@ class VideoRoutes:
         return VideoView.of(job, size, self._keep_s)
 
     def _frame_size(self, job_id: str) -> str | None:
-        """Width and height of one of our own videos, which does not change; None for one that is gone, or is none."""
+        """Return the frame size of a result as `WIDTHxHEIGHT`; None if the file is gone."""
         if (known := self._sizes.get(job_id)) is not None:
             return known
         try:
@@ -180,7 +180,7 @@ class VideoRoutes:
         return self._sizes.setdefault(job_id, f"{info.width}x{info.height}")
 
 
-def _place_after(ids: list[str], video_id: str) -> int:
+def _index_after(ids: list[str], video_id: str) -> int:
     if video_id not in ids:
-        raise NotFoundError(f"after: there is no video {video_id[:80]!r}.")
+        raise NotFoundError(f"after: video {video_id[:80]!r} does not exist.")
     return ids.index(video_id) + 1

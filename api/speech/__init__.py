@@ -1,1 +1,1 @@
-"""Text in place of sound: what speaks it, and the bounds of that."""
+"""Text-to-speech: backends and limits."""

@@ -1,1 +1,1 @@
-"""The routes under /v1, and the views that they answer with."""
+"""Lipwright's own API: /v1."""

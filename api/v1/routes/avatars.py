@@ -19,14 +19,14 @@ from storage.file_store import FileStore
 
 
 class AvatarRoutes:
-    """Handlers over a `JobService` and the files that it shares."""
+    """Handlers of /v1/avatars."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._receiver = FormReceiver(service, files, config)
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/v1/avatars", tags=["avatars"])
         router.add_api_route(
             "",
@@ -44,7 +44,7 @@ class AvatarRoutes:
         router.add_api_route(
             one,
             self.get_avatar,
-            summary="Look at an avatar",
+            summary="Get an avatar",
             responses=problem_responses(404),
             operation_id="get_avatar",
         )
@@ -60,10 +60,10 @@ class AvatarRoutes:
         return router
 
     async def create(self, request: Request) -> Response:
-        """Send an avatar once; jobs and live sessions that name its id need no analysis of their own.
+        """Upload a face once; jobs and live sessions that use its ID skip the analysis.
 
-        The same file and face again give the same avatar. With `keep=false` it is not listed, and goes when newer ones
-        need its place; what was kept once stays kept.
+        Uploading the same file and face again returns the same avatar. With `keep=false` it is not listed and may be
+        evicted; an avatar that was kept once stays kept.
         """
         owner = caller_of(request).owner
         async with (
@@ -84,15 +84,15 @@ class AvatarRoutes:
         return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
     async def list_avatars(self, request: Request) -> AvatarList:
-        """The avatars that are kept, the newest first."""
+        """List kept avatars, newest first."""
         avatars, base = await self._service.list_avatars(caller_of(request).owner), base_url(request)
         return AvatarList(avatars=[AvatarView.of(avatar, base) for avatar in avatars])
 
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
-        """The avatar as it is now."""
+        """Return the current state of the avatar."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return AvatarView.of(avatar, base_url(request))
 
     async def delete(self, avatar_id: str, request: Request) -> None:
-        """Forget the avatar and its source. Refused while an unfinished job needs it."""
+        """Delete the avatar and its source. Fails while an unfinished job uses it."""
         await self._service.delete_avatar(avatar_id, caller_of(request).owner)

@@ -1,4 +1,4 @@
-"""The route /v1/engines: what there is to make a face speak with."""
+"""The route /v1/engines."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from storage.file_store import FileStore
 
 
 class MissingWeightsView(BaseModel):
-    """A file that an engine does not have."""
+    """A weights file that an engine lacks."""
 
-    role: str = Field(description="What the engine uses it for.")
-    title: str = Field(description="What it is, for people.")
-    is_required: bool = Field(description="Whether the engine cannot work without it.")
-    add_command: str = Field(description="The command that adds it, on a machine of the service.")
+    role: str = Field(description="Role of the file in the engine.")
+    title: str = Field(description="Human-readable name.")
+    is_required: bool = Field(description="Whether the engine needs it to run.")
+    add_command: str = Field(description="Command that installs it, to be run on the service's machine.")
 
 
 class EngineView(BaseModel):
-    """An engine, or a variant of one with weights of its own."""
+    """An engine, or a variant of one with its own weights."""
 
-    name: str = Field(description="The `engine` of a job, such as `wav2lip` or `wav2lip:gan`.")
-    title: str = Field(description="What it is, for people.")
-    is_default: bool = Field(description="Whether jobs that name no engine are made with it.")
-    is_installed: bool = Field(description="Whether it has all weights that it cannot work without.")
-    missing: list[MissingWeightsView] = Field(description="The weights that it does not have.")
-    licences: list[str] = Field(description="Known terms of its weights, one line for each file.")
+    name: str = Field(description="Value of a job's `engine`, such as `wav2lip` or `wav2lip:gan`.")
+    title: str = Field(description="Human-readable name.")
+    is_default: bool = Field(description="Whether it is used when a job names no engine.")
+    is_installed: bool = Field(description="Whether all required weights are installed.")
+    missing: list[MissingWeightsView] = Field(description="Weights that are not installed.")
+    licences: list[str] = Field(description="Known licences of its weights, one line per file.")
 
     @classmethod
     def of(cls, engine: EngineRecord, default: str) -> EngineView:
-        """The view of `engine` for a service whose engine is `default`."""
+        """Return the view of `engine` for a service whose default engine is `default`."""
         return cls(
             name=engine.name,
             title=engine.title,
@@ -51,11 +51,13 @@ class EngineList(BaseModel):
     """All engines and their variants."""
 
     engines: list[EngineView]
-    steps: list[EngineView] = Field(description="What goes on top of any engine: `wav2lip+restoration`.")
+    steps: list[EngineView] = Field(
+        description="Post-processors that can be added to any engine: `wav2lip+restoration`."
+    )
 
 
 class EngineRoutes:
-    """Handlers over the weights in the data folder."""
+    """Handlers of /v1/engines."""
 
     def __init__(
         self, files: FileStore, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES
@@ -64,14 +66,14 @@ class EngineRoutes:
         self._default = config.engine
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/v1/engines", tags=["engines"])
         router.add_api_route("", self.list_engines, summary="List engines", operation_id="list_engines")
         return router
 
     def list_engines(self) -> EngineList:
-        """What a job's `engine` can be, and what is missing where weights have to be brought."""
-        # No coroutine: the index is read from the disk, and an engine's module is imported the first time.
+        """List engines and post-processors, and the weights they lack."""
+        # Not a coroutine: reads the index from disk and imports engine modules.
         return EngineList(
             engines=[EngineView.of(engine, self._default) for engine in engine_list(self._store)],
             steps=[EngineView.of(step, self._default) for step in step_list(self._store)],

@@ -26,7 +26,7 @@ from storage.records import JobQuery, JobRecord, JobStatus
 
 
 class JobRoutes:
-    """Handlers over a `JobService` and the files that it shares."""
+    """Handlers of /v1/jobs."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
@@ -36,7 +36,7 @@ class JobRoutes:
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
         headers = headers_of("Location", "Idempotency-Replayed")
         router.add_api_route(
@@ -50,7 +50,7 @@ class JobRoutes:
             openapi_extra={**form_body(JobForm), **IDEMPOTENT},
             responses={
                 200: {
-                    "description": "The job, or its video, if it ended within `wait`.",
+                    "description": "The job ended within `wait`: the job, or its video.",
                     "model": JobView,
                     "content": {"application/json": {}, "video/mp4": BINARY},
                     "headers": headers,
@@ -63,13 +63,13 @@ class JobRoutes:
             "", self.list_jobs, summary="List jobs", responses=problem_responses(422), operation_id="list_jobs"
         )
         router.add_api_route(
-            "/{job_id}", self.get_job, summary="Look at a job", responses=problem_responses(404), operation_id="get_job"
+            "/{job_id}", self.get_job, summary="Get a job", responses=problem_responses(404), operation_id="get_job"
         )
         router.add_api_route(
             "/{job_id}",
             self.delete,
             methods=["DELETE"],
-            summary="Cancel or remove a job",
+            summary="Cancel or delete a job",
             responses=problem_responses(404, 409),
             operation_id="delete_job",
         )
@@ -84,15 +84,15 @@ class JobRoutes:
         router.add_api_route(
             "/{job_id}/events",
             self.events,
-            summary="Follow a job",
+            summary="Stream the events of a job",
             operation_id="follow_job",
             response_class=StreamingResponse,
             responses={
                 200: {
-                    "description": "One event `job` per change.",
+                    "description": "One `job` event per change.",
                     "content": {"text/event-stream": {"schema": {"type": "string"}}},
                 },
-                204: {"description": "The job is finished and the client knows it."},
+                204: {"description": "The job has ended and the client has seen its final state."},
                 **problem_responses(404, 503),
             },
         )
@@ -101,15 +101,18 @@ class JobRoutes:
     async def submit(
         self,
         request: Request,
-        wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end.")] = 0.0,
+        wait: Annotated[
+            float, Query(ge=0, le=MAX_WAIT_S, description="Maximum time to wait for the job to end, in seconds.")
+        ] = 0.0,
     ) -> Response:
-        """Send an avatar (`video`, or the `avatar_id` of a known one) and speech (`audio`), and get a job.
+        """Submit a face (`video` or `avatar_id`) and speech (`audio` or `text`).
 
-        The answer comes when both files were received and opened; the work goes on in the background. With a header
-        `Idempotency-Key`, sending the same again gives the same job; another request with that key is refused.
+        Returns as soon as the files are received and validated; rendering continues in the background. With an
+        `Idempotency-Key` header, repeating the request returns the same job; a different request with the same key
+        is rejected.
 
-        With `wait`, the answer comes when the job has ended, then with status 200, or after so many seconds. A client
-        that accepts `video/mp4` gets the video itself then, or the problem that ended the job.
+        With `wait`, the response is sent when the job ends (status 200) or the time is up (status 202). Clients that
+        accept `video/mp4` then receive the video itself, or the problem that ended the job.
         """
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
         async with self._receiver.admit(request, JobForm, key) as admission:
@@ -147,14 +150,14 @@ class JobRoutes:
     async def list_jobs(
         self,
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
-        status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of jobs.")] = 50,
+        status: Annotated[JobStatus | None, Query(description="Filter by status.")] = None,
         metadata: Annotated[
-            str | None, Query(description="Only jobs that bear all of these words, a JSON object of texts.")
+            str | None, Query(description="Filter by metadata: a JSON object whose pairs the job must contain.")
         ] = None,
-        after: Annotated[int | None, Query(ge=0, description="The `next_after` of the page before.")] = None,
+        after: Annotated[int | None, Query(ge=0, description="`next_after` of the previous page.")] = None,
     ) -> JobList:
-        """The newest jobs first, page by page. Jobs that come or go meanwhile move nothing on the next page."""
+        """List jobs, newest first. Pages stay stable while jobs are added or removed."""
         query = JobQuery(
             limit=limit,
             owner=caller_of(request).owner,
@@ -166,17 +169,17 @@ class JobRoutes:
         return JobList(jobs=[_view(job, request) for job in page.jobs], next_after=page.next_after)
 
     async def get_job(self, job_id: str, request: Request) -> JobView:
-        """The job as it is now."""
+        """Return the current state of the job."""
         return _view(await self._service.get_job(job_id, caller_of(request).owner), request)
 
     async def cancel(self, job_id: str, request: Request) -> JobView:
-        """Cancel the job. Cancelling twice, or a finished job, changes nothing."""
+        """Cancel the job. Has no effect on a job that has ended."""
         return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
 
     async def delete(self, job_id: str, request: Request) -> JobView:
-        """Cancel an unfinished job; remove a finished one with its files. The answer is the job as it was then.
+        """Cancel an unfinished job, or delete a finished one with its files. Returns the job.
 
-        A webhook that is still due is not sent for a job that was removed.
+        Pending webhooks of a deleted job are not sent.
         """
         owner = caller_of(request).owner
         job = await self._service.get_job(job_id, owner)
@@ -189,16 +192,16 @@ class JobRoutes:
         self,
         job_id: str,
         request: Request,
-        last_event_id: Annotated[str | None, Header(description="Version that the client has seen.")] = None,
+        last_event_id: Annotated[str | None, Header(description="Last version the client has seen.")] = None,
     ) -> Response:
-        """Server-sent events: `event: job` with the job as JSON, its version as id.
+        """Stream server-sent events: `event: job` with the job as JSON and its version as ID.
 
-        A comment comes every ten seconds, and the stream ends after a final status.
+        A comment is sent every ten seconds as keep-alive. The stream ends after a final status.
         """
         seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 12 else 0
         job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
-            return Response(status_code=204)  # tells an EventSource not to come again
+            return Response(status_code=204)  # tells an EventSource not to reconnect
         follower = self._followers.enter(job, caller_of(request).owner)
         stream = job_events(follower.feed, job, seen, base_url(request))
         headers = {**NO_STORE, "X-Accel-Buffering": "no"}

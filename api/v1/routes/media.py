@@ -1,4 +1,4 @@
-"""What there is to see of jobs and avatars: the video, its preview and thumbnail, and the source as it was sent."""
+"""Routes of media files: results, previews, thumbnails and sources."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from storage.files import FileState
 from storage.records import JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-# What a stranger sent is disposition as a picture or a film and never as a page.
+# Uploads are sent as images or videos, never as documents.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
 class MediaRoutes:
-    """Handlers over a `JobService` and the files that it shares."""
+    """Handlers for videos, previews, thumbnails and sources."""
 
     def __init__(self, service: JobService, files: FileStore, labels: LabelsConfig) -> None:
         self._service = service
@@ -39,7 +39,7 @@ class MediaRoutes:
         self._previews = Previews(service, files, labels)
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/v1")
         job = "/jobs/{job_id}"
         router.add_api_route(
@@ -60,7 +60,7 @@ class MediaRoutes:
             response_class=StreamingResponse,
             responses={
                 **CACHED,
-                200: {"description": "A fragmented MP4 that ends with the job.", "content": {"video/mp4": BINARY}},
+                200: {"description": "A fragmented MP4 that ends when the job ends.", "content": {"video/mp4": BINARY}},
                 **problem_responses(404, 409, 429),
             },
             operation_id="preview_job",
@@ -68,7 +68,7 @@ class MediaRoutes:
         router.add_api_route(
             f"{job}/thumbnail",
             self.thumbnail,
-            summary="Get a small picture of the video",
+            summary="Get a thumbnail of the video",
             tags=["jobs"],
             response_class=Response,
             responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404, 409)},
@@ -78,7 +78,7 @@ class MediaRoutes:
         router.add_api_route(
             f"{job}/source",
             self.job_source,
-            summary="Get its source",
+            summary="Get the source",
             tags=["jobs"],
             operation_id="get_job_source",
             response_class=FileResponse,
@@ -87,7 +87,7 @@ class MediaRoutes:
         router.add_api_route(
             "/avatars/{avatar_id}/source",
             self.avatar_source,
-            summary="Get its source",
+            summary="Get the source",
             operation_id="get_avatar_source",
             tags=["avatars"],
             response_class=FileResponse,
@@ -99,17 +99,16 @@ class MediaRoutes:
         self,
         job_id: str,
         request: Request,
-        download: Annotated[bool, Query(description="Offer to save the file instead of showing it.")] = False,
+        download: Annotated[bool, Query(description="Send the file as an attachment.")] = False,
     ) -> Response:
-        """The finished video, whole or in ranges."""
+        """Return the finished video. Supports range requests."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return await result_file_response(job, self._files, request, download)
 
     async def preview(self, job_id: str, request: Request) -> Response:
-        """The video from its first frame on, while it is rendered; the answer ends when the job does.
+        """Stream the video while it is rendered. The response ends when the job ends.
 
-        Its sound is the speech at 16 kHz until the job has ended. Made for Media Source Extensions; a `<video src>`
-        plays it, too.
+        Until then the audio track is the speech at 16 kHz. Works with Media Source Extensions and `<video src>`.
         """
         job = await self._service.get_job(job_id, caller_of(request).owner)
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
@@ -121,14 +120,14 @@ class MediaRoutes:
         return StreamingResponse(await self._previews.open(job), media_type="video/mp4", headers=headers)
 
     async def thumbnail(self, job_id: str, request: Request) -> Response:
-        """A JPEG of the first frame, its longer side 320 pixels; there as soon as one second is rendered."""
+        """Return a JPEG of the first frame (320 pixels on the longer side) once the first segment is rendered."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         key = result_key(job.id)
         if (state := await self._find(key)) is None:
             key = segment_key(job.id, 0)
             state = await self._find(key)
         if state is None:
-            raise StateError(f"Job {job.id} has no picture: expected a rendered segment, found it {job.status}.")
+            raise StateError(f"Job {job.id} has no thumbnail: nothing is rendered (status: {job.status}).")
         headers = {
             "cache-control": "private, max-age=86400, immutable",
             "etag": f'"{state.tag}"',
@@ -140,12 +139,12 @@ class MediaRoutes:
         return Response(picture, media_type="image/jpeg", headers=headers)
 
     async def job_source(self, job_id: str, request: Request) -> Response:
-        """The video or picture that the job was given, as it was sent."""
+        """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return await self._source(request, job.avatar_key)
 
     async def avatar_source(self, avatar_id: str, request: Request) -> Response:
-        """The video or picture that the avatar was made of, as it was sent."""
+        """Return the video or image of the avatar as uploaded."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return await self._source(request, avatar.key)
 

@@ -1,4 +1,4 @@
-"""The route under /v1/voices: whether texts are spoken here."""
+"""The route /v1/voices."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from config import PipelineConfig
 
 
 class VoiceView(BaseModel):
-    """What speaks a `text` that comes in place of `audio`."""
+    """Text-to-speech of this service."""
 
-    is_available: bool = Field(description="Whether texts are spoken here.")
-    default: str | None = Field(description="The voice of a job that names none; null without one.")
-    max_chars: int = Field(description="Characters of the longest text.")
+    is_available: bool = Field(description="Whether the service can synthesize `text`.")
+    default: str | None = Field(description="Default voice; null if there is none.")
+    max_chars: int = Field(description="Maximum length of a text in characters.")
 
 
 class VoiceRoutes:
-    """Says what the settings came to."""
+    """Handlers of /v1/voices."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self._speaker = speaker_of(config.tts)
 
     def router(self) -> APIRouter:
-        """The route with what OpenAPI says of it."""
+        """Return the router."""
         router = APIRouter(prefix="/v1", tags=["voices"])
-        router.add_api_route("/voices", self.voices, summary="Can texts be spoken?", operation_id="get_voices")
+        router.add_api_route("/voices", self.voices, summary="List voices", operation_id="get_voices")
         return router
 
     async def voices(self) -> VoiceView:

@@ -97,7 +97,7 @@ def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryS
     assert request.face_image is not None
     assert on_disk(service.files, upload_key(request.face_image.key)).read_bytes() == b"picture"
     answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO), **picture}, data={"avatar_id": NOBODY})
-    assert "face_image with a video only" in _problem(answer, 422, "option_invalid")["detail"]
+    assert "face_image works only with video" in _problem(answer, 422, "option_invalid")["detail"]
 
 
 @pytest.mark.parametrize(

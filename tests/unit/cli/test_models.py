@@ -54,7 +54,7 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert added.exit_code == 0, added.stderr
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert added.stdout == f"added w.pth as generator of toy:gan (sha256 {digest})\n"
-    assert "terms: Personal and research use only." in added.stderr
+    assert "licence: Personal and research use only." in added.stderr
     lines = [" ".join(line.split()) for line in _run(data_dir, "list").stdout.splitlines()]
     assert "toy:gan Toy faces installed" in lines
     assert any(line.startswith(f"toy:gan generator w.pth torch 0.0 {digest[:16]}") for line in lines)
@@ -86,7 +86,7 @@ def test_json(data_dir: Path, tmp_path: Path) -> None:
     assert _json(_run(data_dir, "list", "--json"))["files"] == []
 
 
-@pytest.mark.parametrize(("stdin", "expected"), [("n\n", "Nothing was added."), ("", "add --yes")])
+@pytest.mark.parametrize(("stdin", "expected"), [("n\n", "Nothing was added."), ("", "pass --yes")])
 def test_terms_that_nobody_agrees_to(data_dir: Path, tmp_path: Path, stdin: str, expected: str) -> None:
     refused = _run(data_dir, "add", str(safetensors_file(tmp_path / "w")), stdin=stdin)
     assert refused.exit_code == 2
