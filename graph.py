@@ -7,7 +7,7 @@
                │                      (decode, cut, paste back, encode one segment)
                └── LiveSession        sound that is still coming -> the next frames, encoded (CPU)
 
-What is heard, planned, cut and painted is up to the engine that a job names: `models.engines.contract`.
+What is heard, planned, cut and painted is up to the engine that a job names: `models.engines.protocol`.
 
 How much of each (replicas, CPU and GPU fractions, queues) stands in serve_config.yaml and its twin for machines
 without a GPU, serve_config.cpu.yaml.
@@ -26,7 +26,7 @@ from deployments.landmark_generator import LandmarkGenerator
 from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
-from models.engines.contract import EngineClass
+from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 
 

@@ -24,7 +24,7 @@ from benchmarks.through_graph import create_avatar, measure_job
 from config import PipelineConfig, RenderConfig
 from launch.serve_config import default_config_path
 from lipwright_client import Lipwright
-from models.engines.contract import Machine
+from models.engines.protocol import Machine
 from models.engines.wav2lip.generator import load_generator
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.weights.store import WeightsStore

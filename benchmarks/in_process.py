@@ -25,8 +25,8 @@ from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
 from models.avatar.folder import analysis_folder
-from models.engines.contract import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
-from models.engines.room import EngineRoom
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
 from models.face.choice import FaceChoice
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report

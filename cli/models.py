@@ -19,13 +19,13 @@ from rich.table import Table
 from cli.terminal import UsageError, console, one_line_errors
 from config import PipelineConfig
 from launch.serve_config import read_serve_config
-from models.engines.contract import EngineClass
+from models.engines.catalog import EngineRecord, engine_list, step_list
+from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRecord, engine_list, step_list
-from models.engines.weights.arrival import MAX_BYTES, Arrival
-from models.engines.weights.entry import WeightsEntry, clean_label
+from models.engines.weights.index import WeightsEntry, clean_label
 from models.engines.weights.recognition import Wish
 from models.engines.weights.store import Found, WeightsStore
+from models.engines.weights.upload import MAX_BYTES, Arrival
 
 app = typer.Typer(no_args_is_help=True, help="Manage the weights of engines.")
 

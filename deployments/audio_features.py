@@ -24,9 +24,9 @@ from jobs.messages import Heard, PreparedSpeech
 from media.audio import extract_speech
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from models.engines.contract import Engine, EngineClass, FrameSpan, Listener, Machine
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import Engine, EngineClass, FrameSpan, Listener, Machine
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 from models.speech.level import measure_level
 from models.speech.stress import file_stress
 from storage.state import open_files

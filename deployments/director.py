@@ -31,9 +31,9 @@ from jobs.status import ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from media.labels.labeller import Labeller
-from models.engines.contract import EngineClass
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics

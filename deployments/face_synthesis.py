@@ -20,10 +20,10 @@ from deployments.runtime.replica import (
 )
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
-from models.engines.contract import Chunk, EngineClass, Machine, Painter
+from models.engines.catalog import EngineRoom
 from models.engines.patches import FacePatches
+from models.engines.protocol import Chunk, EngineClass, Machine, Painter
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 
 
 @serve.deployment

@@ -27,9 +27,9 @@ from models.avatar.folder import (
     is_analysed,
     mark_analysed,
 )
-from models.engines.contract import EngineClass, Planned
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import EngineClass, Planned
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 from models.face.choice import FaceChoice
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect

@@ -18,9 +18,9 @@ from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
-from models.engines.contract import EngineClass, Machine
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import EngineClass, Machine
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
 from storage.state import open_files

@@ -30,10 +30,10 @@ from media.probe import VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.contract import Chunk, Engine, EngineClass, Plan
+from models.engines.catalog import EngineRoom
 from models.engines.patches import FacePatches
+from models.engines.protocol import Chunk, Engine, EngineClass, Plan
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRoom
 from models.mouth.motion import RunningStats
 from rendering.avatar_cache import AvatarCache, CachedAvatar, close
 from rendering.lru_pool import LruPool

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from media.labels.watermark import Corner
 from media.playback import Loop
 from media.probe import AudioInfo, VideoInfo
-from models.engines.contract import FrameSpan
+from models.engines.protocol import FrameSpan
 from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
 

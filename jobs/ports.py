@@ -18,7 +18,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.status import ServiceStatus
-from models.engines.contract import Plan, Planned
+from models.engines.protocol import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord

@@ -22,7 +22,7 @@ from jobs.segments import Block, Segment, plan_blocks
 from jobs.watermark import segment_watermark
 from media.audio import num_output_frames
 from media.probe import VideoInfo
-from models.engines.contract import FrameSpan, Plan, Planned
+from models.engines.protocol import FrameSpan, Plan, Planned
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures

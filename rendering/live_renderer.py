@@ -20,8 +20,8 @@ from media.labels.watermark import Watermark, WatermarkStyle
 from media.live.gop_encoder import GopEncoder
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
-from models.engines.contract import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.engines.patches import FacePatches
+from models.engines.protocol import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache
 from rendering.live_chunk import LiveChunk, LiveChunkRequest

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.yuv_frame import Patch, YuvFrame
-from models.engines.contract import Chunk, Plan
 from models.engines.patches import FacePatches
+from models.engines.protocol import Chunk, Plan
 from models.mouth.motion import RunningStats
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_weights.parameters import made_up, shapes_of
-from models.engines.dinet.original.network import DINet
+from models.engines.dinet.network import DINet
 
 
 def save_dinet(path: Path) -> Path:

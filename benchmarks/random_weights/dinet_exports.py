@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.engines.contract import TensorTable
+from models.engines.protocol import TensorTable
 
 Dims = Sequence[int | str]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_weights.parameters import made_up, shapes_of
-from models.engines.musetalk.architecture import PUBLISHED, make_unet, make_vae
-from models.engines.musetalk.roles import UNET, VAE, WHISPER
-from models.engines.musetalk.whisper_encoder import WHISPER_TINY, WhisperEncoder
+from models.engines.musetalk.network import PUBLISHED, make_unet, make_vae
+from models.engines.musetalk.weights import UNET, VAE, WHISPER
+from models.engines.musetalk.whisper import WHISPER_TINY, WhisperEncoder
 
 
 def save_musetalk(folder: Path) -> dict[str, Path]:

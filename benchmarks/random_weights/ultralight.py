@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.random_weights.parameters import made_up, shapes_of
+from models.engines.ultralight.audio import Hears
 from models.engines.ultralight.network import UltralightNetwork
-from models.engines.ultralight.variant import Hears
 
 
 def save_ultralight(path: Path, hears: Hears = "hubert", num_frames: int = 8, width: int = 32) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_weights.parameters import made_up
-from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS, Size, expected_shapes
 from models.engines.wav2lip.network import Wav2LipNetwork
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size, expected_shapes
 
 
 def save_wav2lip(path: Path, size: int = 96) -> Path:

@@ -22,7 +22,7 @@ from ray import serve
 from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.cancel_token import CancelToken
-from models.engines.contract import Device, Machine
+from models.engines.protocol import Device, Machine
 from telemetry.log_context import Work, install_log_context, working_on
 
 P = ParamSpec("P")

@@ -22,7 +22,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.contract import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
+from models.engines.protocol import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from telemetry.log_context import Work

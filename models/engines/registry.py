@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any, Final, cast
 
 from errors import OptionError
-from models.engines.contract import EngineClass, StepClass, WeightsRole
-from models.engines.weights.entry import split_name
+from models.engines.protocol import EngineClass, StepClass, WeightsRole
+from models.engines.weights.index import split_name
 
 ENGINES: Final[Mapping[str, str | EngineClass]] = {
     "warp": "models.engines.warp.engine:WarpEngine",

@@ -20,8 +20,8 @@ from deployments.landmark_generator import LandmarkGenerator
 from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
-from models.engines.contract import Machine
 from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.engine import WarpEngine, WarpPainter

@@ -11,8 +11,8 @@ from ray.serve import Application
 
 from config import PipelineConfig
 from graph import wire
-from models.engines.contract import Machine
 from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.engine import WarpEngine, WarpPainter

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from config import PipelineConfig
-from models.engines.contract import EngineClass
+from models.engines.catalog import EngineRecord, engine_list, step_list
+from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from models.engines.room import EngineRecord, engine_list, step_list
 from models.engines.weights.store import WeightsStore
 from storage.file_store import FileStore
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +16,153 @@ from numpy.typing import NDArray
 from media.array_files import load_array
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.box.box_track import BoxTrack
-from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
-from models.engines.dinet.finding.found_points import find_points
-from models.engines.dinet.hearing.heard_speech import HeardSpeech
-from models.engines.dinet.kinds import DinetKind, HeyGemKind, OriginalKind, lay_crops
+from models.engines.dinet.audio import HeardSpeech
+from models.engines.dinet.crop import (
+    REFERENCES,
+    CropLayout,
+    choose_references,
+    dinet_boxes,
+    heygem_boxes,
+    read_references,
+    runs_of,
+)
+from models.engines.dinet.landmarks import find_points
 from models.engines.dinet.options import DinetOptions
-from models.engines.dinet.reference_frames import REFERENCES, choose_references, read_references
-from models.engines.dinet.roles import ROLES, kind_of
+from models.engines.dinet.weights import ROLES, kind_of
 from models.engines.options import read_options
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.protocol import (
+    EngineSettings,
+    EngineWeights,
+    FrameSpan,
+    Listener,
+    Machine,
+    Painter,
+    Planned,
+    WeightsRole,
+)
+from models.track.trust import patch_share
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
+    from models.track.face_track import FaceTrack
+
+# The two kinds of generator, as the engine sees them.
+
+_CPU_BATCH, _CUDA_BATCH = 1, 4
+
+
+class DinetKind(Protocol):
+    """What differs between the kinds."""
+
+    hears: str
+    """See `contract.Engine`."""
+    version: str
+    """Of where the crops lie."""
+    layout: CropLayout
+    """What the generator sees of a crop."""
+    takes_references: bool
+    """Whether it is shown other frames of the avatar."""
+
+    def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
+        """Return the (N, 4) crops of (N, 68, 2) points."""
+        ...
+
+    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+        """Load the network that hears."""
+        ...
+
+    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+        """Load the generator."""
+        ...
+
+
+class HeyGemKind:
+    """HeyGem's `dinet_v1`.
+
+    Args:
+        options: The engine's.
+    """
+
+    takes_references = False
+
+    def __init__(self, options: DinetOptions) -> None:
+        self._options = options
+        self.hears = "wenet-exact" if options.exact_chunks else "wenet"
+        self.version = f"heygem-{options.fit}"
+        self.layout = CropLayout(256, 256, options.mask_rows, options.mask_columns, 256, "cubic")
+
+    def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
+        """Return the (N, 4) crops of (N, 68, 2) points."""
+        return heygem_boxes(points, track.present, track.pixel_aspect, self._options.fit)
+
+    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+        """Load wenet's encoder."""
+        from models.engines.dinet.wenet import WenetListener
+
+        return WenetListener(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
+
+    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+        """Load the generator."""
+        from models.engines.dinet.generator import HeyGemGenerator, HeyGemPainter
+
+        generator = HeyGemGenerator(
+            weights.path("generator"), machine, self.layout, _batch_size(self._options, machine)
+        )
+        return HeyGemPainter(generator, self.layout, self._options.paste)
+
+
+class OriginalKind:
+    """The published DINet.
+
+    Args:
+        options: The engine's.
+    """
+
+    hears = "deepspeech"
+    version = "original"
+    takes_references = True
+    # Mouth region M = 256: crop of 1.625 M x 1.25 M, black from M / 2 and M / 8 on; inference.py writes 3 / 3.25 of it.
+    layout = CropLayout(416, 320, (128, 383), (32, 287), 384, "linear")
+
+    def __init__(self, options: DinetOptions) -> None:
+        self._options = options
+
+    def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
+        """Return the (N, 4) crops of (N, 68, 2) points."""
+        return dinet_boxes(points, runs_of(track.present, track.shot))
+
+    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+        """Load DeepSpeech."""
+        from models.engines.dinet.deepspeech import DeepSpeechListener
+
+        return DeepSpeechListener(weights.path("speech"), machine)
+
+    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+        """Load the generator."""
+        from models.engines.dinet.generator import DinetPainter
+        from models.engines.dinet.torch_generator import DinetGenerator
+
+        size = _batch_size(self._options, machine)
+        generator = DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
+        return DinetPainter(generator, self.layout, self._options.paste)
+
+
+def lay_crops(kind: DinetKind, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
+    """Lay the crops of an avatar.
+
+    Args:
+        kind: Whose crops.
+        points: (N, 68, 2) frame pixels.
+        track: The avatar's face.
+    """
+    boxes = kind.boxes(points, track)
+    return BoxTrack.of(boxes, kind.layout.outline(boxes, points), patch_share(track.trust))
+
+
+def _batch_size(options: DinetOptions, machine: Machine) -> int:
+    return options.batch_size or (_CUDA_BATCH if machine.device == "cuda" else _CPU_BATCH)
+
 
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
@@ -122,8 +254,7 @@ class DinetEngine:
 
     def _load_finders(self) -> tuple[Any, Any]:
         """HeyGem's detector and landmarks where the user brought them; an avatar is analysed once, on the CPU."""
-        from models.engines.dinet.finding.face_detector import FaceDetector
-        from models.engines.dinet.finding.face_landmarks98 import FaceLandmarks98
+        from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
 
         machine, path = Machine(num_threads=self._num_threads), self._weights.path
         detector = FaceDetector(path("detector"), machine) if "detector" in self._finders else None

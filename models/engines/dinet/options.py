@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from models.engines.dinet.crop_boxes import Fit
+from models.engines.dinet.crop import Fit
 
 Paste = Literal["face", "mask", "rectangle"]
 """What of the generated crop is shown: the lower face with a soft edge, all that was black in the masked crop with a

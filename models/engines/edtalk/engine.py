@@ -8,26 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.aligned.aligned_track import AlignedTrack
-from models.engines.aligned.alignment import FFHQ_512
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.edtalk.options import EdTalkOptions
-from models.engines.edtalk.role import GENERATOR, GENERATOR_ROLE, SIDE
+from models.engines.edtalk.weights import GENERATOR, GENERATOR_ROLE, SIDE
 from models.engines.options import read_options
-from models.engines.wav2lip.listener import MelBlock, MelListener
-from models.engines.wav2lip.windows import mel_windows, window_starts
+from models.engines.paste.alignment import FFHQ_512, AlignedTrack
+from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.wav2lip.audio import MelBlock, MelListener, mel_windows, window_starts
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
-    from models.engines.edtalk.painter import EdTalkPainter
+    from models.engines.edtalk.generator import EdTalkPainter
 
 
 class EdTalkEngine:
-    """Satisfies `models.engines.contract.Engine`.
+    """Satisfies `models.engines.protocol.Engine`.
 
     The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
     and another filter bank bring near it.
@@ -57,10 +54,9 @@ class EdTalkEngine:
         return MelListener()
 
     def painter(self, machine: Machine) -> EdTalkPainter:
-        """Load the generator; see `models.engines.contract.Engine.painter`."""
+        """Load the generator; see `models.engines.protocol.Engine.painter`."""
         # Imported here: everything else of the engine runs where there is no onnxruntime.
-        from models.engines.edtalk.generator import EdTalkGenerator
-        from models.engines.edtalk.painter import EdTalkPainter
+        from models.engines.edtalk.generator import EdTalkGenerator, EdTalkPainter
 
         generator = EdTalkGenerator(self._weights.path(GENERATOR), machine, self._options.weight)
         return EdTalkPainter(generator, self._options)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
-from models.engines.compute.onnx_network import OnnxNetwork
-from models.engines.contract import Machine
-from models.engines.edtalk.role import MEL, PICTURE, SIDE, WEIGHT, edtalk_layout
+from errors import CancelledJobError, WeightsError
+from models.engines.edtalk.options import EdTalkOptions
+from models.engines.edtalk.weights import MEL, PICTURE, SIDE, WEIGHT, edtalk_layout
+from models.engines.paste.alignment import MATRIX
+from models.engines.paste.blend import paste_lower_face, paste_square
+from models.engines.paste.crop import BoxChunk
+from models.engines.paste.resample import aligned_rgb
+from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
+from models.engines.runtime.onnx import OnnxNetwork
 
 
 class EdTalkGenerator:
@@ -60,3 +67,48 @@ class EdTalkGenerator:
             raise WeightsError(f"Expected {PICTURE} of the generator, got {painted.shape}.")
         levels = np.rint(np.nan_to_num(painted[0]).clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(levels.transpose(1, 2, 0)).reshape(SIDE, SIDE, 3)
+
+
+# Paints chunks: each face upright, and what the network makes of it turned back into the frame.
+
+
+class EdTalkPainter:
+    """Satisfies `models.engines.protocol.Painter`.
+
+    Args:
+        generator: The network.
+        options: How its pictures are pasted.
+    """
+
+    def __init__(self, generator: EdTalkGenerator, options: EdTalkOptions) -> None:
+        self._generator = generator
+        self._options = options
+
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
+        patches = FacePatches(chunk.row, chunk.origins, chunk.y[chunk.crop], chunk.uv[chunk.crop])
+        seen: dict[int, NDArray[np.uint8]] = {}
+        for face in range(chunk.num_faces):
+            if should_stop():
+                raise CancelledJobError(f"{face} of {chunk.num_faces} faces were painted.")
+            crop, matrix = int(chunk.crop[face]), chunk.arrays[MATRIX][face]
+            if crop not in seen:
+                seen[crop] = aligned_rgb(chunk.region(crop), chunk.colour, matrix, chunk.boxes[face], SIDE)
+            self._paste(chunk, patches, face, self._generator.generate(seen[crop], chunk.drive[face]))
+        return patches
+
+    def _paste(self, chunk: BoxChunk, patches: FacePatches, face: int, rgb: NDArray[np.uint8]) -> None:
+        matrix, opacity = chunk.arrays[MATRIX][face], float(chunk.opacity[face])
+        if self._options.paste == "square":
+            paste_square(patches, face, rgb, matrix, chunk.boxes[face], chunk.colour, opacity=opacity)
+        else:
+            paste_lower_face(
+                patches,
+                face,
+                rgb,
+                matrix,
+                chunk.outline[face],
+                chunk.colour,
+                opacity=opacity,
+                match_colour=self._options.match_colour,
+            )

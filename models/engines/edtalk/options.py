@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.engines.wav2lip.windows import MAX_OFFSET
+from models.engines.wav2lip.audio import MAX_OFFSET
 
 
 class EdTalkOptions(BaseModel):

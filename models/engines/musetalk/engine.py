@@ -8,31 +8,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_track import BoxTrack
-from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
-from models.engines.musetalk.face_box import box_track
+from models.engines.musetalk.crop import box_track
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.musetalk.roles import ROLES
-from models.engines.musetalk.rows_plan import RowsPlan
-from models.engines.musetalk.speech_rows import SpeechRows
+from models.engines.musetalk.plan import RowsPlan, SpeechRows
+from models.engines.musetalk.weights import ROLES
 from models.engines.options import read_options
+from models.engines.paste.crop import BoxChunk, BoxTrack, cut_boxes
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
-    from models.engines.musetalk.listener import WhisperListener
-    from models.engines.musetalk.painter import MuseTalkPainter
+    from models.engines.musetalk.audio import WhisperListener
+    from models.engines.musetalk.generator import MuseTalkPainter
 
 _BOXES_FILE: Final = "boxes.npz"
 _ANALYSIS_VERSION: Final = "1"
 
 
 class MuseTalkEngine:
-    """MuseTalk 1.5, and 1, whose U-Net has the same shape; satisfies `models.engines.contract.Engine`.
+    """MuseTalk 1.5, and 1, whose U-Net has the same shape; satisfies `models.engines.protocol.Engine`.
 
     Args:
         settings: The user's files, and the options of `MuseTalkOptions`.
@@ -55,13 +52,13 @@ class MuseTalkEngine:
 
     def listener(self, machine: Machine) -> WhisperListener:
         """Load Whisper's encoder; see the contract."""
-        from models.engines.musetalk.loading import load_listener
+        from models.engines.musetalk.audio import load_listener
 
         return load_listener(self._weights, machine)
 
     def painter(self, machine: Machine) -> MuseTalkPainter:
         """Load the U-Net and the VAE; see the contract."""
-        from models.engines.musetalk.loading import load_painter
+        from models.engines.musetalk.generator import load_painter
 
         return load_painter(self._weights, self.options, machine)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.engines.box.paste import PasteStyle
+from models.engines.paste.blend import PasteStyle
 
 
 class MuseTalkOptions(BaseModel):

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import (
+from models.engines.options import read_options
+from models.engines.paste.crop import BoxChunk
+from models.engines.patches import FacePatches
+from models.engines.protocol import (
     Chunk,
     Engine,
     EngineSettings,
@@ -24,15 +26,13 @@ from models.engines.contract import (
     Planned,
     WeightsRole,
 )
-from models.engines.options import read_options
-from models.engines.patches import FacePatches
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import FaceRestorer, Surroundings
-from models.engines.restoration.role import RESTORATION_ROLE
+from models.engines.restoration.weights import RESTORATION_ROLE
 
 
 class Restoration:
-    """Satisfies `models.engines.contract.Step`."""
+    """Satisfies `models.engines.protocol.Step`."""
 
     title: ClassVar[str] = "Sharpens what an engine painted, by a network that you bring (GFPGAN, CodeFormer)"
     weights: ClassVar[tuple[WeightsRole, ...]] = (RESTORATION_ROLE,)
@@ -65,7 +65,7 @@ class RestoredChunk:
 
 
 class RestoredEngine:
-    """Satisfies `models.engines.contract.Engine`; what is kept of an avatar is the inner engine's."""
+    """Satisfies `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
     weights: ClassVar[tuple[WeightsRole, ...]] = ()

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.onnx_network import open_session
-from models.engines.contract import Machine
+from models.engines.protocol import Machine
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import FaceRestorer
-from models.engines.restoration.role import PICTURE, is_picture
+from models.engines.restoration.weights import PICTURE, is_picture
+from models.engines.runtime.onnx import open_session
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 

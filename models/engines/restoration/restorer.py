@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from errors import CancelledJobError
 from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, paste_back
-from models.engines.aligned.aligned_track import MATRIX, AlignedTrack
-from models.engines.aligned.alignment import MTCNN_512, moved_to
-from models.engines.aligned.paste import paste_lower_face
-from models.engines.aligned.warp import aligned_rgb
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
+from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, moved_to
+from models.engines.paste.blend import paste_lower_face
+from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.paste.resample import aligned_rgb
 from models.engines.patches import FacePatches
 
 if TYPE_CHECKING:

@@ -9,18 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ConfigError
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.box.box_track import BoxTrack
-from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
 from models.engines.options import read_options
-from models.engines.ultralight.face_box import box_track
-from models.engines.ultralight.heard import HeardRows
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.protocol import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
+from models.engines.ultralight.audio import CENTRES, IDS, ROWS, HeardRows, Hears, UltralightPlan
+from models.engines.ultralight.crop import box_track
 from models.engines.ultralight.options import UltralightOptions
-from models.engines.ultralight.plan import CENTRES, IDS, ROWS, UltralightPlan
-from models.engines.ultralight.roles import GENERATOR, ROLES
-from models.engines.ultralight.variant import Hears
+from models.engines.ultralight.weights import GENERATOR, ROLES
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -31,7 +26,7 @@ _BOXES: Final = "boxes.npz"
 
 
 class UltralightEngine:
-    """Satisfies `models.engines.contract.Engine`.
+    """Satisfies `models.engines.protocol.Engine`.
 
     Args:
         settings: The generator, what hears for it, and `UltralightOptions`.
@@ -66,8 +61,7 @@ class UltralightEngine:
     def painter(self, machine: Machine) -> Painter:
         """Load the generator; see `contract.Engine.painter`."""
         # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
-        from models.engines.ultralight.generator import load_generator
-        from models.engines.ultralight.painter import UltralightPainter
+        from models.engines.ultralight.generator import UltralightPainter, load_generator
 
         generator = load_generator(self._weights.path(GENERATOR), machine, self._options, self._kind)
         return UltralightPainter(generator, self._options)

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.checkpoints import file_format
-from models.engines.compute.onnx_network import OnnxNetwork
-from models.engines.compute.shared_batches import Batch, SharedBatches
-from models.engines.contract import Machine
-from models.engines.ultralight.face_box import network_pictures
+from models.engines.paste.blend import paste
+from models.engines.paste.crop import BoxChunk
+from models.engines.paste.resample import box_rgb
+from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
+from models.engines.runtime.batching import Batch, SharedBatches
+from models.engines.runtime.checkpoints import file_format
+from models.engines.runtime.onnx import OnnxNetwork
+from models.engines.ultralight.audio import SIDE, Hears, Variant, heard_by_faces, variant_of_audio
+from models.engines.ultralight.crop import network_pictures
 from models.engines.ultralight.options import UltralightOptions
-from models.engines.ultralight.variant import SIDE, Hears, Variant, variant_of_audio
 
 
 class Generator(Protocol):
@@ -61,7 +65,7 @@ def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
     # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
-    from models.engines.ultralight.torch_generator import TorchGenerator
+    from models.engines.ultralight.network import TorchGenerator
 
     return TorchGenerator(path, machine, options)
 
@@ -112,3 +116,27 @@ class OnnxGenerator:
             raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
         levels: NDArray[np.uint8] = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
         return levels.transpose(0, 2, 3, 1)[..., ::-1]
+
+
+# Paints chunks: the network's picture of each box, mixed back into the frame.
+
+
+class UltralightPainter:
+    """Satisfies `models.engines.protocol.Painter`.
+
+    Args:
+        generator: The network.
+        options: How its pictures are pasted.
+    """
+
+    def __init__(self, generator: Generator, options: UltralightOptions) -> None:
+        self._generator = generator
+        self._options = options
+
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
+        shown = box_rgb(chunk, SIDE, "area", "bgr")
+        variant = self._generator.variant
+        heard = heard_by_faces(chunk, variant.hears).windows(variant)
+        faces = self._generator.generate(shown, heard, should_stop)
+        return paste(chunk, faces, self._options.paste, match_colour=self._options.match_colour)

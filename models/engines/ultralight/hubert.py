@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
-from models.engines.compute.checkpoints import file_format
-from models.engines.compute.onnx_network import open_session
-from models.engines.contract import FrameSpan, Machine
-from models.engines.ultralight.encoder_shapes import NUM_HUBERT_FEATURES
-from models.engines.ultralight.heard import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.engines.protocol import FrameSpan, Machine
+from models.engines.runtime.checkpoints import file_format
+from models.engines.runtime.onnx import open_session
+from models.engines.ultralight.audio import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.weights import NUM_HUBERT_FEATURES
 from models.speech.level import SpeechLevel, cut_speech, open_speech
 
 SAMPLE_RATE: Final = 16_000

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import WeightsError
-from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.compute.torch_device import open_device, repeatable
-from models.engines.contract import Machine
-from models.engines.ultralight.hubert_names import bare_name, hubert_shapes_mismatch
+from models.engines.protocol import Machine
+from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.torch_device import open_device, repeatable
+from models.engines.ultralight.weights import bare_name, hubert_shapes_mismatch
 
 _KERNELS: Final = (10, 3, 3, 3, 3, 2, 2)
 _STRIDES: Final = (5, 2, 2, 2, 2, 2, 2)

@@ -18,9 +18,9 @@ from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
-from models.engines.contract import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
+from models.engines.protocol import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
@@ -46,7 +46,7 @@ class WarpOptions(BaseModel):
 
 
 class WarpEngine:
-    """Implements `models.engines.contract.Engine`. Its plan are target landmarks and exemplars of the source."""
+    """Implements `models.engines.protocol.Engine`. Its plan are target landmarks and exemplars of the source."""
 
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()

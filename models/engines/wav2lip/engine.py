@@ -8,30 +8,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.box.box_track import BoxTrack
-from models.engines.box.cut import cut_boxes
-from models.engines.contract import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
 from models.engines.options import read_options
-from models.engines.wav2lip.face_box import track_boxes
-from models.engines.wav2lip.listener import MelBlock, MelListener
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.wav2lip.audio import MelBlock, MelListener, mel_windows, window_starts
+from models.engines.wav2lip.crop import track_boxes
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
-from models.engines.wav2lip.windows import mel_windows, window_starts
 from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
-    from models.engines.wav2lip.painter import Wav2LipPainter
+    from models.engines.wav2lip.generator import Wav2LipPainter
 
 _BOXES_FILE: Final = "boxes.npz"
 
 
 class Wav2LipEngine:
-    """Satisfies `models.engines.contract.Engine`.
+    """Satisfies `models.engines.protocol.Engine`.
 
     Args:
         settings: The generator's file, and the section `wav2lip` of the settings.
@@ -58,10 +54,9 @@ class Wav2LipEngine:
         return MelListener()
 
     def painter(self, machine: Machine) -> Wav2LipPainter:
-        """Load the generator; see `models.engines.contract.Engine.painter`."""
+        """Load the generator; see `models.engines.protocol.Engine.painter`."""
         # Imported here: everything else of the engine runs where there is no PyTorch.
-        from models.engines.wav2lip.generator import load_generator
-        from models.engines.wav2lip.painter import Wav2LipPainter
+        from models.engines.wav2lip.generator import Wav2LipPainter, load_generator
 
         return Wav2LipPainter(load_generator(self._weights.path(GENERATOR), machine, self._options), self._options)
 
@@ -92,7 +87,7 @@ def plan_windows(features: MelBlock, span: FrameSpan, source_index: NDArray[np.i
         features: What was heard around them.
         span: T output frames.
         source_index: (T,) source frames.
-        mel_offset: See `models.engines.wav2lip.windows`.
+        mel_offset: See `models.engines.wav2lip.audio`.
     """
     windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
     return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.compute.batches import advise_batch, usual_batch
-from models.engines.compute.checkpoints import file_format
-from models.engines.compute.onnx_network import OnnxNetwork
-from models.engines.compute.shared_batches import Batch, SharedBatches
-from models.engines.contract import Machine
-from models.engines.wav2lip.layers import MEL_BANDS, WINDOW_COLUMNS
+from models.engines.paste.blend import paste
+from models.engines.paste.crop import BoxChunk
+from models.engines.paste.resample import box_rgb
+from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
+from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, usual_batch
+from models.engines.runtime.checkpoints import file_format
+from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import onnx_layout
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, onnx_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +57,7 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Gen
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
     # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
-    from models.engines.wav2lip.torch_generator import TorchGenerator
+    from models.engines.wav2lip.network import TorchGenerator
 
     return TorchGenerator(path, machine, options)
 
@@ -110,7 +112,7 @@ class OnnxGenerator:
     def _on_cuda(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
         import torch
 
-        from models.engines.wav2lip.torch_generator import face_input, face_levels
+        from models.engines.wav2lip.network import face_input, face_levels
 
         device = torch.device("cuda", 0)
         with torch.inference_mode():
@@ -128,3 +130,27 @@ class OnnxGenerator:
 def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values from 0 to 1 to 8 bits. The official script cuts off instead: half a level darker."""
     return np.asarray(np.rint(painted * np.float32(255)).clip(0, 255), np.uint8)
+
+
+# Paints chunks: the network's picture of each box, mixed back into the frame.
+
+
+class Wav2LipPainter:
+    """Satisfies `models.engines.protocol.Painter`.
+
+    Args:
+        generator: The network.
+        options: How its pictures are pasted.
+    """
+
+    def __init__(self, generator: Generator, options: Wav2LipOptions) -> None:
+        self._generator = generator
+        self._options = options
+
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one patch for every face of a chunk; the same chunk gives the same bytes."""
+        # The network was trained on what OpenCV reads: BGR, resized linearly.
+        faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
+        painted = self._generator.generate(faces, chunk.drive, should_stop)
+        rgb = np.ascontiguousarray(painted[..., ::-1])
+        return paste(chunk, rgb, self._options.paste, match_colour=self._options.match_colour)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.engines.box.paste import PasteStyle
-from models.engines.wav2lip.windows import MAX_OFFSET
+from models.engines.paste.blend import PasteStyle
+from models.engines.wav2lip.audio import MAX_OFFSET
 
 
 class Wav2LipOptions(BaseModel):
@@ -20,7 +20,7 @@ class Wav2LipOptions(BaseModel):
         ge=-MAX_OFFSET,
         le=MAX_OFFSET,
         description="Frames of 40 ms by which the heard window is moved: 0 as the official script, -1 as in training "
-        "(see models/engines/wav2lip/windows.py). Where mouths are early by a frame, -1 is right.",
+        "(see models/engines/wav2lip/audio.py). Where mouths are early by a frame, -1 is right.",
     )
     paste: PasteStyle = Field(
         "soft", description="`soft` mixes the lower face in, `rectangle` writes the whole box as the official script."

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from errors import WeightsError
-from models.engines.contract import TensorTable
-from models.engines.weights.bounds import MAX_ANSWER_BYTES
-from models.engines.weights.companions import companion_paths
-from models.engines.weights.contents import Contents
+from models.engines.protocol import TensorTable
+from models.engines.weights.formats import MAX_ANSWER_BYTES, Contents
+from models.engines.weights.upload import companion_paths
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _START: Final = "import sys; from models.engines.weights.reading import main; main(sys.argv[1])"

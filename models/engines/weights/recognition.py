@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import OptionError, WeightsError
-from models.engines.contract import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsRole
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,36 @@ def recognise(label: str, table: TensorTable, asked: Sequence[Place]) -> Place:
         raise OptionError(f"{label}: expected a file for one place, found that several fit. Say which: {names}.")
     reasons = " | ".join(f"{place.engine} {place.role.name}: {fault}" for place, fault in faults)
     raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it. {reasons}")
+
+
+Shape = tuple[int, ...]
+"""Sizes; -1 is a free dimension of a file, and any size in what is expected. Rank 0: unknown, or any shape."""
+
+
+def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]) -> str | None:
+    """Compare the first shapes in a file with those expected.
+
+    Args:
+        what: "inputs" or "outputs".
+        expected: Shapes in their order; a file may have more outputs, but no more inputs.
+        found: The file's.
+
+    Returns:
+        None, or what was expected and found in one line.
+    """
+    has_count = len(found) >= len(expected) if what == "outputs" else len(found) == len(expected)
+    if has_count and all(_fits(*pair) for pair in zip(expected, found, strict=False)):
+        return None
+    return f"expected {what} {_text(expected)}, found {_text(found)}."
+
+
+def _fits(expected: Shape, found: Shape) -> bool:
+    if not expected or not found:
+        return True
+    same = len(expected) == len(found)
+    return same and all(-1 in (want, have) or want == have for want, have in zip(expected, found, strict=True))
+
+
+def _text(shapes: Sequence[Shape]) -> str:
+    texts = (",".join("any" if size < 0 else str(size) for size in shape) for shape in shapes)
+    return " ".join(f"[{text or '...'}]" for text in texts) or "none"

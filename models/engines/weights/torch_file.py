@@ -11,10 +11,8 @@ import zipfile
 from typing import Any, BinaryIO, Final
 
 from errors import WeightsError
-from models.engines.contract import TensorTable
-from models.engines.weights.bounds import bound_memory
-from models.engines.weights.contents import Contents
-from models.engines.weights.state_dict import bare_names, find_state_dict
+from models.engines.protocol import TensorTable
+from models.engines.weights.formats import Contents, bare_names, bound_memory, find_state_dict
 
 _MAX_ENTRIES: Final = 100_000
 _MAX_PICKLE_BYTES: Final = 64 * 1024**2  # ten thousand tensors take two

@@ -24,7 +24,7 @@ from jobs.messages import AvatarRef, PreparedSpeech, Rendered, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
-from models.engines.contract import Plan
+from models.engines.protocol import Plan
 from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key
 from storage.file_store import FileStore

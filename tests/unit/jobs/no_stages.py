@@ -15,7 +15,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.contract import Plan, Planned
+from models.engines.protocol import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from telemetry.log_context import Work

@@ -18,7 +18,7 @@ from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.concat import concat_segments
 from media.writer import SegmentWriter
-from models.engines.contract import Plan
+from models.engines.protocol import Plan
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key, result_key, segment_key

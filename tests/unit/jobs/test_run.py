@@ -21,7 +21,7 @@ from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, R
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.contract import Plan, Planned
+from models.engines.protocol import Plan, Planned
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts

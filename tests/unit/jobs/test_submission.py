@@ -16,7 +16,7 @@ from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import Probed
 from jobs.submission import Submissions
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.room import EngineRoom
+from models.engines.catalog import EngineRoom
 from storage.file_keys import audio_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable

@@ -24,8 +24,8 @@ from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE
-from models.engines.contract import EngineSettings, Machine
-from models.engines.room import EngineRoom
+from models.engines.catalog import EngineRoom
+from models.engines.protocol import EngineSettings, Machine
 from models.engines.warp.engine import WarpEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest

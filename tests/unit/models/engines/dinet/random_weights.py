@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.engines.dinet.original.network import DINet
+from models.engines.dinet.network import DINet
 
 
 def fill(network: DINet, statistics: Mapping[str, NDArray[np.generic]] | None = None) -> DINet:

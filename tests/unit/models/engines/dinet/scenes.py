@@ -15,8 +15,8 @@ from errors import WeightsError
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
-from models.engines.contract import EngineSettings, FrameSpan
 from models.engines.dinet.engine import DinetEngine
+from models.engines.protocol import EngineSettings, FrameSpan
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.speech.level import SpeechLevel, measure_level

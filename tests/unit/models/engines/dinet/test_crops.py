@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.dinet.box_smoothing import runs_of, smooth_rows
-from models.engines.dinet.crop_boxes import dinet_boxes, heygem_boxes
-from models.engines.dinet.crop_layout import corners, to_levels, to_planes
-from models.engines.dinet.kinds import HeyGemKind, OriginalKind
+from models.engines.dinet.crop import (
+    choose_references,
+    corners,
+    dinet_boxes,
+    heygem_boxes,
+    runs_of,
+    smooth_rows,
+    to_levels,
+    to_planes,
+)
+from models.engines.dinet.engine import HeyGemKind, OriginalKind
 from models.engines.dinet.options import DinetOptions
-from models.engines.dinet.reference_frames import choose_references
 from tests.unit.models.engines.dinet.scenes import ABSENT, make_avatar
 
 HEYGEM, ORIGINAL = HeyGemKind(DinetOptions()).layout, OriginalKind.layout
@@ -63,7 +69,7 @@ def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
 
 def test_the_outline_stays_inside_of_what_is_made_anew(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
-    from models.engines.box.points68 import ibug_points
+    from models.engines.paste.landmarks68 import ibug_points
 
     points = ibug_points(track.points)
     for kind in (HeyGemKind(DinetOptions()), OriginalKind(DinetOptions())):

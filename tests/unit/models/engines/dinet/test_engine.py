@@ -14,19 +14,16 @@ from numpy.typing import NDArray
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from errors import ConfigError, WeightsError
 from models.avatar.avatar import Avatar
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.box.mask import soft_mask
-from models.engines.contract import Engine, Machine
-from models.engines.dinet.crop_layout import CropLayout
+from models.engines.dinet.audio import HeardSpeech
+from models.engines.dinet.crop import REFERENCES, CropLayout
 from models.engines.dinet.engine import DinetEngine
-from models.engines.dinet.hearing.heard_speech import HeardSpeech
-from models.engines.dinet.heygem_generator import HeyGemGenerator
-from models.engines.dinet.original.generator import DinetGenerator
-from models.engines.dinet.original.network import DINet
-from models.engines.dinet.painters import DinetPainter
-from models.engines.dinet.reference_frames import REFERENCES
+from models.engines.dinet.generator import DinetPainter, HeyGemGenerator
+from models.engines.dinet.network import DINet
+from models.engines.dinet.torch_generator import DinetGenerator
+from models.engines.paste.blend import soft_mask
+from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
+from models.engines.protocol import Engine, Machine
 from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (

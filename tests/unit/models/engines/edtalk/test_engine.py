@@ -14,15 +14,14 @@ from benchmarks.random_weights.edtalk import save_edtalk
 from errors import CancelledJobError, ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
-from models.engines.edtalk.role import GENERATOR_ROLE
+from models.engines.edtalk.weights import GENERATOR_ROLE
+from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
+from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.speech.level import measure_level
-from tests.unit.models.engines.aligned.face_scene import (
+from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
     Brought,
     analyse,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from errors import WeightsError
-from models.engines.musetalk.architecture import PUBLISHED, Architecture, make_unet, make_vae
-from models.engines.musetalk.whisper_encoder import WhisperEncoder, WhisperShape
+from models.engines.musetalk.network import PUBLISHED, Architecture, make_unet, make_vae
+from models.engines.musetalk.whisper import WhisperEncoder, WhisperShape
 
 SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
 SMALL: Final = Architecture(

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from errors import ConfigError, WeightsError
-from models.engines.compute.checkpoints import read_checkpoint
-from models.engines.contract import TensorTable
-from models.engines.musetalk.architecture import PUBLISHED, make_unet, make_vae, vae_tensors
-from models.engines.musetalk.network_weights import fill
-from models.engines.musetalk.roles import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
-from models.engines.musetalk.whisper_encoder import WhisperEncoder
+from models.engines.musetalk.network import PUBLISHED, fill, make_unet, make_vae, vae_tensors
+from models.engines.musetalk.weights import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
+from models.engines.musetalk.whisper import WhisperEncoder
+from models.engines.protocol import TensorTable
+from models.engines.runtime.checkpoints import read_checkpoint
 from tests.unit.models.engines.musetalk.conftest import SMALL, Files, seeded
 
 diffusers = pytest.importorskip("diffusers", reason="needs the extra musetalk")

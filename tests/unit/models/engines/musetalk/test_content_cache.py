@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.musetalk.content_cache import ContentCache
+from models.engines.runtime.cache import ContentCache
 
 
 def test_a_key_is_content_shape_and_type() -> None:

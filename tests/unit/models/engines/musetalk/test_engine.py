@@ -16,13 +16,12 @@ from config import MediaLimits
 from errors import ConfigError
 from media.audio import extract_speech
 from models.avatar.avatar import Avatar
-from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.musetalk.crop import face_boxes, jaw_outline
 from models.engines.musetalk.engine import MuseTalkEngine
-from models.engines.musetalk.face_box import face_boxes, jaw_outline
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.musetalk.rows_plan import RowsPlan
-from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, SpeechRows, first_rows
+from models.engines.musetalk.plan import ROWS_PER_FRAME, RowsPlan, SpeechRows, first_rows
 from models.engines.patches import FacePatches
+from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine
 from models.speech.level import measure_level
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
@@ -173,7 +172,8 @@ def test_from_speech_to_patches(
     avatar: Avatar, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
 ) -> None:
     """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
-    from models.engines.musetalk.loading import load_listener, load_painter
+    from models.engines.musetalk.audio import load_listener
+    from models.engines.musetalk.generator import load_painter
 
     engine, speech = engine_of(), tmp_path / "speech.npy"
     extract_speech(sample_speech, speech, MediaLimits())

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError, MediaError
-from models.engines.contract import FrameSpan
-from models.engines.musetalk.listener import WINDOW_ROWS, WhisperListener
-from models.engines.musetalk.speech_rows import ROWS_PER_FRAME, first_rows
-from models.engines.musetalk.whisper_encoder import WhisperEncoder
+from models.engines.musetalk.audio import WINDOW_ROWS, WhisperListener
+from models.engines.musetalk.plan import ROWS_PER_FRAME, first_rows
+from models.engines.musetalk.whisper import WhisperEncoder
+from models.engines.protocol import FrameSpan
 from models.speech.level import SpeechLevel, measure_level
 from tests.unit.models.engines.musetalk.test_whisper import speech_like
 

@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 
 from errors import ConfigError
 from media.yuv_frame import from_rgb
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.box.box_plan import BoxPlan
-from models.engines.box.box_track import BoxTrack
-from models.engines.box.cut import cut_boxes
-from models.engines.box.picture import Interpolation, box_rgb
-from models.engines.compute.precision import PICTURE, half_precision
-from models.engines.contract import Machine
-from models.engines.musetalk.architecture import make_unet, make_vae
-from models.engines.musetalk.face_networks import FaceNetworks, place_waves
-from models.engines.musetalk.loading import load_listener, load_painter
+from models.engines.musetalk.audio import load_listener
+from models.engines.musetalk.generator import MuseTalkPainter, load_painter
+from models.engines.musetalk.network import (
+    FaceNetworks,
+    in_fitting_precision,
+    make_unet,
+    make_vae,
+    paint_sample,
+    place_waves,
+)
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.musetalk.painter import MuseTalkPainter
-from models.engines.musetalk.precision import in_fitting_precision, paint_sample
-from tests.unit.models.engines.box.scenes import BT709, make_track, smooth_rgb
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.resample import Interpolation, box_rgb
+from models.engines.protocol import Machine
+from models.engines.runtime.torch_device import PICTURE, half_precision
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
+from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
 

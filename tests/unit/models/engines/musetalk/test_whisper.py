@@ -7,8 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.engines.musetalk.whisper_encoder import WhisperEncoder, encoder_tensors
-from models.engines.musetalk.whisper_mel import WINDOW_SAMPLES, log_mel
+from models.engines.musetalk.whisper import WINDOW_SAMPLES, WhisperEncoder, encoder_tensors, log_mel
 from tests.unit.models.engines.musetalk.conftest import SMALL_WHISPER
 
 

@@ -12,8 +12,8 @@ from benchmarks.random_weights.restoration import save_restoration
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.avatar.avatar import Avatar
-from models.engines.contract import FrameSpan, Machine
-from models.engines.room import EngineRoom, step_list
+from models.engines.catalog import EngineRoom, step_list
+from models.engines.protocol import FrameSpan, Machine
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock

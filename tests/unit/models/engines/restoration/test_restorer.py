@@ -11,14 +11,14 @@ from benchmarks.random_weights.restoration import save_restoration
 from errors import CancelledJobError, WeightsError
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
-from models.engines.contract import Machine, TensorTable
 from models.engines.patches import FacePatches
+from models.engines.protocol import Machine, TensorTable
 from models.engines.restoration.network import OnnxRestoration, load_restorer
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import SIDE, FaceRestorer, Surroundings
-from models.engines.restoration.role import RESTORATION_ROLE
+from models.engines.restoration.weights import RESTORATION_ROLE
 from models.track.face_track import FaceTrack
-from tests.unit.models.engines.aligned.face_scene import ABSENT, COLOUR, make_frames, make_track
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
 
 SOURCE = [3, ABSENT, 9, 9]
 

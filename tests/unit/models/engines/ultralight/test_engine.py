@@ -22,22 +22,20 @@ from benchmarks.random_weights.ultralight import (
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
+from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.ultralight.audio import HeardRows, Hears, UltralightPlan, Variant, frame_rows, wanted_ids
+from models.engines.ultralight.crop import crop_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.engine import UltralightEngine
-from models.engines.ultralight.face_box import crop_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.generator import OnnxGenerator, load_generator
-from models.engines.ultralight.heard import HeardRows, frame_rows, wanted_ids
+from models.engines.ultralight.network import TorchGenerator, load_network, picture_input
 from models.engines.ultralight.options import UltralightOptions
-from models.engines.ultralight.plan import UltralightPlan
-from models.engines.ultralight.roles import ROLES
-from models.engines.ultralight.torch_generator import TorchGenerator, load_network, picture_input
-from models.engines.ultralight.variant import Hears, Variant
+from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
 from models.engines.weights.recognition import Wish, places, recognise
 from models.speech.level import measure_level
-from tests.unit.models.engines.aligned.face_scene import (
+from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
     Brought,
     analyse,
@@ -128,7 +126,7 @@ def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avat
     engine = make_engine(checkpoint, paste="rectangle")
     patches = engine.painter(Machine()).paint(cut(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
-    from models.engines.box.points68 import ibug_points
+    from models.engines.paste.landmarks68 import ibug_points
 
     box = inner_boxes(crop_boxes(ibug_points(avatar.track.points[[8]])))[0]
     assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
@@ -137,7 +135,7 @@ def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avat
 
 def test_the_crop_is_theirs_on_the_mean_face_of_their_landmarks() -> None:
     """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
-    from models.engines.box.points68 import ibug_points
+    from models.engines.paste.landmarks68 import ibug_points
     from models.geometry.head_frame import mean_face
 
     points = ibug_points(mean_face()[None] * [100, -100, 100])

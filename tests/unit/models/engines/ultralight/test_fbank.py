@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.ultralight.fbank import fbank
+from models.engines.ultralight.wenet import fbank
 
 
 def test_equals_kaldi() -> None:

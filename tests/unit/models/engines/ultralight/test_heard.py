@@ -5,9 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from models.engines.contract import FrameSpan
-from models.engines.ultralight.heard import HeardRows, frame_rows, num_job_samples, wanted_ids
-from models.engines.ultralight.variant import Hears, Variant
+from models.engines.protocol import FrameSpan
+from models.engines.ultralight.audio import HeardRows, Hears, Variant, frame_rows, num_job_samples, wanted_ids
 
 
 def make_heard(hears: Hears, span: FrameSpan, num_rows: int) -> HeardRows:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.ultralight import save_generator, save_hubert, save_wenet
 from errors import CancelledJobError, MediaError, WeightsError
-from models.engines.contract import FrameSpan, Machine
+from models.engines.protocol import FrameSpan, Machine
 from models.engines.ultralight import hubert as hubert_module
-from models.engines.ultralight.fbank import fbank
-from models.engines.ultralight.heard import HeardRows
+from models.engines.ultralight.audio import HeardRows, Variant
 from models.engines.ultralight.hubert import (
     HubertListener,
     OnnxHubert,
@@ -22,10 +21,9 @@ from models.engines.ultralight.hubert import (
     normal_form,
     num_hubert_rows,
 )
-from models.engines.ultralight.hubert_names import hubert_large_mismatch
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
-from models.engines.ultralight.variant import Variant
-from models.engines.ultralight.wenet import OnnxWenet, WenetListener
+from models.engines.ultralight.weights import hubert_large_mismatch
+from models.engines.ultralight.wenet import OnnxWenet, WenetListener, fbank
 from models.speech.level import SpeechLevel, measure_level
 
 SECONDS = 42.0  # three windows of HuBERT

@@ -13,9 +13,9 @@ import torch
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from media.yuv_frame import YuvFrame
-from models.engines.contract import Machine
+from models.engines.catalog import EngineRoom
 from models.engines.patches import FacePatches
-from models.engines.room import EngineRoom
+from models.engines.protocol import Machine
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.in_process import analyse
 from media.reader import FrameReader
-from models.engines.contract import Machine
+from models.engines.protocol import Machine
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.plan import plan_block
 from models.mouth.motion import RunningStats

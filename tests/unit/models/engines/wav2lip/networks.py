@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from benchmarks.random_weights.parameters import made_up
-from models.engines.wav2lip.layers import Size, expected_shapes
+from models.engines.wav2lip.weights import Size, expected_shapes
 
 
 def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.box.paste import spread_over
-from models.engines.box.picture import resize_box
+from models.engines.paste.blend import spread_over
+from models.engines.paste.resample import resize_box
 
 CELL = 32  # pixels
 

@@ -14,9 +14,9 @@ import pytest
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.box.box_chunk import BoxChunk
-from models.engines.contract import Engine, EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
+from models.engines.protocol import Engine, EngineClass, EngineSettings, FrameSpan, Machine
 from models.engines.wav2lip.engine import Wav2LipEngine, plan_windows
 from models.speech.level import measure_level
 from tests.unit.models.engines.wav2lip.avatars import (

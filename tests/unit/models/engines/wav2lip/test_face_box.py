@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.box.points68 import FACE_OVAL
-from models.engines.wav2lip.face_box import track_boxes
+from models.engines.paste.landmarks68 import FACE_OVAL
+from models.engines.wav2lip.crop import track_boxes
 from tests.unit.models.engines.wav2lip.avatars import HEIGHT, NUM_FRAMES, WIDTH, talking_track
 
 MOUTH = [61, 291, 0, 17, 13, 14]

@@ -9,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from errors import ConfigError, WeightsError
-from models.engines.compute.precision import half_precision
-from models.engines.contract import Machine
+from models.engines.protocol import Machine
+from models.engines.runtime.torch_device import half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import Wav2LipNetwork
+from models.engines.wav2lip.network import TorchGenerator, Wav2LipNetwork, load_network, sample_faces, sample_windows
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.samples import sample_faces, sample_windows
-from models.engines.wav2lip.torch_generator import TorchGenerator, load_network
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
 
 FULL = Wav2LipOptions(precision="fp32", batch_size=2)

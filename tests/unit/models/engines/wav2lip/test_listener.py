@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError, MediaError
-from models.engines.contract import FrameSpan
+from models.engines.protocol import FrameSpan
+from models.engines.wav2lip.audio import MelListener
 from models.engines.wav2lip.engine import plan_windows
-from models.engines.wav2lip.listener import MelListener
 from models.speech.level import measure_level
 
 FPS = Fraction(30000, 1001)

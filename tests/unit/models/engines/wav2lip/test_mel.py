@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError
-from models.engines.wav2lip import mel
-from models.engines.wav2lip.mel import SILENCE, mel_columns, num_columns
+from models.engines.wav2lip import audio
+from models.engines.wav2lip.audio import SILENCE, mel_columns, num_columns
 
 
 def _wave(num: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -30,7 +30,7 @@ def test_the_filter_bank_is_librosas() -> None:
     import librosa
 
     theirs = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
-    assert np.abs(mel._mel_bank() - theirs).max() < 1e-7
+    assert np.abs(audio._mel_bank() - theirs).max() < 1e-7
 
 
 @pytest.mark.parametrize("num", [1, 2, 150, 400, 4000, 64123])

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engines.compute.batch_norm import fold_batch_norm
-from models.engines.wav2lip.layers import Size, expected_shapes
-from models.engines.wav2lip.network import Wav2LipNetwork
-from models.engines.wav2lip.torch_generator import face_input
+from models.engines.runtime.torch_device import fold_batch_norm
+from models.engines.wav2lip.network import Wav2LipNetwork, face_input
+from models.engines.wav2lip.weights import Size, expected_shapes
 from tests.unit.models.engines.wav2lip.reference_weights import reference_parameters
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from models.engines.contract import TensorTable
-from models.engines.wav2lip.layers import Size, expected_shapes
-from models.engines.wav2lip.torch_generator import load_network
-from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_layout
+from models.engines.protocol import TensorTable
+from models.engines.wav2lip.network import load_network
+from models.engines.wav2lip.weights import GENERATOR_ROLE, Size, expected_shapes, onnx_layout
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, save_onnx
 

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.engines.contract import FrameSpan
-from models.engines.wav2lip.mel import mel_columns, num_columns
-from models.engines.wav2lip.windows import MAX_OFFSET, columns_needed, mel_windows, window_starts
+from models.engines.protocol import FrameSpan
+from models.engines.wav2lip.audio import (
+    MAX_OFFSET,
+    columns_needed,
+    mel_columns,
+    mel_windows,
+    num_columns,
+    window_starts,
+)
 
 
 @pytest.mark.parametrize("fps", ["25", "29.97", "30"])

@@ -14,10 +14,10 @@ from typing import ClassVar
 import pytest
 
 from errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
-from models.engines.contract import EngineClass, WeightsRole
-from models.engines.weights.arrival import Arrival
+from models.engines.protocol import EngineClass, WeightsRole
 from models.engines.weights.recognition import Wish
 from models.engines.weights.store import WeightsStore
+from models.engines.weights.upload import Arrival
 from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
 from tests.unit.models.engines.weights.weights_files import (
     Harm,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.engines.contract import (
+from models.engines.protocol import (
     Chunk,
     EngineClass,
     EngineSettings,
@@ -22,7 +22,7 @@ from models.engines.contract import (
     TensorTable,
     WeightsRole,
 )
-from models.engines.contract import Engine as Engine
+from models.engines.protocol import Engine as Engine
 
 
 def _no_torch(table: TensorTable) -> str | None:

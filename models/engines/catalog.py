@@ -1,0 +1,203 @@
+"""The engines of one service, with the weights that its users brought: made once each, and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config import PipelineConfig
+from errors import OptionError
+from models.engines.protocol import Engine, EngineClass, EngineSettings, EngineWeights, StepClass, WeightsRole
+from models.engines.registry import ENGINES, STEPS, engine_class, step_class, weights_roles
+from models.engines.weights.index import add_command, split_name
+from models.engines.weights.store import WeightsStore
+
+
+@dataclass(frozen=True)
+class MissingRole:
+    """A file that an engine could use and does not have.
+
+    Attributes:
+        role: Its name.
+        title: What it is, for people.
+        is_required: Whether the engine cannot work without it.
+        add_command: How it is added.
+    """
+
+    role: str
+    title: str
+    is_required: bool
+    add_command: str
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """An engine, or a variant of one with weights of its own.
+
+    Attributes:
+        name: What a job calls it, such as `wav2lip` or `wav2lip:gan`.
+        title: What it is, for people.
+        is_installed: Whether it has every file that it cannot work without.
+        missing: The files that it does not have.
+        licences: Known terms of its files, one line for each.
+    """
+
+    name: str
+    title: str
+    is_installed: bool
+    missing: tuple[MissingRole, ...]
+    licences: tuple[str, ...]
+
+
+def engine_names(store: WeightsStore) -> tuple[str, ...]:
+    """Return the engines and their installed variants."""
+    variants = {entry.name for entry in store.list()}
+    return tuple(
+        name
+        for engine in store.engines
+        for name in (engine, *sorted(each for each in variants if each.startswith(f"{engine}:")))
+    )
+
+
+def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_threads: int = 1) -> Engine:
+    """Make an engine with its weights; none of them is read here.
+
+    Args:
+        name: An engine, or a variant that has files in the store.
+        store: Where the weights lie.
+        options: The engine's section of the settings.
+        num_threads: CPU threads that it may use outside of its listener and painter.
+
+    Raises:
+        OptionError: There is no such engine or variant; names those that there are.
+        ConfigError: One of the options cannot be used.
+    """
+    names = engine_names(store)
+    if name not in names:
+        raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}.")
+    return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options, num_threads))
+
+
+class EngineRoom:
+    """Makes the engines of one service, each once.
+
+    Args:
+        config: Its section `engines` holds their options, its data folder their weights.
+        num_threads: CPU threads that an engine may use outside of its listener and painter.
+        engines: What there is to choose from.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        num_threads: int = 1,
+        engines: Mapping[str, str | EngineClass] = ENGINES,
+    ) -> None:
+        self._config, self._num_threads = config, num_threads
+        self._store = WeightsStore(config.data_dir / "weights", engines)
+        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which edition, and the engine
+
+    @property
+    def names(self) -> Iterable[str]:
+        """What a job may name."""
+        return engine_names(self._store)
+
+    def check(self, name: str) -> None:
+        """Refuse an engine that cannot do a job, before anything is promised.
+
+        Raises:
+            OptionError: There is none of that name, or it lacks weights; the message says how they are added.
+        """
+        for part in self._parts(name):
+            lacking = [
+                role
+                for role in _missing(part, weights_roles(part, self._store.engines), self._store)
+                if role.is_required
+            ]
+            if lacking:
+                what = ", ".join(role.title for role in lacking)
+                raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
+
+    def engine(self, name: str) -> Engine:
+        """Return an engine, or a variant of one, with the steps on top of it that stand behind pluses.
+
+        It is made once, and anew when its weights were replaced.
+
+        Raises:
+            OptionError: There is none of that name.
+            ConfigError: One of its options cannot be used.
+        """
+        edition = self.edition(name)
+        if self._engines.get(name, ("",))[0] != edition:
+            base, plus, step = name.rpartition("+")
+            if plus:
+                made = step_class(step)(self._settings(step)).on_top_of(self.engine(base))
+            else:
+                made = make_engine(name, self._store, self._settings(name).options, self._num_threads)
+            self._engines[name] = edition, made
+        return self._engines[name][1]
+
+    def edition(self, name: str) -> str:
+        """Return what tells an engine with its present weights from the same with others; no file of them is read.
+
+        Raises:
+            OptionError: There is none of that name.
+        """
+        marks = [
+            self._store.for_engine(part).mark(role.name)
+            for part in self._parts(name)
+            for role in weights_roles(part, self._store.engines)
+        ]
+        return " ".join([name, *marks])
+
+    def _parts(self, name: str) -> list[str]:
+        """The engine and the steps of a name."""
+        base, *steps = name.split("+")
+        for step in steps:
+            step_class(step)
+        if base not in (names := engine_names(self._store)):
+            raise OptionError(f"engine: expected one of {', '.join(names)}, found {base[:80]!r}")
+        return [base, *steps]
+
+    def _settings(self, name: str) -> EngineSettings:
+        options = self._config.engines.get(split_name(name)[0], {})
+        return EngineSettings(self._store.for_engine(name), options, self._num_threads)
+
+
+def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
+    """Return every engine and every variant that has files in the store."""
+    return tuple(_record(name, store) for name in engine_names(store))
+
+
+def step_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
+    """Return what can be put on top of an engine, by its name behind the plus."""
+    return tuple(_record_of(name, step_class(name), store) for name in STEPS)
+
+
+def _record(name: str, store: WeightsStore) -> EngineRecord:
+    return _record_of(name, engine_class(name, store.engines), store)
+
+
+def _record_of(name: str, maker: EngineClass | StepClass, store: WeightsStore) -> EngineRecord:
+    missing = _missing(name, maker.weights, store)
+    return EngineRecord(
+        name=name,
+        title=maker.title,
+        is_installed=not any(role.is_required for role in missing),
+        missing=missing,
+        licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),
+    )
+
+
+def _missing(name: str, roles: tuple[WeightsRole, ...], store: WeightsStore) -> tuple[MissingRole, ...]:
+    weights = store.for_engine(name)
+    return tuple(
+        MissingRole(role.name, role.title, _is_required(role, weights), add_command(name, role.name))
+        for role in roles
+        if not weights.has(role.name)
+    )
+
+
+def _is_required(role: WeightsRole, weights: EngineWeights) -> bool:
+    return role.is_required and not (role.alternative and weights.has(role.alternative))

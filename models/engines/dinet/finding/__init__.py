@@ -1,1 +1,0 @@
-"""Where the face lies by HeyGem's own detector and landmarks, where the user brought them."""

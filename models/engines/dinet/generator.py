@@ -1,0 +1,154 @@
+"""HeyGem's generator `dinet_v1` as an ONNX export: masked crop, whole crop and speech -> crop with a mouth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import WeightsError
+from models.engines.dinet.crop import REFERENCES, CropLayout, corners, to_levels, to_planes
+from models.engines.dinet.options import Paste
+from models.engines.dinet.weights import GENERATOR_INPUTS, GENERATOR_OUTPUTS
+from models.engines.paste.blend import paste
+from models.engines.paste.crop import BoxChunk
+from models.engines.paste.resample import box_rgb
+from models.engines.patches import FacePatches
+from models.engines.protocol import Machine
+from models.engines.runtime.batching import Batch, SharedBatches
+from models.engines.runtime.onnx import OnnxNetwork
+from models.engines.weights.recognition import shapes_mismatch
+
+if TYPE_CHECKING:
+    from models.engines.dinet.torch_generator import DinetGenerator
+
+
+class HeyGemGenerator:
+    """The loaded network. Batches always have the same size, so a frame's bytes do not depend on its neighbours.
+
+    Args:
+        path: The .onnx file; its batch is free or fixed.
+        machine: Where it runs.
+        layout: Where the masked crop is black.
+        batch_size: Frames at a time where the file leaves that open.
+
+    Raises:
+        WeightsError: The file is missing or is not such a network.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
+        self._network = OnnxNetwork(path, machine)
+        self._layout, self._is_on_cuda = layout, machine.device == "cuda"
+        inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
+        said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
+        said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
+        if said is not None:
+            raise WeightsError(f"{path.name}: {said}")
+        fixed = {shape[0] for shape in (*inputs, *outputs) if shape and shape[0] > 0}
+        if len(fixed) > 1:
+            raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
+        self.batch_size = fixed.pop() if fixed else batch_size
+        self._batches = SharedBatches(self.batch_size)
+
+    def generate(
+        self, crops: NDArray[np.uint8], speech: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.uint8]:
+        """Make N crops.
+
+        Args:
+            crops: (N, 256, 256, 3) uint8 RGB, as they are.
+            speech: (N, 256, 20) float32 wenet windows.
+            should_stop: See `contract.Painter.paint`.
+
+        Returns:
+            (N, 256, 256, 3) uint8 RGB.
+        """
+        painted = np.empty_like(crops)
+        self._batches.fill(painted, (crops, speech), self._compute, should_stop)
+        return painted
+
+    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
+        paint = self._on_cuda if self._is_on_cuda else self._on_cpu
+        return (paint(*arrays)[:num] for arrays, num in batches)
+
+    def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        whole = to_planes(crops)
+        tensors = (self._layout.mask(whole), whole, speech)
+        return to_levels(self._network.run(dict(zip(self._network.input_names, tensors, strict=True))))
+
+    def _on_cuda(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
+        import torch
+
+        with torch.inference_mode():
+            whole = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float().div_(255).contiguous()
+            masked = whole.clone()
+            masked[self._layout.masked] = 0
+            tensors = (masked, whole, torch.from_numpy(speech).cuda())
+            feeds = dict(zip(self._network.input_names, tensors, strict=True))
+            painted = self._network.run_on_cuda(feeds, tuple(whole.shape))
+            levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)
+
+
+# From a chunk's crops to finished patches, for both generators.
+
+
+class HeyGemPainter:
+    """Satisfies `contract.Painter`: both pictures that the generator takes are the frame's own crop.
+
+    Args:
+        generator: The loaded network.
+        layout: What it sees.
+        style: What of its crop is shown.
+    """
+
+    def __init__(self, generator: HeyGemGenerator, layout: CropLayout, style: Paste) -> None:
+        self._generator, self._layout, self._style = generator, layout, style
+
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one patch for every face of `chunk`."""
+        crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
+        painted = self._generator.generate(crops, chunk.drive, should_stop)
+        return paste_crops(chunk, painted, self._layout, self._style)
+
+
+class DinetPainter:
+    """Satisfies `contract.Painter`: the mouth's looks come from the avatar's reference frames.
+
+    Args:
+        generator: The loaded network.
+        layout: What it sees.
+        style: What of its crop is shown.
+    """
+
+    def __init__(self, generator: DinetGenerator, layout: CropLayout, style: Paste) -> None:
+        self._generator, self._layout, self._style = generator, layout, style
+
+    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+        """Return one patch for every face of `chunk`."""
+        crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
+        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.drive, should_stop)
+        return paste_crops(chunk, painted, self._layout, self._style)
+
+
+def paste_crops(chunk: BoxChunk, painted: NDArray[np.uint8], layout: CropLayout, style: Paste) -> FacePatches:
+    """Put generated crops back.
+
+    Args:
+        chunk: N faces.
+        painted: (N, height, width, 3) uint8 RGB.
+        layout: What the generator sees.
+        style: What of it is shown.
+    """
+    if style == "face":
+        return paste(chunk, painted)
+    if style == "mask":
+        return paste(replace(chunk, outline=corners(layout.masked_box(chunk.boxes))), painted)
+    boxes = chunk.boxes.copy()
+    boxes[:, 3] = boxes[:, 1] + (boxes[:, 3] - boxes[:, 1]) * layout.num_pasted / layout.height
+    return paste(replace(chunk, boxes=boxes), np.ascontiguousarray(painted[:, : layout.num_pasted]), "rectangle")

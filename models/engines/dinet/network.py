@@ -1,0 +1,235 @@
+"""The original DINet: the frame with its mouth masked, five reference frames and speech -> the frame with a mouth.
+
+Structure and names of the parameters: MRzzm/DINet, models/DINet.py; see `models.engines.dinet.network`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# The convolution blocks of DINet, with the published names of their parameters.
+#
+# Structure: Zhang et al., "DINet: Deformation Inpainting Network for Realistic Face Visually Dubbing on High Resolution
+# Video", AAAI 2023; names and sizes as in MRzzm/DINet, models/DINet.py.
+
+
+class SameBlock1d(nn.Module):
+    """Convolution, normalisation, ReLU over (B, C, T); `stride` 2 halves T."""
+
+    def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(num_in, num_out, kernel, stride, kernel // 2)
+        self.norm: nn.Module = nn.BatchNorm1d(num_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, num_in, T) into (B, num_out, T / stride)."""
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ResBlock1d(nn.Module):
+    """Two convolutions over (B, C, T), each after its normalisation and ReLU, added to what went in."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(num, num, 3, padding=1)
+        self.conv2 = nn.Conv1d(num, num, 3, padding=1)
+        self.norm1 = nn.BatchNorm1d(num)
+        self.norm2: nn.Module = nn.BatchNorm1d(num)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, num, T) into the same shape."""
+        inner = self.conv1(F.relu(self.norm1(x)))
+        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
+        return added
+
+
+class SameBlock2d(nn.Module):
+    """Convolution, normalisation, ReLU over (B, C, H, W); `stride` 2 halves H and W, `grow` 2 doubles them first."""
+
+    def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1, grow: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2)
+        self.norm: nn.Module = nn.BatchNorm2d(num_out)
+        self.grow = grow
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, num_in, H, W) into (B, num_out, H * grow / stride, W * grow / stride)."""
+        if self.grow > 1:
+            x = F.interpolate(x, scale_factor=self.grow, mode="nearest")
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ResBlock2d(nn.Module):
+    """Two convolutions over (B, C, H, W), each after its normalisation and ReLU, added to what went in."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num, num, 3, padding=1)
+        self.conv2 = nn.Conv2d(num, num, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(num)
+        self.norm2: nn.Module = nn.BatchNorm2d(num)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (B, num, H, W) into the same shape."""
+        inner = self.conv1(F.relu(self.norm1(x)))
+        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
+        return added
+
+
+# AdaAT: every channel of a feature map is turned, scaled and shifted by itself.
+#
+# The published layer samples the (C, H, W) block in three dimensions, where the third is the channel. Its grid spans
+# [-1, 1] from the first channel to the last, read by a sampler whose [-1, 1] spans their outer edges: channel k of the
+# output lies at k * C / (C - 1) - 0.5, between two channels of the input and, at both ends, half outside. Sampling is
+# linear, so the same is had by mixing the two channels first and by sampling the mixture in two dimensions, which costs
+# a fraction.
+
+_PI = 3.14159  # as published
+
+
+class ChannelWarp(nn.Module):
+    """The published `AdaAT` (MRzzm/DINet, models/DINet.py).
+
+    Args:
+        num_params: P numbers that steer it.
+        num_channels: C channels.
+    """
+
+    def __init__(self, num_params: int, num_channels: int) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.commn_linear = nn.Sequential(nn.Linear(num_params, num_params), nn.ReLU())
+        self.scale = nn.Sequential(nn.Linear(num_params, num_channels), nn.Sigmoid())
+        self.rotation = nn.Sequential(nn.Linear(num_params, num_channels), nn.Tanh())
+        self.translation = nn.Sequential(nn.Linear(num_params, 2 * num_channels), nn.Tanh())
+
+    def forward(self, features: Tensor, params: Tensor) -> Tensor:
+        """Warp (B or 1, C, H, W) features by (B, P) parameters, in full precision: (B, C, H, W) float32.
+
+        Places in half precision would be off by more than a pixel of the picture.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return self._warp(features.float(), params.float())
+
+    def _warp(self, features: Tensor, params: Tensor) -> Tensor:
+        height, width = features.shape[-2:]
+        grid = self._grid(params, height, width)  # (B * C, H, W, 2)
+        mixed = mix_channels(features).expand(len(params), -1, -1, -1)
+        planes = mixed.reshape(-1, 1, height, width)  # (B * C, 1, H, W)
+        sampled = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return sampled.view(len(params), self.num_channels, height, width)
+
+    def _grid(self, params: Tensor, height: int, width: int) -> Tensor:
+        shared = self.commn_linear(params)
+        scale = self.scale(shared) * 2  # (B, C)
+        angle = self.rotation(shared) * _PI
+        shift = self.translation(shared).view(-1, 2)  # (B * C, 2)
+        cosine, sine = (scale * angle.cos()).view(-1), (scale * angle.sin()).view(-1)
+        rows = torch.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], 1).view(-1, 2, 3)
+        x = torch.linspace(-1, 1, width, dtype=params.dtype, device=params.device)
+        y = torch.linspace(-1, 1, height, dtype=params.dtype, device=params.device)
+        places = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).view(-1, 2)  # (H * W, 2)
+        turned = places @ rows[:, :, :2].transpose(1, 2) + rows[:, None, :, 2]  # (B * C, H * W, 2)
+        return turned.view(-1, height, width, 2)
+
+
+def mix_channels(features: Tensor) -> Tensor:
+    """Reads (B, C, H, W) at the C channel places of the published grid, see this module."""
+    num = features.shape[1]
+    place = torch.arange(num, dtype=torch.float32, device=features.device) * num / (num - 1) - 0.5
+    below = place.floor()
+    share = (place - below)[:, None, None].to(features.dtype)
+    padded = F.pad(features, (0, 0, 0, 0, 1, 1))  # a channel of zeros at either end
+    index = below.long() + 1
+    return padded[:, index] * (1 - share) + padded[:, index + 1] * share
+
+
+class Reference(NamedTuple):
+    """What the network knows of the reference frames alone: it does not change with the frame or the speech."""
+
+    features: Tensor
+    """(1, 256, H / 4, W / 4)."""
+    appearance: Tensor
+    """(1, 256, H / 4, W / 4), what is warped."""
+
+
+class DINet(nn.Module):
+    """The published generator.
+
+    Args:
+        source_channel: Channels of the masked frame: 3.
+        ref_channel: Channels of the reference frames together: 15 for five.
+        audio_channel: Numbers a row of speech features: 29 (DeepSpeech's letters).
+    """
+
+    def __init__(self, source_channel: int = 3, ref_channel: int = 15, audio_channel: int = 29) -> None:
+        super().__init__()
+        self.source_in_conv = _entry(source_channel)
+        self.ref_in_conv = _entry(ref_channel)
+        self.trans_conv = nn.Sequential(
+            SameBlock2d(512, 128),
+            SameBlock2d(128, 128, 11),
+            SameBlock2d(128, 128, 11),
+            SameBlock2d(128, 128, stride=2),
+            SameBlock2d(128, 128, 7),
+            SameBlock2d(128, 128, 7),
+            SameBlock2d(128, 128, stride=2),
+            SameBlock2d(128, 128),
+            SameBlock2d(128, 128, stride=2),
+            SameBlock2d(128, 128),
+            SameBlock2d(128, 128, stride=2),
+        )
+        self.audio_encoder = nn.Sequential(
+            SameBlock1d(audio_channel, 128, 5),
+            ResBlock1d(128),
+            SameBlock1d(128, 128, stride=2),
+            ResBlock1d(128),
+            SameBlock1d(128, 128, stride=2),
+            SameBlock1d(128, 128),
+        )
+        self.appearance_conv_list = nn.ModuleList(nn.Sequential(*(ResBlock2d(256) for _ in range(4))) for _ in range(2))
+        self.adaAT = ChannelWarp(256, 256)
+        self.out_conv = nn.Sequential(
+            SameBlock2d(512, 128),
+            SameBlock2d(128, 128, grow=2),
+            ResBlock2d(128),
+            SameBlock2d(128, 128, grow=2),
+            nn.Conv2d(128, 3, 7, padding=3),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, source: Tensor, reference: Tensor, speech: Tensor) -> Tensor:
+        """Make B frames.
+
+        Args:
+            source: (B, 3, H, W) float32 RGB in [0, 1], the mouth black; H and W are multiples of 4.
+            reference: (B, 15, H, W) float32, five RGB frames one after the other, or (1, 15, H, W) for all.
+            speech: (B, 29, 5) float32, five rows of features at 25 Hz around the frame.
+
+        Returns:
+            (B, 3, H, W) float32 RGB in [0, 1].
+        """
+        return self.speak(source, self.know(reference), speech)
+
+    def know(self, reference: Tensor) -> Reference:
+        """Look at (1, 15, H, W) reference frames, once for all frames of an avatar."""
+        features = self.ref_in_conv(reference)
+        return Reference(features, self.appearance_conv_list[0](features))
+
+    def speak(self, source: Tensor, reference: Reference, speech: Tensor) -> Tensor:
+        """Make frames as `forward` does of what `know` returned."""
+        own = self.source_in_conv(source)  # (B, 256, H / 4, W / 4)
+        seen = torch.cat([own, reference.features.expand(len(own), -1, -1, -1)], 1)
+        place = self.trans_conv(seen).mean((2, 3))  # (B, 128)
+        said = self.audio_encoder(speech).mean(2)  # (B, 128)
+        warped = self.adaAT(reference.appearance, torch.cat([place, said], 1))
+        painted: Tensor = self.out_conv(torch.cat([own, self.appearance_conv_list[1](warped)], 1))
+        return painted
+
+
+def _entry(num_in: int) -> nn.Sequential:
+    return nn.Sequential(SameBlock2d(num_in, 64, 7), SameBlock2d(64, 128, stride=2), SameBlock2d(128, 256, stride=2))

@@ -1,1 +1,0 @@
-"""The original DINet: its network in PyTorch, and what runs it."""

@@ -1,0 +1,145 @@
+"""Whether the shapes in a file are those that an engine works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from errors import WeightsError
+from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.runtime.checkpoints import file_format
+from models.engines.weights.recognition import Shape, shapes_mismatch
+
+# Inputs and outputs of the networks that a user brings as ONNX files, in the files' order; -1 may be anything.
+
+NUM_BANDS: Final = 80
+"""Mel bands that wenet's encoder hears."""
+NUM_DEEPSPEECH_INPUTS: Final = 494
+"""Numbers that DeepSpeech sees of one step: 19 rows of 26 cepstra."""
+CROP_SIDE: Final = 256
+"""Side of HeyGem's crop, `model_input_size` of the published checkpoint."""
+
+GENERATOR_INPUTS: Final[tuple[Shape, ...]] = (
+    (-1, 3, CROP_SIDE, CROP_SIDE),
+    (-1, 3, CROP_SIDE, CROP_SIDE),
+    (-1, 256, 20),
+)
+"""HeyGem's generator: crop with the mouth black, the same crop as it is, wenet window; RGB in [0, 1]."""
+GENERATOR_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 3, CROP_SIDE, CROP_SIDE),)
+
+ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
+"""Wenet's encoder: mel frames and how many there are."""
+ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
+
+DEEPSPEECH_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_DEEPSPEECH_INPUTS), (1,))
+"""`input_node` and `input_lengths` of the frozen graph of DeepSpeech 0.1."""
+DEEPSPEECH_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 1, 29),)
+"""`logits`: steps, batch, letters."""
+
+DETECTOR_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, -1, -1),)
+"""SCRFD: the padded frame; published files leave its size open or fix it at 640."""
+DETECTOR_OUTPUTS: Final[tuple[Shape, ...]] = ((),) * 9
+"""Scores, boxes and points of three strides; some files have a leading 1."""
+
+LANDMARK_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, 112, 112),)
+"""PFPLD: the crop."""
+LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
+"""The second is what is read."""
+
+
+# The files that a user brings for this engine, and how each is known.
+
+Kind = Literal["heygem", "original"]
+
+# Parameters that no other network has together (MRzzm/DINet, models/DINet.py, with its default options).
+DINET_TENSORS: Final[Mapping[str, Shape]] = {
+    "source_in_conv.0.conv.weight": (64, 3, 7, 7),
+    "ref_in_conv.0.conv.weight": (64, 15, 7, 7),
+    "audio_encoder.0.conv.weight": (128, 29, 5),
+    "adaAT.commn_linear.0.weight": (256, 256),
+    "out_conv.4.weight": (3, 128, 7, 7),
+}
+
+
+def generator_mismatch(table: TensorTable) -> str | None:
+    """Say None of a generator of either kind, else what was expected and found."""
+    if table.format == "onnx":
+        return _onnx_mismatch(table, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
+    if table.format != "torch":
+        return f"expected DINet as a torch checkpoint, or HeyGem's as an ONNX export, found {table.format}."
+    wrong = {name: table.tensors.get(name) for name in DINET_TENSORS if table.tensors.get(name) != DINET_TENSORS[name]}
+    if not wrong:
+        return None
+    name, found = next(iter(wrong.items()))
+    return (
+        f"expected DINet with {name} {list(DINET_TENSORS[name])}, found {list(found) if found else 'none'} among "
+        f"{len(table.tensors)} tensors; HeyGem's .pth has to be exported to ONNX."
+    )
+
+
+def speech_mismatch(table: TensorTable) -> str | None:
+    """Say None of an encoder for either kind, else what was expected and found."""
+    wenet = _onnx_mismatch(table, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    if wenet is None or _onnx_mismatch(table, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS) is None:
+        return None
+    return f"expected DeepSpeech 0.1 as an ONNX export (inputs [1,any,494] [1]), or wenet's encoder: {wenet}"
+
+
+def detector_mismatch(table: TensorTable) -> str | None:
+    """Say None of SCRFD with points, else what was expected and found."""
+    return _onnx_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
+
+
+def landmarks_mismatch(table: TensorTable) -> str | None:
+    """Say None of PFPLD, else what was expected and found."""
+    return _onnx_mismatch(table, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
+
+
+def kind_of(generator: Path) -> Kind:
+    """Tell the two kinds of generator by how the file begins.
+
+    Raises:
+        WeightsError: The file cannot be read, or is of another format.
+    """
+    found = file_format(generator)
+    if found == "safetensors":
+        raise WeightsError(f"Expected a torch checkpoint or an ONNX file in {generator.name}, found {found}.")
+    return "original" if found == "torch" else "heygem"
+
+
+def _onnx_mismatch(table: TensorTable, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str | None:
+    if table.format != "onnx":
+        return f"expected an ONNX file, found {table.format}."
+    return shapes_mismatch("inputs", inputs, table.inputs) or shapes_mismatch("outputs", outputs, table.outputs)
+
+
+ROLES: Final = (
+    WeightsRole(
+        name="generator",
+        title="DINet: the original's checkpoint (.pth), or HeyGem's dinet_v1 exported to ONNX",
+        licence="Original: no licence file, trained on HDTF (research). HeyGem: DUIX.COM Community License, shown as "
+        '"Built with DUIX.COM", separate terms above 1000 monthly users.',
+        mismatch=generator_mismatch,
+    ),
+    WeightsRole(
+        name="speech",
+        title="What the generator hears: DeepSpeech 0.1 (original) or HeyGem's wenet encoder, exported to ONNX",
+        licence="DeepSpeech 0.1: MPL-2.0. HeyGem's encoder: DUIX.COM Community License.",
+        mismatch=speech_mismatch,
+    ),
+    WeightsRole(
+        name="landmarks",
+        title="HeyGem's landmarks (pfpld_robust_sim_bs1_8003.onnx); without them our own are used",
+        licence="DUIX.COM Community License.",
+        mismatch=landmarks_mismatch,
+        is_required=False,
+    ),
+    WeightsRole(
+        name="detector",
+        title="HeyGem's face detector (scrfd_500m_bnkps or scrfd_10g_kps); serves its landmarks, unused without them",
+        licence="InsightFace's models: non-commercial research only.",
+        mismatch=detector_mismatch,
+        is_required=False,
+    ),
+)

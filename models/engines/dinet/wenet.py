@@ -1,0 +1,301 @@
+"""The front end of HeyGem's speech encoder: log-mel frames every 10 ms.
+
+Constants of HeyGem-Linux-Python-Hack, wenet/tools/_extract_feats.py and train_conformer_multi_cn.yaml: preemphasis
+0.97, Hann window of 800 samples in an FFT of 1024, 160 samples a frame, 80 Slaney bands from 0 to 8000 Hz of the power,
+10 log10(p + 1e-5) - 20. It is not Kaldi's filter bank, and nothing is normalised by statistics.
+
+Mel frame m stands at sample 160 m - 6400 of the file: the encoder is given 0.4 s of silence ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, partial
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, WeightsError
+from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.dinet.audio import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
+from models.engines.protocol import FrameSpan, Machine
+from models.engines.runtime.onnx import PositionalNetwork
+from models.speech.level import SpeechLevel, cut_speech
+
+PADDING_SAMPLES: Final = 6400
+MEL_HOP: Final = 160
+_FFT, _WINDOW, _PREEMPHASIS, _TINY_POWER, _REFERENCE_DB = 1024, 800, 0.97, 1e-5, 20
+
+
+def mel_of_file(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
+    """Compute mel frames [first, stop) of a file between two silences; a frame is the same whatever the range.
+
+    Args:
+        samples: (N,) int16, the whole file at 16 kHz.
+        first: First frame.
+        stop: Frame after the last.
+
+    Returns:
+        (stop - first, 80) float32.
+    """
+    start = first * MEL_HOP - PADDING_SAMPLES - _FFT // 2
+    end = (stop - 1) * MEL_HOP - PADDING_SAMPLES + _FFT // 2
+    sound = cut_speech(samples, start - 1, end)
+    return _mel_of_frames(sound[1:] - np.float32(_PREEMPHASIS) * sound[:-1])
+
+
+def mel_of_chunk(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the mel frames of one chunk as HeyGem does: nothing is known before its first sample, edges mirror.
+
+    Args:
+        sound: (S,) float32 in [-1, 1), more than 512 samples.
+
+    Returns:
+        (1 + S // 160, 80) float32.
+    """
+    lifted = sound.copy()
+    lifted[1:] -= np.float32(_PREEMPHASIS) * sound[:-1]
+    return _mel_of_frames(np.pad(lifted, _FFT // 2, mode="reflect"))
+
+
+def _mel_of_frames(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    import librosa  # costs seconds, and one process of the graph needs it
+
+    spectrum = librosa.stft(sound, n_fft=_FFT, hop_length=MEL_HOP, win_length=_WINDOW, window="hann", center=False)
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))  # (80, M)
+    return np.ascontiguousarray(10 * np.log10(power.T + _TINY_POWER) - _REFERENCE_DB, np.float32)
+
+
+@cache
+def _mel_bank() -> NDArray[np.float32]:
+    """(80, 513) weights of the spectrum's bins."""
+    import librosa
+
+    bank: NDArray[np.float32] = librosa.filters.mel(
+        sr=SPEECH_SAMPLE_RATE, n_fft=_FFT, n_mels=NUM_BANDS, fmin=0, fmax=8000
+    )
+    return bank
+
+
+# Which rows of the speech encoder a frame hears, and which pieces of the file the encoder is run on.
+#
+# The encoder makes one row of every four mel frames (two convolutions of 3 with stride 2, no padding): row r sees mel
+# frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame hears the 20 rows around its time;
+# with the 0.4 s of silence ahead of the file, frame i at 25 fps hears rows i to i + 19.
+#
+# HeyGem runs the encoder on pieces of 35 s with nothing shared between them, which costs a row at each border, and
+# stretches the rows that come out over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every
+# row at its own time and lets each piece hear 5 s to either side, so that no border is heard; the twelve blocks of
+# the encoder reach 12 x 7 rows, 3.4 s, through their convolutions.
+
+WINDOW_ROWS: Final = 20
+"""Rows that a frame hears: 0.8 s."""
+_ROWS_PER_SECOND = 25
+_PIECE_ROWS, _CONTEXT_ROWS = 625, 125
+_CHUNK_SAMPLES, _SHORT_SAMPLES, _SHORT_ROWS = 560_000, 16_000, 25
+
+
+def num_rows_of(num_mel: int) -> int:
+    """Return how many rows the encoder makes of `num_mel` mel frames."""
+    return max(0, ((num_mel - 1) // 2 - 1) // 2)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One run of the encoder.
+
+    Attributes:
+        first: First row that it is run for.
+        stop: Row after the last.
+        mel: (F, 80) float32 what it is given.
+        offset: How many of its rows come before `first`.
+    """
+
+    first: int
+    stop: int
+    mel: NDArray[np.float32]
+    offset: int
+
+
+class RowPlan(Protocol):
+    """How the rows of one job come about."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows there are."""
+        ...
+
+    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first of the 20 rows that each of (T,) frames hears."""
+        ...
+
+    def piece_of(self, row: int) -> int:
+        """Return the piece that makes a row."""
+        ...
+
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a piece makes."""
+        ...
+
+    def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
+        """Return what the encoder is run on for a piece."""
+        ...
+
+
+@dataclass(frozen=True)
+class SharedContext:
+    """Rows at their own time, pieces that hear their surroundings.
+
+    Attributes:
+        num_rows: Rows of the file and the job.
+        fps: Frames a second of the job.
+    """
+
+    num_rows: int
+    fps: Fraction
+
+    @classmethod
+    def of(cls, num_samples: int, span: FrameSpan) -> SharedContext:
+        """Plan a job over a file of `num_samples`; past its end there is silence."""
+        in_file = num_rows_of(1 + (num_samples + 2 * PADDING_SAMPLES) // MEL_HOP)
+        last = cls(0, span.fps).first_rows(np.array([span.total - 1]))[0]
+        return cls(max(in_file, int(last) + WINDOW_ROWS), span.fps)
+
+    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first of the 20 rows that each of (T,) frames hears: the nearest in time."""
+        above, below = 2 * _ROWS_PER_SECOND * self.fps.denominator, 2 * self.fps.numerator
+        rows: NDArray[np.int64] = (frames * above + self.fps.numerator) // below
+        return rows
+
+    def piece_of(self, row: int) -> int:
+        """Return the piece that makes a row."""
+        return row // _PIECE_ROWS
+
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a piece makes."""
+        return index * _PIECE_ROWS
+
+    def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
+        """Return what the encoder is run on: a piece with its surroundings."""
+        first, stop = index * _PIECE_ROWS, min((index + 1) * _PIECE_ROWS, self.num_rows)
+        left, right = max(0, first - _CONTEXT_ROWS), min(self.num_rows, stop + _CONTEXT_ROWS)
+        return Piece(first, stop, mel_of_file(samples, 4 * left, 4 * right + 3), first - left)
+
+
+@dataclass(frozen=True)
+class ExactChunks:
+    """Rows as HeyGem makes and stretches them (wenet/compute_ctc_att_bnf.py).
+
+    Attributes:
+        num_rows: Rows of all chunks.
+        num_frames: Frames of the speech.
+        num_padded: Samples with the silence at both ends.
+    """
+
+    num_rows: int
+    num_frames: int
+    num_padded: int
+
+    @classmethod
+    def of(cls, num_samples: int, span: FrameSpan) -> ExactChunks:
+        """Plan a job over a file of `num_samples`; past its end the last window holds on."""
+        num_padded = num_samples + 2 * PADDING_SAMPLES
+        full, tail = divmod(num_padded, _CHUNK_SAMPLES)
+        num_rows = full * _chunk_rows(_CHUNK_SAMPLES) + (_chunk_rows(tail) if tail else 0)
+        return cls(num_rows, int(num_samples * span.fps / SPEECH_SAMPLE_RATE), num_padded)
+
+    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first of the 20 rows that each of (T,) frames hears, in HeyGem's floating point."""
+        last = max(1, self.num_frames - 1)  # one frame alone hears the start
+        stretch = frames.clip(0, max(0, self.num_frames - 1)) / last * max(0, self.num_rows - WINDOW_ROWS)
+        return stretch.astype(np.int64)
+
+    def piece_of(self, row: int) -> int:
+        """Return the chunk that makes a row."""
+        return row // _chunk_rows(_CHUNK_SAMPLES)
+
+    def piece_start(self, index: int) -> int:
+        """Return the first row that a chunk makes."""
+        return index * _chunk_rows(_CHUNK_SAMPLES)
+
+    def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
+        """Return what the encoder is run on: 35 s, or the rest."""
+        start = index * _CHUNK_SAMPLES
+        size = min(_CHUNK_SAMPLES, self.num_padded - start)
+        filled = size + _SHORT_SAMPLES if size < _SHORT_SAMPLES else size
+        sound = np.zeros(filled, np.float32)
+        sound[:size] = cut_speech(samples, start - PADDING_SAMPLES, start - PADDING_SAMPLES + size)
+        first = self.piece_start(index)
+        return Piece(first, first + _chunk_rows(size), mel_of_chunk(sound), 0)
+
+
+def _chunk_rows(num_samples: int) -> int:
+    if num_samples < _SHORT_SAMPLES:
+        return max(0, num_rows_of(1 + (num_samples + _SHORT_SAMPLES) // MEL_HOP) - _SHORT_ROWS)
+    return num_rows_of(1 + num_samples // MEL_HOP)
+
+
+# Hears speech as HeyGem's generator wants it: windows of the wenet encoder's rows.
+
+_NUM_FEATURES = 256
+_MAX_PIECES = 4  # of 25 s, .6 MB each
+
+
+class WenetListener:
+    """Satisfies `contract.Listener`; `listen` gives `HeardSpeech` with windows of (T, 256, 20).
+
+    Args:
+        path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
+        machine: Where it runs.
+        exact_chunks: Cut the file and stretch the rows as HeyGem does; see `models.engines.dinet.wenet`.
+
+    Raises:
+        WeightsError: The file is missing or is not such a network.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
+        self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
+        self._file = path.name
+        self._is_exact = exact_chunks
+        self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> HeardSpeech:
+        """Return the windows of the frames of `span`, see `contract.Listener`.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so.
+            WeightsError: The encoder gives another number of rows than wenet's does.
+        """
+        samples, file = open_measured(speech, level)
+        rows_of = ExactChunks.of if self._is_exact else SharedContext.of
+        plan: RowPlan = rows_of(level.num_samples, span)
+        first = plan.first_rows(np.arange(span.first, span.stop))  # (T,)
+        rows = (first[:, None] + np.arange(WINDOW_ROWS)).clip(max=max(0, plan.num_rows - 1))  # (T, 20)
+        start, parts = plan.piece_of(int(rows.min())), []
+        for index in range(start, plan.piece_of(int(rows.max())) + 1):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            make = partial(self._run, plan, samples, index)
+            parts.append(self._pieces.get((file, plan, index), make))
+        heard = np.concatenate(parts)
+        windows = heard[rows - plan.piece_start(start)].transpose(0, 2, 1)  # (T, 256, 20)
+        return HeardSpeech(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+
+    def _run(self, plan: RowPlan, samples: NDArray[np.int16], index: int) -> NDArray[np.float32]:
+        """(stop - first, 256) rows of a piece."""
+        piece = plan.piece(samples, index)
+        (rows, *_) = self._network(piece.mel[None], np.array([len(piece.mel)]))
+        wanted = piece.offset + piece.stop - piece.first
+        if rows.shape[1] < wanted or rows.shape[2] != _NUM_FEATURES:
+            expected = f"(1, {wanted} or more, {_NUM_FEATURES})"
+            raise WeightsError(f"{self._file}: expected {expected} of {len(piece.mel)} mel frames, got {rows.shape}.")
+        return rows[0, piece.offset : wanted].copy()

@@ -1,0 +1,59 @@
+"""How the network's file is recognised, and its inputs in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.engines.protocol import TensorTable, WeightsRole
+
+GENERATOR: Final = "generator"
+SIDE: Final = 256
+"""Pixels of the picture that the network reads and writes."""
+MEL: Final = (1, 1, 80, 16)
+PICTURE: Final = (1, 3, SIDE, SIDE)
+WEIGHT: Final = (1,)
+
+
+@dataclass(frozen=True)
+class EdTalkLayout:
+    """Which input is which, by its place in the file; names differ between exports."""
+
+    mel: int
+    picture: int
+    weight: int
+
+
+def edtalk_layout(inputs: tuple[tuple[int, ...], ...], outputs: tuple[tuple[int, ...], ...]) -> EdTalkLayout | None:
+    """Return how a file with these shapes (-1: free) is called; None if it is not this network."""
+    places = [[i for i, shape in enumerate(inputs) if _fits(shape, wanted)] for wanted in (MEL, PICTURE, WEIGHT)]
+    if len(inputs) != len(places) or any(len(found) != 1 for found in places):
+        return None
+    if not outputs or len(outputs[0]) != len(PICTURE):
+        return None
+    if any(side not in (-1, wanted) for side, wanted in zip(outputs[0], PICTURE, strict=True)):
+        return None
+    return EdTalkLayout(*(found[0] for found in places))
+
+
+def edtalk_mismatch(table: TensorTable) -> str | None:
+    """Say None of a file that is this network, else what was expected and found."""
+    if table.format == "onnx" and edtalk_layout(table.inputs, table.outputs) is not None:
+        return None
+    return (
+        f"expected an ONNX network with inputs {MEL}, {PICTURE} and {WEIGHT} and an output {PICTURE}, "
+        f"found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a shape is the wanted one; its first side may be free."""
+    return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] in (-1, wanted[0])
+
+
+GENERATOR_ROLE: Final = WeightsRole(
+    name=GENERATOR,
+    title="EdTalk as exported for facefusion: edtalk_256.onnx",
+    licence="Apache-2.0 (tanshuai0219/EdTalk), as facefusion states it.",
+    mismatch=edtalk_mismatch,
+)

@@ -1,0 +1,129 @@
+"""Hears speech: Whisper tiny over the fixed windows of 30 seconds that MuseTalk cuts a file into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError
+from models.engines.musetalk.network import fill
+from models.engines.musetalk.plan import ROWS_PER_FRAME, SpeechRows, first_rows
+from models.engines.musetalk.weights import WHISPER
+from models.engines.musetalk.whisper import (
+    WHISPER_TINY,
+    WINDOW_SAMPLES,
+    WINDOW_SECONDS,
+    WhisperEncoder,
+    WhisperShape,
+    encoder_tensors,
+    log_mel,
+)
+from models.engines.protocol import EngineWeights, FrameSpan, Machine
+from models.engines.runtime.cache import ContentCache
+from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.torch_device import open_device, repeatable
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech
+
+# Blocks of a job are shorter than a window: the latest ones are kept, 11.5 MB each.
+_KEPT_WINDOWS: Final = 4
+WINDOW_ROWS: Final = WINDOW_SECONDS * ROWS_PER_SECOND
+
+
+class WhisperListener:
+    """Hidden states of Whisper for the frames of a span.
+
+    The windows stand at fixed times of the file, as in musetalk/utils/audio_processor.py, and each is heard by itself
+    (the loudest sound, which the spectrum is levelled to, is that of the window): the rows of a span are those of a
+    run over the whole file, however a job is divided. After the end of the file there is silence, which is heard too;
+    the published script puts zeros in place of the last rows.
+
+    Args:
+        encoder: With its weights, on its device.
+    """
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        self._encoder = encoder.eval()
+        self._device = next(encoder.parameters()).device
+        self._windows: ContentCache[NDArray[np.float32]] = ContentCache(_KEPT_WINDOWS)
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> SpeechRows:
+        """Return the rows and the gate for the frames of `span`.
+
+        Args:
+            speech: .npy file of 16 kHz mono int16.
+            level: What `measure_level` said of this file.
+            span: T frames.
+            should_stop: Asked before every window.
+
+        Raises:
+            MediaError: The file is not the one that was measured.
+            CancelledJobError: `should_stop` said so.
+        """
+        samples = open_speech(speech)
+        if len(samples) != level.num_samples:
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        starts = first_rows(span.fps, span.first, span.num)
+        first, stop = int(starts[0]), int(starts[-1]) + ROWS_PER_FRAME
+        rows = self._rows(samples, max(0, first), max(0, stop), should_stop)
+        before = np.zeros((max(0, -first), *rows.shape[1:]), np.float32)
+        return SpeechRows(first, np.concatenate([before, rows]), span.first, _frame_gate(samples, level, span))
+
+    def _rows(
+        self, samples: NDArray[np.int16], first: int, stop: int, should_stop: Callable[[], bool]
+    ) -> NDArray[np.float32]:
+        """Rows [first, stop) as (stop - first, L, C)."""
+        parts = []
+        for start in range(first // WINDOW_ROWS * WINDOW_ROWS, stop, WINDOW_ROWS):
+            if should_stop():
+                raise CancelledJobError("The speech was not listened to until its end.")
+            window = self._window(samples, start // WINDOW_ROWS)
+            parts.append(window[max(first - start, 0) : stop - start])
+        return np.concatenate(parts)
+
+    def _window(self, samples: NDArray[np.int16], number: int) -> NDArray[np.float32]:
+        """(1500, L, C) rows of one window."""
+        sound = cut_speech(samples, number * WINDOW_SAMPLES, (number + 1) * WINDOW_SAMPLES)
+        key = self._windows.key(sound)
+        rows = self._windows.get(key)
+        if rows is None:
+            with repeatable():
+                states = self._encoder(log_mel(torch.from_numpy(sound).to(self._device))[None])[0]
+            rows = states.float().cpu().numpy()
+            self._windows.put(key, rows)
+        return rows
+
+
+def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
+    """(T,) gate of the row in which each frame begins; 0 after the end of the file."""
+    row = (
+        np.arange(span.first, span.stop, dtype=np.int64) * ROWS_PER_SECOND * span.fps.denominator // span.fps.numerator
+    )
+    heard = np.flatnonzero(row < level.num_rows)
+    gate = np.zeros(span.num, np.float32)
+    if len(heard):
+        first, stop = int(row[heard[0]]), int(row[heard[-1]]) + 1
+        gate[heard] = speech_activity(samples, level, first, stop).gate[row[heard] - first]
+    return gate
+
+
+def load_listener(weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY) -> WhisperListener:
+    """Load Whisper's encoder.
+
+    Raises:
+        WeightsError: The file is missing or another network's.
+        ConfigError: The device was asked for and cannot be used.
+    """
+    device = open_device(machine)
+    path = weights.path(WHISPER)
+    with torch.device("meta"):
+        encoder = WhisperEncoder(shape)
+    fill(encoder, encoder_tensors(read_checkpoint(path)), path)
+    return WhisperListener(encoder.to(device))

@@ -1,0 +1,308 @@
+"""Gives a network the weights of a file: exactly those that it has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from errors import ConfigError, WeightsError
+from models.engines.musetalk.plan import ROWS_PER_FRAME
+from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.torch_device import choose_precision, repeatable
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network its weights: exactly those that it has, in their shapes.
+
+    Args:
+        network: On the meta device or any other; its tensors become those of the file, without a copy.
+        tensors: By the names of the network.
+        path: For the message.
+
+    Raises:
+        WeightsError: A tensor is missing, too many, or has another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != found:
+        raise WeightsError(f"{path.name}: {_difference(wanted, found)}")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+
+
+def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    for name, shape in wanted.items():
+        if found.get(name) != shape:
+            return f"expected {name} {shape}, found {found.get(name, 'none of that name')}"
+    extra = next(name for name in found if name not in wanted)
+    return f"expected {len(wanted)} tensors, found {len(found)}, such as {extra} {found[extra]}"
+
+
+# The networks of MuseTalk, in the sizes in which they were published, made without weights.
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a U-Net and a VAE that belong together.
+
+    Attributes:
+        unet: Arguments of diffusers' UNet2DConditionModel.
+        vae: Arguments of diffusers' AutoencoderKL.
+        picture_size: Side of the faces in pixels.
+        latent_scale: Factor of the VAE's latents as the U-Net sees them.
+    """
+
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    picture_size: int = 256
+    latent_scale: float = 0.18215
+
+
+# musetalkV15/musetalk.json (that of version 1 is the same); what is not named there has the default of diffusers, which
+# did not change since. `attention_head_dim` is the number of heads: diffusers never mended that name.
+_UNET: Final = {
+    "sample_size": 64,
+    "in_channels": 8,
+    "out_channels": 4,
+    "cross_attention_dim": 384,
+    "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "center_input_sample": False,
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+}
+# config.json of stabilityai/sd-vae-ft-mse.
+_VAE: Final = {
+    "sample_size": 256,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+}
+PUBLISHED: Final = Architecture(_UNET, _VAE)
+
+# The VAE's attention under the names of the diffusers of 2022, which the published file still has.
+_OLD_NAMES: Final = (
+    (re.compile(r"(\.attentions\.\d+)\.query\."), r"\1.to_q."),
+    (re.compile(r"(\.attentions\.\d+)\.key\."), r"\1.to_k."),
+    (re.compile(r"(\.attentions\.\d+)\.value\."), r"\1.to_v."),
+    (re.compile(r"(\.attentions\.\d+)\.proj_attn\."), r"\1.to_out.0."),
+)
+
+
+def make_unet(architecture: Architecture, path: Path | None = None) -> nn.Module:
+    """Make the U-Net: with the weights of a file, or without any on the meta device.
+
+    Raises:
+        WeightsError: The file is another network's.
+        ConfigError: diffusers is not installed.
+    """
+    with torch.device("meta"):
+        unet: nn.Module = _diffusers().UNet2DConditionModel(**architecture.unet)
+    if path is not None:
+        fill(unet, read_checkpoint(path), path)
+    return unet.eval()
+
+
+def make_vae(architecture: Architecture, path: Path | None = None) -> nn.Module:
+    """Make the VAE: with the weights of a file, or without any on the meta device.
+
+    Raises:
+        WeightsError: The file is another network's.
+        ConfigError: diffusers is not installed.
+    """
+    with torch.device("meta"):
+        vae: nn.Module = _diffusers().AutoencoderKL(**architecture.vae)
+    if path is not None:
+        fill(vae, vae_tensors(read_checkpoint(path)), path)
+    return vae.eval()
+
+
+def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a VAE's tensors under the names that diffusers has today.
+
+    The attention's projections were 1 x 1 convolutions in the oldest files; they are matrices now.
+    """
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _OLD_NAMES:
+            name = pattern.sub(replacement, name)
+        is_projection = ".attentions." in name and ".to_" in name
+        renamed[name] = tensor.flatten(1) if is_projection and tensor.ndim == 4 else tensor
+    return renamed
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ConfigError("musetalk: needs the extra of that name: pip install 'lipwright[musetalk]'.") from error
+    return diffusers
+
+
+# Both networks of MuseTalk on one device: pictures to latents, latents and speech to pictures.
+
+_WAVE_BASE = 10000.0  # Vaswani et al., "Attention is all you need", 2017, 3.5
+
+
+class FaceNetworks:
+    """U-Net and VAE.
+
+    Args:
+        unet: With its weights, of `make_unet`.
+        vae: With its weights, of `make_vae`.
+        architecture: Their sizes.
+        device: Where they are to run.
+        dtype: In what.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        vae: nn.Module,
+        architecture: Architecture,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.architecture = architecture
+        self.device = device
+        self.dtype = dtype
+        # nn.Module's own method: diffusers' writes a line to the log about modules that it has none of here. Any: torch
+        # does not declare memory_format, and the VAE is called by more than its forward.
+        move: Any = nn.Module.to
+        self._unet: Any = move(unet, device, dtype, memory_format=torch.channels_last)
+        self._vae: Any = move(vae, device, dtype, memory_format=torch.channels_last)
+        self._timestep = torch.zeros(1, dtype=torch.long, device=device)
+        self._waves = torch.empty(0, 0)
+
+    def in_precision(self, dtype: torch.dtype) -> FaceNetworks:
+        """Return copies of the networks in another precision."""
+        unet, vae = make_unet(self.architecture), make_vae(self.architecture)
+        for copy, own in ((unet, self._unet), (vae, self._vae)):
+            copy.load_state_dict({name: tensor.to(dtype) for name, tensor in own.state_dict().items()}, assign=True)
+        return FaceNetworks(unet, vae, self.architecture, self.device, dtype)
+
+    @repeatable()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Compute what the U-Net sees of faces: their latents without the lower half, and those of the whole.
+
+        The VAE gives a distribution. The published code draws from it, so that the same frame is painted differently
+        each time; here its mode is taken, which is what the draws lie around: same bytes twice, and no grain that
+        differs from frame to frame.
+
+        Args:
+            pictures: (B, S, S, 3) uint8 RGB.
+
+        Returns:
+            (B, 8, S / 8, S / 8) masked, then whole; in the networks' precision.
+        """
+        whole = pictures.to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1  # (B, 3, S, S)
+        masked = whole.clone()
+        masked[:, :, whole.shape[2] // 2 :] = -1  # black
+        stacked = torch.cat([masked, whole]).contiguous(memory_format=torch.channels_last)
+        latents = self._vae.encode(stacked).latent_dist.mode() * self.architecture.latent_scale
+        return torch.cat(latents.chunk(2), 1)
+
+    def render(self, latents: Tensor, drive: Tensor) -> Tensor:
+        """Paint faces in whole levels: (B, S, S, 3) uint8 RGB; see `paint_exactly`."""
+        return (self.paint_exactly(latents, drive) * 255).round().byte()
+
+    @repeatable()
+    def paint_exactly(self, latents: Tensor, drive: Tensor) -> Tensor:
+        """Paint faces.
+
+        Args:
+            latents: (B, 8, S / 8, S / 8) of `encode`.
+            drive: (B, N, C) float32 rows that are heard, their places not yet marked.
+
+        Returns:
+            (B, S, S, 3) float32 RGB, 0 to 1.
+        """
+        heard = self._mark_places(drive.to(self.device)).to(self.dtype)
+        seen = latents.contiguous(memory_format=torch.channels_last)
+        painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
+        pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
+        return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _mark_places(self, drive: Tensor) -> Tensor:
+        """Add the waves, which stay on the device."""
+        if self._waves.shape != drive.shape[1:]:
+            self._waves = place_waves(*drive.shape[1:]).to(self.device)
+        return drive + self._waves
+
+
+def place_waves(num: int, width: int) -> Tensor:
+    """Return (num, width) float32 marks of the places 0 to num - 1: sines in even channels, cosines in odd ones.
+
+    musetalk/models/unet.py adds them to the rows: it is how the network tells them apart.
+    """
+    place = torch.arange(num, dtype=torch.float32)[:, None]
+    rate = _WAVE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], 2).flatten(1)
+
+
+# In which precision a user's weights are run: half is tried on a face that is made up.
+
+_NUM_STATES: Final = 5  # hidden states of Whisper tiny
+
+
+def in_fitting_precision(networks: FaceNetworks, wanted: Literal["auto", "half", "fp32"]) -> FaceNetworks:
+    """Return the networks in the precision that was asked for, if their weights allow it.
+
+    A VAE of this kind is known to overflow fp16 with some weights, and the U-Net may be anybody's training: what a file
+    holds is tried.
+
+    Args:
+        networks: In fp32.
+        wanted: "fp32" tries nothing; "auto" tries fp16 on a GPU and nothing on a CPU: there the trial takes half a
+            minute, and bf16, with three bits less than fp16, seldom passes (networks of the published size with random
+            weights: 1.5 levels on average). "half" tries it all the same: it takes half the time and half the memory.
+    """
+    if wanted == "fp32" or (wanted == "auto" and networks.device.type == "cpu"):
+        return networks
+    tried = {torch.float32: networks}
+
+    def paint(dtype: torch.dtype) -> Tensor:
+        if dtype not in tried:
+            tried[dtype] = networks.in_precision(dtype)
+        return paint_sample(tried[dtype])
+
+    return tried[choose_precision(paint, "auto", networks.device)]
+
+
+def paint_sample(networks: FaceNetworks) -> Tensor:
+    """Paint the made-up face: (1, S, S, 3) float32, 0 to 1; NaN where a latent is not finite."""
+    generator = torch.Generator().manual_seed(0)
+    width = int(networks.architecture.unet["cross_attention_dim"])
+    drive = torch.randn(1, ROWS_PER_FRAME * _NUM_STATES, width, generator=generator)
+    latents = networks.encode(sample_face(networks.architecture.picture_size, generator))
+    return networks.paint_exactly(latents, drive)
+
+
+def sample_face(size: int, generator: torch.Generator) -> Tensor:
+    """Draw (1, S, S, 3) uint8: a light oval on soft spots with some grain; no network has to take it for a face."""
+    spots = torch.rand(1, 3, 8, 8, generator=generator) * 80
+    picture = functional.interpolate(spots, (size, size), mode="bicubic") + 60
+    across = torch.linspace(-1, 1, size)
+    oval = ((across[None] / 0.7) ** 2 + (across[:, None] / 0.9) ** 2) < 1
+    picture = picture + 70 * oval + 4 * torch.randn(picture.shape, generator=generator)
+    return picture.clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()

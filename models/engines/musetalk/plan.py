@@ -1,0 +1,115 @@
+"""What MuseTalk hears of a stretch of speech, and which rows of it an output frame is driven by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.paste.crop import BoxPlan
+from models.engines.protocol import FrameSpan
+from models.speech.level import ROWS_PER_SECOND
+
+ROWS_PER_FRAME: Final = 10
+"""Rows that drive one frame: those of five frames of 25 a second (musetalk/utils/audio_processor.py)."""
+
+# The rows begin this far ahead of the frame: 80 ms, two frames at 25 a second. The published script pads by
+# 2 * ceil(50 / fps) rows: 4 from 25 to 49 frames a second, yet 6 at 24 and 2 at 60, which moves the speech by 40 ms
+# against the training, all of which is at 25.
+_ROWS_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class SpeechRows:
+    """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for.
+
+    Attributes:
+        first_row: Number of row 0; row k of the file stands for the time k x 20 ms. Negative: before the file.
+        rows: (R, L, C) float32 hidden states: L of them with C channels; zeros before the file.
+        first_frame: Output frame of row 0 of `gate`.
+        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
+    """
+
+    first_row: int
+    rows: NDArray[np.float32]
+    first_frame: int
+    gate: NDArray[np.float32]
+
+
+def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
+    """Return the (num,) first rows of the frames from `first` on.
+
+    The published script rounds the frame rate to a whole number first, so that 29.97 frames a second are heard as 29:
+    after ten seconds the mouth is a third of a second early. Here the rate is exact.
+    """
+    numbers = np.arange(first, first + num, dtype=np.int64)
+    return numbers * ROWS_PER_SECOND * fps.denominator // fps.numerator - _ROWS_AHEAD
+
+
+# What MuseTalk is to hear in every output frame.
+
+
+@dataclass(frozen=True)
+class RowsPlan:
+    """Output frames [first_frame, first_frame + T); satisfies `models.engines.protocol.Plan`.
+
+    Ten rows drive a frame, and neighbours share most of them: the rows travel once each, 15 kB a frame at 25 a second
+    where the drive itself is 77 kB.
+
+    Attributes:
+        first_frame: Output frame of row 0.
+        source_index: (T,) int32 source frame that is shown.
+        rows: (R, L, C) float32 rows of the speech, 20 ms apart.
+        start: (T,) int32 which of them is the first of a frame's.
+    """
+
+    first_frame: int
+    source_index: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    start: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, features: SpeechRows, span: FrameSpan, source_index: NDArray[np.integer]) -> RowsPlan:
+        """Plan the frames of `span`.
+
+        Args:
+            features: What was heard for them, or for more.
+            span: T frames.
+            source_index: (T,) source frames.
+
+        Raises:
+            ValueError: Not all of it was heard, or the numbers of frames differ.
+        """
+        if len(source_index) != span.num:
+            raise ValueError(f"Expected {span.num} source frames, got {len(source_index)}.")
+        start = first_rows(span.fps, span.first, span.num) - features.first_row
+        if start[0] < 0 or start[-1] + ROWS_PER_FRAME > len(features.rows):
+            wanted, heard = (int(start[0]), int(start[-1]) + ROWS_PER_FRAME), (0, len(features.rows))
+            raise ValueError(f"Expected rows {wanted} of what was heard, got {heard}.")
+        return cls(span.first, np.asarray(source_index, np.int32), features.rows, start.astype(np.int32))
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def slice(self, start: int, stop: int) -> RowsPlan:
+        """Return frames [start, stop) as copies, with the rows that they need."""
+        first = self.start[start:stop]
+        low, high = (int(first[0]), int(first[-1]) + ROWS_PER_FRAME) if len(first) else (0, 0)
+        return RowsPlan(
+            first_frame=self.first_frame + start,
+            source_index=self.source_index[start:stop].copy(),
+            rows=self.rows[low:high].copy(),
+            start=first - np.int32(low),
+        )
+
+    def drive(self) -> NDArray[np.float32]:
+        """Return (T, 10 L, C) float32: the states of a row lie beside each other, the rows one after the other."""
+        gathered: NDArray[np.float32] = self.rows[self.start[:, None] + np.arange(ROWS_PER_FRAME)]  # (T, 10, L, C)
+        return gathered.reshape(len(self), ROWS_PER_FRAME * self.rows.shape[1], self.rows.shape[2])
+
+    def with_drive(self) -> BoxPlan:
+        """Return the plan with every frame's rows by itself, as `models.engines.paste.crop` takes it."""
+        return BoxPlan(self.first_frame, self.source_index, self.drive())

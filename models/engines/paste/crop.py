@@ -1,0 +1,235 @@
+"""Crops around faces: where they lie, what is planned for them, and how they are cut out of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.array_files import load_arrays
+from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, cut
+
+# Where the box that an engine rewrites lies in every source frame.
+
+_STEP: Final = 16  # a region's side is a multiple of this
+_MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from beside it, and origins are even
+
+
+@dataclass(frozen=True)
+class BoxTrack:
+    """The boxes of one avatar with N source frames.
+
+    Attributes:
+        size: Side R of the region that is cut, the same for all frames; even.
+        origins: (N, 2) int32 x, y of the region's upper left pixel in the frame; even, may be negative.
+        boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, in region pixels.
+        outline: (N, P, 2) float32 points whose convex hull is rewritten, in region pixels.
+        opacity: (N,) float32 share of the painted face over the frame, 0 to 1; 0 in frames that pass.
+    """
+
+    size: int
+    origins: NDArray[np.int32]
+    boxes: NDArray[np.float32]
+    outline: NDArray[np.float32]
+    opacity: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, boxes: NDArray[np.floating], outline: NDArray[np.floating], opacity: NDArray[np.floating]) -> BoxTrack:
+        """Lay regions around boxes.
+
+        Args:
+            boxes: (N, 4) x0, y0, x1, y1 in frame pixels: edges, so that pixel i covers i to i + 1.
+            outline: (N, P, 2) frame pixels.
+            opacity: (N,) see above; `models.track.trust.patch_share` of the track's trust.
+
+        Raises:
+            ValueError: Shapes that do not belong together, or a box without area.
+        """
+        num = len(boxes)
+        if boxes.shape != (num, 4) or outline.shape[:1] + outline.shape[2:] != (num, 2) or opacity.shape != (num,):
+            shapes = (boxes.shape, outline.shape, opacity.shape)
+            raise ValueError(f"Expected (N, 4), (N, P, 2), (N,), got {shapes}.")
+        sides = boxes[:, 2:] - boxes[:, :2]
+        if not (sides > 0).all():
+            raise ValueError(f"Expected boxes with x0 < x1 and y0 < y1, got sides of {sides.min()}.")
+        used = sides[opacity > 0] if (opacity > 0).any() else sides
+        size = int(np.ceil((used.max() + 2 * _MARGIN) / _STEP)) * _STEP
+        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+        origins = (np.rint((middle - size / 2) / 2) * 2).astype(np.int32)
+        local = boxes - np.tile(origins, 2)
+        return cls(
+            size=size,
+            origins=origins,
+            boxes=local.astype(np.float32),
+            outline=(outline - origins[:, None]).astype(np.float32),
+            opacity=opacity.astype(np.float32),
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.origins)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file."""
+        with path.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> BoxTrack:
+        """Read what `save` wrote."""
+        arrays = load_arrays(path)
+        return cls(size=int(arrays.pop("size")), **arrays)
+
+
+# What a network is to hear in every output frame.
+
+
+@dataclass(frozen=True)
+class BoxPlan:
+    """Output frames [first_frame, first_frame + T); satisfies `models.engines.protocol.Plan`.
+
+    Attributes:
+        first_frame: Output frame of row 0.
+        source_index: (T,) int32 source frame that is shown.
+        drive: (T, ...) float32 what the network hears in each frame.
+        arrays: Small arrays of T rows that an engine adds, by name.
+    """
+
+    first_frame: int
+    source_index: NDArray[np.int32]
+    drive: NDArray[np.float32]
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {"drive": len(self.drive), **{name: len(rows) for name, rows in self.arrays.items()}}
+        wrong = {name: length for name, length in lengths.items() if length != len(self.source_index)}
+        if wrong:
+            raise ValueError(f"Expected {len(self.source_index)} rows in every array, got {wrong}.")
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def slice(self, start: int, stop: int) -> BoxPlan:
+        """Return frames [start, stop) as copies, so that a slice does not send the whole."""
+        return BoxPlan(
+            first_frame=self.first_frame + start,
+            source_index=self.source_index[start:stop].copy(),
+            drive=self.drive[start:stop].copy(),
+            arrays={name: rows[start:stop].copy() for name, rows in self.arrays.items()},
+        )
+
+
+# Some output frames with the regions whose boxes a network rewrites: what travels to a painter.
+
+
+@dataclass(frozen=True)
+class BoxChunk:
+    """T output frames, N of them with a face; satisfies `models.engines.protocol.Chunk`.
+
+    Regions are kept once each: a source frame that is shown several times is one of K crops.
+
+    Attributes:
+        row: (T,) int32 which of the N faces is in the frame, -1 for none.
+        origins: (N, 2) int32 x, y of the region in the frame, even.
+        crop: (N,) int32 which of the K crops is the face's region; the same crop means the same box and outline.
+        y: (K, R, R) uint8 luma of the frames' own pixels.
+        uv: (K, 2, R / 2, R / 2) uint8 chroma.
+        boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, region pixels.
+        outline: (N, P, 2) float32 points whose convex hull is rewritten, region pixels.
+        opacity: (N,) float32 share of the painted face over the frame, above 0, at most 1.
+        drive: (N, ...) float32 what the network hears.
+        colour: How Y, U and V mean colours.
+        arrays: The plan's arrays for the N faces, by name.
+        extra: Further crops that an engine needs, by name; not one for each face.
+    """
+
+    row: NDArray[np.int32]
+    origins: NDArray[np.int32]
+    crop: NDArray[np.int32]
+    y: NDArray[np.uint8]
+    uv: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    outline: NDArray[np.float32]
+    opacity: NDArray[np.float32]
+    drive: NDArray[np.float32]
+    colour: ColourTags
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.row)
+
+    @property
+    def num_faces(self) -> int:
+        """N."""
+        return len(self.crop)
+
+    @property
+    def region_size(self) -> int:
+        """R."""
+        return int(self.y.shape[-1])
+
+    def region(self, crop: int) -> YuvFrame:
+        """Return a crop as views."""
+        return YuvFrame(self.y[crop], self.uv[crop, 0], self.uv[crop, 1])
+
+
+# Cuts the regions around the boxes out of decoded frames, at their own resolution.
+
+
+def cut_boxes(
+    track: BoxTrack,
+    colour: ColourTags,
+    plan: BoxPlan,
+    frames: Sequence[YuvFrame],
+    extra: Mapping[str, NDArray[Any]] | None = None,
+) -> BoxChunk:
+    """Cut the regions of T output frames.
+
+    Args:
+        track: The avatar's boxes.
+        colour: The source's tags.
+        plan: T output frames.
+        frames: T source frames, read-only.
+        extra: Handed on.
+
+    Returns:
+        The chunk; frames that pass untouched have row -1 in it.
+    """
+    if len(frames) != len(plan):
+        raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
+    opacity = track.opacity[plan.source_index]
+    present = opacity > 0
+    kept = np.flatnonzero(present)
+    source = plan.source_index[kept]
+    shown, first, crop = np.unique(source, return_index=True, return_inverse=True)
+    regions = [
+        cut(frames[kept[i]], int(track.origins[frame, 0]), int(track.origins[frame, 1]), track.size)
+        for frame, i in zip(shown, first, strict=True)
+    ]
+    size, half = track.size, track.size // 2
+    y, uv = np.empty((len(regions), size, size), np.uint8), np.empty((len(regions), 2, half, half), np.uint8)
+    for i, region in enumerate(regions):
+        y[i], uv[i, 0], uv[i, 1] = region
+    return BoxChunk(
+        row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
+        origins=track.origins[source],
+        crop=crop.astype(np.int32),
+        y=y,
+        uv=uv,
+        boxes=track.boxes[source],
+        outline=track.outline[source],
+        opacity=opacity[kept],
+        drive=plan.drive[kept],
+        colour=colour,
+        arrays={name: rows[kept] for name, rows in plan.arrays.items()},
+        extra=dict(extra or {}),
+    )

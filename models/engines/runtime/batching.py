@@ -1,0 +1,270 @@
+"""Batches of one fixed size, whatever there is to do.
+
+A convolution is computed differently for batches of different sizes and its last bits differ (1e-6 of 1), which moves
+some rounded pixel. A service gives the same bytes for the same job however its frames are divided over chunks and
+replicas, so every batch is filled up to the same size, and that size is never chosen by measuring: two replicas that
+measure differently would paint differently. What is measured is only advice for the person who runs the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError
+
+_LOG = logging.getLogger(__name__)
+
+# Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms a frame for 1, 2, 4, 8, 16
+# in float32, 51, 43, 39, 37, 37 in bfloat16. A chunk is a few frames: larger batches would mostly be filling.
+CPU_BATCH: Final = 4
+CUDA_BATCH: Final = 16
+SIZES: Final = (1, 2, 4, 8, 16)
+_WORTH_SAYING: Final = 0.85  # of the time a frame takes now
+
+
+def usual_batch(device: str) -> int:
+    """Return the batch size of a device, "cpu" or "cuda", where the settings name none."""
+    return CUDA_BATCH if device == "cuda" else CPU_BATCH
+
+
+def fixed_batches(
+    arrays: Sequence[NDArray[Any]], size: int, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[tuple[NDArray[Any], ...], int]]:
+    """Divide the rows of arrays into batches of a fixed size.
+
+    Args:
+        arrays: Each of N rows.
+        size: Rows of a batch.
+        should_stop: Asked before every batch.
+
+    Yields:
+        The batch, filled up with copies of its last row, and how many of its rows are wanted.
+
+    Raises:
+        CancelledJobError: `should_stop` said so.
+    """
+    num = len(arrays[0])
+    for start in range(0, num, size):
+        if should_stop():
+            raise CancelledJobError(f"{start} of {num} faces were painted.")
+        rows = np.arange(start, start + size).clip(0, num - 1)
+        yield tuple(np.ascontiguousarray(array[rows]) for array in arrays), min(size, num - start)
+
+
+def seconds_by_batch(
+    run: Callable[[int], object], sizes: Sequence[int] = SIZES, budget_s: float = 2.0
+) -> dict[int, float]:
+    """Measure seconds per frame for batch sizes, ascending, until the time is spent.
+
+    Args:
+        run: Runs one batch of a size, to its end.
+        sizes: Ascending.
+        budget_s: No size is begun that would pass it by what the one before took.
+    """
+    started, found = time.perf_counter(), dict[int, float]()
+    per_frame = 0.0
+    for size in sizes:
+        if time.perf_counter() - started + 2 * size * per_frame > budget_s:
+            break
+        run(size)  # the first run of a size prepares its kernels
+        before = time.perf_counter()
+        run(size)
+        per_frame = found[size] = (time.perf_counter() - before) / size
+    return found
+
+
+def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0) -> int:
+    """Measure whether another batch size than the one in use is clearly faster, and say so in the log.
+
+    Returns:
+        The size that would be best; `used` unless another is faster by a seventh.
+    """
+    found = seconds_by_batch(run, budget_s=budget_s)
+    if used not in found:
+        return used
+    best = min(found, key=lambda size: found[size])
+    if found[best] > _WORTH_SAYING * found[used]:
+        return used
+    _LOG.warning(
+        "batch_size %d takes %.1f ms a frame here, %d would take %.1f: set it alike for all replicas.",
+        *(used, 1e3 * found[used], best, 1e3 * found[best]),
+    )
+    return best
+
+
+# Batches that the chunks of several jobs fill together.
+#
+# A network is given full batches only (see `models.engines.runtime.batching`), so the last rows of every chunk would be
+# filled up with copies that nobody wants. Where several chunks are painted at once, rows of the others take their
+# place. Nobody waits for that: while one thread keeps the network busy, the rest of the others' rows gather by itself.
+
+Batch = tuple[tuple[NDArray[Any], ...], int]
+"""Arrays of equal length, and how many of their rows are wanted."""
+Compute = Callable[[Iterator[Batch]], Iterator[NDArray[Any]]]
+"""Takes batches and gives the wanted rows of each result, in order; it may ask for a batch before it gave the last."""
+
+_LOOK_S: Final = 0.1  # how often who waits for the network looks whether its job was cancelled
+
+
+@dataclass(eq=False)
+class _Order:
+    """What one caller wants painted."""
+
+    out: NDArray[Any]
+    arrays: tuple[NDArray[Any], ...]
+    together: Hashable
+    should_stop: Callable[[], bool]
+    num_taken: int = 0
+    num_done: int = 0
+
+    @property
+    def num_left(self) -> int:
+        return len(self.out) - self.num_taken
+
+    @property
+    def is_over(self) -> bool:
+        return self.num_done == len(self.out)
+
+    def may_share(self, other: _Order) -> bool:
+        """Whether rows of both may be in one batch."""
+        mine, theirs = ([(array.shape[1:], array.dtype) for array in order.arrays] for order in (self, other))
+        return self.together is not None and self.together == other.together and mine == theirs
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of an order that are in a batch."""
+
+    order: _Order
+    start: int
+    num: int
+
+    def rows(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array[self.start : self.start + self.num]
+
+
+@dataclass
+class SharedBatches:
+    """Runs a network for several threads, one of them at a time.
+
+    A row's bytes depend on nothing but the row: neither its place in a batch nor its neighbours change them, as all
+    batches have the same shape.
+
+    Args:
+        size: Rows of a batch.
+    """
+
+    size: int
+    _waiting: list[_Order] = field(default_factory=list)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _is_led: bool = False
+
+    def fill(
+        self,
+        out: NDArray[Any],
+        arrays: tuple[NDArray[Any], ...],
+        compute: Compute,
+        should_stop: Callable[[], bool] = lambda: False,
+        together: Hashable = True,
+    ) -> None:
+        """Compute N rows.
+
+        Args:
+            out: N rows, filled with the results.
+            arrays: Each of N rows.
+            compute: Runs batches of these arrays.
+            should_stop: Asked before every batch.
+            together: What has to be equal in chunks whose rows share a batch: what `compute` knows of the chunk
+                beside its rows. None for rows that share with nobody.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+            Exception: What `compute` raised for a batch of this caller; who shared that batch is computed again.
+        """
+        order = _Order(out, arrays, together, should_stop)
+        with self._changed:
+            self._waiting.append(order)
+        try:
+            while self._leads(order):
+                try:
+                    self._run(order, compute)
+                finally:
+                    with self._changed:
+                        self._is_led = False
+                        self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._waiting.remove(order)
+
+    def _leads(self, order: _Order) -> bool:
+        """Wait until the order is over (False), or until it is this thread's turn to run the network (True)."""
+        with self._changed:
+            while not order.is_over:
+                if order.should_stop():
+                    raise CancelledJobError(f"{order.num_done} of {len(order.out)} faces were painted.")
+                if not self._is_led:
+                    self._is_led = True
+                    return True
+                self._changed.wait(_LOOK_S)
+        return False
+
+    def _run(self, order: _Order, compute: Compute) -> None:
+        """Run what is left of `order`; others fill its last batch."""
+        under_way = deque[list[_Part]]()
+
+        def batches() -> Iterator[Batch]:
+            while not order.should_stop() and (parts := self._take(order)):
+                under_way.append(parts)
+                yield self._batch(parts)
+
+        try:
+            for result in compute(batches()):
+                self._deliver(under_way.popleft(), result)
+        finally:
+            self._give_back(under_way)
+
+    def _take(self, order: _Order) -> list[_Part]:
+        with self._changed:
+            room, parts = self.size, list[_Part]()
+            others = [other for other in self._waiting if other is not order and other.may_share(order)]
+            for sharer in (order, *others) if order.num_left else ():
+                if num := min(room, sharer.num_left):
+                    parts.append(_Part(sharer, sharer.num_taken, num))
+                    sharer.num_taken += num
+                    room -= num
+            return parts
+
+    def _batch(self, parts: list[_Part]) -> Batch:
+        num = sum(part.num for part in parts)
+        columns = zip(*(part.order.arrays for part in parts), strict=True)
+        filled = []
+        for column in columns:
+            rows = [part.rows(array) for part, array in zip(parts, column, strict=True)]
+            filled.append(np.concatenate([*rows, np.repeat(rows[-1][-1:], self.size - num, axis=0)]))
+        return tuple(filled), num
+
+    def _deliver(self, parts: list[_Part], result: NDArray[Any]) -> None:
+        done = 0
+        for part in parts:
+            part.rows(part.order.out)[:] = result[done : done + part.num]
+            done += part.num
+        with self._changed:
+            for part in parts:
+                part.order.num_done += part.num
+            self._changed.notify_all()
+
+    def _give_back(self, under_way: deque[list[_Part]]) -> None:
+        """Rows of batches that failed are taken again, each in batches of its own caller."""
+        with self._changed:
+            for part in (part for parts in under_way for part in parts):
+                part.order.num_taken = min(part.order.num_taken, part.start)
+                part.order.together = None

@@ -1,0 +1,163 @@
+"""Feeds batches to a network and brings back what it makes of them.
+
+On a GPU three things go on at once, each on a stream of its own: batch k + 1 is uploaded while k is computed and k - 1
+comes back. Host memory is pinned, otherwise copies would wait for each other. On a CPU nothing is copied at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.engines.runtime.batching import Batch, SharedBatches
+from models.engines.runtime.torch_device import repeatable
+
+Compute = Callable[..., Tensor]
+"""Takes the tensors of a batch, on the device, and returns one tensor of as many rows."""
+
+
+class DeviceFeed:
+    """Runs batches on a device.
+
+    All batches of one call have the same shapes, and one thread asks at a time, as there is one pair of slots:
+    `models.engines.runtime.batching` sees to both.
+
+    Args:
+        device: Where.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lanes: _Lanes | None = None
+
+    def run(self, batches: Iterable[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
+        """Compute batches, in order.
+
+        Args:
+            batches: Arrays of equal length, and how many of the rows are wanted.
+            compute: What is done with a batch.
+
+        Yields:
+            The wanted rows of each result.
+        """
+        if self._device.type == "cpu":
+            for arrays, num in batches:
+                yield compute(*(torch.from_numpy(array) for array in arrays))[:num].numpy()
+        else:
+            yield from self._run_ahead(iter(batches), compute)
+
+    def _run_ahead(self, batches: Iterator[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
+        if self._lanes is None:
+            self._lanes = _Lanes(self._device)
+        lanes, waiting = self._lanes, list[tuple[Tensor, torch.cuda.Event, int]]()
+        upcoming = next(batches, None)
+        turn = 0
+        if upcoming is not None:
+            lanes.upload(turn, upcoming[0])
+        while upcoming is not None:
+            current, upcoming = upcoming, next(batches, None)
+            result = compute(*lanes.take(turn))
+            lanes.release(turn)
+            waiting.append((*lanes.download(turn, result), current[1]))
+            turn = 1 - turn
+            if upcoming is not None:
+                lanes.upload(turn, upcoming[0])
+            # One result stays on its way, so that the next batch is queued before this one is waited for.
+            while len(waiting) > (1 if upcoming is not None else 0):
+                yield _arrived(*waiting.pop(0))
+
+
+class DeviceBatches:
+    """Shared batches that are computed on a device; see `models.engines.runtime.batching.SharedBatches`.
+
+    Args:
+        device: Where.
+        size: Rows of a batch.
+    """
+
+    def __init__(self, device: torch.device, size: int) -> None:
+        self._feed, self._batches = DeviceFeed(device), SharedBatches(size)
+
+    def fill(
+        self,
+        out: NDArray[Any],
+        arrays: tuple[NDArray[Any], ...],
+        compute: Compute,
+        should_stop: Callable[[], bool] = lambda: False,
+        together: Hashable = True,
+    ) -> None:
+        """Compute N rows; see `SharedBatches.fill`. `compute` is run as `repeatable` says."""
+        with repeatable():
+            self._batches.fill(out, arrays, partial(self._feed.run, compute=compute), should_stop, together)
+
+
+def _arrived(host: Tensor, done: torch.cuda.Event, num: int) -> NDArray[np.generic]:
+    done.synchronize()
+    return host[:num].numpy().copy()
+
+
+@dataclass
+class _Slot:
+    """The memory of one batch on its way."""
+
+    pinned: list[Tensor] = field(default_factory=list)
+    device: list[Tensor] = field(default_factory=list)
+    result: Tensor | None = None
+    uploaded: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+    computed: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+
+
+class _Lanes:
+    """Two slots, and the streams on which their batches come and go."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._slots = (_Slot(), _Slot())
+        self._up, self._down = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
+
+    def upload(self, turn: int, arrays: Sequence[NDArray[Any]]) -> None:
+        """Start to upload a batch into a slot."""
+        slot = self._slots[turn]
+        sources = [torch.from_numpy(array) for array in arrays]
+        if [(pinned.shape, pinned.dtype) for pinned in slot.pinned] != [(s.shape, s.dtype) for s in sources]:
+            slot.pinned = [torch.empty(source.shape, dtype=source.dtype, pin_memory=True) for source in sources]
+            slot.device = [torch.empty_like(source, device=self._device) for source in sources]
+            # Memory that is handed out anew may still be read by what the computing stream has queued.
+            self._up.wait_stream(torch.cuda.current_stream(self._device))
+        slot.uploaded.synchronize()  # the batch before has left this pinned memory
+        for pinned, source in zip(slot.pinned, sources, strict=True):
+            pinned.copy_(source)
+        with torch.cuda.stream(self._up):
+            self._up.wait_event(slot.computed)  # ... and was computed, so that its device memory is free
+            for target, pinned in zip(slot.device, slot.pinned, strict=True):
+                target.copy_(pinned, non_blocking=True)
+            slot.uploaded.record()
+
+    def take(self, turn: int) -> list[Tensor]:
+        """Return the tensors of a slot; what is queued from now on waits for them."""
+        torch.cuda.current_stream(self._device).wait_event(self._slots[turn].uploaded)
+        return self._slots[turn].device
+
+    def release(self, turn: int) -> None:
+        """Say that what is queued until now was all that reads the slot's tensors."""
+        self._slots[turn].computed.record(torch.cuda.current_stream(self._device))
+
+    def download(self, turn: int, result: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+        """Start to bring a result back; returns where it will be, and the event after which it is there."""
+        slot = self._slots[turn]
+        if slot.result is None or slot.result.shape != result.shape or slot.result.dtype != result.dtype:
+            slot.result = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._down):
+            self._down.wait_event(slot.computed)
+            slot.result.copy_(result, non_blocking=True)
+            result.record_stream(self._down)
+            done.record()
+        return slot.result, done

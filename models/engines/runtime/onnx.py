@@ -1,0 +1,140 @@
+"""An ONNX network of unknown names: its inputs are told apart by their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from errors import WeightsError
+from models.engines.protocol import Machine
+from models.engines.weights.recognition import Shape, shapes_mismatch
+from models.weights.onnx_session import make_session
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def open_session(path: Path, machine: Machine) -> InferenceSession:
+    """Load a network with what a replica may use; see `make_session`."""
+    return make_session(
+        path,
+        num_threads=machine.num_threads,
+        device=machine.device,
+        gpu_share=machine.gpu_share,
+        tensorrt=machine.tensorrt,
+    )
+
+
+class OnnxNetwork:
+    """A network with one output that is wanted, the first.
+
+    Args:
+        path: The .onnx file.
+        machine: Where it runs.
+
+    Raises:
+        WeightsError: The file is not a network of float32 values that onnxruntime can load.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine) -> None:
+        self._session = open_session(path, machine)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        types = {node.type for node in (*inputs, outputs[0])}
+        if types != {"tensor(float)"}:
+            raise WeightsError(f"Expected float32 inputs and outputs in {path.name}, found {sorted(types)}.")
+        self.input_names = tuple(node.name for node in inputs)
+        """Names of the inputs in the file's order."""
+        self.input_shapes = tuple(_shape(node.shape) for node in inputs)
+        """Their shapes, -1 for a free dimension."""
+        self.output_shape = _shape(outputs[0].shape)
+        """Shape of the first output, -1 for a free dimension."""
+        self._output_name = outputs[0].name
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Compute the output of arrays by input name."""
+        result: NDArray[np.float32] = self._session.run([self._output_name], dict(feeds))[0]
+        return result
+
+    def run_on_cuda(self, feeds: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
+        """Compute the output where the inputs are: neither goes through the CPU's memory.
+
+        Args:
+            feeds: Contiguous float32 tensors on the GPU, by input name.
+            shape: Shape of the output.
+
+        Returns:
+            float32 on the GPU.
+        """
+        import torch
+
+        first = next(iter(feeds.values()))
+        index = first.device.index or 0
+        result = torch.empty(shape, dtype=torch.float32, device=first.device)
+        binding = self._session.io_binding()
+        for name, tensor in feeds.items():
+            binding.bind_input(name, "cuda", index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        binding.bind_output(self._output_name, "cuda", index, np.float32, shape, result.data_ptr())
+        # onnxruntime computes on a stream of its own, which knows nothing of what PyTorch has queued.
+        torch.cuda.current_stream(first.device).synchronize()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return result
+
+
+def _shape(dimensions: Sequence[Any] | None) -> Shape:
+    return tuple(size if isinstance(size, int) and size > 0 else -1 for size in dimensions or ())
+
+
+_DTYPES: Final = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+class PositionalNetwork:
+    """A loaded network whose shapes are those expected; lengths may be int32 or int64, the rest half or full precision.
+
+    Args:
+        path: The .onnx file.
+        machine: Where it runs.
+        inputs: Expected shapes of the inputs in the file's order; see `shapes_mismatch`.
+        outputs: Expected shapes of the first outputs.
+
+    Raises:
+        WeightsError: The file is missing, cannot be loaded or has other inputs or outputs.
+        ConfigError: CUDA was asked for and is not active.
+    """
+
+    def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
+        self._session = open_session(path, machine)
+        found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
+        said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])
+        said = said or shapes_mismatch("outputs", outputs, [_shape(node.shape) for node in found_outputs])
+        if said is not None:
+            raise WeightsError(f"{path.name}: {said}")
+        types = [node.type for node in found_inputs]
+        if not set(types) <= set(_DTYPES):
+            raise WeightsError(f"{path.name}: expected inputs of {', '.join(_DTYPES)}, found {', '.join(types)}.")
+        self._inputs = [(node.name, _DTYPES[node.type]) for node in found_inputs]
+
+    def __call__(self, *arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Run it.
+
+        Args:
+            arrays: One for every input, in the file's order; they are converted to the types that it takes.
+
+        Returns:
+            Its outputs as float32.
+        """
+        feeds = {
+            name: np.ascontiguousarray(array, dtype) for (name, dtype), array in zip(self._inputs, arrays, strict=True)
+        }
+        return [np.asarray(output, np.float32) for output in self._session.run(None, feeds)]

@@ -1,0 +1,178 @@
+"""Shapes of the networks that hear: what tells their files and their inputs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.ultralight.audio import (
+    SIDE,
+    Variant,
+    published_name,
+    unknown_variant,
+    variant_of_audio,
+    variant_of_tensors,
+)
+
+NUM_HUBERT_FEATURES: Final = 1024
+"""Numbers in a row of HuBERT large."""
+
+# The streaming encoder: dihuman_run.py and data_utils/wenet_infer.py of anliyuan/Ultralight-Digital-Human.
+CHUNK_FRAMES: Final = 67
+OUTPUT_SHAPE: Final = (1, 16, 512)
+NUM_WENET_FEATURES: Final = 16 * 512
+CHUNK_SHAPE: Final = (1, 1, CHUNK_FRAMES, 80)
+ATT_CACHE_SHAPE: Final = (3, 8, 16, 128)
+CNN_CACHE_SHAPE: Final = (3, 1, 512, 14)
+WENET_ROLES: Final = ["att_cache", "chunk", "cnn_cache", "offset"]
+
+
+def input_role(shape: tuple[Any, ...]) -> str | None:
+    """Tell an input of the encoder by its shape; None if it is none of the four."""
+    if len(shape) <= 1:
+        return "offset"
+    known = {"chunk": CHUNK_SHAPE, "att_cache": ATT_CACHE_SHAPE, "cnn_cache": CNN_CACHE_SHAPE}
+    return next((role for role, expected in known.items() if fits(shape, expected)), None)
+
+
+def fits(shape: Any, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
+    """Whether a shape, of which some sides may be free (no positive number), has room for the expected one.
+
+    The last side of an input must not be free: it tells the inputs apart.
+    """
+    if shape is None or len(shape) != len(expected):
+        return False
+    free = [not isinstance(side, int) or side < 0 for side in shape]
+    if free[-1] and not is_output:
+        return False
+    return all(is_free or side == want for is_free, side, want in zip(free, shape, expected, strict=True))
+
+
+# Names of HuBERT's parameters in the forms in which they are published, and what tells a file of them.
+
+_PREFIX: Final = "hubert."  # of models that recognise words with it
+# Names of weight normalisation before and after PyTorch 2.1.
+_NEW_NAMES: Final = (
+    ("parametrizations.weight.original0", "weight_g"),
+    ("parametrizations.weight.original1", "weight_v"),
+)
+NUM_LAYERS: Final = 24
+_TELLING: Final = {
+    "feature_extractor.conv_layers.0.conv.weight": (512, 1, 10),
+    "feature_extractor.conv_layers.6.layer_norm.weight": (512,),
+    "feature_projection.projection.weight": (1024, 512),
+    "encoder.pos_conv_embed.conv.weight_v": (1024, 64, 128),
+    "encoder.layers.23.attention.k_proj.weight": (1024, 1024),
+    "encoder.layers.23.feed_forward.intermediate_dense.weight": (4096, 1024),
+    "encoder.layer_norm.weight": (1024,),
+}
+"""Some parameters of facebook/hubert-large-ls960-ft, from its first layer to its last."""
+
+
+def bare_name(name: str) -> str:
+    """Return a parameter's name as `HubertNetwork` has it."""
+    name = name.removeprefix(_PREFIX)
+    for new, old in _NEW_NAMES:
+        name = name.replace(new, old)
+    return name
+
+
+def hubert_large_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Say None of the parameters of HuBERT large, else what was expected and found."""
+    return hubert_shapes_mismatch({bare_name(name): tuple(shape) for name, shape in tensors.items()}, _TELLING)
+
+
+def hubert_shapes_mismatch(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Say None where all wanted parameters are there, under bare names, else which is not."""
+    for name, shape in wanted.items():
+        if found.get(name) != shape:
+            return f"expected HuBERT large with {name} {shape}, found {found.get(name, 'none')}"
+    return None
+
+
+# The files that the engine is brought, and how they are recognised.
+
+GENERATOR: Final = "generator"
+_CODE_LICENCE: Final = (
+    "Trained by whoever brings it, for one person; the training code's README names Apache-2.0, "
+    "its repository holds no licence file."
+)
+
+
+def generator_variant(table: TensorTable) -> Variant | None:
+    """Tell which network a file holds; None if it is none of this family."""
+    if table.format != "onnx":
+        return variant_of_tensors(_published(table))
+    found = [variant_of_audio(shape) for shape in table.inputs if shape[1:] != (6, SIDE, SIDE)]
+    pictures = [shape for shape in table.inputs if len(shape) == 4 and shape[1:] == (6, SIDE, SIDE)]
+    return found[0] if len(found) == len(pictures) == 1 else None
+
+
+def generator_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not an Ultralight generator; None if it is one."""
+    variant = generator_variant(table)
+    if table.format == "onnx":
+        answers = [shape for shape in table.outputs if len(shape) == 4 and shape[1:] == (3, SIDE, SIDE)]
+        if variant is not None and answers:
+            return None
+        return (
+            f"expected inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or (B, 128 | 256, 16, 32) and an output "
+            f"(B, 3, {SIDE}, {SIDE}), found {list(table.inputs)} -> {list(table.outputs)}"
+        )
+    shapes = _published(table)
+    variant = variant_of_tensors(shapes)
+    if variant is None:
+        return unknown_variant(shapes)
+    # Imported here: PyTorch takes two seconds, and most files are of other families.
+    from models.engines.ultralight.network import parameters_mismatch
+
+    return parameters_mismatch(shapes, variant)
+
+
+def hubert_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not HuBERT large; None if it is."""
+    if table.format != "onnx":
+        return hubert_large_mismatch(table.tensors)
+    is_wave = bool(table.inputs) and all(len(shape) == 2 and shape[1] < 0 for shape in table.inputs)
+    answers = [shape for shape in table.outputs if len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES]
+    if is_wave and len(table.inputs) <= 2 and answers:
+        return None
+    return (
+        f"expected an input (1, N) of any length, at most a mask beside it, and an output "
+        f"(1, T, {NUM_HUBERT_FEATURES}), found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+def wenet_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not the streaming WeNet encoder; None if it is."""
+    roles = sorted(input_role(shape) or "" for shape in table.inputs)
+    if roles == WENET_ROLES and any(fits(s, OUTPUT_SHAPE, is_output=True) for s in table.outputs):
+        return None
+    return (
+        f"expected an ONNX file with inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE}, {CNN_CACHE_SHAPE} and an output "
+        f"{OUTPUT_SHAPE}, found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
+    return {published_name(name): shape for name, shape in table.tensors.items()}
+
+
+ROLES: Final = (
+    WeightsRole(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
+    WeightsRole(
+        "hubert",
+        "HuBERT large for generators that hear it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
+        "Apache-2.0 (facebook/hubert-large-ls960-ft).",
+        hubert_mismatch,
+        alternative="wenet",
+    ),
+    WeightsRole(
+        "wenet",
+        "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators that hear it",
+        "Published without terms of its own; WeNet is Apache-2.0.",
+        wenet_mismatch,
+        alternative="hubert",
+    ),
+)

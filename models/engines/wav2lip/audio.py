@@ -1,0 +1,229 @@
+"""The mel spectrum that Wav2Lip was trained on: 80 columns a second, column m around m / 80 seconds of the file.
+
+Source of all constants: Rudrabha/Wav2Lip, hparams.py and audio.py (its filter bank is librosa's: Slaney's scale and
+area). Everything is computed in blocks that lie at fixed places of the file, so that a column has the same bytes
+whatever stretch was asked for: array libraries compute the last few values of an array in another way than the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import CancelledJobError, MediaError
+from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.protocol import FrameSpan
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech
+
+HOP_SAMPLES: Final = 200
+COLUMNS_PER_SECOND: Final = SPEECH_SAMPLE_RATE // HOP_SAMPLES
+SILENCE: Final = -4.0
+"""Value of all bands where nothing is heard: the lower end of the scale from -4 to 4."""
+
+_FFT_SAMPLES: Final = 800
+_PREEMPHASIS: Final = 0.97
+_LOWEST_HZ, _HIGHEST_HZ = 55.0, 7600.0
+_TINY, _REFERENCE_DB, _RANGE_DB, _HALF_SCALE = 1e-5, 20.0, 100.0, 4.0
+_BLOCK_COLUMNS: Final = 160  # two seconds
+# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 200 / 3 Hz a mel, then logarithmic.
+_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
+
+
+def num_columns(num_samples: int) -> int:
+    """Return how many columns a file of 16 kHz samples has."""
+    return 1 + num_samples // HOP_SAMPLES
+
+
+def mel_columns(
+    samples: NDArray[np.int16], first: int, stop: int, should_stop: Callable[[], bool] = lambda: False
+) -> NDArray[np.float32]:
+    """Compute columns [first, stop) of a file; before its start and after its end there is silence.
+
+    Args:
+        samples: (N,) int16 mono at 16 kHz, N > 0, the whole file.
+        first: First column, may be negative.
+        stop: Column after the last.
+        should_stop: Asked every two seconds of speech.
+
+    Returns:
+        (stop - first, 80) float32, -4 to 4.
+
+    Raises:
+        CancelledJobError: `should_stop` said so.
+    """
+    columns = np.full((stop - first, MEL_BANDS), SILENCE, np.float32)
+    end = min(stop, num_columns(len(samples)))
+    if first >= end:
+        return columns
+    for start in range(max(first, 0) // _BLOCK_COLUMNS * _BLOCK_COLUMNS, end, _BLOCK_COLUMNS):
+        if should_stop():
+            raise CancelledJobError("The speech was not listened to until its end.")
+        block = _block(samples, start)
+        low, high = max(start, first), min(start + _BLOCK_COLUMNS, end)
+        columns[low - first : high - first] = block[low - start : high - start]
+    return columns
+
+
+def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
+    """(160, 80) columns from `first` on; those past the end of the file are of no use."""
+    half = _FFT_SAMPLES // 2
+    start, num = first * HOP_SAMPLES - half, (_BLOCK_COLUMNS - 1) * HOP_SAMPLES + _FFT_SAMPLES
+    # At both ends the emphasised sound is mirrored about its outermost sample, as librosa 0.8 did.
+    emphasised = _emphasised(samples, _mirrored(np.arange(start, start + num), len(samples)))
+    frames = np.lib.stride_tricks.sliding_window_view(emphasised, _FFT_SAMPLES)[::HOP_SAMPLES]  # (160, 800)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT_SAMPLES) / _FFT_SAMPLES)  # periodic Hann
+    magnitude = np.abs(np.fft.rfft(frames * window))  # (160, 401)
+    decibels = 20 * np.log10(np.maximum(_TINY, magnitude @ _mel_bank().T)) - _REFERENCE_DB
+    scaled = 2 * _HALF_SCALE * (decibels + _RANGE_DB) / _RANGE_DB - _HALF_SCALE
+    return scaled.clip(-_HALF_SCALE, _HALF_SCALE).astype(np.float32)
+
+
+def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
+    """Indices into N values of places that may lie before the first or after the last, mirrored there."""
+    if num == 1:
+        return np.zeros_like(index)
+    period = 2 * (num - 1)
+    folded = np.abs(index) % period
+    return np.asarray(np.minimum(folded, period - folded))
+
+
+def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """High frequencies raised: x[i] - 0.97 x[i - 1] at the places `index`, of samples from -1 to 1."""
+    own = samples[index].astype(np.float64)
+    before = np.where(index > 0, samples[np.maximum(index - 1, 0)], 0).astype(np.float64)
+    return (own - _PREEMPHASIS * before) / 32768
+
+
+@cache
+def _mel_bank() -> NDArray[np.float64]:
+    """(80, 401) weights of the spectrum's bins: triangles of unit area."""
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(_LOWEST_HZ), _hz_to_mel(_HIGHEST_HZ), MEL_BANDS + 2))  # (82,)
+    bins = np.arange(_FFT_SAMPLES // 2 + 1) * (SPEECH_SAMPLE_RATE / _FFT_SAMPLES)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    area = (edges[2:] - edges[:-2])[:, None] / 2
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)) / area)
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _KNEE_HZ:
+        return hz / _LINEAR_HZ
+    return float(_KNEE_HZ / _LINEAR_HZ + np.log(hz / _KNEE_HZ) / _LOG_STEP)
+
+
+def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    knee = _KNEE_HZ / _LINEAR_HZ
+    hz: NDArray[np.float64] = np.where(
+        mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee))
+    )
+    return hz
+
+
+# Which stretch of the mel spectrum the network hears for which frame.
+#
+# The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25 fps
+# those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py starts
+# one frame earlier, at 40 (i - 1) ms, so that the middle of what it hears lies 60 ms after the start of the frame, not
+# 100. Inference is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves the windows
+# by frames of those 40 ms (3.2 columns, at any frame rate): 0 is the official script, -1 the training.
+#
+# Where a window reaches past the end of the file, the official script takes the last 16 columns for that frame, and
+# drops all frames after it: up to 0.2 s. Here the missing columns are silence, and every frame of the job is painted.
+
+TRAINING_FPS: Final = 25
+MAX_OFFSET: Final = 5
+"""Frames of 40 ms by which windows can be moved at most."""
+_MARGIN_COLUMNS: Final = MAX_OFFSET * COLUMNS_PER_SECOND // TRAINING_FPS
+
+
+def window_starts(span: FrameSpan, mel_offset: int = 0) -> NDArray[np.int64]:
+    """Return the (T,) first columns of the frames' windows; negative before the start of the file."""
+    # In whole numbers: i * (80 / fps) in floating point is now and then a column short.
+    step = COLUMNS_PER_SECOND / span.fps
+    shift = Fraction(mel_offset * COLUMNS_PER_SECOND, TRAINING_FPS)
+    base = step.denominator * shift.denominator
+    frames = np.arange(span.first, span.stop, dtype=np.int64)
+    return (frames * (step.numerator * shift.denominator) + shift.numerator * step.denominator) // base
+
+
+def columns_needed(span: FrameSpan) -> tuple[int, int]:
+    """Return first and last + 1 of the columns that the frames of a span need with any `mel_offset`."""
+    starts = window_starts(FrameSpan(span.fps, span.first, span.num, span.total))
+    return int(starts[0]) - _MARGIN_COLUMNS - 1, int(starts[-1]) + _MARGIN_COLUMNS + WINDOW_COLUMNS + 1
+
+
+def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Cut windows out of columns.
+
+    Args:
+        mel: (C, 80) columns.
+        first_column: Number of column 0 in the file.
+        starts: (T,) first columns of the windows, in the file.
+
+    Returns:
+        (T, 80, 16) float32, time along the last axis.
+    """
+    columns = starts[:, None] - first_column + np.arange(WINDOW_COLUMNS)  # (T, 16)
+    if columns.min() < 0 or columns.max() >= len(mel):
+        last = first_column + len(mel)
+        raise ValueError(f"Expected windows in columns [{first_column}, {last}), got starts {starts[0]}..{starts[-1]}.")
+    return np.ascontiguousarray(mel[columns].transpose(0, 2, 1))
+
+
+# Hears speech as mel columns: no network, the same for every engine that hears "mel80".
+
+
+@dataclass(frozen=True)
+class MelBlock:
+    """What is heard around the frames of a span.
+
+    Attributes:
+        first_column: Number of row 0 of `mel` in the whole file, may be negative.
+        mel: (C, 80) float32 columns, 80 a second, -4 to 4.
+        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading; one for each frame of the span.
+    """
+
+    first_column: int
+    mel: NDArray[np.float32]
+    gate: NDArray[np.float32]
+
+
+class MelListener:
+    """Computes mel columns of any stretch of a file; satisfies `models.engines.protocol.Listener`."""
+
+    def listen(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> MelBlock:
+        """Return the columns that the frames of `span` need; see `models.engines.protocol.Listener.listen`.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+            MediaError: The file is not the one that was measured.
+        """
+        samples = open_speech(speech)
+        if len(samples) != level.num_samples:
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        first, stop = columns_needed(span)
+        mel = mel_columns(samples, first, stop, should_stop)
+        return MelBlock(first, mel, _gate(samples, level, span))
+
+
+def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
+    """(T,) how far somebody speaks when the frames stand; nobody does after the end of the file."""
+    last = level.num_rows - 1
+    position = np.arange(span.first, span.stop) / float(span.fps) * ROWS_PER_SECOND
+    before = np.minimum(position.astype(np.int64), last)
+    after = np.minimum(before + 1, last)
+    rows = speech_activity(samples, level, int(before[0]), int(after[-1]) + 1).gate
+    share = (position - before).clip(0, 1).astype(np.float32)
+    gate = rows[before - before[0]] * (1 - share) + rows[after - before[0]] * share
+    return np.where(position > last, np.float32(0), gate).astype(np.float32)

@@ -1,0 +1,170 @@
+"""A weights file on its way into the store: hashed as it is written, in a folder that lasts no longer than it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from errors import InputError, StorageFullError, WeightsError
+from models.engines.weights.index import Companion
+
+MAX_BYTES: Final = 16 * 1024**3
+"""Longest weights file that is taken."""
+_PIECE_BYTES: Final = 1 << 22
+_NAME: Final = ".file"  # no companion is called so
+
+
+class Arrival:
+    """Takes one file in: with `copy`, or piece by piece with `write` and then `finish`.
+
+    Args:
+        folder: An empty folder of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / _NAME
+        self.origin: Path | None = None
+        """Folder that the file was copied from."""
+        self.companions: tuple[Companion, ...] = ()
+        self._file: BinaryIO = self.path.open("xb")
+        self._sum = hashlib.sha256()
+        self.num_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._sum.hexdigest()
+
+    def write(self, piece: bytes) -> None:
+        """Append `piece`.
+
+        Raises:
+            StorageFullError: The disk is full.
+            WeightsError: The file is longer than any that is taken.
+        """
+        self.num_bytes += len(piece)
+        if self.num_bytes > MAX_BYTES:
+            raise WeightsError(f"expected a file of at most {MAX_BYTES} bytes, found a longer one.")
+        with _disk_errors():
+            self._file.write(piece)
+        self._sum.update(piece)
+
+    def copy(self, source: Path, on_bytes: Callable[[int], object] = lambda num_bytes: None) -> None:
+        """Write the whole of `source`.
+
+        Args:
+            source: A file.
+            on_bytes: Told how many bytes were written each time.
+
+        Raises:
+            InputError: It is no file.
+            StorageFullError: The disk does not hold it.
+            WeightsError: It is longer than any that is taken.
+        """
+        for piece in _pieces(source, self.folder):
+            self.write(piece)
+            on_bytes(len(piece))
+        self.origin = source.absolute().parent
+
+    def finish(self) -> None:
+        """Put the file on the disk for good.
+
+        Raises:
+            StorageFullError: The disk is full.
+        """
+        with _disk_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def close(self) -> None:
+        """Let go of the file, finished or not."""
+        self._file.close()
+
+    def take_companions(self, paths: dict[str, Path]) -> None:
+        """Copy the files that lie beside the one copied.
+
+        Raises:
+            StorageFullError: The disk does not hold them.
+        """
+        self.companions = tuple(self._companion(location, path) for location, path in sorted(paths.items()))
+
+    def _companion(self, location: str, source: Path) -> Companion:
+        target = self.folder / location
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest, num_bytes = hashlib.sha256(), 0
+        with _disk_errors(), target.open("xb") as file:
+            for piece in _pieces(source, self.folder):
+                file.write(piece)
+                digest.update(piece)
+                num_bytes += len(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        return Companion(location=location, sha256=digest.hexdigest(), num_bytes=num_bytes)
+
+
+def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
+    """The file in pieces, once it is known that the disk of `folder` has room for it."""
+    with _opened(source) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{source.name}: expected a file, found something else.")
+        free = shutil.disk_usage(folder).free
+        if status.st_size > free:
+            raise StorageFullError(f"{source.name}: expected room for {status.st_size} bytes, found {free}.")
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+def _opened(source: Path) -> BinaryIO:
+    try:
+        # Without waiting: a pipe would keep whoever opens it until somebody writes.
+        return open(source, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except OSError as error:
+        raise InputError(f"{source.name}: expected a file that can be read: {error.strerror}.") from error
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError("The disk of the data folder is full.") from error
+        raise
+
+
+# The files beside an ONNX file that hold data of its tensors.
+
+
+def companion_paths(label: str, companions: Mapping[str, int], folder: Path | None) -> dict[str, Path]:
+    """Return where the companions lie, by location.
+
+    Args:
+        label: What messages call the ONNX file.
+        companions: Relative POSIX paths, and the bytes that each must have.
+        folder: Where the ONNX file lies; None when it came alone, from a URL.
+
+    Raises:
+        WeightsError: One is missing, too short, or lies outside of `folder`, be it through a link.
+    """
+    found = {}
+    for location, num_bytes in companions.items():
+        if folder is None:
+            raise WeightsError(f"{label}: expected all its data in one file, found that some is in {location}.")
+        path = (folder / location).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise WeightsError(f"{label}: expected external data inside its folder, found {location!r} outside.")
+        if not path.is_file() or path.stat().st_size < num_bytes:
+            size = f"{path.stat().st_size} bytes" if path.is_file() else "none"
+            raise WeightsError(f"{label}: expected {num_bytes} bytes or more in {location} beside it, found {size}.")
+        found[location] = path
+    return found

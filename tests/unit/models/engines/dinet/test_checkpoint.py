@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.random_weights.dinet_exports import (
+    export_deepspeech,
+    export_detector,
+    export_generator,
+    export_landmarks,
+    export_wenet,
+    table_of,
+)
+from errors import WeightsError
+from models.engines.dinet.network import DINet
+from models.engines.dinet.torch_generator import load_dinet
+from models.engines.dinet.weights import (
+    detector_mismatch,
+    generator_mismatch,
+    kind_of,
+    landmarks_mismatch,
+    speech_mismatch,
+)
+from models.engines.protocol import TensorTable
+from models.engines.weights.inspection import inspect_weights
+from tests.unit.models.engines.dinet.random_weights import fill
+
+
+@pytest.fixture(scope="module")
+def tensors() -> Mapping[str, Tensor]:
+    return fill(DINet()).state_dict()
+
+
+def test_every_published_wrapping_is_read(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+    inputs = torch.rand(1, 3, 32, 32), torch.rand(1, 15, 32, 32), torch.randn(1, 29, 5)
+    pictures = []
+    parallel = {f"module.{name}": value for name, value in tensors.items()}
+    without_counters = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    for stored in ({"epoch": 3, "state_dict": {"net_g": parallel}}, {"net_g": without_counters}, dict(tensors)):
+        path = tmp_path / "weights.pth"
+        torch.save(stored, path)
+        assert kind_of(path) == "original"
+        with torch.inference_mode():
+            pictures.append(load_dinet(path)(*inputs).numpy())
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(pictures[0], pictures[2])
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_the_store_reads_files_as_the_roles_expect_them(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path = tmp_path / "clip_training_DINet_256mouth.pth"
+    torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
+    assert generator_mismatch(inspect_weights(path)) is None
+    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "dinet_v1.onnx"))) is None
+    assert speech_mismatch(inspect_weights(export_wenet(tmp_path / "wenet.onnx"))) is None
+    assert speech_mismatch(inspect_weights(export_deepspeech(tmp_path / "deepspeech.onnx"))) is None
+    assert detector_mismatch(inspect_weights(export_detector(tmp_path / "scrfd.onnx", []))) is None
+    assert landmarks_mismatch(inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2))))) is None
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    mark, zipped, legacy = tmp_path / "was_run", tmp_path / "zip.pth", tmp_path / "legacy.pth"
+    torch.save({"state_dict": {"net_g": Hostile(mark)}}, zipped)
+    legacy.write_bytes(pickle.dumps({"net_g": Hostile(mark)}, protocol=2))
+    for path in (zipped, legacy):
+        with pytest.raises(WeightsError, match=path.name):
+            load_dinet(path)
+        assert not mark.exists()
+
+
+def test_other_files_are_refused_with_expected_and_found(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({**tensors, "ref_in_conv.0.conv.weight": torch.zeros(64, 9, 7, 7)}, path)
+    with pytest.raises(WeightsError, match=r"ref_in_conv.0.conv.weight \[64, 15, 7, 7\], found \[64, 9, 7, 7\]"):
+        load_dinet(path)
+    torch.save({**tensors, "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match="found 1 more tensors, as extra.weight"):
+        load_dinet(path)
+    torch.save({"face_encoder_blocks.0.0.conv_block.0.weight": torch.zeros(16, 6, 7, 7)}, path)
+    with pytest.raises(WeightsError, match=r"source_in_conv.0.conv.weight \[64, 3, 7, 7\], found none"):
+        load_dinet(path)
+    torch.save({"state_dict": {"net_g": dict(tensors)}}, path)
+    path.write_bytes(path.read_bytes()[:200_000])
+    with pytest.raises(WeightsError, match="other.pth"):
+        load_dinet(path)
+    with pytest.raises(WeightsError, match="missing.pth"):
+        load_dinet(tmp_path / "missing.pth")
+
+
+def test_generators_are_recognised(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+    original = TensorTable("torch", {name: tuple(value.shape) for name, value in tensors.items()})
+    assert generator_mismatch(original) is None
+    assert generator_mismatch(table_of(export_generator(tmp_path / "free.onnx"))) is None
+    assert generator_mismatch(table_of(export_generator(tmp_path / "fixed.onnx", batch=1))) is None
+    assert kind_of(tmp_path / "fixed.onnx") == "heygem"
+    said = generator_mismatch(TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)}))
+    assert said is not None
+    assert "found none among 1 tensors; HeyGem's .pth has to be exported" in said
+    wenet = table_of(export_wenet(tmp_path / "wenet.onnx"))
+    assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(generator_mismatch(wenet))
+    assert "found safetensors" in str(generator_mismatch(TensorTable("safetensors", {})))
+
+
+def test_other_roles_are_told_apart(tmp_path: Path) -> None:
+    tables = {
+        "wenet": table_of(export_wenet(tmp_path / "wenet.onnx")),
+        "deepspeech": table_of(export_deepspeech(tmp_path / "deepspeech.onnx")),
+        "detector": table_of(export_detector(tmp_path / "scrfd.onnx", [])),
+        "landmarks": table_of(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2)))),
+        "generator": table_of(export_generator(tmp_path / "dinet.onnx")),
+        "torch": TensorTable("torch", {}),
+    }
+    roles = (
+        (speech_mismatch, {"wenet", "deepspeech"}),
+        (detector_mismatch, {"detector"}),
+        (landmarks_mismatch, {"landmarks"}),
+        (generator_mismatch, {"generator"}),
+    )
+    for mismatch, own in roles:
+        assert {name for name, table in tables.items() if mismatch(table) is None} == own
+    assert "[1,any,494]" in str(speech_mismatch(tables["landmarks"]))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
+from errors import CancelledJobError, WeightsError
+from models.engines.dinet.deepspeech import DeepSpeechListener, cepstra, mean_and_deviation, network_inputs, num_rows_of
+from models.engines.protocol import Machine
+from models.speech.level import open_speech
+from tests.unit.models.engines.dinet.scenes import make_speech, spans
+
+# Of `_chirp`, by python_speech_features 0.6: mfcc(samples, 16000, numcep=26)[::2].
+ROW_3 = [
+    *(19.8637570588, 21.7161789086, -1.9636109406, -23.272262322, -33.0152160262, -26.4317291801, -6.9508548964),
+    *(12.2804700406, 21.8568698889, 17.1284981328, 4.1738099186, -9.9151485373, -17.3113928602, -15.6120219198),
+    *(-8.2985685985, -1.4121268158, 2.9168354332, 3.3539849116, 1.1841066878, -0.6765373549, -0.9815337382),
+    *(-0.7735279709, -0.2753929217, 0.1058612981, 0.0711517425, -0.1532250597),
+]
+LAST_ROW = [22.4791497464, -11.158342131, -32.1866409633, 21.7548770887]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_deepspeech(tmp_path_factory.mktemp("deepspeech") / "deepspeech.onnx")
+
+
+def test_cepstra_are_those_of_python_speech_features() -> None:
+    samples = _chirp()
+    assert num_rows_of(len(samples)) == 25
+    np.testing.assert_allclose(cepstra(samples, 3, 4)[0], ROW_3, atol=1e-8)
+    np.testing.assert_allclose(cepstra(samples, 24, 25)[0, :4], LAST_ROW, atol=1e-8)
+
+
+def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
+    path, _ = make_speech(tmp_path, 70 * 16000)  # more than a minute: statistics are summed in two parts
+    samples = open_speech(path)
+    num, statistics = num_rows_of(len(samples)), mean_and_deviation(samples)
+    inputs = network_inputs(samples, 0, num, statistics)
+    assert inputs.shape == (num, 494)
+    assert abs(float(inputs.mean(dtype=np.float64))) < 1e-6
+    assert abs(float(inputs.std(dtype=np.float64)) - 1) < 1e-6
+    # The middle of a step's 19 rows is its own; before the file there are zeros.
+    mean, deviation = statistics
+    own = (cepstra(samples, 0, 1)[0] - mean) / deviation
+    np.testing.assert_allclose(inputs[0, 9 * 26 : 10 * 26], own, atol=1e-5)
+    np.testing.assert_allclose(inputs[0, : 9 * 26], -mean / deviation, atol=1e-5)
+    assert network_inputs(samples, 500, 520, statistics).tobytes() == inputs[500:520].tobytes()
+
+
+def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> None:
+    path, level = make_speech(tmp_path, 45 * 16000)
+    (span,) = spans(1130, [1130])  # 5 frames more than the file has
+    expected = DeepSpeechListener(network, Machine()).listen(path, level, span)
+    assert expected.windows.shape == (1130, 29, 5)
+    for part in reversed(list(spans(1130, [490, 25, 600, 15]))):
+        heard = DeepSpeechListener(network, Machine()).listen(path, level, part)
+        assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
+    # Neighbours share rows, and the ends hold on.
+    np.testing.assert_array_equal(expected.windows[501, :, :4], expected.windows[500, :, 1:])
+    np.testing.assert_array_equal(expected.windows[0, :, 0], expected.windows[0, :, 2])
+    np.testing.assert_array_equal(expected.windows[1129, :, 0], expected.windows[1129, :, 4])
+
+
+def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
+    path, level = make_speech(tmp_path, 45 * 16000)
+    listener, samples = DeepSpeechListener(network, Machine()), open_speech(path)
+    (span,) = spans(1125, [1125])
+    num = num_rows_of(len(samples))
+    inputs = network_inputs(samples, 0, num, mean_and_deviation(samples))
+    (letters, *_) = listener._network(inputs[None], np.array([num]))
+    windows = listener.listen(path, level, span).windows
+    np.testing.assert_allclose(windows[2:1120, :, 2], letters[4:2240:2, 0], atol=1e-4)
+
+
+def test_refusals(tmp_path: Path, network: Path) -> None:
+    with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
+        DeepSpeechListener(export_wenet(tmp_path / "wenet.onnx"), Machine())
+    with pytest.raises(WeightsError, match="does not exist"):
+        DeepSpeechListener(tmp_path / "missing.onnx", Machine())
+    path, level = make_speech(tmp_path, 16_000)
+    (span,) = spans(25, [25])
+    with pytest.raises(CancelledJobError):
+        DeepSpeechListener(network, Machine()).listen(path, level, span, lambda: True)
+
+
+def _chirp() -> NDArray[np.int16]:
+    time = np.arange(8077) / 16000
+    return (9000 * np.sin(2 * np.pi * (300 + 2000 * time) * time)).astype(np.int16)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
+from models.engines.dinet.audio import Kept, gate_of_frames, open_measured
+from models.engines.dinet.deepspeech import DeepSpeechListener
+from models.engines.dinet.wenet import WenetListener
+from models.engines.protocol import FrameSpan, Listener, Machine
+from models.speech.level import measure_level, open_speech
+from tests.unit.models.engines.dinet.scenes import make_speech
+
+
+def test_what_is_kept_is_made_once_and_the_oldest_goes() -> None:
+    made: list[int] = []
+    kept: Kept[int] = Kept(2)
+
+    def make(key: int) -> int:
+        made.append(key)
+        return 10 * key
+
+    def get(key: int) -> int:
+        return kept.get(key, partial(make, key))
+
+    assert [get(key) for key in (1, 2, 1, 3, 1, 2)] == [10, 20, 10, 30, 10, 20]
+    assert made == [1, 2, 3, 2]  # 2 had gone, 1 had been asked for since
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(get, [i % 5 for i in range(400)])) == [10 * (i % 5) for i in range(400)]
+
+
+def test_a_file_is_told_from_what_is_written_over_it(tmp_path: Path) -> None:
+    path, level = make_speech(tmp_path, 16_000)
+    _, first = open_measured(path, level)
+    assert open_measured(path, level)[1] == first
+    louder = np.asarray(open_speech(path)) // 2
+    path.unlink()
+    np.save(path, louder)
+    assert open_measured(path, measure_level(path))[1] != first
+
+
+def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
+    path = tmp_path / "speech.npy"
+    sound = np.zeros(48_000, np.int16)
+    sound[16_000:24_000] = 8000 * np.sin(np.arange(8000) * 0.1)
+    np.save(path, sound)
+    level = measure_level(path)
+    for fps in (Fraction(25), Fraction(30000, 1001), Fraction(60)):
+        total = int(4 * fps)
+        gate = gate_of_frames(sound, level, FrameSpan(fps, 0, total, total))
+        seconds = np.arange(total) / float(fps)
+        assert gate[(seconds > 1.05) & (seconds < 1.5)].min() == 1
+        assert gate[(seconds < 0.4) | (seconds > 2.0)].max() == 0
+        part = gate_of_frames(sound, level, FrameSpan(fps, 20, 15, total))
+        np.testing.assert_array_equal(part, gate[20:35])
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 640, 3199, 16_001])
+def test_speech_may_be_as_short_as_one_sample(tmp_path: Path, num_samples: int) -> None:
+    path, level = make_speech(tmp_path, num_samples)
+    wenet, deepspeech = export_wenet(tmp_path / "wenet.onnx"), export_deepspeech(tmp_path / "deepspeech.onnx")
+    listeners: list[Listener] = [
+        WenetListener(wenet, Machine()),
+        WenetListener(wenet, Machine(), exact_chunks=True),
+        DeepSpeechListener(deepspeech, Machine()),
+    ]
+    for total in (1, 30):
+        for listener in listeners:
+            windows = listener.listen(path, level, FrameSpan(Fraction(30), 0, total, total)).windows
+            assert len(windows) == total
+            assert np.isfinite(windows).all()

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
+from models.engines.dinet.torch_generator import fold_norms
+from tests.conftest import REPO_ROOT
+from tests.unit.models.engines.dinet.random_weights import fill
+
+REFERENCE = REPO_ROOT.parent / "shared" / "reference" / "dinet_core.npz"
+
+
+def test_a_warp_is_the_published_sampling_in_three_dimensions() -> None:
+    torch.manual_seed(0)
+    warp, features, params = ChannelWarp(6, 5), torch.randn(2, 5, 7, 9), torch.randn(2, 6)
+    with torch.no_grad():
+        shared = warp.commn_linear(params)
+        scale, angle, shift = warp.scale(shared) * 2, warp.rotation(shared) * 3.14159, warp.translation(shared)
+        expected = _sampled_in_3d(features, scale, angle, shift.view(2, 5, 2))
+        np.testing.assert_allclose(warp(features, params), expected, atol=1e-5)
+        one = features[:1]
+        np.testing.assert_allclose(warp(one, params)[1], warp(one.expand(2, -1, -1, -1), params)[1], atol=1e-6)
+
+
+def test_channels_at_both_ends_are_half_outside() -> None:
+    mixed = mix_channels(torch.ones(1, 8, 1, 1))[0, :, 0, 0]
+    np.testing.assert_allclose(mixed[[0, -1]], 0.5, atol=1e-6)
+    np.testing.assert_allclose(mixed[1:-1], 1, atol=1e-6)
+
+
+def test_folded_norms_give_the_same_picture() -> None:
+    network = fill(DINet()).eval()
+    inputs = torch.rand(1, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(1, 29, 5)
+    with torch.inference_mode():
+        expected = network(*inputs)
+        assert fold_norms(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
+        np.testing.assert_allclose(network(*inputs), expected, atol=1e-3)
+    left = [
+        name for name, module in network.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    assert all(name.endswith("norm1") for name in left)
+    assert len(left) == 11
+
+
+def test_what_is_known_of_references_serves_all_frames() -> None:
+    network = fill(DINet()).eval()
+    source, reference, speech = torch.rand(2, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(2, 29, 5)
+    with torch.inference_mode():
+        together = network.speak(source, network.know(reference), speech)
+        alone = network(source[1:], reference, speech[1:])
+    np.testing.assert_allclose(together[1:], alone, atol=1e-3)
+    assert float((together[0] - together[1]).abs().max()) > 0.01
+
+
+@pytest.mark.slow
+def test_published_names_shapes_and_output() -> None:
+    if not REFERENCE.is_file():
+        pytest.skip("needs tensors that do not ship with the repository (../shared/reference/dinet_core.npz)")
+    stored = np.load(REFERENCE)
+    network = DINet(3, 15, 29)
+    shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
+    assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
+    fill(network, {name[3:]: stored[name] for name in stored.files if name.startswith("bn/")}).eval()
+    seed = int(stored["in_seed"])
+    source = _synthetic(1, seed)
+    source[:, 128:384, 32:288] = 0
+    assert zlib.crc32(source.tobytes()) == int(stored["in_source_crc32"])
+    reference = _tensor(_synthetic(5, seed + 1)).reshape(1, 15, 416, 320)
+    step = int(stored["out_stride"])
+    with torch.inference_mode():
+        out = network(_tensor(source), reference, torch.from_numpy(stored["in_audio"]))
+    np.testing.assert_allclose(out[:, :, ::step, ::step], stored["out"], atol=1e-3)  # processors differ by 2e-4
+
+
+def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+
+
+def _synthetic(num: int, seed: int) -> NDArray[np.uint8]:
+    """(N, 416, 320, 3) the pictures that the reference was made with: random corners every 32 pixels, whole numbers."""
+    made, step = np.random.RandomState(seed), 32
+    y, x = np.arange(416), np.arange(320)
+    down, right = (y % step)[:, None, None], (x % step)[None, :, None]
+    pictures = []
+    for _ in range(num):
+        corners = made.randint(0, 256, (416 // step + 2, 320 // step + 2, 3)).astype(np.int64)
+        rows, below = corners[y // step], corners[y // step + 1]
+        upper = rows[:, x // step] * (step - right) + rows[:, x // step + 1] * right
+        lower = below[:, x // step] * (step - right) + below[:, x // step + 1] * right
+        pictures.append(((upper * (step - down) + lower * down) // step**2).astype(np.uint8))
+    return np.stack(pictures)
+
+
+def _sampled_in_3d(features: Tensor, scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+    """The published operator, point by point: (B, C, H, W) features by (B, C) scale and angle, (B, C, 2) shift."""
+    num, channels, height, width = features.shape
+    z, y, x = torch.meshgrid(*(torch.linspace(-1, 1, size) for size in (channels, height, width)), indexing="ij")
+    cosine, sine = (part[..., None, None] for part in (angle.cos(), angle.sin()))
+    size, (right, down) = scale[..., None, None], shift[..., None, None].unbind(2)
+    grid = [(cosine * x - sine * y) * size + right, (sine * x + cosine * y) * size + down, z.expand(num, -1, -1, -1)]
+    return F.grid_sample(features[:, None], torch.stack(grid, -1), align_corners=False)[:, 0]

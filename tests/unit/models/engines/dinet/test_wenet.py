@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from onnx import TensorProto
+from scipy.signal import lfilter
+
+from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
+from errors import CancelledJobError, MediaError, WeightsError
+from models.engines.dinet.wenet import ExactChunks, SharedContext, WenetListener, mel_of_chunk, mel_of_file, num_rows_of
+from models.engines.protocol import FrameSpan, Machine
+from models.speech.level import SpeechLevel, open_speech
+from tests.unit.models.engines.dinet.scenes import make_speech, spans
+
+SIX_SECONDS = 96_000
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx")
+
+
+def test_mel_is_that_of_the_published_front_end(tmp_path: Path) -> None:
+    path, _ = make_speech(tmp_path, SIX_SECONDS)
+    samples = open_speech(path)
+    padded = np.pad(samples / 32768, 6400).astype(np.float32)
+    lifted = lfilter([1, -0.97], [1], padded).astype(np.float32)
+    spectrum = librosa.stft(lifted, n_fft=1024, hop_length=160, win_length=800, center=True, pad_mode="reflect")
+    bank = librosa.filters.mel(sr=16000, n_fft=1024, n_mels=80, fmin=0, fmax=8000)
+    expected = 10 * np.log10((bank @ np.abs(spectrum) ** 2).T + 1e-5) - 20
+    assert expected.shape == (681, 80)
+    np.testing.assert_allclose(mel_of_chunk(padded), expected, atol=2e-3)
+    np.testing.assert_allclose(mel_of_file(samples, 0, 681), expected, atol=2e-3)
+    assert mel_of_file(samples, 300, 340).tobytes() == mel_of_file(samples, 0, 681)[300:340].tobytes()
+
+
+def test_six_seconds_have_681_mel_frames_and_169_rows() -> None:
+    span = FrameSpan(Fraction(25), 0, 150, 150)
+    assert num_rows_of(681) == 169
+    exact, shared = ExactChunks.of(SIX_SECONDS, span), SharedContext.of(SIX_SECONDS, span)
+    assert exact.num_rows == shared.num_rows == 169
+    frames = np.arange(150)
+    np.testing.assert_array_equal(shared.first_rows(frames), frames)
+    np.testing.assert_array_equal(exact.first_rows(frames), [int(i / 149 * 149) for i in range(150)])
+
+
+def test_exact_chunks_of_long_and_awkward_files() -> None:
+    span = FrameSpan(Fraction(25), 0, 1875, 1875)
+    long = ExactChunks.of(75 * 16000, span)
+    assert long.num_rows == 2 * 874 + num_rows_of(1 + (75 * 16000 + 12800 - 2 * 560_000) // 160)
+    assert int(long.first_rows(np.array([1874]))[0]) == long.num_rows - 20
+    short_tail = ExactChunks.of(560_000 - 12_800 + 5_000, span)
+    assert short_tail.num_rows == 874 + num_rows_of(1 + 21_000 // 160) - 25
+    piece = short_tail.piece(np.zeros(552_200, np.int16), 1)
+    assert (piece.first, piece.stop, len(piece.mel)) == (874, short_tail.num_rows, 132)
+    one_frame = ExactChunks.of(640, FrameSpan(Fraction(25), 0, 1, 1))
+    assert one_frame.num_frames == 1
+    assert one_frame.first_rows(np.array([0, 5])).tolist() == [0, 0]
+
+
+def test_rows_are_the_nearest_in_time_at_any_rate() -> None:
+    plan = SharedContext.of(SIX_SECONDS, FrameSpan(Fraction(30000, 1001), 0, 180, 180))
+    frames = np.arange(180)
+    seconds = frames * 1001 / 30000
+    assert np.abs(plan.first_rows(frames) / 25 - seconds).max() <= 0.02 + 1e-9
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, encoder: Path, exact: bool) -> None:
+    path, level = make_speech(tmp_path, 41 * 16000)
+    whole = WenetListener(encoder, Machine(), exact_chunks=exact)
+    (span,) = spans(1025, [1025])
+    expected = whole.listen(path, level, span)
+    assert expected.windows.shape == (1025, 256, 20)
+    assert expected.windows.dtype == expected.gate.dtype == np.float32
+    for part in reversed(list(spans(1025, [600, 30, 200, 195]))):
+        heard = WenetListener(encoder, Machine(), exact_chunks=exact).listen(path, level, part)
+        assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
+        assert heard.gate.tobytes() == expected.gate[part.first : part.stop].tobytes()
+
+
+def test_one_piece_is_heard_alike_both_ways(tmp_path: Path, encoder: Path) -> None:
+    path, level = make_speech(tmp_path, SIX_SECONDS)
+    (span,) = spans(150, [150])
+    shared = WenetListener(encoder, Machine()).listen(path, level, span).windows
+    exact = WenetListener(encoder, Machine(), exact_chunks=True).listen(path, level, span).windows
+    same = [int(i / 149 * 149) == i for i in range(150)]
+    np.testing.assert_allclose(shared[same], exact[same], atol=1e-3)
+
+
+def test_borders_are_not_heard_with_shared_context(tmp_path: Path, encoder: Path) -> None:
+    """What hears 50 rows to either side gives at a border what one run over the whole file gives there."""
+    path, level = make_speech(tmp_path, 41 * 16000)
+    (span,) = spans(1025, [1025])
+    listener = WenetListener(encoder, Machine())
+    heard = listener.listen(path, level, span).windows[:, :, 0]  # row i of frame i
+    plan = SharedContext.of(level.num_samples, span)
+    mel = mel_of_file(open_speech(path), 0, 4 * plan.num_rows + 3)
+    (rows, *_) = listener._network(mel[None], np.array([len(mel)]))
+    np.testing.assert_allclose(heard[600:650], rows[0, 600:650], atol=1e-4)
+    exact = WenetListener(encoder, Machine(), exact_chunks=True)
+    cut = exact.listen(path, level, span).windows[:, :, 0]
+    assert np.abs(cut[840:900] - rows[0, 840:900]).max() > 0.01
+
+
+def test_past_the_end_there_is_silence(tmp_path: Path, encoder: Path) -> None:
+    path, level = make_speech(tmp_path, 32_000)
+    (span,) = spans(100, [100])
+    heard = WenetListener(encoder, Machine()).listen(path, level, span)
+    assert not heard.gate[60:].any()
+    assert heard.gate[:40].any()
+    exact = WenetListener(encoder, Machine(), exact_chunks=True).listen(path, level, span)
+    assert exact.windows.shape == (100, 256, 20)
+
+
+def test_lengths_may_be_int32(tmp_path: Path) -> None:
+    path, level = make_speech(tmp_path, 16_000)
+    encoder = export_wenet(tmp_path / "encoder32.onnx", length_type=TensorProto.INT32)
+    (span,) = spans(25, [25])
+    assert WenetListener(encoder, Machine()).listen(path, level, span).windows.shape == (25, 256, 20)
+
+
+def test_refusals_name_expected_and_found(tmp_path: Path, encoder: Path) -> None:
+    with pytest.raises(WeightsError, match=r"expected outputs \[1,any,256\], found \[1,any,512\]"):
+        WenetListener(export_wenet(tmp_path / "wide.onnx", num_features=512), Machine())
+    with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
+        WenetListener(export_deepspeech(tmp_path / "deepspeech.onnx"), Machine())
+    path, level = make_speech(tmp_path, 16_000)
+    (span,) = spans(25, [25])
+    listener = WenetListener(encoder, Machine())
+    with pytest.raises(CancelledJobError):
+        listener.listen(path, level, span, lambda: True)
+    with pytest.raises(MediaError, match="Expected 5 samples"):
+        listener.listen(path, SpeechLevel(5, 1.0, -20.0), span)

@@ -1,0 +1,107 @@
+"""A face that exists as landmarks and noise: frames, a track and an avatar for the tests of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import Avatar
+from models.engines.protocol import Engine
+from models.geometry.head_frame import HeadPose, mean_face
+from models.track.face_track import FaceTrack, finish_track
+
+SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
+ABSENT = 5  # the frame without a face
+COLOUR = ColourTags(1, False, 1, 1)
+
+
+def make_track(degrees: float = 0.0) -> FaceTrack:
+    """A head that sways, turned in the picture's plane."""
+    time, angle = np.arange(NUM_FRAMES), np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    rotation = np.repeat((turn @ np.diag([1.0, -1.0, -1.0]))[None], NUM_FRAMES, 0)
+    place = np.stack([SIDE / 2 + 5 * np.sin(time / 3), SIDE * 0.42 + 3 * np.cos(time / 4), 0 * time], 1)
+    head = np.repeat(mean_face()[None], NUM_FRAMES, 0)
+    points = HeadPose(np.full(NUM_FRAMES, EYES), rotation, place).to_image(head)
+    return finish_track(points, np.arange(NUM_FRAMES) != ABSENT)
+
+
+def make_frames(seed: int = 0) -> list[YuvFrame]:
+    """Frames of soft noise."""
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(40, 215, (NUM_FRAMES, SIDE, SIDE, 3)).astype(np.float32)
+    blurred = [cv2.GaussianBlur(picture, (0, 0), 3.0) for picture in noise]
+    stretched = [((picture - 128) * 6 + 128).clip(16, 235) for picture in blurred]
+    return [from_rgb(np.asarray(picture, np.float32).astype(np.uint8), COLOUR) for picture in stretched]
+
+
+def make_avatar(folder: Path) -> Avatar:
+    """The avatar of `make_track` and `make_frames`."""
+    info = VideoInfo(
+        width=SIDE,
+        height=SIDE,
+        fps=Fraction(25),
+        num_frames=NUM_FRAMES,
+        duration_seconds=NUM_FRAMES / 25,
+        rotation=0,
+        is_still=False,
+        is_variable_rate=False,
+        colour=COLOUR,
+        codec="none",
+        pixel_format="yuv420p",
+        has_audio=False,
+    )
+    return Avatar(folder, info, make_track())
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Files of a user, by role."""
+
+    files: Mapping[str, Path]
+
+    def path(self, role: str) -> Path:
+        """The file of a role."""
+        return self.files[role]
+
+    def mark(self, role: str) -> str:
+        return self.path(role).name if self.has(role) else ""
+
+    def has(self, role: str) -> bool:
+        """Whether there is one."""
+        return role in self.files
+
+
+def analyse(engine: Engine, avatar: Avatar) -> None:
+    """Let an engine write what it keeps of an avatar, in a folder that is there."""
+    avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
+    engine.analyse(avatar, NoFrames(), None, lambda: False)
+
+
+class NoFrames:
+    """Engines that need no picture to analyse an avatar."""
+
+    def read(self, indices: Any) -> Iterator[YuvFrame]:
+        """Nothing."""
+        raise AssertionError("these engines read no frames")
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
+    """(H, W) luma with a patch in it."""
+    from media.yuv_frame import paste_back
+
+    copy = YuvFrame(*(plane.copy() for plane in frame))
+    paste_back(copy, patch)
+    return copy.y

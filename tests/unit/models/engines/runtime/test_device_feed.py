@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.engines.protocol import Machine
+from models.engines.runtime.batching import fixed_batches
+from models.engines.runtime.device_feed import DeviceFeed
+from models.engines.runtime.torch_device import open_device, repeatable
+
+
+def _twice_plus(a: Tensor, b: Tensor) -> Tensor:
+    return a.float() * 2 + b
+
+
+def _run(device: torch.device, feed: DeviceFeed, num: int) -> None:
+    first = np.random.default_rng(num).integers(0, 255, (num, 64, 64), dtype=np.uint8)
+    second = np.random.default_rng(num).random((num, 1, 1), np.float32)
+    with repeatable():
+        parts = list(feed.run(fixed_batches((first, second), 4), _twice_plus))
+    assert np.array_equal(np.concatenate(parts), first.astype(np.float32) * 2 + second)
+
+
+def test_batches_come_back_in_order() -> None:
+    device = torch.device("cpu")
+    feed = DeviceFeed(device)
+    for num in (1, 4, 11):
+        _run(device, feed, num)
+    assert list(feed.run(iter(()), _twice_plus)) == []
+
+
+@pytest.mark.needs_cuda
+def test_batches_come_back_in_order_from_a_gpu() -> None:
+    device = open_device(Machine("cuda"))
+    feed = DeviceFeed(device)
+    for num in (1, 4, 5, 8, 33, 200):
+        _run(device, feed, num)
+    assert list(feed.run(iter(()), _twice_plus)) == []
+
+
+def test_threads_are_those_of_the_machine() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert open_device(Machine("cpu", num_threads=2)).type == "cpu"
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

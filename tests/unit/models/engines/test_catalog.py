@@ -1,0 +1,113 @@
+"""The registry: engines by name, their variants, and what each lacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import PipelineConfig
+from errors import OptionError
+from models.engines.catalog import EngineRoom, engine_list, engine_names, make_engine
+from models.engines.registry import ENGINES, engine_class
+from models.engines.weights.store import WeightsStore
+from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
+from tests.unit.models.engines.weights.toy_engines import ToyEngine
+from tests.unit.models.engines.weights.weights_files import safetensors_file
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WeightsStore:
+    return WeightsStore(tmp_path / "weights", TOYS)
+
+
+def test_classes_by_name() -> None:
+    for name, title in (("toy", "Toy faces"), ("toy:gan", "Toy faces"), ("free", "Free faces")):
+        assert engine_class(name, TOYS).title == title
+    with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
+        engine_class("nonesuch", TOYS)
+
+
+def test_engines_are_made_with_their_weights(store: WeightsStore, tmp_path: Path) -> None:
+    entry = store.add(safetensors_file(tmp_path / "w"), name="gan")
+    assert engine_names(store) == ("free", "toy", "toy:gan")
+    engine = make_engine("toy:gan", store, {"batch_size": 4})
+    assert isinstance(engine, ToyEngine)
+    assert engine.settings.options == {"batch_size": 4}
+    assert engine.settings.weights.path("generator") == store.path_of(entry)
+    assert isinstance(make_engine("toy", store, {}), ToyEngine), "its weights are asked for when they are needed"
+    for name in ("toy:other", "nonesuch", ""):
+        with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found"):
+            make_engine(name, store, {})
+
+
+def test_the_list_says_what_is_missing(store: WeightsStore, tmp_path: Path) -> None:
+    store.add(safetensors_file(tmp_path / "w"), name="gan")
+    free, toy, gan = engine_list(store)
+    assert (free.name, free.title, free.is_installed, free.missing, free.licences) == (
+        "free",
+        "Free faces",
+        True,
+        (),
+        (),
+    )
+    assert (toy.title, toy.is_installed) == ("Toy faces", False)
+    assert [(each.role, each.is_required) for each in toy.missing] == [("generator", True), ("mixer", False)]
+    assert toy.missing[0].add_command == "lipwright models add FILE_OR_URL --engine toy --role generator"
+    assert toy.licences == ("Toy generator: Personal and research use only.", "Toy mixer: Apache-2.0.")
+    assert (gan.name, gan.title, gan.is_installed) == ("toy:gan", "Toy faces", True)
+    assert [each.role for each in gan.missing] == ["mixer"]
+    store.remove("toy:gan")
+    assert [each.name for each in engine_list(store)] == ["free", "toy"]
+
+
+def test_names_of_ours_are_addresses() -> None:
+    assert all(isinstance(address, str) and address.count(":") == 1 for address in ENGINES.values())
+
+
+def test_the_registry_loads_no_engine(repo_root: Path) -> None:
+    code = "import sys, models.engines.weights.store; print(*{m.partition('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}
+
+
+def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
+    config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
+    entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
+    room = EngineRoom(config, 3, TOYS)
+    assert tuple(room.names) == ("free", "toy", "toy:gan")
+    engine = room.engine("toy:gan")
+    assert isinstance(engine, ToyEngine)
+    assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)
+    assert engine.settings.weights.path("generator").name == entry.file_name
+    assert room.engine("toy:gan") is engine
+    store = WeightsStore(tmp_path / "weights", TOYS)
+    store.remove("toy:gan")
+    replaced = store.add(safetensors_file(tmp_path / "w2", fill=1), name="gan")
+    anew = room.engine("toy:gan")
+    assert isinstance(anew, ToyEngine) and anew is not engine, "made anew for its new weights"
+    assert anew.settings.weights.path("generator").name == replaced.file_name != entry.file_name
+    with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found 'nonesuch'"):
+        room.engine("nonesuch")
+
+
+def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
+    records = engine_list(WeightsStore(tmp_path))
+    assert [each.name for each in records] == list(ENGINES)
+    assert records[0].is_installed, "the engine of a fresh service needs nothing"
+    assert all(each.title for each in records)
+
+
+def test_one_of_two_files_does(tmp_path: Path) -> None:
+    from benchmarks.random_weights.ultralight import save_ultralight, save_wenet
+
+    store, room = WeightsStore(tmp_path / "weights"), EngineRoom(PipelineConfig(data_dir=tmp_path))
+    store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
+    with pytest.raises(OptionError, match="it lacks HuBERT.*--engine ultralight --role hubert"):
+        room.check("ultralight")
+    store.add(save_wenet(tmp_path / "encoder.onnx"), "ultralight")
+    room.check("ultralight")
+    (record,) = (each for each in engine_list(store) if each.name == "ultralight")
+    assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]
