@@ -13,17 +13,22 @@ import pickle
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
 
 from media.decoding import reply_codec
 
 _MAX_INLINE_BYTES: Final = 64 * 1024
-"""A datagram holds less than the socket's buffer, 208 KiB by default; longer messages travel as a memory file."""
+"""A datagram must fit the socket's buffer, 208 KiB by default; longer messages travel in a memory file."""
 _INLINE: Final = b"i"
 _IN_FILE: Final = b"f"
+"""A long request, in a memory file that is sent with the datagram."""
+_IN_REPLY_FILE: Final = b"r"
+"""A long reply, in `Channel.reply_file`; the datagram holds its length."""
 _MAX_FILES: Final = 2
-_MAX_ANSWER_BYTES: Final = 64 * 1024**2
+_MAX_REPLY_BYTES: Final = 64 * 1024**2
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Message(NamedTuple):
@@ -36,25 +41,37 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end of a Unix socket that keeps messages apart. Sends and receives from one thread; `close` from any."""
+    """One end of a Unix socket that preserves message boundaries.
+
+    Use `send` and `receive` from one thread at a time, `close` from any.
+    """
+
+    reply_file: int | None = None
+    """Descriptor of a memory file of fixed size for replies that do not fit a datagram. The asking process makes it, so
+    that a decoder needs no right to allocate memory files, which its memory bounds do not cover. It holds one reply."""
 
     def __init__(
-        self, connected: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+        self, connected: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], *, replies: bool
     ) -> None:
         self._socket = connected
         self._encode, self._decode = encode, decode
+        self._replies = replies
+        self._close_reply_file: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
-        """The end of a process that asks, and the socket that is its other end."""
+        """The end of the asking process, and the socket for the decoder."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours, pickle.dumps, reply_codec.decode), theirs
+        channel = cls(ours, pickle.dumps, reply_codec.decode, replies=False)
+        channel.reply_file = memory_file(_MAX_REPLY_BYTES)
+        channel._close_reply_file = weakref.finalize(channel, os.close, channel.reply_file)
+        return channel, theirs
 
     @classmethod
     def of_decoder(cls, theirs: socket.socket) -> Self:
-        """The end of a decoder, which receives requests and sends answers."""
-        return cls(theirs, reply_codec.encode, pickle.loads)
+        """The end of a decoder, which receives requests and sends replies."""
+        return cls(theirs, reply_codec.encode, pickle.loads, replies=True)
 
     def send(self, value: object, file: int | None = None) -> None:
         """Send a value, and a copy of `file`.
@@ -66,13 +83,15 @@ class Channel:
         files = [] if file is None else [file]
         if len(data) <= _MAX_INLINE_BYTES:
             self._send(_INLINE + data, files)
-            return
-        in_file = memory_file()
-        try:
-            write_whole(in_file, data)
-            self._send(_IN_FILE, [*files, in_file])
-        finally:
-            os.close(in_file)
+        elif self._replies:
+            self._send(_IN_REPLY_FILE + self._write_reply(data), files)
+        else:
+            in_file = memory_file()
+            try:
+                write_whole(in_file, data)
+                self._send(_IN_FILE, [*files, in_file])
+            finally:
+                os.close(in_file)
 
     def receive(self, timeout_s: float) -> Message:
         """Wait for one message.
@@ -89,24 +108,48 @@ class Channel:
                 data, files, _, _ = socket.recv_fds(self._socket, 1 + _MAX_INLINE_BYTES, _MAX_FILES)
             except ConnectionError as error:
                 raise EOFError from error
-        if not data:
-            raise EOFError
-        try:
-            if data[:1] == _IN_FILE:
-                data = data[:1] + _read_whole(files.pop() if files else -1)
-            value = self._decode(data[1:])
-            return Message(value, files.pop() if files else None)
-        finally:
-            for number in files:  # what nobody asked for
-                os.close(number)
+            if not data:
+                raise EOFError
+            try:
+                value = self._decode(self._content(data[:1], data[1:], files))
+                return Message(value, files.pop() if files else None)
+            finally:
+                for number in files:  # unexpected ones
+                    os.close(number)
 
     def close(self) -> None:
-        """End the connection; a `receive` that waits in another thread ends at once."""
+        """Closes the connection; a `receive` that waits in another thread ends at once."""
         with contextlib.suppress(OSError):  # the other end is gone, or this one is closed
             self._socket.shutdown(socket.SHUT_RDWR)
-        # Not before the waiting thread is out: the number could be another file's by then.
+        # Wait for the other thread first: the descriptors could be reused for other files.
         with self._lock:
             self._socket.close()
+            self.reply_file = None
+            self._close_reply_file()
+
+    def _content(self, kind: bytes, data: bytes, files: list[int]) -> bytes:
+        """The encoded message; takes the file that holds it from `files`."""
+        if kind == _INLINE:
+            return data
+        if kind == _IN_FILE and self._replies:
+            with open(files.pop(), "rb") as file:
+                file.seek(0)
+                return file.read()
+        if kind == _IN_REPLY_FILE and not self._replies:
+            return self._read_reply(int.from_bytes(data, "big"))
+        raise reply_codec.InvalidReplyError(f"expected a reply, found a message of kind {kind!r}")
+
+    def _write_reply(self, data: bytes) -> bytes:
+        if self.reply_file is None or len(data) > _MAX_REPLY_BYTES:
+            raise ValueError(f"Expected a reply of at most {_MAX_REPLY_BYTES} bytes, got {len(data)}.")
+        os.lseek(self.reply_file, 0, os.SEEK_SET)
+        write_whole(self.reply_file, data)
+        return len(data).to_bytes(8, "big")
+
+    def _read_reply(self, num_bytes: int) -> bytes:
+        if self.reply_file is None or num_bytes > _MAX_REPLY_BYTES:
+            raise reply_codec.InvalidReplyError(f"expected at most {_MAX_REPLY_BYTES} bytes, found {num_bytes}")
+        return os.pread(self.reply_file, num_bytes, 0)
 
     def _send(self, data: bytes, files: list[int]) -> None:
         if files:
@@ -115,13 +158,22 @@ class Channel:
             self._socket.send(data)
 
 
-def memory_file() -> int:
-    """An empty file in memory, of no file system, that lives as long as a process has it open or mapped."""
-    return os.memfd_create("lipwright", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def memory_file(num_bytes: int | None = None) -> int:
+    """Returns the descriptor of a new file in memory, which lives as long as a process has it open or mapped.
+
+    Args:
+        num_bytes: Its length, which is then fixed: a process that could shorten the file could crash those that have
+            mapped it. None for an empty file that can grow.
+    """
+    number = os.memfd_create("lipwright", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    if num_bytes is not None:
+        os.ftruncate(number, num_bytes)
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, _SEALS)
+    return number
 
 
 def write_whole(file: int, *parts: Any) -> None:
-    """Write C-contiguous buffers one behind the other.
+    """Writes C-contiguous buffers one after the other, from the file's position on.
 
     Raises:
         MemoryError: A memory file could not hold them.
@@ -129,24 +181,6 @@ def write_whole(file: int, *parts: Any) -> None:
     views = [memoryview(part).cast("B") for part in parts]
     if os.writev(file, views) != sum(view.nbytes for view in views):
         raise MemoryError
-
-
-def _read_whole(file: int) -> bytes:
-    """What a memory file holds; closes it.
-
-    Raises:
-        media.decoding.reply_codec.InvalidReplyError: It is none, or larger than any message.
-    """
-    try:
-        with open(file, "rb") as in_file:
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # fails for all but memory files
-            in_file.seek(0)
-            data = in_file.read(_MAX_ANSWER_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise reply_codec.InvalidReplyError("expected a memory file beside the message, found none") from error
-    if len(data) > _MAX_ANSWER_BYTES:
-        raise reply_codec.InvalidReplyError(f"expected at most {_MAX_ANSWER_BYTES} bytes, found more")
-    return data
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:

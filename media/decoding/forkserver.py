@@ -208,7 +208,7 @@ class _Forkserver:
 
 def _decode(channel: Channel) -> None:
     with contextlib.suppress(EOFError, ConnectionError):  # the other end was closed
-        task: Task = channel.receive(timeout_s=60.0).value
+        task, channel.reply_file = channel.receive(timeout_s=60.0)
         _limit(resource.RLIMIT_AS, task.max_memory_bytes)
         _limit(resource.RLIMIT_FSIZE, task.max_file_bytes)
         _limit(resource.RLIMIT_CORE, 0)

@@ -6,7 +6,6 @@ its pages first, which costs five times as much as the copy.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import weakref
@@ -74,14 +73,12 @@ class FrameBuffer:
     """A memory file, mapped here; it goes with the last reference to it.
 
     Args:
-        num_bytes: Its length, for good: whoever could shorten it could end the process that has it mapped.
+        num_bytes: Its length.
     """
 
     def __init__(self, num_bytes: int) -> None:
-        self.number = memory_file()
+        self.number = memory_file(num_bytes)
         """Its file descriptor."""
         weakref.finalize(self, os.close, self.number)
-        os.ftruncate(self.number, num_bytes)
-        fcntl.fcntl(self.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.mapped = mmap.mmap(self.number, num_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
         """All of it."""

@@ -17,7 +17,6 @@ _MAX_NAME_BYTES: Final = 15  # prctl(2), PR_SET_NAME
 _PR_SET_NAME: Final = 15
 _UNNOTICED_SHARE: Final = 1 / 8
 """A decoder below this share of the bound is not worth a look at the whole machine."""
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def budget_bytes(configured: int) -> int:
@@ -62,8 +61,10 @@ class MemoryBudget:
 
 
 def used_bytes(pid: int) -> int:
-    """Memory of its own that a process has; 0 when it is gone."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm") as file:
-        _, resident, shared = file.read().split()[:3]
-        return (int(resident) - int(shared)) * _PAGE_BYTES
+    """Memory that a process alone has: its anonymous and its shared pages, in bytes; 0 if it is gone.
+
+    Memory files are not counted: a decoder has only those that it was given, whose size is fixed.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/status") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
     return 0

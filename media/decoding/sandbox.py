@@ -1,8 +1,7 @@
-"""What a decoder may still do once it has its task: little more than compute, read its file and write its result.
+"""Confinement of decoder processes: computing, reading the input file and writing the result is all that is left.
 
-Each layer is used where the kernel has it: no new privileges (prctl(2)), no capabilities of root but those that open
-files (capabilities(7)), Landlock for files, and a seccomp filter for the calls that no decoder makes. All of them are
-for good: a process cannot take them off again.
+Every layer that the kernel supports is applied: no new privileges (prctl(2)), no capabilities (capabilities(7)),
+Landlock for files, and a seccomp filter with an allow-list of system calls. None of them can be undone.
 """
 
 from __future__ import annotations
@@ -10,49 +9,88 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-try:
-    import landlock
-except ImportError:  # not Linux
-    landlock = None
+from media.decoding import landlock
+
 try:
     import pyseccomp
-except (ImportError, OSError, RuntimeError):  # the package, or the library that it speaks to
+except (ImportError, OSError, RuntimeError):  # the package, or libseccomp.so.2
     pyseccomp = None
 
 _PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 _CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h, _LINUX_CAPABILITY_VERSION_3
-_FILE_CAPABILITIES: Final = 1 << 1 | 1 << 2 | 1 << 3  # DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER: root's folders of others
+_FOREIGN_FILES: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _CLONE_THREAD: Final = 0x00010000  # linux/sched.h
-_PR_SET_PDEATHSIG: Final = 1
 _SYSTEM_FOLDERS: Final = ("/usr", "/lib", "/lib64", "/proc/self", "/dev/null", "/dev/urandom")
-_DENIED: Final = (
-    # other programs and processes
-    *("execve", "execveat", "fork", "vfork", "setsid", "setpgid", "ptrace", "process_vm_readv", "process_vm_writev"),
-    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kcmp", "process_madvise", "rt_sigqueueinfo"),
-    # the network, and other services of this machine
-    *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
-    # parts of the kernel that decoders do without
-    *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "keyctl"),
-    *("add_key", "request_key", "unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "chroot"),
-    *("pivot_root", "open_by_handle_at", "name_to_handle_at", "init_module", "finit_module", "delete_module"),
-    *("kexec_load", "swapon", "swapoff", "reboot", "personality", "quotactl", "acct", "syslog", "vhangup"),
+_READ: Final = landlock.READ_FILE | landlock.READ_DIR
+_WRITE: Final = _READ | landlock.WRITE_FILE | landlock.TRUNCATE | landlock.MAKE_REG | landlock.REMOVE_FILE
+_ALLOWED: Final = (
+    # memory
+    *("brk", "mmap", "mmap2", "munmap", "mremap", "mprotect", "madvise", "membarrier", "msync"),
+    # files by path; Landlock decides which
+    *(
+        "open",
+        "openat",
+        "stat",
+        "stat64",
+        "lstat",
+        "lstat64",
+        "newfstatat",
+        "fstatat64",
+        "statx",
+        "access",
+        "faccessat",
+    ),
+    *("faccessat2", "readlink", "readlinkat", "getcwd", "rename", "renameat", "renameat2", "unlink", "unlinkat"),
+    # open files
+    *("read", "readv", "pread64", "preadv", "preadv2", "write", "writev", "pwrite64", "pwritev", "pwritev2", "lseek"),
+    *("_llseek", "fstat", "fstat64", "fstatfs", "fstatfs64", "getdents", "getdents64", "ftruncate", "ftruncate64"),
+    *("fallocate", "fsync", "fdatasync", "fadvise64", "fadvise64_64", "dup", "dup2", "dup3", "close", "close_range"),
+    # the socket to the process that asked
+    *("sendmsg", "sendto", "recvmsg", "recvfrom", "shutdown", "getsockopt", "getsockname", "poll", "ppoll", "select"),
+    *("_newselect", "pselect6", "pselect6_time64", "ppoll_time64"),
+    # threads; `clone` is checked below
+    *("exit", "exit_group", "futex", "futex_time64", "set_robust_list", "get_robust_list", "rseq", "sched_yield"),
+    *("sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min"),
+    # signals to itself; `kill` and `tgkill` are checked below
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigsuspend", "rt_sigtimedwait"),
+    *("sigaltstack", "sigreturn", "restart_syscall", "pause"),
+    # clocks and timers
+    *("clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "clock_nanosleep"),
+    *("clock_nanosleep_time64", "nanosleep", "gettimeofday", "time", "times", "setitimer", "getitimer", "alarm"),
+    # what the process is, and its limits, which it can only lower
+    *("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups"),
+    *("getpgid", "getpgrp", "getsid", "getrusage", "getrlimit", "ugetrlimit", "setrlimit", "sysinfo", "uname"),
+    *("getcpu", "getrandom"),
 )
+"""System calls of CPython, NumPy and FFmpeg while they decode. All others fail with ENOSYS.
+
+Not on the list, among others: whatever starts or addresses other processes, changes modes, owners, times or attributes
+of files, makes sockets, pipes, memory files or System V and POSIX message objects, and `prctl`, with which a decoder
+could change the name by which its memory is counted."""
+_FCNTL_COMMANDS: Final = (
+    *(fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC),
+)
+"""Not F_SETOWN and F_SETSIG, which send signals to other processes."""
+_IOCTL_COMMANDS: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX) if sys.platform == "linux" else ()
+"""`isatty` and inheritance; not FIOSETOWN."""
 
 
 @dataclass(frozen=True)
 class SandboxPolicy:
-    """The files of one decoder.
+    """The files that one decoder may use.
 
     Attributes:
-        readable: Files, and folders with all that is in them.
-        writable_dirs: Folders in which it makes, replaces and removes files.
+        readable: Files, and folders with everything below them.
+        writable_dirs: Folders in which it creates, replaces and removes files.
     """
 
     readable: tuple[Path, ...] = ()
@@ -60,30 +98,29 @@ class SandboxPolicy:
 
 
 def confine(policy: SandboxPolicy) -> None:
-    """Take from this process, which has one thread, all that a decoder does not need."""
+    """Applies all layers to this process, which must have a single thread."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _drop_capabilities(libc)
-    # A layer that this kernel does not have is left out: `lipwright doctor` says so.
-    if landlock is not None:
-        with contextlib.suppress(landlock.LandlockError, OSError):
-            _confine_files(policy)
+    _drop_capabilities(libc, policy)
+    # Layers that the kernel lacks are skipped; `lipwright doctor` reports them.
+    if landlock.is_available():
+        landlock.restrict(_rules(policy))
     if pyseccomp is not None:
         with contextlib.suppress(OSError):
-            _filter_calls()
+            _filter_system_calls()
 
 
 def missing_layers() -> str:
-    """What this process, a decoder without files, could still do for want of a layer; empty when all are in force."""
+    """Returns the layers that are not in force in this process, a decoder without files; empty if all are."""
     status = Path("/proc/self/status").read_text()
-    lacking = []
+    missing = []
     if "NoNewPrivs:\t1" not in status:
-        lacking.append("no new privileges")
+        missing.append("no new privileges")
     if os.access("/etc/passwd", os.R_OK) and _can_open("/etc/passwd"):
-        lacking.append("Landlock (files)")
+        missing.append("Landlock (files)")
     if "Seccomp:\t2" not in status:
-        lacking.append("seccomp (calls)")
-    return ", ".join(lacking)
+        missing.append("seccomp (calls)")
+    return ", ".join(missing)
 
 
 def _can_open(path: str) -> bool:
@@ -102,48 +139,67 @@ class _CapabilitySets(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
-def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Root's rights beyond those on files go; with them, hard limits cannot be raised again."""
+def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
+    """Drops all capabilities; root keeps those that open other users' files if its own files are such.
+
+    Without capabilities, hard limits cannot be raised again.
+    """
     header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_CapabilitySets * 2)()
     if libc.capget(ctypes.byref(header), sets) != 0:
         return
-    kept = sets[0].permitted & _FILE_CAPABILITIES
-    sets[0], sets[1] = _CapabilitySets(kept, kept, 0), _CapabilitySets(0, 0, 0)
+    kept = sets[0].permitted & _FOREIGN_FILES
+    sets[0], sets[1] = _CapabilitySets(0, kept, 0), _CapabilitySets(0, 0, 0)
+    libc.capset(ctypes.byref(header), sets)
+    if kept and not _needs_capabilities(policy):
+        kept = 0
+    sets[0] = _CapabilitySets(kept, kept, 0)
     libc.capset(ctypes.byref(header), sets)
 
 
-def _confine_files(policy: SandboxPolicy) -> None:
-    access = landlock.FSAccess
-    on_files = access.READ_FILE | access.WRITE_FILE | access.TRUNCATE
-    changes = on_files | access.READ_DIR | access.MAKE_REG | access.REMOVE_FILE
-    rules = landlock.Ruleset()
+def _needs_capabilities(policy: SandboxPolicy) -> bool:
+    """Whether one of the paths exists but is closed to this process, which has no capability in force."""
+    readable = ((path, os.R_OK) for path in (sys.prefix, sys.base_prefix, *policy.readable))
+    writable = ((path, os.W_OK | os.X_OK) for path in policy.writable_dirs)
+    for path, mode in (*readable, *writable):
+        try:
+            os.stat(path)
+        except PermissionError:
+            return True
+        except OSError:
+            continue  # it does not exist
+        if not os.access(path, mode, effective_ids=True):
+            return True
+    return False
+
+
+def _rules(policy: SandboxPolicy) -> Iterator[tuple[str, int]]:
     for path in _existing((*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix, *map(str, policy.readable))):
-        rules.allow(path, rules=access.READ_FILE | access.READ_DIR if os.path.isdir(path) else access.READ_FILE)
+        yield path, _READ
     for path in _existing(map(str, policy.writable_dirs)):
-        rules.allow(path, rules=changes & rules.restrict_rules)
-    rules.apply()
+        yield path, _WRITE
 
 
-def _existing(paths: Any) -> Iterator[str]:
+def _existing(paths: Iterable[str]) -> Iterator[str]:
     return (path for path in dict.fromkeys(paths) if os.path.exists(path))
 
 
-def _filter_calls() -> None:
-    calls = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-    refuse, own = pyseccomp.ERRNO(errno.EPERM), os.getpid()
-    for name in _DENIED:
-        _refuse(calls, refuse, name)
-    # Threads are made, processes are not; glibc falls back to clone(2), whose flags a filter can see.
-    _refuse(calls, refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, 0))
-    _refuse(calls, pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    _refuse(calls, refuse, "prctl", pyseccomp.Arg(0, pyseccomp.EQ, _PR_SET_PDEATHSIG))
+def _filter_system_calls() -> None:
+    # ENOSYS, not EPERM: the C library then falls back to an older call, such as clone for clone3.
+    calls = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.ENOSYS))
+    for name in _ALLOWED:
+        _allow(calls, name)
+    for command in _FCNTL_COMMANDS:
+        for name in ("fcntl", "fcntl64"):
+            _allow(calls, name, pyseccomp.Arg(1, pyseccomp.EQ, command))
+    for command in _IOCTL_COMMANDS:
+        _allow(calls, "ioctl", pyseccomp.Arg(1, pyseccomp.EQ, command))
+    _allow(calls, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD))  # threads only
     for name in ("kill", "tgkill"):
-        _refuse(calls, refuse, name, pyseccomp.Arg(0, pyseccomp.NE, own))
-    _refuse(calls, refuse, "tkill", pyseccomp.Arg(0, pyseccomp.NE, own))
-    _refuse(calls, refuse, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))
+        _allow(calls, name, pyseccomp.Arg(0, pyseccomp.EQ, os.getpid()))
+    _allow(calls, "prlimit64", pyseccomp.Arg(0, pyseccomp.EQ, 0))
     calls.load()
 
 
-def _refuse(calls: Any, action: int, name: str, *arguments: Any) -> None:
+def _allow(calls: Any, name: str, *arguments: Any) -> None:
     with contextlib.suppress(OSError):  # a call that this architecture or this libseccomp does not know
-        calls.add_rule(action, name, *arguments)
+        calls.add_rule(pyseccomp.ALLOW, name, *arguments)

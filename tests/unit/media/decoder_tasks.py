@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import mmap
 import os
 import resource
 import signal
 import socket
+import stat
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -96,6 +100,67 @@ def in_status(name: str) -> str:
     return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{name}:"))
 
 
+def attacks(victim: Path) -> str:
+    """Names of the attacks on other processes, on the file `victim` and on memory that succeed."""
+    libc, other = ctypes.CDLL(None, use_errno=True), os.getppid()
+    null = os.open("/dev/null", os.O_RDONLY)
+
+    def call(name: str, *arguments: object) -> int:
+        result = int(getattr(libc, name)(*arguments))
+        if result < 0:
+            raise OSError(ctypes.get_errno(), name)
+        return result
+
+    def queue_signal() -> None:
+        signal_info = (ctypes.c_int * 32)(0, 0, -1)  # si_code SI_QUEUE
+        call("syscall", _RT_TGSIGQUEUEINFO[os.uname().machine], other, other, 0, signal_info)
+
+    def own_socket() -> None:
+        sockets = [number for number in range(64) if _is_socket(number)]
+        fcntl.ioctl(sockets[0], _FIOSETOWN, struct.pack("i", other))
+
+    attempts: dict[str, Callable[[], object]] = {
+        "rt_tgsigqueueinfo": queue_signal,
+        "F_SETOWN": lambda: fcntl.fcntl(null, fcntl.F_SETOWN, other),
+        "F_SETSIG": lambda: fcntl.fcntl(null, _F_SETSIG, signal.SIGKILL),
+        "FIOSETOWN": own_socket,
+        "chmod": lambda: os.chmod(victim, 0o666),
+        "fchmodat": lambda: os.chmod(victim.name, 0o666, dir_fd=os.open(victim.parent, os.O_PATH)),
+        "chown": lambda: os.chown(victim, 1, 1),
+        "utime": lambda: os.utime(victim, (0, 0)),
+        "setxattr": lambda: os.setxattr(victim, "user.lipwright", b"x"),
+        "memfd_create": lambda: os.close(os.memfd_create("x")),
+        "shmget": lambda: call("shmctl", call("shmget", 0, 4096, 0o1600), 0, None),
+        "msgget": lambda: call("msgctl", call("msgget", 0, 0o1600), 0, None),
+        "semget": lambda: call("semctl", call("semget", 0, 1, 0o1600), 0, 0),
+        "mq_open": lambda: call("mq_open", b"/lipwright-test", os.O_CREAT | os.O_RDWR, 0o600, None),
+        "PR_SET_NAME": lambda: call("prctl", _PR_SET_NAME, b"innocent", 0, 0, 0),
+        "pipe": os.pipe,
+    }
+    return ", ".join(name for name, attempt in attempts.items() if _succeeds(attempt))
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError:
+        return False
+    return True
+
+
+def _is_socket(number: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError:
+        return False
+
+
+_RT_TGSIGQUEUEINFO = {"x86_64": 297, "aarch64": 240}
+_FIOSETOWN = 0x8901  # asm-generic/sockios.h
+_F_SETSIG = 10  # asm-generic/fcntl.h
+_PR_SET_NAME = 15
+
+
 def tries() -> str:
     """What a decoder that was taken over would try, and that succeeds."""
     other = os.getppid()
@@ -176,6 +241,14 @@ def hold(num_bytes: int, seconds: float) -> int:
     held = np.ones(num_bytes, np.uint8)
     time.sleep(seconds)
     return int(held[0])
+
+
+def hold_shared(num_bytes: int, seconds: float) -> int:
+    with mmap.mmap(-1, num_bytes, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as held:
+        for start in range(0, num_bytes, mmap.PAGESIZE):
+            held[start] = 1
+        time.sleep(seconds)
+        return held[0]
 
 
 def hold_and_tell(num_bytes: int, channel: Channel) -> None:

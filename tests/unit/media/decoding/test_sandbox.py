@@ -13,13 +13,12 @@ from typing import TypeVar
 
 import psutil
 import pytest
-from landlock import landlock_abi_version
 
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
 from media.concat import concat_segments
-from media.decoding import reply_codec
+from media.decoding import landlock, reply_codec
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.machine_memory import memory_bytes
@@ -40,10 +39,8 @@ def whole_sandbox() -> None:
     """Skip where this kernel or this system lacks a layer."""
     if find_library("seccomp") is None:
         pytest.skip("needs libseccomp.so.2")
-    try:
-        landlock_abi_version()
-    except OSError as error:
-        pytest.skip(f"needs Landlock: {error}")
+    if not landlock.is_available():
+        pytest.skip("needs Landlock")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,38 @@ def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
     assert _run(decoders, missing_layers) == ""
     assert _run(decoders, decoder_tasks.tries) == ""
     assert _run(decoders, partial(decoder_tasks.in_status, "NoNewPrivs")) == "1"
-    assert int(_run(decoders, partial(decoder_tasks.in_status, "CapEff")), 16) & ~0b1110 == 0
+    for kind in ("CapEff", "CapPrm", "CapInh"):
+        assert int(_run(decoders, partial(decoder_tasks.in_status, kind)), 16) == 0
+
+
+@pytest.mark.usefixtures("whole_sandbox")
+def test_a_decoder_harms_neither_processes_nor_files_nor_memory_of_others(decoders: Decoders, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"x")
+    victim.chmod(0o600)
+    before = victim.stat()
+    assert _run(decoders, partial(decoder_tasks.attacks, victim)) == ""
+    assert victim.stat() == before
+    with Decoders(DecoderConfig(sandbox=False)) as unconfined:
+        done = _run(unconfined, partial(decoder_tasks.attacks, victim))
+    for attack in ("rt_tgsigqueueinfo", "F_SETOWN", "F_SETSIG", "FIOSETOWN", "chmod", "memfd_create", "PR_SET_NAME"):
+        assert attack in done, "the attacks themselves work"
+
+
+@pytest.mark.usefixtures("whole_sandbox")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_other_users_are_decoded_too(decoders: Decoders, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    file, other = folder / "file", folder / "other"
+    for path in (file, other):
+        path.write_bytes(path.name.encode())
+        path.chmod(0o600)
+    for path in (file, other, folder):
+        os.chown(path, 12345, 12345)
+    assert _run(decoders, partial(decoder_tasks.read, file), file) == b"file"
+    with pytest.raises(OSError, match="Permission denied"):
+        _run(decoders, partial(decoder_tasks.read, other), file)
 
 
 def test_what_is_not_confined_could() -> None:
@@ -147,7 +175,10 @@ def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
             with pytest.raises(reply_codec.InvalidReplyError):
                 ours.receive(5)
         theirs.send(b"f")
-        with pytest.raises(reply_codec.InvalidReplyError, match="memory file"):
+        with pytest.raises(reply_codec.InvalidReplyError, match="of kind b'f'"):
+            ours.receive(5)
+        theirs.send(b"r" + (2**40).to_bytes(8, "big"))
+        with pytest.raises(reply_codec.InvalidReplyError, match="at most 67108864 bytes"):
             ours.receive(5)
     assert not sprung.exists()
     ours.close()
@@ -167,6 +198,14 @@ def test_memory_is_bounded_for_all_decoders_together() -> None:
             with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 400 MiB"):
                 _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 20))
             assert _run(small, partial(decoder_tasks.hold, 150 * 1024**2, 1)) == 1  # the other one is larger
+
+
+def test_shared_pages_count_too() -> None:
+    config, group = DecoderConfig(max_shared_memory_bytes=400 * 1024**2), f"s{os.getpid() % 10_000}"
+    with Decoders(config, group=group) as decoders:
+        assert _run(decoders, partial(decoder_tasks.hold_shared, 300 * 1024**2, 0.5)) == 1
+        with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 400 MiB"):
+            _run(decoders, partial(decoder_tasks.hold_shared, 500 * 1024**2, 20))
 
 
 def test_the_shared_bound_is_no_more_than_half_of_the_machine() -> None:
