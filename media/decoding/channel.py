@@ -64,7 +64,7 @@ class Channel:
         """The end of the asking process, and the socket for the decoder."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = cls(ours, pickle.dumps, reply_codec.decode, replies=False)
-        channel.reply_file = memory_file(_MAX_REPLY_BYTES)
+        channel.reply_file = memory_file("reply", _MAX_REPLY_BYTES)
         channel._close_reply_file = weakref.finalize(channel, os.close, channel.reply_file)
         return channel, theirs
 
@@ -86,7 +86,7 @@ class Channel:
         elif self._replies:
             self._send(_IN_REPLY_FILE + self._write_reply(data), files)
         else:
-            in_file = memory_file()
+            in_file = memory_file("request")
             try:
                 write_whole(in_file, data)
                 self._send(_IN_FILE, [*files, in_file])
@@ -158,14 +158,15 @@ class Channel:
             self._socket.send(data)
 
 
-def memory_file(num_bytes: int | None = None) -> int:
+def memory_file(name: str, num_bytes: int | None = None) -> int:
     """Returns the descriptor of a new file in memory, which lives as long as a process has it open or mapped.
 
     Args:
+        name: For diagnostics, in /proc/self/fd.
         num_bytes: Its length, which is then fixed: a process that could shorten the file could crash those that have
             mapped it. None for an empty file that can grow.
     """
-    number = os.memfd_create("lipwright", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    number = os.memfd_create(f"lipwright-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     if num_bytes is not None:
         os.ftruncate(number, num_bytes)
         fcntl.fcntl(number, fcntl.F_ADD_SEALS, _SEALS)

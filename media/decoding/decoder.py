@@ -212,7 +212,8 @@ class Decoders:
         max_file_bytes = (
             config.max_file_bytes if policy.writable_dirs else min(config.max_file_bytes, _MAX_MESSAGE_BYTES)
         )
-        decoder.ask(Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, policy if config.sandbox else None))
+        task = Task(run, config.max_memory_bytes, max_file_bytes, cpu_seconds, policy if config.sandbox else None)
+        decoder.ask(task, channel.reply_file)
         return decoder
 
     def run(

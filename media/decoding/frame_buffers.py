@@ -77,7 +77,7 @@ class FrameBuffer:
     """
 
     def __init__(self, num_bytes: int) -> None:
-        self.number = memory_file(num_bytes)
+        self.number = memory_file("frames", num_bytes)
         """Its file descriptor."""
         weakref.finalize(self, os.close, self.number)
         self.mapped = mmap.mmap(self.number, num_bytes, mmap.MAP_SHARED, mmap.PROT_READ)

@@ -158,9 +158,9 @@ def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
 
 def _needs_capabilities(policy: SandboxPolicy) -> bool:
     """Whether one of the paths exists but is closed to this process, which has no capability in force."""
-    readable = ((path, os.R_OK) for path in (sys.prefix, sys.base_prefix, *policy.readable))
-    writable = ((path, os.W_OK | os.X_OK) for path in policy.writable_dirs)
-    for path, mode in (*readable, *writable):
+    modes = dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix), *policy.readable), os.R_OK)
+    modes |= dict.fromkeys(policy.writable_dirs, os.W_OK | os.X_OK)
+    for path, mode in modes.items():
         try:
             os.stat(path)
         except PermissionError:

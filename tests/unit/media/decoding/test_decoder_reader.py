@@ -205,7 +205,7 @@ def test_a_file_is_filled_again_once_its_frames_are_gone(decoders: Decoders, h26
         known = set()
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError):  # a file that is closed meanwhile
-                if "lipwright" in os.readlink(f"/proc/self/fd/{name}"):
+                if "lipwright-frames" in os.readlink(f"/proc/self/fd/{name}"):
                     known.add(os.stat(f"/proc/self/fd/{name}").st_ino)
         return known
 
