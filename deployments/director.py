@@ -236,7 +236,7 @@ class Director:
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, unreported)
+            avatar = await self._avatars.ensure(record.key, engine, unreported, verify=True)
         await self._avatars.hold(record.key)
         return avatar
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError, UnavailableError
-from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo
+from errors import InputError, LipwrightError, StoredFileError, UnavailableError
+from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo, decode_source_info, encode_source_info
 from jobs.ports import Stages
 from jobs.retry import retry
 from media.probe import VideoInfo
@@ -20,7 +20,7 @@ from models.track.state import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord
+from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord, utc_now
 from telemetry.log_context import Work
 
 logger = logging.getLogger("ray.serve")
@@ -52,11 +52,18 @@ class Avatars:
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
         self.folders = asyncio.Lock()
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
-        """Return avatar `key`, analysed for `engine`; what is missing is done first if nobody does it already.
+    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+        """Return avatar `key`, analysed for `engine`; analyse it first if nobody else is doing so.
 
-        An analysis is shared: it goes on while anybody waits for it and is cancelled with its last waiter. The track
-        is made once for all engines.
+        Callers share an analysis: it runs while anybody waits for it and is cancelled with its last waiter. All
+        engines share one track.
+
+        Args:
+            key: The avatar.
+            engine: Name of the engine.
+            on_progress: Called with the share that is done.
+            verify: Whether a replica checks the engine's files now. Otherwise the row is trusted, and planning the
+                first block fails with StoredFileError where they are gone or damaged.
 
         Raises:
             FaceNotFoundError: The source holds no face of that choice.
@@ -64,7 +71,7 @@ class Avatars:
         """
         await self._table.run_in_thread(self._table.touch_avatar, key)
         avatar = await self._find(key)
-        if await self._is_ready(key, engine, avatar):
+        if await self._is_ready(key, engine, avatar, verify):
             return avatar
         wanted = _Wanted(key, engine)
         if wanted not in self._analyses:
@@ -95,21 +102,47 @@ class Avatars:
         Raises:
             StoredFileError: Its source is gone.
         """
-        return await self._is_ready(key, engine, await self._find(key))
+        return await self._is_ready(key, engine, await self._find(key), verify=True)
 
     async def _find(self, key: str) -> AvatarRef:
         source = source_key(key)
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
+        info = None if record is None else decode_source_info(record.source_info)
+        if info is None:
+            info = await self._probe(key, source)
+            if record is not None:
+                await self._update(key, source_info=encode_source_info(info))
+        elif not await asyncio.to_thread(self._files.has, source):
+            raise StoredFileError(f"The source of avatar {key} is gone from the stored files.")
+        return AvatarRef(avatar_folder(key), SourceVideo(source, info))
+
+    async def _probe(self, key: str, source: str) -> VideoInfo:
+        """Probe the source of a row that an older version wrote."""
         try:
             probed = await self._stages.probe(Work(key), source, None)
-        except InputError as error:  # it opened when it came
-            raise await self._blamed(key, error) from error
+        except InputError as error:  # it could be opened when it was accepted
+            raise await self.explain_input_error(key, error) from error
         assert probed.video is not None
-        return AvatarRef(avatar_folder(key), SourceVideo(source, probed.video))
+        return probed.video
 
-    async def _is_ready(self, key: str, engine: str, avatar: AvatarRef) -> bool:
+    async def _is_ready(self, key: str, engine: str, avatar: AvatarRef, verify: bool) -> bool:
         record = await self._table.run_in_thread(self._table.find_avatar, key)
-        is_known = record is not None and await self._is_tracked(record, avatar)
-        return is_known and await self._stages.is_analysed(Work(key), engine, avatar)
+        if record is None or not await self._is_tracked(record, avatar):
+            return False
+        if not verify and engine in record.analysed_for:
+            return True
+        is_analysed = await self._stages.is_analysed(Work(key), engine, avatar)
+        await self._table.run_in_thread(self._record_analysis, key, engine, is_analysed)
+        return is_analysed
+
+    def _record_analysis(self, key: str, engine: str, is_analysed: bool) -> None:
+        """Note in the row whether an engine has analysed the avatar."""
+        record = self._table.find_avatar(key)
+        if record is None or (engine in record.analysed_for) == is_analysed:
+            return
+        others = {name: time for name, time in record.analysed_for.items() if name != engine}
+        analysed_for = others | ({engine: utc_now().isoformat()} if is_analysed else {})
+        self._table.update_avatar(key, analysed_for=analysed_for)
 
     async def _is_tracked(self, record: AvatarRecord, avatar: AvatarRef) -> bool:
         return record.status is AvatarStatus.READY and await asyncio.to_thread(self._is_whole, avatar)
@@ -125,13 +158,13 @@ class Avatars:
         except UnavailableError:
             raise  # an outage says nothing about the source
         except LipwrightError as error:
-            cause = await self._blamed(key, error)
+            cause = await self.explain_input_error(key, error)
             await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
             raise cause from error
         await self.sweep()
 
-    async def _blamed(self, key: str, error: LipwrightError) -> LipwrightError:
-        """The error, or the loss of the source or the reference picture that explains it."""
+    async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
+        """Return the error, or a StoredFileError if the stored source or reference picture was lost or damaged."""
         record = await self._table.run_in_thread(self._table.find_avatar, key)
         if record is None:
             return error
@@ -154,6 +187,7 @@ class Avatars:
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
         if not await self._stages.is_analysed(work, wanted.engine, avatar):
             await self._stages.analyse(work, wanted.engine, avatar, await self._own_speech(key, avatar))
+        await self._table.run_in_thread(self._record_analysis, key, wanted.engine, True)
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.run_in_thread(self._table.update_avatar, key, **fields)

@@ -8,8 +8,8 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from errors import ForbiddenError, OptionError
-from storage.records import Frozen, JobOptions, LoopMode, UploadedFile, new_id
+from errors import ForbiddenError, KeyReuseError, OptionError
+from storage.records import Frozen, JobOptions, JobRecord, LoopMode, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -145,3 +145,20 @@ def _checked_priority(caller: Caller, priority: int | None) -> int:
     if priority > caller.max_priority:
         raise ForbiddenError(f"priority: expected at most {caller.max_priority} with this API key, found {priority}.")
     return priority
+
+
+def check_same_request(job: JobRecord, request_digest: str | None) -> None:
+    """Refuse a request that carries the idempotency key of `job` but differs from the request that created it.
+
+    One key stands for one request, however often it is sent; the IETF draft of the header
+    (draft-ietf-httpapi-idempotency-key-header, section 2.6) answers another request with 422. Jobs of other dialects
+    and of older versions have no digest, so that any request with their key counts as the same.
+
+    Raises:
+        KeyReuseError: It differs.
+    """
+    if None not in (job.request_digest, request_digest) and job.request_digest != request_digest:
+        raise KeyReuseError(
+            f"This Idempotency-Key made job {job.id} of another request: expected the same files and fields as then, "
+            "found others. Take a new key for a new job."
+        )

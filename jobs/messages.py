@@ -5,11 +5,13 @@ Files are named by their keys (`storage.file_keys`): each stage finds them for i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from media.labels.watermark import Corner
 from media.playback import Loop
@@ -20,6 +22,9 @@ from models.speech.level import SpeechLevel
 
 HOLD_S: Final = 60.0
 """How long an avatar that is shown live stays without another word of it."""
+
+
+_SOURCE_INFO: Final = TypeAdapter(VideoInfo)
 
 
 class Probed(NamedTuple):
@@ -129,3 +134,17 @@ class BlockRequest:
     engine: str
     span: FrameSpan
     loop: Loop
+
+
+def encode_source_info(info: VideoInfo) -> dict[str, Any]:
+    """Returns JSON values for `AvatarRecord.source_info`."""
+    encoded: dict[str, Any] = _SOURCE_INFO.dump_python(info, mode="json")
+    return encoded
+
+
+def decode_source_info(encoded: Mapping[str, Any] | None) -> VideoInfo | None:
+    """Returns what `encode_source_info` was given; None if nothing is stored, or a version wrote it that differs."""
+    try:
+        return None if encoded is None else _SOURCE_INFO.validate_python(encoded)
+    except ValidationError:
+        return None

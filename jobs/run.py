@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config import PipelineConfig
-from errors import InputError, StorageFullError
+from errors import InputError, LipwrightError, StorageFullError
 from jobs.avatars import Avatars
 from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
@@ -18,8 +18,7 @@ from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter, SegmentPermits
-from jobs.segments import Block, Segment, plan_blocks
-from jobs.watermark import segment_watermark
+from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
 from media.probe import VideoInfo
 from models.engines.protocol import FrameSpan, Plan, Planned
@@ -74,18 +73,23 @@ class JobRun:
             StoredFileError: What the caller sent was lost or cut in our hands.
             LipwrightError: Why the job cannot be done.
         """
-        job, files = self._job, self._services.files
         for left in reversed(range(self._services.config.jobs.max_attempts)):
             try:
                 return await self._make()
             except Exception as error:
                 cause = first_leaf_error(error)
                 if isinstance(cause, InputError):
-                    audio = audio_key(job.id)
-                    raise await asyncio.to_thread(files.explain_input_error, cause, audio, job.audio.sha256) from error
+                    raise await self._explained(cause) from error
                 if not left or not await self._is_damaged():
                     raise
                 logger.warning("what was made for the job is damaged; it is made again, %d tries left: %s", left, cause)
+
+    async def _explained(self, error: InputError) -> LipwrightError:
+        """The error, or a StoredFileError if a stored input was lost or damaged."""
+        job, services = self._job, self._services
+        audio = audio_key(job.id)
+        cause = await asyncio.to_thread(services.files.explain_input_error, error, audio, job.audio.sha256)
+        return await services.avatars.explain_input_error(job.avatar_key, cause)
 
     async def _is_damaged(self) -> bool:
         """Whether the avatar or a segment is not any more what it was when it was made."""

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from errors import InputError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.idempotency import check_same_request
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarRequest, JobRequest, check_same_request
+from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
+from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
 from storage.file_keys import audio_key, face_key, segments_folder, source_key
@@ -32,11 +33,18 @@ from storage.records import (
 from telemetry.log_context import Work
 
 
-class _Costs(NamedTuple):
-    """What a job is before it is made: seconds of speech, and the disk that it needs at most."""
+class _Facts(NamedTuple):
+    """What is known of a job before it is stored.
+
+    Attributes:
+        audio_seconds: Duration of the speech.
+        disk_bytes: Disk space that the job needs at most.
+        source: What the probe found in its video; None for a job of an avatar.
+    """
 
     audio_seconds: float
     disk_bytes: int
+    source: VideoInfo | None
 
 
 class Submissions:
@@ -94,32 +102,32 @@ class Submissions:
         else:
             avatar = await self._table.run_in_thread(self._speakable, request.avatar_id or "", request.owner)
             frame = await self._avatar_frame(avatar)
-        costs = _Costs(seconds, result_bytes(*frame, seconds))
+        facts = _Facts(seconds, result_bytes(*frame, seconds), probed.video)
         async with self._folders:  # with nobody in between
-            known = await self._table.run_in_thread(self._known, request, costs.disk_bytes)
-            job = known or await self._keep(request, face, costs)
+            known = await self._table.run_in_thread(self._known, request, facts.disk_bytes)
+            job = known or await self._keep(request, face, facts)
         await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
         if known is not None:
             check_same_request(known, request.request_digest)
         return job
 
-    async def _keep(self, request: JobRequest, face: str, costs: _Costs) -> JobRecord:
+    async def _keep(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:
         """Keep the uploads, then the row: whoever is interrupted in between does it again."""
         video, picture = request.video, request.face_image
         took_source = False
         if video is not None:
             took_source = await asyncio.to_thread(self._take_source, video, picture, _key(video, face, request.owner))
         await asyncio.to_thread(self._take_speech, request)
-        return await self._table.run_in_thread(self._store, request, face, costs, took_source)
+        return await self._table.run_in_thread(self._store, request, face, facts, took_source)
 
     def _take_speech(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
         self._files.take_upload(request.audio.key, audio_key(request.job_id))
 
-    def _store(self, request: JobRequest, face: str, costs: _Costs, took_source: bool) -> JobRecord:
+    def _store(self, request: JobRequest, face: str, facts: _Facts, took_source: bool) -> JobRecord:
         """Make the row of a job whose files are in their places."""
         if request.video is not None:
-            avatar = self._store_avatar(request.video, face, request.owner, is_new=took_source)
+            avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=took_source)
         else:
             avatar = self._speakable(request.avatar_id or "", request.owner)
         return self._table.insert_job(
@@ -133,8 +141,8 @@ class Submissions:
                 metadata=request.metadata,
                 request_digest=request.request_digest,
                 base_url=request.base_url,
-                audio_seconds=costs.audio_seconds,
-                disk_bytes=costs.disk_bytes,
+                audio_seconds=facts.audio_seconds,
+                disk_bytes=facts.disk_bytes,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
                 callback_url=request.callback_url,
@@ -153,7 +161,7 @@ class Submissions:
         key = _key(request.video, face, request.owner)
         source = await self._there(request.video, source_key(key))
         with _client_names(request.video):
-            await self._stages.probe(Work(request.video.key), source, None)
+            probed = await self._stages.probe(Work(request.video.key), source, None)
         await self._check_picture(request.face_image, key)
         async with self._folders:
             is_new = await asyncio.to_thread(self._take_source, request.video, request.face_image, key)
@@ -162,6 +170,7 @@ class Submissions:
                 request.video,
                 face,
                 request.owner,
+                probed.video,
                 is_new=is_new,
                 pinned=request.keep,
                 awaited=True,
@@ -200,9 +209,10 @@ class Submissions:
         """Width and height in pixels and frames per second of an avatar's source."""
         if avatar.info is not None:
             return avatar.info.width, avatar.info.height, Fraction(avatar.info.fps)
-        probed = await self._stages.probe(Work(avatar.key), source_key(avatar.key), None)
-        assert probed.video is not None
-        return probed.video.width, probed.video.height, probed.video.fps
+        if (info := decode_source_info(avatar.source_info)) is None:
+            info = (await self._stages.probe(Work(avatar.key), source_key(avatar.key), None)).video
+        assert info is not None
+        return info.width, info.height, info.fps
 
     async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
         """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
@@ -225,6 +235,7 @@ class Submissions:
         video: UploadedFile,
         face: str,
         owner: str | None,
+        source: VideoInfo | None,
         *,
         is_new: bool,
         pinned: bool = False,
@@ -248,6 +259,7 @@ class Submissions:
                 label=video.label,
                 face=face,
                 source_sha256=video.sha256,
+                source_info=None if source is None else encode_source_info(source),
                 created_at=now,
                 last_used_at=now,
             )

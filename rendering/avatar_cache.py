@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from errors import StoredFileError
 from models.avatar.avatar import Avatar
-from models.avatar.folder import AVATAR_FILES, VersionedEngine, analysis_part
+from models.avatar.folder import AVATAR_FILES, VersionedEngine, analysis_part, is_analysed
 from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
@@ -28,7 +29,7 @@ class CachedAvatar(NamedTuple):
 
 
 class AvatarCache:
-    """The avatars that were used last. Thread-safe."""
+    """The avatars that were used last; what an engine keeps of one is checked when it is loaded. Thread-safe."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
@@ -39,17 +40,20 @@ class AvatarCache:
 
         Raises:
             FileNotFoundError: It is not there as a whole.
+            StoredFileError: What the engine keeps of it is gone or damaged.
         """
         key = folder, analysis_part(engine)
-        return self._known.take(key, lambda: self._load(key))
+        return self._known.take(key, lambda: self._load(key, engine))
 
     def put(self, known: CachedAvatar) -> None:
         """Give an avatar back."""
         self._known.put(known.key, known)
 
-    def _load(self, key: tuple[str, str]) -> CachedAvatar:
+    def _load(self, key: tuple[str, str], engine: VersionedEngine) -> CachedAvatar:
         with ExitStack() as held:
             folder = held.enter_context(self._files.fetched_folder(key[0], (*AVATAR_FILES, key[1])))
+            if not is_analysed(folder, engine):
+                raise StoredFileError(f"{key[0]}: the analysis for {engine.name} is missing or damaged.")
             return CachedAvatar(key, Avatar.load(folder), held.pop_all())
 
 

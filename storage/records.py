@@ -194,6 +194,12 @@ class AvatarRecord(Frozen):
     label: str = ""
     face: str = "largest"
     source_sha256: str
+    source_info: dict[str, Any] | None = Field(
+        None, description="`media.probe.VideoInfo` of the source as JSON; None in rows of older versions."
+    )
+    analysed_for: dict[str, str] = Field(
+        {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
+    )
     info: AvatarInfo | None = None
     error: ErrorRecord | None = None
     created_at: datetime

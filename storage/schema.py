@@ -123,6 +123,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE avatars ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0",
         "UPDATE avatars SET awaited = pinned",
     ),
+    (
+        "ALTER TABLE avatars ADD COLUMN source_info TEXT",
+        "ALTER TABLE avatars ADD COLUMN analysed_for TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

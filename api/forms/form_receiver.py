@@ -25,7 +25,7 @@ from api.speech.voice import speaker_of
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.idempotency import check_same_request
+from jobs.job_request import check_same_request
 from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.avatars import Avatars, unreported
-from jobs.messages import AvatarRef, PreparedSpeech, Probed, SourceVideo
+from jobs.messages import AvatarRef, PreparedSpeech, Probed, SourceVideo, decode_source_info, encode_source_info
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
@@ -40,12 +41,14 @@ class CountingStages(NoStages):
     def __init__(self, files: FileStore) -> None:
         self.files = files
         self.counts: Counter[str] = Counter()
+        self.questions: Counter[str] = Counter()
         self.analysed: set[tuple[str, str]] = set()
         self.own_speech: list[PreparedSpeech | None] = []
         self.fault: Exception | None = None
         self.info = VIDEO
 
     async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+        self.questions["probe"] += 1
         return Probed(self.info, None)
 
     async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
@@ -80,6 +83,7 @@ class CountingStages(NoStages):
         return True
 
     async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+        self.questions["is analysed"] += 1
         return (engine, avatar.folder) in self.analysed
 
     async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
@@ -202,3 +206,51 @@ def test_an_avatar_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench
     asyncio.run(bench.avatars.sweep())
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
+
+
+def _calls(bench: Bench, *engines: str) -> Counter[str]:
+    """The calls that jobs of these engines make before their first blocks."""
+    stages = bench.stages
+    before = stages.counts + stages.questions
+    bench.ensure(*engines)
+    return stages.counts + stages.questions - before
+
+
+def test_a_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
+    bench.ensure("warp")
+    assert _calls(bench, "warp") == {}
+    assert _calls(bench, "dinet") == {"is analysed": 2, "analyse dinet": 1}, "the first job of another engine"
+    assert _calls(bench, "dinet", "warp") == {}
+
+
+def test_a_row_of_an_older_version_is_probed_once(bench: Bench) -> None:
+    bench.ensure("warp")
+    bench.table.update_avatar(bench.key, source_info=None, analysed_for={})
+    assert _calls(bench, "warp") == {"probe": 1, "is analysed": 1}
+    assert _calls(bench, "warp") == {}
+    bench.table.update_avatar(bench.key, source_info={"width": 64})
+    assert _calls(bench, "warp") == {"probe": 1}, "what another version wrote cannot be read"
+
+
+def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> None:
+    bench.ensure("warp")
+    bench.stages.analysed.clear()
+    assert _calls(bench, "warp") == {}, "the row is trusted; planning finds the damage"
+    assert not asyncio.run(bench.avatars.is_whole(bench.key, "warp"))
+    assert _calls(bench, "warp") == {"is analysed": 2, "analyse warp": 1}
+    assert asyncio.run(bench.avatars.is_whole(bench.key, "warp"))
+    bench.stages.analysed.clear()
+    asyncio.run(bench.avatars.ensure(bench.key, "warp", unreported, verify=True))
+    assert bench.stages.counts["analyse warp"] == 3, "found at once where it is asked for"
+
+
+def test_a_source_that_is_gone_is_named(bench: Bench) -> None:
+    bench.ensure("warp")
+    on_disk(bench.files, source_key(bench.key)).unlink()
+    with pytest.raises(StoredFileError, match="source of avatar .* is gone"):
+        bench.ensure("warp")
+
+
+def test_the_stored_source_info_is_exact() -> None:
+    odd = replace(VIDEO, fps=Fraction(30000, 1001), duration_seconds=0.1 + 0.2, sample_aspect_ratio=Fraction(64, 45))
+    assert decode_source_info(json.loads(json.dumps(encode_source_info(odd)))) == odd

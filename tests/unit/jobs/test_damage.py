@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config import JobConfig
-from errors import StageTimeoutError, StoredFileError
+from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.avatars import Progress
 from jobs.messages import AvatarRef, OutputInfo, Rendered, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
@@ -21,10 +21,10 @@ from media.writer import SegmentWriter
 from models.engines.protocol import Plan
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
-from storage.file_keys import audio_key, result_key, segment_key
+from storage.file_keys import audio_key, avatar_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import Work
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
@@ -164,7 +164,7 @@ def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(FixedAvatars):
-        async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
+        async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
             asked.append("ensure")
             return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
@@ -194,3 +194,20 @@ def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
     with pytest.raises(ExceptionGroup):
         bench.run(stages)
     assert stages.num_tries <= RUN_CONFIG.render.segment_window
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_source_that_was_damaged_after_its_analysis_is_not_the_callers_fault(bench: Bench, is_whole: bool) -> None:
+    key, now = bench.job.avatar_key, utc_now()
+    sha256 = hashlib.sha256(b"film").hexdigest()
+    bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now))
+    bench.files.stored.make_folder(avatar_folder(key))
+    bench.files.stored.put(source_key(key), b"film" if is_whole else b"fil\0")
+
+    class Fails(FilmStages):
+        async def render(self, *arguments: Any) -> Rendered:
+            raise MediaError("source: expected frames that can be decoded, found none.")
+
+    expected, words = (MediaError, "cannot|can be decoded") if is_whole else (StoredFileError, "^source: ")
+    with pytest.raises(expected, match=words):
+        bench.run(Fails(bench))

@@ -98,7 +98,7 @@ class MemoryStages(NoStages):
 class FixedAvatars(Avatars):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress) -> AvatarRef:
+    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def is_whole(self, key: str, engine: str) -> bool:

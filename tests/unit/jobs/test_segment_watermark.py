@@ -8,8 +8,7 @@ import pytest
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
-from jobs.segments import Segment, plan_blocks
-from jobs.watermark import segment_watermark
+from jobs.segments import Segment, plan_blocks, segment_watermark
 from storage.records import JobOptions
 
 FPS = Fraction(30000, 1001)
