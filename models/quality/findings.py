@@ -1,4 +1,4 @@
-"""Makes the quality report of a job out of its sums, and says in words what they mean."""
+"""Builds the quality report of a job from its accumulated measures, with a summary and warnings in plain English."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from models.quality.report import (
 from models.track.pass_reason import PassReason
 
 _PASS_WORDS: Final = {
-    PassReason.NO_FACE: "without a face",
-    PassReason.OTHER_PERSON: "without surely the person meant",
-    PassReason.TURNED_AWAY: "with the head turned away",
-    PassReason.COVERED: "with something in front of the mouth",
-    PassReason.TOO_SMALL: "with too small a face",
+    PassReason.NO_FACE: "no face found",
+    PassReason.OTHER_PERSON: "not clearly the chosen person",
+    PassReason.TURNED_AWAY: "head turned away",
+    PassReason.COVERED: "mouth covered",
+    PassReason.TOO_SMALL: "face too small",
 }
 _MEASURED_BY: Final = {
-    "output": "counting the frames that are joined and the samples that are decoded",
-    "source": "the analysis of the source: the tracked mouth against the mouth predicted from the source's own sound",
-    "mouth": "the plan of the result: the lips' target positions, before they are drawn; silence on finished frames",
-    "face": "the face tracker, in the source frames that the result shows",
-    "exemplars": "the plan of the result",
+    "output": "count of muxed frames and decoded samples",
+    "source": "source analysis: the tracked mouth compared with the mouth predicted from the source's own audio",
+    "mouth": "the mouth plan (target lip positions before rendering); motion in silence: rendered frames",
+    "face": "the face tracker, on the source frames used in the result",
+    "exemplars": "the mouth plan",
 }
 # ITU-R BT.1359-1: viewers notice sound that is 45 ms early (125 ms late).
 _NOTICED_MS: Final = 45.0
@@ -40,17 +40,17 @@ _NOTICED_MS: Final = 45.0
 _TINY_PX, _SMALL_PX, _MOUTH_WIDTH = 32.0, 64.0, 0.6
 _TURNED_DEGREES: Final = 30.0
 _OPEN_SHARE: Final = 0.05
-# Share of the mouth's light by which its picture changes in silence. On nine clips in the wild it is .007 to .035 of a
-# held mouth, .043 to .069 of five with flashing teeth or trembling lips, and .085 to .2 where the source talks.
+# Relative brightness variation of the mouth in silence. On nine clips in the wild: .007 to .035 for a mouth that is held,
+# .043 to .069 on five clips with flickering teeth or trembling lips, and .085 to .2 where the source talks.
 STILL: Final = 0.04
 _NOTHING: Final = RunningStats()
-_JITTER_RATIO: Final = (0.5, 1.5)  # a predicted mouth is a little smoother than a tracked one: 0.7 to 0.9
+_JITTER_RATIO: Final = (0.5, 1.5)  # predicted mouths are slightly smoother than tracked ones: 0.7 to 0.9
 _DRAWN_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """What is known of the result itself: frames, their rate, and seconds of the speech that was sent."""
+    """Frame count and frame rate of the result, and the duration of the submitted speech in seconds."""
 
     num_frames: int
     fps: Fraction
@@ -58,12 +58,12 @@ class OutputFacts:
 
 
 def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats = _NOTHING) -> QualityReport:
-    """Puts together the report of one job.
+    """Builds the report of one job.
 
     Args:
         output: The result.
         measures: Sums over all its frames.
-        silent_motion: What was measured on its finished frames (`models.engines.patches.FacePatches`).
+        silent_motion: Mouth motion in silence on the rendered frames (`models.engines.patches.FacePatches`).
     """
     numbers = QualityReport(
         output=_output(output),
@@ -85,7 +85,7 @@ def _output(output: OutputFacts) -> OutputReport:
         fps=str(output.fps),
         duration_seconds=round(seconds, 3),
         audio_seconds=round(output.audio_seconds, 3),
-        # Sound behind the last frame is cut when the file is joined.
+        # Audio after the last frame is cut when the file is muxed.
         audio_minus_video_ms=round(1000 * (min(output.audio_seconds, seconds) - seconds), 1),
     )
 
@@ -164,67 +164,67 @@ def _rounded(value: float | None) -> float | None:
 def _summary(report: QualityReport) -> Iterator[str]:
     output, source, mouth = report.output, report.source, report.mouth
     early_ms = abs(round(output.audio_minus_video_ms))
-    end = f"{early_ms} ms before the picture" if early_ms else "with the picture"
+    end = f"the audio ends {early_ms} ms before the video" if early_ms else "audio and video end together"
     rate = f"{float(Fraction(output.fps)):.4g} fps"
-    yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; the sound ends {end}."
+    yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; {end}."
     if not source.talks:
-        yield "The source shows no talking mouth: the mouth's inside is drawn."
+        yield "The source shows no talking mouth, so the inside of the mouth is drawn."
     elif source.calibration == "own speech":
-        yield f"The mouth moves as far as in the source's own speech ({source.own_speech_seconds:.1f} s compared)."
+        yield f"Mouth movement is scaled to the source's own speech ({source.own_speech_seconds:.1f} s compared)."
         if source.learned_seconds:
-            yield f"How it speaks was learned from {source.learned_seconds:.1f} s of the source's own speech."
+            yield f"The speaking style was learned from {source.learned_seconds:.1f} s of the source's own speech."
     else:
-        why = "tells too little" if source.has_sound else "has no sound"
-        yield f"The source talks but {why}: the mouth moves like that of an average talker."
+        why = "too little usable speech" if source.has_sound else "no audio"
+        yield f"The source talks but has {why}, so the mouth moves like an average speaker's."
     if source.audio_offset_ms is not None and abs(source.audio_offset_ms) < _NOTICED_MS:
-        yield f"The source's sound is in time with its picture ({source.audio_offset_ms:+.0f} ms)."
+        yield f"The source's audio is in sync with its video ({source.audio_offset_ms:+.0f} ms)."
     if mouth.num_speech_frames and mouth.num_silent_frames:
         share = mouth.num_silent_frames / (mouth.num_speech_frames + mouth.num_silent_frames)
         opened = mouth.open_share_silence or 0.0
-        yield f"{share:.0%} of the frames are silent; in {opened:.0%} of these the mouth is open."
+        yield f"{share:.0%} of the frames are silent; the mouth is open in {opened:.0%} of them."
     elif mouth.num_speech_frames:
-        yield "There is speech in every frame."
+        yield "Every frame has speech."
     if mouth.jitter_ratio is not None:
-        yield f"The lips move {mouth.jitter_ratio:.2f} times as abruptly as in the source's own speech."
+        yield f"Lip jitter is {mouth.jitter_ratio:.2f} times that of the source's own speech."
 
 
 def _warnings(report: QualityReport) -> Iterator[str]:
     yield from _source_warnings(report.source)
     for reason, words in _PASS_WORDS.items():
         if num := report.face.num_frames_passed.get(reason.name.lower(), 0):
-            yield f"{num} {'frame' if num == 1 else 'frames'} {words} passed through untouched."
+            yield f"{num} {'frame' if num == 1 else 'frames'} left unchanged: {words}."
     yield from _face_warnings(report.face)
     mouth, drawn = report.mouth, report.exemplars.drawn_interior_share
     if not mouth.num_speech_frames and mouth.num_silent_frames:
-        yield "No speech was found in the audio: the mouth stays closed."
+        yield "No speech was found in the audio; the mouth stays closed."
     if mouth.open_share_silence is not None and mouth.open_share_silence > _OPEN_SHARE:
         yield f"The mouth is open in {mouth.open_share_silence:.0%} of the silent frames."
     if mouth.motion_silence is not None and mouth.motion_silence > STILL:
-        yield f"The mouth moves in silence: its picture changes by {mouth.motion_silence:.0%} of its light."
+        yield f"The mouth moves in silence: its brightness varies by {mouth.motion_silence:.0%}."
     if mouth.jitter_ratio is not None and not _JITTER_RATIO[0] <= mouth.jitter_ratio <= _JITTER_RATIO[1]:
         how = "more abruptly" if mouth.jitter_ratio > 1 else "more smoothly"
-        yield f"The lips move {how} than in the source's own speech (jitter x {mouth.jitter_ratio:.2f})."
+        yield f"The lips move {how} than in the source's own speech ({mouth.jitter_ratio:.2f} times its jitter)."
     if report.source.talks and drawn is not None and drawn > _DRAWN_SHARE:
-        yield f"The mouth's inside is drawn in {drawn:.0%} of the frames: the source seldom opens its mouth so far."
+        yield f"The inside of the mouth is drawn in {drawn:.0%} of the frames: the source rarely opens its mouth that far."
 
 
 def _source_warnings(source: SourceReport) -> Iterator[str]:
     offset = source.audio_offset_ms
     if offset is not None and abs(offset) >= _NOTICED_MS:
         what = "corrected" if source.calibration == "own speech" else "not used"
-        yield f"The source's sound is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
+        yield f"The source's audio is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
     if source.talks and source.has_sound and offset is None:
-        yield "Whether the source's sound is in time with its picture is not known; taken as it is."
+        yield "The offset between the source's audio and video is not known; none was corrected."
     if source.frozen_seconds:
-        yield f"The source's picture stands still for {source.frozen_seconds:.1f} s in all: those frames are held."
+        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total; the last frame before each gap is held."
     if not source.shows_closed_mouth:
-        yield "No closed mouth in the source: its closed lips are a guess."
+        yield "The source never shows a closed mouth, so its closed lips are an estimate."
 
 
 def _face_warnings(face: FaceReport) -> Iterator[str]:
     if face.eye_distance_px is not None and face.size == "tiny":
         width = face.eye_distance_px * _MOUTH_WIDTH
-        yield f"The face is tiny: {face.eye_distance_px:.0f} pixels between the eyes, a mouth about {width:.0f} wide."
+        yield f"The face is tiny: {face.eye_distance_px:.0f} pixels between the eyes, mouth about {width:.0f} pixels wide."
     for angles, words in ((face.yaw_degrees, "to the side"), (face.pitch_degrees, "up or down")):
         most = max(map(abs, angles), default=0.0) if angles else 0.0
         if most > _TURNED_DEGREES:

@@ -1,7 +1,7 @@
-"""What is measured of a job while its mouth is planned: sums over one block of frames, added up over all blocks.
+"""Quality measures of a job, taken while its mouth is planned: sums over a block of frames that add up over all blocks.
 
-The figures are of the planned mouth and of the tracked face, not of the encoded pixels: they cost nothing, and a job of
-hours holds no more than the sums.
+They come from the planned mouth and the tracked face, not from encoded pixels: they cost nothing, and the memory they
+take does not grow with the length of a job.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NUM_REASONS = max(PassReason) + 1
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the analysis knows of a source.
+    """What the analysis found out about a source.
 
     Attributes:
         talks: Whether it shows a talking mouth.
-        has_sound: Whether it has a sound track.
-        shows_closed_mouth: Whether the mouth is closed anywhere; otherwise its rest is a guess.
-        num_exemplars: Mouths kept as exemplars.
+        has_sound: Whether it has an audio track.
+        shows_closed_mouth: Whether any frame shows a closed mouth; otherwise the rest position is estimated.
+        num_exemplars: Mouth images kept as exemplars.
         is_fitted: Whether the predicted mouth was fitted to the source's own speech.
-        own_speech: What was measured on that speech; None if it has no sound.
-        frozen_seconds: Time in which its picture stands still.
+        own_speech: Measurements on that speech; None if it has no audio.
+        frozen_seconds: Time in which the source video is frozen.
     """
 
     talks: bool
@@ -44,20 +44,20 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class BlockMeasures:
-    """Sums over some output frames; `+` gives those of both.
+    """Sums over a set of output frames; `+` combines two sets.
 
     Attributes:
-        source: What is known of the source; the same for all frames of a job.
+        source: Facts about the source; the same for all frames of a job.
         num_frames: Output frames.
         num_passed: Frames by `PassReason` value; entry 0 counts the frames whose mouth is rewritten.
-        speech: Openings of the planned mouth in speech, in frames where it is fully driven.
+        speech: Openings of the planned mouth in speech, in fully driven frames.
         silence: The same in silence.
         num_open_in_silence: How many of those exceed `models.mouth.shape.OPEN_MOUTH`.
-        jitter: `mouth_motion.lip_jitter` of the planned mouth in speech, without differences across block borders.
+        jitter: `models.mouth.motion.lip_jitter` of the planned mouth in speech, without differences across blocks.
         eye_distance: Pixels between the outer eye corners, in frames with the face.
-        extremes: (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite of none.
+        extremes: (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite if none.
         num_drawn: Frames with a drawn mouth interior.
-        used: (B,) exemplars that are shown.
+        used: (B,) whether each exemplar is shown.
     """
 
     source: SourceFacts
@@ -92,11 +92,11 @@ class BlockMeasures:
 def measure_view(
     avatar: Avatar, source_index: NDArray[np.int32], gate: NDArray[np.float32] | None = None
 ) -> BlockMeasures:
-    """Measures what every engine shows: which frames pass, how large the face is and where it looks.
+    """Measures what every engine has: which frames are left unchanged, and the size and pose of the face.
 
     Args:
         avatar: The avatar.
-        source_index: (T,) source frames that are shown.
+        source_index: (T,) source frames to show.
         gate: (T,) 1 in speech, 0 in silence, if the engine knows; its frames are counted, the mouth is not known.
     """
     track = avatar.track

@@ -1,6 +1,6 @@
-"""The quality report of a job: what was measured, by whom, in numbers and words. `quality_findings` makes it.
+"""The quality report of a job. `models.quality.findings` builds it.
 
-Reports are stored with their jobs as they were made: a field that is added here needs a default.
+Reports are stored with their jobs, so every field that is added here needs a default.
 """
 
 from __future__ import annotations
@@ -17,71 +17,71 @@ class _Section(BaseModel):
 
 
 class OutputReport(_Section):
-    """The result. Counted: frames that were planned and joined, samples that were decoded."""
+    """The result, from the count of muxed frames and decoded samples."""
 
     num_frames: int
     fps: str = Field(description="Exact rate as a fraction, `30000/1001`.")
-    duration_seconds: float = Field(description="Of the picture.")
-    audio_seconds: float = Field(description="Of the speech that was sent.")
-    audio_minus_video_ms: float = Field(description="By how much the result's sound ends after its picture.")
+    duration_seconds: float = Field(description="Duration of the video.")
+    audio_seconds: float = Field(description="Duration of the submitted speech.")
+    audio_minus_video_ms: float = Field(description="How much later the audio of the result ends than its video.")
 
 
 class SourceReport(_Section):
-    """The source. Measured by the analysis on the tracked mouth and on the source's own sound."""
+    """The source, measured by the analysis on the tracked mouth and on the source's own audio."""
 
-    talks: bool = Field(description="Whether it shows a talking mouth, whose pictures are then used.")
-    shows_closed_mouth: bool = Field(description="Whether the mouth is closed anywhere; otherwise its rest is a guess.")
+    talks: bool = Field(description="Whether it shows a talking mouth, whose images are then used.")
+    shows_closed_mouth: bool = Field(description="Whether any frame shows a closed mouth; otherwise the rest position is estimated.")
     has_sound: bool
     audio_offset_ms: float | None = Field(
-        description="How much later its sound comes than its picture (negative: earlier); null if not known."
+        description="How far the audio lags behind the video (negative: leads); null if unknown."
     )
     audio_offset_confidence: float | None = Field(
-        description="0 to 1, how clearly the offset stands out; null where nothing could be compared."
+        description="0 to 1, how clearly the offset stands out; null if nothing could be compared."
     )
     audio_offset_correlation: float | None = Field(
-        description="Tracked mouth against the one predicted from the sound, at the offset that fits best."
+        description="Correlation of the tracked mouth with the one predicted from the audio, at the best offset."
     )
-    own_speech_seconds: float = Field(description="Speech of the source that its mouth was compared with.")
+    own_speech_seconds: float = Field(description="Speech of the source that was compared with its mouth.")
     calibration: Calibration = Field(
-        description="Where the size of the mouth's movement comes from: the source's `own speech`, an `average talker`"
-        " in its place, or true sizes for a `closed mouth`."
+        description="What the mouth movement is scaled to: the source's `own speech`, an `average talker`, or true sizes"
+        " for a source with a `closed mouth`."
     )
     learned_seconds: float = Field(
-        0.0, description="Of that, speech that its own way of speaking was learned from; 0 where none was."
+        0.0, description="Part of that speech from which the speaking style was learned; 0 if none was."
     )
-    own_opening_std: float | None = Field(description="Std of its mouth's opening in its own speech, eye distances.")
-    own_jitter: float | None = Field(description="Jitter of its mouth in its own speech, eye distances.")
-    frozen_seconds: float = Field(0.0, description="Time in which its picture stands still; those frames are held.")
+    own_opening_std: float | None = Field(description="Standard deviation of the mouth opening in its own speech, in eye distances.")
+    own_jitter: float | None = Field(description="Lip jitter in its own speech, in eye distances.")
+    frozen_seconds: float = Field(0.0, description="Time in which the source video is frozen.")
 
 
 class MouthReport(_Section):
-    """The mouth of the result. Measured on the planned lips, before they are drawn, but for `motion_silence`.
+    """The mouth of the result, measured on the planned lips before rendering, except `motion_silence`.
 
-    Lengths are in eye distances.
-    The opening is the gap between the inner lips. Frames that pass through or fade do not count.
+    Lengths are in eye distances. The opening is the gap between the inner lips. Frames that are left unchanged or faded
+    are not counted.
     """
 
     num_speech_frames: int
     num_silent_frames: int
     opening_std_speech: float | None = Field(description="Standard deviation; about 0.05 in lively speech.")
-    opening_std_silence: float | None = Field(description="Standard deviation; near 0 for a mouth that rests.")
+    opening_std_silence: float | None = Field(description="Standard deviation; near 0 for a mouth at rest.")
     open_share_silence: float | None = Field(description="Share of silent frames with an open mouth.")
     motion_silence: float | None = Field(
         None,
-        description="How much the finished picture of the mouth changes in silence, RMS, as a share of its light: .01"
-        " to .04 where one mouth is held, .09 and more where it talks; null where it was not measured.",
+        description="RMS brightness variation of the rendered mouth in silence, relative to its brightness: .01 to .04"
+        " if one mouth is held, .09 and more if it talks; null if not measured.",
     )
     jitter: float | None = Field(
         description="RMS second difference of the lip points from frame to frame in speech, scaled to 25 fps."
     )
-    jitter_ratio: float | None = Field(description="Against the source's own speech; null if it has none.")
+    jitter_ratio: float | None = Field(description="Relative to the source's own speech; null if it has none.")
 
 
 class FaceReport(_Section):
-    """The face in the frames of the result. Measured by the face tracker."""
+    """The face in the frames of the result, measured by the face tracker."""
 
     num_frames_rewritten: int
-    num_frames_passed: dict[str, int] = Field(description="Frames that came out as they went in, by the reason.")
+    num_frames_passed: dict[str, int] = Field(description="Frames that were left unchanged, by reason.")
     eye_distance_px: float | None = Field(description="Mean distance of the outer eye corners, pixels.")
     eye_distance_px_min: float | None
     size: Literal["tiny", "small", "good"] | None
@@ -91,21 +91,21 @@ class FaceReport(_Section):
 
 
 class ExemplarReport(_Section):
-    """The real mouths that are shown. Counted on the plan."""
+    """The source's mouth images that are shown, counted on the plan."""
 
-    num_kept: int = Field(description="Mouths of the source to choose from; 0 for a source that does not talk.")
-    num_used: int = Field(description="Of those, shown at least once.")
+    num_kept: int = Field(description="Mouth images of the source to choose from; 0 for a source that does not talk.")
+    num_used: int = Field(description="Those shown at least once.")
     drawn_interior_share: float | None = Field(description="Share of rewritten frames with a drawn mouth interior.")
 
 
 class QualityReport(_Section):
-    """What is known of the quality of one job's result."""
+    """The quality of the result of one job."""
 
     output: OutputReport
     source: SourceReport
     mouth: MouthReport
     face: FaceReport
     exemplars: ExemplarReport
-    summary: list[str] = Field(description="What was found, in plain sentences.")
-    warnings: list[str] = Field(description="What may be seen or heard in the result, in plain sentences.")
+    summary: list[str] = Field(description="Findings, in plain sentences.")
+    warnings: list[str] = Field(description="Visible or audible problems of the result, in plain sentences.")
     measured_by: dict[str, str] = Field(description="Where the numbers of each section come from.")

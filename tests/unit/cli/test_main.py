@@ -144,7 +144,7 @@ def test_speak_prints_the_quality_report(
     assert "exemplars 40 of 400 real mouths of the source that are shown" in lines
     assert "passed through 3 frames no face" in lines
     assert "The source's sound is 120 ms late; corrected." in lines
-    assert "3 frames without a face passed through untouched." in lines
+    assert "3 frames left unchanged: no face found." in lines
     as_json = _run(repo_root, "speak", *inputs, "--server", server, "--report", "--json")
     job = json.loads(as_json.stdout)
     assert job["report"]["warnings"] == service.report["warnings"]

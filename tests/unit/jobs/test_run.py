@@ -194,7 +194,7 @@ def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path
     assert report.face.yaw_degrees == (-150, 175)
     assert report.exemplars.num_used == 4
     assert report.mouth.motion_silence == pytest.approx(0.06)
-    assert "18 frames without a face passed through untouched." in report.warnings
+    assert "18 frames left unchanged: no face found." in report.warnings
 
 
 def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

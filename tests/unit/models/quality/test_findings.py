@@ -72,7 +72,7 @@ def test_a_good_job_has_numbers_and_no_warnings() -> None:
     assert (good.face.yaw_degrees, good.face.pitch_degrees) == ((-5, 12), (-8, 3))
     assert (good.exemplars.num_kept, good.exemplars.num_used, good.exemplars.drawn_interior_share) == (500, 60, 0.05)
     assert set(good.measured_by) == {"output", "source", "mouth", "face", "exemplars"}
-    assert any("in time" in line for line in good.summary)
+    assert any("in sync" in line for line in good.summary)
     assert QualityReport.model_validate_json(good.model_dump_json()) == good
 
 
@@ -84,21 +84,21 @@ def test_an_offset_of_the_source_is_told(seconds: float | None, words: str | Non
     found = of_offset(seconds)
     assert len(found.warnings) == (words is not None)
     assert words is None or words in found.warnings[0]
-    assert any("in time" in line for line in found.summary) == (words is None)
+    assert any("in sync" in line for line in found.summary) == (words is None)
 
 
 def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
     late = replace(OWN, sync=replace(OWN.sync, offset_seconds=0.12))
     (line,) = of_source(talks=False, is_fitted=False, own_speech=late).warnings
-    assert line == "The source's sound is 120 ms late; not used."
+    assert line == "The source's audio is 120 ms late; not used."
 
 
 @pytest.mark.parametrize(
     ("counts", "line"),
     [
-        (passed(SHOWN=88, NO_FACE=12), "12 frames without a face passed through untouched."),
-        (passed(SHOWN=99, COVERED=1), "1 frame with something in front of the mouth passed through untouched."),
-        (passed(SHOWN=90, TURNED_AWAY=10), "10 frames with the head turned away passed through untouched."),
+        (passed(SHOWN=88, NO_FACE=12), "12 frames left unchanged: no face found."),
+        (passed(SHOWN=99, COVERED=1), "1 frame left unchanged: mouth covered."),
+        (passed(SHOWN=90, TURNED_AWAY=10), "10 frames left unchanged: head turned away."),
     ],
 )
 def test_passed_frames_are_told_by_their_reason(counts: np.ndarray, line: str) -> None:
@@ -119,9 +119,9 @@ def test_every_reason_has_its_words() -> None:
         ({"jitter": moments(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),
         ({"speech": RunningStats(), "jitter": RunningStats()}, "No speech was found"),
-        ({"eye_distance": moments(100, 20, 1)}, "tiny: 20 pixels between the eyes, a mouth about 12 wide"),
+        ({"eye_distance": moments(100, 20, 1)}, "tiny: 20 pixels between the eyes, mouth about 12 pixels wide"),
         ({"extremes": np.array([[85, -44, -8, -2], [95, 12, 3, 2.0]])}, "up to 44 degrees to the side"),
-        ({"source": replace(SOURCE, shows_closed_mouth=False)}, "No closed mouth in the source"),
+        ({"source": replace(SOURCE, shows_closed_mouth=False)}, "never shows a closed mouth"),
     ],
 )
 def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -> None:
@@ -134,21 +134,21 @@ def test_what_was_learned_of_the_source_is_told() -> None:
     assert not any("learned" in line for line in report().summary)
     learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
     assert learned.source.learned_seconds == 9.52
-    assert "How it speaks was learned from 9.5 s of the source's own speech." in learned.summary
+    assert "The speaking style was learned from 9.5 s of the source's own speech." in learned.summary
 
 
 def test_a_source_that_stands_still_is_told() -> None:
     assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)
     assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source's picture stands still for 59.5 s in all: those frames are held."]
+    assert frozen.warnings == ["The source video is frozen for 59.5 s in total; the last frame before each gap is held."]
 
 
 @pytest.mark.parametrize(
     ("changes", "calibration", "words"),
     [
-        ({"is_fitted": False}, "average talker", "tells too little"),
-        ({"is_fitted": False, "has_sound": False, "own_speech": None}, "average talker", "has no sound"),
+        ({"is_fitted": False}, "average talker", "too little usable speech"),
+        ({"is_fitted": False, "has_sound": False, "own_speech": None}, "average talker", "no audio"),
         ({"talks": False, "is_fitted": False, "own_speech": None}, "closed mouth", "no talking mouth"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
     )
     found = report(nobody)
     assert (found.face.size, found.face.yaw_degrees, found.mouth.jitter) == (None, None, None)
-    assert found.warnings == ["100 frames without a face passed through untouched."]
+    assert found.warnings == ["100 frames left unchanged: no face found."]
     assert "Infinity" not in found.model_dump_json()
 
 
@@ -179,5 +179,5 @@ def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> 
     still, moving = (make_report(OUTPUT, GOOD, RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
     assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
     assert not any("moves in silence" in line for line in still.warnings)
-    assert "The mouth moves in silence: its picture changes by 6% of its light." in moving.warnings
+    assert "The mouth moves in silence: its brightness varies by 6%." in moving.warnings
     assert report(GOOD).mouth.motion_silence is None
