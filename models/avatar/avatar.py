@@ -1,4 +1,4 @@
-"""An avatar: one tracked source in a folder (`models.avatar.folder`), made once, shown by every job and engine."""
+"""An avatar: one tracked source in a folder (`models.avatar.folder`), built once and used by every job and engine."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Avatar:
     """One tracked source.
 
     Attributes:
-        folder: Where it lies.
-        info: The source; of a still, the source of N frames that its idle motion makes of it.
-        track: The face in every source frame; of a still, in each of its K * N rows.
-        motion: How a still moves, and what its rows are; None for a video.
+        folder: The avatar folder.
+        info: The source; for a still, as a video of the N frames of its idle motion.
+        track: The face in every source frame; for a still, in each of its K * N rows.
+        motion: Idle motion of a still; None for a video.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Avatar:
 
     @property
     def talks(self) -> bool:
-        """Whether the source shows a mouth that opens and closes, shut now and then or never."""
+        """Whether the source shows a mouth that moves, even if it never closes."""
         return opens(self.track)
 
     @cached_property
@@ -65,53 +65,53 @@ class Avatar:
     def shown_frames(
         self, frames: range, loop: Loop, stress: NDArray[np.floating], is_moving: bool = True
     ) -> NDArray[np.int32]:
-        """Says which source frames stand behind some output frames.
+        """Returns the source frames to show in a range of output frames.
 
         Args:
             frames: T output frames.
-            loop: What to do where the source is shorter than the speech.
-            stress: (T,) how stressed is what is said in each, 0 to 1: a still nods with it.
-            is_moving: Of a still: whether it moves at all.
+            loop: How to extend a source that is shorter than the speech.
+            stress: (T,) stress of the speech in each frame, 0 to 1; a still nods with it.
+            is_moving: For a still: whether it moves at all.
 
         Returns:
-            (T,) int32: of a video frames in [0, N), of a still rows in [0, K * N).
+            (T,) int32: frames in [0, N) of a video, rows in [0, K * N) of a still.
         """
         num_source = self.info.num_frames if self.motion is None or is_moving else 1
         index = np.array([source_index(frame, num_source, loop) for frame in frames], np.int32)
         return index if self.motion is None or not is_moving else self.motion.rows(index, stress)
 
     def places(self, source_index: NDArray[np.integer]) -> list[int]:
-        """Says where in [0, N) source frames lie on the way through the source: a nod changes nothing of it."""
+        """Returns the positions in [0, N) of source frames in the source; nods do not change them."""
         places: list[int] = (source_index % self.info.num_frames).tolist()
         return places
 
     def frames(self, reader: FrameSource) -> FrameSource:
-        """Returns what reads the avatar's frames, given what reads its source: a still moves while it is read."""
+        """Returns a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
 
     def folder_of(self, engine: VersionedEngine) -> Path:
-        """Returns the folder of what an engine keeps of this avatar."""
+        """Returns the folder of an engine's analysis of this avatar."""
         return analysis_folder(self.folder, engine)
 
     def remember(self, engine: VersionedEngine, load: Callable[[], T]) -> T:
-        """Returns what `load` gave the first time, for as long as this avatar is held in memory."""
-        key = self.folder_of(engine).name  # variants of one engine may keep different things
+        """Returns the result of `load`, cached for as long as this avatar is in memory."""
+        key = self.folder_of(engine).name  # variants of one engine may have different analyses
         if key not in self._remembered:
             self._remembered[key] = load()
         return cast(T, self._remembered[key])
 
     @classmethod
     def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Avatar:
-        """Makes an avatar of a tracked source and writes the folder; the file that makes it whole is written last.
+        """Builds an avatar from a tracked source and writes its folder; the file that marks it complete comes last.
 
         Args:
-            folder: Made if missing.
+            folder: Created if missing.
             info: The source.
             raw: Landmarks of all its frames.
-            reader: Reads the source a second time, for a few frames.
+            reader: Reads a few frames of the source again.
 
         Raises:
-            FaceNotFoundError: The face is in no frame.
+            FaceNotFoundError: No frame shows the face.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (INFO_FILE, MOTION_FILE):
@@ -130,7 +130,7 @@ class Avatar:
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
-        """Opens the folder that `build` wrote."""
+        """Loads a folder written by `build`."""
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
         motion = IdleMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)

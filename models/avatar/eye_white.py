@@ -1,4 +1,4 @@
-"""The whites of a face's eyes beside its skin: teeth are as white, and stand in the same light."""
+"""Measures the whites of the eyes relative to the skin: teeth are similarly white and in the same light."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from models.geometry.face_points import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
 
 _GREY: Final = np.array([0, 128, 128], np.float32)
-# Of the cheeks' luma and of their distance from grey in U and V: medians of five GRID talkers and the sample avatar.
+# Relative to the cheeks' luma and their distance from grey in U and V: medians of five GRID speakers and the sample
+# avatar.
 _USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
-# Eyes in sunglasses are no measure: fifteen talkers, of dark and light skin and in many lights, have .52 to 1.06.
+# Bounds reject sunglasses: fifteen speakers with dark and light skin in many lights have .52 to 1.06.
 _LEAST, _MOST = 0.5, 1.1
-_MIN_OPENING: Final = 0.05  # eye distances between the lids: less is an eye that blinks
-# Where in the eye it is looked: points along the lids but the outermost, at these shares of the way between them.
+_MIN_OPENING: Final = 0.05  # eye distances between the lids: less is a blink
+# Sample positions: all but the outermost points along the lids, at these fractions between upper and lower lid.
 _ALONG, _SHARES = slice(2, -2), np.linspace(0.2, 0.8, 5)
-_WHITE_QUANTILE: Final = 0.75  # of the luma there: above it are the whites, below them iris and lashes
+_WHITE_QUANTILE: Final = 0.75  # of the luma there: the whites are above it, iris and lashes below
 _NUM_FRAMES, _FIRST_SECONDS = 5, 4.0
 
 Floats = NDArray[np.float32]
 
 
 class EyeWhite(NamedTuple):
-    """The whites of one talker's eyes, beside the skin of the cheeks."""
+    """The whites of the eyes relative to the skin of the cheeks."""
 
     light: float
-    """Their luma as a share of the skin's."""
+    """Luma relative to the luma of the skin."""
     chroma: Floats
-    """(2,) their U and V less the skin's, levels."""
+    """(2,) U and V minus those of the skin, in levels."""
 
 
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
-    """Measures one talker in a few of the first frames, those with the widest eyes.
+    """Measures the eyes in a few of the first frames, those with the widest eyes.
 
     Args:
         track: The face in the source's N frames.
-        fps: Frames a second.
-        frames: Reads them.
+        fps: Frames per second.
+        frames: Reads the frames.
 
     Returns:
-        The median; usual whites where no eye is to be seen.
+        The median; typical values if no eye is visible.
     """
     wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
     read = frames.read(wide)
@@ -59,24 +60,24 @@ def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
     """Measures one frame.
 
     Args:
-        planes: The picture.
-        points: (468, 3) landmarks in its pixels.
+        planes: The frame.
+        points: (468, 3) landmarks in pixels.
 
     Returns:
-        As `measure_eye_white`.
+        As for `measure_eye_white`.
     """
     flat = np.asarray(points[:, :2], np.float32)
     is_open = _openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
     whites = [_white(planes, flat, eye) for eye, seen in zip(EYES, is_open, strict=True) if seen]
-    # The darker eye: where a face is lit from one side, the mouth stands in the shade. The teeth of nine talkers in the
-    # wild are foretold with an error of 17 % (by the lighter eye 39 %, by the skin alone 32 %).
+    # Use the darker eye: in side light the mouth is in the shade. This predicts the teeth of nine speakers in the wild
+    # with an error of 17 % (39 % with the lighter eye, 32 % from the skin alone).
     white = min(whites, key=lambda colour: float(colour[0])) if whites else _GREY + _USUAL * (skin - _GREY)
     return EyeWhite(float(white[0] / max(skin[0], 1.0)), np.asarray(white[1:] - skin[1:], np.float32))
 
 
 def _widest(track: FaceTrack, num_first: int) -> list[int]:
-    """The frame with the widest eyes of each of a few stretches of those that show the face first."""
+    """Returns the frame with the widest eyes in each of a few parts of the first frames that show the face."""
     first = np.flatnonzero(track.present)
     first = first[first < first[0] + num_first]
     opening = _openings(track.points[first]).min(1)
@@ -85,7 +86,7 @@ def _widest(track: FaceTrack, num_first: int) -> list[int]:
 
 
 def _openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(T, 2) eye distances between the lids of (T, 468, 3) faces."""
+    """Returns the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
     faces = np.asarray(points, np.float32)
     unit = np.linalg.norm(faces[:, EYE_LEFT] - faces[:, EYE_RIGHT], axis=-1)
     lids = [[faces[:, list(lid[_ALONG]), :2] for lid in eye] for eye in EYES]
@@ -94,7 +95,7 @@ def _openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
-    """(3,) Y, U, V of the lightest part between the lids."""
+    """Returns (3,) Y, U, V of the lightest part between the lids."""
     upper, lower = (points[list(lid[_ALONG])] for lid in eye)
     between = upper + _SHARES[:, None, None].astype(np.float32) * (lower - upper)
     colours = _colours(planes, between.reshape(-1, 2))
@@ -102,7 +103,7 @@ def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[i
 
 
 def _colours(planes: YuvFrame, places: Floats) -> Floats:
-    """(P, 3) Y, U, V at (P, 2) places in luma pixels."""
+    """Samples (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
     at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
     read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]
     return np.stack(read, 1)

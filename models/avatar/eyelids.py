@@ -1,7 +1,7 @@
-"""Closes the eyes of a portrait: the upper lid comes down over the eye, its lashes with it.
+"""Closes the eyes of a portrait: the upper lid and its lashes move down over the eye.
 
-Everything happens along the height of each eye, in a frame whose x axis runs through its corners. The skin between
-brow and lashes stretches downward and covers the eye, which stays where it is; the lower lid rises a little.
+All motion is vertical in a coordinate frame whose x axis runs through the corners of the eye. The skin between brow and
+lashes stretches down and covers the eye, which stays in place; the lower lid rises slightly.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame
 from models.geometry.face_points import EYES, LID_CREASES
 
-# Ids of the face mesh from the corner on the picture's left to the one on its right, of each eye: below the brow, the
-# crease, the upper lid's edge, the lower lid's edge.
+# Mesh ids of each eye from its image-left to its image-right corner: below the brow, crease, upper lid edge, lower lid
+# edge.
 _EYES: Final = (
     ((33, 225, 224, 223, 222, 221, 133), LID_CREASES[0], *EYES[0]),
     ((362, 441, 442, 443, 444, 445, 263), LID_CREASES[1], *EYES[1]),
 )
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
-_MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is shut already
-_MIN_WIDTH: Final = 0.12  # eye distances: less is an eye that is turned away
+_MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is already closed
+_MIN_WIDTH: Final = 0.12  # eye distances: less is an eye turned away
 _LOWER_RISE: Final = 0.12  # of the opening
-_LOWER_REACH: Final = 0.16  # eye distances below the lower lid's edge in which it rises
-_OVERLAP: Final = 0.012  # eye distances that the lashes of a shut eye reach over the lower lid's edge
-_LOWER_LINE: Final = 0.012  # eye distances from the mesh's lower lid to where no white of the eye is seen
+_LOWER_REACH: Final = 0.16  # eye distances below the lower lid edge that rise with it
+_OVERLAP: Final = 0.012  # eye distances that the lashes of a closed eye overlap the lower lid edge
+_LOWER_LINE: Final = 0.012  # eye distances from the mesh's lower lid to the end of the visible white of the eye
 _LASHES: Final = 0.045  # eye distances above the edge that keep their shape
-_LASH_PART: Final = 0.5  # of the lid at most, where the brow is near
+_LASH_PART: Final = 0.5  # upper bound as a share of the lid, for low brows
 _MIN_LID: Final = 0.06  # eye distances between brow and edge
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
-_FULL_DROP: Final = 0.06  # eye distances: a lid that comes down so far is all smooth
+_FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# Skin under the eyes. Above them lie brow, shadow and fringe, whose colour a stretched lid must not take.
+# Skin under the eyes. Above them are brow, shadow and hair, whose colour the stretched lid must not take.
 _SKIN_IDS: Final = (101, 330, 118, 347)
 _SKIN_SHARE: Final = 0.5
-_LID_LIGHT: Final = 0.7  # of the way from the stretched skin's light to that of the skin below the eye
+_LID_LIGHT: Final = 0.7  # of the way from the brightness of the stretched skin to that of the skin below the eye
 _UNDER: Final = 0.07  # eye distances from the lower lid to that skin
-_MAX_GRAIN: Final = 6.0  # levels: the rim of spectacles is no grain
-_FEATHER: Final = 0.010  # eye distances over which a lid's edge fades
-_SOFT_LASHES: Final = 3.0  # ... and of that, over which the lid's skin turns into lashes
+_MAX_GRAIN: Final = 6.0  # levels: excludes the rims of glasses
+_FEATHER: Final = 0.010  # eye distances over which the edge of a lid fades
+_SOFT_LASHES: Final = 3.0  # multiple of _FEATHER over which the lid skin blends into lashes
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
-# Places of the lashes between the mesh's edge of the lid (0) and its crease (1) that are looked at.
+# Candidate positions of the lashes between the mesh's lid edge (0) and crease (1).
 _LASH_SHARES: Final = np.linspace(-0.35, 1.0, 28)
 _LASH_USUAL, _LASH_SPREAD = 0.30, 0.35
 
 
 class _Curves(NamedTuple):
-    """Heights of one eye's lines over its columns, pixels below the line through the corners; (C,) each."""
+    """Lines of one eye at its columns, in pixels below the line through the corners; (C,) each."""
 
     columns: NDArray[np.float64]
     top: NDArray[np.float64]
@@ -64,14 +64,14 @@ class _Pixels(NamedTuple):
 
     along: NDArray[np.float32]
     down: NDArray[np.float32]
-    top: NDArray[np.float32]  # of the lines at each pixel's place along the eye
+    top: NDArray[np.float32]  # the lines at each pixel's position along the eye
     lashes: NDArray[np.float32]
     edge: NDArray[np.float32]
     lower: NDArray[np.float32]
 
 
 class _Eye:
-    """One eye that can close."""
+    """One eye."""
 
     def __init__(self, still: YuvFrame, points: NDArray[np.float64], ids: tuple[tuple[int, ...], ...], unit: float):
         self._unit = unit
@@ -86,7 +86,7 @@ class _Eye:
         edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
         top = np.minimum(top, edge - _MIN_LID * unit)
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
-        below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # at the corners nothing moves
+        below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners
         self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge))
         height, width = still.y.shape
         self.box = self._box(width, height)
@@ -94,12 +94,12 @@ class _Eye:
 
     @property
     def can_close(self) -> bool:
-        """False for an eye that is shut, turned away or outside the picture."""
+        """False if the eye is closed, turned away or outside the image."""
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
 
     def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, closing: float) -> None:
-        """Writes this eye, closed by `closing`, over `target`; 0 writes it as it is."""
+        """Draws this eye into `target`, closed by `closing`; 0 draws it unchanged."""
         for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
             x0, y0, x1, y1 = (side // step for side in self.box)
             plane[y0:y1, x0:x1] = self._closed(source, skin, step, closing) if closing > 0 else source[y0:y1, x0:x1]
@@ -114,18 +114,18 @@ class _Eye:
         lower = lower - rise
         overlap = _OVERLAP * unit * (opening / (0.03 * unit)).clip(0, 1)
         drop = closing * (lower + overlap - edge).clip(0)
-        # A point at the share v of the skin moves by drop * v^2: it stretches most above the lashes, which keep their
-        # shape.
+        # A point at fraction v of the skin moves by drop * v^2: it stretches most just above the lashes, which keep
+        # their shape.
         height, below = lashes - top, (down - top).clip(0)
         share = (2 * below / (height + np.sqrt(height**2 + 4 * drop * below))).clip(0, 1)
         strip = (down - drop).clip(lashes, edge)
-        # Stretched skin is smooth, and taken from farther above: tips of lashes that stand in it would be drawn out.
+        # Stretched skin is smooth and sampled from farther up: otherwise the tips of lashes in it would be stretched.
         pull = (drop / (_FULL_DROP * unit)).clip(0, 1)
         skin = np.where(down < top, down, top + share * height * (1 - _ABOVE_LASHES * pull * share))
         stretched = (pull * 2 * share).clip(0, 1)
         lid = self._take(plane, pixels, skin, step)
-        # What the lid shows was folded away in the shade of the brow. It is lit like the skin below the eye, and as
-        # rough: that skin's grain is laid over it, mirrored at the lashes.
+        # The lid was folded in the shade of the brow. Give it the brightness of the skin below the eye, and that skin's
+        # grain, mirrored at the lashes.
         under = pixels.lower + _UNDER * unit
         smooth = self._take(soft, pixels, skin, step)
         smooth += _LID_LIGHT * share * (self._take(soft, pixels, under, step) - smooth)
@@ -149,7 +149,7 @@ class _Eye:
         return _sample(plane, *np.moveaxis((places + 0.5) / step - 0.5, -1, 0))
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the pixels that may change, even, within the picture."""
+        """Returns the even left, top, right and bottom of the pixels that may change, clipped to the image."""
         curves = self._curves
         low, high = curves.top.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
         frame = np.array([[a, d] for a in (0.0, self._width) for d in (low, high)]) @ self._axes + self._corner
@@ -172,7 +172,7 @@ class _Eye:
         heights = np.interp(columns, along[order], down[order])
         reach = int(3 * _SMOOTHING)
         kernel = np.exp(-((np.arange(-reach, reach + 1) / _SMOOTHING) ** 2) / 2)
-        # Mirrored through the ends, so that the corners stay where they are.
+        # Odd reflection at the ends keeps the corners in place.
         padded = np.pad(heights, reach, mode="reflect", reflect_type="odd")
         return np.convolve(padded, kernel / kernel.sum(), "valid")
 
@@ -183,7 +183,7 @@ class _Eye:
         upper: NDArray[np.float64],
         crease: NDArray[np.float64],
     ) -> float:
-        """Where the lashes end, as a share of the way from the mesh's edge of the lid to the crease."""
+        """Returns where the lashes end, as a fraction of the way from the mesh's lid edge to the crease."""
         inside = slice(_NUM_COLUMNS // 6, -(_NUM_COLUMNS // 6))
         down = upper + _LASH_SHARES[:, None] * (crease - upper)  # (S, C)
         along = np.broadcast_to(columns, down.shape)
@@ -193,15 +193,15 @@ class _Eye:
         dark = (light.max() - light) * likely
         darkest = float(_LASH_SHARES[dark.argmax()])
         gap = float(np.abs(crease - upper)[inside].mean())
-        return darkest - 0.012 * self._unit / max(gap, 1e-6)  # the lower side of the line
+        return darkest - 0.012 * self._unit / max(gap, 1e-6)  # the lower edge of the lash line
 
 
 class Eyelids:
-    """The eyes of one portrait that can close.
+    """The eyes of a portrait that can be closed.
 
     Args:
-        still: The picture.
-        points: (468, 2 or 3) its landmarks in pixels.
+        still: The portrait.
+        points: (468, 2 or 3) landmarks in pixels.
         unit: Pixels per eye distance.
     """
 
@@ -215,7 +215,7 @@ class Eyelids:
         self._drawn = 0.0
 
     def draw(self, target: YuvFrame, closing: float) -> None:
-        """Draws the eyes closed by `closing`, 0 to 1, over a copy of the picture that holds its eyes already."""
+        """Draws the eyes, closed by `closing` (0 to 1), into `target`, the same copy of the portrait in every call."""
         if closing != self._drawn:
             for eye in self._eyes:
                 eye.draw(self._still, self._soft, target, closing)
@@ -227,7 +227,7 @@ def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 def _evened(plane: NDArray[np.uint8], places: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Mixes a plane with its value at some (P, 2) places."""
+    """Blends a plane with its median value at (P, 2) positions."""
     height, width = plane.shape
     columns, rows = np.rint(places).astype(int).T
     skin = float(np.median(plane[rows.clip(0, height - 1), columns.clip(0, width - 1)]))

@@ -1,4 +1,4 @@
-"""The square around the mouth and jaw that is cut from every frame, rewritten, and pasted back."""
+"""The square around mouth and jaw that is cut from every frame, rewritten and pasted back."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, NOSE_BASE
 from models.track.face_track import FaceTrack
 
-# The region's side in eye distances: it holds the jaw mask of `models.engines.warp.painting.masks` with a little air.
+# Side of the region in eye distances: the jaw mask of `models.engines.warp.painting.masks` plus a small margin.
 REGION_EYE_DISTANCES = 1.62
-_STEP = 32  # the side is a multiple of this, so that the 32 x 32 field grid has whole cells
-ABOVE_NOSE, BELOW_CHIN = 0.10, 0.42  # eye distances: where what goes with the jaw ends
+_STEP = 32  # the side is a multiple of this, so that the cells of the 32 x 32 field grid are whole pixels
+ABOVE_NOSE, BELOW_CHIN = 0.10, 0.42  # eye distances: extent of the area that moves with the jaw
 _DEPTH_POINTS = (17, CORNER_LEFT, CORNER_RIGHT, NOSE_BASE)
 
 
 @dataclass(frozen=True)
 class FaceRegion:
-    """Where the region lies in each source frame.
+    """Position of the region in each source frame.
 
     Attributes:
-        size: Side R in pixels, the same for all frames, a multiple of 32.
-        origins: (N, 2) int32 x, y of the upper left pixel in the frame; even, may be negative.
-        centre: (3,) float64 head-frame point at the region's centre.
+        size: Side R in pixels, a multiple of 32, the same for all frames.
+        origins: (N, 2) int32 x, y of the top left pixel in the frame; even, may be negative.
+        centre: (3,) float64 head-frame point at the centre of the region.
     """
 
     size: int
@@ -33,7 +33,7 @@ class FaceRegion:
 
     @classmethod
     def of(cls, track: FaceTrack) -> FaceRegion:
-        """Computes the region of a track; the same track gives the same region."""
+        """Computes the region of a track; deterministic."""
         rest = track.rest.astype(np.float64)
         top, bottom = rest[NOSE_BASE, 1] + ABOVE_NOSE, rest[CHIN_TIP, 1] - BELOW_CHIN  # y up
         x = rest[[NOSE_BASE, CHIN_TIP], 0].mean()

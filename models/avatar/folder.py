@@ -1,9 +1,9 @@
-"""The folder of an avatar, for those who only have to know what is in it.
+"""Layout of an avatar folder.
 
-folder/presenter.json                  what it is, and the others' hashes; written last: it makes the folder whole
-folder/track.npz                       the face in every frame; of a still, in its one picture
-folder/motion.npz                      how a still moves: with it, the track of all that the still shows is made again
-folder/engines/{name}-{version}/       what one engine keeps of it; `complete`, with the hashes, is written last
+folder/presenter.json                  source info and hashes of the other files; written last, marks it complete
+folder/track.npz                       the face in every frame; for a still, in its one picture
+folder/motion.npz                      idle motion of a still, from which the track of all its rows is recomputed
+folder/engines/{name}-{version}/       analysis of one engine; `complete`, with the hashes, is written last
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 AVATAR_VERSION: Final = "19"
-"""Part of the key of cached avatars: another one when a change in the tracking makes old folders wrong."""
+"""Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
 INFO_FILE: Final = "presenter.json"
 TRACK_FILE: Final = "track.npz"
 MOTION_FILE: Final = "motion.npz"
 COMPLETE_FILE: Final = "complete"
 AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE)
-"""What is the avatar itself, for all engines."""
+"""The files of the avatar itself, shared by all engines."""
 
 
 class VersionedEngine(Protocol):
-    """An engine, as far as its folder is concerned."""
+    """The attributes of an engine that name its folder."""
 
     name: str
     version: str
 
 
 def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Returns the SHA-256 of files of a folder, by their names."""
+    """Returns the SHA-256 of files in a folder, by name."""
     found = {}
     for name in names:
         with (folder / name).open("rb") as file:
@@ -42,43 +42,43 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def is_tracked(folder: Path) -> bool:
-    """Returns whether the folder holds a whole avatar of this version, as it was written. Reads all of it."""
+    """Returns whether the folder holds a complete, undamaged avatar of this version. Reads and hashes all files."""
     known = _read(folder / INFO_FILE)
     return known.get("version") == AVATAR_VERSION and _are_as_written(folder, known.get("files"))
 
 
 def analysis_part(engine: VersionedEngine) -> str:
-    """Returns the part of the folder in which an engine keeps what it needs beside the track."""
+    """Returns the path, relative to the avatar folder, of an engine's analysis."""
     return f"engines/{engine.name}-{engine.version}/"
 
 
 def analysis_folder(folder: Path, engine: VersionedEngine) -> Path:
-    """Returns where that part lies."""
+    """Returns the path of an engine's analysis."""
     return folder / analysis_part(engine)
 
 
 def is_analysed(folder: Path, engine: VersionedEngine) -> bool:
-    """Returns whether an engine has all that it keeps, as it was written. Reads all of it."""
+    """Returns whether an engine's analysis is complete and undamaged. Reads and hashes all files."""
     kept = analysis_folder(folder, engine)
     return _are_as_written(kept, _read(kept / COMPLETE_FILE).get("files"))
 
 
 def mark_analysed(folder: Path, engine: VersionedEngine) -> None:
-    """Says that an engine has written all that it keeps."""
+    """Marks an engine's analysis as complete."""
     kept = analysis_folder(folder, engine)
     names = (path.relative_to(kept).as_posix() for path in sorted(kept.rglob("*")) if path.is_file())
     write_whole(kept / COMPLETE_FILE, {"files": file_hashes(kept, (name for name in names if name != COMPLETE_FILE))})
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON so that the file is absent, old or complete."""
+    """Writes a JSON file atomically."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(json.dumps(content, indent=1))
     partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns what `write_whole` wrote; nothing if it is not there as it was."""
+    """Returns the content of a JSON file; empty if it is missing or invalid."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""Moves the head in a still picture: a field of displacements with depth.
+"""Moves the head in a still picture with a depth-aware displacement field.
 
-The face turns with the depth of its landmarks, hair and outline with the depth of the neck's joint, which is where they
-stay in place when the head turns. Neck and shoulders follow less, the background less and less with the distance, and
-the border of the picture not at all, so that nothing tears and nothing is left empty.
+The face rotates with the depth of its landmarks; hair and outline have the depth of the pivot in the neck and therefore
+stay in place when the head turns. Neck and shoulders follow less, the background fades out with distance, and the
+border of the picture does not move, so that nothing tears and no pixel is left empty.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from models.track.face_track import FaceTrack
 _CELLS_PER_EYE_DISTANCE: Final = 16
 _MIN_CELL: Final = 4  # pixels
 
-# Head frame, eye distances: an ellipse around head and hair. The motion fades between it and this many times it; a nod,
-# which is so quick that what is behind the head would be seen to move with it, sooner than the slow rest.
+# Head frame, eye distances: an ellipse around head and hair. The motion fades out between the ellipse and this multiple
+# of it. Nods fade out sooner, because they are so fast that motion of the background would be visible.
 _HEAD_MIDDLE, _HEAD_HALF_WIDTH, _HEAD_HALF_HEIGHT = -0.05, 1.35, 1.65
 _FADE, _NOD_FADE = 2.0, 1.35
 _NUM_OUTLINE: Final = 48
 
-# Shoulders: where they begin and end below the eyes, how wide they are, how much of the head's shift they follow.
+# Shoulders: where they begin and end below the eyes, their width, and the share of the head's shift they follow.
 _SHOULDER_TOP, _SHOULDER_BOTTOM = (-1.3, -2.2), (-3.5, -6.5)
 _SHOULDER_SIDE: Final = (2.2, 3.8)
 _SHOULDER_SHIFT: Final = 0.4
-# Ids of the face mesh over both eyes: the crease of the lid, the lower and the upper edge of the brows.
+# Mesh ids above both eyes: lid crease, lower and upper edge of the brows.
 _CREASE: Final = (*LID_CREASES[0][1:-1], *LID_CREASES[1][1:-1])
 _BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
 _BROW_HIGH: Final = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
-# Eye distances in which a raised brow's motion fades: above it, beside it, and at least as far as that below it.
+# Eye distances over which the motion of a raised brow fades: above it, beside it, and the minimum below it.
 _ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.05
-_BORDER: Final = 0.35  # eye distances from the picture's border in which the motion fades, or up to the face
-_MIN_FACING: Final = -0.3  # cosine of a head turned so far that its depth is not told from its width
-_BAND: Final = 4  # rows of cells that are rendered at once
-_NOTHING: Final = 0.015  # less weight than this, a fifteenth of a pixel in a portrait of 512 pixels, is none
+_BORDER: Final = 0.35  # eye distances from the picture's border over which the motion fades, at most up to the face
+_MIN_FACING: Final = -0.3  # cosine of a head turned so far that depth and width cannot be separated
+_BAND: Final = 4  # rows of cells that are rendered together
+_NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
 
 class HeadWarp:
-    """Renders the rows of a still's motion.
+    """Renders the rows of the idle motion of a still.
 
     Args:
-        track: The face in the still; its first frame counts.
-        motion: The plan, and the levels of a nod.
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
+        track: The face in the still; only the first frame is used.
+        motion: The idle motion.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
     """
 
     def __init__(self, track: FaceTrack, motion: IdleMotion, width: int, height: int) -> None:
@@ -79,23 +79,23 @@ class HeadWarp:
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, row: int) -> YuvFrame:
-        """Returns the picture as it looks in one row of the motion.
+        """Renders one row of the motion.
 
         Args:
-            picture: The still, its eyes as they shall be.
+            picture: The still, with its eyes already drawn.
             row: In the half-open range [0, K * N), see `models.avatar.idle_motion`.
 
         Returns:
             New planes. Pixels that do not move are bit-equal to the still's.
         """
-        back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from a pixel to what it shows
+        back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from an output pixel to its source
         places = {step: self._places(back, step) for step in (1, 2)}
         return YuvFrame(
             *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
         )
 
     def _displacement(self, row: int) -> NDArray[np.float32]:
-        """(gh, gw, 2) pixels that each place of the still moves."""
+        """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
         level, frame = divmod(row, self._motion.num_frames)
         turned = self._lever @ (self._rotation[:2] @ self._turns[frame]).T
         chest = _SHOULDER_SHIFT * self._motion.shift[frame] - np.array([0, self._motion.breath[frame]])
@@ -106,14 +106,14 @@ class HeadWarp:
         return np.asarray(self._scale * (turned + shifted), np.float32)
 
     def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The displacement of what is seen at each place after the motion: one step of a fixed-point iteration."""
+        """Returns the displacement at each target position, with one fixed-point iteration."""
         rows, columns = np.indices(displacement.shape[:2], np.float32)
         from_x, from_y = columns - displacement[..., 0] / self._cell, rows - displacement[..., 1] / self._cell
         seen = cv2.remap(displacement, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(seen, np.float32)
 
     def _places(self, back: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-        """(h, w, 2) where the pixels of the box are taken from, in a plane with one pixel for `step` of luma."""
+        """Returns the (h, w, 2) source positions of the box's pixels in a plane subsampled by `step`."""
         rows, columns = (count * self._cell // step for count in back.shape[:2])
         spread = cv2.resize(back / np.float32(step), (columns, rows), interpolation=cv2.INTER_LINEAR)
         height, width = self._pixels[step].shape[:2]
@@ -123,11 +123,11 @@ class HeadWarp:
         moved = plane.copy()
         x0, y0, x1, y1 = (side // step for side in self.box)
         target = moved[y0:y1, x0:x1]
-        # Between pixels, linear sampling of luma would take a quarter of the sharpness; chroma has none to lose.
+        # Linear sampling of luma between pixels would lose a quarter of the sharpness; chroma has none to lose.
         kind = cv2.INTER_CUBIC if step == 1 else cv2.INTER_LINEAR
         for band in self._bands:
             part = tuple(slice(side.start // step, side.stop // step) for side in band)
-            # x and y stand in one map; that the second may be missing is not in OpenCV's types.
+            # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
             cv2.remap(  # type: ignore[call-overload]
                 plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
             )
@@ -135,13 +135,13 @@ class HeadWarp:
 
 
 def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(gh, gw, 3) head-frame points that are seen at (gh, gw, 2) pixels."""
+    """Returns the (gh, gw, 3) head-frame points visible at (gh, gw, 2) pixels."""
     scale, rotation, origin = float(track.scale[0]), track.rotation[0], track.translation[0]
     angle = np.linspace(0, 2 * np.pi, _NUM_OUTLINE, endpoint=False)
     outline = np.stack([_HEAD_HALF_WIDTH * np.cos(angle), _HEAD_MIDDLE + _HEAD_HALF_HEIGHT * np.sin(angle)], -1)
     outline = np.pad(outline, ((0, 0), (0, 1)), constant_values=PIVOT[2])
     known = np.concatenate([track.head_points[0].astype(np.float64), outline])
-    # Pixels per side of the square that the spline counts as 1.
+    # Pixels per unit of the spline.
     side = 4 * scale
     seen = (scale * known @ rotation.T)[:, :2] / side  # (P, 2) around the head frame's origin
     height = (known[:, 2] - PIVOT[2])[None, :, None]
@@ -157,7 +157,7 @@ def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float6
 def _point_at(
     places: NDArray[np.float64], above: NDArray[np.float64], rotation: NDArray[np.float64], scale: float
 ) -> NDArray[np.float64]:
-    """(gh, gw, 3) head-frame points at pixels around the head's origin, `above` the plane through the pivot."""
+    """Returns (gh, gw, 3) head-frame points at pixels relative to the head origin, `above` the plane of the pivot."""
     depth = scale * (PIVOT[2] + above) - places @ rotation[:2, 2]
     depth = depth / min(rotation[2, 2], _MIN_FACING)
     points: NDArray[np.float64] = np.concatenate([places, depth[..., None]], -1) @ rotation / scale
@@ -165,12 +165,12 @@ def _point_at(
 
 
 def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from the head's middle; 1 on the ellipse around it."""
+    """Returns the distance from the centre of the head; 1 on the ellipse around it."""
     return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
 
 
 def _head_weight(head: NDArray[np.float64], fade: float) -> NDArray[np.float64]:
-    """(gh, gw) 1 within the ellipse around the head, 0 from `fade` times it on."""
+    """Returns (gh, gw) weights: 1 within the ellipse around the head, 0 beyond `fade` times it."""
     return 1 - _ease(_ellipse_radius(head), 1, fade)
 
 
@@ -181,9 +181,9 @@ def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(gh, gw) how far head-frame points (gh, gw, 3) go with the brows of (468, 3): 1 in them, 0 at the lid's crease.
+    """Returns the (gh, gw) share by which head-frame points follow the brows of (468, 3): 1 in them, 0 at the crease.
 
-    The forehead follows less and less, as the muscle that lifts the brows is in it.
+    It fades out over the forehead, which contains the muscle that lifts the brows.
     """
     x, y = head[..., 0], head[..., 1]
 
@@ -198,7 +198,7 @@ def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArr
 
 
 def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """(gh, gw) 0 at the picture's border, 1 in its inside and wherever the face is."""
+    """Returns (gh, gw) weights: 0 at the border of the picture, 1 inside and wherever the face is."""
     face = track.points[0, :, :2].astype(np.float64)
     fade = np.ones(places.shape[:2])
     for axis, size in enumerate((width, height)):
@@ -217,18 +217,18 @@ def _ease(
 
 
 def _bounds(moves: NDArray[np.bool_], over: int) -> slice:
-    """The rows (`over` 1) or columns (0) from the first to the last with a cell that moves; all if none does."""
+    """Returns the rows (`over` 1) or columns (0) from the first to the last moving cell; all if none moves."""
     cells = np.flatnonzero(moves.any(over)) if moves.any() else np.arange(moves.shape[1 - over])
     return slice(int(cells[0]), int(cells[-1]) + 1)
 
 
 def _band(moves: NDArray[np.bool_], row: int, cell: int) -> tuple[slice, slice]:
-    """The pixels, rows and columns of the box, that move in the `_BAND` rows of cells from `row` on."""
+    """Returns the pixel rows and columns of the box that move in the `_BAND` rows of cells from `row`."""
     columns = _bounds(moves[row : row + _BAND], 0)
     return slice(row * cell, (row + _BAND) * cell), slice(columns.start * cell, columns.stop * cell)
 
 
 def _pixel_grid(box: tuple[int, ...]) -> NDArray[np.float32]:
-    """(h, w, 2) coordinates of the pixels of a box."""
+    """Returns the (h, w, 2) pixel coordinates of a box."""
     x0, y0, x1, y1 = box
     return np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)

@@ -1,12 +1,12 @@
-"""The motion of a still portrait: its head sways, breathes and blinks, and nods with what it says.
+"""Idle motion of a still portrait: the head sways, breathes, blinks, and nods with the speech.
 
-The motion is a plan of N frames, made once from the picture's content, so that every process and every run shows the
-same. It starts and ends at the still itself, at rest: played as a loop, forward and backward, or held, it never jumps.
-`models.avatar.moving_still` draws it, `IdleMotion.move` gives the landmarks that belong to what is drawn.
+The motion is a plan of N frames that is derived from the picture's content, so it is the same in every process and run.
+It starts and ends at rest with the still itself and therefore never jumps, whether it is looped, played back and forth
+or held. `models.avatar.moving_still` draws it, and `IdleMotion.move` computes the matching landmarks.
 
-A nod goes with the speech, not with the plan. So there are K versions of the plan, from a head that does not nod to one
-that nods most, and as a source the still has K * N rows: row `level * N + frame`, of which the first N are the plan as
-it is. Nobody but `IdleMotion.rows` has to know of it: an engine takes a row for a source frame like any other.
+Nods follow the speech, not the plan. There are K versions of the plan, from no nod to the strongest one, so that the
+still is a source with K * N rows: row `level * N + frame`, where the first N rows are the plan without nods. Only
+`IdleMotion.rows` knows about levels; engines treat a row like any other source frame.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ from models.geometry.smooth_step import smooth_step
 from models.track.face_track import FaceTrack
 
 IDLE_SECONDS: Final = 12.0
-"""Length of the plan."""
+"""Duration of the plan."""
 
-# Head frame, eye distances: the neck's joint lies below the chin and behind the face. What is as far from the camera
-# as it, the outline of the head, stays in place when the head turns or nods.
+# Head frame, eye distances: the pivot is in the neck, below the chin and behind the face. The outline of the head is at
+# the same depth and therefore stays in place when the head turns or nods.
 PIVOT: Final = (0.0, -1.5, -0.7)
 
 HEAD_BREATH: Final = 0.4
-"""Share of the shoulders' rise that the head follows."""
+"""Share of the shoulders' rise by which the head moves."""
 
 NUM_LEVELS: Final = 17
-"""K, a step of .19 degrees: of a face with 100 pixels between its eyes, the mouth moves by a third of a pixel."""
+"""K. One step is .19 degrees: it moves the mouth by 1/3 pixel in a face with 100 pixels between the eyes."""
 
-# With the strongest stress: degrees down, and eye distances that the brows rise. Ten talkers (nine films in the wild,
-# one of GRID) pitch their heads by 4.4 degrees within a second of speech (median; 1.6 to 11), the sway by .2, and raise
-# their brows by .03 over their median in 2 % of the time (median; .006 to .087).
+# At the strongest stress: degrees down, and eye distances by which the brows rise. Ten speakers (nine videos in the
+# wild, one of GRID) pitch their heads by 4.4 degrees within a second of speech (median; 1.6 to 11), the sway by .2, and
+# raise their brows .03 above their median 2 % of the time (median; .006 to .087).
 _NOD, _BROW_RISE = 3.0, 0.03
-_BROW_LEVEL: Final = 0.5  # brows go with stronger stresses than nods do: they begin to rise here
+_BROW_LEVEL: Final = 0.5  # brows need stronger stress than nods: they start to rise at this level
 
-_SWAY_HERTZ: Final = 0.6  # nothing in an idle head moves faster
+_SWAY_HERTZ: Final = 0.6  # highest frequency of the sway
 _ROTATION_STD: Final = (0.55, 0.85, 0.5)  # degrees of pitch, yaw and roll
 _SHIFT_STD: Final = (0.012, 0.007)  # eye distances to the right and down
 _MAX_STDS: Final = 2.2
 _BREATH_SECONDS: Final = 4.0
-_BREATH: Final = 0.014  # eye distances that the shoulders rise
+_BREATH: Final = 0.014  # eye distances by which the shoulders rise
 
-# Seconds. Lids fall faster than they rise (VanderWerf et al., "Eyelid movements", J. Neurophysiol. 89, 2003).
+# Seconds. Lids close faster than they open (VanderWerf et al., "Eyelid movements", J. Neurophysiol. 89, 2003).
 _CLOSING, _CLOSED, _OPENING = 0.11, 0.04, 0.19
 _FIRST_BLINK: Final = (1.2, 2.4)
 _BLINK_PAUSE: Final = (2.5, 6.0)
 _LAST_BLINK: Final = 0.8  # before the end
 
-# Side of the picture, in eye distances between the face and the border, that leaves the head its full motion.
+# Eye distances between the face and the border of the picture that allow full motion.
 _FREE_MARGIN: Final = 0.15
 
 
 @dataclass(frozen=True)
 class IdleMotion:
-    """The plan of N frames, and the K levels of a nod.
+    """A plan of N frames with K nod levels.
 
     Attributes:
         rotation: (N, 3) float64 rotation vectors in the head frame, radians: pitch, yaw, roll around `PIVOT`.
-        shift: (N, 2) float64 of the head, eye distances, x right, y down.
-        breath: (N,) float64 rise of the shoulders, eye distances.
-        closing: (N,) float64 how far the lids are closed, 0 to 1.
-        nod: (K,) float64 radians that the head is pitched down beside `rotation`; 0 at the first level.
-        brow_rise: (K,) float64 eye distances that the brows are raised. They are drawn so and nothing else: no engine
-            paints them, and a box that is laid by landmarks shall not jump with them.
+        shift: (N, 2) float64 shift of the head in eye distances, x right, y down.
+        breath: (N,) float64 rise of the shoulders in eye distances.
+        closing: (N,) float64 closure of the lids, 0 to 1.
+        nod: (K,) float64 downward pitch in radians, added to `rotation`; 0 at the first level.
+        brow_rise: (K,) float64 eye distances by which the brows rise. It is only drawn and does not move landmarks,
+            because no engine renders brows and boxes derived from landmarks must not jump with them.
     """
 
     rotation: NDArray[np.float64]
@@ -93,32 +93,32 @@ class IdleMotion:
 
     @classmethod
     def plan(cls, still: YuvFrame, track: FaceTrack, fps: float) -> IdleMotion:
-        """Plans the motion of one portrait; the same picture gets the same motion.
+        """Plans the motion of a portrait; the same picture gets the same motion.
 
         Args:
-            still: The picture.
+            still: The portrait.
             track: The face in it, one frame.
-            fps: Frames a second.
+            fps: Frames per second.
         """
         seed = hashlib.sha256(b"".join(plane.tobytes() for plane in still)).digest()
         rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
         num_frames = max(1, round(IDLE_SECONDS * fps))
-        room = _room(track, still.y.shape[1], still.y.shape[0])
+        share = _motion_share(track, still.y.shape[1], still.y.shape[0])
         sway = _sway(rng, num_frames, len(_ROTATION_STD) + len(_SHIFT_STD))  # (N, 5)
         breaths = round(IDLE_SECONDS / _BREATH_SECONDS)
         wave = 1 - np.cos(2 * np.pi * breaths * np.arange(num_frames) / max(num_frames - 1, 1))
         level = np.linspace(0, 1, NUM_LEVELS)
         return cls(
-            rotation=room * np.radians(_ROTATION_STD) * sway[:, :3],
-            shift=room * np.array(_SHIFT_STD) * sway[:, 3:],
-            breath=room * _BREATH / 2 * wave,
+            rotation=share * np.radians(_ROTATION_STD) * sway[:, :3],
+            shift=share * np.array(_SHIFT_STD) * sway[:, 3:],
+            breath=share * _BREATH / 2 * wave,
             closing=_blinks(rng, num_frames, fps),
-            nod=room * np.radians(_NOD) * level,
+            nod=share * np.radians(_NOD) * level,
             brow_rise=_BROW_RISE * smooth_step((level - _BROW_LEVEL) / (1 - _BROW_LEVEL)),
         )
 
     def rows(self, frame: NDArray[np.integer], stress: NDArray[np.floating]) -> NDArray[np.int32]:
-        """Says which rows show some frames of the plan with the nods of the speech.
+        """Returns the rows for frames of the plan with the nods of the speech.
 
         Args:
             frame: (T,) frames of the plan, in [0, N).
@@ -131,18 +131,17 @@ class IdleMotion:
         return np.asarray(level * self.num_frames + frame, np.int32)
 
     def turns(self) -> NDArray[np.float64]:
-        """(K * N, 3, 3) the rotations as matrices in the head frame."""
-        from scipy.spatial.transform import Rotation  # a second to import: only where it is asked for
+        """Returns the (K * N, 3, 3) rotation matrices in the head frame."""
+        from scipy.spatial.transform import Rotation  # takes a second to import: only load it when needed
 
         nods = self.nod[:, None, None] * np.array([1.0, 0.0, 0.0])
         matrices: NDArray[np.float64] = Rotation.from_rotvec((self.rotation + nods).reshape(-1, 3)).as_matrix()
         return matrices
 
     def move(self, track: FaceTrack) -> FaceTrack:
-        """Returns the track of the K * N rows of a still whose track is one frame.
+        """Returns the track of the K * N rows of a still, given its one-frame track.
 
-        What all rows have in common stands in memory once, and may not be written to; their points take 29 MB at 25
-        frames a second.
+        Arrays that are the same in all rows are read-only broadcasts. The points take 29 MB at 25 fps.
         """
         if track.num_frames != 1:
             raise ValueError(f"Expected a track of one frame, got {track.num_frames = }.")
@@ -157,12 +156,12 @@ class IdleMotion:
         offset[:, :2] += scale * np.tile(self.head_shift(), (len(self.nod), 1))
         moved = replace(track, **{**held, "rotation": rotation @ turns, "translation": track.translation + offset})
         points = np.empty(moved.points.shape, np.float32)
-        for rows in np.split(np.arange(self.num_rows), len(self.nod)):  # a level at a time, as a pose is in float64
+        for rows in np.split(np.arange(self.num_rows), len(self.nod)):  # one level at a time, because poses are float64
             points[rows] = moved.pose(rows).same_to_image(track.head_points[0])
         return replace(moved, points=points)
 
     def head_shift(self) -> NDArray[np.float64]:
-        """(N, 2) eye distances that the whole head moves, breathing included."""
+        """Returns the (N, 2) shift of the whole head in eye distances, including breathing."""
         return self.shift - np.array([0.0, HEAD_BREATH]) * self.breath[:, None]
 
     def save(self, path: Path) -> None:
@@ -176,15 +175,15 @@ class IdleMotion:
         return cls(**load_arrays(path))
 
 
-def _room(track: FaceTrack, width: int, height: int) -> float:
-    """How far the head may move, 0 to 1: a face at the border stays, as nothing is known beyond it."""
+def _motion_share(track: FaceTrack, width: int, height: int) -> float:
+    """Returns the share of motion allowed, 0 to 1: a face at the border stays in place."""
     flat = track.points[0, :, :2]
     margin = min(*flat.min(0), *([width - 1, height - 1] - flat.max(0)))
     return float(np.clip(margin / (_FREE_MARGIN * track.scale[0]), 0, 1))
 
 
 def _sway(rng: np.random.Generator, num_frames: int, num_signals: int) -> NDArray[np.float64]:
-    """(N, S) smooth noise of standard deviation 1 that starts and ends at 0 with no speed, and ends where it starts."""
+    """Returns (N, S) smooth noise of standard deviation 1 that starts and ends at 0 with zero velocity."""
     order = np.arange(1, int(_SWAY_HERTZ * IDLE_SECONDS) + 1)  # cycles in the plan
     phase = 2 * np.pi * np.linspace(0, 1, num_frames)[:, None] * order  # (N, K)
     amplitude = order**-0.8
@@ -198,7 +197,7 @@ def _sway(rng: np.random.Generator, num_frames: int, num_signals: int) -> NDArra
 
 
 def _blinks(rng: np.random.Generator, num_frames: int, fps: float) -> NDArray[np.float64]:
-    """(N,) how far the lids are closed. Each blink shows one frame of closed lids, whatever the frame rate."""
+    """Returns the (N,) closure of the lids. Every blink has a fully closed frame at any frame rate."""
     seconds = np.arange(num_frames) / fps
     closing = np.zeros(num_frames)
     start = rng.uniform(*_FIRST_BLINK)

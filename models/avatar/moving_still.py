@@ -1,4 +1,4 @@
-"""A still portrait as a source of many frames: read like a video, drawn as it is read."""
+"""A still portrait as a frame source: read like a video, drawn while it is read."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from models.avatar.idle_motion import IdleMotion
 from models.track.face_track import FaceTrack
 
 
-class _Puppet(NamedTuple):
-    """What frames are drawn from."""
+class _Layers(NamedTuple):
+    """The inputs from which frames are drawn."""
 
-    picture: YuvFrame  # the still, its eyes as they were drawn last
+    picture: YuvFrame  # the still, with its eyes as last drawn
     eyelids: Eyelids
     warp: HeadWarp
 
 
 class MovingStill:
-    """Frames of one still picture that `motion` moves: a `media.frame_source.FrameSource`.
+    """Frames of a still animated by `motion`; a `media.frame_source.FrameSource`.
 
     Args:
         still: Reads the picture; closed by `close`.
-        track: The face in it; its first frame is the still's.
-        motion: The plan of N frames and K levels of a nod.
+        track: The face in the picture; its first frame is the still.
+        motion: The idle motion with N frames and K nod levels.
     """
 
     def __init__(self, still: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
@@ -37,22 +37,22 @@ class MovingStill:
         self._motion = motion
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Frames in the order of `indices`, drawn as they are asked for.
+        """Draws and yields frames in the order of `indices`.
 
         Args:
             indices: Rows in the half-open range [0, K * N), see `models.avatar.idle_motion`, in any order, repeats
                 allowed.
 
         Yields:
-            Read-only planes of the still's size, bit-equal to it where and when nothing moves.
+            Read-only planes of the size of the still, bit-identical to it where nothing moves.
 
         Raises:
-            ValueError: An index outside the range.
+            ValueError: An index is out of range.
         """
         for index in indices:
             if not 0 <= index < self._motion.num_rows:
                 raise ValueError(f"Expected an index in [0, {self._motion.num_rows}), got {index = }.")
-            picture, eyelids, warp = self._puppet
+            picture, eyelids, warp = self._layers
             eyelids.draw(picture, float(self._motion.closing[index % self._motion.num_frames]))
             frame = warp.render(picture, index)
             for plane in frame:
@@ -60,15 +60,15 @@ class MovingStill:
             yield frame
 
     @cached_property
-    def _puppet(self) -> _Puppet:
+    def _layers(self) -> _Layers:
         (picture,) = self._reader.read([0])
         height, width = picture.y.shape
-        return _Puppet(
+        return _Layers(
             YuvFrame(*(plane.copy() for plane in picture)),
             Eyelids(picture, self._track.points[0], float(self._track.scale[0])),
             HeadWarp(self._track, self._motion, width, height),
         )
 
     def close(self) -> None:
-        """Closes the picture's file; planes already handed out stay valid."""
+        """Closes the source picture; planes already returned stay valid."""
         self._reader.close()

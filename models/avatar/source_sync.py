@@ -1,9 +1,9 @@
-"""How far the sound of a source stands from its picture, measured on the mouth that talks in it.
+"""Audio-video offset of a source, measured on its talking mouth.
 
-The tracked mouth is compared with the mouth that its own sound predicts, at every lag. Both are laid on the rows of
-the speech features (20 ms), freed of what changes slowly, and correlated channel by channel. The lag where they agree
-best is the offset, if it stands out: higher than chance reaches in that much speech, and higher than every other lag
-(the syllables of speech come about five times a second and agree a little with their neighbours).
+The tracked mouth is compared with the mouth predicted from the source's own audio, at every lag. Both are resampled to
+the rows of the speech features (20 ms), high-pass filtered and correlated per channel. The lag with the highest
+correlation is the offset if it is significant for that amount of speech and clearly higher than at all other lags
+(speech has about five syllables per second, and neighbouring ones correlate slightly).
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ MAX_OFFSET_SECONDS: Final = 0.4  # ten frames at 25 fps
 MIN_SPEECH_SECONDS: Final = 1.5
 MIN_CONFIDENCE: Final = 0.6
 
-# Channels that are compared, and their weights: the opening is tracked and predicted best.
+# Compared channels and their weights: the opening is tracked and predicted best.
 _WEIGHTS = {"open_in": 1.0, "open_out": 1.0, "width": 0.5, "lower": 1.0, "jaw": 1.0, "corner_y": 0.5}
 _CHANNELS = [CHANNELS.index(name) for name in _WEIGHTS]
 _SHARES = np.array(list(_WEIGHTS.values())) / sum(_WEIGHTS.values())
-_SLOW_ROWS = ROWS_PER_SECOND + 1  # what lasts longer than a second is held, not spoken
-_NEAR_SPEECH_ROWS = 10  # silence that is compared too: lips part before the sound and close after it
-_MAX_DEVIATION = 3.0  # of robust standard deviations: a laugh or a lost track counts no more than that
-_PEAK_ROWS = 10  # half a syllable: lags so near to the best one belong to it
+_SLOW_ROWS = ROWS_PER_SECOND + 1  # high-pass: anything slower than a second is posture, not speech
+_NEAR_SPEECH_ROWS = 10  # silence around speech that is compared too: lips part before the sound and close after it
+_MAX_DEVIATION = 3.0  # robust standard deviations: limits the effect of a laugh or a lost track
+_PEAK_ROWS = 10  # half a syllable: lags this near belong to the same peak
 _REACH_ROWS = round(MAX_OFFSET_SECONDS * ROWS_PER_SECOND)
-# Significance is Fisher's atanh(r) x sqrt(seconds): in 510 pairs of a mouth with speech that is not its own it passes
-# 1.25 in one or two of a hundred, for three seconds as for five.
+# Significance is Fisher's atanh(r) x sqrt(seconds). In 510 pairs of a mouth with unrelated speech it exceeds 1.25 in 1
+# to 2 %, for three seconds as for five.
 _NO_SIGNIFICANCE, _SIGNIFICANCE_RANGE = 0.6, 1.4
-_MARGIN_RANGE = 0.6  # of the correlation over that at the best other lag
+_MARGIN_RANGE = 0.6  # of the margin over the correlation at the best other lag
 _MIN_CORRELATION = 0.3
 
 
 @dataclass(frozen=True)
 class SourceSync:
-    """What is known of a source's audio-video offset.
+    """Audio-video offset of a source.
 
     Attributes:
-        offset_seconds: How much later the sound comes than the picture (negative: earlier); None if not known.
-        confidence: 0 to 1, how clearly the best lag stands out; offsets below `MIN_CONFIDENCE` are not known.
-        correlation: Of the tracked with the predicted mouth at that lag.
-        speech_seconds: Speech with the face in the picture that was compared.
+        offset_seconds: How far the audio lags behind the video (negative: leads); None if unknown.
+        confidence: 0 to 1, how clearly the best lag stands out; below `MIN_CONFIDENCE` the offset is unknown.
+        correlation: Correlation of the tracked and the predicted mouth at that lag.
+        speech_seconds: Amount of speech with a visible face that was compared.
     """
 
     offset_seconds: float | None = None
@@ -62,13 +62,13 @@ def measure_sync(
     predicted: NDArray[np.float32],
     gate: NDArray[np.float32],
 ) -> SourceSync:
-    """Finds the offset of a source's sound.
+    """Measures the audio-video offset of a source.
 
     Args:
         tracked: (N, 8) mouth shape in each source frame.
-        present: (N,) whether the frame shows the face.
+        present: (N,) whether the face is visible.
         fps: Frame rate of the source.
-        predicted: (M, 8) mouth shape predicted from the source's own sound, in rows of 20 ms from its start.
+        predicted: (M, 8) mouth shape predicted from the source's own audio, in rows of 20 ms from its start.
         gate: (M,) 1 in speech, 0 in silence.
     """
     if tracked.shape != (len(present), NUM_CHANNELS) or predicted.shape != (len(gate), NUM_CHANNELS):
@@ -86,7 +86,7 @@ def measure_sync(
 
 
 def sample_rows(rows: NDArray[np.float32], times: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns values of (M,) or (M, C) rows of 20 ms at (T,) seconds, linear; the outermost rows hold on."""
+    """Interpolates (M,) or (M, C) rows of 20 ms linearly at (T,) seconds; the outermost rows are repeated."""
     position = (np.asarray(times, np.float64) * ROWS_PER_SECOND).clip(0, len(rows) - 1)
     before = position.astype(np.int64)
     after = np.minimum(before + 1, len(rows) - 1)
@@ -98,7 +98,7 @@ def sample_rows(rows: NDArray[np.float32], times: NDArray[np.floating]) -> NDArr
 def _to_rows(
     frames: NDArray[np.float32], present: NDArray[np.bool_], fps: Fraction, max_rows: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Lays (N, C) frames on at most `max_rows` rows; a row counts if the frames around it show the face."""
+    """Resamples (N, C) frames to at most `max_rows` rows; a row is valid if the frames around it show the face."""
     num_rows = min(max_rows, int((len(frames) - 1) / fps * ROWS_PER_SECOND) + 1)
     position = np.arange(num_rows) * float(fps) / ROWS_PER_SECOND
     before = np.minimum(position.astype(np.int64), len(frames) - 1)
@@ -109,7 +109,7 @@ def _to_rows(
 
 
 def _fast_part(rows: NDArray[np.float64], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(M, C) rows without outliers and without their mean over a second, 0 where they do not count."""
+    """Returns (M, C) rows with outliers clipped and the moving average over a second removed, 0 where invalid."""
     middle = np.median(rows[counts], 0)
     around = rows - middle
     spread = np.maximum(1.4826 * np.median(np.abs(around[counts]), 0), 0.3 * around[counts].std(0))
@@ -122,7 +122,7 @@ def _fast_part(rows: NDArray[np.float64], counts: NDArray[np.bool_]) -> NDArray[
 
 
 def _smear(values: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over the window around each value, also where there are fewer values than the window has."""
+    """Returns the sum over the window around each value; works for inputs shorter than the window."""
     half = len(window) // 2
     return np.convolve(values, window)[half : half + len(values)]
 
@@ -133,7 +133,7 @@ def _correlate(
     """Correlates seen[t] with heard[t + lag].
 
     Returns:
-        (2 * _REACH_ROWS + 1,) correlations, averaged over the channels, of the lags from -_REACH_ROWS on.
+        (2 * _REACH_ROWS + 1,) correlations for the lags from -_REACH_ROWS, averaged over the channels.
     """
     total = np.zeros(2 * _REACH_ROWS + 1)
     for share, x, y in zip(_SHARES, seen.T, heard.T, strict=True):
@@ -143,7 +143,7 @@ def _correlate(
 
 
 def _at_lags(x: NDArray[np.generic], y: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Sum over t of x[t] * y[t + lag] for the lags of `_correlate`."""
+    """Returns the sum over t of x[t] * y[t + lag] for the lags of `_correlate`."""
     return np.correlate(np.pad(y.astype(np.float64), _REACH_ROWS), x.astype(np.float64), "valid")
 
 
@@ -155,10 +155,12 @@ def _judge(correlations: NDArray[np.float64], speech_seconds: float) -> SourceSy
     significance = float(np.arctanh(np.clip(peak, 0, 0.99))) * speech_seconds**0.5
     factors = np.clip([(significance - _NO_SIGNIFICANCE) / _SIGNIFICANCE_RANGE, margin / _MARGIN_RANGE], 0, 1)
     confidence = float(np.sqrt(factors.prod()))
-    # At the border of the reach the true peak may lie outside.
+    # At the edge of the search range the true peak may be outside.
     is_inside = 0 < best < len(lags) - 1
     if confidence < MIN_CONFIDENCE or peak < _MIN_CORRELATION or not is_inside:
         return SourceSync(None, confidence, peak, speech_seconds)
     left, right = correlations[best - 1], correlations[best + 1]
-    row = lags[best] + 0.5 * (left - right) / (left - 2 * peak + right)  # top of the parabola through the three
+    row = lags[best] + 0.5 * (left - right) / (
+        left - 2 * peak + right
+    )  # vertex of the parabola through the three values
     return SourceSync(float(row) / ROWS_PER_SECOND, confidence, peak, speech_seconds)

@@ -1,1 +1,1 @@
-"""Faces in one picture: found, measured, told apart, seen to be covered."""
+"""Face detection, landmarks, appearance and mouth occlusion in a single frame."""

@@ -1,4 +1,4 @@
-"""Which of several faces is meant."""
+"""Selects one of several faces."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class FaceChoice:
-    """One face out of the first frame in which a face is found.
+    """Selects one face in the first frame in which a face is found.
 
-    `largest` is the default. `index` counts from 0 in the order of size, largest first, so index 0 is `largest`.
-    `point` (x, y) and `box` (x0, y0, x1, y1) are pixels of the upright picture: the face that covers the point
-    (the nearest centre where several do), or the one that overlaps the box most. `like` is the person of a reference
-    picture, wherever in the source they come; its numbers are the look of that face (`models.face.appearance`).
+    `largest` is the default. `index` counts from 0 by size, largest first, so index 0 is `largest`. `point` (x, y) and
+    `box` (x0, y0, x1, y1) are pixels of the upright image: the face that covers the point (with several, the one with
+    the nearest centre), or the one that overlaps the box most. `like` is the person of a reference picture, wherever
+    they appear in the source; its numbers are the appearance of that face (`models.face.appearance`).
     """
 
     kind: Literal["largest", "index", "point", "box", "like"] = "largest"
     numbers: tuple[float, ...] = ()
 
     @classmethod
-    def like(cls, look: NDArray[np.floating]) -> FaceChoice:
-        """The person whose face has this look."""
-        return cls("like", tuple(np.asarray(look, np.float64).tolist()))
+    def like(cls, appearance: NDArray[np.floating]) -> FaceChoice:
+        """Returns the choice of the person with this appearance."""
+        return cls("like", tuple(np.asarray(appearance, np.float64).tolist()))
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """Reads "largest", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
+        """Parses "largest", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
 
         Raises:
-            OptionError: The text is none of these, or the box is empty.
+            OptionError: The text has none of these forms, or the box is empty.
         """
         text = text.strip().lower()
         if text in ("", "largest"):
@@ -59,15 +59,15 @@ class FaceChoice:
         raise OptionError(f"Expected a face as 'largest', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', got {text!r}.")
 
     def __str__(self) -> str:
-        """The text that `parse` reads back; for `like`, words."""
+        """Returns text that `parse` accepts; for `like`, a description."""
         if self.kind == "like":
             return "the person of the reference picture"
         return self.kind + ":" * bool(self.numbers) + ",".join(f"{number:g}" for number in self.numbers)
 
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
-        """Returns the chosen face, or None where it is not among `faces` (any order).
+        """Returns the chosen face, or None if it is not among `faces` (in any order).
 
-        Boxes do not say whom they show: `like` is for `models.face.person` to decide.
+        Always None for `like`: `models.face.person` compares appearances.
         """
         if self.kind == "like":
             return None
@@ -86,28 +86,28 @@ class FaceChoice:
 
 
 def recorded_face(face: str, picture_sha256: str | None) -> str:
-    """How records name a choice: the caller's words, or the content of the reference picture that was sent instead.
+    """Returns a choice as it is stored: the caller's text, or the content hash of the reference picture.
 
     Args:
-        face: What `FaceChoice.parse` reads.
+        face: Text for `FaceChoice.parse`.
         picture_sha256: Content hash of the reference picture, if there is one.
 
     Raises:
-        OptionError: The words mean nothing, or there are both words and a picture.
+        OptionError: The text is invalid, or both text and a picture are given.
     """
     choice = FaceChoice.parse(face)
     if picture_sha256 is None:
         return face
     if choice != FaceChoice():
-        raise OptionError(f"face: expected none beside a face_image, found {face!r}.")
+        raise OptionError(f"face: expected no value together with face_image, got {face!r}.")
     return _REFERENCE + picture_sha256
 
 
 def is_reference(recorded: str) -> bool:
-    """Whether a recorded choice stands for a reference picture, which lies elsewhere."""
+    """Returns whether a stored choice refers to a reference picture."""
     return recorded.startswith(_REFERENCE)
 
 
 def reference_sha256(recorded: str) -> str | None:
-    """The content hash of the reference picture that a recorded choice stands for, if it does."""
+    """Returns the content hash of the reference picture that a stored choice refers to, or None."""
     return recorded.removeprefix(_REFERENCE) if is_reference(recorded) else None

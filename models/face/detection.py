@@ -1,7 +1,7 @@
-"""Finds faces in a picture or in a part of it: MediaPipe's short-range BlazeFace.
+"""Detects faces in an image or a part of it with MediaPipe's short-range BlazeFace.
 
 Network: `face_detection_short_range.onnx` (Apache-2.0, Google; Bazarevsky et al., "BlazeFace", 2019). Anchors and
-decoding as MediaPipe's `face_detection_short_range` graph defines them.
+decoding follow MediaPipe's `face_detection_short_range` graph.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from media.yuv_frame import YuvFrame, to_rgb
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
-# The network finds faces down to about this part of the longer side of what it is shown.
+# Smallest face the network finds, relative to the longer side of its input.
 MIN_FACE_SHARE: Final = 0.15
 
 _INPUT_SIDE = 128
 _STRIDES = ((8, 2), (16, 6))  # pixels per cell, anchors per cell
-_MIN_LOGIT = 0.0  # a score of one half
+_MIN_LOGIT = 0.0  # a score of 0.5
 _NMS_OVERLAP = 0.3
 
 
 class Window(NamedTuple):
-    """A part of a frame in luma pixels, inside the frame; all four even."""
+    """A part of a frame in luma pixels, inside the frame; all values are even."""
 
     x: int
     y: int
@@ -38,33 +38,33 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class FaceBox:
-    """A face from the brows to the chin, in frame pixels (pixel centres at whole numbers)."""
+    """A face from the brows to the chin, in frame pixels (pixel centres at integers)."""
 
     center_x: float
     center_y: float
     width: float
     height: float
-    angle: float  # radians of the line through the eyes, clockwise in the picture
+    angle: float  # radians, clockwise in the image: direction of the line through the eyes
     score: float  # 0..1
 
     @property
     def size(self) -> float:
-        """The longer side in pixels."""
+        """Longer side in pixels."""
         return max(self.width, self.height)
 
     def contains(self, x: float, y: float) -> bool:
-        """Whether the box covers a pixel."""
+        """Returns whether the box covers a pixel."""
         return abs(x - self.center_x) <= self.width / 2 and abs(y - self.center_y) <= self.height / 2
 
     def overlap(self, x0: float, y0: float, x1: float, y1: float) -> float:
-        """Intersection over union with another box, 0..1."""
+        """Returns the intersection over union with a box, 0..1."""
         left, top = self.center_x - self.width / 2, self.center_y - self.height / 2
         shared_width = max(0.0, min(left + self.width, x1) - max(left, x0))
         shared = shared_width * max(0.0, min(top + self.height, y1) - max(top, y0))
         return shared / (self.width * self.height + (x1 - x0) * (y1 - y0) - shared)
 
     def overlap_box(self, other: FaceBox) -> float:
-        """Intersection over union with another face, 0..1."""
+        """Returns the intersection over union with another face, 0..1."""
         half_width, half_height = other.width / 2, other.height / 2
         return self.overlap(
             other.center_x - half_width,
@@ -84,9 +84,9 @@ class FaceDetector:
         self._anchors = _anchors()
 
     def __call__(self, frame: YuvFrame, colour: ColourTags, window: Window | None = None) -> list[FaceBox]:
-        """Returns the faces in `window` (the whole frame where None), best score first.
+        """Returns the faces in `window` (None: the whole frame), best score first.
 
-        Faces under about 15 % of the window's longer side are missed.
+        Faces smaller than about 15 % of the longer side of the window are missed.
         """
         height, width = frame.y.shape
         window = window or Window(0, 0, width, height)
@@ -105,14 +105,14 @@ class FaceDetector:
 
 def _face(values: NDArray[np.float64], score: float) -> FaceBox:
     (center_x, center_y), (width, height) = values[0], values[1]
-    across = values[3] - values[2]  # from the eye on the picture's left to the other
+    across = values[3] - values[2]  # from the image-left eye to the image-right eye
     return FaceBox(
         float(center_x), float(center_y), float(width), float(height), float(np.arctan2(across[1], across[0])), score
     )
 
 
 def _anchors() -> NDArray[np.float64]:
-    """(896, 2) centres of the anchors, 0..1 over the input."""
+    """Returns the (896, 2) anchor centres, 0..1 over the input."""
     grids = []
     for stride, num_anchors in _STRIDES:
         axis = (np.arange(_INPUT_SIDE // stride) + 0.5) * stride / _INPUT_SIDE
@@ -124,9 +124,9 @@ def _anchors() -> NDArray[np.float64]:
 def _letterbox(
     frame: YuvFrame, colour: ColourTags, window: Window
 ) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
-    """Shrinks the window into the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
+    """Resizes the window to the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
 
-    The planes are shrunk before they become RGB, so that a large frame costs little.
+    The planes are resized before conversion to RGB, so large frames cost little.
     """
     scale = _INPUT_SIDE / max(window.width, window.height)
     half_width, half_height = (max(1, round(side * scale / 2)) for side in (window.width, window.height))
@@ -149,7 +149,7 @@ def _shrink(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 def _weighted_nms(
     values: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Merges overlapping candidates into their mean weighted by score (BlazeFace, section 4)."""
+    """Merges overlapping candidates into their score-weighted mean (BlazeFace, section 4)."""
     corners = np.concatenate([values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2], 1)  # (K, 4)
     areas = values[:, 1].prod(1)
     order = np.argsort(-scores, kind="stable")

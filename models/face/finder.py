@@ -1,7 +1,7 @@
-"""Finds all faces of a frame, small ones too.
+"""Finds all faces in a frame, including small ones.
 
-The detector misses faces under about 15 % of the longer side of what it is shown, so it is shown overlapping tiles
-as well. A face counts only where the landmark network sees it too: tiles bring false alarms.
+The detector misses faces smaller than about 15 % of the longer side of its input, so it also runs on overlapping tiles.
+Tiles cause false positives, so the landmark network must confirm each face.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from models.face.detection import MIN_FACE_SHARE, FaceBox, FaceDetector, Window
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion
 from models.weights.onnx_session import Device
 
-_TILES: Final = (1, 2, 3)  # tiles are one n-th of the frame, half overlapping
-_LARGE_FRAME: Final = 1280  # from this longer side on, a fourth is tried too
+_TILES: Final = (1, 2, 3)  # tiles are 1/n of the frame and overlap by half
+_LARGE_FRAME: Final = 1280  # frames with at least this longer side are also searched in quarters
 _LARGE_TILES: Final = (1, 2, 3, 4)
-_REFINEMENTS = 2  # landmark runs after the first, each on the region that the last one gave
+_REFINEMENTS = 2  # landmark passes after the first, each on the region found by the previous one
 _SAME_FACE_OVERLAP = 0.3
-# A face that nobody knows yet has to be a clear one. Test patterns and faces upside down reach a logit of 7, and so do
-# faces with the mouth or one half covered; blurred ones have 9, plain ones 20.
+# A new face must be clear. Test patterns, upside-down faces and faces with the mouth or one half covered reach a logit
+# of 7; blurred faces have 9, normal ones 20.
 _CLEAR_PRESENCE: Final = 8.0
 
 
 class FoundFace(NamedTuple):
-    """A face that both networks see."""
+    """A face that both networks confirm."""
 
     box: FaceBox  # around the landmarks
     points: NDArray[np.float32]  # (468, 3) frame pixels
@@ -38,28 +38,28 @@ class FoundFace(NamedTuple):
 
     @property
     def region(self) -> LandmarkRegion:
-        """Where to look for its points in the next frame."""
+        """Region in which to look for the face in the next frame."""
         return LandmarkRegion.of_points(self.points)
 
 
 class FaceFinder:
-    """The detector on tiles, checked by the landmark network."""
+    """Runs the detector on tiles and confirms faces with the landmark network."""
 
     def __init__(self, num_threads: int, device: Device) -> None:
         self._detect = FaceDetector(num_threads, device)
         self.landmarks = FaceLandmarker(num_threads, device)
 
     def find_all(self, frame: YuvFrame, colour: ColourTags, min_presence: float = MIN_PRESENCE) -> list[FoundFace]:
-        """Returns every face of at least this presence (a logit), largest first."""
+        """Returns all faces with at least this presence logit, largest first."""
         faces: list[FoundFace] = []
         for level in self._levels(frame):
             self._add(faces, frame, colour, tiles(frame, level), min_presence)
         return sorted(faces, key=lambda face: -face.box.size)
 
     def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> tuple[FoundFace | None, list[FoundFace]]:
-        """Returns the chosen face or None, and all clear faces seen in looking for it, largest first.
+        """Returns the chosen face or None, and all clear faces found on the way, largest first.
 
-        The largest face is looked for on ever smaller tiles until there is one; any other choice needs them all.
+        For `largest`, the search stops at the first tile size with a face; any other choice needs all faces.
         """
         if choice.kind != "largest":
             faces = self.find_all(frame, colour, _CLEAR_PRESENCE)
@@ -72,7 +72,7 @@ class FaceFinder:
         return _pick(choice, faces), faces
 
     def find_in(self, frame: YuvFrame, colour: ColourTags, window: Window) -> list[FoundFace]:
-        """Returns the faces in one part of the frame, largest first."""
+        """Returns the faces in a part of the frame, largest first."""
         faces: list[FoundFace] = []
         self._add(faces, frame, colour, [window], MIN_PRESENCE)
         return sorted(faces, key=lambda face: -face.box.size)
@@ -88,7 +88,7 @@ class FaceFinder:
         windows: Iterable[Window],
         min_presence: float,
     ) -> None:
-        """Adds to `faces` what the windows show and `faces` lacks."""
+        """Adds faces in the windows that are not yet in `faces`."""
         for window in windows:
             for box in self._detect(frame, colour, window):
                 if any(known.box.overlap_box(box) > _SAME_FACE_OVERLAP for known in faces):
@@ -110,7 +110,7 @@ class FaceFinder:
 
 
 def tiles(frame: YuvFrame, level: int) -> Iterator[Window]:
-    """Yields half-overlapping windows of one `level`-th of the frame in each direction; level 1 is the frame."""
+    """Yields windows of 1 / `level` of the frame in each direction, overlapping by half; level 1 is the whole frame."""
     height, width = frame.y.shape
     tile_height, tile_width = (max(2, side // level // 2 * 2) for side in (height, width))
     steps = range(2 * level - 1)
@@ -122,20 +122,19 @@ def tiles(frame: YuvFrame, level: int) -> Iterator[Window]:
 
 
 def box_of_points(points: NDArray[np.floating], score: float) -> FaceBox:
-    """The upright box around (468, 3) points."""
+    """Returns the upright box around (468, 3) points."""
     (x0, y0), (x1, y1) = points[:, :2].min(0).tolist(), points[:, :2].max(0).tolist()
     angle = LandmarkRegion.of_points(points).angle
     return FaceBox((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, angle, score)
 
 
 def what_was_searched(num_frames: int) -> str:
-    """One sentence for an error: where a face was looked for, and how small it may be."""
+    """Returns the part of an error message that says where a face was searched and how small it may be."""
     share = 100 * MIN_FACE_SHARE
     return (
-        f"{num_frames} frame{'s' * (num_frames != 1)} searched whole and in overlapping tiles of 1/2 and 1/3 "
-        f"(1/4 in frames of {_LARGE_FRAME} pixels and more). The face, brows to chin, must be at least "
-        f"{share / 3:.0f} % ({share / 4:.0f} % in large frames) of the frame's longer side, look towards "
-        "the camera and be uncovered."
+        f"Searched {num_frames} frame{'s' * (num_frames != 1)}, whole and in overlapping tiles of 1/2 and 1/3 "
+        f"(also 1/4 from {_LARGE_FRAME} pixels). The face (brows to chin) must be at least {share / 3:.0f} % "
+        f"({share / 4:.0f} % in large frames) of the frame's longer side, look towards the camera and be uncovered."
     )
 
 

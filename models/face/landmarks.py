@@ -1,8 +1,9 @@
-"""Finds the 468 points of a face mesh in a turned square of a picture.
+"""Finds the 468 points of a face mesh in a rotated square of an image.
 
 Network: `face_landmark_468.onnx` (Apache-2.0, Google; Kartynnik et al., "Real-time facial surface geometry from
-monocular video on mobile GPUs", 2019). It runs one face a call: on a CPU a batch costs as much a face. It follows lips
-by .67 to .99 of their way, channel by channel; where they are in the picture, `models.face.lip_landmarks` finds.
+monocular video on mobile GPUs", 2019). It runs one face per call, as batching
+saves nothing on a CPU. It underestimates lip movement (.67 to .99 of it, depending on the channel), so
+`models.face.lip_landmarks` refines the lips.
 """
 
 from __future__ import annotations
@@ -21,35 +22,35 @@ from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
-# Presence logit above which there is a face in the region: a probability of one half, as in MediaPipe's graph.
+# Presence logit above which the region contains a face: a probability of 0.5, as in MediaPipe's graph.
 MIN_PRESENCE: Final = 0.0
 
 _INPUT_SIDE = 192
-_REGION_SHARE = 1.5  # side of the region per side of the face
+_REGION_SHARE = 1.5  # side of the region relative to the side of the face
 _CHROMA_SIDE = _INPUT_SIDE // 2
-# Dark pictures are brightened: in a tenth of the light the points then stray less by a quarter (five talkers, sensor
-# noise added). The level, 0 to 255, is that of all but the brightest tenth of what is in the middle of the region.
+# Dark images are brightened: at a tenth of the light this reduces the scatter of the points by a quarter (five
+# speakers, sensor noise added). The level, 0 to 255, is the 0.9 quantile of brightness in the middle of the region.
 _USUAL_LEVEL, _LEVEL_QUANTILE, _MAX_BRIGHTENED = 120.0, 0.9, 6.0
 _MIDDLE = slice(24, 168, 6)
 _LIPS = list(LIPS)
 
 
 class LandmarkRegion(NamedTuple):
-    """A turned square of a frame, in pixels (pixel centres at whole numbers)."""
+    """A rotated square of a frame, in pixels (pixel centres at integers)."""
 
     center_x: float
     center_y: float
     side: float
-    angle: float  # radians clockwise in the picture: the direction of the square's upper edge
+    angle: float  # radians, clockwise in the image: direction of the upper edge of the square
 
     @classmethod
     def of_box(cls, box: FaceBox) -> LandmarkRegion:
-        """The region in which to look for the points of a detected face."""
+        """Returns the region in which to look for the points of a detected face."""
         return cls(box.center_x, box.center_y, _REGION_SHARE * box.size, box.angle)
 
     @classmethod
     def of_points(cls, points: NDArray[np.floating]) -> LandmarkRegion:
-        """The region around (468, 3) known points, with level eyes."""
+        """Returns the region around (468, 3) known points, rotated so that the eyes are level."""
         flat = np.asarray(points[:, :2], np.float64)
         across = flat[EYE_RIGHT] - flat[EYE_LEFT]
         angle = float(np.arctan2(across[1], across[0]))
@@ -60,7 +61,7 @@ class LandmarkRegion(NamedTuple):
         return cls(float(center[0]), float(center[1]), _REGION_SHARE * float((high - low).max()), angle)
 
     def mix(self, other: LandmarkRegion, share: float) -> LandmarkRegion:
-        """Goes `share` (0..1) of the way to another region."""
+        """Interpolates to another region by `share` (0..1)."""
         turned = (other.angle - self.angle + np.pi) % (2 * np.pi) - np.pi
         target = other._replace(angle=self.angle + float(turned))
         return LandmarkRegion(*(a + share * (b - a) for a, b in zip(self, target, strict=True)))
@@ -94,16 +95,16 @@ class FaceLandmarker:
 
 
 def _brightening(picture: NDArray[np.uint8]) -> np.float32:
-    """Factor, 1 or more, that brings a dark (192, 192, 3) picture to the light that the network knows."""
+    """Returns the factor (1 or more) that brings a dark (192, 192, 3) image to the brightness of the training data."""
     level = float(np.quantile(picture[_MIDDLE, _MIDDLE].mean(-1), _LEVEL_QUANTILE))
     return np.float32(np.clip(_USUAL_LEVEL / max(level, 1.0), 1.0, _MAX_BRIGHTENED))
 
 
 def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
-    """Cuts a region out of the planes, turned upright and scaled to 192 x 192 luma pixels.
+    """Cuts a region out of the planes, rotated upright and scaled to 192 x 192 luma pixels.
 
-    Only the region is touched, whatever the size of the frame. A region much larger than the result is averaged
-    down first, so that fine detail does not alias; outside the frame the edge repeats.
+    The cost does not depend on the size of the frame. A region much larger than the result is averaged down first to
+    avoid aliasing. Outside the frame the edge is repeated.
     """
     scale = region.side / _INPUT_SIDE
     factor = max(1, round(scale))
@@ -118,11 +119,11 @@ def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
 def _sample(
     plane: NDArray[np.uint8], center: tuple[float, float], scale: float, angle: float, side: int, factor: int
 ) -> NDArray[np.uint8]:
-    """Samples a turned square: (side, side), `scale` plane pixels per result pixel, averaged down by `factor` first."""
+    """Samples a rotated square to (side, side): `scale` plane pixels per output pixel, averaged by `factor` first."""
     origin = np.zeros(2)
     if factor > 1:
         plane, origin = _average_around(plane, center, scale * side, factor)
-    # Pixel centres lie at whole numbers, the averaged plane's first one at (factor - 1) / 2.
+    # Pixel centres are at integers; the first one of the averaged plane is at (factor - 1) / 2.
     matrix = np.empty((2, 3))
     matrix[:, :2] = _turn(angle) * (scale / factor)
     middle = (np.array(center) - origin - (factor - 1) / 2) / factor
@@ -138,7 +139,7 @@ def _sample(
 def _average_around(
     plane: NDArray[np.uint8], center: tuple[float, float], side: float, factor: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Averages blocks of factor x factor over what a turned square can touch: (small plane, origin in the plane)."""
+    """Averages blocks of factor x factor around a rotated square; returns the small plane and its origin."""
     height, width = plane.shape
     reach = side * 0.7072 + 2 * factor
     x0, y0 = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(center, (width, height), strict=True))
@@ -150,6 +151,6 @@ def _average_around(
 
 
 def _turn(angle: float) -> NDArray[np.float64]:
-    """(2, 2) matrix that carries axes of the region to axes of the frame."""
+    """Returns the (2, 2) rotation from region axes to frame axes."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])

@@ -1,4 +1,4 @@
-"""What is known of the person who is followed: looks of the face, and looks of the faces that are not meant."""
+"""The tracked person: appearances of their face, and of other faces seen next to it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, lik
 
 _MAX_LOOKS = 6
 _MAX_OTHERS = 3
-_NEW_VIEW = 0.8  # less like all known looks than this is worth keeping
+_NEW_VIEW = 0.8  # an appearance less similar than this to all known ones is kept
 
-# In an unbroken run of frames the face is the same until its look speaks clearly against it.
+# Within an unbroken run of frames the face counts as the same person down to this similarity.
 STILL_SAME: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Person:
-    """Looks in half precision: they travel with every chunk.
+    """Appearances in half precision, because they are sent with every chunk.
 
     Attributes:
-        looks: (K, 240) float16 looks of the person.
-        others: (M, 240) float16 looks of people seen beside the person.
+        looks: (K, 240) float16 appearances of the person.
+        others: (M, 240) float16 appearances of people seen next to the person.
     """
 
     looks: NDArray[np.float16]
@@ -33,24 +33,24 @@ class Person:
 
     @classmethod
     def of(cls, look: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()) -> Person:
-        """Somebody seen once, and the others in the picture."""
+        """Returns a person seen once, with the other faces in the frame."""
         beside = np.array(others[:_MAX_OTHERS], np.float16).reshape(-1, APPEARANCE_SIZE)
         return cls(np.asarray(look, np.float16)[None], beside)
 
     def likeness(self, look: NDArray[np.floating]) -> float:
-        """How much a look is like the person, -1..1."""
+        """Returns the similarity of an appearance to the person, -1..1."""
         return likeness(look, self.looks)
 
     def learn(self, look: NDArray[np.floating]) -> Person:
-        """Adds a look of the person that is known to be theirs, if it shows something new and there is room."""
+        """Adds an appearance that is known to be the person's, if it is new and there is room."""
         if len(self.looks) >= _MAX_LOOKS or not SAME_PERSON <= self.likeness(look) < _NEW_VIEW:
             return self
         return replace(self, looks=np.concatenate([self.looks, np.asarray(look, np.float16)[None]]))
 
     def recognise(self, looks: Sequence[NDArray[np.floating]]) -> tuple[list[int], bool]:
-        """Returns the indices of the looks that can be the person's, best first, and whether that is sure.
+        """Returns the indices of the appearances that may be the person, best first, and whether the match is certain.
 
-        It is sure where there is one, and it is not as much like somebody else who was seen beside the person.
+        It is certain if there is a single candidate that is clearly more similar to the person than to the others.
         """
         scores = [self.likeness(look) for look in looks]
         alike = sorted((i for i in range(len(looks)) if scores[i] >= SAME_PERSON), key=lambda i: -scores[i])

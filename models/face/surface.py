@@ -1,6 +1,6 @@
-"""Pictures of a face as seen from the front: sampled on grids that lie on the surface of the mean face.
+"""Frontal views of a face, sampled on grids on the surface of the mean face.
 
-Points of the grid stay on the same skin when the head turns, as far as that skin is to be seen.
+Grid points stay on the same skin when the head turns, as far as that skin is visible.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from models.geometry.head_frame import HeadPose, mean_face
 
-_SMOOTHNESS = 0.04  # eye distances: the mesh has edges that skin has not
+_SMOOTHNESS = 0.04  # eye distances: smooths the edges of the mesh
 
 
 class Window(NamedTuple):
-    """A rectangle of the head frame, eye distances, in so many columns and rows of points."""
+    """A rectangle of the head frame in eye distances, with a grid of columns and rows of points."""
 
     left: float
     right: float
@@ -31,12 +31,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Surface:
-    """Points on the mean face.
+    """A grid of points on the mean face.
 
     Attributes:
         points: (rows, columns, 3) in the head frame.
-        normals: (rows, columns, 3) of length 1, outwards.
-        step: Distance of neighbours along x.
+        normals: (rows, columns, 3) of length 1, pointing outwards.
+        step: Spacing of the points along x.
     """
 
     points: NDArray[np.float64]
@@ -44,15 +44,15 @@ class Surface:
     step: float
 
     def facing(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(T, rows, columns) cosine between the surface and the way to the camera, of (T, 3, 3) head rotations."""
+        """Returns (T, rows, columns) cosines between normal and camera direction for (T, 3, 3) head rotations."""
         return np.asarray(-np.einsum("tk,rck->trc", rotation[:, 2], self.normals))
 
     def sample(self, plane: NDArray[np.uint8], pose: HeadPose, shrink: int = 1) -> NDArray[np.float32]:
-        """(rows, columns) the plane of one picture at the points; `shrink` is 2 for chroma of half size."""
+        """Samples a plane at the points, (rows, columns) float32; `shrink` is 2 for half-size chroma."""
         place = pose.to_image(self.points.reshape(1, -1, 3))[0, :, :2].reshape(*self.points.shape[:2], 2)
         place = (place + 0.5) / shrink - 0.5
         height, width = plane.shape
-        # Several pixels to a step are averaged, or fine detail would alias.
+        # Average several pixels per step to avoid aliasing.
         factor = min(max(1, round(float(pose.scale[0]) * self.step / shrink)), width, height)
         low = np.floor(place.min((0, 1))).astype(int).clip(0, [width - factor, height - factor])
         high = (np.ceil(place.max((0, 1))).astype(int) + factor).clip(low + factor, [width, height])
@@ -70,8 +70,8 @@ class Surface:
 
 @cache
 def surface(window: Window) -> Surface:
-    """Returns the surface in a window, row by row from the upper left."""
-    from scipy.interpolate import griddata  # a second to import: only where a face is looked at
+    """Returns the surface in a window, row by row from the top left."""
+    from scipy.interpolate import griddata  # takes a second to import: only load it when needed
 
     face = mean_face()
     x, y = np.meshgrid(

@@ -1,1 +1,1 @@
-"""Points of a face and of a head: their names, the head frame, smooth warps."""
+"""Face mesh points, the head frame and thin-plate splines."""

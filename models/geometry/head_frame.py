@@ -1,7 +1,7 @@
 """The head frame: landmarks without head pose, position and size.
 
 A similarity fit (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
-PAMI 1991) carries the rigid points of each frame onto the mean face. Head frame: x to the picture's right, y up,
+PAMI 1991) maps the rigid points of each frame onto the mean face. Head frame: x to the picture's right, y up,
 z towards the camera, origin between the outer eye corners, whose distance is 1 on the mean face.
 Image frame: x right, y down, z away from the camera, in pixels, as the landmark network gives it.
 """
@@ -18,35 +18,35 @@ from media.array_files import load_array
 from models.geometry.face_points import NUM_POINTS, RIGID
 from models.weights import weights_path
 
-# The turn by 180 degrees between the axes of the head frame and those of the image.
+# Rotation by 180 degrees between the axes of the head frame and those of the image.
 _IMAGE_AXES = np.diag([1.0, -1.0, -1.0])
 
 
 class HeadPose(NamedTuple):
     """Placement of the head frame in T images: `image = scale * head @ rotation.T + translation`.
 
-    Lengths are in pixels as high as the image's and as wide as high; where the image's are `pixel_aspect` times as wide
-    as high, its x is divided by that.
+    Lengths are in square pixels of the image's pixel height. For images with non-square pixels, x is divided by
+    `pixel_aspect` (pixel width over height).
     """
 
     scale: NDArray[np.float64]  # (T,) pixels per eye distance
-    rotation: NDArray[np.float64]  # (T, 3, 3), proper, the change of axes included
-    translation: NDArray[np.float64]  # (T, 3) pixels: where the head frame's origin lies
+    rotation: NDArray[np.float64]  # (T, 3, 3), proper, including the change of axes
+    translation: NDArray[np.float64]  # (T, 3) pixels: origin of the head frame
     pixel_aspect: float = 1.0
 
     def to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Carries (T, P, 3) head-frame points into the T images, (T, P, 3) pixels."""
+        """Maps (T, P, 3) head-frame points to (T, P, 3) pixels of the T images."""
         turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
         return (self.scale[:, None, None] * turned + self.translation[:, None]) / self._stretch
 
     def same_to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Carries the same (P, 3) head-frame points into the T images, (T, P, 3) pixels."""
+        """Maps the same (P, 3) head-frame points to (T, P, 3) pixels of each of the T images."""
         turned = self.rotation.reshape(-1, 3) @ np.asarray(head, np.float64).T  # (T * 3, P)
         places = self.scale[:, None, None] * turned.reshape(len(self.scale), 3, -1) + self.translation[:, :, None]
         return places.swapaxes(1, 2) / self._stretch
 
     def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Carries (T, P, 3) image points into the head frame."""
+        """Maps (T, P, 3) image points to the head frame."""
         centred = np.asarray(image, np.float64) * self._stretch - self.translation[:, None]
         return centred @ self.rotation / self.scale[:, None, None]
 
@@ -56,15 +56,15 @@ class HeadPose(NamedTuple):
 
 
 def stretch_of(pixel_aspect: float) -> NDArray[np.float64]:
-    """(3,) factors that make pixels `pixel_aspect` times as wide as high square."""
+    """Returns the (3,) factors that make pixels with this width-to-height ratio square."""
     return np.array([pixel_aspect, 1.0, 1.0])
 
 
 @cache
 def mean_face() -> NDArray[np.float64]:
-    """The (468, 3) mean closed-mouth face in the head frame, read-only.
+    """Returns the read-only (468, 3) mean closed-mouth face in the head frame.
 
-    Made from talkers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
+    Made from speakers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
     """
     face: NDArray[np.float64] = load_array(weights_path("mean_face_468.npy")).astype(np.float64)
     face.flags.writeable = False
@@ -97,12 +97,12 @@ def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> He
 
 
 def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns (T, 3) yaw, pitch, roll in degrees of (T, 3, 3) head rotations; zero looks into the camera.
+    """Returns the (T, 3) yaw, pitch and roll in degrees of (T, 3, 3) head rotations; zero faces the camera.
 
-    Yaw is positive when the nose points to the picture's right, pitch when it points up, roll when the head is
-    turned clockwise as seen in the picture.
+    Yaw is positive when the nose points to the image's right, pitch when it points up, roll when the head is
+    rotated clockwise in the image.
     """
-    from scipy.spatial.transform import Rotation  # a second to import: only where a pose is asked for
+    from scipy.spatial.transform import Rotation  # takes a second to import: only load it when a pose is needed
 
     angles = Rotation.from_matrix(rotation @ _IMAGE_AXES).as_euler("YXZ", degrees=True)
     signed: NDArray[np.float32] = (angles * [-1.0, -1.0, 1.0]).astype(np.float32)

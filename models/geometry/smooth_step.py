@@ -1,4 +1,4 @@
-"""The step that everything fades by."""
+"""The smoothstep function."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from numpy.typing import NDArray
 
 
 def smooth_step(value: NDArray[np.floating] | float) -> NDArray[Any]:
-    """Returns 0 up to 0, 1 from 1 on, and between them a cubic that begins and ends level."""
+    """Clamps to [0, 1] and interpolates with the cubic 3x^2 - 2x^3, which has zero slope at both ends."""
     share = np.clip(value, 0.0, 1.0)
     return np.asarray(share * share * (3 - 2 * share))

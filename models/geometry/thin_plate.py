@@ -1,8 +1,8 @@
-"""Thin-plate splines: smooth maps of the plane through scattered points.
+"""Thin-plate splines: smooth interpolation of scattered points in the plane.
 
 Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", PAMI 1989; the ridge on the
-kernel is Wahba's smoothing spline. The functions work on NumPy arrays and on PyTorch tensors alike: `xp` is the
-module of the arrays, `numpy` or `torch`.
+kernel is Wahba's smoothing spline. The functions work on NumPy arrays and PyTorch tensors; `xp` is the array module,
+`numpy` or `torch`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GRID = 32  # cells a side of the grid on which a field is evaluated
-RIDGE = 1e-4  # a little smoothing: neighbouring landmarks jitter against each other
+GRID = 32  # cells per side of the grid on which a field is evaluated
+RIDGE = 1e-4  # slight smoothing: neighbouring landmarks jitter independently
 _TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
 
 
@@ -42,16 +42,16 @@ def _affine(xp: Any, points: Any) -> Any:
 
 
 def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -> Any:
-    """Fits one spline for each layer to the same points.
+    """Fits one spline per layer to the same points.
 
     Args:
         xp: `numpy` or `torch`.
         points: (T, P, 2) float64 in units of the region's side, roughly in [0, 1].
-        values: (T, P, C) float64 what the map shall be at the points.
-        layers: For each of L layers the rows of the points that it sees.
+        values: (T, P, C) float64 target values at the points.
+        layers: For each of L layers, the rows of the points it uses.
 
     Returns:
-        (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not see are zero.
+        (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not use are zero.
     """
     num_points = points.shape[1]
     affine = _affine(xp, points)  # (T, P, 3)
@@ -70,13 +70,13 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
 
 
 def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
-    """Evaluates splines.
+    """Evaluates splines at given positions.
 
     Args:
         xp: `numpy` or `torch`.
-        points: (T, P, 2) float32, the points that `weights` were fitted to.
+        points: (T, P, 2) float32, the points passed to `fit`.
         weights: (T, P + 3, C) float32 from `fit`.
-        at: (M, 2) float32 where to evaluate.
+        at: (M, 2) float32 positions.
 
     Returns:
         (T, M, C) float32.
@@ -89,12 +89,12 @@ def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
 def evaluate_grid(
     points: NDArray[np.floating], weights: NDArray[np.float32], axis: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """`evaluate` for one spline on a square grid, on the CPU: the squares of its rows and columns are shared.
+    """Evaluates one spline on a square grid on the CPU, faster than `evaluate`: rows and columns share their squares.
 
     Args:
-        points: (P, 2) that `weights` were fitted to.
+        points: (P, 2) points passed to `fit`.
         weights: (P + 3, C) float32 from `fit`.
-        axis: (G,) float32 positions of the grid's columns, and of its rows.
+        axis: (G,) float32 positions of the grid's columns and of its rows.
 
     Returns:
         (C, G, G) float32.

@@ -1,1 +1,1 @@
-"""The mouth in numbers: its shape, its lips in the mesh and in the picture, its motion."""
+"""Mouth shape, lip model, lip line detection and motion statistics."""

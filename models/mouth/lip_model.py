@@ -1,8 +1,8 @@
-"""The lip model: where the points of the lower face go for a given mouth shape.
+"""The lip model: displacements of the lower face points for a given mouth shape.
 
 A linear map from the eight channels of `models.mouth.shape` to the displacement of the lip, chin, cheek and jaw
-points. It is consistent with the measurement: what `deform` makes measures as the shape that was asked for.
-`models.training.fit_lip_model` fits it on tracked talkers.
+points. It is consistent with the measurement: the result of `deform` measures as the requested shape.
+`models.training.fit_lip_model` fits it on tracked speakers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from models.weights import weights_path
 
 FILE_NAME = "lip_model.npz"
 _X, _Y = 0, 1
-_SEAM_DEGREE = 4  # of the line of shut lips: a bow, and the dip in the middle of the upper lip
+_SEAM_DEGREE = 4  # polynomial of the line of closed lips: a bow, and the dip in the middle of the upper lip
 
 
 class LipModel:
-    """Displaces the points of a talker's resting face.
+    """Displaces the points of a resting face.
 
     Args:
-        weights: (8, M, 3) displacement of the M points of `MOVED` for a shape of 1 in one channel, head frame.
-        closing: (8,) change of shape that goes with closing the mouth by an `open_in` of 1; `closing[0] == -1`.
+        weights: (8, M, 3) displacement of the M points of `MOVED` per unit of each channel, head frame.
+        closing: (8,) average change of shape when the mouth closes by an `open_in` of 1; `closing[0] == -1`.
     """
 
     def __init__(self, weights: NDArray[np.floating], closing: NDArray[np.floating]) -> None:
@@ -50,7 +50,7 @@ class LipModel:
         """Loads the shipped model.
 
         Raises:
-            WeightsError: The file is missing or not the expected one.
+            WeightsError: The file is missing or has the wrong contents.
         """
         stored = load_arrays(weights_path(FILE_NAME))
         return cls(stored["weights"], stored["closing"])
@@ -64,21 +64,21 @@ class LipModel:
 
         Returns:
             (T, 468, 3) float32 points in the head frame. A shape of zeros gives exactly `rest`; the inner lips
-            meet, never cross.
+            may meet but never cross.
         """
         if rest.shape != (NUM_POINTS, 3):
             raise ValueError(f"Expected ({NUM_POINTS}, 3) rest, got {rest.shape = }.")
         return self.change(np.repeat(np.asarray(rest, np.float32)[None], len(shape), 0), shape)
 
     def change(self, faces: NDArray[np.floating], change: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Moves the mouths of faces from the shapes that they have.
+        """Changes the mouth shapes of faces relative to their current shapes.
 
         Args:
             faces: (T, 468, 3) points in the head frame.
-            change: (T, 8) what is added to their shapes, in eye distances.
+            change: (T, 8) change of shape, in eye distances.
 
         Returns:
-            (T, 468, 3) float32 points. Lips that are drawn together keep the form of their gap until they meet.
+            (T, 468, 3) float32 points. Closing lips keep the form of their gap until they meet.
         """
         if faces.shape != (len(change), NUM_POINTS, 3) or change.shape[1:] != (NUM_CHANNELS,):
             raise ValueError(
@@ -95,7 +95,7 @@ class LipModel:
         return points
 
     def close(self, open_face: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Closes the mouth of a (468, 3) head-frame face, for a source that shows no closed mouth.
+        """Closes the mouth of a (468, 3) head-frame face, for a source that never shows a closed mouth.
 
         The other channels follow as they do on average when a mouth closes. Returns (468, 3) float32.
         """
@@ -104,19 +104,19 @@ class LipModel:
 
 
 def lip_gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (T, 11) heights between the inner lips of (T, 468, 3) head-frame points; negative: crossed."""
+    """Returns the (T, 11) gaps between the inner lips of (T, 468, 3) head-frame points; negative if they cross."""
     return points[:, list(INNER_UPPER), _Y] - points[:, list(INNER_LOWER), _Y]
 
 
 def meeting_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns a (468, 3) head-frame face whose inner lips meet half way."""
+    """Returns a (468, 3) head-frame face whose inner lips are moved to meet half way."""
     met = closed.copy()
     _set_gaps(met[None], np.zeros((1, len(INNER_UPPER)), np.float32))
     return met
 
 
 def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
-    """Moves the inner lips of (T, 468, 3) faces, in place, until they stand (T, 11) `gaps` apart, half each."""
+    """Sets the (T, 11) gaps between the inner lips of (T, 468, 3) faces in place, moving each lip by half."""
     missing = (gaps - lip_gaps(points)) / 2
     points[:, list(INNER_UPPER), _Y] += missing
     points[:, list(INNER_LOWER), _Y] -= missing
@@ -125,7 +125,7 @@ def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
 def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns a (468, 3) head-frame face whose inner lips meet half way along a smooth line.
 
-    Whatever tooth or tongue their landmarks lie around.
+    The smooth line removes dents where landmarks follow a tooth or the tongue.
     """
     shut = meeting_lips(closed)
     upper, lower = list(INNER_UPPER), list(INNER_LOWER)

@@ -1,10 +1,10 @@
-"""Finds where the lips of a shut mouth meet.
+"""Finds the line along which the lips of a closed mouth meet.
 
-Landmarks place the line of closed lips up to .020 mouth widths beside the one that the picture shows (15 shut mouths;
-median .011): a mouth that is opened there opens inside a lip, and the true line stays behind beside the hole.
-In the picture that line is dark between two lips that are lighter. Of all smooth lines from corner to corner the one
-is taken that lies in the deepest such valley, near the landmarks' own where the picture shows none. On those mouths the
-darkest line is then within .01 mouth widths of it; the costs were chosen by eye on the same.
+Landmarks place that line up to .020 mouth widths off (15 closed mouths; median .011). A mouth opened along the wrong
+line opens inside a lip, and the true line stays visible beside the opening.
+In the image the true line is a dark valley between two lighter lips. Dynamic programming finds the smooth line from
+corner to corner along the deepest valley; where the image shows none it stays near the landmarks. On those mouths the
+result is within .01 mouth widths of the darkest line; the costs were chosen by eye on the same mouths.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from models.mouth.mouth_axes import F64, MouthAxes, line_heights, sample
 
 # Lengths are in mouth widths.
 _STEP = 1 / 96
-_CORNER = 0.48  # where lips part last: landmarks say .45 of any mouth, and holes that end there look too narrow
-_REACH = 0.12  # above and below the landmarks' line
-_VALLEY = 0.05  # from its bottom, the farthest that the lips on both sides have their own light
-_FAR_COST = 5.0  # for each column and squared distance from that line, in shares of the lips' light
-_SLOPE_COST, _MAX_SLOPE = 0.02, 2  # a step up or down between neighbouring columns, and how many are looked at
-_SMOOTH = 3.0  # columns; of the line
+_CORNER = 0.48  # where the opening ends: landmarks put it at .45 in any mouth, which makes openings look too narrow
+_REACH = 0.12  # search range above and below the landmarks' line
+_VALLEY = 0.05  # largest distance from the bottom of the valley to full lip brightness
+_FAR_COST = 5.0  # per column and squared distance from the landmarks' line, relative to lip brightness
+_SLOPE_COST, _MAX_SLOPE = 0.02, 2  # cost per step between neighbouring columns, and the largest step
+_SMOOTH = 3.0  # columns: sigma of the smoothing of the line
 
 
 def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """How far the lips of a shut mouth lie from their landmarks.
+    """Measures how far the lips of a closed mouth lie from their landmarks.
 
     Args:
-        pictures: F frames in which it is shut.
+        pictures: F frames with a closed mouth.
         points: (F, 468, 2 or 3) their landmarks in pixels.
 
     Returns:
-        (2, 11, 2) what `move_inner_lips` has to move `INNER_UPPER` and `INNER_LOWER` by, along and across the mouth in
-        mouth widths, for both to lie on the line where the lips meet.
+        (2, 11, 2) shifts of `INNER_UPPER` and `INNER_LOWER` along and across the mouth, in mouth widths, that put both
+        on the line where the lips meet; see `move_inner_lips`.
     """
     axes = MouthAxes.of(points)
     columns = np.arange(-_CORNER, _CORNER + 1e-6, _STEP)
@@ -57,7 +57,7 @@ def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> N
         own = MouthAxes(*(axis[k : k + 1] for axis in axes))
         places = own.to_image(local.reshape(1, -1, 2)).reshape(local.shape)
         seen.append(sample(planes, places)[..., 0])
-    luma = np.median(seen, axis=0)  # a hand or an open mouth in one of the frames is left out
+    luma = np.median(seen, axis=0)  # ignores a hand or an open mouth in one of the frames
     off = beside[_cheapest_line(_FAR_COST * beside[:, None] ** 2 - _valley(luma))]
     off = cv2.GaussianBlur(off[None], (0, 0), _SMOOTH, borderType=cv2.BORDER_REPLICATE)[0]
     line = np.median(middle, axis=0) + off
@@ -69,9 +69,9 @@ def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> N
 
 
 def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (N, 468, 3) landmarks whose inner lips are moved by the shifts of `seam_shifts`.
+    """Returns (N, 468, 3) landmarks with the inner lips moved by the shifts of `seam_shifts`.
 
-    The lips' middle lines go along by their share of the way from the outer edge to the inner one.
+    The middle lines of the lips move in proportion to their position between the outer and the inner edge.
     """
     moved = np.array(points, np.float32)
     flat = np.asarray(points[..., :2], np.float64)
@@ -89,7 +89,7 @@ def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) 
 
 
 def _valley(luma: F64) -> F64:
-    """(R, C) by how much the lighter surroundings above and below exceed each place, as a share of the lips' light."""
+    """(R, C) depth of each place below the lighter surroundings above and below it, relative to lip brightness."""
     soft = cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=1.0, borderType=cv2.BORDER_REPLICATE)
     upright = np.ones((2 * round(_VALLEY / _STEP) + 1, 1), np.uint8)
     depth = cv2.morphologyEx(soft, cv2.MORPH_BLACKHAT, upright, borderType=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""Figures of a mouth that moves: how far it opens, and how smoothly its lips go."""
+"""Statistics of mouth motion: how far the mouth opens, and how smoothly the lips move."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIPS = sorted({*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER})
 
 @dataclass(frozen=True)
 class RunningStats:
-    """Sums of some numbers: small whatever their count, and added to those of other numbers."""
+    """Count, sum and sum of squares of some values. Instances add up."""
 
     num: int = 0
     total: float = 0.0
@@ -27,7 +27,7 @@ class RunningStats:
 
     @classmethod
     def of(cls, values: NDArray[np.floating]) -> RunningStats:
-        """The sums of any array."""
+        """Returns the statistics of an array of any shape."""
         exact = values.astype(np.float64)
         return cls(exact.size, float(exact.sum()), float((exact**2).sum()))
 
@@ -36,35 +36,35 @@ class RunningStats:
 
     @property
     def mean(self) -> float | None:
-        """None of no numbers."""
+        """Arithmetic mean; None without values."""
         return self.total / self.num if self.num else None
 
     @property
     def std(self) -> float | None:
-        """Standard deviation; None of no numbers."""
+        """Standard deviation; None without values."""
         if not self.num:
             return None
         return float(max(0.0, self.squares / self.num - (self.total / self.num) ** 2) ** 0.5)
 
     @property
     def rms(self) -> float | None:
-        """Root of the mean square; None of no numbers."""
+        """Root mean square; None without values."""
         return float((self.squares / self.num) ** 0.5) if self.num else None
 
 
 def lip_jitter(
     shape: NDArray[np.float32], counts: NDArray[np.bool_], fps: Fraction, shot: NDArray[np.int32] | None = None
 ) -> RunningStats:
-    """Second differences of the lip points; their `rms` is the jitter.
+    """Measures the second differences of the lip points; their `rms` is the jitter.
 
     Args:
         shape: (T, 8) mouth shapes of consecutive frames.
-        counts: (T,) frames that count; a second difference counts if all its three frames do.
-        fps: Frame rate. The differences are scaled to those of the same motion at 25 fps.
-        shot: (T,) number of each frame's shot; differences across a cut do not count. None: all are one.
+        counts: (T,) frames to include; a second difference is included if all of its three frames are.
+        fps: Frame rate. Differences are scaled to 25 fps.
+        shot: (T,) shot number of each frame; differences across a cut are left out. None: one shot.
 
     Returns:
-        Of (T - 2,) or fewer numbers in eye distances: each the root mean square over the 40 lip points.
+        Statistics of up to T - 2 values in eye distances, each the root mean square over the 40 lip points.
     """
     inside = counts[:-2] & counts[1:-1] & counts[2:]
     if shot is not None:
@@ -76,7 +76,7 @@ def lip_jitter(
 
 @cache
 def _lip_gram() -> NDArray[np.float64]:
-    """(8, 8) such that `d @ gram @ d` is the mean squared way of the lip points for a change of shape `d`."""
+    """(8, 8) such that `d @ gram @ d` is the mean squared displacement of the lip points for a change of shape `d`."""
     rows = [MOVED.index(point) for point in _LIPS]
     ways = LipModel.load().weights[:, rows].astype(np.float64)  # (8, 40, 3)
     gram: NDArray[np.float64] = np.einsum("apx,bpx->ab", ways, ways) / len(rows)

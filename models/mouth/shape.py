@@ -1,17 +1,17 @@
-"""The mouth shape: eight numbers that say what the mouth does, the same for every part of Lipwright.
+"""The mouth shape: eight channels that describe the mouth, used by every part of Lipwright.
 
 They are measured in the head frame (`models.geometry.head_frame`; unit: outer-eye-corner distance, y up, z towards the
-camera) and used as offsets from the talker's closed mouth, "rest".
+camera) and used as offsets from the speaker's closed mouth, "rest".
 
 | channel  | definition                                                               |
 |----------|--------------------------------------------------------------------------|
 | open_in  | gap between the inner lips                                               |
-| open_out | height of the mouth with lips                                            |
+| open_out | height of the mouth including the lips                                   |
 | width    | distance of the mouth corners, along x                                   |
 | upper    | height of the upper lip                                                  |
 | lower    | depth of the lower lip                                                   |
 | jaw      | depth of the chin                                                        |
-| protrude | how far the middle of the lips stands before the corners (weak: mesh z)  |
+| protrude | how far the middle of the lips is in front of the corners (weak: mesh z) |
 | corner_y | height of the mouth corners                                              |
 
 The channels are linear in the points, and `open_in + open_out = 2 * (upper + lower)`: seven are independent.
@@ -45,8 +45,8 @@ DEFAULT_SCALE = np.array([0.052, 0.048, 0.0225, 0.0136, 0.043, 0.036, 0.0047, 0.
 DEFAULT_SCALE.flags.writeable = False
 
 OPEN_MOUTH = 0.025  # eye distances between the inner lips that count as open; speech opens them by .05 on average
-# Of a talker's frames: the most closed ones, by which the closed mouth is known. With .15, two of 15 talkers hold a
-# mouth in silence that is open by .05 eye distances and more; with .08 all are as shut as with .1.
+# Share of a speaker's frames, the most closed ones, that define the closed mouth. With .15, two of 15 speakers hold a
+# mouth in silence that is open by .05 eye distances or more; .08 closes them no better than .1.
 CLOSED_SHARE = 0.1
 
 _X, _Y, _Z = 0, 1, 2
@@ -54,7 +54,7 @@ _UPPER_INNER, _UPPER_OUTER = INNER_UPPER[ABOUT_MIDDLE], OUTER_UPPER[ABOUT_MIDDLE
 _LOWER_INNER, _LOWER_OUTER = INNER_LOWER[ABOUT_MIDDLE], OUTER_LOWER[ABOUT_MIDDLE]
 _CORNERS = (CORNER_LEFT, CORNER_RIGHT)
 _LIP_MIDDLES = (_UPPER_OUTER[1], _LOWER_OUTER[1], *INNER_MIDDLES)
-# Each channel is the sum of (sign x mean over the points of one axis).
+# Each channel is a sum of terms: sign x mean of one axis over some points.
 _TERMS: tuple[tuple[tuple[int, int, tuple[int, ...]], ...], ...] = (
     ((1, _Y, _UPPER_INNER), (-1, _Y, _LOWER_INNER)),
     ((1, _Y, _UPPER_OUTER), (-1, _Y, _LOWER_OUTER)),
@@ -69,7 +69,7 @@ _TERMS: tuple[tuple[tuple[int, int, tuple[int, ...]], ...], ...] = (
 
 @cache
 def measure_matrix() -> NDArray[np.float64]:
-    """The (8, 468, 3) coefficients of the channels: `measure(head) = sum(coefficients * head)`, read-only."""
+    """Returns the read-only (8, 468, 3) coefficients of the channels: `measure(head) = sum(coefficients * head)`."""
     matrix = np.zeros((NUM_CHANNELS, NUM_POINTS, 3))
     for channel, terms in enumerate(_TERMS):
         for sign, axis, points in terms:
@@ -79,13 +79,13 @@ def measure_matrix() -> NDArray[np.float64]:
 
 
 def measure(head_points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Measures the mouth.
+    """Measures the mouth channels.
 
     Args:
         head_points: (T, 468, 3) points in the head frame.
 
     Returns:
-        (T, 8) float32 channels in eye distances; subtract the rest's to get a mouth shape.
+        (T, 8) float32 channels in eye distances; subtract those of the rest face to get a mouth shape.
     """
     if head_points.ndim != 3 or head_points.shape[1:] != (NUM_POINTS, 3):
         raise ValueError(f"Expected (T, {NUM_POINTS}, 3) points, got {head_points.shape = }.")

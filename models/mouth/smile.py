@@ -1,8 +1,8 @@
-"""A frozen smile: what a broad smile gives up so that its mouth can speak.
+"""Reduces a broad smile in a source that does not talk.
 
-A talker's face goes back from a smile before it speaks. A source that does not talk shows its smile only, and the mouth
-would speak with its corners drawn up and apart. Lips and chin can go part of the way to the average face; the folds of
-the cheeks stay, and all of the way would look like a grimace.
+People stop smiling before they speak. A source that does not talk only shows its smile, so the mouth would speak with
+its corners pulled up and apart. Lips and chin move part of the way towards the average face. The folds of the cheeks
+cannot follow, so moving all the way would look like a grimace.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from models.geometry.head_frame import mean_face
 from models.mouth.shape import CHANNELS, NUM_CHANNELS, measure
 
-# Channel, how far resting faces differ from the mean in eye distances: what is beyond is a smile.
+# Channel, and how far a resting face may exceed the mean in eye distances. More than that is a smile.
 _SMILES: Final = (("width", 0.05), ("corner_y", 0.025))
-# On the sample portrait .3 begins to double the folds beside the nose, .5 draws them like a frown.
+# On the sample portrait, .3 starts to double the folds beside the nose, and .5 makes them look like a frown.
 _SHARE: Final = 0.25
 
 
 def smile_release(rest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns the mouth shape that a smiling face, which shows nothing else, is led to in place of its rest.
+    """Returns the mouth shape that replaces the rest shape of a smiling still.
 
     Args:
         rest: (468, 3) closed-mouth points in the head frame.
 
     Returns:
-        (8,) float32 offset from rest in eye distances; zeros for a face that does not smile broadly.
+        (8,) float32 offset from rest in eye distances; zeros without a broad smile.
     """
     excess = measure(rest[None])[0] - measure(mean_face()[None])[0]
     offset = np.zeros(NUM_CHANNELS, np.float32)
-    is_smile = all(excess[CHANNELS.index(name)] > usual for name, usual in _SMILES)  # drawn apart and up
+    is_smile = all(excess[CHANNELS.index(name)] > usual for name, usual in _SMILES)  # wide, with raised corners
     for name, usual in _SMILES if is_smile else ():
         channel = CHANNELS.index(name)
         offset[channel] = -_SHARE * (excess[channel] - usual)

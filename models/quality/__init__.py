@@ -1,1 +1,1 @@
-"""What is measured of a job, and what is said about it."""
+"""Quality of a job: measures, and the report built from them."""

@@ -40,8 +40,8 @@ _NOTICED_MS: Final = 45.0
 _TINY_PX, _SMALL_PX, _MOUTH_WIDTH = 32.0, 64.0, 0.6
 _TURNED_DEGREES: Final = 30.0
 _OPEN_SHARE: Final = 0.05
-# Relative brightness variation of the mouth in silence. On nine clips in the wild: .007 to .035 for a mouth that is held,
-# .043 to .069 on five clips with flickering teeth or trembling lips, and .085 to .2 where the source talks.
+# Relative brightness variation of the mouth in silence. On nine clips in the wild: .007 to .035 for a mouth that is
+# held, .043 to .069 on five clips with flickering teeth or trembling lips, and .085 to .2 where the source talks.
 STILL: Final = 0.04
 _NOTHING: Final = RunningStats()
 _JITTER_RATIO: Final = (0.5, 1.5)  # predicted mouths are slightly smoother than tracked ones: 0.7 to 0.9
@@ -205,7 +205,7 @@ def _warnings(report: QualityReport) -> Iterator[str]:
         how = "more abruptly" if mouth.jitter_ratio > 1 else "more smoothly"
         yield f"The lips move {how} than in the source's own speech ({mouth.jitter_ratio:.2f} times its jitter)."
     if report.source.talks and drawn is not None and drawn > _DRAWN_SHARE:
-        yield f"The inside of the mouth is drawn in {drawn:.0%} of the frames: the source rarely opens its mouth that far."
+        yield f"The inside of the mouth is drawn in {drawn:.0%} of the frames: the source rarely opens it that far."
 
 
 def _source_warnings(source: SourceReport) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _source_warnings(source: SourceReport) -> Iterator[str]:
     if source.talks and source.has_sound and offset is None:
         yield "The offset between the source's audio and video is not known; none was corrected."
     if source.frozen_seconds:
-        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total; the last frame before each gap is held."
+        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total; its last frame is held."
     if not source.shows_closed_mouth:
         yield "The source never shows a closed mouth, so its closed lips are an estimate."
 
@@ -224,7 +224,8 @@ def _source_warnings(source: SourceReport) -> Iterator[str]:
 def _face_warnings(face: FaceReport) -> Iterator[str]:
     if face.eye_distance_px is not None and face.size == "tiny":
         width = face.eye_distance_px * _MOUTH_WIDTH
-        yield f"The face is tiny: {face.eye_distance_px:.0f} pixels between the eyes, mouth about {width:.0f} pixels wide."
+        eyes = face.eye_distance_px
+        yield f"The face is tiny: {eyes:.0f} pixels between the eyes, mouth about {width:.0f} pixels wide."
     for angles, words in ((face.yaw_degrees, "to the side"), (face.pitch_degrees, "up or down")):
         most = max(map(abs, angles), default=0.0) if angles else 0.0
         if most > _TURNED_DEGREES:

@@ -30,7 +30,7 @@ class SourceReport(_Section):
     """The source, measured by the analysis on the tracked mouth and on the source's own audio."""
 
     talks: bool = Field(description="Whether it shows a talking mouth, whose images are then used.")
-    shows_closed_mouth: bool = Field(description="Whether any frame shows a closed mouth; otherwise the rest position is estimated.")
+    shows_closed_mouth: bool = Field(description="Whether it shows a closed mouth; otherwise its rest is estimated.")
     has_sound: bool
     audio_offset_ms: float | None = Field(
         description="How far the audio lags behind the video (negative: leads); null if unknown."
@@ -43,13 +43,11 @@ class SourceReport(_Section):
     )
     own_speech_seconds: float = Field(description="Speech of the source that was compared with its mouth.")
     calibration: Calibration = Field(
-        description="What the mouth movement is scaled to: the source's `own speech`, an `average talker`, or true sizes"
-        " for a source with a `closed mouth`."
+        description="What the mouth movement is scaled to: the source's `own speech`, an `average talker`, or true"
+        " sizes for a source with a `closed mouth`."
     )
-    learned_seconds: float = Field(
-        0.0, description="Part of that speech from which the speaking style was learned; 0 if none was."
-    )
-    own_opening_std: float | None = Field(description="Standard deviation of the mouth opening in its own speech, in eye distances.")
+    learned_seconds: float = Field(0.0, description="Part of that speech that its speaking style was learned from.")
+    own_opening_std: float | None = Field(description="Std of its mouth opening in its own speech, eye distances.")
     own_jitter: float | None = Field(description="Lip jitter in its own speech, in eye distances.")
     frozen_seconds: float = Field(0.0, description="Time in which the source video is frozen.")
 

@@ -1,1 +1,1 @@
-"""Speech: how loud it is, what a network hears in it, and the mouth that goes with it."""
+"""Speech: level, activity, stress, encoder features and mouth prediction."""

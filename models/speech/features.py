@@ -1,8 +1,8 @@
-"""Speech -> features: a log-mel spectrum and the first layers of Whisper's encoder, one row every 20 ms.
+"""Speech encoder: a log-mel spectrum and the first layers of Whisper's encoder, one feature row every 20 ms.
 
-Row k stands for the time k x 20 ms, mel frame m for m x 10 ms, both from the start of the file. The encoder looks at
-all of its input at once, so it runs on windows that stand at fixed times of the file, each 5 seconds with 1 second of
-surroundings: the rows of a block equal those of a run over the whole file.
+Row k is at k x 20 ms and mel frame m at m x 10 ms from the start of the file. The encoder attends to its whole input,
+so it runs on windows at fixed times of the file, each 5 seconds plus 1 second of context on both sides. The rows of a
+block therefore equal those of a run over the whole file.
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ from models.weights.onnx_session import make_session
 
 __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
-# The speech-to-mouth network sees 16 rows to either side; a frame is made of two rows on either side of it.
+# The speech-to-mouth network needs 16 rows of context on either side; a frame is interpolated from two rows on either
+# side.
 _CONTEXT_ROWS = 17
-# Rows beyond those: what the mouth does in a pause depends on what it does all that time (`speech_to_mouth`).
+# Additional rows: the mouth in a pause depends on the whole pause (`speech_to_mouth`).
 _PAUSE_ROWS = 48
-# Rows that a window gives, and rows before and after them that it looks at too.
+# Output rows of a window, and rows of context before and after them.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
-# decimal logarithm, at most 8 below the loudest, plus 4, / 4. There the loudest is sought in the sound; here it is what
-# speech of the level that `SpeechLevel.gain` makes reaches, so that no row depends on sounds far from it.
+# decimal logarithm, at most 8 below the maximum, plus 4, / 4. Whisper takes the maximum of the input; here it is a
+# constant, the maximum of speech at the level set by `SpeechLevel.gain`, so that no row depends on distant sounds.
 _WINDOW_SAMPLES, NUM_BANDS = 400, 80
 _LOUDEST, _RANGE, _TINY_POWER = 1.5, 8.0, 1e-10
 
 
 @dataclass(frozen=True)
 class FeatureBlock:
-    """The features of one stretch of speech, with the context that `SpeechToMouth` needs.
+    """The features of a time range of speech, with the context that `SpeechToMouth` needs.
 
     Attributes:
-        start_seconds: Start of the stretch.
-        stop_seconds: Its end (half-open).
-        first_row: Number of row 0 of the arrays in the whole file; rows stand 20 ms apart.
-        features: (N, F) float32, F as the network gives.
-        activity: Where in the N rows somebody speaks.
+        start_seconds: Start of the range.
+        stop_seconds: End of the range (half-open).
+        first_row: Number of row 0 of the arrays in the whole file; rows are 20 ms apart.
+        features: (N, F) float32; F is the output size of the encoder.
+        activity: Voice activity in the N rows.
     """
 
     start_seconds: float
@@ -74,8 +75,8 @@ class SpeechFeatures:
         device: "cpu" or "cuda".
 
     Raises:
-        WeightsError: The network's file is missing or not the one expected.
-        ConfigError: CUDA was asked for and is not active.
+        WeightsError: The weights file is missing or has the wrong contents.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
@@ -83,7 +84,7 @@ class SpeechFeatures:
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:
-        """Imports librosa and runs everything once: a second or two, more where Python has not compiled it yet."""
+        """Imports librosa and runs the encoder once: a second or two, more if Python must compile librosa first."""
         self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
 
     def extract(
@@ -98,21 +99,21 @@ class SpeechFeatures:
 
         Args:
             speech: .npy file of 16 kHz mono int16.
-            level: What `measure_level` said of this file.
-            start_seconds: Start of the stretch, 0 or later.
-            stop_seconds: Its end. Past the end of the file its last row holds on.
-            should_stop: Asked every 5 seconds of speech.
+            level: Result of `measure_level` for this file.
+            start_seconds: Start of the range, 0 or later.
+            stop_seconds: End of the range. Past the end of the file the last row is repeated.
+            should_stop: Polled every 5 seconds of speech.
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so.
-            ValueError: The stretch is empty or starts before 0.
+            CancelledJobError: `should_stop` returned True.
+            ValueError: The range is empty or starts before 0.
         """
         if not 0 <= start_seconds < stop_seconds:
             raise ValueError(f"Expected 0 <= start < stop, got {start_seconds = }, {stop_seconds = }.")
         samples = open_speech(speech)
         if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, got {len(samples)}.")
         last_row = level.num_rows - 1
         first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS - _PAUSE_ROWS)
         stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _PAUSE_ROWS, last_row) + 1
@@ -121,15 +122,15 @@ class SpeechFeatures:
         return FeatureBlock(start_seconds, stop_seconds, first, features, activity)
 
     def extract_window(self, window: SpeechWindow) -> FeatureBlock:
-        """Computes the features of speech that is still coming, from what is known of it.
+        """Computes the features of a window of live speech.
 
-        Nothing runs for a window without any sound.
+        The network is skipped if the window is silent.
 
         Args:
-            window: What `SpeechStream.window` gave.
+            window: From `SpeechStream.window`.
 
         Returns:
-            The stretch from the window's first frame to as far as it looks ahead.
+            Features from the first frame of the window to the end of its look-ahead.
         """
         samples, level = window.samples, window.level
         before = floor(window.start_seconds * ROWS_PER_SECOND) - window.first_row
@@ -155,11 +156,11 @@ class SpeechFeatures:
         stop: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
-        """Rows [first, stop) as (stop - first, F)."""
+        """Returns rows [first, stop) as (stop - first, F)."""
         parts = []
         for start in range(first // _WINDOW_ROWS * _WINDOW_ROWS, stop, _WINDOW_ROWS):
             if should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Speech feature extraction was cancelled.")
             left, right = max(0, start - _MARGIN_ROWS), min(level.num_rows, start + _WINDOW_ROWS + _MARGIN_ROWS)
             mel = log_mel(samples, level.gain, 2 * left, 2 * right)
             window: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]
@@ -173,13 +174,13 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
     Args:
         samples: (N,) int16, the whole file.
         gain: Factor of the samples (`SpeechLevel.gain`).
-        first: First frame, 10 ms a frame.
+        first: First frame, 10 ms per frame.
         stop: Frame after the last.
 
     Returns:
         (stop - first, 80) float32.
     """
-    import librosa  # costs seconds, and one process of the graph needs it
+    import librosa  # takes seconds to import, and only one process of the graph needs it
 
     half = _WINDOW_SAMPLES // 2
     spectrum = librosa.stft(
@@ -195,7 +196,7 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
 
 @cache
 def _mel_bank() -> NDArray[np.float32]:
-    """(80, 201) weights of the spectrum's bins."""
+    """Returns the (80, 201) weights of the spectrum bins."""
     import librosa
 
     bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)

@@ -1,7 +1,7 @@
-"""How loud the speech of a file is, as a whole and row by row.
+"""Speech level of a file, as a whole and per feature row.
 
-A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`) and may be hours long: it is read
-through a memory map, a piece at a time. `measure_level` finds in one pass what is known of the whole file only.
+A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`). It may be hours long, so it is
+memory-mapped and read in pieces. `measure_level` computes everything that depends on the whole file in one pass.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from media.audio import SPEECH_SAMPLE_RATE
 ROWS_PER_SECOND = 50
 MEL_HOP_SAMPLES = 160
 
-# Powers are pooled in pieces of 5 ms, which make up the 25 ms frames of the level and the 40 ms frames of the gate:
-# 9 MB for three hours.
+# Power is averaged over pieces of 5 ms, from which the 25 ms frames of the level and the 40 ms frames of the gate are
+# built: 9 MB for three hours.
 _PIECE_SAMPLES = 80
 _LEVEL_PIECES = 5
 _ROW_PIECES = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND // _PIECE_SAMPLES
 _PIECES_AT_A_TIME = 8192
-# Quantiles are taken in windows of half a minute and the loudest counts: a long recording may be mostly silence.
+# Quantiles are taken per 30 s window and the maximum is used, because a long recording may be mostly silence.
 _WINDOW_SECONDS = 30
 _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
-# The loud part of the speech (within 30 dB of the loudest frames) is brought to an RMS of 0.1, by 30 dB at most.
+# The loud part of the speech (within 30 dB of the loudest frames) is scaled to an RMS of 0.1, by at most 30 dB.
 _LOUDEST, _ACTIVE_POWER, _TARGET_RMS, _MAX_GAIN = 0.98, 1e-3, 0.1, 10**1.5
-SPEECH_QUANTILE: Final = 0.95  # of the loudness of a recording: its speech
+SPEECH_QUANTILE: Final = 0.95  # of the row levels of a recording: the level of its speech
 _TINY_POWER = 1e-12
 
 
 @dataclass(frozen=True)
 class SpeechLevel:
-    """What is known of a whole speech file.
+    """Level of a whole speech file.
 
     Attributes:
         num_samples: Samples in the file, at 16 kHz.
-        gain: Factor that brings the speech to the level at which the network was trained.
-        speech_db: Level of the loud speech in dBFS, to which `models.speech.activity` is relative.
+        gain: Factor that scales the speech to the level the network was trained at.
+        speech_db: Level of the loud speech in dBFS, the reference of `models.speech.activity`.
     """
 
     num_samples: int
@@ -52,7 +52,7 @@ class SpeechLevel:
 
     @property
     def num_rows(self) -> int:
-        """Feature rows of the whole file, 20 ms apart; at least 1."""
+        """Number of feature rows of the whole file, 20 ms apart; at least 1."""
         return max(1, (self.num_samples // MEL_HOP_SAMPLES + 1) // 2)
 
 
@@ -71,7 +71,7 @@ def open_speech(speech: Path) -> NDArray[np.int16]:
     try:
         samples: NDArray[np.int16] = load_array(speech, "r")
     except (OSError, ValueError) as error:
-        raise MediaError(f"Expected an int16 array in {speech.name}, it cannot be read: {error}") from error
+        raise MediaError(f"Cannot read the speech file {speech.name}: {error}") from error
     if samples.ndim != 1 or samples.dtype != np.int16 or not len(samples):
         raise MediaError(f"Expected (N,) int16 in {speech.name}, got {samples.shape = }, {samples.dtype = }.")
     return samples
@@ -107,7 +107,7 @@ def measure_level(speech: Path) -> SpeechLevel:
 
 
 def loud_rms(powers: NDArray[np.float32]) -> float:
-    """The level of the loud part of speech.
+    """Returns the RMS of the loud part of speech.
 
     Args:
         powers: (N,) mean squares of frames of 25 ms, at least one.
@@ -117,16 +117,16 @@ def loud_rms(powers: NDArray[np.float32]) -> float:
 
 
 def gain_for(rms: float) -> float:
-    """The factor that brings speech of this level to the one at which the network was trained."""
+    """Returns the factor that scales speech of this RMS to the level the network was trained at."""
     return min(_TARGET_RMS / rms, _MAX_GAIN)
 
 
 def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Level of each row, of 40 ms around its middle.
+    """Returns the level of each row, over 40 ms around its middle.
 
     Args:
         samples: (N,) int16, the whole file.
-        first: First row, 20 ms a row; before the file there is silence, and behind it.
+        first: First row, 20 ms per row. Outside the file there is silence.
         stop: Row after the last.
 
     Returns:
@@ -137,7 +137,7 @@ def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.
 
 
 def _piece_powers(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Mean square of the 5 ms pieces [first, stop), zero outside the file."""
+    """Returns the mean square of the 5 ms pieces [first, stop), zero outside the file."""
     powers = np.empty(stop - first, np.float32)
     for start in range(first, stop, _PIECES_AT_A_TIME):
         end = min(start + _PIECES_AT_A_TIME, stop)
@@ -147,18 +147,18 @@ def _piece_powers(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[
 
 
 def _frame_means(powers: NDArray[np.float32], size: int, hop: int) -> NDArray[np.float32]:
-    """Means over frames of `size` pieces, `hop` apart; what is shorter than a frame makes one."""
+    """Returns means over frames of `size` pieces, `hop` apart; shorter input is padded to one frame."""
     padded = np.pad(powers, (0, max(0, size - len(powers))))
     means: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].mean(1)
     return means
 
 
 def _row_levels(powers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Level in dBFS of each row: of the 40 ms from 10 ms before its time, where `powers` starts for the first row."""
+    """Returns the dBFS level of each row over 40 ms, from 10 ms before its time; `powers` starts there for row 0."""
     levels: NDArray[np.float32] = 10 * np.log10(_frame_means(powers, 2 * _ROW_PIECES, _ROW_PIECES) + _TINY_POWER)
     return levels
 
 
 def _loudest_quantile(values: NDArray[np.float32], quantile: float, window: int) -> float:
-    """The largest of the quantiles of consecutive windows of `window` to twice that length (or of all there is)."""
+    """Returns the largest quantile over consecutive windows, each `window` to `2 * window` long (or all values)."""
     return max(float(np.quantile(part, quantile)) for part in np.array_split(values, max(1, len(values) // window)))

@@ -1,4 +1,4 @@
-"""Speech features -> the mouth shape of each video frame."""
+"""Predicts the mouth shape of each video frame from speech features."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from models.speech.level import ROWS_PER_SECOND
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
 
-# Of a frame time computed in another way than here; a hundredth of a frame at 100 fps.
+# Tolerance for frame times computed elsewhere; a hundredth of a frame at 100 fps.
 _TOLERANCE_SECONDS = 1e-4
-_SHUT = 1e-3  # eye distances: lips that part by less touch, and are left as they are
+_SHUT = 1e-3  # eye distances: lips closer than this touch, and are left unchanged
 _OPEN = CHANNELS.index("open_in")
-# Lips that meet lift the lower one. These change alike: open_in + open_out = 2 (upper + lower).
+# Closing the lips raises the lower lip. These channels change together: open_in + open_out = 2 (upper + lower).
 _CLOSING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower")]
-# The mouth of an average row of speech: the median of 16 talkers of the GRID corpus, where they are heard.
+# The average mouth in speech: median over 16 speakers of the GRID corpus where speech is audible.
 _PARTED = np.array([0.066, 0.0855, -0.0127, 0.0075, 0.0686, 0.0426, 0.0, -0.0204], np.float32)
-# Lips that are less than this share of it apart are shut, and lips that are shut for longer than for any sound rest.
-# With 240, 280 and 320 ms the films below have r .742, .742 and .740, with .5 in place of .6 .740.
+# Lips open by less than this share of that are closed; lips closed for longer than any speech sound takes are at rest.
+# With 240, 280 and 320 ms the videos below have r .742, .742 and .740; with .5 in place of .6, .740.
 _SHUT_SHARE, _REST_ROWS = 0.6, 15
-# So long before they open again, lips that rest wait. With 24, 30, 36 and 48 rows the films have r .742, .743, .742 and
-# .742.
+# This long before they open again, lips at rest wait parted. With 24, 30, 36 and 48 rows the videos have r .742, .743,
+# .742 and .742.
 _WAIT_ROWS = 30
-# And so long while they open: they would shut on the way.
+# And this long while they open: otherwise they would close on the way.
 _OPENING_ROWS = 8
-# Logit of the contact from which lips touch rather than not. With 0, 1 and 2 nine films in the wild have r .725, .735
-# and .740 (mean, held against their tracked opening) and six readers .911, .913 and .914.
+# Contact logit above which the lips are taken to touch. With 0, 1 and 2, nine videos in the wild have r .725, .735 and
+# .740 (mean correlation with the tracked opening) and six GRID readers .911, .913 and .914.
 _SURE_CONTACT = 2.0
 
 
@@ -43,9 +43,9 @@ class MouthBlock:
 
     Attributes:
         shape: (T, 8) float32 `models.mouth.shape` channels: offset from rest in eye distances, 0 in silence.
-        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
-        hidden: (T, H) float32 what the shape is read from, 0 in silence: the network's last hidden layer, held back as
-            the shape is (see `models.avatar.speaker_adaptation`). (0, 0) of a mouth that no network has read.
+        gate: (T,) float32: 1 in speech, 0 in silence, in between while fading.
+        hidden: (T, H) float32 last hidden layer of the network, attenuated like the shape and 0 in silence (see
+            `models.avatar.speaker_adaptation`). (0, 0) if the shape does not come from the network.
     """
 
     shape: NDArray[np.float32]
@@ -54,62 +54,62 @@ class MouthBlock:
 
 
 class SpeechToMouth:
-    """The speech-to-mouth network (models/weights/README.md: training, figures, limits).
+    """The speech-to-mouth network (training, results and limits: models/weights/README.md).
 
     Args:
         num_threads: CPU threads of the network.
         device: "cpu" or "cuda".
 
     Raises:
-        WeightsError: The network's file is missing or not the one expected.
-        ConfigError: CUDA was asked for and is not active.
+        WeightsError: The weights file is missing or has the wrong contents.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
         self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device=device)
 
     def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:
-        """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i stands at i / fps seconds.
+        """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i is at i / fps seconds.
 
         Args:
-            features: Features of a stretch that holds the times of all the frames.
+            features: Features of a range that contains the times of all frames.
             fps: Frame rate, for example Fraction(30000, 1001).
             first_frame: Frame number from the start of the speech.
             num_frames: 1 or more.
 
         Raises:
-            ValueError: There is no frame, or a frame lies outside the stretch.
+            ValueError: `num_frames` is below 1, or a frame lies outside the range.
         """
         times = _frame_times(features, fps, first_frame, num_frames)
         activity = features.activity
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
         shape, contact = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS]
-        shape, hidden = _hold_breath(shape, hidden, activity)
+        shape, hidden = _limit_unheard_opening(shape, hidden, activity)
         shape, hidden = _part_and_touch(shape, hidden, contact)
-        shape, hidden = _hold_breath(shape, hidden, activity)
+        shape, hidden = _limit_unheard_opening(shape, hidden, activity)
         open_share = activity.gate[:, None]
         rows = np.hstack([shape * open_share, open_share, hidden * open_share])
         frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
-        gate = frames[:, NUM_CHANNELS].clip(0, 1)  # beside a corner the spline swings over
+        gate = frames[:, NUM_CHANNELS].clip(0, 1)  # the spline overshoots next to corners
         return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :])
 
 
 def _part_and_touch(
     shape: NDArray[np.float32], hidden: NDArray[np.float32], contact: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Has lips wait parted for the next word, and meet where the network is sure that they touch.
+    """Keeps the lips parted while they wait for the next word, and closes them where the network predicts contact.
 
-    The network learned pauses from the silence around single sentences, where readers shut their mouths. In 26 pauses
-    of nine films in the wild lips are .92 times as far open as in speech (median), and were predicted to be .59 times.
+    The network learned pauses from the silence around single sentences, where readers close their mouths. In 26 pauses
+    of nine videos in the wild, lips are .92 times as far open as in speech (median); the prediction was .59 times.
 
     Args:
         shape: (N, 8) predicted offsets from rest in eye distances.
-        hidden: (N, H) what they are read from.
-        contact: (N,) logit of whether the lips touch.
+        hidden: (N, H) hidden layer.
+        contact: (N,) logit of lip contact.
 
     Returns:
-        Both; lips that wait are not read from anything: a talker's own way neither changes them nor is it learned from
-        them (else it would be that of lips that are shut inside words).
+        Corrected `shape` and `hidden`. Where lips wait, `hidden` fades to 0: speaker adaptation must neither change
+        waiting lips nor learn from them (it would learn lips that are closed inside words).
     """
     touch = (1 / (1 + np.exp(_SURE_CONTACT - contact)))[:, None]  # (N, 1)
     opening = shape[:, _OPEN, None].clip(0)
@@ -120,36 +120,36 @@ def _part_and_touch(
 
 
 def _waits(opening: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) 1 in a pause ahead of speech, 0 elsewhere, between them while fading.
+    """Returns (N,) float32: 1 in a pause ahead of speech, 0 elsewhere, in between while fading.
 
-    A pause is told by the mouth and not by the sound, as there are voices, music and noise in it: no sound of speech
-    keeps lips shut for so long.
+    Pauses are detected on the predicted mouth, not on the audio, which may contain other voices, music or noise: no
+    speech sound keeps the lips closed this long.
 
     Args:
         opening: (N,) predicted opening of each row in eye distances.
     """
-    before = np.zeros(_REST_ROWS - 1, np.bool_)  # what begins shut has been so
+    before = np.zeros(_REST_ROWS - 1, np.bool_)  # a mouth that starts closed was closed before
     is_open = np.concatenate([before, opening > _SHUT_SHARE * _PARTED[_OPEN]])
     rests = spread(~spread(is_open, 0, _REST_ROWS - 1), _REST_ROWS - 1, 0)
     return fade(spread(rests & spread(is_open, 0, _WAIT_ROWS), _OPENING_ROWS, 0)[len(before) :])
 
 
-def _hold_breath(
+def _limit_unheard_opening(
     shape: NDArray[np.float32], hidden: NDArray[np.float32], activity: SpeechActivity
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where nothing is heard, lips do not open and meet again.
+    """Keeps the lips from opening and closing again where nothing is audible.
 
-    The network makes mouths of the quiet before speech, of which some open and shut as for a word. There a mouth is
-    opened no further than it was at all times since it was heard (which is shut, where it was silent before), or will
-    be at all times until it is heard: in a pause it falls from the last word and rises to the next.
+    The network predicts mouths for the quiet before speech, and some of them open and close as for a word. There the
+    opening is limited to the minimum since the last audible row (closed if it was silent before) or the minimum until
+    the next one, whichever is larger: in a pause the mouth closes after the last word and opens towards the next.
 
     Args:
         shape: (N, 8) offsets from rest.
-        hidden: (N, H) what they are read from.
-        activity: Of the same rows.
+        hidden: (N, H) hidden layer.
+        activity: Voice activity in the same rows.
 
     Returns:
-        Both, held back where that is too much.
+        `shape` and `hidden`, scaled down where the opening exceeds the limit.
     """
     opening = shape[:, _OPEN]
     is_ahead = (activity.gate > 0) & ~activity.is_heard
@@ -166,23 +166,22 @@ def _hold_breath(
 
 
 def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:
-    """Seconds of each frame, (T,), checked against the stretch."""
+    """Returns the (T,) times of the frames in seconds, checked against the range of the features."""
     if num_frames < 1:
         raise ValueError(f"Expected at least one frame, got {num_frames = }.")
     numbers = np.arange(first_frame, first_frame + num_frames, dtype=np.int64)
     times: NDArray[np.float64] = numbers * fps.denominator / fps.numerator
     start, stop = features.start_seconds - _TOLERANCE_SECONDS, features.stop_seconds + _TOLERANCE_SECONDS
     if times[0] < start or times[-1] > stop:
-        stretch = f"[{features.start_seconds}, {features.stop_seconds})"
-        raise ValueError(f"Expected frames in {stretch} s, got {times[0]} to {times[-1]} s.")
+        covered = f"[{features.start_seconds}, {features.stop_seconds})"
+        raise ValueError(f"Expected frames in {covered} s, got {times[0]} to {times[-1]} s.")
     return times
 
 
 def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values of (N, C) rows at fractional row numbers (T,); the outermost rows hold on.
+    """Interpolates (N, C) rows at (T,) fractional row numbers; the outermost rows are repeated.
 
-    The kernel goes through the rows, so that lips that meet for one are shut, and leaves no kinks in frames of 60 a
-    second.
+    The kernel passes through the rows, so lips that touch for a single row do close, and it has no kinks at 60 fps.
     """
     positions = positions.clip(0, len(rows) - 1)
     row = np.floor(positions).astype(np.int64)
@@ -194,7 +193,7 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
 
 
 def _catmull_rom(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cubic of Catmull and Rom, "A class of local interpolating splines", 1974, at distances from 0 to 2."""
+    """Catmull-Rom kernel at distances from 0 to 2 (Catmull and Rom, "A class of local interpolating splines", 1974)."""
     near = (3 * distance**3 - 5 * distance**2 + 2) / 2
     far = (-(distance**3) + 5 * distance**2 - 8 * distance + 4) / 2
     return np.where(distance < 1, near, far)

@@ -1,7 +1,7 @@
-"""Speech that is still coming: what is known of it around the frames that are due, at most 240 ms ahead of them.
+"""Live speech: a buffer that yields windows of audio around the frames that are due, with 240 ms of look-ahead.
 
-The stream knows no network: it keeps the last seconds of sound and how loud the voice is, and gives windows of both,
-which are small and travel. `SpeechFeatures.extract_window` hears them, anywhere.
+The stream runs no network. It keeps the last seconds of audio and the running level and returns small windows of both,
+which `SpeechFeatures.extract_window` can process in any process.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from models.speech.level import ROWS_PER_SECOND, SpeechLevel
 from models.speech.running_level import RunningLevel
 
 LOOK_AHEAD_SECONDS: Final = 0.24
-"""How far behind a frame its mouth depends on the sound."""
+"""How far after a frame the audio still affects its mouth."""
 
 _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
-# Surroundings before the frames: the encoder attends to all of them.
+# Context before the frames: the encoder attends to all of it.
 _BEFORE_ROWS: Final = 75
-# From an interruption on the mouth shuts within so many rows, whatever was said before.
+# After an interruption the mouth closes within this many rows, whatever was said before.
 _SHUT_ROWS: Final = 4
-_OPEN_ROWS: Final = 4  # in which it opens again, or for the first time, as the gate of a whole file does
-_QUIET_ROWS: Final = 16  # behind which that gate is closed
+_OPEN_ROWS: Final = 4  # in which it opens again or for the first time, like the gate of a whole file
+_QUIET_ROWS: Final = 16  # after this much silence that gate is closed
 _QUIET: Final = 184  # -45 dBFS
-_MAX_SHUT_ROWS: Final = 40  # behind it the gate has closed by itself
+_MAX_SHUT_ROWS: Final = 40  # after this the gate has closed by itself
 
 
 @dataclass(frozen=True)
 class SpeechWindow:
-    """What is known of the speech around some frames. Small: it travels in place of the stream.
+    """Speech around a range of frames. Small, so it can be sent instead of the stream.
 
     Attributes:
-        start_seconds: When the first of the frames stands.
-        stop_seconds: When the frame after the last one stands.
-        first_row: Number of the window's first feature row in the whole stream, 20 ms a row.
+        start_seconds: Time of the first frame.
+        stop_seconds: Time of the frame after the last one.
+        first_row: Number of the window's first feature row in the whole stream, 20 ms per row.
         samples: (N,) int16 from `first_row` on, at 16 kHz.
-        level: How loud the voice is, of these N samples.
-        open_share: (R,) float32 by which the mouth is held back in each of the window's rows: 1 as a rule, 0 after an
-            interruption until somebody speaks again.
+        level: Running level of the voice, for these N samples.
+        open_share: (R,) float32 factor of the mouth opening in each row of the window: normally 1, and 0 after an
+            interruption until the next speech starts.
     """
 
     start_seconds: float
@@ -54,12 +54,12 @@ class SpeechWindow:
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is no sound in it at all."""
+        """Whether all samples are zero."""
         return not self.samples.any()
 
 
 class SpeechStream:
-    """The speech of one live session, at 16 kHz, from its first frame on. Pauses are pushed as zeros."""
+    """The speech of one live session at 16 kHz, from its first frame. Pauses are pushed as zeros."""
 
     def __init__(self) -> None:
         self._level = RunningLevel()
@@ -71,26 +71,26 @@ class SpeechStream:
 
     @property
     def num_samples(self) -> int:
-        """Samples that were pushed."""
+        """Number of samples pushed so far."""
         return self._first + len(self._held)
 
     def push(self, samples: NDArray[np.int16]) -> None:
-        """Hear more: (N,) int16 at 16 kHz; how they are divided into calls changes nothing."""
+        """Appends (N,) int16 samples at 16 kHz. The result does not depend on how they are split into calls."""
         self._level.add(samples)
         self._held = np.concatenate([self._held, samples])
 
     def forget_after(self, num_samples: int) -> None:
-        """Take back what was pushed behind the first `num_samples` samples: it will not be spoken."""
+        """Discards everything after the first `num_samples` samples: it will not be spoken."""
         self._held = self._held[: max(0, num_samples - self._first)]
 
     def shut(self, seconds: float) -> None:
-        """Have the mouth shut from a time on, until somebody begins to speak: the rest of a word is not waited for."""
+        """Closes the mouth from this time until `begin` is called, even in the middle of a word."""
         self._shut_row, self._open_row = round(seconds * ROWS_PER_SECOND), None
 
     def begin(self) -> None:
-        """Have a mouth that is shut open softly with what is pushed next: nobody knew of it before.
+        """Opens a closed mouth gradually with the samples pushed next, which could not be anticipated.
 
-        A mouth that just spoke goes on as it was.
+        A mouth that is still speaking continues unchanged.
         """
         row = self.num_samples // _ROW_SAMPLES
         if self._shut_row is not None and self._open_row is None:
@@ -101,11 +101,11 @@ class SpeechStream:
         self._begin_row = row if is_quiet else None
 
     def window(self, start_seconds: float, stop_seconds: float) -> SpeechWindow:
-        """Return what is known of the speech around frames in [start_seconds, stop_seconds).
+        """Returns the speech around the frames in [start_seconds, stop_seconds).
 
-        What lies more than `LOOK_AHEAD_SECONDS` behind them is left out, so that it makes no difference whether speech
-        comes as it is spoken or all at once; what was not pushed yet is taken for silence. What lies before the window
-        is forgotten: windows are asked for in order.
+        Audio more than `LOOK_AHEAD_SECONDS` after the frames is left out, so the result is the same whether speech
+        arrives in real time or all at once. Audio that has not been pushed yet counts as silence. Audio before the
+        window is discarded, so windows must be requested in order.
         """
         first_row = max(0, floor(start_seconds * ROWS_PER_SECOND) - _BEFORE_ROWS)
         stop = ceil((stop_seconds + LOOK_AHEAD_SECONDS) * SPEECH_SAMPLE_RATE)

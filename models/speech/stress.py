@@ -1,12 +1,12 @@
-"""Where speech is stressed: what a head nods with.
+"""Stressed syllables, which drive the nods of a still portrait.
 
-Listeners tell prominent syllables by loudness more than by pitch (Kochanski, Grabe, Coleman and Rosner, "Loudness
-predicts prominence: fundamental frequency lends little", JASA 118, 2005), so loudness alone is looked at. A syllable
-counts by how far it is louder than the last second of speech; each begins one pulse, and pulses run together.
+Listeners identify prominent syllables by loudness more than by pitch (Kochanski, Grabe, Coleman and Rosner, "Loudness
+predicts prominence: fundamental frequency lends little", JASA 118, 2005), so only loudness is used. A
+syllable counts by how much louder it is than the last second of speech. Each starts one pulse, and pulses merge.
 
-What a frame gets depends on the sound from 1.5 s before it until 0.24 s behind it, and on how loud the file's speech
-is: a file gives the same curve in one piece and in many. A live stream knows as much of the sound, and of the level
-what it has heard so far: its curve differs by .06 at most (six recordings).
+The value of a frame depends on the audio from 1.5 s before it to 0.24 s after it and on the speech level of the file,
+so it does not depend on how the file is split into blocks. A live stream has the same audio but only the level so far:
+its curve differs by at most .06 (six recordings).
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
 # Stevens's power law: loudness in sones grows with the power of the sound to .3 ("The measurement of loudness", JASA
 # 27, 1955).
 _SONES: Final = 0.3
-_SYLLABLE_ROWS: Final = 7  # a window of Hann, its ends zero, over which loudness is taken: 100 ms
-_USUAL_ROWS: Final = 50  # a second, with whose speech a syllable is compared
-# A syllable is the loudest of what is near it: no second one within .3 s, which is faster than speech is stressed.
+_SYLLABLE_ROWS: Final = 7  # Hann window (ends zero) over which loudness is averaged: 100 ms
+_USUAL_ROWS: Final = 50  # one second, the reference for the loudness of a syllable
+# A syllable is a local maximum of loudness: no second one within .3 s, as stresses do not follow each other faster.
 _BEFORE_ROWS, _BEHIND_ROWS = 15, 6
-# How many times as loud a syllable is. Of 249 in 23 recordings (GRID, films in the wild, synthetic voices in seven
-# languages) 13 % are less than 1.05, 29 % more than 1.4 times as loud.
+# Loudness ratio of a syllable. Of 249 syllables in 23 recordings (GRID, videos in the wild, synthetic voices in seven
+# languages), 13 % are below 1.05 and 29 % above 1.4.
 _UNSTRESSED, _STRESSED = 1.05, 1.4
-_QUIET_DB: Final = 12.0  # below loud speech: in noise and murmur, what is heard is compared with this
-# Seconds. A nod with the beat is deepest while the stressed syllable sounds (Alexanderson, House and Beskow, "Aspects
-# of co-occurring syllables and head nods in spontaneous dialogue", AVSP 2013), begins with it and comes up slowly.
+_QUIET_DB: Final = 12.0  # below loud speech: the lowest reference, so that noise and murmur do not count as stressed
+# Seconds. A beat nod is deepest during the stressed syllable (Alexanderson, House and Beskow, "Aspects
+# of co-occurring syllables and head nods in spontaneous dialogue", AVSP 2013), starts with it and returns slowly.
 _AHEAD, _DOWN, _UP = 0.04, 0.18, 0.3
 
 _CONTEXT_ROWS: Final = max(_USUAL_ROWS - 1, _BEFORE_ROWS) + _SYLLABLE_ROWS // 2
-_ROW_MIDDLE: Final = 0.5  # rows: a row's level is that of 40 ms around its middle
+_ROW_MIDDLE: Final = 0.5  # rows: the level of a row covers 40 ms around its middle
 
 
 def file_stress(speech: Path, level: SpeechLevel, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Says how stressed the speech of a file is at some times.
+    """Returns how stressed the speech of a file is at the given times.
 
     Args:
         speech: .npy file of 16 kHz mono int16.
-        level: What `measure_level` said of it.
+        level: Result of `measure_level` for this file.
         seconds: (T,) ascending; past the end of the file there is silence.
 
     Returns:
-        (T,) float32: 0 in silence and where nothing is stressed, 1 with the strongest stress.
+        (T,) float32: 0 in silence and unstressed speech, 1 at the strongest stress.
 
     Raises:
         MediaError: The file is not such an array, or is empty.
@@ -61,11 +61,11 @@ def file_stress(speech: Path, level: SpeechLevel, seconds: NDArray[np.float64]) 
 
 
 def window_stress(window: SpeechWindow, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Says the same of speech that is still coming, at some times within its window.
+    """Returns how stressed live speech is at the given times within its window.
 
     Args:
-        window: What `SpeechStream.window` gave.
-        seconds: (T,) ascending, of the stream.
+        window: From `SpeechStream.window`.
+        seconds: (T,) ascending, from the start of the stream.
     """
     return _stress(window.samples, window.level, seconds - window.first_row / ROWS_PER_SECOND)
 
@@ -83,7 +83,7 @@ def _stress(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np.
 def _syllables(
     samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The (S,) rows in [first, stop) whose syllables are stressed, and how much: above 0, up to 1."""
+    """Returns the (S,) rows in [first, stop) with stressed syllables, and their strengths in (0, 1]."""
     half = _SYLLABLE_ROWS // 2
     decibels = row_levels(samples, first - _CONTEXT_ROWS, stop + _BEHIND_ROWS + half).astype(np.float64)
     loudness = _loudness(decibels)
@@ -92,7 +92,7 @@ def _syllables(
     last = np.lib.stride_tricks.sliding_window_view(loudness, _USUAL_ROWS)
     around = np.lib.stride_tricks.sliding_window_view(syllable, _BEFORE_ROWS + 1 + _BEHIND_ROWS).max(1)
     num = stop - first
-    # Of the second that ends with each row; a row counts by how loud it is, so that pauses do not.
+    # Loudness-weighted mean over the second that ends with each row, so that pauses do not count.
     usual = (np.square(last).sum(1) / last.sum(1))[half : half + num]
     here = syllable[_CONTEXT_ROWS - half :][:num]
     loudest = around[_CONTEXT_ROWS - half - _BEFORE_ROWS :][:num]

@@ -29,7 +29,7 @@ def _habit() -> Floats:
     return np.asarray(rng.normal(size=(NUM_HIDDEN, 8)) * DEFAULT_SCALE * 0.052, np.float32)
 
 
-def _beyond(hidden: Floats, seed: int = 5, noise: float = 0.3) -> Floats:
+def _residual(hidden: Floats, seed: int = 5, noise: float = 0.3) -> Floats:
     tracker = np.random.default_rng(seed).normal(size=(len(hidden), 8)) * DEFAULT_SCALE * noise
     return np.asarray(hidden @ _habit() + tracker, np.float32)
 
@@ -46,7 +46,7 @@ def _left(way: SpeakerAdaptation) -> Floats:
 
 
 def test_a_minute_teaches_much_and_a_moment_little() -> None:
-    left = [_left(learn(_hidden(s), _beyond(_hidden(s)), FPS)[0]).mean() for s in (2, 10, 60)]
+    left = [_left(learn(_hidden(s), _residual(_hidden(s)), FPS)[0]).mean() for s in (2, 10, 60)]
     assert 0.5 < left[0] < 1.02
     assert left[0] > left[1] > left[2]
     assert left[2] < 0.4
@@ -64,9 +64,9 @@ def test_a_talker_like_the_average_stays_as_predicted() -> None:
 
 def test_a_channel_that_says_nothing_does_not_take_the_others_with_it() -> None:
     hidden = _hidden(30)
-    beyond = _beyond(hidden)
-    beyond[:, WIDTH] = np.random.default_rng(4).normal(size=len(hidden)) * DEFAULT_SCALE[WIDTH]
-    way, _ = learn(hidden, beyond, FPS)
+    residual = _residual(hidden)
+    residual[:, WIDTH] = np.random.default_rng(4).normal(size=len(hidden)) * DEFAULT_SCALE[WIDTH]
+    way, _ = learn(hidden, residual, FPS)
     assert _offset(way, _hidden(20, seed=8))[:, WIDTH].std() < 0.3 * DEFAULT_SCALE[WIDTH]
     assert _left(way)[OPEN] < 0.6
 
@@ -74,7 +74,7 @@ def test_a_channel_that_says_nothing_does_not_take_the_others_with_it() -> None:
 def test_the_offsets_of_the_film_are_those_of_speech_that_was_not_heard() -> None:
     """So that the size of the movement is measured on what unseen speech will get."""
     hidden, noise = _hidden(10), 1.5
-    seen, again = (_beyond(hidden, seed, noise) for seed in (5, 6))  # again: with other errors of the tracker
+    seen, again = (_residual(hidden, seed, noise) for seed in (5, 6))  # again: with other errors of the tracker
     way, offset = learn(hidden, seen, FPS)
 
     def agrees(offsets: Floats) -> float:
@@ -88,16 +88,16 @@ def test_the_offsets_of_the_film_are_those_of_speech_that_was_not_heard() -> Non
 @pytest.mark.parametrize("num_frames", [1, 3, 12])
 def test_a_few_frames_are_harmless(num_frames: int) -> None:
     hidden = _hidden(10)[:num_frames]
-    way, offset = learn(hidden, _beyond(hidden), FPS)
+    way, offset = learn(hidden, _residual(hidden), FPS)
     assert offset.shape == (num_frames, 8)
     assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()
 
 
 def test_frames_of_any_rate_weigh_by_their_time() -> None:
     hidden = _hidden(10)
-    beyond = _beyond(hidden, noise=0)
-    once, _ = learn(hidden, beyond, FPS)
-    twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(beyond, 2, 0), 2 * FPS)
+    residual = _residual(hidden, noise=0)
+    once, _ = learn(hidden, residual, FPS)
+    twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(residual, 2, 0), 2 * FPS)
     assert twice.weights == pytest.approx(once.weights, rel=0.02, abs=1e-5)
 
 

@@ -141,7 +141,7 @@ def test_a_source_that_stands_still_is_told() -> None:
     assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)
     assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source video is frozen for 59.5 s in total; the last frame before each gap is held."]
+    assert frozen.warnings == ["The source video is frozen for 59.5 s in total; its last frame is held."]
 
 
 @pytest.mark.parametrize(
