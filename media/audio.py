@@ -57,6 +57,7 @@ class AudioTrack:
         for other in self._container.streams:
             if other.index != self._stream.index:
                 other.discard = Discard.all
+        self._narrower: tuple[tuple[str, int], av.AudioResampler] | None = None
         context = self._stream.codec_context
         self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
 
@@ -147,12 +148,23 @@ class AudioTrack:
                 for frame in packet.decode():
                     num_frames += 1
                     if frame.samples:
-                        yield frame
+                        yield from self._numpy_compatible(frame)
             except FFmpegError as error:
                 last_error = error  # a broken packet costs its own sound only
         with ffmpeg_errors(self._path, "readable sound packets"):
             if not num_frames and last_error is not None:
                 raise last_error
+
+    def _numpy_compatible(self, frame: AudioFrame) -> Iterator[AudioFrame]:
+        """The frame, with 64-bit integers converted to 32 bits: PyAV has no NumPy type for the former."""
+        if not frame.format.name.startswith("s64"):
+            yield frame
+            return
+        setup = (frame.layout.name, frame.sample_rate)
+        if self._narrower is None or self._narrower[0] != setup:
+            self._narrower = setup, av.AudioResampler(format="s32", layout=frame.layout.name, rate=frame.sample_rate)
+        with mixable(self._path, frame):
+            yield from self._narrower[1].resample(frame)
 
     def _padding_limit(self, rate: int) -> int | None:
         """Sample at which MP4 says that the track ends; what follows within a frame is the encoder's padding."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames, read_speech
+from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_output_frames, read_speech
 from media.probe import probe_audio
 from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
 
@@ -155,3 +156,27 @@ def test_channels_without_places_are_refused_at_the_door(tmp_path: Path) -> None
     with pytest.raises(MediaError, match="found 40 channels"):
         extract_speech(path, tmp_path / "s.npy", LIMITS)
     assert [other.name for other in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_64_bit_pcm_is_read_like_16_bit_pcm(tmp_path: Path) -> None:
+    samples = noise(1.0, 16000)
+    speech = {}
+    for bits in (16, 64):
+        path = tmp_path / str(bits) / "speech.wav"
+        path.parent.mkdir()
+        _write_pcm(path, samples, bits)
+        assert probe_audio(path, LIMITS).codec == f"pcm_s{bits}le"
+        speech[bits] = _speech_of(path)
+        track = AudioTrack(path, LIMITS)
+        assert sum(block.shape[1] for block in track.blocks(48000, "stereo", "fltp")) == 48000
+        track.close()
+    assert len(speech[64]) == 16000
+    np.testing.assert_allclose(speech[64], speech[16], atol=2 / 32768)
+
+
+def _write_pcm(path: Path, samples: NDArray[np.float32], bits: int) -> None:
+    scaled = np.round(samples.astype(np.float64) * 2.0 ** (bits - 1)).astype(f"<i{bits // 8}").tobytes()
+    width = bits // 8
+    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 16000 * width, width, bits)
+    body = b"WAVE" + head + struct.pack("<4sI", b"data", len(scaled)) + scaled
+    path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
