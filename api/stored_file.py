@@ -74,7 +74,10 @@ async def stored_file_response(
     headers = {**disposition.headers, "etag": f'"{state.tag}"', "accept-ranges": "bytes", **_disposition(disposition)}
     if (answer := unchanged(request, headers)) is not None:
         return answer
-    if not disposition.is_download and (link := await asyncio.to_thread(files.link, key, request.method)) is not None:
+    if (
+        not disposition.is_download
+        and (link := await asyncio.to_thread(files.presigned_url, key, request.method)) is not None
+    ):
         return RedirectResponse(link, 307, {"Cache-Control": "no-store"})
     return _pieces(request, files, key, state, headers, disposition.media_type)
 

@@ -151,14 +151,14 @@ def _own_speech(listener: Listener, video: Path, folder: Path, info: VideoInfo) 
     return listener.listen(speech, measure_level(speech), FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num))
 
 
-class Rendered(NamedTuple):
+class RenderedSegment(NamedTuple):
     """One job's result: CPU ms a frame by stage, without loading weights, and what is measured of it."""
 
     cpu_ms: dict[str, float]
     report: QualityReport
 
 
-def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: Path) -> Rendered:
+def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: Path) -> RenderedSegment:
     """Render one job with a cached avatar on the CPU into `folder`/result.mp4."""
     cv2.setNumThreads(0)  # as in a replica
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
@@ -187,7 +187,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
         concat_segments(segments, audio, folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
     report = make_report(output, sum(measures[1:], measures[0]), studio.silent_motion)
-    return Rendered({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
+    return RenderedSegment({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from deployments.runtime.replica import (
     free_gpu_memory,
     stage_method,
 )
-from jobs.messages import Heard, PreparedSpeech
+from jobs.messages import BlockFeatures, PreparedSpeech
 from media.audio import extract_speech
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -79,7 +79,7 @@ class AudioFeatures:
         return await self._threads.run(decode, timeout_s)
 
     @stage_method
-    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Heard:
+    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
         """Return what an engine hears in the frames of `span`, and where the speech is stressed.
 
         Raises:
@@ -104,14 +104,14 @@ class AudioFeatures:
         self._threads.check()
         self._listeners.sweep()
 
-    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> Heard:
+    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
         engine = await self._engine(name)
         async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
 
-            def work(token: CancelToken) -> Heard:
+            def work(token: CancelToken) -> BlockFeatures:
                 with self._files.fetched(speech.key) as path:
                     features = listener.listen(path, speech.level, span, token.is_cancelled)
-                    return Heard(features, file_stress(path, speech.level, span.seconds))
+                    return BlockFeatures(features, file_stress(path, speech.level, span.seconds))
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 

@@ -19,7 +19,7 @@ from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from errors import LipwrightError, NotFoundError, StateError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
-from jobs.avatars import Avatars, unreported
+from jobs.avatars import Avatars, ignore_progress
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.leadership import LeaderElection
@@ -77,12 +77,18 @@ class Director:
             self._files,
             self._admission,
             EngineRoom(config, engines=engines).check,
-            marks_all=config.labels.visible,
-            folders=self._avatars.folders,
+            watermark_all=config.labels.visible,
+            folder_lock=self._avatars.folder_lock,
         )
-        asks_when = self._stages.ready if config.handover_to_newest else None
-        self._election = LeaderElection(self._table, service_name(), self._begin, self._stand_down, asks_when=asks_when)
-        self._scheduler = JobScheduler(services, lambda: self._election.leads)
+        request_handover_when = self._stages.ready if config.handover_to_newest else None
+        self._election = LeaderElection(
+            self._table,
+            service_name(),
+            self._on_elected,
+            self._on_leadership_lost,
+            request_handover_when=request_handover_when,
+        )
+        self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
         self._replicas = ReplicaWatch(replica_counts)
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
@@ -93,7 +99,7 @@ class Director:
         await self._election.start()
         self._election_loop = self._in_background(self._election.run())
 
-    async def _begin(self) -> None:
+    async def _on_elected(self) -> None:
         """Lead: take up every unfinished job and analysis, and look after the rest."""
         with suppress(UnavailableError):
             for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
@@ -101,12 +107,12 @@ class Director:
         loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
         self._loops = [self._in_background(loop) for loop in loops]
 
-    async def _stand_down(self) -> None:
+    async def _on_leadership_lost(self) -> None:
         """Leave everything to another Director."""
         for task in self._tasks - {self._election_loop}:
             task.cancel()
         self._loops = []
-        await self._scheduler.stand_down()
+        await self._scheduler.stop_all()
 
     async def __del__(self) -> None:
         """Give the lease back when Serve ends this replica."""
@@ -191,7 +197,7 @@ class Director:
             with suppress(TimeoutError):
                 # What another service changes is told to nobody here.
                 await asyncio.wait_for(
-                    changed.wait(), left_s if self._election.leads else min(left_s, _LOOK_ELSEWHERE_S)
+                    changed.wait(), left_s if self._election.is_leader else min(left_s, _LOOK_ELSEWHERE_S)
                 )
 
     def _forget(self, job_id: str, changed: asyncio.Event) -> None:
@@ -236,7 +242,7 @@ class Director:
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, unreported, verify=True)
+            avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
         await self._avatars.hold(record.key)
         return avatar
 
@@ -258,7 +264,7 @@ class Director:
         """
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
-        async with self._avatars.folders:
+        async with self._avatars.folder_lock:
             await self._table.run_in_thread(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
 
@@ -307,7 +313,7 @@ class Director:
         async with self._analysing:
             for _ in range(self._limits.max_restarts):
                 try:
-                    await self._avatars.ensure(key, self._engine, unreported)
+                    await self._avatars.ensure(key, self._engine, ignore_progress)
                 except UnavailableError as error:
                     logger.warning("analysis of %s is taken up again: %s", key, error)
                     await asyncio.sleep(error.retry_after_s)
@@ -320,7 +326,7 @@ class Director:
         """Take up what fell out of hands, and tell how long the queue is."""
         while True:
             try:
-                await self._scheduler.take_up()
+                await self._scheduler.resume_unfinished()
                 state = await self._table.run_in_thread(self._admission.state)
                 metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             except LipwrightError as error:

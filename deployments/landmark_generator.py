@@ -13,7 +13,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import CallGate, Threads, assigned_device, claim_threads, stage_method
-from jobs.messages import AvatarRef, BlockRequest, Heard, SourceVideo
+from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -187,7 +187,7 @@ class LandmarkGenerator:
         await self._threads.run(work, timeout_s)
 
     @stage_method
-    async def plan(self, heard: Heard, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, heard: BlockFeatures, request: BlockRequest, state: Any) -> Planned:
         """Return what an engine shows in one block of output frames."""
 
         def work(token: CancelToken) -> Planned:

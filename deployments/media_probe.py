@@ -14,7 +14,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
-from jobs.messages import Probed
+from jobs.messages import ProbeResult
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.upload_probe import UploadProbe
@@ -42,7 +42,7 @@ class MediaProbe:
         self._decoders.warm()
 
     @stage_method
-    async def probe(self, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, video: str | None, audio: str | None) -> ProbeResult:
         """Check inputs, given by their keys, before anything is promised.
 
         Raises:
@@ -53,11 +53,11 @@ class MediaProbe:
         with ExitStack() as held:
             paths, probes = await asyncio.to_thread(self._enter, (video, audio), held)
 
-            def work(token: CancelToken) -> Probed:
+            def work(token: CancelToken) -> ProbeResult:
                 info = probes.run(probe_video, paths[video], token) if video is not None else None
                 if info is not None and info.is_still:
                     info = replace(info, fps=Fraction(self._config.render.still_fps))
-                return Probed(info, probes.run(probe_audio, paths[audio], token) if audio is not None else None)
+                return ProbeResult(info, probes.run(probe_audio, paths[audio], token) if audio is not None else None)
 
             return await self._threads.run(work, probes.seconds + _GRACE_S)
 

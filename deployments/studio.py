@@ -17,7 +17,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
-from jobs.messages import AvatarRef, OutputInfo, Rendered, SegmentWatermark, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
 from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
@@ -42,7 +42,7 @@ from storage.file_keys import split
 from storage.local.disk import disk_errors
 from storage.state import open_files
 from telemetry import metrics
-from telemetry.log_context import Work, current_work
+from telemetry.log_context import CallContext, current_context
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Studio:
     @stage_method
     async def render(
         self, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+    ) -> RenderedSegment:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops travel to FaceSynthesis in a window of un-awaited calls; while one chunk waits for its faces or is
@@ -119,7 +119,7 @@ class Studio:
             undone.pop_all()
         self._readers.put((source.key, _next_place(places)), reader)
         self._avatars.put(known)
-        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
+        return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_method
     async def join(
@@ -205,11 +205,11 @@ class Studio:
     def _synthesize(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         bounds = CallBounds.of(self._config.jobs, self._config.render.chunk_frames)
 
-        def start(work: Work) -> Sent:
+        def start(context: CallContext) -> Sent:
             return self._face_synthesis.synthesize.remote(work, engine, faces)
 
         # Tries are counted for each chunk: that this segment is tried again says nothing of its chunks.
-        work = current_work()._replace(attempt=1)
+        work = current_context()._replace(attempt=1)
         return asyncio.ensure_future(call_stage("FaceSynthesis", work, start, bounds))
 
 

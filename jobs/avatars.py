@@ -21,14 +21,14 @@ from storage.file_keys import avatar_folder, face_key, own_speech_key, source_ke
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord, utc_now
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 logger = logging.getLogger("ray.serve")
 
 Progress = Callable[[float], Awaitable[None]]
 
 
-class _Wanted(NamedTuple):
+class _AnalysisKey(NamedTuple):
     """What is analysed: an avatar for an engine."""
 
     key: str
@@ -45,12 +45,12 @@ class Avatars:
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Take up nothing by itself: an analysis starts when somebody asks for it."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
-        self._analyses: dict[_Wanted, asyncio.Task[None]] = {}
-        self._waiters: dict[_Wanted, int] = {}
-        self._progress: dict[_Wanted, list[Progress]] = {}
+        self._analyses: dict[_AnalysisKey, asyncio.Task[None]] = {}
+        self._waiters: dict[_AnalysisKey, int] = {}
+        self._progress: dict[_AnalysisKey, list[Progress]] = {}
         self._tracking: dict[str, asyncio.Lock] = {}
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
-        self.folders = asyncio.Lock()
+        self.folder_lock = asyncio.Lock()
 
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         """Return avatar `key`, analysed for `engine`; analyse it first if nobody else is doing so.
@@ -73,7 +73,7 @@ class Avatars:
         avatar = await self._find(key)
         if await self._is_ready(key, engine, avatar, verify):
             return avatar
-        wanted = _Wanted(key, engine)
+        wanted = _AnalysisKey(key, engine)
         if wanted not in self._analyses:
             self._analyses[wanted] = asyncio.create_task(self._analyse(wanted, avatar))
         task = self._analyses[wanted]
@@ -96,7 +96,7 @@ class Avatars:
         self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
         await self._table.run_in_thread(self._table.touch_avatar, key)
 
-    async def is_whole(self, key: str, engine: str) -> bool:
+    async def is_intact(self, key: str, engine: str) -> bool:
         """Return whether all that was made of avatar `key` for `engine` lies there as it was written.
 
         Raises:
@@ -119,7 +119,7 @@ class Avatars:
     async def _probe(self, key: str, source: str) -> VideoInfo:
         """Probe the source of a row that an older version wrote."""
         try:
-            probed = await self._stages.probe(Work(key), source, None)
+            probed = await self._stages.probe(CallContext(key), source, None)
         except InputError as error:  # it could be opened when it was accepted
             raise await self.explain_input_error(key, error) from error
         assert probed.video is not None
@@ -131,7 +131,7 @@ class Avatars:
             return False
         if not verify and engine in record.analysed_for:
             return True
-        is_analysed = await self._stages.is_analysed(Work(key), engine, avatar)
+        is_analysed = await self._stages.is_analysed(CallContext(key), engine, avatar)
         await self._table.run_in_thread(self._record_analysis, key, engine, is_analysed)
         return is_analysed
 
@@ -151,7 +151,7 @@ class Avatars:
         with self._files.stored.fetched_folder(avatar.folder, AVATAR_FILES) as folder:
             return is_tracked(folder)
 
-    async def _analyse(self, wanted: _Wanted, avatar: AvatarRef) -> None:
+    async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
         key = wanted.key
         try:
             await retry(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
@@ -175,9 +175,9 @@ class Avatars:
             error = await asyncio.to_thread(self._files.explain_input_error, error, file, sha256)
         return error
 
-    async def _make(self, wanted: _Wanted, avatar: AvatarRef) -> None:
+    async def _make(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
         """Track the source if nobody has, then analyse it for the engine."""
-        key, work = wanted.key, Work(wanted.key)
+        key, context = wanted.key, CallContext(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
             record = await self._table.run_in_thread(self._table.find_avatar, key)
             assert record is not None, "the avatar of a job is kept while the job needs it"
@@ -185,8 +185,8 @@ class Avatars:
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, wanted, avatar)
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
-        if not await self._stages.is_analysed(work, wanted.engine, avatar):
-            await self._stages.analyse(work, wanted.engine, avatar, await self._own_speech(key, avatar))
+        if not await self._stages.is_analysed(context, wanted.engine, avatar):
+            await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key, avatar))
         await self._table.run_in_thread(self._record_analysis, key, wanted.engine, True)
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
@@ -197,11 +197,11 @@ class Avatars:
         if not source.info.has_audio:
             return None
         seconds = source.info.duration_seconds
-        return await self._stages.prepare_speech(Work(key), source.key, own_speech_key(key), seconds)
+        return await self._stages.prepare_speech(CallContext(key), source.key, own_speech_key(key), seconds)
 
-    async def _track(self, record: AvatarRecord, wanted: _Wanted, avatar: AvatarRef) -> bool:
+    async def _track(self, record: AvatarRecord, wanted: _AnalysisKey, avatar: AvatarRef) -> bool:
         """Follow the face through the source and make the avatar of it; return whether it talks."""
-        work, source = Work(record.key), avatar.source
+        context, source = CallContext(record.key), avatar.source
         choice = await self._choice(record)
         self._files.stored.make_folder(tracks_folder(record.key))
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
@@ -210,24 +210,24 @@ class Avatars:
         for start in range(0, num_frames, step):
             stop = min(start + step, num_frames)
             tracks.append(track_key(record.key, start))
-            state = await self._stages.track(work, source, choice, start, stop, state, tracks[-1])
+            state = await self._stages.track(context, source, choice, start, stop, state, tracks[-1])
             for report in list(self._progress.get(wanted, ())):
                 await report(0.9 * stop / num_frames)
-        talks = await self._stages.build_avatar(work, avatar, tracks)
+        talks = await self._stages.build_avatar(context, avatar, tracks)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 
     async def _choice(self, record: AvatarRecord) -> FaceChoice:
         if is_reference(record.face):
-            return await self._stages.reference(Work(record.key), face_key(record.key))
+            return await self._stages.reference(CallContext(record.key), face_key(record.key))
         return FaceChoice.parse(record.face)
 
     async def sweep(self) -> None:
         """Forget cached avatars beyond the bound, the least recently used first."""
         table, max_cached = self._table, self._config.jobs.max_cached_avatars
-        async with self.folders:
+        async with self.folder_lock:
             for record in await table.run_in_thread(table.surplus_avatars, max_cached):
-                if self._is_analysed_now(record.key) or self._held.get(record.key, 0.0) > time.monotonic():
+                if self._is_being_analysed(record.key) or self._held.get(record.key, 0.0) > time.monotonic():
                     continue
                 await table.run_in_thread(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)
@@ -236,16 +236,16 @@ class Avatars:
     async def sweep_orphans(self, min_age_s: float) -> None:
         """Remove folders that belong to no avatar: of an intake or a removal that was interrupted."""
         for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
-            async with self.folders:
+            async with self.folder_lock:
                 record = await self._table.run_in_thread(self._table.find_avatar, key)
-                if record is None and not self._is_analysed_now(key):
+                if record is None and not self._is_being_analysed(key):
                     await asyncio.to_thread(self._files.delete_avatar, key)
 
-    def _is_analysed_now(self, key: str) -> bool:
+    def _is_being_analysed(self, key: str) -> bool:
         return any(wanted.key == key for wanted in tuple(self._analyses))
 
 
-async def unreported(share: float) -> None:
+async def ignore_progress(share: float) -> None:
     """The `Progress` of whoever shows none."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from errors import StoredFileError
-from jobs.messages import Rendered
+from jobs.messages import RenderedSegment
 from jobs.segments import Block, Segment
 from storage.file_keys import segment_key
 from storage.file_store import FileStore
@@ -19,7 +19,7 @@ class FinishedSegments:
     def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:
         self._table, self._files, self._job_id = table, files, job_id
 
-    def record(self, segment: Segment, rendered: Rendered) -> None:
+    def record(self, segment: Segment, rendered: RenderedSegment) -> None:
         """Note that a segment is there."""
         self._table.record_segment(
             SegmentRecord(
@@ -33,7 +33,7 @@ class FinishedSegments:
             )
         )
 
-    def whole(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
+    def intact(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
         """Those of this or an earlier run that fit the plan and whose files are as they were written, by number."""
         planned = {segment.number: segment for block in blocks for segment in block.segments}
         fitting: list[SegmentRecord] = []
@@ -41,7 +41,7 @@ class FinishedSegments:
             plan = planned.get(record.number)
             if plan is not None and (plan.start, plan.stop) == (record.start, record.stop):
                 fitting.append(record)
-        return self._whole(fitting)
+        return self._intact(fitting)
 
     def check(self, blocks: Sequence[Block]) -> None:
         """Refuse to go on without all of them.
@@ -49,7 +49,7 @@ class FinishedSegments:
         Raises:
             StoredFileError: One is gone, or was changed.
         """
-        found = self.whole(blocks)
+        found = self.intact(blocks)
         lost = [segment.number for block in blocks for segment in block.segments if segment.number not in found]
         if lost:
             raise StoredFileError(
@@ -60,9 +60,9 @@ class FinishedSegments:
     def are_damaged(self) -> bool:
         """Whether one that was rendered is gone or was changed."""
         finished = self._table.finished_segments(self._job_id)
-        return len(self._whole(finished)) < len(finished)
+        return len(self._intact(finished)) < len(finished)
 
-    def _whole(self, records: Sequence[SegmentRecord]) -> dict[int, SegmentRecord]:
+    def _intact(self, records: Sequence[SegmentRecord]) -> dict[int, SegmentRecord]:
         keys = {segment_key(self._job_id, record.number): record for record in records}
-        whole = self._files.stored.whole({key: record.sha256 for key, record in keys.items()})
+        whole = self._files.stored.intact({key: record.sha256 for key, record in keys.items()})
         return {record.number: record for key, record in keys.items() if key in whole}

@@ -29,7 +29,9 @@ class Housekeeping:
         self._table = table
         self._files = files
         self._avatars = avatars
-        self._at_rest: set[str] = set()  # finished jobs without segments: in a bucket, each look costs a request
+        self._without_segments: set[str] = (
+            set()
+        )  # finished jobs without segments: in a bucket, each look costs a request
 
     async def run(self) -> None:
         """Sweep now and then for ever."""
@@ -50,9 +52,9 @@ class Housekeeping:
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
         job_ids = self._files.job_ids(_ORPHAN_AGE_S)
-        self._at_rest.intersection_update(job_ids)
+        self._without_segments.intersection_update(job_ids)
         for job_id in job_ids:
-            if job_id in self._at_rest:
+            if job_id in self._without_segments:
                 continue
             job = self._find(job_id)
             if job is None or job.status is JobStatus.CANCELLED:
@@ -60,7 +62,7 @@ class Housekeeping:
             elif job.status.is_final:
                 if self._files.has_segments(job_id):
                     self._files.delete_segments(job_id)
-                self._at_rest.add(job_id)
+                self._without_segments.add(job_id)
 
     def _sweep_finished(self) -> None:
         before = utc_now() - timedelta(seconds=self._limits.retention_s)

@@ -27,7 +27,7 @@ HOLD_S: Final = 60.0
 _SOURCE_INFO: Final = TypeAdapter(VideoInfo)
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """What the probe found; None for what was not asked."""
 
     video: VideoInfo | None
@@ -42,7 +42,7 @@ class SourceVideo:
     info: VideoInfo
 
 
-class Rendered(NamedTuple):
+class RenderedSegment(NamedTuple):
     """One segment that is written.
 
     Attributes:
@@ -94,7 +94,7 @@ class PreparedSpeech(NamedTuple):
     level: SpeechLevel
 
 
-class Heard(NamedTuple):
+class BlockFeatures(NamedTuple):
     """What there is to know of the speech in some output frames.
 
     Attributes:

@@ -12,8 +12,8 @@ from jobs.messages import (
     BlockRequest,
     OutputInfo,
     PreparedSpeech,
-    Probed,
-    Rendered,
+    ProbeResult,
+    RenderedSegment,
     SegmentWatermark,
     SourceVideo,
 )
@@ -22,7 +22,7 @@ from models.engines.protocol import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 
 class JobService(Protocol):
@@ -110,21 +110,23 @@ class Stages(Protocol):
     Files are given by their keys.
     """
 
-    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         """Say what files are, before anything is promised."""
         ...
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         """Decode `audio` to the file `speech`, and measure it."""
         ...
 
-    async def reference(self, work: Work, picture: str) -> FaceChoice:
+    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the choice of the person whom a picture shows."""
         ...
 
     async def track(
         self,
-        work: Work,
+        context: CallContext,
         source: SourceVideo,
         choice: FaceChoice,
         start: int,
@@ -135,30 +137,38 @@ class Stages(Protocol):
         """Write the landmarks of source frames [start, stop) to `out`, and return what the next call goes on from."""
         ...
 
-    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """Make an avatar of what `track` wrote, and return whether it talks."""
         ...
 
-    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+    async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """Return whether an engine has all that it keeps of an avatar."""
         ...
 
-    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+    async def analyse(
+        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+    ) -> None:
         """Have an engine write what it keeps of an avatar."""
         ...
 
-    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         """Return what the output frames of one block show."""
         ...
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         """Write one encoded segment to `out`."""
         ...
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        context: CallContext,
+        segments: Sequence[str],
+        audio: str,
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         """Write the whole video to `out`, labelled."""
         ...

@@ -30,7 +30,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStage
 from telemetry import metrics
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 logger = logging.getLogger("ray.serve")
 
@@ -57,7 +57,7 @@ class JobRun:
         """Plan nothing yet: `run` does the work and may be cancelled anywhere."""
         self._services = services
         self._job = job
-        self._work = Work(job.id)
+        self._context = CallContext(job.id)
         self._num_frames = 0
         self._num_done = 0
         self._segments = FinishedSegments(services.table, services.files, job.id)
@@ -96,23 +96,23 @@ class JobRun:
         if await asyncio.to_thread(self._segments.are_damaged):
             return True
         job, avatars = self._job, self._services.avatars
-        return self._has_avatar and not await avatars.is_whole(job.avatar_key, job.options.engine)
+        return self._has_avatar and not await avatars.is_intact(job.avatar_key, job.options.engine)
 
     async def _make(self) -> None:
-        job, files, stages, work = self._job, self._services.files, self._services.stages, self._work
+        job, files, stages, context = self._job, self._services.files, self._services.stages, self._context
         if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id)):
             return  # an earlier run put the whole file there, and ended before it could say so
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.LISTENING)
         audio = audio_key(job.id)
         await asyncio.to_thread(files.check_size, audio, job.audio.num_bytes)
-        speech = await stages.prepare_speech(work, audio, speech_key(job.id), job.audio_seconds)
+        speech = await stages.prepare_speech(context, audio, speech_key(job.id), job.audio_seconds)
 
         await self._enter(JobStage.ANALYSING)
         avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_avatar = True
         source = avatar.source
-        await self._hold_disk(source.info, speech.info.duration_seconds)
+        await self._reserve_disk(source.info, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
@@ -125,10 +125,10 @@ class JobRun:
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
         await stages.join(
-            work, segments, audio, result_key(job.id), source, OutputInfo(self._num_frames, job.produce_id)
+            context, segments, audio, result_key(job.id), source, OutputInfo(self._num_frames, job.produce_id)
         )
 
-    async def _hold_disk(self, info: VideoInfo, seconds: float) -> None:
+    async def _reserve_disk(self, info: VideoInfo, seconds: float) -> None:
         """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
 
         Raises:
@@ -154,7 +154,7 @@ class JobRun:
             again for what follows.
         """
         measures: BlockMeasures | None = None
-        finished = await asyncio.to_thread(self._segments.whole, blocks)
+        finished = await asyncio.to_thread(self._segments.intact, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
         permits = self._services.limiter.permits()
@@ -180,7 +180,7 @@ class JobRun:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
             request = BlockRequest(avatar, options.engine, span, options.loop)
-            return asyncio.create_task(self._services.stages.plan(self._work, speech, request, state))
+            return asyncio.create_task(self._services.stages.plan(self._context, speech, request, state))
 
         ahead = begin(0, None)
         try:
@@ -195,10 +195,10 @@ class JobRun:
     async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan, permits: SegmentPermits) -> None:
         services, job = self._services, self._job
         try:
-            work = self._work._replace(segment=segment.number)
+            context = self._context._replace(segment=segment.number)
             out = segment_key(job.id, segment.number)
             watermark = segment_watermark(job.options, segment, avatar.source.info.fps, services.config.labels)
-            rendered = await services.stages.render(work, avatar, job.options.engine, plan, out, watermark)
+            rendered = await services.stages.render(context, avatar, job.options.engine, plan, out, watermark)
         finally:
             permits.release()
         self._silent_motion[segment.number] = rendered.silent_motion

@@ -21,13 +21,13 @@ from jobs.retry import retry
 from jobs.run import JobRun, JobServices
 from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, utc_now
 from telemetry import metrics
-from telemetry.log_context import Work, working_on
+from telemetry.log_context import CallContext, call_context
 
 logger = logging.getLogger("ray.serve")
 
-_LATER: Final = (StorageFullError, UnavailableError)
+_TEMPORARY_FAILURES: Final = (StorageFullError, UnavailableError)
 """What ends no job: it is taken up again when there is room, and a table that can be reached."""
-_STAND_DOWN_S = 3.0
+_STOP_TIMEOUT_S = 3.0
 _REST_S = 20.0  # a cancelled job's last chunk of work ends in less
 
 
@@ -36,18 +36,18 @@ class JobScheduler:
 
     Args:
         services: What runs work with.
-        leads: Whether this Director may run jobs at the moment.
+        is_leader: Whether this Director may run jobs at the moment.
     """
 
-    def __init__(self, services: JobServices, leads: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, services: JobServices, is_leader: Callable[[], bool] = lambda: True) -> None:
         self._services = services
         self._table, self._files = services.table, services.files
         self._limits = services.config.jobs
-        self._leads = leads
+        self._is_leader = is_leader
         self._running: dict[str, asyncio.Task[None]] = {}
         self._starting = asyncio.Lock()  # one look at the queue at a time: a job is started once
 
-    async def take_up(self) -> None:
+    async def resume_unfinished(self) -> None:
         """Queue again what nobody works on: an earlier Director did, or its ending could not be written down.
 
         What has been tried too often without any progress fails.
@@ -66,16 +66,16 @@ class JobScheduler:
     async def start_waiting(self) -> None:
         """Start waiting jobs in order while there is room.
 
-        On a full disk, or while the table cannot be reached, none is started; `take_up` comes again.
+        On a full disk, or while the table cannot be reached, none is started; `resume_unfinished` comes again.
         """
         try:
             async with self._starting:
                 await self._start_waiting()
-        except _LATER as error:
+        except _TEMPORARY_FAILURES as error:
             logger.warning("waiting jobs cannot be started at the moment: %s", error)
 
     async def _start_waiting(self) -> None:
-        while self._leads() and len(self._running) < self._services.limiter.max_running_jobs:
+        while self._is_leader() and len(self._running) < self._services.limiter.max_running_jobs:
             # Asked anew for each: a job that starts moves its owner's others back.
             queued = await self._table.run_in_thread(self._table.queued_jobs)
             job = next((job for job in queued if job.id not in self._running), None)
@@ -84,19 +84,19 @@ class JobScheduler:
             started = await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
             if started.status is not JobStatus.RUNNING:
                 continue  # cancelled meanwhile
-            if not self._leads():
+            if not self._is_leader():
                 return  # whoever leads next takes it up
             if job.started_at is None:
                 metrics.job_started((utc_now() - job.created_at).total_seconds())
             self._running[job.id] = asyncio.create_task(self._run(started))
 
-    async def stand_down(self) -> None:
+    async def stop_all(self) -> None:
         """Stop all jobs where they are, for another Director to go on with."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_STAND_DOWN_S)
+            await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
 
     async def cancel(self, job: JobRecord) -> JobRecord:
         """Cancel a job that is not finished; a finished one is returned as it is."""
@@ -128,7 +128,7 @@ class JobScheduler:
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job to its end, whatever that is; the only place where a job fails."""
-        with working_on(Work(job.id)):
+        with call_context(CallContext(job.id)):
             try:
                 await retry(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
                 await self._end(job, JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)
@@ -167,7 +167,7 @@ class JobScheduler:
             # First: on a full disk, this makes the room for the row.
             await asyncio.to_thread(self._files.delete_segments, job.id)
             ended = await self._update(job.id, status=status, **fields)
-        except _LATER as error:
+        except _TEMPORARY_FAILURES as error:
             logger.warning("the ending cannot be written down, the job is taken up again: %s", error)
             return
         if ended.status is status:  # not cancelled meanwhile

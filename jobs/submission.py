@@ -30,7 +30,7 @@ from storage.records import (
     new_id,
     utc_now,
 )
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 
 class _Facts(NamedTuple):
@@ -57,8 +57,8 @@ class Submissions:
         files: FileStore,
         admission: AdmissionController,
         check_engine: Callable[[str], None],
-        marks_all: bool = False,
-        folders: asyncio.Lock | None = None,
+        watermark_all: bool = False,
+        folder_lock: asyncio.Lock | None = None,
     ) -> None:
         """Take nothing in by itself.
 
@@ -68,11 +68,11 @@ class Submissions:
             files: Where uploads are.
             admission: Knows what is promised to others.
             check_engine: Raises OptionError of an engine that cannot do a job.
-            marks_all: Whether every job is marked visibly.
-            folders: See `Avatars`.
+            watermark_all: Whether every job is marked visibly.
+            folder_lock: See `Avatars`.
         """
-        self._folders = folders or asyncio.Lock()
-        self._marks_all = marks_all
+        self._folder_lock = folder_lock or asyncio.Lock()
+        self._watermark_all = watermark_all
         self._stages, self._table, self._files, self._admission = stages, table, files, admission
         self._check_engine = check_engine
 
@@ -87,12 +87,12 @@ class Submissions:
         """
         self._check_engine(request.options.engine)
         face = recorded_face(request.options.face, _sha256(request.face_image))
-        audio = await self._there(request.audio, audio_key(request.job_id))
+        audio = await self._find_upload(request.audio, audio_key(request.job_id))
         video = None
         if request.video is not None:
-            video = await self._there(request.video, source_key(_key(request.video, face, request.owner)))
+            video = await self._find_upload(request.video, source_key(_key(request.video, face, request.owner)))
         with _client_names(request.audio, request.video):
-            probed = await self._stages.probe(Work(request.job_id), video, audio)
+            probed = await self._stages.probe(CallContext(request.job_id), video, audio)
         assert probed.audio is not None
         seconds = probed.audio.duration_seconds
         if request.video is not None:
@@ -100,36 +100,36 @@ class Submissions:
             await self._check_picture(request.face_image, _key(request.video, face, request.owner))
             frame = (probed.video.width, probed.video.height, probed.video.fps)
         else:
-            avatar = await self._table.run_in_thread(self._speakable, request.avatar_id or "", request.owner)
+            avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
             frame = await self._avatar_frame(avatar)
         facts = _Facts(seconds, result_bytes(*frame, seconds), probed.video)
-        async with self._folders:  # with nobody in between
-            known = await self._table.run_in_thread(self._known, request, facts.disk_bytes)
-            job = known or await self._keep(request, face, facts)
+        async with self._folder_lock:  # with nobody in between
+            known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
+            job = known or await self._store_inputs(request, face, facts)
         await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
         if known is not None:
             check_same_request(known, request.request_digest)
         return job
 
-    async def _keep(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:
+    async def _store_inputs(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:
         """Keep the uploads, then the row: whoever is interrupted in between does it again."""
         video, picture = request.video, request.face_image
-        took_source = False
+        is_new_source = False
         if video is not None:
-            took_source = await asyncio.to_thread(self._take_source, video, picture, _key(video, face, request.owner))
-        await asyncio.to_thread(self._take_speech, request)
-        return await self._table.run_in_thread(self._store, request, face, facts, took_source)
+            is_new_source = await asyncio.to_thread(self._move_source, video, picture, _key(video, face, request.owner))
+        await asyncio.to_thread(self._move_speech, request)
+        return await self._table.run_in_thread(self._store, request, face, facts, is_new_source)
 
-    def _take_speech(self, request: JobRequest) -> None:
+    def _move_speech(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
         self._files.take_upload(request.audio.key, audio_key(request.job_id))
 
-    def _store(self, request: JobRequest, face: str, facts: _Facts, took_source: bool) -> JobRecord:
+    def _store(self, request: JobRequest, face: str, facts: _Facts, is_new_source: bool) -> JobRecord:
         """Make the row of a job whose files are in their places."""
         if request.video is not None:
-            avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=took_source)
+            avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=is_new_source)
         else:
-            avatar = self._speakable(request.avatar_id or "", request.owner)
+            avatar = self._usable_avatar(request.avatar_id or "", request.owner)
         return self._table.insert_job(
             JobRecord(
                 id=request.job_id,
@@ -159,12 +159,12 @@ class Submissions:
         """
         face = recorded_face(request.face, _sha256(request.face_image))
         key = _key(request.video, face, request.owner)
-        source = await self._there(request.video, source_key(key))
+        source = await self._find_upload(request.video, source_key(key))
         with _client_names(request.video):
-            probed = await self._stages.probe(Work(request.video.key), source, None)
+            probed = await self._stages.probe(CallContext(request.video.key), source, None)
         await self._check_picture(request.face_image, key)
-        async with self._folders:
-            is_new = await asyncio.to_thread(self._take_source, request.video, request.face_image, key)
+        async with self._folder_lock:
+            is_new = await asyncio.to_thread(self._move_source, request.video, request.face_image, key)
             avatar = await self._table.run_in_thread(
                 self._store_avatar,
                 request.video,
@@ -173,21 +173,21 @@ class Submissions:
                 probed.video,
                 is_new=is_new,
                 pinned=request.keep,
-                awaited=True,
+                analyse_on_create=True,
             )
         await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
         return avatar
 
     def _kept_options(self, request: JobRequest, face: str) -> JobOptions:
         """The options that the job is done with, whatever the settings are when it is taken up again."""
-        is_marked = request.options.visible_label or self._marks_all
+        is_marked = request.options.visible_label or self._watermark_all
         return request.options.model_copy(update={"face": face, "visible_label": is_marked})
 
-    async def _there(self, upload: UploadedFile, taken_to: str) -> str:
+    async def _find_upload(self, upload: UploadedFile, taken_to: str) -> str:
         """The key of an upload: its own, or that at which an earlier try has put it."""
         return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
 
-    def _known(self, request: JobRequest, disk_bytes: int) -> JobRecord | None:
+    def _find_duplicate(self, request: JobRequest, disk_bytes: int) -> JobRecord | None:
         """The job of the same idempotency key: it can have come by another way while this one was received.
 
         Raises:
@@ -198,7 +198,7 @@ class Submissions:
             return None
         return self._table.find_job(request.owner, request.idempotency_key)
 
-    def _speakable(self, avatar_id: str, owner: str | None) -> AvatarRecord:
+    def _usable_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         avatar = self._table.get_avatar(avatar_id, owner)
         if avatar.status is AvatarStatus.FAILED:
             reason = avatar.error.message if avatar.error is not None else "unknown"
@@ -210,18 +210,18 @@ class Submissions:
         if avatar.info is not None:
             return avatar.info.width, avatar.info.height, Fraction(avatar.info.fps)
         if (info := decode_source_info(avatar.source_info)) is None:
-            info = (await self._stages.probe(Work(avatar.key), source_key(avatar.key), None)).video
+            info = (await self._stages.probe(CallContext(avatar.key), source_key(avatar.key), None)).video
         assert info is not None
         return info.width, info.height, info.fps
 
     async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
         """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
         if picture is not None:
-            kept = await self._there(picture, face_key(key))
+            kept = await self._find_upload(picture, face_key(key))
             with _client_names(picture):
-                await self._stages.probe(Work(picture.key), kept, None)
+                await self._stages.probe(CallContext(picture.key), kept, None)
 
-    def _take_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
+    def _move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
         """Move uploads into the avatar of their content, if its source is not there; return whether it was not."""
         if self._files.has(source_key(key)):
             return False
@@ -239,14 +239,17 @@ class Submissions:
         *,
         is_new: bool,
         pinned: bool = False,
-        awaited: bool = False,
+        analyse_on_create: bool = False,
     ) -> AvatarRecord:
         """Make the row of an avatar whose source is in its place, or note that a known one is wanted again."""
         key = _key(video, face, owner)
         known = self._table.find_avatar(key)
         if known is not None and not is_new:
             return self._table.update_avatar(
-                key, pinned=known.pinned or pinned, awaited=known.awaited or awaited, last_used_at=utc_now()
+                key,
+                pinned=known.pinned or pinned,
+                analyse_on_create=known.analyse_on_create or analyse_on_create,
+                last_used_at=utc_now(),
             )
         now = utc_now()
         return self._table.put_avatar(
@@ -254,7 +257,7 @@ class Submissions:
                 key=key,
                 id=new_id(),
                 pinned=pinned,
-                awaited=awaited,
+                analyse_on_create=analyse_on_create,
                 owner=owner,
                 label=video.label,
                 face=face,

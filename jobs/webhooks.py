@@ -26,11 +26,11 @@ from net.webhook import deliver, retry_delay_s
 from storage.job_table import JobTable
 from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
 from telemetry import metrics
-from telemetry.log_context import Work, working_on
+from telemetry.log_context import CallContext, call_context
 
 logger = logging.getLogger("ray.serve")
 
-_MAX_UNDER_WAY = 8
+_MAX_IN_FLIGHT = 8
 _PERIOD_S = 2.0
 _FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
 
@@ -56,26 +56,26 @@ class Webhooks:
         self._network, self._view_of = network, view_of
         self._table = table
         self._secret_of = secret_of
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Deliver for ever what is due."""
         while True:
             for callback in await self._pending():
-                is_due = callback.next_at <= utc_now() and callback.job_id not in self._under_way
-                if is_due and len(self._under_way) < _MAX_UNDER_WAY:
-                    self._under_way[callback.job_id] = asyncio.create_task(self._try(callback))
+                is_due = callback.next_at <= utc_now() and callback.job_id not in self._in_flight
+                if is_due and len(self._in_flight) < _MAX_IN_FLIGHT:
+                    self._in_flight[callback.job_id] = asyncio.create_task(self._attempt(callback))
             await asyncio.sleep(_PERIOD_S)
 
     async def _pending(self) -> list[CallbackRecord]:
         try:
-            return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_UNDER_WAY * 2)
+            return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_IN_FLIGHT * 2)
         except TableUnreachableError as error:
             logger.warning("webhooks wait: %s", error)
             return []
 
-    async def _try(self, callback: CallbackRecord) -> None:
-        with working_on(Work(callback.job_id)):
+    async def _attempt(self, callback: CallbackRecord) -> None:
+        with call_context(CallContext(callback.job_id)):
             try:
                 await self._deliver_and_record(callback)
             except NotFoundError:
@@ -86,7 +86,7 @@ class Webhooks:
                 logger.warning("webhook: the try cannot be written down, so another one follows")
                 await asyncio.sleep(_FULL_PAUSE_S)
             finally:
-                self._under_way.pop(callback.job_id, None)
+                self._in_flight.pop(callback.job_id, None)
 
     async def _deliver_and_record(self, callback: CallbackRecord) -> None:
         job = await self._table.run_in_thread(self._table.get_job, callback.job_id)

@@ -125,7 +125,7 @@ class FileStore:
             key: The file.
             sha256: Its content when it came.
         """
-        if not isinstance(error, InputError) or self.stored.whole({key: sha256}):
+        if not isinstance(error, InputError) or self.stored.intact({key: sha256}):
             return error
         return StoredFileError(f"{split(key)[1]}: expected the file that was kept, found another one.")
 

@@ -36,7 +36,7 @@ class StoredFiles(Protocol):
         """A file's state; None if there is none."""
         ...
 
-    def whole(self, contents: Mapping[str, str]) -> set[str]:
+    def intact(self, contents: Mapping[str, str]) -> set[str]:
         """Keys of the files that are there and hold what they should.
 
         Args:
@@ -84,15 +84,15 @@ class StoredFiles(Protocol):
     def put(self, key: str, content: bytes) -> None:
         """Write a small file, whole or not at all, in place of one that is there."""
 
-    def arrival(self, key: str) -> Path:
+    def staging_path(self, key: str) -> Path:
         """Where a file of this key is to be written bit by bit, for `publish`."""
         ...
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """Have what was written to `arrival(key)` be there for all, whole or not at all; `path` is used up.
+        """Have what was written to `staging_path(key)` be there for all, whole or not at all; `path` is used up.
 
         Args:
-            path: What `arrival` gave.
+            path: What `staging_path` gave.
             key: Its key.
             sha256: Its hash, hexadecimal.
         """
@@ -129,7 +129,7 @@ class StoredFiles(Protocol):
         """
         ...
 
-    def link(self, key: str, method: str) -> str | None:
+    def presigned_url(self, key: str, method: str) -> str | None:
         """A URL at which a client gets a file for some minutes without a key of ours; None if there is none."""
         ...
 

@@ -100,13 +100,13 @@ class JobTable:
         """Stay the only writer for another while; returns the newer service that asks for its place, if one does."""
         return self._database.renew(lease_s)
 
-    def ask(self, heir: str, wait_s: float) -> bool:
+    def request_handover(self, successor: str, wait_s: float) -> bool:
         """Ask a writer of an older service to hand over; returns whether there is one."""
-        return self._database.ask(heir, wait_s)
+        return self._database.request_handover(successor, wait_s)
 
-    def hand_over(self, heir: str, lease_s: float) -> None:
+    def hand_over(self, successor: str, lease_s: float) -> None:
         """Be the writer no longer, in favour of one service."""
-        self._database.hand_over(heir, lease_s)
+        self._database.hand_over(successor, lease_s)
 
     def release(self) -> None:
         """Be the writer no longer."""

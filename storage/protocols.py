@@ -55,16 +55,16 @@ class Database(Protocol):
         """
         ...
 
-    def ask(self, heir: str, wait_s: float) -> bool:
-        """Ask the writer to hand over to the service `heir` within `wait_s`. Harmless for the writer.
+    def request_handover(self, successor: str, wait_s: float) -> bool:
+        """Ask the writer to hand over to the service `successor` within `wait_s`. Harmless for the writer.
 
         Returns:
             Whether the writer is an older service: one whose name sorts before.
         """
         ...
 
-    def hand_over(self, heir: str, lease_s: float) -> None:
-        """Be the writer no longer: for `lease_s`, the service `heir` alone may become it, as an heir."""
+    def hand_over(self, successor: str, lease_s: float) -> None:
+        """Be the writer no longer: for `lease_s`, the service `successor` alone may become it, as an successor."""
 
     def release(self) -> None:
         """Be the writer no longer, so that another one need not wait. Harmless for whoever is none."""

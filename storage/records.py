@@ -189,7 +189,9 @@ class AvatarRecord(Frozen):
     version: int = 1
     status: AvatarStatus = AvatarStatus.ANALYSING
     pinned: bool = False
-    awaited: bool = Field(False, description="Whether a caller sent it for itself, so that no job begins its analysis.")
+    analyse_on_create: bool = Field(
+        False, description="Whether a caller sent it for itself, so that no job begins its analysis."
+    )
     owner: str | None = None
     label: str = ""
     face: str = "largest"

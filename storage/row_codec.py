@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import TypeVar, get_args, get_origin
+from typing import Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -15,18 +15,23 @@ from storage.protocols import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
+_COLUMNS: Final = {"analyse_on_create": "awaited"}
+"""Fields whose column has another name, that of the first version which had it."""
+_FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
+
 
 def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, object]:
-    """Column values of `record`, one per field that is not in `leave_out`."""
-    return {name: _encode(getattr(record, name)) for name in type(record).model_fields if name not in leave_out}
+    """Returns the column values of `record`, one per field that is not in `leave_out`."""
+    names = [name for name in type(record).model_fields if name not in leave_out]
+    return {_COLUMNS.get(name, name): _encode(getattr(record, name)) for name in names}
 
 
 def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
     """The record in `row`; `more` are fields that are not stored. Columns that are no field are ignored."""
     as_json = _json_fields(kind)
     fields: dict[str, object] = {}
-    for name, value in row.items():
-        if name in kind.model_fields:
+    for column, value in row.items():
+        if (name := _FIELDS.get(column, column)) in kind.model_fields:
             fields[name] = json.loads(value) if name in as_json and value is not None else value
     return kind.model_validate({**fields, **more})
 

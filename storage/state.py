@@ -14,8 +14,8 @@ from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.key_ring import KeyRing
-from storage.local.api_keys import ApiKeys
-from storage.local.disk import OWN_FOLDER
+from storage.local.api_keys import FileKeyRing
+from storage.local.disk import PRIVATE_FOLDER_MODE
 from storage.local.folder import LocalFiles
 from storage.local.webhook_secrets import webhook_secret
 from storage.protocols import Database
@@ -41,7 +41,7 @@ def open_files(config: PipelineConfig) -> StoredFiles:
     from storage.s3.cache import CacheBounds, FileCache
     from storage.s3.objects import Objects
 
-    config.data_dir.mkdir(mode=OWN_FOLDER, parents=True, exist_ok=True)
+    config.data_dir.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
     cache = FileCache(cache_folder(config), CacheBounds(settings.max_cache_bytes, settings.max_cache_idle_s))
     cache.sweep_for_ever()
     return BucketFiles(Objects(store), cache, settings.redirects)
@@ -85,19 +85,19 @@ def open_table(state: str | None, files: FileStore, on_change: Callable[[str], N
 def open_keys(state: str | None, data_dir: Path) -> KeyRing:
     """The API keys."""
     if state is None:
-        return ApiKeys(data_dir)
-    from storage.postgres.keys import SharedKeys
+        return FileKeyRing(data_dir)
+    from storage.postgres.keys import PostgresKeyRing
 
-    return SharedKeys(open_database(state))
+    return PostgresKeyRing(open_database(state))
 
 
 def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None], str]:
     """What gives the secret that the webhooks of an owner's jobs are signed with."""
     if state is None:
         return lambda owner: webhook_secret(data_dir, owner)
-    from storage.postgres.keys import SharedSecret
+    from storage.postgres.keys import PostgresWebhookSecret
 
-    return SharedSecret(open_database(state)).of
+    return PostgresWebhookSecret(open_database(state)).of
 
 
 def open_database(url: str) -> Database:

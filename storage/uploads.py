@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from storage.file_keys import split
 from storage.files import StoredFiles
-from storage.local.disk import disk_errors, private
+from storage.local.disk import disk_errors, open_private
 from storage.records import UploadedFile
 
 _UNSAFE: Final = re.compile(r"[^\w .()+-]+")
@@ -37,8 +37,8 @@ class UploadWriter:
 
     def __init__(self, files: StoredFiles, key: str, label: str) -> None:
         self._files, self._key, self._label = files, key, label
-        self._path = files.arrival(key)
-        self._file: BinaryIO = open(self._path, "xb", opener=private)  # noqa: SIM115  # closed by `finish` or `discard`
+        self._path = files.staging_path(key)
+        self._file: BinaryIO = open(self._path, "xb", opener=open_private)  # noqa: SIM115  # closed by `finish` or `discard`
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
 

@@ -1,6 +1,6 @@
 """Which job and segment a log line belongs to: held in a context variable, written into every record of Serve's logger.
 
-A replica works on several requests at once. Each is a task of its own, so what `working_on` sets is seen by that
+A replica works on several requests at once. Each is a task of its own, so what `call_context` sets is seen by that
 request alone, by the tasks that it starts, and by `asyncio.to_thread`.
 
 The fields are called `job` and `segment`: Ray takes `job_id` for its own jobs and strips it from Serve's logs.
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 _SERVE_LOGGER = "ray.serve"
 
 
-class Work(NamedTuple):
+class CallContext(NamedTuple):
     """What a request is done for.
 
     Attributes:
@@ -31,24 +31,24 @@ class Work(NamedTuple):
     attempt: int = 1
 
 
-_work: ContextVar[Work | None] = ContextVar("lipwright_work", default=None)
+_context: ContextVar[CallContext | None] = ContextVar("lipwright_call", default=None)
 
 
-def current_work() -> Work:
+def current_context() -> CallContext:
     """What the present request is done for."""
-    work = _work.get()
-    assert work is not None, "a stage was called outside `working_on`"
-    return work
+    context = _context.get()
+    assert context is not None, "a stage was called outside `call_context`"
+    return context
 
 
 @contextmanager
-def working_on(work: Work | None) -> Iterator[None]:
+def call_context(context: CallContext | None) -> Iterator[None]:
     """Mark what is logged inside the block, also by tasks and threads that it starts; None marks nothing."""
-    token = _work.set(work)
+    token = _context.set(context)
     try:
         yield
     finally:
-        _work.reset(token)
+        _context.reset(token)
 
 
 def install_log_context() -> None:
@@ -59,27 +59,27 @@ def install_log_context() -> None:
     formatter is wrapped. Calling this again changes nothing.
     """
     logger = logging.getLogger(_SERVE_LOGGER)
-    if not any(isinstance(known, _WorkFilter) for known in logger.filters):
-        logger.addFilter(_WorkFilter())
+    if not any(isinstance(known, _ContextFilter) for known in logger.filters):
+        logger.addFilter(_ContextFilter())
     for handler in logger.handlers:
         is_terminal = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-        if is_terminal and not isinstance(handler.formatter, _WithWork):
-            handler.setFormatter(_WithWork(handler.formatter or logging.Formatter()))
+        if is_terminal and not isinstance(handler.formatter, _ContextFormatter):
+            handler.setFormatter(_ContextFormatter(handler.formatter or logging.Formatter()))
 
 
-class _WorkFilter(logging.Filter):
+class _ContextFilter(logging.Filter):
     """Lets every record pass and marks it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        work = _work.get()
-        if work is not None:
-            record.job = work.job_id
-            if work.segment is not None:
-                record.segment = work.segment
+        context = _context.get()
+        if context is not None:
+            record.job = context.job_id
+            if context.segment is not None:
+                record.segment = context.segment
         return True
 
 
-class _WithWork(logging.Formatter):
+class _ContextFormatter(logging.Formatter):
     """The line of another formatter, followed by the job and the segment."""
 
     def __init__(self, inner: logging.Formatter) -> None:

@@ -26,7 +26,7 @@ from config import JobConfig
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError, internal_error
 from telemetry import metrics
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,12 +59,12 @@ class CallBounds:
         return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
 
 
-async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], bounds: CallBounds) -> Any:
-    """Return the result of `start(work)`, which sends one request (or a chain of them) and must be repeatable.
+async def call_stage(stage: str, context: CallContext, start: Callable[[CallContext], Sent], bounds: CallBounds) -> Any:
+    """Return the result of `start(context)`, which sends one request (or a chain of them) and must be repeatable.
 
     Args:
         stage: Name used in errors, logs and metrics.
-        work: What it is done for; each try gets it with its number.
+        context: What it is done for; each try gets it with its number.
         start: Sends the request. All of a chain are cancelled together: Serve cancels no request for another's sake.
         bounds: See `CallBounds`.
 
@@ -81,7 +81,7 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
     while True:
         attempt = 1 + counts[CallOutcome.LOST] + counts[CallOutcome.LATE]
         try:
-            return await _send(stage, work._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
+            return await _send(stage, context._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
         except Exception as error:  # whatever it is: only `classify` tells a verdict from a lost try
             cause, outcome = unwrap(error), classify(error)
             if outcome is CallOutcome.UNAVAILABLE:
@@ -102,9 +102,9 @@ async def call_stage(stage: str, work: Work, start: Callable[[Work], Sent], boun
             raise StageTimeoutError(message, was_retried=True)
 
 
-async def _send(stage: str, work: Work, start: Callable[[Work], Sent], timeout_s: float) -> Any:
+async def _send(stage: str, context: CallContext, start: Callable[[CallContext], Sent], timeout_s: float) -> Any:
     """One try. The request is cancelled when it is late or not wanted any more."""
-    sent = start(work)
+    sent = start(context)
     requests = sent if isinstance(sent, tuple) else (sent,)
     with metrics.timed_call(stage, lambda error: classify(error).value):
         try:

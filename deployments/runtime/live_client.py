@@ -16,7 +16,7 @@ from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.director_client import DirectorClient
 from jobs.messages import AvatarRef
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
 _MAX_WAIT_S: Final = 30.0  # as long as a new replica takes to start, where there is only one
@@ -39,10 +39,10 @@ class LiveClient:
         """See `LiveService`."""
         avatar = await self._director.present(avatar_id, owner, self._engine)
 
-        def start(work: Work) -> Sent:
-            return self._of(session_id).prepare.remote(work)
+        def start(context: CallContext) -> Sent:
+            return self._of(session_id).prepare.remote(context)
 
-        await call_stage("LiveSession.prepare", Work(session_id), start, self._bounds)
+        await call_stage("LiveSession.prepare", CallContext(session_id), start, self._bounds)
         self._warm_spares(session_id)
         return avatar
 
@@ -55,10 +55,10 @@ class LiveClient:
         if time.monotonic() - self._warmed_at > _WARM_EVERY_S:
             self._warm_spares(request.session_id)
 
-        def start(work: Work) -> Sent:
-            return self._of(request.session_id).render.remote(work, request)
+        def start(context: CallContext) -> Sent:
+            return self._of(request.session_id).render.remote(context, request)
 
-        moment: LiveChunk = await call_stage("LiveSession.render", Work(request.session_id), start, self._bounds)
+        moment: LiveChunk = await call_stage("LiveSession.render", CallContext(request.session_id), start, self._bounds)
         return moment
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
@@ -72,7 +72,7 @@ class LiveClient:
             return
 
         async def warm() -> None:
-            response = self._live_session.broadcast("prepare", Work(session_id))
+            response = self._live_session.broadcast("prepare", CallContext(session_id))
             with suppress(RayError, RayServeException, TimeoutError):  # only the sessions' own calls count
                 await response.results_async(timeout_s=self._bounds.work_s, return_exceptions=True)
 

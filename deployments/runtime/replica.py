@@ -23,7 +23,7 @@ from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.cancel_token import CancelToken
 from models.engines.protocol import Device, Machine
-from telemetry.log_context import Work, install_log_context, working_on
+from telemetry.log_context import CallContext, call_context, install_log_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class CallGate:
         self._left = asyncio.Event()
 
     @asynccontextmanager
-    async def enter(self, work: Work) -> AsyncIterator[None]:
+    async def enter(self, context: CallContext) -> AsyncIterator[None]:
         """Be at work for the block.
 
         Raises:
@@ -122,8 +122,8 @@ class CallGate:
         if self._is_exclusive:
             raise CapacityError("One call runs alone in this replica.", 1.0)
         self._refuse_if_hung()
-        with working_on(work):
-            if work.attempt > 1:
+        with call_context(context):
+            if context.attempt > 1:
                 async with self._exclusive():
                     yield
                 return
@@ -161,11 +161,11 @@ S = TypeVar("S", bound=_HasGate)
 
 def stage_method(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, Work, P], Coroutine[Any, Any, T]]:
+) -> Callable[Concatenate[S, CallContext, P], Coroutine[Any, Any, T]]:
     """Make `method` of a deployment a call between stages: its first argument says what it is done for."""
 
-    async def call(self: S, work: Work, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._gate.enter(work):
+    async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._gate.enter(context):
             return await method(self, *args, **kwargs)
 
     update_wrapper(call, method)

@@ -17,15 +17,15 @@ from jobs.messages import (
     BlockRequest,
     OutputInfo,
     PreparedSpeech,
-    Probed,
-    Rendered,
+    ProbeResult,
+    RenderedSegment,
     SegmentWatermark,
     SourceVideo,
 )
 from models.engines.protocol import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 _READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)
 
@@ -40,27 +40,29 @@ class ServeStages:
     landmark_generator: DeploymentHandle[Any]
     studio: DeploymentHandle[Any]
 
-    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         """See `MediaProbe.probe`."""
-        probed: Probed = await self._call(
-            "MediaProbe.probe", work, 0, lambda work: self.media_probe.probe.remote(work, video, audio)
+        probed: ProbeResult = await self._call(
+            "MediaProbe.probe", context, 0, lambda context: self.media_probe.probe.remote(context, video, audio)
         )
         return probed
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         """See `AudioFeatures.prepare`."""
 
-        def start(work: Work) -> Sent:
-            return self.audio_features.prepare.remote(work, audio, speech, claimed_seconds)
+        def start(context: CallContext) -> Sent:
+            return self.audio_features.prepare.remote(context, audio, speech, claimed_seconds)
 
         jobs = self.config.jobs
         bounds = CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s)
-        prepared: PreparedSpeech = await call_stage("AudioFeatures.prepare", work, start, bounds)
+        prepared: PreparedSpeech = await call_stage("AudioFeatures.prepare", context, start, bounds)
         return prepared
 
     async def track(
         self,
-        work: Work,
+        context: CallContext,
         source: SourceVideo,
         choice: FaceChoice,
         start: int,
@@ -71,92 +73,105 @@ class ServeStages:
         """See `LandmarkGenerator.track`."""
         new_state: TrackState = await self._call(
             "LandmarkGenerator.track",
-            work,
+            context,
             stop - start,
-            lambda work: self.landmark_generator.track.remote(work, source, choice, start, stop, state, out),
+            lambda context: self.landmark_generator.track.remote(context, source, choice, start, stop, state, out),
         )
         return new_state
 
-    async def reference(self, work: Work, picture: str) -> FaceChoice:
+    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """See `LandmarkGenerator.reference`."""
         choice: FaceChoice = await self._call(
-            "LandmarkGenerator.reference", work, 1, lambda work: self.landmark_generator.reference.remote(work, picture)
+            "LandmarkGenerator.reference",
+            context,
+            1,
+            lambda context: self.landmark_generator.reference.remote(context, picture),
         )
         return choice
 
-    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """See `LandmarkGenerator.build_avatar`."""
         talks: bool = await self._call(
             "LandmarkGenerator.build_avatar",
-            work,
+            context,
             avatar.source.info.num_frames,
-            lambda work: self.landmark_generator.build_avatar.remote(work, avatar, tracks),
+            lambda context: self.landmark_generator.build_avatar.remote(context, avatar, tracks),
         )
         return talks
 
-    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+    async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """See `LandmarkGenerator.is_analysed`."""
         known: bool = await self._call(
             "LandmarkGenerator.is_analysed",
-            work,
+            context,
             0,
-            lambda work: self.landmark_generator.is_analysed.remote(work, engine, avatar),
+            lambda context: self.landmark_generator.is_analysed.remote(context, engine, avatar),
         )
         return known
 
-    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+    async def analyse(
+        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+    ) -> None:
         """Chain AudioFeatures.listen_to_source -> LandmarkGenerator.analyse; the features do not pass through here."""
         seconds = min(avatar.source.info.duration_seconds, self.config.render.block_seconds * 2)
         num = max(1, math.floor(seconds * OWN_SPEECH_FPS))
         span = FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num)
 
-        def start(work: Work) -> Sent:
+        def start(context: CallContext) -> Sent:
             analyse = self.landmark_generator.analyse
             if own_speech is None:
-                return analyse.remote(work, None, engine, avatar)
-            features = self.audio_features.listen_to_source.remote(work, engine, own_speech, span)
-            return features, analyse.remote(work, features, engine, avatar)
+                return analyse.remote(context, None, engine, avatar)
+            features = self.audio_features.listen_to_source.remote(context, engine, own_speech, span)
+            return features, analyse.remote(context, features, engine, avatar)
 
-        await self._call("LandmarkGenerator.analyse", work, avatar.source.info.num_frames, start)
+        await self._call("LandmarkGenerator.analyse", context, avatar.source.info.num_frames, start)
 
-    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         """Chain AudioFeatures.listen -> LandmarkGenerator.plan; the features do not pass through here."""
 
-        def start(work: Work) -> Sent:
-            features = self.audio_features.listen.remote(work, request.engine, speech, request.span)
-            return features, self.landmark_generator.plan.remote(work, features, request, state)
+        def start(context: CallContext) -> Sent:
+            features = self.audio_features.listen.remote(context, request.engine, speech, request.span)
+            return features, self.landmark_generator.plan.remote(context, features, request, state)
 
-        planned: Planned = await self._call("LandmarkGenerator.plan", work, request.span.num, start)
+        planned: Planned = await self._call("LandmarkGenerator.plan", context, request.span.num, start)
         return planned
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         """See `Studio.render`."""
-        rendered: Rendered = await self._call(
+        rendered: RenderedSegment = await self._call(
             "Studio.render",
-            work,
+            context,
             len(plan),
-            lambda work: self.studio.render.remote(work, avatar, engine, plan, out, watermark),
+            lambda context: self.studio.render.remote(context, avatar, engine, plan, out, watermark),
         )
         return rendered
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        context: CallContext,
+        segments: Sequence[str],
+        audio: str,
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         """See `Studio.join`."""
         await self._call(
             "Studio.join",
-            work,
+            context,
             output.num_frames,
-            lambda work: self.studio.join.remote(work, segments, audio, out, source, output),
+            lambda context: self.studio.join.remote(context, segments, audio, out, source, output),
         )
 
     async def ready(self) -> bool:
         """True when each stage answers."""
         for handle in (self.media_probe, self.audio_features, self.landmark_generator, self.studio):
-            await call_stage("ready", Work(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
+            await call_stage("ready", CallContext(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
         return True
 
-    async def _call(self, stage: str, work: Work, num_frames: int, start: Callable[[Work], Sent]) -> Any:
-        return await call_stage(stage, work, start, CallBounds.of(self.config.jobs, num_frames))
+    async def _call(
+        self, stage: str, context: CallContext, num_frames: int, start: Callable[[CallContext], Sent]
+    ) -> Any:
+        return await call_stage(stage, context, start, CallBounds.of(self.config.jobs, num_frames))

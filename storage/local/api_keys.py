@@ -22,7 +22,7 @@ class _Keys(BaseModel):
     keys: tuple[ApiKey, ...] = ()
 
 
-class ApiKeys(KeyRing):
+class FileKeyRing(KeyRing):
     """The keys in the data folder `root`; read again whenever the file has changed."""
 
     def __init__(self, root: Path) -> None:

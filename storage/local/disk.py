@@ -15,9 +15,9 @@ from typing import Final
 from errors import StorageFullError
 from storage.records import new_id
 
-OWN_FOLDER: Final = 0o700
+PRIVATE_FOLDER_MODE: Final = 0o700
 """Mode of folders: what callers send is nobody else's on this machine."""
-_OWN_FILE: Final = 0o600
+_PRIVATE_FILE_MODE: Final = 0o600
 
 
 def has_content(path: Path, sha256: str) -> bool:
@@ -29,7 +29,7 @@ def has_content(path: Path, sha256: str) -> bool:
         return False
 
 
-def write_atomic(path: Path, payload: bytes, mode: int = _OWN_FILE) -> Path:
+def write_atomic(path: Path, payload: bytes, mode: int = _PRIVATE_FILE_MODE) -> Path:
     """Write `payload` so that `path` is either absent, old or complete, also after a power cut.
 
     `mode` holds from the first byte on, less the process's umask.
@@ -47,7 +47,7 @@ def write_atomic(path: Path, payload: bytes, mode: int = _OWN_FILE) -> Path:
 
 
 @contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
+def written_atomically(out: Path) -> Iterator[Path]:
     """Give a path to write; it is moved to `out` if the block succeeds, and what else is left beside it goes."""
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         part = Path(folder) / out.name
@@ -55,17 +55,17 @@ def written_whole(out: Path) -> Iterator[Path]:
         part.replace(out)
 
 
-def private(name: str, flags: int) -> int:
+def open_private(name: str, flags: int) -> int:
     """An opener of files that are nobody else's."""
-    return os.open(name, flags, _OWN_FILE)
+    return os.open(name, flags, _PRIVATE_FILE_MODE)
 
 
-def make_own_folder(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """Make a folder that is nobody else's, or make it so."""
-    folder.mkdir(mode=OWN_FOLDER, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
     with suppress(PermissionError):  # it belongs to another user of a shared disk
-        if stat.S_IMODE(folder.stat().st_mode) != OWN_FOLDER:
-            folder.chmod(OWN_FOLDER)
+        if stat.S_IMODE(folder.stat().st_mode) != PRIVATE_FOLDER_MODE:
+            folder.chmod(PRIVATE_FOLDER_MODE)
 
 
 @contextmanager

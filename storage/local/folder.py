@@ -11,7 +11,7 @@ from pathlib import Path
 from errors import StoredFileError
 from storage.file_keys import AVATARS, JOBS, UPLOADS
 from storage.files import FileState
-from storage.local.disk import OWN_FOLDER, has_content, make_own_folder, write_atomic, written_whole
+from storage.local.disk import PRIVATE_FOLDER_MODE, has_content, make_private_folder, write_atomic, written_atomically
 
 
 class LocalFiles:
@@ -19,9 +19,11 @@ class LocalFiles:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._root.mkdir(mode=OWN_FOLDER, parents=True, exist_ok=True)  # one that is there may be shared on purpose
+        self._root.mkdir(
+            mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True
+        )  # one that is there may be shared on purpose
         for name in (UPLOADS, JOBS, AVATARS):
-            make_own_folder(self._root / name)
+            make_private_folder(self._root / name)
 
     def find(self, key: str) -> FileState | None:
         """See `StoredFiles`."""
@@ -33,7 +35,7 @@ class LocalFiles:
             return FileState(state.st_size, f"{state.st_mtime_ns:x}-{state.st_size:x}", state.st_mtime)
         return None
 
-    def whole(self, contents: Mapping[str, str]) -> set[str]:
+    def intact(self, contents: Mapping[str, str]) -> set[str]:
         """See `StoredFiles`. Reads all of them."""
         return {key for key, sha256 in contents.items() if has_content(self._root / key, sha256)}
 
@@ -50,7 +52,7 @@ class LocalFiles:
     @contextmanager
     def written(self, key: str) -> Iterator[Path]:
         """See `StoredFiles`; what else is left beside the file goes."""
-        with written_whole(self._root / key) as part:
+        with written_atomically(self._root / key) as part:
             yield part
 
     @contextmanager
@@ -68,7 +70,7 @@ class LocalFiles:
         """See `StoredFiles`."""
         write_atomic(self._root / key, content)
 
-    def arrival(self, key: str) -> Path:
+    def staging_path(self, key: str) -> Path:
         """See `StoredFiles`."""
         return self._root / key
 
@@ -112,7 +114,7 @@ class LocalFiles:
         with self._there(key).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
 
-    def link(self, key: str, method: str) -> str | None:
+    def presigned_url(self, key: str, method: str) -> str | None:
         """None: there is none."""
         return None
 

@@ -91,24 +91,24 @@ class Database:
             )
         return None if row["heir"] is None else str(row["heir"])
 
-    def ask(self, heir: str, wait_s: float) -> bool:
+    def request_handover(self, successor: str, wait_s: float) -> bool:
         """See the contract."""
         with self._lock, self._beside_the_fence(), self.transaction():
             num_asked = self.execute(
                 f"UPDATE writer SET heir = ?1, asked_until = {_NOW} + ?2::double precision "
                 f"WHERE held_until > {_NOW} AND holder < ?1",
-                heir,
+                successor,
                 wait_s,
             )
         return num_asked == 1
 
-    def hand_over(self, heir: str, lease_s: float) -> None:
+    def hand_over(self, successor: str, lease_s: float) -> None:
         """See the contract."""
         with self._lock:
             with self.transaction():
                 self.execute(
                     f"UPDATE writer SET holder = ?1, held_until = {_NOW} + ?2::double precision, asked_until = 0",
-                    heir,
+                    successor,
                     lease_s,
                 )
             self._generation = _STANDS_BY

@@ -21,7 +21,7 @@ _NUM_BYTES: Final = 32
 _WEBHOOKS: Final = "webhooks"
 
 
-class SharedKeys(KeyRing):
+class PostgresKeyRing(KeyRing):
     """The keys in a database, as they were when they were read last.
 
     `refresh` reads them when that is two seconds ago. While the database does not answer, those that are known still
@@ -83,7 +83,7 @@ class SharedKeys(KeyRing):
         self.refresh()
 
 
-class SharedSecret:
+class PostgresWebhookSecret:
     """The secret behind those of webhooks, made at first need; the first of several processes wins."""
 
     def __init__(self, database: Database) -> None:

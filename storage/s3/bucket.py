@@ -41,7 +41,7 @@ class BucketFiles:
             return None
         return FileState(found.num_bytes, found.tag, found.changed_at)
 
-    def whole(self, contents: Mapping[str, str]) -> set[str]:
+    def intact(self, contents: Mapping[str, str]) -> set[str]:
         """See `StoredFiles`. What was uploaded with its hash is not read."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             are_whole = pool.map(self._is_whole, contents, contents.values())
@@ -98,9 +98,9 @@ class BucketFiles:
         """See `StoredFiles`."""
         self._objects.upload(content, key, hashlib.sha256(content).hexdigest())
 
-    def arrival(self, key: str) -> Path:
+    def staging_path(self, key: str) -> Path:
         """See `StoredFiles`."""
-        return self._cache.arrival(split(key)[1])
+        return self._cache.staging_path(split(key)[1])
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
         """See `StoredFiles`."""
@@ -146,9 +146,9 @@ class BucketFiles:
         """See `StoredFiles`."""
         return self._objects.read(key, start, stop, tag) if stop > start else b""
 
-    def link(self, key: str, method: str) -> str | None:
+    def presigned_url(self, key: str, method: str) -> str | None:
         """See `StoredFiles`."""
-        return self._objects.link(key, method) if self._redirects else None
+        return self._objects.presigned_url(key, method) if self._redirects else None
 
     def free_bytes(self) -> int | None:
         """None: there is no end."""

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from storage.file_keys import is_constant, split
-from storage.local.disk import disk_errors, make_own_folder, write_atomic
+from storage.local.disk import disk_errors, make_private_folder, write_atomic
 from storage.s3.leases import WHOLE, Lease, drop, lease_of, leased
 
 logger = logging.getLogger("ray.serve")
@@ -56,7 +56,7 @@ class FileCache:
         with disk_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("files", "folders", "known", "parts"):
-                make_own_folder(self._folder / name)
+                make_private_folder(self._folder / name)
         self._sweeper: threading.Thread | None = None
         self._num_new_bytes = 0
 
@@ -125,7 +125,7 @@ class FileCache:
         with disk_errors(), TemporaryDirectory(dir=self._folder / "parts") as folder:
             yield Path(folder)
 
-    def arrival(self, name: str) -> Path:
+    def staging_path(self, name: str) -> Path:
         """Where a file is written bit by bit."""
         return self._folder / "parts" / name
 

@@ -139,7 +139,7 @@ class Objects:
             with _errors(), _bucket():
                 obstore.delete(self._store, keys)
 
-    def link(self, key: str, method: str) -> str:
+    def presigned_url(self, key: str, method: str) -> str:
         """A URL that gives the object to whoever has it, for five minutes."""
         with _errors():
             return obstore.sign(self._store, "HEAD" if method == "HEAD" else "GET", key, _LINK_S)

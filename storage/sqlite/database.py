@@ -193,11 +193,11 @@ class Database:
         self.check_claim()
         return None
 
-    def ask(self, heir: str, wait_s: float) -> bool:
+    def request_handover(self, successor: str, wait_s: float) -> bool:
         """Ask nobody: a file is claimed without waiting."""
         return False
 
-    def hand_over(self, heir: str, lease_s: float) -> None:
+    def hand_over(self, successor: str, lease_s: float) -> None:
         """Do nothing: who claims the file next does not wait."""
 
     def release(self) -> None:

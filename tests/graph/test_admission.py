@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import KINDS, ServiceProcess
 from tests.graph.long_inputs import long_wav
@@ -153,7 +153,7 @@ def _check_status(caller: Caller, num_running: int) -> float:
 @pytest.fixture
 def two_keys(strict: ServiceProcess, strict_data: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """Clients with a key each, as long as the service has keys at all."""
-    keys = ApiKeys(strict_data)
+    keys = FileKeyRing(strict_data)
     made = [keys.add(name) for name in ("flood", "single")]
     clients = [
         httpx.Client(base_url=strict.url, trust_env=False, timeout=30, headers={"Authorization": f"Bearer {secret}"})

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from errors import ReplicaLostError
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 pytestmark = pytest.mark.slow
 
@@ -38,14 +38,14 @@ def test_it_is_a_lost_try_and_not_an_endless_one() -> None:
     first, second = _deployed(Unreachable), _deployed(Next)
     tries: list[int] = []
 
-    def start(work: Work) -> Sent:
-        tries.append(work.attempt)
+    def start(context: CallContext) -> Sent:
+        tries.append(context.attempt)
         features = first.features.remote()
         return features, second.plan.remote(features)
 
     try:
         with pytest.raises(ReplicaLostError, match="Next"):
-            asyncio.run(call_stage("Next", Work("job"), start, CallBounds(30.0, 2, 30.0)))
+            asyncio.run(call_stage("Next", CallContext("job"), start, CallBounds(30.0, 2, 30.0)))
     finally:
         serve.delete("Unreachable")
         serve.delete("Next")

@@ -184,7 +184,7 @@ class MemoryService:
                 status=AvatarStatus.FAILED if error is not None else status,
                 error=error,
                 pinned=request.keep,
-                awaited=True,
+                analyse_on_create=True,
                 owner=request.owner,
                 label=request.video.label,
                 face=request.face,

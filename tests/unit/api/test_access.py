@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from api.access import ApiKeyMiddleware, caller_of
 from config import AccessConfig
 from net.access_rule import FRONT_HEADER
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.state import open_keys
 
 HERE = ("127.0.0.1", 5000)
@@ -39,7 +39,7 @@ def _call(
         return JSONResponse({"owner": caller.owner, "max_priority": caller.max_priority})
 
     inner = Starlette(routes=[Route("/{path:path}", who, methods=["GET", "POST"])])
-    gate = ApiKeyMiddleware(inner, ApiKeys(root), AccessConfig(allow_without_keys=allow))
+    gate = ApiKeyMiddleware(inner, FileKeyRing(root), AccessConfig(allow_without_keys=allow))
     app = Starlette(routes=[Mount("/lip", gate)]) if path.startswith("/lip/") else gate
 
     async def call() -> httpx.Response:
@@ -57,7 +57,7 @@ def _refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 def test_with_keys_everybody_needs_one(tmp_path: Path) -> None:
-    made, key = ApiKeys(tmp_path).add("a studio")
+    made, key = FileKeyRing(tmp_path).add("a studio")
     for client in (HERE, ELSEWHERE, None):
         answer = _call(tmp_path, client=client, allow=True)
         assert "Bearer" in _refused(answer, 401, "unauthorized")
@@ -89,7 +89,7 @@ def test_keys_that_cannot_be_asked_for_let_nobody_in() -> None:
 
 
 def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
-    keys = ApiKeys(tmp_path)
+    keys = FileKeyRing(tmp_path)
     keys.add("another")
     made, key = keys.add("a studio")
     assert _call(tmp_path, headers={"x-api-key": key}).status_code == 200
@@ -100,14 +100,14 @@ def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/static-offline-docs/x.js", "/"])
 def test_signs_of_life_and_the_description_stay_open(tmp_path: Path, path: str) -> None:
     assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
-    ApiKeys(tmp_path).add("a studio")
+    FileKeyRing(tmp_path).add("a studio")
     assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/status", "/v2", "/healthz/", "/lip/v1/jobs"])
 def test_all_else_is_closed(tmp_path: Path, path: str) -> None:
     _refused(_call(tmp_path, path, client=ELSEWHERE), 403, "forbidden")
-    ApiKeys(tmp_path).add("a studio")
+    FileKeyRing(tmp_path).add("a studio")
     _refused(_call(tmp_path, path), 401, "unauthorized")
 
 
@@ -175,7 +175,7 @@ def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
 
         scope = {"type": "http", "http_version": version, "method": "GET", "path": "/v1/jobs", "headers": []}
         gate = ApiKeyMiddleware(
-            Starlette(routes=[Route("/v1/jobs", lambda _: Response())]), ApiKeys(tmp_path), AccessConfig()
+            Starlette(routes=[Route("/v1/jobs", lambda _: Response())]), FileKeyRing(tmp_path), AccessConfig()
         )
         await gate({**scope, "query_string": b"", "client": HERE}, receive, send)
         return int(sent[0]["status"])

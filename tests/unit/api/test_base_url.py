@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.v1.protocol import webhook_view
 from config import AccessConfig
 from net.access_rule import AccessRule
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import VIDEO, post
 from tests.unit.api_server import MemoryService
 
@@ -21,7 +21,7 @@ class TestLinks:
 
     def _answers(self, http: httpx.Client, service: MemoryService, headers: dict[str, str]) -> list[str]:
         """What the links of all answers begin with."""
-        _, key = ApiKeys(service.files.root).add("proxy")  # without one, nobody comes in through a proxy
+        _, key = FileKeyRing(service.files.root).add("proxy")  # without one, nobody comes in through a proxy
         headers = {**headers, "x-api-key": key}
         job = post(http, headers=headers)
         avatar = http.post("/v1/avatars", files={"video": ("v", VIDEO)}, headers=headers)

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from api.session_token import COOKIE
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
 
@@ -24,7 +24,7 @@ def _inputs(folder: Path) -> dict[str, Any]:
 def test_it_acts_for_whoever_asks(tmp_path: Path) -> None:
     service = MemoryService(tmp_path / "data")
     service.outcome = "video"
-    key, secret = ApiKeys(service.files.root).add("anna")
+    key, secret = FileKeyRing(service.files.root).add("anna")
     bearer = {"Authorization": f"Bearer {secret}"}
     with (
         serving(service, has_gradio=True) as url,

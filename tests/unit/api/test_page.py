@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from models.engines.registry import ENGINES
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 
 WEB = Path(__file__).resolve().parents[3] / "web"
@@ -37,7 +37,7 @@ def _loaded(http: httpx.Client) -> list[str]:
 
 
 def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, tmp_path: Path) -> None:
-    ApiKeys(tmp_path).add("a studio")  # signing in is done on the page, so it needs no key
+    FileKeyRing(tmp_path).add("a studio")  # signing in is done on the page, so it needs no key
     loaded = _loaded(http)
     assert len(loaded) > 12
     for address in loaded:

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from config import TtsConfig
 from errors import FaceNotFoundError
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.speech.speech_server import speaking
@@ -57,7 +57,7 @@ def browser() -> Iterator[Any]:
 def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     service.outcome = "video"
-    _, key = ApiKeys(tmp_path).add("a studio")
+    _, key = FileKeyRing(tmp_path).add("a studio")
     speech = tmp_path / "speech.wav"
     speech.write_bytes(b"RIFF" + bytes(2000))
     with serving(service) as url:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from config import AccessConfig
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import APP, post, problem
 from tests.unit.api_server import MemoryService
 
@@ -28,7 +28,7 @@ class TestPagesElsewhere:
     @pytest.mark.parametrize("access", [AccessConfig(allowed_origins=(APP,))])
     def test_a_named_one_uses_the_api_with_its_key(self, http: httpx.Client, service: MemoryService) -> None:
         assert http.get("/v1/jobs", headers={"origin": APP}).status_code == 200, "on this machine no key is needed"
-        _, key = ApiKeys(service.files.root).add("page")
+        _, key = FileKeyRing(service.files.root).add("page")
         preflight = http.options("/v1/jobs", headers=self.PREFLIGHT)
         assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, APP)
         assert "idempotency-key" in preflight.headers["access-control-allow-headers"].lower()
@@ -57,7 +57,7 @@ class TestPagesElsewhere:
         self, http: httpx.Client, service: MemoryService
     ) -> None:
         problem(http.get("/v1/jobs", headers={"origin": APP}), 403, "forbidden")
-        _, key = ApiKeys(service.files.root).add("page")
+        _, key = FileKeyRing(service.files.root).add("page")
         answer = http.get("/v1/jobs", headers={"origin": APP, "x-api-key": key, "cookie": "a=b"})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
         assert "access-control-allow-credentials" not in answer.headers

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, Easy, easy
 
 Submit = Callable[[Easy], httpx.Response]
@@ -35,7 +35,7 @@ def client(tmp_path: Path) -> Iterator[Easy]:
 
 
 def _use_key(client: Easy, max_priority: int) -> None:
-    _, key = ApiKeys(client.service.files.root).add("a studio", max_priority)
+    _, key = FileKeyRing(client.service.files.root).add("a studio", max_priority)
     client.http.headers["X-API-Key"] = key
 
 

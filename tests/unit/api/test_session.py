@@ -11,17 +11,17 @@ import pytest
 
 from api.session_token import COOKIE, MAX_AGE_S, new_token
 from storage.key_ring import ApiKey
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> ApiKeys:
-    return ApiKeys(tmp_path)
+def keys(tmp_path: Path) -> FileKeyRing:
+    return FileKeyRing(tmp_path)
 
 
 @pytest.fixture
-def made(keys: ApiKeys) -> tuple[ApiKey, str]:
+def made(keys: FileKeyRing) -> tuple[ApiKey, str]:
     return keys.add("a studio")
 
 
@@ -85,7 +85,7 @@ def test_only_its_own_page_changes_anything(
 
 
 def test_a_token_that_does_not_hold_is_refused(
-    http: httpx.Client, keys: ApiKeys, made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch
+    http: httpx.Client, keys: FileKeyRing, made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, _ = keys.add("another")
     token = new_token(made[0])

@@ -13,7 +13,7 @@ from config import AccessConfig, PipelineConfig
 from errors import ConfigError
 from launch.serve_config import read_serve_config
 from launch.service import check_access
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.local.webhook_secrets import webhook_secret
 from storage.state import open_keys, webhook_secrets
 from tests.postgres import PostgresServer
@@ -33,7 +33,7 @@ def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
 
 def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> None:
     key = _keys(repo_root, tmp_path, "add", "a studio", "--max-priority", "1")
-    made = ApiKeys(tmp_path).find(key)
+    made = FileKeyRing(tmp_path).find(key)
     assert (made.name, made.max_priority) == ("a studio", 1)
     listed = _keys(repo_root, tmp_path, "list")
     assert made.id in listed and "a studio" in listed
@@ -41,7 +41,7 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
     assert _keys(repo_root, tmp_path, "webhook-secret", made.id) == webhook_secret(tmp_path, made.id)
     assert _keys(repo_root, tmp_path, "webhook-secret") == webhook_secret(tmp_path, None)
     assert made.id in _keys(repo_root, tmp_path, "revoke", made.id)
-    assert ApiKeys(tmp_path).list() == []
+    assert FileKeyRing(tmp_path).list() == []
     for command in ("revoke", "webhook-secret"):
         gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
         assert gone.returncode == 1
@@ -97,7 +97,7 @@ def test_what_opens_a_host_to_others(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError):
         check_access(host, settings)
     check_access(host, settings.model_copy(update={"access": AccessConfig(allow_without_keys=True)}))
-    ApiKeys(tmp_path).add("a studio")
+    FileKeyRing(tmp_path).add("a studio")
     check_access(host, settings)
 
 

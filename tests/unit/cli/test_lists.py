@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from lipwright_client import Lipwright
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.quality_report import example_report
 
@@ -55,7 +55,7 @@ def test_lists_are_json_for_programs(service: MemoryService, url: str, tmp_path:
 
 
 def test_keys_as_json_have_no_secret(tmp_path: Path) -> None:
-    key, secret = ApiKeys(tmp_path).add("a studio", 1)
+    key, secret = FileKeyRing(tmp_path).add("a studio", 1)
     said = _run("keys", "list", "--json", "--data-dir", str(tmp_path))
     (listed,) = json.loads(said)
     assert (listed["id"], listed["name"], listed["max_priority"]) == (key.id, "a studio", 1)

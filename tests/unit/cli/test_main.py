@@ -19,7 +19,7 @@ from config import NetworkConfig, TtsConfig
 from errors import FaceNotFoundError
 from launch.folder_lock import locked_folder
 from storage.file_keys import audio_key, upload_key
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.records import JobQuery, JobStatus
 from tests.unit.api.speech.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
@@ -123,7 +123,7 @@ def test_the_key_of_the_environment_is_sent(
     repo_root: Path, service: MemoryService, server: str, inputs: list[str]
 ) -> None:
     service.outcome = "video"
-    _, key = ApiKeys(service.files.root).add("me")
+    _, key = FileKeyRing(service.files.root).add("me")
     without = _run(repo_root, "speak", *inputs, "--server", server)
     assert _error_line(without).startswith("error: unauthorized: Expected an API key")
     done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)

@@ -20,7 +20,7 @@ from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main,
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.messages import AvatarRef, PreparedSpeech, Rendered, SegmentWatermark
+from jobs.messages import AvatarRef, PreparedSpeech, RenderedSegment, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
@@ -31,7 +31,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
-from telemetry.log_context import Work as CalledFor
+from telemetry.log_context import CallContext as CallContext
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 from tests.unit.jobs.test_run import SECONDS, FixedAvatars, MemoryStages
@@ -58,13 +58,15 @@ class Machines(MemoryStages):
         self._started = started
         self._studios, self._painters = asyncio.Semaphore(2 * NUM_STUDIOS), asyncio.Semaphore(NUM_PAINTERS)
 
-    async def prepare_speech(self, work: CalledFor, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
-        self._started[work.job_id] = asyncio.get_running_loop().time()
-        return await super().prepare_speech(work, audio, speech, claimed_seconds)
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
+        self._started[context.job_id] = asyncio.get_running_loop().time()
+        return await super().prepare_speech(context, audio, speech, claimed_seconds)
 
     async def render(
-        self, work: CalledFor, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
             async with self._painters:
@@ -74,7 +76,7 @@ class Machines(MemoryStages):
             chunks = CONFIG.render.chunk_frames
             await asyncio.gather(*(chunk(min(chunks, len(plan) - first)) for first in range(0, len(plan), chunks)))
         (self._files.root / out).write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
-        return Rendered(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), RunningStats())
+        return RenderedSegment(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), RunningStats())
 
 
 @dataclass

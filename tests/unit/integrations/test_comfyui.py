@@ -22,7 +22,7 @@ import errors
 from jobs.job_request import JobRequest
 from lipwright_client import FaceNotFoundError, UnauthorizedError
 from storage.file_keys import audio_key, upload_key
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -143,7 +143,7 @@ def test_interrupting_cancels_the_job(comfy: ModuleType, service: MemoryService,
 def test_a_stranger_s_workflow_does_not_get_the_key(
     comfy: ModuleType, service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, key = ApiKeys(service.files.root).add("me")
+    _, key = FileKeyRing(service.files.root).add("me")
     monkeypatch.setenv("LIPWRIGHT_API_KEY", key)
     service.outcome = "video"
     picture = torch.zeros(1, 2, 2, 3)

@@ -10,32 +10,34 @@ from jobs.messages import (
     BlockRequest,
     OutputInfo,
     PreparedSpeech,
-    Probed,
-    Rendered,
+    ProbeResult,
+    RenderedSegment,
     SegmentWatermark,
     SourceVideo,
 )
 from models.engines.protocol import Plan, Planned
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 
 class NoStages:
     """Implements `jobs.ports.Stages`."""
 
-    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         raise AssertionError("nothing is probed here")
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         raise AssertionError("no speech is prepared here")
 
-    async def reference(self, work: Work, picture: str) -> FaceChoice:
+    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         raise AssertionError("no picture is looked at here")
 
     async def track(
         self,
-        work: Work,
+        context: CallContext,
         source: SourceVideo,
         choice: FaceChoice,
         start: int,
@@ -45,25 +47,33 @@ class NoStages:
     ) -> TrackState:
         raise AssertionError("nothing is tracked here")
 
-    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         raise AssertionError("no avatar is built here")
 
-    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+    async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         raise AssertionError("no avatar is looked at here")
 
-    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+    async def analyse(
+        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+    ) -> None:
         raise AssertionError("no avatar is analysed here")
 
-    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         raise AssertionError("nothing is planned here")
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         raise AssertionError("nothing is rendered here")
 
     async def join(
-        self, work: Work, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        context: CallContext,
+        segments: Sequence[str],
+        audio: str,
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         raise AssertionError("nothing is joined here")
 

@@ -222,7 +222,13 @@ def test_avatars_under_analysis_wait_too(place: Place) -> None:
     place.add(JobStatus.RUNNING)
     now = utc_now()
     for number in range(3):
-        record = {"key": f"{number}" * 32, "id": new_id(), "pinned": number == 0, "awaited": True, "owner": "a"}
+        record = {
+            "key": f"{number}" * 32,
+            "id": new_id(),
+            "pinned": number == 0,
+            "analyse_on_create": True,
+            "owner": "a",
+        }
         record |= {"source_sha256": "00"}
         place.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
     with pytest.raises(CapacityError, match="of one API key, found 3"):

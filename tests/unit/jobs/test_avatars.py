@@ -15,8 +15,8 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
-from jobs.avatars import Avatars, unreported
-from jobs.messages import AvatarRef, PreparedSpeech, Probed, SourceVideo, decode_source_info, encode_source_info
+from jobs.avatars import Avatars, ignore_progress
+from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
@@ -27,7 +27,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, AvatarStatus, new_id, utc_now
 from storage.sqlite.database import Database
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -47,16 +47,18 @@ class CountingStages(NoStages):
         self.fault: Exception | None = None
         self.info = VIDEO
 
-    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         self.questions["probe"] += 1
-        return Probed(self.info, None)
+        return ProbeResult(self.info, None)
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 
     async def track(
         self,
-        work: Work,
+        context: CallContext,
         source: SourceVideo,
         choice: FaceChoice,
         start: int,
@@ -71,10 +73,10 @@ class CountingStages(NoStages):
         assert (self.files.root / out).parent.is_dir()
         return TrackState(None, None, None)
 
-    async def reference(self, work: Work, picture: str) -> FaceChoice:
+    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
-    async def build_avatar(self, work: Work, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         self.counts["build"] += 1
         with self.files.stored.written_folder(avatar.folder, "", INFO_FILE) as folder:
             (folder / "track.npz").write_bytes(b"landmarks")
@@ -82,11 +84,13 @@ class CountingStages(NoStages):
             write_whole(folder / INFO_FILE, content)
         return True
 
-    async def is_analysed(self, work: Work, engine: str, avatar: AvatarRef) -> bool:
+    async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         self.questions["is analysed"] += 1
         return (engine, avatar.folder) in self.analysed
 
-    async def analyse(self, work: Work, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None) -> None:
+    async def analyse(
+        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+    ) -> None:
         self.counts[f"analyse {engine}"] += 1
         self.own_speech.append(own_speech)
         self.analysed.add((engine, avatar.folder))
@@ -107,7 +111,7 @@ class Bench:
 
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
-            await asyncio.gather(*(self.avatars.ensure(self.key, engine, unreported) for engine in engines))
+            await asyncio.gather(*(self.avatars.ensure(self.key, engine, ignore_progress) for engine in engines))
 
         asyncio.run(all_at_once())
 
@@ -236,11 +240,11 @@ def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> N
     bench.ensure("warp")
     bench.stages.analysed.clear()
     assert _calls(bench, "warp") == {}, "the row is trusted; planning finds the damage"
-    assert not asyncio.run(bench.avatars.is_whole(bench.key, "warp"))
+    assert not asyncio.run(bench.avatars.is_intact(bench.key, "warp"))
     assert _calls(bench, "warp") == {"is analysed": 2, "analyse warp": 1}
-    assert asyncio.run(bench.avatars.is_whole(bench.key, "warp"))
+    assert asyncio.run(bench.avatars.is_intact(bench.key, "warp"))
     bench.stages.analysed.clear()
-    asyncio.run(bench.avatars.ensure(bench.key, "warp", unreported, verify=True))
+    asyncio.run(bench.avatars.ensure(bench.key, "warp", ignore_progress, verify=True))
     assert bench.stages.counts["analyse warp"] == 3, "found at once where it is asked for"
 
 

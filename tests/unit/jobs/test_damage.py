@@ -13,7 +13,7 @@ import pytest
 from config import JobConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.avatars import Progress
-from jobs.messages import AvatarRef, OutputInfo, Rendered, SegmentWatermark, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.concat import concat_segments
@@ -26,7 +26,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
@@ -44,8 +44,8 @@ class FilmStages(MemoryStages):
         self.rendered: list[int] = []
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         assert isinstance(plan, MouthPlan)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
@@ -55,10 +55,12 @@ class FilmStages(MemoryStages):
         path = on_disk(self._files, out)
         self.rendered.append(int(path.stem))
         self.after(path)
-        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), RunningStats(len(plan), 0.06 * len(plan)))
+        return RenderedSegment(
+            len(segment), hashlib.sha256(segment).hexdigest(), RunningStats(len(plan), 0.06 * len(plan))
+        )
 
     async def join(
-        self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self, context: CallContext, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, audio), on_disk(self._files, out)
@@ -168,25 +170,25 @@ def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
             asked.append("ensure")
             return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
-        async def is_whole(self, key: str, engine: str) -> bool:
-            asked.append("is whole")
+        async def is_intact(self, key: str, engine: str) -> bool:
+            asked.append("is intact")
             return len(asked) > 2
 
     class Fails(FilmStages):
-        async def render(self, *arguments: Any) -> Rendered:
+        async def render(self, *arguments: Any) -> RenderedSegment:
             if len(asked) < 2:
                 raise StoredFileError("the track cannot be read")
             return await super().render(*arguments)
 
     assert len(bench.run(Fails(bench), Damaged)) == 175
-    assert asked == ["ensure", "is whole", "ensure"]
+    assert asked == ["ensure", "is intact", "ensure"]
 
 
 def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
     class Fails(FilmStages):
         num_tries = 0
 
-        async def render(self, *arguments: Any) -> Rendered:
+        async def render(self, *arguments: Any) -> RenderedSegment:
             self.num_tries += 1
             raise StageTimeoutError("too late")
 
@@ -196,18 +198,18 @@ def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
     assert stages.num_tries <= RUN_CONFIG.render.segment_window
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_source_that_was_damaged_after_its_analysis_is_not_the_callers_fault(bench: Bench, is_whole: bool) -> None:
+@pytest.mark.parametrize("is_intact", [True, False])
+def test_a_source_that_was_damaged_after_its_analysis_is_not_the_callers_fault(bench: Bench, is_intact: bool) -> None:
     key, now = bench.job.avatar_key, utc_now()
     sha256 = hashlib.sha256(b"film").hexdigest()
     bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now))
     bench.files.stored.make_folder(avatar_folder(key))
-    bench.files.stored.put(source_key(key), b"film" if is_whole else b"fil\0")
+    bench.files.stored.put(source_key(key), b"film" if is_intact else b"fil\0")
 
     class Fails(FilmStages):
-        async def render(self, *arguments: Any) -> Rendered:
+        async def render(self, *arguments: Any) -> RenderedSegment:
             raise MediaError("source: expected frames that can be decoded, found none.")
 
-    expected, words = (MediaError, "cannot|can be decoded") if is_whole else (StoredFileError, "^source: ")
+    expected, words = (MediaError, "cannot|can be decoded") if is_intact else (StoredFileError, "^source: ")
     with pytest.raises(expected, match=words):
         bench.run(Fails(bench))

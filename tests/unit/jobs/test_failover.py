@@ -25,7 +25,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.postgres.database import Database
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.postgres import PostgresServer
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
@@ -42,8 +42,10 @@ class NamedStages(NoStages):
         self.name, self.go = name, asyncio.Event()
         self.asked: list[str] = []
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
-        self.asked.append(work.job_id)
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
+        self.asked.append(context.job_id)
         await self.go.wait()
         raise MediaError(f"run by {self.name}")
 
@@ -57,10 +59,10 @@ class Service:
         config = PipelineConfig(data_dir=folder)
         avatars = Avatars(config, self.stages, self.table, self.files)
         services = JobServices(config, self.stages, avatars, self.table, self.files, SegmentLimiter(config))
-        self.scheduler = JobScheduler(services, lambda: self.election.leads)
-        asks_when = self.stages.ready if asks else None
+        self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
+        request_handover_when = self.stages.ready if asks else None
         self.election = LeaderElection(
-            self.table, name, self.scheduler.take_up, self.scheduler.stand_down, LEASE_S, asks_when
+            self.table, name, self.scheduler.resume_unfinished, self.scheduler.stop_all, LEASE_S, request_handover_when
         )
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -137,7 +139,7 @@ def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -
     assert {job.id for job in ended} == {job.id for job in jobs}
     assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
     assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
-    assert not first.election.leads
+    assert not first.election.is_leader
 
 
 @pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
@@ -158,7 +160,7 @@ def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], 
         assert not new.stages.asked, "the new one waits for as long as the old one is there"
         old.stop()
     until(lambda: len(new.stages.asked) == 4)
-    assert not old.election.leads and not old.scheduler._running
+    assert not old.election.is_leader and not old.scheduler._running
     old.loop.call_soon_threadsafe(old.stages.go.set)
     new.loop.call_soon_threadsafe(new.stages.go.set)
     until(lambda: not new.table.unfinished_jobs())

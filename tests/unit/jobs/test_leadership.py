@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from errors import StageTimeoutError, StandbyError
-from jobs.leadership import LEASE_S, LeaderElection, Ready
+from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
 from storage.job_table import JobTable
 from storage.postgres.database import Database
 from storage.records import JobStatus
@@ -25,10 +25,12 @@ _LONG_S = 15.0  # a lease that lasts also where this process stands still; nobod
 class Candidate:
     """One Director of several; `log` says when it began and ended to lead."""
 
-    def __init__(self, url: str, name: str, asks_when: Ready | None = None, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, url: str, name: str, request_handover_when: ReadinessCheck | None = None, lease_s: float = LEASE_S
+    ) -> None:
         self.table = JobTable(Database(url))
         self.log: list[str] = []
-        self.election = LeaderElection(self.table, name, self._begin, self._end, lease_s, asks_when)
+        self.election = LeaderElection(self.table, name, self._begin, self._end, lease_s, request_handover_when)
 
     async def _begin(self) -> None:
         self.log.append("began")
@@ -64,19 +66,19 @@ def test_one_leads_and_another_follows_it_within_ten_seconds(candidates: tuple[C
 
     async def succeed() -> float:
         leading = asyncio.create_task(first.election.run())
-        await until(lambda: first.election.leads)
+        await until(lambda: first.election.is_leader)
         waiting = asyncio.create_task(second.election.run())
         await asyncio.sleep(1.0)
-        assert first.election.leads and not second.election.leads
+        assert first.election.is_leader and not second.election.is_leader
         with pytest.raises(StandbyError):
             second.election.check()
         leading.cancel()  # silent: it neither renews nor gives anything back
-        took_s = await until(lambda: second.election.leads)
+        took_s = await until(lambda: second.election.is_leader)
         waiting.cancel()
         return took_s
 
     assert asyncio.run(succeed()) < _PROMISED_S
-    assert not first.election.leads, "it counts its own lease"
+    assert not first.election.is_leader, "it counts its own lease"
     assert second.log == ["began"]
     with pytest.raises(StandbyError):
         first.election.check()
@@ -87,11 +89,11 @@ def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Can
 
     async def hand_over() -> None:
         leading = asyncio.create_task(first.election.run())
-        await until(lambda: first.election.leads)
+        await until(lambda: first.election.is_leader)
         await first.election.stop()
         assert await asyncio.to_thread(second.table.try_claim, "b", 0.1), "the lease had seconds left"
         await asyncio.sleep(2.0)
-        assert not first.election.leads, "nobody leads, and yet it does not come back"
+        assert not first.election.is_leader, "nobody leads, and yet it does not come back"
         assert not leading.done(), "that would be a defect of the Director's"
         leading.cancel()
 
@@ -106,7 +108,7 @@ def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: Postgr
     async def restart() -> None:
         assert await asyncio.to_thread(old.table.try_claim, "a", 3600.0)
         work = asyncio.create_task(new.election.run())
-        await until(lambda: new.election.leads)
+        await until(lambda: new.election.is_leader)
         work.cancel()
 
     asyncio.run(restart())
@@ -135,15 +137,15 @@ def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: Post
 
     async def upgrade() -> float:
         works = [asyncio.create_task(old.election.run())]
-        await until(lambda: old.election.leads)
+        await until(lambda: old.election.is_leader)
         works.append(asyncio.create_task(new.election.run()))
         await asyncio.sleep(2.0)
-        assert old.election.leads and not new.election.leads, "whoever is not ready asks for nothing"
+        assert old.election.is_leader and not new.election.is_leader, "whoever is not ready asks for nothing"
         ready.is_there = True
-        took_s = await until(lambda: new.election.leads)
-        assert not old.election.leads
+        took_s = await until(lambda: new.election.is_leader)
+        assert not old.election.is_leader
         await asyncio.sleep(2.0)
-        assert new.election.leads, "an older one does not ask for its place back"
+        assert new.election.is_leader, "an older one does not ask for its place back"
         for work in works:
             work.cancel()
         return took_s
@@ -160,13 +162,15 @@ def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> 
 
     async def lose_the_heir() -> None:
         work = asyncio.create_task(old.election.run())
-        await until(lambda: old.election.leads)
-        heir = JobTable(Database(url))
-        assert await asyncio.to_thread(heir.ask, "session_2/lipwright", 60.0)
+        await until(lambda: old.election.is_leader)
+        successor = JobTable(Database(url))
+        assert await asyncio.to_thread(successor.request_handover, "session_2/lipwright", 60.0)
         await until(lambda: old.log == ["began", "ended"])
-        assert not await asyncio.to_thread(heir.try_claim, "session_3/lipwright", 1.0, True), "it is handed to another"
-        heir.close()
-        assert await until(lambda: old.election.leads) < _PROMISED_S
+        assert not await asyncio.to_thread(successor.try_claim, "session_3/lipwright", 1.0, True), (
+            "it is handed to another"
+        )
+        successor.close()
+        assert await until(lambda: old.election.is_leader) < _PROMISED_S
         work.cancel()
 
     asyncio.run(lose_the_heir())
@@ -179,12 +183,12 @@ def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> No
 
         async def lose_it() -> None:
             work = asyncio.create_task(candidate.election.run())
-            await until(lambda: candidate.election.leads)
+            await until(lambda: candidate.election.is_leader)
             await asyncio.to_thread(server.stop)
-            await until(lambda: not candidate.election.leads)
+            await until(lambda: not candidate.election.is_leader)
             await until(lambda: candidate.log[-1] == "ended")
             await asyncio.to_thread(server.start)
-            await until(lambda: candidate.election.leads)
+            await until(lambda: candidate.election.is_leader)
             work.cancel()
             with suppress(asyncio.CancelledError):
                 await work

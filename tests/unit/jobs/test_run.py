@@ -17,7 +17,15 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
 from jobs.avatars import Avatars, Progress
 from jobs.forecast import result_bytes
-from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, Rendered, SegmentWatermark, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockRequest,
+    OutputInfo,
+    PreparedSpeech,
+    RenderedSegment,
+    SegmentWatermark,
+    SourceVideo,
+)
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -32,7 +40,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -68,10 +76,12 @@ class MemoryStages(NoStages):
         self._files = files
         self._make_segment = make_segment
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
-    async def plan(self, work: Work, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), 175)
         arrays = {
@@ -81,15 +91,17 @@ class MemoryStages(NoStages):
         return Planned(drive, None, measures_of(span.first, span.stop))
 
     async def render(
-        self, work: Work, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> Rendered:
+        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
         await asyncio.to_thread(self._files.stored.put, out, segment)
-        return Rendered(len(segment), hashlib.sha256(segment).hexdigest(), RunningStats.of(np.full(len(plan), 0.06)))
+        return RenderedSegment(
+            len(segment), hashlib.sha256(segment).hexdigest(), RunningStats.of(np.full(len(plan), 0.06))
+        )
 
     async def join(
-        self, work: Work, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self, context: CallContext, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
         assert (output.num_frames, len(output.produce_id)) == (175, 32)
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
@@ -101,7 +113,7 @@ class FixedAvatars(Avatars):
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
-    async def is_whole(self, key: str, engine: str) -> bool:
+    async def is_intact(self, key: str, engine: str) -> bool:
         return True
 
 

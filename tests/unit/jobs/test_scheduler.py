@@ -22,7 +22,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -37,7 +37,9 @@ class DeafStages(NoStages):
         self.num_accidents = 0
         self.num_asked = 0
 
-    async def prepare_speech(self, work: Work, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1
         if self.num_asked <= self.num_accidents:
@@ -113,7 +115,7 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
         await bench.scheduler.start_waiting()
         assert bench.table.get_job(job.id).status is JobStatus.QUEUED
         bench.table.is_full = False
-        await bench.scheduler.take_up()
+        await bench.scheduler.resume_unfinished()
         await bench.run_out()
 
     asyncio.run(start_twice())
@@ -132,7 +134,7 @@ def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) 
         assert bench.table.get_job(job.id).status is JobStatus.RUNNING
         assert not bench.files.has_segments(job.id), "they make room"
         bench.table.is_full = False
-        await bench.scheduler.take_up()
+        await bench.scheduler.resume_unfinished()
         await bench.run_out()
 
     asyncio.run(end_twice())

@@ -13,7 +13,7 @@ from config import JobConfig, PipelineConfig
 from errors import KeyReuseError
 from jobs.admission import AdmissionController
 from jobs.job_request import AvatarRequest, JobRequest
-from jobs.messages import Probed
+from jobs.messages import ProbeResult
 from jobs.submission import Submissions
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineRoom
@@ -22,7 +22,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, JobOptions, JobRecord, UploadedFile, new_id
 from storage.sqlite.database import Database
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -37,9 +37,9 @@ class WillingStages(NoStages):
     def __init__(self, files: FileStore) -> None:
         self._files = files
 
-    async def probe(self, work: Work, video: str | None, audio: str | None) -> Probed:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         assert all(self._files.has(key) for key in (video, audio) if key is not None)
-        return Probed(VIDEO if video else None, AUDIO if audio else None)
+        return ProbeResult(VIDEO if video else None, AUDIO if audio else None)
 
 
 class DyingTable(JobTable):
@@ -64,12 +64,14 @@ class DyingTable(JobTable):
 
 
 class Bench:
-    def __init__(self, root: Path, marks_all: bool = False) -> None:
+    def __init__(self, root: Path, watermark_all: bool = False) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(Database(self.files.table_path))
         stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
-        self.submissions = Submissions(stages, self.table, self.files, admission, EngineRoom(CONFIG).check, marks_all)
+        self.submissions = Submissions(
+            stages, self.table, self.files, admission, EngineRoom(CONFIG).check, watermark_all
+        )
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -117,11 +119,11 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
 
-@pytest.mark.parametrize("marks_all", [True, False])
-def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, marks_all: bool) -> None:
-    bench = Bench(tmp_path, marks_all)
+@pytest.mark.parametrize("watermark_all", [True, False])
+def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, watermark_all: bool) -> None:
+    bench = Bench(tmp_path, watermark_all)
     bench.table.is_dying = False
-    assert asyncio.run(bench.submissions.create_job(bench.request())).options.visible_label is marks_all
+    assert asyncio.run(bench.submissions.create_job(bench.request())).options.visible_label is watermark_all
     bench.table.close()
 
 

@@ -21,7 +21,7 @@ from errors import FaceNotFoundError, LipwrightError
 from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
 from storage.file_keys import audio_key, upload_key
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.records import JobStatus
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -165,7 +165,7 @@ def test_a_wait_that_ends_early_cancels_the_job(client: Lipwright, service: Memo
 def test_the_key_and_the_address_of_the_environment(
     service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, key = ApiKeys(service.files.root).add("me")
+    _, key = FileKeyRing(service.files.root).add("me")
     monkeypatch.setenv("LIPWRIGHT_URL", f"{url}/")
     with pytest.raises(package.UnauthorizedError):
         Lipwright().status()

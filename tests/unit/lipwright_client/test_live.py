@@ -31,7 +31,7 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
 
@@ -149,7 +149,7 @@ def test_a_service_that_is_not_there_and_a_key_that_is_missing(tmp_path: Path) -
     with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError), client.live(AVATAR):
         pass
     service = MemoryService(tmp_path)
-    ApiKeys(tmp_path).add("a studio")
+    FileKeyRing(tmp_path).add("a studio")
     with (
         serving(service, live=GreyService()) as url,
         Lipwright(url, api_key="wrong") as client,

@@ -32,8 +32,8 @@ def test_a_small_file_is_whole_and_replaced_as_a_whole(stored: StoredFiles) -> N
         assert state is not None and state.num_bytes == len(content)
         assert stored.read(KEY, 1, 3, state.tag) == content[1:3]
         assert stored.read(KEY, 2, 2, state.tag) == b""
-        assert stored.whole({KEY: hashlib.sha256(content).hexdigest()})
-    assert not stored.whole({KEY: hashlib.sha256(b"one").hexdigest()})
+        assert stored.intact({KEY: hashlib.sha256(content).hexdigest()})
+    assert not stored.intact({KEY: hashlib.sha256(b"one").hexdigest()})
 
 
 def test_another_content_has_another_tag(stored: StoredFiles) -> None:
@@ -67,7 +67,7 @@ def test_what_is_not_there_is_said_by_its_name(stored: StoredFiles) -> None:
         text_of(stored, KEY)
     with pytest.raises(StoredFileError):
         stored.move(KEY, f"{KEY}2")
-    assert not stored.whole({KEY: "00"})
+    assert not stored.intact({KEY: "00"})
     stored.remove(KEY)
     stored.remove_folder(f"jobs/{NAME}")
     stored.touch(KEY)
@@ -124,10 +124,10 @@ def test_a_folder_whose_writing_fails_is_not_whole(stored: StoredFiles) -> None:
 
 def test_an_arrival_is_there_once_it_is_published(stored: StoredFiles, tmp_path: Path) -> None:
     key = f"uploads/{new_id()}"
-    path = stored.arrival(key)
+    path = stored.staging_path(key)
     assert path.is_relative_to(tmp_path)
     path.write_bytes(b"speech")
     sha256 = hashlib.sha256(b"speech").hexdigest()
     stored.publish(path, key, sha256)
     assert text_of(stored, key) == b"speech"
-    assert stored.whole({key: sha256})
+    assert stored.intact({key: sha256})

@@ -12,7 +12,7 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from telemetry.log_context import Work, install_log_context, working_on
+from telemetry.log_context import CallContext, call_context, install_log_context
 
 logger = logging.getLogger("ray.serve")
 
@@ -57,7 +57,7 @@ class _Buffered(logging.Handler):
 
 
 def test_fields_of_the_work_at_hand(logs: Logs) -> None:
-    with working_on(Work("4f00", 3)):
+    with call_context(CallContext("4f00", 3)):
         logger.info("rendering %d frames", 9)
     logger.info("idle")
     first, second = logs.records
@@ -69,17 +69,17 @@ def test_fields_of_the_work_at_hand(logs: Logs) -> None:
 
 
 def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
-    async def request(work: Work) -> None:
-        with working_on(work):
+    async def request(context: CallContext) -> None:
+        with call_context(context):
             await asyncio.sleep(0)
-            await asyncio.to_thread(logger.info, "of %s", work.job_id)
-            await asyncio.create_task(child(work))
+            await asyncio.to_thread(logger.info, "of %s", context.job_id)
+            await asyncio.create_task(child(context))
 
-    async def child(work: Work) -> None:
-        logger.info("of %s", work.job_id)
+    async def child(context: CallContext) -> None:
+        logger.info("of %s", context.job_id)
 
     async def both() -> None:
-        await asyncio.gather(request(Work("a")), request(Work("b", 1)))
+        await asyncio.gather(request(CallContext("a")), request(CallContext("b", 1)))
 
     asyncio.run(both())
     assert len(logs.records) == 4
@@ -89,7 +89,7 @@ def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
 
 def test_installed_twice_marks_once(logs: Logs) -> None:
     install_log_context()
-    with working_on(Work("4f00")):
+    with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1
     assert len(logger.filters) == 1
@@ -98,6 +98,6 @@ def test_installed_twice_marks_once(logs: Logs) -> None:
 def test_the_fields_survive_new_handlers(logs: Logs) -> None:
     file = io.StringIO()
     logger.handlers = [_Buffered(file)]  # as Serve does when its logging settings change
-    with working_on(Work("4f00")):
+    with call_context(CallContext("4f00")):
         logger.info("still marked")
     assert json.loads(file.getvalue())["job"] == "4f00"

@@ -13,7 +13,7 @@ from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig
 from jobs.run import _BEGIN
 from storage.file_keys import audio_key
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.records import JobStage, JobStatus
 from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, Easy, easy
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
@@ -156,7 +156,7 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
 
 def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
     with easy(tmp_path) as service:
-        keys = ApiKeys(service.service.files.root)
+        keys = FileKeyRing(service.service.files.root)
         (_, one), (_, other) = keys.add("one"), keys.add("other")
         service.http.headers["X-API-Key"] = one
         service.submit()

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
 
@@ -126,7 +126,7 @@ def test_a_client_that_leaves_frees_its_place_while_it_is_prepared(url: str, liv
 
 
 def test_sockets_need_the_key_that_requests_need(tmp_path: Path, live: GreyService) -> None:
-    _, key = ApiKeys(tmp_path).add("a studio")
+    _, key = FileKeyRing(tmp_path).add("a studio")
     with serving(MemoryService(tmp_path), live=live) as url:
         for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}):
             with pytest.raises(InvalidStatus) as refused, socket(url, **fields):
@@ -146,7 +146,7 @@ def test_the_page_of_a_stranger_is_not_let_in(url: str) -> None:
 def test_a_session_cookie_is_good_for_the_own_page_only(tmp_path: Path, live: GreyService) -> None:
     from api.session_token import COOKIE, new_token
 
-    keys = ApiKeys(tmp_path)
+    keys = FileKeyRing(tmp_path)
     key, _ = keys.add("a studio")
     cookie = f"{COOKIE}={new_token(key)}"
     with serving(MemoryService(tmp_path), live=live) as url:

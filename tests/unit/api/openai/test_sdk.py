@@ -12,7 +12,7 @@ import pytest
 
 from errors import FaceNotFoundError
 from storage.file_keys import audio_key, upload_key
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -107,7 +107,7 @@ class TestSdk:
         assert full.value.response.headers["retry-after"] == "7"
 
     def test_keys(self, url: str, service: MemoryService) -> None:
-        _, key = ApiKeys(service.files.root).add("sdk")
+        _, key = FileKeyRing(service.files.root).add("sdk")
         assert list(_sdk(url, key).videos.list()) == []
         with pytest.raises(openai.AuthenticationError) as refused:
             _sdk(url, "wrong").videos.list()

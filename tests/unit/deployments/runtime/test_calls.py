@@ -25,7 +25,7 @@ from errors import (
     StageTimeoutError,
     StorageUnreachableError,
 )
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 
 class Response:
@@ -56,7 +56,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return outcome
 
 
-WORK = Work("job")
+WORK = CallContext("job")
 
 
 def bounds(max_attempts: int = 3, work_s: float = 60.0, max_wait_s: float = 60.0) -> CallBounds:
@@ -68,9 +68,9 @@ def call(outcomes: list[Callable[[], Any] | None], limits: CallBounds) -> tuple[
     sent: list[Response] = []
     tries: list[int] = []
 
-    def start(work: Work) -> Any:
+    def start(context: CallContext) -> Any:
         sent.append(Response(outcomes[min(len(sent), len(outcomes) - 1)]))
-        tries.append(work.attempt)
+        tries.append(context.attempt)
         return sent[-1]
 
     return asyncio.run(call_stage("Stage", WORK, start, limits)), sent, tries
@@ -140,7 +140,7 @@ def test_work_that_is_late_twice_fails() -> None:
 def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
     sent: list[Response] = []
 
-    def start(work: Work) -> Any:
+    def start(context: CallContext) -> Any:
         sent.append(Response(None))
         return sent[-1]
 
@@ -152,7 +152,7 @@ def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
 def test_cancelling_the_caller_cancels_the_request() -> None:
     sent: list[Response] = []
 
-    def start(work: Work) -> Any:
+    def start(context: CallContext) -> Any:
         sent.append(Response(None))
         return sent[-1]
 
@@ -190,10 +190,10 @@ def test_a_chain_gives_the_result_of_its_last_request() -> None:
 def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None:
     chains: list[tuple[Response, Response]] = []
 
-    def start(work: Work) -> Any:
-        first = raising(ActorUnavailableError("gone", None)) if work.attempt == 1 else lambda: 1
+    def start(context: CallContext) -> Any:
+        first = raising(ActorUnavailableError("gone", None)) if context.attempt == 1 else lambda: 1
         # Serve sends the last one again and again, and never says so.
-        chains.append((Response(first), Response(None if work.attempt == 1 else lambda: 7)))
+        chains.append((Response(first), Response(None if context.attempt == 1 else lambda: 7)))
         return chains[-1]
 
     assert asyncio.run(call_stage("Stage", WORK, start, bounds())) == 7

@@ -22,7 +22,7 @@ from errors import CapacityError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from rendering.lru_pool import LruPool
-from telemetry.log_context import Work
+from telemetry.log_context import CallContext
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     room = CallGate(threads)
 
     async def enter(attempt: int) -> None:
-        async with room.enter(Work("job", attempt=attempt)):
+        async with room.enter(CallContext("job", attempt=attempt)):
             pass
 
     async def run() -> None:
@@ -94,7 +94,7 @@ def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_be
 
     async def enter(name: str) -> None:
         try:
-            async with room.enter(Work("job", attempt=2)):
+            async with room.enter(CallContext("job", attempt=2)):
                 story.append(f"{name} begins")
         except CapacityError:
             story.append(f"{name} is refused")
@@ -111,14 +111,14 @@ def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hun
     room = CallGate(threads)
 
     async def hang() -> None:
-        async with room.enter(Work("job", attempt=1)):
+        async with room.enter(CallContext("job", attempt=1)):
             await threads.run(lambda token: hung.wait(), 1.0)
 
     async def run() -> None:
         hanging = asyncio.create_task(hang())
         await asyncio.sleep(0)
         with pytest.raises(CapacityError, match="hangs"):
-            async with room.enter(Work("job", attempt=2)):
+            async with room.enter(CallContext("job", attempt=2)):
                 pytest.fail("it is let in to a replica that will be replaced")
         with pytest.raises(StageTimeoutError):
             await hanging

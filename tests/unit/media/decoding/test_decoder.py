@@ -21,7 +21,7 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.reply_codec import UnexpectedDecoderError
 from media.probe import probe_audio, probe_video
-from storage.local.disk import written_whole
+from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
 
@@ -205,10 +205,10 @@ def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
     out = tmp_path / "speech.npy"
     out.write_bytes(b"old")
     with Decoders(DecoderConfig(max_file_bytes=1000)) as decoders:
-        with pytest.raises(OSError, match="too large"), written_whole(out) as part:
+        with pytest.raises(OSError, match="too large"), written_atomically(out) as part:
             _run(decoders, partial(decoder_tasks.write_much, part, 2000), writes=part.parent)
         assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.read_bytes() == b"old"
-        with written_whole(out) as part:
+        with written_atomically(out) as part:
             _run(decoders, partial(decoder_tasks.write_much, part, 900), writes=part.parent)
     assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.stat().st_size == 900
 

@@ -26,7 +26,7 @@ from media.decoding.memory_budget import budget_bytes
 from media.decoding.sandbox import missing_layers
 from media.probe import probe_video
 from media.writer import SegmentWriter
-from storage.local.disk import written_whole
+from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, planes_of
 
@@ -225,7 +225,7 @@ def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp
     for folder in (segments, results):
         folder.mkdir()
     speech = results / "speech.npy"
-    with written_whole(speech) as part:
+    with written_atomically(speech) as part:
         work = partial(extract_speech, h264, part, LIMITS)
         info = decoders.run(work, file=h264, timeout_s=30, writes=part.parent)
     assert info.duration_seconds == pytest.approx(2.4, abs=0.01) and len(read_speech(speech, 0.0, 2.4)) == 38400
@@ -234,7 +234,7 @@ def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp
         writer.write(planes_of(number, 192, 128))
     segment, out = segments / "0.mp4", results / "result.mp4"
     segment.write_bytes(writer.finish())
-    with written_whole(out) as part:
+    with written_atomically(out) as part:
         join = partial(concat_segments, [segment], h264, part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
     assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60

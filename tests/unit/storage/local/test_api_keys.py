@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from errors import ConfigError, NotFoundError, UnauthorizedError
-from storage.local.api_keys import ApiKeys
+from storage.local.api_keys import FileKeyRing
 from storage.local.webhook_secrets import webhook_secret
 
 
 def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
-    keys = ApiKeys(tmp_path)
+    keys = FileKeyRing(tmp_path)
     assert keys.list() == []
     made, key = keys.add("a studio", max_priority=1)
     other, _ = keys.add("another")
@@ -33,7 +33,7 @@ def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
 
 
 def test_the_file_is_private_and_holds_no_secret(tmp_path: Path) -> None:
-    made, key = ApiKeys(tmp_path).add("a studio")
+    made, key = FileKeyRing(tmp_path).add("a studio")
     path = tmp_path / "api_keys.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     secret = key.removeprefix(f"lw_{made.id}_")
@@ -44,10 +44,10 @@ def test_the_file_is_private_and_holds_no_secret(tmp_path: Path) -> None:
 
 def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> None:
     """Several add at the same time, and none is lost; a reader that was there before knows them all."""
-    reader = ApiKeys(tmp_path)
+    reader = FileKeyRing(tmp_path)
     assert reader.list() == []
-    code = "import sys, pathlib; from storage.local.api_keys import ApiKeys\n" + (
-        "for _ in range(5): print(ApiKeys(pathlib.Path(sys.argv[1])).add('x')[1])"
+    code = "import sys, pathlib; from storage.local.api_keys import FileKeyRing\n" + (
+        "for _ in range(5): print(FileKeyRing(pathlib.Path(sys.argv[1])).add('x')[1])"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     adding = [subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -57,7 +57,7 @@ def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> No
 
 
 def test_near_misses_are_refused(tmp_path: Path) -> None:
-    keys = ApiKeys(tmp_path)
+    keys = FileKeyRing(tmp_path)
     made, key = keys.add("a studio")
     other, _ = keys.add("another")
     for wrong in (
@@ -75,7 +75,7 @@ def test_near_misses_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
-    keys = ApiKeys(tmp_path)
+    keys = FileKeyRing(tmp_path)
     _, key = keys.add("a studio")
     (tmp_path / "api_keys.json").write_text('{"keys": [{"id": ')
     for _ in range(2):

@@ -69,10 +69,10 @@ def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) ->
 
 def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
     old, new = Database(url), Database(url)
-    assert not new.ask("session_2", 60.0), "there is nobody to ask"
+    assert not new.request_handover("session_2", 60.0), "there is nobody to ask"
     assert old.try_claim("session_1", 60.0) and not new.try_claim("session_2", 60.0)
     assert old.renew(60.0) is None
-    assert new.ask("session_2", 60.0)
+    assert new.request_handover("session_2", 60.0)
     with pytest.raises(StandbyError):
         change(new)
     change(old)
@@ -86,9 +86,9 @@ def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
     assert not old.try_claim("session_1", 60.0, is_successor=True), "it is handed to another"
     assert not new.try_claim("session_2", 60.0), "a second Director of that service does not claim what the first has"
     assert new.try_claim("session_2", 60.0, is_successor=True)
-    assert not old.ask("session_1", 60.0)
+    assert not old.request_handover("session_1", 60.0)
     assert new.renew(60.0) is None, "the wish is fulfilled"
-    assert old.ask("session_3", 0.01)
+    assert old.request_handover("session_3", 0.01)
     time.sleep(0.05)
     assert new.renew(60.0) is None, "whoever asked may be gone"
     for database in (old, new):

@@ -8,7 +8,7 @@ import pytest
 
 from errors import NotFoundError, TableUnreachableError, UnauthorizedError
 from storage.postgres.database import Database
-from storage.postgres.keys import SharedKeys
+from storage.postgres.keys import PostgresKeyRing
 from storage.state import open_keys, webhook_secrets
 from tests.postgres import PostgresServer
 
@@ -36,13 +36,13 @@ def test_a_key_is_known_to_all_until_it_is_revoked(url: str, tmp_path: Path, mon
 
 def test_known_keys_count_while_nobody_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
-    keys = SharedKeys(Database(url))
+    keys = PostgresKeyRing(Database(url))
     made, key = keys.add("a studio")
     keys._database = Database("postgresql://lipwright@127.0.0.1:1/none")
     keys.refresh()
     assert keys.find(key) == made
     with pytest.raises(TableUnreachableError):
-        SharedKeys(keys._database).find(key)
+        PostgresKeyRing(keys._database).find(key)
 
 
 def test_webhooks_are_signed_with_one_secret(url: str, tmp_path: Path) -> None:

@@ -62,17 +62,17 @@ def test_an_upload_with_its_hash_is_not_read_to_check_it(s3: S3Server, tmp_path:
     with store.stored.fetched(SOURCE) as path:
         assert path.read_bytes() == b"speech" and path.stat().st_nlink == 2, "it was here under another key"
     other = machine(tmp_path / "second", url)
-    assert other.whole({SOURCE: upload.sha256})
-    assert not other.whole({SOURCE: hashlib.sha256(b"another").hexdigest()})
+    assert other.intact({SOURCE: upload.sha256})
+    assert not other.intact({SOURCE: hashlib.sha256(b"another").hexdigest()})
     assert not list((tmp_path / "second").rglob("source"))
 
 
 def test_a_link_gives_the_file_to_whoever_has_it(s3: S3Server, tmp_path: Path) -> None:
     url = s3.new_bucket()
     files = machine(tmp_path, url, redirects=True)
-    assert machine(tmp_path, url).link(KEY, "GET") is None
+    assert machine(tmp_path, url).presigned_url(KEY, "GET") is None
     files.put(KEY, b"a film")
-    link = files.link(KEY, "GET")
+    link = files.presigned_url(KEY, "GET")
     assert link is not None and "X-Amz-Signature=" in link and "X-Amz-Expires=300" in link
     answer = httpx.get(link, timeout=60, trust_env=False)
     assert (answer.content, answer.headers["content-type"]) == (b"a film", "video/mp4")
