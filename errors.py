@@ -264,11 +264,20 @@ class StageTimeoutError(LipwrightError, TimeoutError):
 
 
 class ReplicaLostError(LipwrightError):
-    """A stage's replica died on every attempt."""
+    """A stage's replica, or the decoder process of a file, died on every attempt.
+
+    Attributes:
+        was_retried: Whether whoever raised it has used up the attempts of the call, so that another retry will not
+            help.
+    """
 
     status_code = 503
     code = "replica_lost"
     retryable = True
+
+    def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
+        super().__init__(message)
+        self.was_retried = was_retried
 
 
 class VoiceError(LipwrightError):

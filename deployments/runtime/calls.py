@@ -160,5 +160,7 @@ def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightErr
     if isinstance(cause, UnavailableError):
         return cause
     if isinstance(cause, RayError | RayServeException):
-        return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.")
+        return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.", was_retried=True)
+    if isinstance(cause, ReplicaLostError):
+        return ReplicaLostError(f"{stage}, tried {num_tries} times: {cause}", was_retried=True)
     return internal_error(f"{stage}, tried {num_tries} times", cause)

@@ -12,7 +12,7 @@ from enum import Enum
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from errors import CapacityError, LipwrightError, StageTimeoutError, UnavailableError
+from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError
 
 
 class CallOutcome(Enum):
@@ -44,6 +44,8 @@ def classify(error: BaseException) -> CallOutcome:
     if isinstance(cause, StageTimeoutError):
         # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
         return CallOutcome.REJECTED if cause.was_retried else CallOutcome.LATE
+    if isinstance(cause, ReplicaLostError) and not cause.was_retried:
+        return CallOutcome.LOST  # its decoder was killed
     if isinstance(cause, LipwrightError):
         return CallOutcome.REJECTED
     return CallOutcome.LATE if type(cause) is TimeoutError else CallOutcome.LOST

@@ -267,4 +267,4 @@ class Decoders:
 
 def decoder_lost_error(file: Path) -> ReplicaLostError:
     """The error of a file whose decoders were lost."""
-    return ReplicaLostError(f"{file.name}: its decoder was killed from outside, and so was the next one")
+    return ReplicaLostError(f"{file.name}: the decoder process was killed from outside, twice")

@@ -17,6 +17,7 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import CallBounds, call_stage
+from deployments.runtime.outcomes import CallOutcome, classify
 from errors import (
     CapacityError,
     LipwrightError,
@@ -84,6 +85,16 @@ def test_a_dead_replica_costs_one_more_try_alone() -> None:
     result, _, tries = call([raising(ActorDiedError()), lambda: 7], bounds())
     assert result == 7
     assert tries == [1, 2]
+
+
+def test_a_killed_decoder_is_a_lost_try() -> None:
+    lost = wrapped(ReplicaLostError("clip.mp4: the decoder was killed twice"))
+    result, _, tries = call([lost, lost, lambda: 7], bounds())
+    assert result == 7
+    assert tries == [1, 2, 3]
+    with pytest.raises(ReplicaLostError, match=r"^Stage, tried 3 times: clip\.mp4: the decoder was killed") as caught:
+        call([lost], bounds(3))
+    assert classify(caught.value) is CallOutcome.REJECTED, "a caller of this stage does not multiply the tries"
 
 
 def test_tries_are_bounded() -> None:
