@@ -228,8 +228,8 @@ class HeygemConfig(_Frozen):
     container_root: str = Field("/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root`.")
     strict: bool = Field(
         False,
-        description="Mimic HeyGem: return 10001 while a job is unfinished instead of queueing, and return a final "
-        "answer once, after which its code is unknown.",
+        description="Mimic HeyGem: return 10001 while a job is unfinished instead of queueing, and report a success "
+        "once, after which its code is unknown (failures are always reported once).",
     )
     super_resolution_engine: str | None = Field(
         None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; default: the job default."

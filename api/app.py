@@ -15,6 +15,7 @@ from api.access import ApiKeyMiddleware
 from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
 from api.heygem.routes import HeygemRoutes
+from api.heygem.voice import HeygemVoiceRoutes
 from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
@@ -22,7 +23,7 @@ from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.problem import answer_to, problem_responses
 from api.session import SessionRoutes
-from api.speech.voice import speaker_of
+from api.tts.service import tts_service
 from api.v1.protocol import Health
 from api.v1.routes.avatars import AvatarRoutes
 from api.v1.routes.engines import EngineRoutes
@@ -48,7 +49,7 @@ _ABOUT = "Lipwright turns a face (video or photo) and an audio clip into a lip-s
 
 def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
     """Return the API over `service`, which reads the uploads that the app writes into `files`."""
-    app = FastAPIOffline(title="Lipwright", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
+    app = FastAPIOffline(title="Lipwright API", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # see "Extending OpenAPI" in FastAPI's manual
     app.include_router(OpenAPIRoute(app).router())
@@ -87,9 +88,10 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         VideoRoutes(service, files, config).router(), dependencies=key, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.has_sessions:
-        app.include_router(LiveRoutes(config.live, live, speaker_of(config.tts)).router())
+        app.include_router(LiveRoutes(config.live, live, tts_service(config.tts)).router())
     if config.heygem.enabled:
         app.include_router(HeygemRoutes(service, files, config).router(), dependencies=key)
+        app.include_router(HeygemVoiceRoutes(tts_service(config.tts)).router(), dependencies=key)
     if config.gradio.enabled:
         mount_gradio(app, config)
     return app

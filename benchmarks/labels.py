@@ -21,7 +21,7 @@ from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
-from tests.unit.api.speech.speech_server import tone
+from tests.unit.api.tts.speech_server import tone
 
 NUM_TRIES = 5
 NUM_DRAWN = 100

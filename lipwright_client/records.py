@@ -194,17 +194,19 @@ class EngineList:
 
 @dataclass(frozen=True)
 class Voices:
-    """Whether the service speaks a `text` in place of `audio`.
+    """Text-to-speech of the service.
 
     Attributes:
-        is_available: Whether it does.
-        default: The voice of a job that names none.
-        max_chars: Characters of the longest text.
+        is_available: Whether the service can speak `text`.
+        default: Voice of jobs that name none.
+        max_chars: Maximum length of a text in characters.
+        voices: Names of all known voices, the default first.
     """
 
     is_available: bool
     default: str | None
     max_chars: int
+    voices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

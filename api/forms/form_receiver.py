@@ -21,7 +21,7 @@ from api.forms.speech_form import SpeechForm, speech_title
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.problem import describe
-from api.speech.voice import speaker_of
+from api.tts.service import tts_service
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
@@ -49,7 +49,7 @@ class FormReceiver:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._speaker = speaker_of(config.tts)
+        self._tts = tts_service(config.tts)
         self._speech_format = config.tts.response_format
         self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._admissions = Admissions(service)
@@ -109,10 +109,10 @@ class FormReceiver:
         """The form with a sound file in place of its text; the file is one of `parts` from then on."""
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
-        self._speaker.check(form.speech_text)
+        self._tts.check(form.speech_text)
         writer = self._files.new_upload(f"{speech_title(form.speech_text)}.{self._speech_format}")
         try:
-            async with aclosing(self._speaker.speak(form.speech_text, form.voice)) as pieces:
+            async with aclosing(self._tts.synthesize(form.speech_text, form.voice)) as pieces:
                 async for piece in pieces:
                     await grant.count(len(piece))
                     await asyncio.to_thread(writer.write, piece)

@@ -30,13 +30,13 @@ from storage.records import JobRecord, JobStatus
 
 logger = logging.getLogger("ray.serve")
 
-_KEY_PREFIX = "heygem:"  # of idempotency keys: which job a code names survives whatever jobs survive
+_KEY_PREFIX = "heygem:"  # idempotency keys map codes to jobs, and survive restarts with them
 _RESULT_SUFFIX = "-r.mp4"
 _BODY_S = 60.0
 
 
 class HeygemRoutes:
-    """Handlers over a `JobService` and the files that it shares."""
+    """Handlers of /easy/*."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         settings = config.heygem
@@ -51,12 +51,12 @@ class HeygemRoutes:
         self._one_at_a_time = asyncio.Lock()
 
     def router(self) -> APIRouter:
-        """The routes with what OpenAPI says of them."""
+        """Return the router."""
         router = APIRouter(prefix="/easy", tags=["heygem"])
         router.add_api_route(
             "/submit", self.submit, methods=["POST"], summary="Submit a task", operation_id="easy_submit"
         )
-        router.add_api_route("/query", self.query, summary="Look at a task", operation_id="easy_query")
+        router.add_api_route("/query", self.query, summary="Get a task", operation_id="easy_query")
         router.add_api_route(
             "/cancel", self.cancel, methods=["POST"], summary="Cancel a task", operation_id="easy_cancel"
         )
@@ -68,7 +68,7 @@ class HeygemRoutes:
             router.add_api_route(
                 path,
                 handler,
-                summary="Get a task's video",
+                summary="Download the video of a task",
                 response_class=FileResponse,
                 responses=answers,
                 operation_id=name,
@@ -77,29 +77,31 @@ class HeygemRoutes:
         return router
 
     async def submit(self, request: Request) -> Response:
-        """Make a task of `audio_url`, `video_url` and `code`: JSON, whatever the content type says.
+        """Submit a task: JSON with `audio_url`, `video_url` and `code`, under any content type.
 
-        The answer comes when both inputs are here and were opened; a full service answers 10001.
+        Returns when both inputs are received and validated; 10001 if the service is full.
         """
-        return await _answered(self._submit(request))
+        return await _with_envelope(self._submit(request))
 
     async def query(self, request: Request, code: str = "") -> Response:
-        """How the task fares: `data.status` is 1 while it is unfinished, 2 when its video is there, 3 if it failed."""
-        return await _answered(self._query(request, code))
+        """Return the state of a task: `data.status` is 1 while it runs, 2 when it succeeded, 3 if it failed.
+
+        A failure is reported once; after that the task is unknown (10004).
+        """
+        return await _with_envelope(self._query(request, code))
 
     async def cancel(self, request: Request, code: str = "") -> Response:
-        """Cancel the task; its code may come as JSON as well.
+        """Cancel a task. `code` is a query parameter or a JSON field; the response is that of `/easy/query`."""
+        return await _with_envelope(self._cancel(request, code))
 
-        Answers as `/easy/query` does. Cancelling twice, or a finished task, changes nothing.
-        """
-        return await _answered(self._cancel(request, code))
-
-    async def download(self, request: Request, code: Annotated[str, Query(description="The task.")]) -> Response:
-        """The finished video, whole or in ranges."""
+    async def download(
+        self, request: Request, code: Annotated[str, Query(description="Code of the task.")]
+    ) -> Response:
+        """Return the finished video. Supports range requests."""
         return await result_file_response(await self._find(request, code), self._files, request)
 
     async def download_by_name(self, request: Request, file_name: str) -> Response:
-        """The same by the `result` of the task, for clients that put it behind an address."""
+        """Return the finished video by the `result` of its task."""
         return await result_file_response(
             await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request
         )
@@ -110,7 +112,7 @@ class HeygemRoutes:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
         self._arriving.add((owner, task.code))
         try:
-            async with self._alone():
+            async with self._serialized():
                 return await self._accept(request, task)
         finally:
             self._arriving.discard((owner, task.code))
@@ -146,7 +148,8 @@ class HeygemRoutes:
             return envelope(Code.UNKNOWN)
         if job.status is JobStatus.SUCCEEDED and self._root is not None:
             await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
-        if job.status.is_final and self._is_strict:
+        if job.status.is_final and (self._is_strict or job.status is not JobStatus.SUCCEEDED):
+            # As in the original: clients that poll until 10004 would poll a failed task forever.
             await self._service.release_idempotency_key(job.id, caller_of(request).owner)
         return envelope(Code.OK, task_of(job, code), msg="")
 
@@ -162,15 +165,15 @@ class HeygemRoutes:
 
     async def _find(self, request: Request, code: str) -> JobRecord:
         if (job := await self._known(request, code)) is None:
-            raise NotFoundError(f"There is no task {code[:80]!r}.")
+            raise NotFoundError(f"Task {code[:80]!r} does not exist.")
         return job
 
     async def _known(self, request: Request, code: str) -> JobRecord | None:
         return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """In strict mode no two submissions may both find the service idle."""
+    async def _serialized(self) -> AsyncIterator[None]:
+        """In strict mode, serialize submissions, so that only one finds the service idle."""
         if not self._is_strict:
             yield
             return
@@ -182,12 +185,12 @@ class HeygemRoutes:
         return bool(queue.num_queued or queue.num_running or queue.num_arriving)
 
 
-async def _answered(work: Awaitable[Response]) -> Response:
-    """What came of a request, in the envelope also where it failed."""
+async def _with_envelope(work: Awaitable[Response]) -> Response:
+    """Return the response, or the error in HeyGem's envelope."""
     try:
         return await work
     except ClientDisconnect:
-        raise  # nobody is left to answer
+        raise  # the client is gone
     except LipwrightError as error:
         logger.warning("/easy: %s", error)
         return envelope_of(error)

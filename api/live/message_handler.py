@@ -14,7 +14,7 @@ from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
 from api.live.session_clock import SessionClock
 from api.live.tts_queue import TtsQueue
-from api.speech.voice import Speaker
+from api.tts.service import TtsService
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 
@@ -38,7 +38,7 @@ class MessageHandler:
         speech: Where what is said goes.
         clock: Of the session.
         connection: To the client.
-        speaker: The service's voice, for texts.
+        tts: The service's voice, for texts.
         live: The service's bounds.
 
     Attributes:
@@ -46,10 +46,10 @@ class MessageHandler:
     """
 
     def __init__(
-        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, speaker: Speaker, live: LiveConfig
+        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, tts: TtsService, live: LiveConfig
     ) -> None:
         self._speech, self._clock, self._connection = speech, clock, connection
-        self._tts = TtsQueue(speaker, self._push_read, speech.end, self._not_read)
+        self._tts = TtsQueue(tts, self._push_read, speech.end, self._not_read)
         self._limits = MessageLimits(live)
         self.event_id: str | None = None
 

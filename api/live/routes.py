@@ -14,7 +14,7 @@ from api.live.message_limits import SessionEndedError
 from api.live.protocol import event
 from api.live.session_limiter import SessionLimiter, SessionSlot
 from api.live.session_stream import SessionOptions, SessionStream
-from api.speech.voice import Speaker
+from api.tts.service import TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
@@ -31,8 +31,8 @@ _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 class LiveRoutes:
     """`WS /v1/live?avatar_id=...&sample_rate=24000`."""
 
-    def __init__(self, live: LiveConfig, service: LiveService, speaker: Speaker) -> None:
-        self._live, self._service, self._speaker = live, service, speaker
+    def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService) -> None:
+        self._live, self._service, self._tts = live, service, tts
         self._limiter = SessionLimiter(live)
 
     def router(self) -> APIRouter:
@@ -102,7 +102,7 @@ class LiveRoutes:
                 idle_timeout_s=self._live.idle_timeout_s,
             )
         )
-        return SessionStream(options, avatar, self._live, self._service, connection, self._speaker)
+        return SessionStream(options, avatar, self._live, self._service, connection, self._tts)
 
 
 class _Connection:

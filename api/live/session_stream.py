@@ -9,7 +9,7 @@ from api.live.idle_fallback import IdleFallback, IdleFrames, ShownFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.protocol import event
 from api.live.session_clock import SessionClock
-from api.speech.voice import Speaker
+from api.tts.service import TtsService
 from config import LiveConfig
 from jobs.messages import AvatarRef
 from media.live.stream_writer import StreamWriter
@@ -38,7 +38,7 @@ class SessionStream:
         live: The service's bounds.
         service: Renders moments.
         connection: To the client.
-        speaker: The service's voice, for texts.
+        tts: The service's voice, for texts.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SessionStream:
         live: LiveConfig,
         service: LiveService,
         connection: Connection,
-        speaker: Speaker,
+        tts: TtsService,
     ) -> None:
         self._options, self._avatar = options, avatar
         self._connection = connection
@@ -61,7 +61,7 @@ class SessionStream:
             service, IdleFrames(avatar.source.info, live.max_kept_bytes), live.fallback_after_s
         )
         self._clock = SessionClock(live)
-        self._handler = MessageHandler(self._speech, self._clock, connection, speaker, live)
+        self._handler = MessageHandler(self._speech, self._clock, connection, tts, live)
 
     async def take_text(self, text: str) -> None:
         """Do what one text message says.

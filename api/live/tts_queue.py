@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
 from api.live.wav_stream import WavStream
-from api.speech.voice import Speaker
+from api.tts.service import TtsService
 from errors import LipwrightError, OptionError
 
 MAX_TEXTS: Final = 8
@@ -27,7 +27,7 @@ class TtsQueue:
     """Reads texts in the order in which they come.
 
     Args:
-        speaker: The service's voice.
+        tts: The service's voice.
         push: Takes the sound.
         on_end: Called when all that was to be read is there.
         on_error: Is told why a text is not read.
@@ -35,12 +35,12 @@ class TtsQueue:
 
     def __init__(
         self,
-        speaker: Speaker,
+        tts: TtsService,
         push: Push,
         on_end: Callable[[], None],
         on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],
     ) -> None:
-        self._speaker, self._push, self._on_end, self._on_error = speaker, push, on_end, on_error
+        self._tts, self._push, self._on_end, self._on_error = tts, push, on_end, on_error
         self._texts: deque[SpeakText] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -50,7 +50,7 @@ class TtsQueue:
         Raises:
             OptionError: There is no voice, the text is too long, or too many wait.
         """
-        self._speaker.check(message.text)
+        self._tts.check(message.text)
         if len(self._texts) >= MAX_TEXTS:
             raise OptionError(f"text: expected at most {MAX_TEXTS} that wait to be read, found more.")
         self._texts.append(message)
@@ -75,7 +75,7 @@ class TtsQueue:
 
     async def _read(self, message: SpeakText) -> None:
         wav = WavStream()
-        async with aclosing(self._speaker.speak(message.text, message.voice)) as pieces:
+        async with aclosing(self._tts.synthesize(message.text, message.voice)) as pieces:
             async for piece in pieces:
                 samples = wav.push(piece)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1

@@ -31,7 +31,9 @@ class VideoForm(SpeechForm):
         None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
     )
     avatar_id: str | None = Field(default=None, max_length=64, description="ID of an existing avatar.")
-    model: str | None = Field(None, max_length=64, description="The engine; the default is the service's.")
+    model: str | None = Field(
+        None, max_length=64, description="Engine. Unknown models, such as `sora-2`, select the default engine."
+    )
     prompt: str | None = Field(
         None,
         max_length=MAX_TEXT_CHARS,
@@ -67,7 +69,7 @@ class VideoView(BaseModel):
 
     id: str = Field(description="Also the job ID: `/v1/jobs/{id}` has the details.")
     object: Literal["video"] = "video"
-    model: str = Field(description="The engine.")
+    model: str = Field(description="The engine in use; the default engine if the requested `model` is unknown.")
     status: VideoStatus
     progress: int = Field(ge=0, le=100, description="Overall progress in percent.")
     created_at: int

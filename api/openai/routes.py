@@ -21,6 +21,8 @@ from errors import MediaError, NotFoundError, StoredFileError
 from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from media.probe import probe_video
+from models.engines.registry import ENGINES
+from models.engines.weights.entry import split_name
 from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.records import JobQuery, JobRecord, JobStatus
@@ -92,9 +94,10 @@ class VideoRoutes:
         return router
 
     async def create(self, request: Request) -> Response:
-        """Send speech (`audio`) and an avatar (`input_reference`, or the `avatar_id` of a known one), get a video.
+        """Create a video from a face (`input_reference` or `avatar_id`) and speech (`audio` or `prompt`).
 
-        It is a job like those of `/v1/jobs`, told in other words.
+        The video is a job: `/v1/jobs/{id}` has the details. An unknown `model` selects the default engine; `model` in
+        the response is the engine in use.
         """
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
         async with self._receiver.admit(request, VideoForm, key) as admission:
@@ -107,7 +110,7 @@ class VideoRoutes:
                     audio=form.speech,
                     video=form.input_reference,
                     avatar_id=form.avatar_id,
-                    engine=form.model,
+                    engine=known_engine(form.model),
                     face=form.face,
                     loop=form.loop,
                     visible_label=form.visible_label,
@@ -178,6 +181,13 @@ class VideoRoutes:
         if len(self._sizes) >= _MAX_SIZES:
             self._sizes.clear()
         return self._sizes.setdefault(job_id, f"{info.width}x{info.height}")
+
+
+def known_engine(model: str | None) -> str | None:
+    """Return the engine that `model` names; None for models of other services, such as `sora-2`."""
+    if model is None or split_name(model.partition("+")[0])[0] not in ENGINES:
+        return None
+    return model
 
 
 def _index_after(ids: list[str], video_id: str) -> int:

@@ -198,8 +198,8 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
     is_over, end = threading.Event(), None
     with Lipwright(url) as service, service.live(avatar(url), RATE, shows_at_once=False) as session:
         client = Client(float(session.connected["fps"]))
-        speaker = threading.Thread(target=_microphone, args=(session, is_over), daemon=True)
-        speaker.start()
+        tts = threading.Thread(target=_microphone, args=(session, is_over), daemon=True)
+        tts.start()
         until, reported = time.monotonic() + 60 * minutes, 0.0
         for event in session:
             now = time.monotonic()
@@ -214,7 +214,7 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
             if now > until:
                 break
         is_over.set()
-        speaker.join(10)
+        tts.join(10)
     return report(client) | ({} if end is None else {"ended_early": end})
 
 

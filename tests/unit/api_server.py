@@ -62,7 +62,7 @@ class MemoryService:
         self.requests: list[JobRequest] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0
-        self.places: set[str] = set()  # idle for bodies on their way
+        self.places: set[str] = set()  # reserved for request bodies
         self.body_s = 60.0
         self.grant_bytes = 100_000
         self.max_body_bytes = 10_000_000  # of one body, before there is no room for more of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.speech.voice import speaker_of
+from api.tts.service import tts_service
 from config import PipelineConfig
 
 
@@ -13,6 +13,7 @@ class VoiceView(BaseModel):
     """Text-to-speech of this service."""
 
     is_available: bool = Field(description="Whether the service can synthesize `text`.")
+    voices: list[str] = Field(description="Names of all known voices, the default first.")
     default: str | None = Field(description="Default voice; null if there is none.")
     max_chars: int = Field(description="Maximum length of a text in characters.")
 
@@ -21,7 +22,7 @@ class VoiceRoutes:
     """Handlers of /v1/voices."""
 
     def __init__(self, config: PipelineConfig) -> None:
-        self._speaker = speaker_of(config.tts)
+        self._tts = tts_service(config.tts)
 
     def router(self) -> APIRouter:
         """Return the router."""
@@ -30,8 +31,11 @@ class VoiceRoutes:
         return router
 
     async def voices(self) -> VoiceView:
-        """The voice of this service. Other names than the default are up to whoever speaks."""
-        speaker = self._speaker
+        """List the voices for `text`. A voice server may accept further names."""
+        tts = self._tts
         return VoiceView(
-            is_available=speaker.default_voice is not None, default=speaker.default_voice, max_chars=speaker.max_chars
+            is_available=tts.default_voice is not None,
+            voices=await tts.voices(),
+            default=tts.default_voice,
+            max_chars=tts.max_chars,
         )

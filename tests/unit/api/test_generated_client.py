@@ -77,6 +77,11 @@ def test_every_error_is_the_one_problem(url: str) -> None:
             assert "Content-Range" in errors.get("416", {"headers": ["Content-Range"]})["headers"]
 
 
+def test_a_generated_client_is_not_named_like_ours(url: str) -> None:
+    title = _schema(url)["info"]["title"]
+    assert f"{title.lower().replace(' ', '_')}_client" != "lipwright_client", "openapi-python-client names it so"
+
+
 def test_references_lead_somewhere_and_names_are_readable(url: str) -> None:
     schema = _schema(url)
     for ref in _refs(schema):

@@ -18,7 +18,7 @@ from errors import FaceNotFoundError
 from storage.local.api_keys import FileKeyRing
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
-from tests.unit.api.speech.speech_server import speaking
+from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 

@@ -136,10 +136,21 @@ def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: JobStag
         service.submit()
         service.service.table.update_job(service.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)
         service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
-        for _ in range(2):
-            task = service.task()
-            assert (task["status"], task["progress"], task["result"]) == (3, 0, "")
-            assert words in task["msg"] and "v.mp4: no face" in task["msg"]
+        task = service.task()
+        assert (task["status"], task["progress"], task["result"]) == (3, 0, "")
+        assert words in task["msg"] and "v.mp4: no face" in task["msg"]
+
+
+def test_a_client_that_polls_until_the_task_is_unknown_ends(tmp_path: Path) -> None:
+    with easy(tmp_path) as service:
+        service.submit()
+        service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
+        seen = []
+        while (answer := service.query())["code"] != 10004:
+            seen.append(answer["data"]["status"])
+        assert seen == [3], "a failure is reported once"
+        assert service.submit()["code"] == 10000, "the code is free again"
+        assert service.task()["status"] == 1
 
 
 def test_an_unknown_task(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from api.live.message_limits import SessionEndedError
 from api.live.session_clock import StreamPacer
 from api.live.session_stream import SessionOptions, SessionStream
-from api.speech.voice import Speaker, Voice
+from api.tts.service import TtsBackend, TtsService
 from config import LiveConfig, TtsConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
@@ -25,9 +25,9 @@ RATE = 24000
 class Talk:
     """A session with a client that shows everything at once."""
 
-    def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: Voice | None = None) -> None:
+    def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: TtsBackend | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
-        self.speaker = Speaker(TtsConfig(max_chars=100), voice, "beep")
+        self.tts = TtsService(TtsConfig(max_chars=100), voice, "beep")
         self.live = live or LiveConfig()
         self.shows = shows
 
@@ -36,7 +36,7 @@ class Talk:
 
         async def play() -> str | None:
             ref = await self.service.prepare("s", AVATAR, None)
-            session = SessionStream(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.speaker)
+            session = SessionStream(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.tts)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))

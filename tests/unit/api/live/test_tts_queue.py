@@ -35,13 +35,16 @@ class Beep:
     def __init__(self) -> None:
         self.texts: list[tuple[str, str]] = []
 
-    async def speak(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
         self.texts.append((text, voice))
         if text == "fail":
             raise VoiceError("The voice: it has a cold.")
         sound = wav(1.0)
         for start in range(0, len(sound), 999):
             yield sound[start : start + 999]
+
+    async def voices(self) -> list[str]:
+        return ["beep"]
 
 
 def text(words: str, **fields: str) -> str:

@@ -73,6 +73,13 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     assert not on_disk(service.files, result_key(video["id"])).exists()
 
 
+def test_models_of_other_services_get_the_default_engine(http: httpx.Client, service: MemoryService) -> None:
+    for model in ("sora-2", "sora-2-pro", "nonesuch:gan"):
+        assert _create(http, model=model)["model"] == service.requests[-1].options.engine == "warp"
+    for model in ("wav2lip", "wav2lip:gan", "wav2lip:gan+restoration"):
+        assert _create(http, model=model)["model"] == service.requests[-1].options.engine == model
+
+
 def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
     video_id = _create(http)["id"]
     service.finish(video_id)
@@ -129,7 +136,7 @@ def test_json_names_the_files_and_keys_make_it_safe(http: httpx.Client, service:
         ({"audio": ("a.wav", AUDIO)}, {}, "input_reference"),
         ({"input_reference": ("v.mp4", VIDEO)}, {}, "audio"),
         ({"audio": ("a.wav", AUDIO)}, {"avatar_id": "0" * 32, "input_reference_url": "https://a.example/v"}, ""),
-        ({"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)}, {"model": "nonesuch"}, "engine"),
+        ({"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)}, {"face": "x" * 200}, "face"),
         ({"audio": ("a.wav", AUDIO), "input_reference": ("v.mp4", VIDEO)}, {"colour": "blue"}, "colour"),
     ],
 )

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from api.forms.speech_form import speech_title
-from api.speech.voice import Speaker
+from api.tts.service import TtsService
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
 from storage.file_keys import audio_key
-from tests.unit.api.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -55,7 +55,8 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
         job = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
         again = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
         other = http.post("/v1/jobs", files=VIDEO, data={**TEXT, "voice": "bf_emma"}).json()
-        assert http.get("/v1/voices").json() == {"is_available": True, "default": "af_heart", "max_chars": 4096}
+        voices = http.get("/v1/voices").json()
+        assert voices == {"is_available": True, "voices": ["af_heart"], "default": "af_heart", "max_chars": 4096}
     assert again["id"] == job["id"] != other["id"]
     asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
     assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
@@ -101,19 +102,19 @@ def test_what_is_neither_or_both_is_refused_and_nothing_is_asked(service: Memory
 
 
 def test_without_a_voice_the_answer_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="no voice.*speech.url, or installs the extra"):
-        Speaker(TtsConfig(), None, None).check("Hello")
+    with pytest.raises(ValueError, match="no voice.*set tts.url or to install the extra"):
+        TtsService(TtsConfig(), None, None).check("Hello")
 
 
 @pytest.mark.parametrize(
     ("answers", "status", "code", "words"),
     [
-        ({"status": 400}, 422, "option_invalid", "takes no such text in the voice 'alloy'"),
-        ({"status": 500}, 503, "voice_failed", "found 500"),
-        ({"key": "other"}, 503, "voice_failed", "found 401"),
-        ({"content_type": "application/json"}, 503, "voice_failed", "found text"),
-        ({"sound": b""}, 503, "voice_failed", "found nothing"),
-        ({"sound": bytes(70_000)}, 503, "voice_failed", "at most 60000 bytes"),
+        ({"status": 400}, 422, "option_invalid", "rejected this text with voice 'alloy'"),
+        ({"status": 500}, 503, "voice_failed", "status 500"),
+        ({"key": "other"}, 503, "voice_failed", "status 401"),
+        ({"content_type": "application/json"}, 503, "voice_failed", "text instead of audio"),
+        ({"sound": b""}, 503, "voice_failed", "returned no audio"),
+        ({"sound": bytes(70_000)}, 503, "voice_failed", "more than 60000 bytes"),
     ],
 )
 def test_a_voice_that_fails_is_named(
@@ -128,7 +129,7 @@ def test_a_voice_that_fails_is_named(
 
 def test_a_voice_that_is_away_or_slow_is_given_up(service: MemoryService) -> None:
     with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, timeout_s=0.3) as http:
-        assert "within 0 s" in _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 504, "stage_timeout")
+        assert "timed out after 0.3 s" in _refused(http.post("/v1/jobs", files=VIDEO, data=TEXT), 504, "stage_timeout")
         gone = voice.url
     assert service.uploads() == []
     again = MemoryService(service.files.root / "again")
@@ -142,7 +143,7 @@ def test_the_key_comes_from_the_environment(
     monkeypatch.delenv("VOICE_KEY", raising=False)
     with speaking(key="k-1") as voice, _api(service, url=voice.url, api_key_env="VOICE_KEY") as http:
         missing = http.post("/v1/jobs", files=VIDEO, data=TEXT)
-        assert "VOICE_KEY, found none" in _refused(missing, 503, "voice_failed")
+        assert "VOICE_KEY is not set" in _refused(missing, 503, "voice_failed")
         monkeypatch.setenv("VOICE_KEY", "k-1")
         assert http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code == 202
 
@@ -166,15 +167,30 @@ def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(service: MemoryServ
         assert answers == [202]
 
 
+@pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])
+def test_all_voices_of_a_server_are_listed(service: MemoryService, listed: list[Any]) -> None:
+    with speaking(voices=listed) as voice, _api(service, url=voice.url, voice="kim") as http:
+        assert http.get("/v1/voices").json()["voices"] == ["kim", "alloy"]
+
+
+def test_a_server_that_cannot_list_voices_has_the_configured_one(service: MemoryService) -> None:
+    with speaking() as voice, _api(service, url=voice.url + "/audio/speech") as http:
+        assert http.get("/v1/voices").json()["voices"] == ["alloy"]
+    with serving(service, tts=TtsConfig(use_builtin=False)) as url:
+        none = httpx.get(f"{url}/v1/voices", trust_env=False).json()
+        assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)
+
+
 def test_the_packaged_voice_speaks(service: MemoryService) -> None:
     pytest.importorskip("hibari", reason="needs the extra [tts]")
     with _api(service) as http:
-        assert http.get("/v1/voices").json()["default"] == "heart"
+        voices = http.get("/v1/voices").json()
+        assert voices["default"] == voices["voices"][0] == "heart"
         jobs = [http.post("/v1/jobs", files=VIDEO, data={"text": "Good morning."}).json()["id"] for _ in range(2)]
         unknown = http.post("/v1/jobs", files=VIDEO, data={"text": "Hi.", "voice": "nobody"})
-        assert "such as heart, got 'nobody'" in _refused(unknown, 422, "option_invalid")
+        assert "'nobody' is not installed" in _refused(unknown, 422, "option_invalid")
         silent = http.post("/v1/jobs", files=VIDEO, data={"text": "\u4f60\u597d"})
-        assert "nothing in it that this voice can say" in _refused(silent, 422, "option_invalid")
+        assert "nothing that this voice can speak" in _refused(silent, 422, "option_invalid")
         late = TtsConfig(timeout_s=0.05)
     first, second = (on_disk(service.files, audio_key(job)) for job in jobs)
     assert first.read_bytes() == second.read_bytes(), "the same text sounds the same"

@@ -26,6 +26,7 @@ class SpeechServer:
         content_type: Of its sounds.
         sound: What every text sounds like.
         hold: Answers wait until it is set.
+        voices: What `GET /v1/audio/voices` lists; None where the server has no such route.
     """
 
     key: str = ""
@@ -34,6 +35,7 @@ class SpeechServer:
     sound: bytes = b""
     hold: threading.Event = field(default_factory=threading.Event)
     url: str = ""
+    voices: list[Any] | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -65,6 +67,11 @@ def speaking(**settings: Any) -> Iterator[SpeechServer]:
                 return self._answer(400, b'{"error": {"message": "secret of the inside"}}', "application/json")
             state.hold.wait(20)
             self._answer(state.status, state.sound, state.content_type)
+
+        def do_GET(self) -> None:
+            if self.path != "/v1/audio/voices" or state.voices is None:
+                return self._answer(404, b"{}", "application/json")
+            self._answer(200, json.dumps({"voices": state.voices}).encode(), "application/json")
 
         def _answer(self, status: int, content: bytes, content_type: str) -> None:
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The process in which the package hibari-tts speaks: `{"text", "voice"}` on standard input, a WAV file on the output.
+"""Runs hibari-tts in its own process: `{"text", "voice"}` on standard input, a WAV file on standard output.
 
-It is run by its path and imports nothing of this project.
+Executed by path; imports nothing from this project.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import wave
 from typing import Final
 
 UNKNOWN_VOICE: Final = 3
-"""Exit status: the voice is not installed; nothing is downloaded here."""
+"""Exit status: the voice is not installed. Nothing is downloaded."""
 NOTHING_TO_SAY: Final = 4
-"""Exit status: no sound came of the text."""
+"""Exit status: the text produced no audio."""
 _SEED: Final = 0
-_NICE: Final = 5  # renders go first
+_NICE: Final = 5  # rendering has priority
 
 
 def main() -> int:
-    """Speak, and return the exit status."""
+    """Synthesize, and return the exit status."""
     import numpy as np
     from hibari import Hibari
     from hibari.voices import voice_path
