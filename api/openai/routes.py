@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,7 +23,6 @@ from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from media.probe import probe_video
 from models.engines.registry import ENGINES
-from models.engines.weights.entry import split_name
 from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.records import JobQuery, JobRecord, JobStatus
@@ -185,7 +185,7 @@ class VideoRoutes:
 
 def known_engine(model: str | None) -> str | None:
     """Return the engine that `model` names; None for models of other services, such as `sora-2`."""
-    if model is None or split_name(model.partition("+")[0])[0] not in ENGINES:
+    if model is None or re.split("[:+]", model)[0] not in ENGINES:
         return None
     return model
 
