@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -160,3 +161,16 @@ def test_rooms_are_small_enough_to_read_at_a_glance(repo_root: Path) -> None:
         pytest.skip("needs the git checkout, to know which files are the project's")
     folders = Counter(str(Path(file).parent) for file in tracked.stdout.split() if not file.startswith("tests"))
     assert {folder: number for folder, number in folders.items() if number >= MAX_FILES} == {}
+
+
+@pytest.mark.parametrize(("module", "allowed"), [("errors", set()), ("config", {"errors"})])
+def test_modules_below_all_packages_import_none_of_them(repo_root: Path, module: str, allowed: set[str]) -> None:
+    """import-linter takes packages only."""
+    ours = {path.stem for path in repo_root.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    found = set()
+    for node in ast.walk(ast.parse((repo_root / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    assert "media" in ours and found & ours <= allowed

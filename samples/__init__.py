@@ -1,0 +1,1 @@
+"""Scripts that make the sample files and the texts of the visible watermark."""
