@@ -198,8 +198,8 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
     is_over, end = threading.Event(), None
     with Lipwright(url) as service, service.live(avatar(url), RATE, shows_at_once=False) as session:
         client = Client(float(session.connected["fps"]))
-        tts = threading.Thread(target=_microphone, args=(session, is_over), daemon=True)
-        tts.start()
+        microphone = threading.Thread(target=_microphone, args=(session, is_over), daemon=True)
+        microphone.start()
         until, reported = time.monotonic() + 60 * minutes, 0.0
         for event in session:
             now = time.monotonic()
@@ -214,7 +214,7 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
             if now > until:
                 break
         is_over.set()
-        tts.join(10)
+        microphone.join(10)
     return report(client) | ({} if end is None else {"ended_early": end})
 
 
