@@ -1,1 +1,1 @@
-"""The default engine: real mouths of the source, found by shape, warped to the target landmarks, blended in YUV."""
+"""The default engine: mouth images of the source, selected by shape, warped to target landmarks and blended in YUV."""

@@ -1,4 +1,4 @@
-"""What the warp engine keeps of an avatar: real mouths, and how this mouth differs from the average speaker's."""
+"""The warp engine's analysis of an avatar: mouth exemplars, eye whites and mouth calibration."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
 
 @dataclass(frozen=True)
 class WarpAvatar:
-    """One avatar as this engine knows it.
+    """The warp engine's view of an avatar.
 
     Attributes:
         info: The source.
         track: The face in every source frame.
-        region: The square that is rewritten in every source frame.
+        region: The square that is rewritten, in every source frame.
         bank: Mouth exemplars; None for a source that does not talk.
-        eye_white: The whites of its eyes beside its skin.
-        calibration: How this avatar's mouth differs from the average speaker's.
+        eye_white: The whites of the eyes relative to the skin.
+        calibration: Correction of the predicted mouth for this speaker.
     """
 
     info: VideoInfo
@@ -48,12 +48,12 @@ class WarpAvatar:
 
     @property
     def talks(self) -> bool:
-        """True if the source shows a talking mouth, whose pictures are then used."""
+        """Whether the source shows a talking mouth, whose images are then used."""
         return self.bank is not None
 
     @cached_property
     def masks(self) -> NDArray[np.uint8]:
-        """(160, 160, 2) uint8 mask textures of a face seen from the front, see `models.engines.warp.painting.masks`."""
+        """(160, 160, 2) uint8 mask textures of a frontal face, see `models.engines.warp.painting.masks`."""
         return draw_masks(self.track.rest)
 
     @cached_property
@@ -68,20 +68,20 @@ class WarpAvatar:
 
     @cached_property
     def forbidden_in_shot(self) -> NDArray[np.bool_] | None:
-        """(S, B) bool, see `shot_exemplars`; None for a source of one shot or without exemplars."""
+        """(S, B) bool, see `forbidden_between_shots`; None for a single shot or without exemplars."""
         if self.bank is None or self.track.shot[-1] == 0:
             return None
         return forbidden_between_shots(self.bank, self.track)
 
     @cached_property
     def held(self) -> NDArray[np.intp]:
-        """(S,) the exemplar that the frames of each shot hold in silence, see `held_mouth`; empty without exemplars."""
+        """(S,) the exemplar that each shot holds in silence, see `held_row`; empty without exemplars."""
         if self.bank is None:
             return np.zeros(0, np.intp)
         num_shots, forbidden = int(self.track.shot[-1]) + 1, self.forbidden_in_shot
         if forbidden is None:
             return np.full(num_shots, held_row(self.bank))
-        # A shot without exemplars shows none, in silence neither.
+        # A shot without exemplars shows none, not even in silence.
         return np.array([0 if rows.all() else held_row(self.bank, ~rows) for rows in forbidden])
 
     @classmethod
@@ -97,13 +97,13 @@ class WarpAvatar:
 
         Args:
             avatar: The tracked avatar.
-            folder: Made if missing.
+            folder: Created if missing.
             frames: Reads its frames.
-            max_bank_frames: Bound of the exemplars.
-            should_stop: Asked between frames.
+            max_bank_frames: Maximum number of exemplars.
+            should_stop: Polled between frames.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (_CALIBRATION_FILE, _LIGHT_FILE):
@@ -123,7 +123,7 @@ class WarpAvatar:
 
     @classmethod
     def load(cls, avatar: Avatar, folder: Path) -> WarpAvatar:
-        """Opens the folder that `analyse` wrote."""
+        """Loads a folder written by `analyse`."""
         path = folder / _CALIBRATION_FILE
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
         seen = load_arrays(folder / _LIGHT_FILE)
@@ -133,5 +133,5 @@ class WarpAvatar:
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:
-    """Adds a calibration to a folder that `WarpAvatar.analyse` wrote; `WarpAvatar.load` finds it."""
+    """Adds a calibration to a folder written by `WarpAvatar.analyse`."""
     calibration.save(folder / _CALIBRATION_FILE)

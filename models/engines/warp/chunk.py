@@ -1,4 +1,4 @@
-"""What the warp engine cuts out of frames: plain NumPy, so that an object store passes it on without copies."""
+"""The crops that the warp engine renders from: plain NumPy, so that an object store passes them on without copies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models.engines.patches import FacePatches
 
 @dataclass(frozen=True)
 class FaceChunk:
-    """T output frames, N of them with a face, cut out and ready for an engine.
+    """T output frames, N of them with a face, cut out and ready to render.
 
-    Crops are kept once each: a frame's own region, its exemplar and the exemplar that it fades with are rows of
-    the same pool of K crops.
+    Each crop is stored once: the region of a frame, its exemplar and the exemplar it fades with are rows of a common
+    pool of K crops.
 
     Attributes:
-        row: (T,) int32 which of the N faces is in the frame, -1 for none.
+        row: (T,) int32 index of the face in the frame, -1 for none.
         origins: (N, 2) int32 x, y of the region in the frame.
         crops_y: (K, R, R) uint8.
         crops_uv: (K, 2, R / 2, R / 2) uint8.
@@ -26,21 +26,21 @@ class FaceChunk:
         base: (N,) int32 crop of the frame itself.
         exemplar: (N,) int32 crop whose mouth is shown.
         fade: (N,) int32 crop that is mixed in, -1 for none.
-        fade_weight: (N,) float32 its share, 0 to 1.
-        target_points: (N, P, 2) float32 control points where they shall be, region pixels.
-        interior: (N,) float32 share of the drawn mouth interior, 0 to 1.
-        own_teeth: (N,) float32 share of the exemplar's own teeth over the drawn ones, 0 to 1.
-        bite: (N,) float32 where the jaws meet in the exemplar, share of the gap between its lips from above.
-        hold: (N,) float32 how far the held mouth is shown, as where nobody speaks, 0 to 1.
+        fade_weight: (N,) float32 its weight, 0 to 1.
+        target_points: (N, P, 2) float32 target control points in region pixels.
+        interior: (N,) float32 weight of the drawn mouth interior, 0 to 1.
+        own_teeth: (N,) float32 weight of the exemplar's own teeth over the drawn ones, 0 to 1.
+        bite: (N,) float32 where the jaws meet in the exemplar, as a fraction of its lip gap from above.
+        hold: (N,) float32 weight of the held mouth (1 in silence), 0 to 1.
         eye_distance: (N,) float32 pixels.
-        seam: (N, 2) float32 region pixels of the closed lips' seam, fixed to the skull.
+        seam: (N, 2) float32 region pixels of the middle of the closed lip line, fixed to the skull.
         skin: (N, 3) float32 Y, U, V of the cheeks.
         lip: (N, 3) float32 Y, U, V of the lower lip.
-        teeth: (N, 3) float32 Y, U, V of the front teeth; those usual beside such skin where none are seen.
-        masks: (V, M, M, 2) uint8 textures of the mouth and the jaw mask, for heads turned differently.
-        mask: (N,) int32 which of them is a face's.
+        teeth: (N, 3) float32 Y, U, V of the front teeth; an estimate from skin and eyes if none are visible.
+        masks: (V, M, M, 2) uint8 textures of the mouth and the jaw mask, for different head rotations.
+        mask: (N,) int32 mask of each face.
         mask_points: (P, 2) float32 control points in texture pixels.
-        opacity: (N,) float32 share of the finished face over the frame, 0 to 1; below 1 beside frames that pass.
+        opacity: (N,) float32 weight of the rendered face over the frame, 0 to 1; below 1 next to unchanged frames.
     """
 
     row: NDArray[np.int32]
@@ -79,7 +79,7 @@ class FaceChunk:
 
 
 def faded(patches: FacePatches, chunk: FaceChunk) -> FacePatches:
-    """Mixes the faces, in place, with the frames that they were made of, by `chunk.opacity`."""
+    """Blends the rendered faces in place with their original frames, by `chunk.opacity`."""
     for face in np.flatnonzero(chunk.opacity < 1):
         share = np.float32(chunk.opacity[face])
         for done, frames in ((patches.y, chunk.crops_y), (patches.uv, chunk.crops_uv)):

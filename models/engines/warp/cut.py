@@ -1,4 +1,4 @@
-"""Cuts what the engine needs out of decoded frames and out of the bank: small pieces, ready to travel."""
+"""Cuts the crops that rendering needs out of decoded frames and the exemplar bank."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from models.track.trust import patch_share
 
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
-# Where teeth are looked for: the middle of the mouth, at these shares of the gap from above. They are the lightest of
-# what stands there, and what is much darker than skin is none.
+# Teeth are searched in the middle of the mouth, at these fractions of the lip gap from above. They are the brightest
+# pixels there; anything much darker than skin is not a tooth.
 _FRONT_UPPER, _FRONT_LOWER = list(INNER_UPPER[2:-2]), list(INNER_LOWER[2:-2])
 _TEETH_SHARES = np.array([0.2, 0.3, 0.4, 0.5, 0.6])
 _TEETH_QUANTILE, _MIN_TEETH_LIGHT = 0.8, 0.7
@@ -36,7 +36,7 @@ class _Pool(NamedTuple):
 
 
 class _Crops:
-    """The pool of crops of one chunk; each is kept once."""
+    """The pool of crops of a chunk, each stored once."""
 
     def __init__(self, avatar: WarpAvatar) -> None:
         size = avatar.region.size
@@ -48,7 +48,7 @@ class _Crops:
         self._size = size
 
     def add_frame(self, frame: int, planes: YuvFrame) -> int:
-        """Returns the row of a source frame's own region."""
+        """Adds the region of a source frame; returns its row."""
         key = ("frame", frame)
         if key not in self._rows:
             x, y = (int(value) for value in self._avatar.region.origins[frame])
@@ -57,7 +57,7 @@ class _Crops:
         return self._rows[key]
 
     def add_exemplar(self, row: int) -> int:
-        """Returns the row of an exemplar of the bank, or -1 for -1."""
+        """Adds an exemplar of the bank; returns its row, or -1 for -1."""
         if row < 0:
             return -1
         key = ("bank", row)
@@ -68,7 +68,7 @@ class _Crops:
         return self._rows[key]
 
     def stacked(self) -> _Pool:
-        """The crops of all rows."""
+        """Returns the crops of all rows."""
         size, half = self._size, self._size // 2
         if not self.y:
             return _Pool(np.empty((0, size, size), np.uint8), np.empty((0, 2, half, half), np.uint8))
@@ -86,11 +86,11 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
 
     Args:
         avatar: The avatar.
-        plan: T rows.
-        frames: The T source frames `plan.source_index`, decoded.
+        plan: The plan of the T frames.
+        frames: The T decoded source frames `plan.source_index`.
 
     Returns:
-        The chunk; frames that pass untouched have row -1 in it.
+        The chunk; unchanged frames have row -1.
     """
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
@@ -138,7 +138,7 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
 
 
 def _place(avatar: WarpAvatar, frames: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(T, P, 2) region pixels of (P, 3) head-frame points that are the same in every frame."""
+    """Maps (P, 3) head-frame points to (T, P, 2) region pixels of T frames."""
     spread = np.broadcast_to(head, (len(frames), *head.shape))
     placed = avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
     return np.asarray(placed, np.float32)
@@ -181,7 +181,7 @@ def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32
 def _colour(
     avatar: WarpAvatar, source: NDArray[np.integer], base: NDArray[np.int32], pool: _Pool, ids: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """(N, 3) median Y, U, V around landmarks of the frames themselves."""
+    """Returns (N, 3) median Y, U, V around landmarks in the source frames."""
     points = avatar.track.points[source][:, list(ids), :2] - avatar.region.origins[source][:, None]
     edge = avatar.region.size - 1 - _SKIN_RADIUS
     columns, lines = np.moveaxis(np.rint(points).astype(int).clip(_SKIN_RADIUS, edge), -1, 0)  # (N, P) each
@@ -200,7 +200,7 @@ def _teeth(
     skin: NDArray[np.float32],
     shows_own: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """(N, 3) Y, U, V of the teeth that the frames show: what is drawn beside them must not be told from them."""
+    """Returns (N, 3) Y, U, V of the visible teeth, so that drawn teeth match them."""
     colour = usual_teeth(skin, avatar.eye_white)
     seen = np.flatnonzero(shows_own)
     if not len(seen):

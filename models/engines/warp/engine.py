@@ -1,4 +1,4 @@
-"""The warp engine: the avatar's own mouths, warped to the target landmarks. It needs nobody's weights."""
+"""The warp engine: mouth images of the avatar, warped to target landmarks. It needs no third-party weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class WarpOptions(BaseModel):
-    """What can be set of this engine."""
+    """Options of the warp engine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class WarpOptions(BaseModel):
 
 
 class WarpEngine:
-    """Implements `models.engines.protocol.Engine`. Its plan are target landmarks and exemplars of the source."""
+    """Implements `models.engines.protocol.Engine`. A plan holds target landmarks and exemplars of the source."""
 
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsRole, ...]] = ()
@@ -54,7 +54,7 @@ class WarpEngine:
     version = "20"
     hears = "whisper-base"
     wants_own_speech = True
-    look_ahead_frames = 4  # of which the speech is known well: 160 of 240 ms, at 25 a second
+    look_ahead_frames = 4  # 160 ms at 25 fps, of 240 ms of audio look-ahead
 
     def __init__(self, settings: EngineSettings) -> None:
         self._options = read_options(WarpOptions, self.name, settings.options)
@@ -69,7 +69,7 @@ class WarpEngine:
         return WarpListener(machine)
 
     def painter(self, machine: Machine) -> WarpPainter:
-        """Makes the renderer for the device."""
+        """Creates the renderer for the device."""
         return WarpPainter(machine.device)
 
     def analyse(
@@ -79,7 +79,7 @@ class WarpEngine:
         own_speech: FeatureBlock | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Collects exemplars, and learns the avatar's range from its own speech."""
+        """Collects exemplars and calibrates the mouth on the source's own speech."""
         folder = avatar.folder_of(self)
         warp_avatar = WarpAvatar.analyse(avatar, folder, frames, self._options.max_bank_frames, should_stop)
         save_calibration(self._calibration(warp_avatar, own_speech), folder)
@@ -92,7 +92,7 @@ class WarpEngine:
         source_index: NDArray[np.int32],
         state: PathState | None,
     ) -> Planned:
-        """Predicts the mouth and chooses where the face's points shall be, and which real mouth is shown."""
+        """Predicts the mouth and plans target landmarks and exemplars."""
         warp_avatar = self._warp_avatar(avatar)
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
         plan, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
@@ -106,13 +106,13 @@ class WarpEngine:
         source_index: NDArray[np.int32],
         state: PathState | None,
     ) -> tuple[MouthPlan, PathState | None]:
-        """Plans the frames that are due; those behind say whether a jump is worth its while."""
+        """Plans the frames that are due; the look-ahead frames only affect the choice of exemplars."""
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
     def cut(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-        """Cuts the regions of the frames and the exemplars that are shown in them."""
+        """Cuts the face regions and exemplars of the frames."""
         return cut_faces(self._warp_avatar(avatar), plan, frames)
 
     def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
@@ -137,11 +137,11 @@ class WarpListener:
     def listen(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> FeatureBlock:
-        """Returns the features of the stretch of `span`, with the surroundings that the network needs."""
+        """Returns the features of `span`, with the context that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
 
     def listen_live(self, window: SpeechWindow) -> FeatureBlock:
-        """Returns the features of the frames of `window`, and of what it looks ahead."""
+        """Returns the features of the frames of `window` and of its look-ahead."""
         return self._features.extract_window(window)
 
 
@@ -154,7 +154,7 @@ class WarpPainter:
         device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: A CUDA device was asked for and there is none.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -163,9 +163,9 @@ class WarpPainter:
         self._renderer = None if device == "cpu" else _torch_renderer(device)
 
     def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
-        """Returns one patch for every face of `chunk`; the same chunk gives the same bytes.
+        """Renders one patch per face of `chunk`; deterministic.
 
-        A chunk takes a fraction of a second: `should_stop` is not asked.
+        `should_stop` is not polled, because a chunk takes a fraction of a second.
         """
         patches = render_numpy(chunk) if self._renderer is None else self._renderer.render(chunk)
         patches = faded(patches, chunk)
@@ -173,11 +173,11 @@ class WarpPainter:
 
 
 def _torch_renderer(device: str) -> TorchRenderer:
-    # Imported here: PyTorch takes two seconds, and every replica of a machine without a GPU would pay them.
+    # Imported here because importing PyTorch takes two seconds, which replicas without a GPU should not pay.
     import torch
 
     from models.engines.warp.painting.render_torch import TorchRenderer
 
     if not torch.cuda.is_available():
-        raise ConfigError(f"Expected a CUDA device for {device!r}, found none that PyTorch can use.")
+        raise ConfigError(f"Device {device!r} was requested, but PyTorch finds no usable CUDA device.")
     return TorchRenderer(torch.device(device))

@@ -1,9 +1,9 @@
-"""Which exemplar to show in each output frame: the cheapest path through the bank.
+"""Selects the exemplar of each output frame: the cheapest path through the bank.
 
-A Viterbi search in the manner of unit selection (Bregler, Covell and Slaney, "Video Rewrite", SIGGRAPH 1997; Hunt
-and Black, ICASSP 1996): each frame wants an exemplar of the target's shape, pose and light, and going on to the
-exemplar's own next frame costs nothing, while jumping costs by how different that looks. Only the K best candidates
-of each frame compete. The result depends on the arguments alone.
+A Viterbi search as in unit selection (Bregler, Covell and Slaney, "Video Rewrite", SIGGRAPH 1997; Hunt and Black,
+ICASSP 1996). The target cost of an exemplar is its difference in shape, pose and brightness. The join cost is zero for
+the next frame of the source and otherwise grows with the visual difference. Only the K best candidates of each frame
+are searched. The result is deterministic.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from models.engines.warp.exemplars import LUMA_LEVELS, POSE_DEGREES, ExemplarBan
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, OPEN_MOUTH
 
 _CANDIDATES = 36
-# Of the gap between the lips, beside each other channel: it is what the eye sees first. With 8, 14, 16 and 20 the
-# opening r of nine films in the wild is .672, .684, .686 and .685 (mean). A gap that does not suit costs as much more.
+# Weight of the lip gap relative to each other channel: it is the most visible one. With 8, 14, 16 and 20, the opening r
+# of nine videos in the wild is .672, .684, .686 and .685 (mean). An unsuitable gap costs this much again.
 _GAP_WEIGHT = 16.0
-# Of going on elsewhere; for each 1 that the correlation with the picture that would have followed is below 1; of
-# showing the same picture again.
+# Cost of a jump; per unit by which the correlation with the next source frame is below 1; of repeating a frame.
 _JUMP, _UNLIKE, _HOLD = 0.3, 8.0, 0.1
 _VELOCITY = 0.5
-_FADE_FRAMES = 2  # on either side of a jump, at 25 a second
-_BATCH = 64  # frames whose candidates' thumbnails are compared at a time
+_FADE_FRAMES = 2  # on either side of a jump, at 25 fps
+_BATCH = 64  # frames whose candidates are compared at once
 _NEVER = np.float32(1e6)
 
 
 @dataclass(frozen=True)
 class PathState:
-    """What the next block continues from.
+    """State from which the next block continues.
 
     Attributes:
         exemplar: Bank row of the last frame, -1 for none.
-        shape: (8,) float32 its target shape.
+        shape: (8,) float32 target shape of that frame.
     """
 
     exemplar: int
@@ -43,16 +42,15 @@ class PathState:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """T output frames: what the exemplars should be like.
+class PathTarget:
+    """Target of the exemplar search in T output frames.
 
     Attributes:
         shape: (T, 8) float32 mouth shapes.
         pose: (T, 3) float32 degrees.
         luma: (T,) float32 mean Y around the mouth.
         forbidden: (T, B) bool exemplars that may not be used, or None.
-        rate: Frame rate as a multiple of 25 a second, for which the costs are made: what costs by the frame counts by
-            time.
+        rate: Frame rate as a multiple of 25 fps; converts costs per frame to costs per time.
     """
 
     shape: NDArray[np.float32]
@@ -64,12 +62,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ExemplarPath:
-    """The choice for T frames.
+    """The exemplars of T frames.
 
     Attributes:
         exemplar: (T,) int32 bank rows.
-        fade: (T,) int32 bank rows that are mixed in around jumps, -1 for none.
-        fade_weight: (T,) float32 their share, below 0.5.
+        fade: (T,) int32 bank rows that are blended in around jumps, -1 for none.
+        fade_weight: (T,) float32 their weight, below 0.5.
     """
 
     exemplar: NDArray[np.int32]
@@ -77,7 +75,7 @@ class ExemplarPath:
     fade_weight: NDArray[np.float32]
 
 
-def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple[ExemplarPath, PathState]:
+def choose_path(bank: ExemplarBank, wanted: PathTarget, state: PathState | None) -> tuple[ExemplarPath, PathState]:
     """Finds the cheapest path.
 
     Args:
@@ -91,9 +89,9 @@ def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple
     weights = np.where(np.arange(NUM_CHANNELS) == CHANNELS.index("open_in"), np.float32(_GAP_WEIGHT), np.float32(1))
     root = np.sqrt(weights / weights.sum()) / DEFAULT_SCALE
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
-    rows, cost = _candidates(_unary_costs(bank, wanted, have, want) / np.float32(wanted.rate))
+    rows, cost = _candidates(_target_costs(bank, wanted, have, want) / np.float32(wanted.rate))
     last = None if state is None else (state.exemplar, state.shape * root)
-    path = _search(_Steps(bank, have, wanted.rate), rows, cost, want, last)
+    path = _search(_JoinCosts(bank, have, wanted.rate), rows, cost, want, last)
     exemplar = path.astype(np.int32)
     before = -1 if state is None else state.exemplar
     fade, weight = _fades(bank, exemplar, before, wanted)
@@ -101,21 +99,21 @@ def choose(bank: ExemplarBank, wanted: Wanted, state: PathState | None) -> tuple
 
 
 def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(len(a), len(b)) squared distances."""
+    """Returns (len(a), len(b)) squared distances."""
     return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T), np.float32)
 
 
-def _unary_costs(
-    bank: ExemplarBank, wanted: Wanted, have: NDArray[np.float32], want: NDArray[np.float32]
+def _target_costs(
+    bank: ExemplarBank, wanted: PathTarget, have: NDArray[np.float32], want: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(T, B) costs of showing an exemplar in a frame."""
-    # One matrix product: shape, pose and light are all squared distances.
+    """Returns the (T, B) costs of showing each exemplar in each frame."""
+    # One matrix product: shape, pose and brightness are all squared distances.
     ours = np.column_stack([have, bank.pose / POSE_DEGREES, bank.luma / LUMA_LEVELS]).astype(np.float32)
     theirs = np.column_stack([want, wanted.pose / POSE_DEGREES, wanted.luma / LUMA_LEVELS]).astype(np.float32)
     middle = ours.mean(0)
     cost = _squared(theirs - middle, ours - middle)
-    # What stands between the lips of an exemplar that is less open would be stretched; one that is more open does not
-    # look shut, however it is drawn. The former is seen where lips shall part, the latter where they shall meet.
+    # The interior of an exemplar that is less open would be stretched; one that is more open never looks closed. The
+    # former is visible where the lips part, the latter where they meet.
     shall_part = wanted.shape[:, :1] > OPEN_MOUTH
     missing = want[:, :1] - have[:, 0]
     unsuited = np.where(shall_part, np.maximum(missing, 0), np.minimum(missing, 0))
@@ -124,19 +122,19 @@ def _unary_costs(
 
 
 def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The K cheapest exemplars of each frame: (T, K) rows ascending, and their costs."""
+    """Returns the K cheapest exemplars of each frame as (T, K) ascending rows, and their costs."""
     count = min(_CANDIDATES, cost.shape[1])
     rows = np.sort(np.argpartition(cost, count - 1, axis=1)[:, :count], axis=1)
     return rows, np.take_along_axis(cost, rows, 1)
 
 
-class _Steps:
-    """What it costs to go from one exemplar to another.
+class _JoinCosts:
+    """Costs of going from one exemplar to another.
 
     Args:
         bank: B exemplars.
-        have: (B, 8) their shapes, scaled to costs.
-        rate: See `Wanted`.
+        have: (B, 8) their shapes, scaled so that squared distances are costs.
+        rate: See `PathTarget`.
     """
 
     def __init__(self, bank: ExemplarBank, have: NDArray[np.float32], rate: float) -> None:
@@ -146,7 +144,7 @@ class _Steps:
     def costs(
         self, source: NDArray[np.intp], target: NDArray[np.intp], motion: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """(S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
+        """Returns the (S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
         bank, following = self._bank, self._next[source]
         likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
         cost = _JUMP + _UNLIKE * (1 - likeness)
@@ -159,13 +157,13 @@ class _Steps:
 
 
 def _search(
-    steps: _Steps,
+    steps: _JoinCosts,
     rows: NDArray[np.intp],
     cost: NDArray[np.float32],
     want: NDArray[np.float32],
     before: tuple[int, NDArray[np.float32]] | None,
 ) -> NDArray[np.intp]:
-    """(T,) rows of the cheapest path through the candidates."""
+    """Returns the (T,) rows of the cheapest path through the candidates."""
     total = cost[0]
     if before is not None and before[0] >= 0:
         first = steps.costs(np.array([[before[0]]]), rows[:1], (want[0] - before[1])[None])
@@ -189,16 +187,16 @@ def _search(
 
 
 def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
-    """(B,) row of the next source frame; its own where the bank does not hold that."""
+    """Returns the (B,) row of the next source frame; the own row if it is not in the bank."""
     rows = np.arange(len(bank))
     goes_on = np.append(np.diff(bank.frames) == 1, False)
     return np.where(goes_on, rows + 1, rows)
 
 
 def _fades(
-    bank: ExemplarBank, path: NDArray[np.int32], before: int, wanted: Wanted
+    bank: ExemplarBank, path: NDArray[np.int32], before: int, wanted: PathTarget
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Around each jump the two runs are carried on over each other for a few frames and mixed."""
+    """Crossfades the two runs over a few frames around each jump."""
     fade, weight = np.full(len(path), -1, np.int32), np.zeros(len(path), np.float32)
     whole = np.concatenate([[before], path])
     reach = max(1, round(_FADE_FRAMES * wanted.rate))

@@ -20,22 +20,26 @@ from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 
 _OPEN_IN = CHANNELS.index("open_in")
-_DRAWN = 0.05  # share of a drawn interior that shows
+_DRAWN = 0.05  # weight above which a drawn interior is visible
+# Half of the window's sides in eye distances, as in `exemplars`, and samples along them.
+_HALF_WIDTH, _HALF_HEIGHT = 0.09, 0.19
+_COLUMNS, _LINES = 16, 40
+_MIN_LUMA: Final = 8.0  # anything darker is noise
 
 
 def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> BlockMeasures:
-    """Measures one block.
+    """Measures the plan of one block.
 
     Args:
         avatar: The avatar.
-        mouth: T frames as predicted from the speech.
-        plan: What `plan_block` made of them.
+        mouth: The T predicted frames.
+        plan: Their plan, from `plan_block`.
     """
     track, index = avatar.track, plan.source_index
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
     passed = track.passed[index]
-    is_driven = track.trust[index] >= 1  # elsewhere the source's own mouth is seen, or some of it
+    is_driven = track.trust[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
     shown = passed == PassReason.SHOWN
     speaks = is_driven & (mouth.gate >= 0.5)
     silent = opening[is_driven & (mouth.gate < 0.5)]
@@ -75,22 +79,19 @@ def _facts(avatar: WarpAvatar) -> SourceFacts:
     )
 
 
-# Half of the window's sides in eye distances, as in `exemplar_bank`, and samples along them.
-_HALF_WIDTH, _HALF_HEIGHT = 0.09, 0.19
-_COLUMNS, _LINES = 16, 40
-_MIN_LUMA: Final = 8.0  # below it is noise
-
-
 def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
-    """Measures the silent faces of a chunk.
+    """Measures how far rendered mouths move in silence.
+
+    It uses the brightness profile down the middle of the mouth in a head-fixed window. Parting lips, flickering teeth
+    and trembling edges change it; the brightness of the whole image is normalised out.
 
     Args:
-        chunk: N faces; those count that hold their mouth fully.
-        patches: The same faces, finished.
+        chunk: N faces; only those that fully hold their mouth are measured.
+        patches: The rendered faces.
 
     Returns:
-        Of one number a face: by how much its mouth's light differs from the chunk's mean, root mean square over the
-        lines of the window, as a share of the mouth's light.
+        Statistics of one value per face: root mean square difference of its profile from the mean of the chunk,
+        relative to the brightness of the mouth.
     """
     silent = np.flatnonzero((chunk.hold >= 1) & (chunk.opacity >= 1))
     if not len(silent):
@@ -100,18 +101,18 @@ def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
 
 
 def _windows(chunk: FaceChunk) -> NDArray[np.float32]:
-    """(S, 2, 3) maps from the window's samples to region pixels, of the S silent faces."""
+    """Returns the (S, 2, 3) maps from window samples to region pixels of the S silent faces."""
     silent = (chunk.hold >= 1) & (chunk.opacity >= 1)
     head = anchor_points(0.0)[:, :2]
     design = np.column_stack([np.ones(len(head)), head])
-    axes = (np.linalg.pinv(design) @ chunk.target_points[silent, NUM_LANDMARKS:])[:, 1:]  # (S, 2, 2) of x and of y
+    axes = (np.linalg.pinv(design) @ chunk.target_points[silent, NUM_LANDMARKS:])[:, 1:]  # (S, 2, 2) for x and y
     right, down = 2 * _HALF_WIDTH / _COLUMNS * axes[:, 0], -2 * _HALF_HEIGHT / _LINES * axes[:, 1]
     corner = chunk.seam[silent] - (_COLUMNS - 1) / 2 * right - (_LINES - 1) / 2 * down
     return np.asarray(np.stack([right, down, corner], -1), np.float32)
 
 
 def _lines(luma: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(40,) mean light of each line of the window, over the median of all."""
+    """Returns the (40,) mean brightness of each line of the window, divided by the median of all."""
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     picture = cv2.warpAffine(luma, window, (_COLUMNS, _LINES), flags=how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(picture.mean(1) / max(float(np.median(picture)), _MIN_LUMA), np.float32)

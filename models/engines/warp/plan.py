@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.exemplar_path import ExemplarPath, PathState, Wanted, choose
+from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.face_points import MOVED
@@ -19,35 +19,35 @@ from models.mouth.smile import smile_release
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.trust import mouth_share
 
-# Opening, in eye distances, that the warp can add to an exemplar before its own interior looks stretched ...
+# Opening, in eye distances, that the warp can add to an exemplar before its interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
 # ... and that a source without open mouths can show before it needs a drawn interior.
 _CLOSED, _CLOSED_RANGE = 0.008, 0.02
-_TEETH_RANGE = 0.001  # none: teeth that hold still and teeth that are warped shall not be seen through each other
-# Closed lips that are drawn apart turn outwards: of the opening that is added, they cover this share, and their corners
-# go out by as much. So drawn, an independent landmark network sees mouths as far open as asked for (geometric mean of
-# fifteen talkers).
+_TEETH_RANGE = 0.001  # almost a step: fixed and warped teeth must not be visible through each other
+# Closed lips that are pulled apart turn outwards: they cover this share of the added opening, and their corners move
+# out by as much. An independent landmark network then measures mouths as far open as requested (geometric mean of
+# fifteen speakers).
 _TURNED_OUT = 0.13
-# Of the opening that is added, how much less the corners sink: predicted ones follow the jaw by .3 of it, those of six
-# talkers by .12. Over sunken corners a mouth seems to open upwards.
+# Share of the added opening by which the corners are raised: predicted corners sink by .3 of it, those of six speakers
+# by .12. With sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
-_OWN_TEETH = 0.05  # an exemplar at least as open as this has an interior of its own
+_OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 
 
 @dataclass(frozen=True)
 class MouthPlan:
-    """Output frames [first_frame, first_frame + T). Small: it travels in place of pictures.
+    """Plan of output frames [first_frame, first_frame + T). Small, so it is sent instead of images.
 
     Attributes:
         first_frame: Output frame of row 0.
-        source_index: (T,) int32 source frame that is shown.
-        target_head: (T, L, 3) float32 landmarks `controls.CONTROL_IDS` where they shall be, in the head frame.
+        source_index: (T,) int32 source frames.
+        target_head: (T, L, 3) float32 target positions of the landmarks `painting.fields.CONTROL_IDS`, head frame.
         exemplar: (T,) int32 bank row whose mouth is shown, -1 for the source frame's own.
-        fade: (T,) int32 bank row that is mixed in, -1 for none.
-        fade_weight: (T,) float32 its share.
-        interior: (T,) float32 share of the drawn mouth interior, 0 to 1.
-        own_teeth: (T,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
-        hold: (T,) float32 how far the mouth is held, as where nobody speaks, 0 to 1.
+        fade: (T,) int32 bank row that is blended in, -1 for none.
+        fade_weight: (T,) float32 its weight.
+        interior: (T,) float32 weight of the drawn mouth interior, 0 to 1.
+        own_teeth: (T,) float32 weight of the exemplar's own teeth in the drawn interior, 0 to 1.
+        hold: (T,) float32 weight of the held mouth (1 in silence), 0 to 1.
     """
 
     first_frame: int
@@ -64,7 +64,7 @@ class MouthPlan:
         return len(self.source_index)
 
     def slice(self, start: int, stop: int) -> MouthPlan:
-        """Returns rows [start, stop), as copies, so that a slice does not keep or send the whole."""
+        """Returns copies of rows [start, stop), so that a slice does not keep or send the whole plan."""
         arrays = {
             field.name: getattr(self, field.name)[start:stop].copy()
             for field in fields(self)
@@ -99,14 +99,14 @@ def plan_mouth(
         avatar: The avatar.
         shape: (T, 8) float32 mouth shapes, offsets from the avatar's rest.
         source_index: (T,) source frames in [0, N).
-        state: From the block before, or None.
+        state: From the previous block, or None.
         first_frame: Output frame of row 0.
-        forbidden: (T, B) bool exemplars that may not be used, or None.
-        hold: (T,) float32 how far the held mouth takes the place of `shape`, 0 to 1; None: nowhere.
-        uses_bank: False to show a talking source as one that does not talk.
+        forbidden: (T, B) bool exemplars that must not be used, or None.
+        hold: (T,) float32 weight of the held mouth over `shape`, 0 to 1; None: zero.
+        uses_bank: False to treat a talking source like one that does not talk.
 
     Returns:
-        The plan, and the state to continue from (None for a source without exemplars).
+        The plan, and the state for the next block (None without exemplars).
     """
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
@@ -115,7 +115,7 @@ def plan_mouth(
     if bank is not None:
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
-        path, state = choose(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
+        path, state = choose_path(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
         posed = _pose_exemplars(avatar, bank, shape, path)
         posed = _held(avatar, posed, hold, bank.frames[held])
     else:
@@ -142,21 +142,21 @@ def plan_mouth(
 
 
 class _Posed(NamedTuple):
-    """T faces as they are drawn."""
+    """T posed faces."""
 
     face: NDArray[np.float32]  # (T, 468, 3) head frame
-    shown: NDArray[np.float32]  # (T,) opening of the picture that is warped
-    interior: NDArray[np.float32]  # (T,) share of the drawn interior
+    shown: NDArray[np.float32]  # (T,) opening in the image that is warped
+    interior: NDArray[np.float32]  # (T,) weight of the drawn interior
 
 
 def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.float32], path: ExemplarPath) -> _Posed:
-    """Moves the lips of exemplars to (T, 8) shapes, each from where its own are."""
+    """Moves the lips of exemplars from their own shapes to (T, 8) shapes."""
     face = _changed(avatar, bank, path.exemplar, shape)
     fades = np.flatnonzero(path.fade >= 0)
     share = path.fade_weight[fades, None, None]
     face[fades] += share * (_changed(avatar, bank, path.fade[fades], shape[fades]) - face[fades])
     shown = bank.shape[path.exemplar, 0]
-    # An open mouth shows its own interior, however far it is opened; only closed ones have none to show.
+    # An open exemplar keeps its own interior however far it is opened; only closed ones need a drawn one.
     stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
     return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
 
@@ -164,14 +164,14 @@ def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.fl
 def _changed(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(T, 468, 3) faces of the exemplars `rows`, their mouths changed to (T, 8) shapes."""
+    """Returns the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
     return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], shape - bank.shape[rows])
 
 
 def _held_only(
     forbidden: NDArray[np.bool_] | None, hold: NDArray[np.float32], held: NDArray[np.intp], num_exemplars: int
 ) -> NDArray[np.bool_] | None:
-    """`forbidden`, and everything but the held mouths in the frames that rather hold them."""
+    """Adds to `forbidden` all but the held exemplar in frames with `hold` above one half."""
     rests = hold > 0.5
     if not rests.any():
         return forbidden
@@ -180,31 +180,31 @@ def _held_only(
 
 
 def _held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_frame: NDArray[np.int32]) -> _Posed:
-    """Leads T faces by `hold` to those of the source frames `held_frame`, whose mouths are shown as they are."""
+    """Blends T faces by `hold` with those of the source frames `held_frame`, whose mouths are shown unchanged."""
     face = avatar.track.head_points[held_frame]
     share = hold[:, None, None]
     return posed._replace(face=posed.face + share * (face - posed.face), interior=posed.interior * (1 - hold))
 
 
 def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], shown: NDArray[np.float32]) -> _Posed:
-    """Warps frames whose own lips are `shown` (T,) open to (T, 8) shapes."""
+    """Warps frames whose lips are open by `shown` (T,) to (T, 8) shapes."""
     face = avatar.lip_model.deform(avatar.track.rest, _part_closed_lips(shape, shown))
     interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
-    # An open mouth that closes keeps its teeth where they are; squeezed between the lips they would show as a line.
+    # An open mouth that closes keeps its teeth in place; squeezed between the lips they would show as a line.
     changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
     return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
 def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, 8) shapes that look as `shape` when they are drawn with lips that are `shown` open, closed as a rule.
+    """Returns (T, 8) shapes that look like `shape` when drawn with the (usually closed) lips of an image.
 
-    Lips that part turn outwards: they cover a little more of the opening than a picture of closed ones can, and stay
-    apart up to their corners, which keep their height.
+    Parting lips turn outwards: they cover slightly more of the opening than an image of closed lips can, and they part
+    up to their corners, which keep their height.
     """
     added = np.maximum(shape[:, 0] - shown, 0)
     turned = shape.copy()
     turned[:, CHANNELS.index("open_in")] -= _TURNED_OUT * added
-    turned[:, CHANNELS.index("lower")] -= _TURNED_OUT * added / 2  # the mean of its two edges
+    turned[:, CHANNELS.index("lower")] -= _TURNED_OUT * added / 2  # the mean of two edges
     turned[:, CHANNELS.index("width")] += _TURNED_OUT * added
     turned[:, CHANNELS.index("corner_y")] += _CORNERS_UP * added
     return turned
@@ -216,11 +216,11 @@ def _wanted(
     shape: NDArray[np.float32],
     source_index: NDArray[np.int32],
     forbidden: NDArray[np.bool_] | None,
-) -> Wanted:
-    # Frames that the bank does not hold are lit like the nearest that it holds.
+) -> PathTarget:
+    # Frames that are not in the bank get the brightness of the nearest one that is.
     luma = bank.luma[bank.nearest_row(source_index)]
     rate = float(avatar.info.fps) / REFERENCE_FPS
-    return Wanted(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)
+    return PathTarget(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)
 
 
 def plan_block(
@@ -230,14 +230,14 @@ def plan_block(
     first_frame: int,
     state: PathState | None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans the output frames from `first_frame` on: see `plan_mouth`.
+    """Plans T output frames from the predicted mouth; see `plan_mouth`.
 
     Args:
         avatar: The avatar.
-        mouth: T frames as predicted from the speech, for the average speaker.
+        mouth: The T predicted frames, for the average speaker.
         source_index: (T,) source frames.
         first_frame: Output frame of row 0.
-        state: From the block before, or None.
+        state: From the previous block, or None.
     """
     source_index = np.asarray(source_index, np.int32)
     shape = shown_shape(avatar, mouth, source_index)
@@ -253,7 +253,7 @@ def plan_ahead(
     state: PathState | None,
     num_kept: int,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans T frames of which the first `num_kept` are shown; those behind are only looked at, and planned again."""
+    """Plans T frames and keeps the first `num_kept`; the rest are look-ahead and are planned again in the next call."""
     plan, _ = plan_block(avatar, mouth, source_index, first_frame, state)
     kept = plan.slice(0, num_kept)
     if avatar.bank is None:
@@ -263,16 +263,16 @@ def plan_ahead(
 
 
 def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """(T, 8) mouth shapes of this avatar: calibrated, and led to the source's own where the effect fades out."""
+    """Returns (T, 8) mouth shapes of this avatar: calibrated, and blended with the source's where the effect fades."""
     shape = avatar.calibration.apply(mouth)
     if not avatar.talks:
-        # In pauses too, where a smile that comes and goes would twitch.
+        # In pauses too, as a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest)
     return ease(avatar, shape, source_index)
 
 
 def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Leads (T, 8) mouth shapes to those of the (T,) source frames where the effect fades out."""
+    """Blends (T, 8) mouth shapes with those of the (T,) source frames where the effect fades out."""
     own = avatar.track.shape[source_index]
     share = mouth_share(avatar.track.trust[source_index])[:, None]
     return np.where(share < 1, own + share * (shape - own), shape).astype(np.float32)
@@ -287,9 +287,9 @@ def plan_in_shots(
     first_frame: int = 0,
     hold: NDArray[np.float32] | None = None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans frames with the exemplars of their own and of like shots: see `plan_mouth`.
+    """Plans frames with the exemplars of their own and of similar shots; see `plan_mouth`.
 
-    A shot without any is shown as a silent source is.
+    A shot without exemplars is treated like a source that does not talk.
     """
     if avatar.forbidden_in_shot is None:
         return plan_mouth(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)

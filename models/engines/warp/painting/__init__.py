@@ -1,1 +1,1 @@
-"""How the warp engine paints: fields of displacement, masks, teeth, colour; in OpenCV and in PyTorch."""
+"""Rendering for the warp engine: displacement fields, masks, mouth interior and colour, in OpenCV and in PyTorch."""

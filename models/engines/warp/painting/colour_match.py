@@ -1,8 +1,8 @@
-"""Colour match: the exemplar takes over the light of the frame that it is pasted into.
+"""Colour matching of an exemplar to the frame that it is pasted into.
 
-In the rim of the mouth mask both pictures show the same skin. Their difference there is carried inwards by
-normalised convolution (Knutsson and Westin, "Normalized and differential convolution", CVPR 1993) with three
-widths, on a 32 x 32 grid. Works on NumPy arrays and PyTorch tensors alike (`xp` is the module).
+In the rim of the mouth mask both images show the same skin. Their difference there is extrapolated inwards by
+normalised convolution (Knutsson and Westin, "Normalized and differential convolution", CVPR 1993) at three
+scales, on a 32 x 32 grid. Works on NumPy arrays and PyTorch tensors (`xp` is the module).
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 from models.geometry.thin_plate import GRID
 
-# Of what a blur by 3 x 3 takes away. Reading between pixels softens, fades soften; a frame's own lips, for want of
-# others, are drawn farther apart than exemplars are, and lose more.
+# Amount of unsharp masking with a 3 x 3 blur. Resampling and fades soften the image; a frame's own lips, used for lack
+# of exemplars, are stretched farther and lose more.
 _SHARPEN, _SHARPEN_OWN = 0.15, 0.45
-LUMA_FLOOR = 8.0  # added before the ratio, so that dark pixels do not explode
-# (width in cells, weight): the narrow one decides near the rim, the wide ones reach the middle.
+LUMA_FLOOR = 8.0  # added before the ratio, so that it stays bounded for dark pixels
+# (sigma in cells, weight): the narrow one dominates near the rim, the wide ones reach the middle.
 _WIDTHS = ((1.2, 1.0), (3.2, 0.08), (8.0, 0.01))
-_NOTHING = 1e-12  # adds nothing; products of what is smaller are denormal, which takes a CPU five times as long
+_NOTHING = 1e-12  # negligible; products of smaller values are denormal, which is five times as slow on a CPU
 _MAX_LOG_GAIN, _MAX_OFFSET = 0.5, 16.0
 
 
 def sharpening(crops: NDArray[np.integer], own: NDArray[np.integer]) -> NDArray[np.float32]:
-    """How much to sharpen mouths that are read from `crops`, (N,), in frames whose own crops are `own`, (N,)."""
+    """Returns how much to sharpen mouths read from `crops` (N,) in frames whose own crops are `own` (N,)."""
     return np.where(crops == own, _SHARPEN_OWN, _SHARPEN).astype(np.float32)
 
 
 @cache
 def blur_matrices() -> NDArray[np.float32]:
-    """(3, 32, 32) float32 symmetric blur matrices; `blur @ picture @ blur` blurs both ways, weight included."""
+    """Returns (3, 32, 32) float32 symmetric blur matrices; `blur @ image @ blur` blurs in both directions, weighted."""
     distance = np.subtract.outer(np.arange(GRID), np.arange(GRID))
     matrices = []
     for width, weight in _WIDTHS:
@@ -44,13 +44,13 @@ def blur_matrices() -> NDArray[np.float32]:
 
 
 def match_colour(xp: Any, frame: Any, exemplar: Any, rim: Any, blurs: Any) -> tuple[Any, Any]:
-    """Returns what brings `exemplar` to the colours of `frame`.
+    """Computes the correction that brings `exemplar` to the colours of `frame`.
 
     Args:
         xp: `numpy` or `torch`.
         frame: (T, 3, 32, 32) float32 mean Y, U, V of each cell, 0 to 255.
-        exemplar: (T, 3, 32, 32) the same.
-        rim: (T, 1, 32, 32) float32 weight, 0 to 1, of the cells where both show the same skin.
+        exemplar: (T, 3, 32, 32) the same for the exemplar.
+        rim: (T, 1, 32, 32) float32 weight, 0 to 1, of cells in which both show the same skin.
         blurs: `blur_matrices()`.
 
     Returns:

@@ -41,11 +41,11 @@ def _rows(ids: tuple[int, ...]) -> NDArray[np.intp]:
     return np.array([CONTROL_IDS.index(point) for point in ids], np.intp)
 
 
-# Rows of the lips' inner edges and of their middles among the control points, corner to corner.
+# Rows of the inner edges and the middle lines of the lips among the control points, corner to corner.
 INNER_UPPER_ROWS, INNER_LOWER_ROWS = _rows(INNER_UPPER), _rows(INNER_LOWER)
 MIDDLE_UPPER_ROWS, MIDDLE_LOWER_ROWS = _rows(MIDDLE_UPPER), _rows(MIDDLE_LOWER)
 
-# Anchors: a 6 x 6 grid's rim on a rectangle of the head frame (eye distances; y up).
+# Anchors: the rim of a 6 x 6 grid on a rectangle of the head frame (eye distances; y up).
 _ANCHOR_X, _ANCHOR_Y, _ANCHORS_PER_SIDE = 1.0, (-0.25, -2.05), 6
 
 
@@ -66,37 +66,38 @@ UPPER_ROWS: NDArray[np.intp] = np.concatenate([_rows(tuple(sorted(_UPPER_IDS))),
 LOWER_ROWS: NDArray[np.intp] = np.concatenate([_rows(tuple(sorted(_LOWER_IDS))), _ANCHOR_ROWS])
 
 LAYERS = (UPPER_ROWS, LOWER_ROWS)
-# Channels of a field: pixels from here to the place in the frame, place in the mask texture, pixels to the place
-# in the exemplar and in the exemplar that it fades with.
+# Channels of a field: offset in pixels to the source position in the frame, position in the mask texture, offset to the
+# source position in the exemplar and in the exemplar it fades with.
 FRAME, TEXTURE, EXEMPLAR, FADE = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)
 NUM_CHANNELS = 8
-# Of the way from the inner edge of a lip to its middle; the second where the mouth is closed against its picture.
+# Fraction of the way from the inner edge of a lip to its middle; the second where the mouth closes relative to its
+# image.
 _INSET, _CLOSED_INSET = 0.25, 0.6
-_CLOSING_SHARE = 0.4  # of the picture's gap: below it the inset grows
-# Eye distances: lips so much farther apart than in their picture show nothing of the dark that was between them there.
-# Of .03, .035 and .05 that with the liveliest lips of silent sources, on nine talkers in the wild: jitter .86 of the
-# true one, .82 and .81 with the others.
+_CLOSING_SHARE = 0.4  # of the lip gap in the image: below it the inset grows
+# Eye distances: lips opened this much farther than in their image show nothing of the dark line between them. Of .03,
+# .035 and .05, the value with the liveliest lips of silent sources on nine speakers in the wild: jitter is .86 of the
+# true one (.82 and .81 with the others).
 _OPENED = 0.03
-# Of the picture's gap: opened so far, a mouth begins to show a drawn interior for its own, and shows nothing else.
+# Relative to the lip gap in the image: where a drawn interior starts to replace the own one, and where it has done so.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
-# In eye distances, of which one is some 104 mm: a picture with a gap like this shows its front teeth whole. They stay,
-# above the dark that is drawn.
+# Eye distances (about 104 mm each): an image with this lip gap shows its front teeth completely. They are kept, above
+# the drawn dark.
 _TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.08, 0.02
 
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """What has to be solved for N faces.
+    """Spline problem of N faces.
 
     Attributes:
-        points: (N, P, 2) float64 target points in units of the region's side, around its centre.
-        values: (N, P, 8) float64 what the maps shall be there.
-        axes: Position of the target mouths.
-        own_axes: Position of the exemplars' mouths in their crops.
-        skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull of what does not move with the lips, the teeth among
-            it, from output pixels to the exemplars'.
-        fade: (N,) int32 crop that is mixed in; the exemplar itself where there is none.
-        own_teeth: (N,) float32 share of the exemplar's own teeth in the drawn interior, 0 to 1.
+        points: (N, P, 2) float64 target points relative to the centre of the region, in units of its side.
+        values: (N, P, 8) float64 values of the fields at the points.
+        axes: Axes of the target mouths.
+        own_axes: Axes of the exemplars' mouths in their crops.
+        skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull from output pixels to exemplar pixels for everything
+            fixed to the skull, including the upper teeth.
+        fade: (N,) int32 crop that is blended in; the exemplar itself if there is none.
+        own_teeth: (N,) float32 weight of the exemplar's own teeth in the drawn interior, 0 to 1.
     """
 
     points: NDArray[np.float64]
@@ -109,7 +110,7 @@ class FieldProblem:
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
-    """Writes down the maps of a chunk."""
+    """Sets up the spline problem of a chunk."""
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown = chunk.crop_points[chunk.exemplar]
@@ -144,11 +145,10 @@ def _inset_lips(
     own_teeth: NDArray[np.float32],
     eye_distance: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(N, P, 2) points whose inner lips lie a little inside the flesh.
+    """Returns (N, P, 2) points with the inner lips moved slightly into the flesh.
 
     The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line. The rim
-    of a closed mouth is the dark between the lips; beside an opening that its picture does not have, it would show as a
-    second line.
+    of a closed mouth is the dark line between the lips; next to a new opening it would show as a second line.
     """
     inset = points.copy()
     gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
@@ -161,18 +161,18 @@ def _inset_lips(
 
 
 def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(N,) pixels between the inner lips."""
+    """Returns the (N,) mean gaps between the inner lips in pixels."""
     return np.asarray(np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1).mean(1))
 
 
 def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N, 3, 2) least-squares maps of (N, A, 2) points."""
+    """Returns (N, 3, 2) least-squares affine maps of (N, A, 2) points."""
     design = np.concatenate([np.ones_like(source[..., :1]), source], -1)
     return (np.linalg.pinv(design) @ target).astype(np.float32)
 
 
 def _enlargement(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) pixels there for a pixel here, of (N, 3, 2) affine maps."""
+    """Returns the (N,) scale factors of (N, 3, 2) affine maps."""
     return np.asarray(np.sqrt(np.abs(np.linalg.det(maps[:, 1:]))).clip(0.1), np.float32)
 
 
@@ -181,12 +181,12 @@ def _axes(points: NDArray[np.floating]) -> LipAxes:
 
 
 def grid_positions(size: int) -> NDArray[np.float32]:
-    """(32,) pixel positions of the cells' centres; pixel centres lie at whole numbers."""
+    """Returns the (32,) pixel positions of the cell centres; pixel centres are at integers."""
     return ((np.arange(GRID) + 0.5) * (size / GRID) - 0.5).astype(np.float32)
 
 
 def grid_points(size: int) -> NDArray[np.float32]:
-    """(1024, 2) positions of the cells' centres in the units of `FieldProblem.points`, row by row."""
+    """Returns (1024, 2) positions of the cell centres in the units of `FieldProblem.points`, row by row."""
     position = grid_positions(size) / size - 0.5
     columns, rows = np.meshgrid(position, position)
     return np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)

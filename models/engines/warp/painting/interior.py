@@ -1,7 +1,7 @@
-"""A drawn mouth interior for sources that show none: cavity, tongue, teeth and the inside of the lip.
+"""A drawn mouth interior for sources that show none: cavity, tongue, teeth and inner lip.
 
-It is softened: real teeth in real footage are flatter than any drawing of them.
-Works on NumPy arrays and PyTorch tensors alike (`xp` is the module). Lengths are in eye distances.
+It is blurred, because teeth in real footage have little contrast.
+Works on NumPy arrays and PyTorch tensors (`xp` is the module). Lengths are in eye distances.
 """
 
 from __future__ import annotations
@@ -15,34 +15,35 @@ from numpy.typing import NDArray
 from models.avatar.eye_white import EyeWhite
 from models.engines.warp.painting.lip_coordinates import LipCoords, look_up
 
-# Sigma in eye distances, and the least in pixels: with 0.4 pixels an outside judge finds two GRID talkers 1.3 times as
-# sharp as they are.
+# Sigma in eye distances, and its minimum in pixels: with 0.4 pixels an independent measure finds two GRID speakers 1.3
+# times as sharp as they are.
 BLUR, MIN_BLUR = 0.005, 0.75
-OWN_SHRINK = 0.04  # mouth half-widths: a source's own teeth are taken from within its lips, not from their rim
-# Luma as a share of the skin's; pairs: in a narrow gap, a wide one. Means over open mouths of six GRID talkers, whose
-# maps of light across the opening and down it the drawn ones follow within .1, but for upper teeth in a wide gap, of
-# which real mouths show now many, now none (.59 on average, drawn .80). In the wild, the middle of wide openings is
-# lighter by up to .2: teeth and tongues that come and go.
+OWN_SHRINK = 0.04  # mouth half-widths: own teeth are taken from inside the lips, not from their rim
+# Luma relative to the skin; pairs: in a narrow gap, in a wide gap. Means over open mouths of six GRID speakers. Drawn
+# interiors match their brightness maps across and down the opening within .1, except for upper teeth in a wide gap,
+# which real mouths show sometimes (.59 on average, drawn .80). In the wild, the middle of wide openings is brighter by
+# up to .2, from teeth and tongues that come and go.
 _CAVITY, _CORNER, _TONGUE = (0.41, 0.34), (0.0, 0.4), 0.56
-# U and V as a share of the lip's distance from grey: of the darkest fifth of the same mouths, V is .56 to .58 of it
-# with every talker (of the skin's it is .66 to .89), U .64 to 1.0.
+# U and V relative to the lip's distance from grey: in the darkest fifth of the same mouths, V is .56 to .58 of it for
+# every speaker (.66 to .89 of the skin's), U .64 to 1.0.
 _CHROMA = (0.78, 0.57)
-# Luma of the front teeth in full light, as a share of the eyes' whites. With it the lightest tenth of drawn openings
-# is 1.05 of the true ones' with these talkers and .99 with nine in the wild, their darkest tenth .99 and .97.
+# Luma of the front teeth in full light, relative to the whites of the eyes. The brightest tenth of drawn openings is
+# then 1.05 times the true one with these speakers and .99 times with nine in the wild; the darkest tenth .99 and .97
+# times.
 _TEETH_LIGHT = 1.53
-# Their U and V, as a share of the way from the whites of the eyes to the skin: lips redden the light between them. The
-# lightest parts of open mouths of nine talkers in the wild are .3 and .4 of it, of six GRID talkers, whose mouths are
-# small and run into their lips, .1 and .5. Without it V is 5 levels short, and 13.
+# Their U and V, as a fraction of the way from the whites of the eyes to the skin: lips redden the light between them.
+# The brightest parts of open mouths are at .3 and .4 for nine speakers in the wild, and at .1 and .5 for six GRID
+# speakers, whose mouths are small and blend into their lips. Without it V is too low by 5 and 13 levels.
 _TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
-_LOWER_LIGHT = 0.89  # of the lower teeth, as a share of the upper ones'
-_JOINT = 0.22  # of their light that teeth lose where they meet
-_LOWER_SIZE = 0.66  # of the lower teeth's width, as a share of the upper ones'
-_RIM = 0.012  # eye distances in which the edge of a tooth ends
-_TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lips' seam
+_LOWER_LIGHT = 0.89  # luma of the lower teeth relative to the upper ones
+_JOINT = 0.22  # share of luma that teeth lose where they meet
+_LOWER_SIZE = 0.66  # width of the lower teeth relative to the upper ones
+_RIM = 0.012  # eye distances over which the edge of a tooth fades
+_TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lip line
 
-# Upper teeth from the middle line outwards: widths in millimetres (usual ones of anatomy), of which an eye distance has
-# so many. They stand on a round arch, as wide as that of anatomy, go over into the dark of the cheeks as they turn
-# away, and end the higher the farther out. The second are a little shorter than their neighbours.
+# Upper teeth from the middle line outwards: typical anatomical widths in millimetres, and millimetres per eye distance.
+# They stand on a circular arch of anatomical width, fade into the dark of the cheeks as they turn away, and end higher
+# the farther out they are. The second teeth are slightly shorter than their neighbours.
 _TOOTH_WIDTHS, _EYE_DISTANCE_MM = (8.5, 6.5, 7.5, 7.0), 104.0
 _ARCH_RADIUS, _FACING_POWER = 0.21, 2
 _EDGE_RISE, _SHORTER, _SHORTER_BY = 0.4, 1, 0.006
@@ -64,9 +65,9 @@ class Colours(NamedTuple):
 
 
 def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.float32]:
-    """(T, 3) Y, U, V of teeth in the light that shows (T, 3) skin and such eyes, for faces that show none.
+    """Estimates (T, 3) Y, U, V of teeth from (T, 3) skin colour and eye whites, for faces that show no teeth.
 
-    Skin is light or dark and teeth are not, which the skin beside them does not tell, but the whites of the eyes do.
+    Skin varies in tone and teeth do not, so skin alone is a poor reference; the whites of the eyes are a good one.
     """
     light = _TEETH_LIGHT * eye_white.light * skin[:, :1]
     chroma = skin[:, 1:] + (1 - _TEETH_CHROMA) * eye_white.chroma
@@ -74,15 +75,15 @@ def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.fl
 
 
 def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any, Any], colours: Colours) -> Any:
-    """Draws the interior wherever the pixels are; `seam.inside_alpha` says where it shows.
+    """Draws the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
 
     Args:
         xp: `numpy` or `torch`.
-        coords: Mouth coordinates of (T, h, w) pixels.
+        coords: Lip coordinates of (T, h, w) pixels.
         eye_distance: (T,) in the pixels of `coords`.
-        seam: (T,) x and (T,) y, in these coordinates, of the middle of the closed lips' seam: fixed to the skull, like
-            the teeth, whose middle line it shows.
-        colours: Of the T faces.
+        seam: (T,) x and (T,) y, in these coordinates, of the middle of the closed lip line, which is fixed to the
+            skull like the upper teeth and marks their middle line.
+        colours: Colours of the T faces.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
@@ -99,7 +100,7 @@ def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any
     skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
     parted = parting(coords, eye_distance)
     luma, u, v = skin[0] * light, *(128 + share * (of - 128) for of, share in zip(lip[1:], _CHROMA, strict=True))
-    lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # little light falls through a narrow gap
+    lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # a narrow gap lets in little light
     for cover, shine in (
         _teeth(beside, y, seam, unit),
         _lower_teeth(beside, y, lower, gap, unit),
@@ -107,29 +108,29 @@ def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any
         cover = cover * parted
         luma = luma + cover * (teeth[0] * shine * lit - luma)
         u, v = u + cover * (teeth[1] - u), v + cover * (teeth[2] - v)
-    luma = luma * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # the upper lip's shadow
-    # The moist inside of the lower lip, which only shows when the mouth opens.
+    luma = luma * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # shadow of the upper lip
+    # The moist inner side of the lower lip, visible only when the mouth opens.
     band = _moist(gap, unit)
     moist = _smooth((y - lower + band) / band) * (gap / (0.05 * unit)).clip(0, 1)
-    reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, what is between them is lip in the shade
-    luma = luma + moist * (lip[0] * (0.55 + 0.37 * moist) - luma)  # it turns away from the light
+    reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, shaded lip shows between them
+    luma = luma + moist * (lip[0] * (0.55 + 0.37 * moist) - luma)  # it faces away from the light
     return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
 
 
 def lip_shadow(coords: LipCoords, eye_distance: Any) -> Any:
-    """(T, h, w) what the upper lip leaves of the light on a source's own teeth."""
+    """Returns the (T, h, w) factor by which the upper lip shades a source's own teeth."""
     depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
     return 0.78 + 0.22 * depth.clip(0, 1)
 
 
 def parting(coords: LipCoords, eye_distance: Any) -> Any:
-    """(T, h, w) how far the lips are parted, 0 to 1: in a thin gap between them no teeth show, it is dark."""
+    """Returns (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
     return ((gap - 0.018) / 0.034).clip(0, 1)
 
 
 def _moist(gap: Any, unit: Any) -> Any:
-    """Height of the lower lip's moist inside."""
+    """Returns the height of the visible inner side of the lower lip."""
     return 0.006 * unit + 0.08 * gap
 
 
@@ -139,7 +140,7 @@ def _smooth(value: Any) -> Any:
 
 
 def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
-    """Cover and light of the lower teeth: the jaw carries them, so they stand just behind the lower lip."""
+    """Returns coverage and luma of the lower teeth, which move with the jaw and stand just behind the lower lip."""
     drop, light, shown = _row(x / _LOWER_SIZE)
     top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
     shown = shown * ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1)
@@ -147,14 +148,14 @@ def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, 
 
 
 def _teeth(x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
-    """Cover (0 to 1) and light of the upper teeth; x from the middle line in eye distances."""
+    """Returns coverage (0 to 1) and luma of the upper teeth; x from the middle line in eye distances."""
     lift, light, shown = _row(x)
     above = seam + unit * (_TEETH_BELOW_SEAM - lift) - y  # the edge
     return shown * (above / (_RIM * unit).clip(min=0.8) + 0.5).clip(0, 1), light
 
 
 def _row(x: Any) -> tuple[Any, Any, Any]:
-    """A row of teeth at x from the middle line: how far its edge is lifted, its light, and how much of it is there."""
+    """Returns edge lift, luma and coverage of a row of teeth at x from the middle line."""
     place = (abs(x) * (_ROW_SAMPLES / _row_end())).clip(0, _ROW_SAMPLES - 1.001)
     table, like_numpy = _row_table(), isinstance(place, np.ndarray)
     if not like_numpy:
@@ -166,27 +167,27 @@ def _row(x: Any) -> tuple[Any, Any, Any]:
 
 
 def _tooth_sides() -> NDArray[np.float64]:
-    """(6,) where teeth begin and end along the arch, in eye distances from the middle line."""
+    """Returns (5,) boundaries of teeth along the arch, in eye distances from the middle line."""
     return np.cumsum([0.0, *_TOOTH_WIDTHS]) / _EYE_DISTANCE_MM
 
 
 @cache
 def _row_end() -> float:
-    """How far from the middle line the last tooth ends, as it is seen from the front."""
+    """Returns the distance from the middle line to the end of the last tooth, seen from the front."""
     return float(_ARCH_RADIUS * np.sin(_tooth_sides()[-1] / _ARCH_RADIUS))
 
 
 @cache
 def _row_table() -> NDArray[np.float32]:
-    """(3, S) lift, light and cover of a row of teeth from its middle line to its end.
+    """Returns (3, S) edge lift, luma and coverage of a row of teeth from its middle line to its end.
 
-    Teeth stand side by side: what is seen of where they meet is a thin shade, and the notch between their edges.
+    Where two teeth meet there is a thin shadow and a notch between their edges.
     """
     x = np.arange(_ROW_SAMPLES) * (_row_end() / _ROW_SAMPLES)
     sides, along = _tooth_sides(), _ARCH_RADIUS * np.arcsin(x / _ARCH_RADIUS)
     centres, half_widths = (sides[1:] + sides[:-1]) / 2, np.diff(sides) / 2
     tooth = np.searchsorted(sides, along, "right") - 1
-    off = np.abs(along - centres[tooth]) / half_widths[tooth]  # 0 in its middle, 1 at its side
+    off = np.abs(along - centres[tooth]) / half_widths[tooth]  # 0 in the middle of a tooth, 1 at its side
     lift = _EDGE_RISE * x**2 + np.where(tooth == _SHORTER, _SHORTER_BY, 0) + 0.014 * off**4
     light = 1 - _JOINT * off**6
     shown = np.cos(along / _ARCH_RADIUS) ** _FACING_POWER * ((sides[-1] - along) / half_widths[-1]).clip(0, 1)

@@ -1,6 +1,6 @@
-"""Mouth coordinates: along and across the line of the lips, and what follows from them for every pixel.
+"""Lip coordinates, along and across the lip line, and the per-pixel weights derived from them.
 
-Works on NumPy arrays and PyTorch tensors alike (`xp` is the module); shapes broadcast over T mouths.
+Works on NumPy arrays and PyTorch tensors (`xp` is the module); shapes broadcast over T mouths.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-CORNER = 0.2  # mouth half-widths from the corner in which lips cover the opening
-# Mouth half-widths in which an open mouth changes from the upper to the lower jaw's picture. Where one of them ends in
-# dark, a change within 0.8 pixels shows as a row of dots; seen on a soft-lit talker, who has none with 0.035 or 0.07.
+CORNER = 0.2  # mouth half-widths from the corner over which lips cover the opening
+# Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
+# transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 _CUT = 0.035
-_HOLLOW = 0.04  # eye distances between the jaws from which the middle is wholly dark; each edge takes half
+_HOLLOW = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 _SAMPLES = 65  # of each lip line between the mouth corners
-_BEND = 4  # samples: half of the way between two landmarks, whose straight connections show as corners
+_BEND = 4  # samples: half the distance between landmarks; smooths the corners of the polyline
 
 
 class LipAxes(NamedTuple):
-    """Position of T mouths in region pixels, float32."""
+    """Axes and lip lines of T mouths in region pixels, float32."""
 
     centre: Any  # (T, 2) half-way between the inner corners
-    along: Any  # (T, 2) unit vector from the corner on the picture's left to the other
+    along: Any  # (T, 2) unit vector from the image-left to the image-right corner
     half_width: Any  # (T,) pixels
-    lips: Any  # (T, 4, 65) pixels across the axis, +down: inner upper and lower lip, and between them where the
-    # upper jaw's part of the mouth ends and the lower jaw's begins
+    lips: Any  # (T, 4, 65) pixels across the axis, +down: inner upper lip, inner lower lip, end of the upper
+    # jaw's part of the opening, start of the lower jaw's part
 
 
 class LipCoords(NamedTuple):
-    """The same for every pixel of a grid, (T, h, w)."""
+    """Lip coordinates of every pixel of a grid, (T, h, w)."""
 
     x: Any  # along the mouth, corners at -1 and 1
     y: Any  # pixels across it, +down
@@ -43,7 +43,7 @@ class LipCoords(NamedTuple):
 
 
 def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> LipAxes:
-    """Finds the axes of T mouths.
+    """Computes the axes of T mouths.
 
     Args:
         inner_upper: (T, 11, 2) inner edge of the upper lip in pixels, corner to corner.
@@ -71,17 +71,17 @@ def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating
 
 @cache
 def _smoothing() -> NDArray[np.float32]:
-    """(65, 65) `lines @ smoothing` are smooth lines between the same ends."""
+    """Returns a (65, 65) matrix: `lines @ matrix` smooths lines and keeps their ends."""
     reach = 3 * _BEND
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _BEND) ** 2)
     beyond = np.pad(np.eye(_SAMPLES), ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
     once = np.array([weights @ beyond[k : k + 2 * reach + 1] for k in range(_SAMPLES)]).T / weights.sum()
-    # What the first time took from a bow is given back.
+    # Twicing: restores what one pass removes from a bow.
     return np.asarray(2 * once - once @ once, np.float32)
 
 
 def lip_coords(xp: Any, axes: LipAxes, columns: Any, rows: Any) -> LipCoords:
-    """Mouth coordinates of pixels; `columns` and `rows` (T or 1, h, w) hold their positions in region pixels."""
+    """Returns the lip coordinates of pixels at `columns`, `rows` (T or 1, h, w) in region pixels."""
     half_width = axes.half_width[:, None, None]
     x, y = _along_across(axes, columns, rows)
     place = ((x + 1) * ((_SAMPLES - 1) / 2)).clip(0, _SAMPLES - 1.001)
@@ -99,7 +99,7 @@ def lip_coords(xp: Any, axes: LipAxes, columns: Any, rows: Any) -> LipCoords:
 
 
 def _along_across(axes: LipAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
-    """`LipCoords.x` and `y` of pixels."""
+    """Returns `LipCoords.x` and `y` of pixels."""
     half_width = axes.half_width[:, None, None]
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
     along_x, along_y = axes.along[:, 0, None, None], axes.along[:, 1, None, None]
@@ -107,32 +107,32 @@ def _along_across(axes: LipAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def place_in(axes: LipAxes, points: Any) -> tuple[Any, Any]:
-    """`LipCoords.x` and `y` of (T, 2) points in region pixels, one for each mouth: (T,) each."""
+    """Returns (T,) `LipCoords.x` and `y` of (T, 2) points in region pixels, one per mouth."""
     x, y = _along_across(axes, points[:, 0, None, None], points[:, 1, None, None])
     return x[:, 0, 0], y[:, 0, 0]
 
 
 def look_up(table: Any, index: Any) -> Any:
-    """Entries of a flat table; NumPy's `take` is five times as fast there as an index is."""
+    """Looks up entries of a flat table; in NumPy, `take` is five times as fast as indexing."""
     return table.take(index, mode="clip") if isinstance(table, np.ndarray) else table[index]
 
 
 def _counter(xp: Any, like: Any) -> Any:
-    """(T, 1, 1) 0, 1, 2, ... on the device of `like`."""
+    """Returns (T, 1, 1) 0, 1, 2, ... on the device of `like`."""
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
 
 def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.float32]) -> LipAxes:
-    """Finds which parts of an open mouth belong to the upper and to the lower jaw.
+    """Splits the opening of T mouths between the upper and the lower jaw.
 
-    Teeth are rigid: what stood above the exemplar's bite line keeps its distance from the upper lip, what stood below
-    it from the lower one. A mouth that opens further than its exemplar shows the dark between the jaws, one that opens
-    less hides the lower teeth behind the upper ones.
+    Teeth are rigid: everything above the exemplar's bite line keeps its distance from the upper lip, everything below
+    it its distance from the lower lip. A mouth that opens further than its exemplar shows the dark between the jaws;
+    one that opens less hides the lower teeth behind the upper ones.
 
     Args:
-        axes: T mouths as they shall be.
+        axes: T target mouths.
         own_gap: (T, 65) pixels between the lips of their exemplars.
-        bite: (T,) share of that gap above the line where the jaws meet.
+        bite: (T,) fraction of that gap above the line where the jaws meet.
     """
     upper, lower = axes.lips[:, 0], axes.lips[:, 1]
     start = np.minimum(upper + bite[:, None] * own_gap, lower)
@@ -141,11 +141,10 @@ def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.floa
 
 
 def lower_layer_weight(coords: LipCoords, hard: Any = 0.0) -> Any:
-    """(T, h, w) share of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
+    """Returns the (T, h, w) weight of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
-    Beside the mouth the change from 0 to 1 widens with the distance from the corner. In an open mouth it lies between
-    the jaws. `hard` from 0 to 1 makes the change sudden and puts it half-way between the lips, so that nothing of what
-    lay between them shows.
+    Beside the mouth the transition widens with the distance from the corner. In an open mouth it lies between the jaws.
+    `hard` from 0 to 1 makes the transition abrupt and puts it half-way between the lips, which hides their interior.
     """
     x, y, upper, lower, start, stop, half_width = coords
     soft = 1.0 - hard
@@ -158,7 +157,7 @@ def lower_layer_weight(coords: LipCoords, hard: Any = 0.0) -> Any:
 
 
 def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[Any, Any]:
-    """`lower_layer_weight` beside the mouth, where the lips are one line.
+    """Returns `lower_layer_weight` beside the mouth, where both lips are on one line.
 
     Args:
         axes: T mouths.
@@ -167,7 +166,7 @@ def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[An
         hard: See `lower_layer_weight`.
 
     Returns:
-        (T, h, w) weight, right beside the mouth, and (T, h, w) bool where the pixels lie between its corners instead.
+        (T, h, w) weight, valid beside the mouth, and (T, h, w) bool: whether the pixel is between the corners instead.
     """
     half_width = axes.half_width[:, None, None]
     x, y = _along_across(axes, columns, rows)
@@ -175,15 +174,15 @@ def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[An
 
 
 def _side_width(x: Any, half_width: Any, hard: Any) -> Any:
-    """Least pixels across the mouth in which the weight goes from 0 to 1."""
+    """Returns the minimum width of the transition across the mouth, in pixels."""
     return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
 
 
 def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Any, Any]:
-    """(T, h, w) pixels x, y from here straight to the edge of a lip, of what lies beyond it between the corners.
+    """Returns (T, h, w) offsets x, y straight to the edge of a lip for pixels beyond it, between the corners.
 
-    Read with the shift of the lip's edge, what stands behind a lip goes with it and keeps its size; the field itself
-    ends far away, and would stretch teeth as the mouth opens.
+    Sampled with the displacement of the lip edge, the interior behind a lip moves with it and keeps its size. The field
+    itself would stretch teeth as the mouth opens.
     """
     beyond = (coords.lower - coords.y).clip(min=0) if is_lower else (coords.upper - coords.y).clip(max=0)
     beyond = beyond * (abs(coords.x) < 1)
@@ -191,14 +190,14 @@ def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Any, Any]:
 
 
 def smooth_cut(luma: Any, above: Any, below: Any, coords: LipCoords, hard: Any) -> Any:
-    """Takes the steps out of a sudden change: pixels that it cuts show both sides, each by its share.
+    """Anti-aliases an abrupt transition: pixels that it crosses show both sides in proportion.
 
     Args:
         luma: (T, h, w).
-        above: The same, each pixel's neighbour above.
+        above: The same, shifted: the neighbour above.
         below: The neighbour below.
-        coords: Mouth coordinates there.
-        hard: As in `lower_layer_weight`.
+        coords: Lip coordinates of the pixels.
+        hard: See `lower_layer_weight`.
     """
     x, y, upper, lower, _, _, _ = coords
     offset = y - (upper + lower) / 2
@@ -207,18 +206,18 @@ def smooth_cut(luma: Any, above: Any, below: Any, coords: LipCoords, hard: Any) 
 
 
 def opened(coords: LipCoords) -> Any:
-    """(T, h, w) how far the mouth is open here, 0 to 1."""
+    """Returns (T, h, w) how far the mouth is open at this x, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
 def hollow(coords: LipCoords, eye_distance: Any) -> Any:
-    """(T, h, w) how far a pixel lies in the dark that opens between the jaws, 0 to 1.
+    """Returns (T, h, w) how far a pixel lies in the dark gap between the jaws, 0 to 1.
 
-    Its edges are soft, as teeth are that stand behind lips, and a thin gap is dark by less: a line one pixel wide
-    would be drawn as a row of dots otherwise.
+    Its edges are soft, like teeth behind lips, and a thin gap is less dark: otherwise a line one pixel wide would show
+    as a row of dots.
 
     Args:
-        coords: Mouth coordinates.
+        coords: Lip coordinates.
         eye_distance: (T,) pixels.
     """
     whole = _HOLLOW * eye_distance[:, None, None]
@@ -230,17 +229,17 @@ def hollow(coords: LipCoords, eye_distance: Any) -> Any:
 
 
 def darken(luma: Any, dark: Any, skin: Any) -> Any:
-    """Takes away what light `luma` has above that of the mouth's cavity, where `dark` from 0 to 1 says so."""
+    """Darkens `luma` towards the brightness of the mouth cavity, by `dark` from 0 to 1."""
     return luma - 0.85 * dark * (luma - 0.3 * skin).clip(min=0)
 
 
 def rim_feather(half_width: Any) -> Any:
-    """Pixels across the lips' edges in which the inside of the mouth begins to show."""
+    """Returns the pixels across the lip edge over which the interior fades in."""
     return (0.045 * half_width).clip(min=1.0)
 
 
 def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Any:
-    """(T, h, w) soft mask, 0 to 1, of the opening between the lips, less `shrink` mouth half-widths at its rim."""
+    """Returns the (T, h, w) soft mask, 0 to 1, of the opening, shrunk by `shrink` mouth half-widths."""
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)
     rim = shrink * half_width
@@ -251,15 +250,15 @@ def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Any:
 
 
 def behind_lip(coords: LipCoords, shrink: float) -> tuple[Any, Any]:
-    """Looks behind the upper lip: what it hides is taken from just below its edge.
+    """Samples behind the upper lip: hidden pixels are replaced by those just below its edge.
 
     Args:
-        coords: Mouth coordinates in the picture that is read.
+        coords: Lip coordinates in the image that is sampled.
         shrink: Mouth half-widths to keep away from the lips.
 
     Returns:
-        (T, h, w) pixels across the mouth by which a place has to move, and (T, h, w) how far it then shows the inside
-        of the mouth, 0 to 1.
+        (T, h, w) pixels across the mouth by which to shift a position, and (T, h, w) how far it then shows the mouth
+        interior, 0 to 1.
     """
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)

@@ -1,4 +1,4 @@
-"""Where in a box of pixels the lips meet: what lies between them is worked out there only. Used by `cpu`."""
+"""Finds where in a box of pixels the lips meet, so that `render_numpy` computes the opening only there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from models.engines.warp.painting.lip_coordinates import (
 )
 from models.engines.warp.painting.numpy_planes import F32, Mouth, grid, halve
 
-_MARGIN = 1.5  # pixels around what lies between the lips: what rounding may add
-_EDGE = 0.01  # pixels: what rounding may add to a corner's column
+_MARGIN = 1.5  # pixels around the opening, for rounding
+_EDGE = 0.01  # pixels around the column of a corner, for rounding
 
 
 class Lips(NamedTuple):
@@ -29,14 +29,14 @@ class Lips(NamedTuple):
 
     Attributes:
         share: (h, w) `lower_layer_weight`.
-        mixed: Rows of the box in which that is neither 0 nor 1 all along.
-        near: Rows and columns of the box that hold all that lies between the lips, with even edges.
-        coords: Mouth coordinates there, (1, n, m).
-        opening: (n, m) `inside_alpha` there.
-        dark: (n, m) `hollow` there.
-        edges: Columns and rows of the box, (n, m) each, where the pixels beyond the upper lip's edge meet it, and where
-            those beyond the lower lip's edge meet that; elsewhere their own. See `to_lip`.
-        ways: From each pixel to there, (n, m) across and down, of the upper lip and of the lower one.
+        mixed: Rows of the box in which `share` is not all 0 or all 1.
+        near: Rows and columns of the box that contain everything between the lips; their edges are even.
+        coords: Lip coordinates in `near`, (1, n, m).
+        opening: (n, m) `inside_alpha` in `near`.
+        dark: (n, m) `hollow` in `near`.
+        edges: Columns and rows of the box, (n, m) each: the nearest point on the edge of the upper lip for pixels
+            beyond it, and on the edge of the lower lip for pixels beyond that; elsewhere the pixel. See `to_lip`.
+        ways: (n, m) offsets x, y from each pixel to that point, for the upper and the lower lip.
     """
 
     share: F32
@@ -49,13 +49,13 @@ class Lips(NamedTuple):
     ways: tuple[list[F32], list[F32]]
 
     def carry(self, upper: F32, lower: F32, first: int, axis: int) -> None:
-        """Makes what stands behind the lips go with their edges, in place.
+        """Makes the interior behind the lips move with the lip edges, in place.
 
         Args:
-            upper: Where the upper layer's pixels come from, of the box's upper rows.
-            lower: Where the lower layer's do, of the rows from `first` on.
+            upper: Source positions of the upper layer, in the upper rows of the box.
+            lower: Source positions of the lower layer, in the rows from `first`.
             first: A row above `near`.
-            axis: 0 if those are columns, 1 if rows.
+            axis: 0 if the positions are columns, 1 if rows.
         """
         rows, columns = self.near
         if self.opening.size:
@@ -67,10 +67,10 @@ class Lips(NamedTuple):
 
 
 def find_lips(axes: LipAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
-    """Finds them.
+    """Finds the lips in a box.
 
     Args:
-        axes: One mouth.
+        axes: Axes of one mouth.
         where: Rows and columns of the box in the region.
         eye_distance: (1,) pixels.
         hard: See `lower_layer_weight`.
@@ -94,7 +94,7 @@ def find_lips(axes: LipAxes, where: tuple[slice, slice], eye_distance: F32, hard
 
 
 def fade(mouth: Mouth, other: Mouth, weight: float, lips: Lips) -> Mouth:
-    """Mixes the pictures of two mouths in the box, where no opening shows."""
+    """Crossfades two mouths in the box, except in the opening."""
     mixed = [
         np.asarray(cv2.addWeighted(a, 1 - weight, b, weight, 0), np.float32)
         for a, b in zip((mouth.y, *mouth.uv), (other.y, *other.uv), strict=True)
@@ -110,18 +110,18 @@ def fade(mouth: Mouth, other: Mouth, weight: float, lips: Lips) -> Mouth:
 
 
 def _mixed_rows(axes: LipAxes, grid_x: F32, grid_y: F32) -> slice:
-    """The rows in which the upper layer changes to the lower one."""
+    """Returns the rows in which the upper layer changes to the lower one."""
     centre, along, half_width = axes.centre[0], axes.along[0], float(axes.half_width[0])
     dx = grid_x[0, 0, [0, -1]] - centre[0]
     dy = grid_y[0, [0, -1], 0] - centre[1]
-    # Half of the widest change from layer to layer: beside the mouth it grows by 0.9 pixels a pixel.
+    # Half of the widest transition between the layers: beside the mouth it grows by 0.9 pixels per pixel.
     beside = abs(dx).max() * abs(along[0]) + abs(dy).max() * abs(along[1]) - half_width
     reach = 0.45 * max(float(beside), 0.0) + 0.5 * float(np.ptp(axes.lips[0])) + 0.05 * half_width + 2
     return _rows(axes, dx * along[1], reach, grid_y)
 
 
 def _columns(axes: LipAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice], slice]:
-    """The columns beside those that lie between the mouth's corners in all of `rows`, and those that do so in any."""
+    """Returns the columns outside those between the corners in all of `rows`, and those between them in any row."""
     centre, along, half_width = axes.centre[0], axes.along[0], axes.half_width[0]
     turned = (rows[[0, -1]] - centre[1]) * along[1]
     across = (grid_x[0, 0] - centre[0]) * along[0]  # ascending
@@ -133,7 +133,7 @@ def _columns(axes: LipAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice]
 
 
 def _near_rows(axes: LipAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
-    """Rows of the pixels between the mouth's corners, not far above the upper lip and below the lower."""
+    """Returns the rows between the mouth corners, with a margin above the upper and below the lower lip."""
     reach = float(0.25 * rim_feather(axes.half_width[0])) + _MARGIN
     dx = columns - axes.centre[0, 0]
     tilt = dx[[0, -1]] * axes.along[0, 1] if len(dx) else np.zeros(1, np.float32)
@@ -143,7 +143,7 @@ def _near_rows(axes: LipAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
 
 
 def _rows(axes: LipAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
-    """The rows that are at most `reach` pixels away from the lips' highest and lowest point."""
+    """Returns the rows at most `reach` pixels from the highest and lowest point of the lips."""
     lips, turn = axes.lips[0], max(float(axes.along[0, 0]), 1e-3)
     top, height = float(grid_y[0, 0, 0] - axes.centre[0, 1]), grid_y.shape[1]
     first = int((lips.min() - reach + tilt.min()) / turn - top)

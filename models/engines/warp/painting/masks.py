@@ -1,7 +1,11 @@
-"""Which pixels are rewritten: two soft masks, drawn once for a talker in the head frame and warped with the face.
+"""Masks of the rewritten pixels: two soft masks, drawn once per avatar in the head frame and warped with the face.
 
-`mouth` is where the exemplar shows: lips and the skin around them. `jaw` is how far the frame itself is warped, so that
-chin and cheeks follow the mouth; it is the larger one. Both are superellipses with a smooth rim.
+`mouth` is where the exemplar shows: the lips and the skin around them. `jaw` is larger and sets how far the frame
+itself is warped, so that chin and cheeks follow the mouth. Both are superellipses with a smooth rim.
+
+The masks are drawn for a head that faces the camera. For turned heads they fade out where the surface of the face turns
+out of sight, because there is background behind the far cheek. Yaw is quantised, so that a chunk carries a few masks
+and not one per face.
 """
 
 from __future__ import annotations
@@ -16,29 +20,33 @@ from models.face.surface import Window, surface
 from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, MOUTH_MIDDLE, NOSE_BASE
 from models.geometry.smooth_step import smooth_step
 
-TEXTURE = 160  # pixels a side of the drawn masks
-_LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window that they cover, y down from the eyes
+TEXTURE = 160  # side of the drawn masks in pixels
+_LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window of the masks, y down from the eyes
 _EXPONENT = 2.4
 _MOUTH_WIDTH, _JAW_WIDTH = 1.85, 2.6  # mouth widths
 _MOUTH_RIM, _JAW_RIM = 0.30, 0.35  # share of the radius
 _CHIN_SHARE = 0.80  # the mouth mask ends here between lower lip and chin
-_FOLD_LIFT = 0.13  # beside the nose it reaches higher and takes the folds beside the mouth along
-_EDGE_CELLS = 3.0  # of 64: the masks fade to nothing at the region's own border
+_FOLD_LIFT = 0.13  # beside the nose the mouth mask reaches higher, to include the nasolabial folds
+_EDGE_CELLS = 3.0  # of 64: the masks fade to zero at the border of the region
+_STEP_DEGREES = 3.0
+_FIRST_DEGREES, _FULL_DEGREES = 9.0, 24.0  # yaw at which cutting starts and is complete
+# Cosine between surface normal and camera direction: cut below the first, kept above the second.
+_HIDDEN, _KEPT = 0.22, 0.5
 
 
 def texture_window() -> tuple[float, float, float]:
-    """Left edge, upper edge (y down from the eyes) and side of what the masks cover, in the head frame."""
+    """Returns left edge, top edge (y down from the eyes) and side of the masks in the head frame."""
     return _LEFT, _TOP, _SPAN
 
 
 def texture_positions(head: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Carries (..., 2+) head-frame points into pixels of the mask texture, (..., 2)."""
+    """Maps (..., 2+) head-frame points to pixels of the mask texture, (..., 2)."""
     x, y = np.asarray(head[..., 0], np.float64), -np.asarray(head[..., 1], np.float64)
     return np.stack([x - _LEFT, y - _TOP], -1) * (TEXTURE / _SPAN) - 0.5
 
 
 def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Draws the masks of a talker.
+    """Draws the masks of a face.
 
     Args:
         rest: (468, 3) closed mouth in the head frame.
@@ -66,7 +74,7 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 @cache
 def border_window(size: int) -> NDArray[np.float32]:
-    """(size, size) whole numbers, 255 inside, 0 at the border: a mask cut off by the region's edge shows as a line."""
+    """Returns (size, size) integers: 255 inside, 0 at the border, as a mask cut off by the border shows as a line."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)
     side = smooth_step(distance)
     return np.asarray(np.rint(255 * side[:, None] * side), np.float32)
@@ -76,23 +84,17 @@ def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.
     return np.asarray((x**_EXPONENT + y**_EXPONENT) ** (1 / _EXPONENT))
 
 
-_STEP_DEGREES = 3.0
-_FIRST_DEGREES, _FULL_DEGREES = 9.0, 24.0  # yaw at which the masks begin to be cut, and are cut wholly
-# Cosine between the surface and the way to the camera: hidden below the first, kept above the second.
-_HIDDEN, _KEPT = 0.22, 0.5
-
-
 def masks_by_yaw(
     masks: NDArray[np.uint8], yaw_degrees: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Cuts the masks of one talker for T heads.
+    """Cuts the masks of a face for T head rotations.
 
     Args:
         masks: (M, M, 2) textures, see `models.engines.warp.painting.masks.draw_masks`.
-        yaw_degrees: (T,) as measured; positive to the picture's right.
+        yaw_degrees: (T,) yaw; positive to the image's right.
 
     Returns:
-        (V, M, M, 2) uint8 masks, V >= 1, and (T,) int32 which of them is a head's.
+        (V, M, M, 2) uint8 masks, V >= 1, and (T,) int32 mask index of each head.
     """
     turned = np.abs(yaw_degrees) > _FIRST_DEGREES
     steps = np.where(turned, np.rint(yaw_degrees / _STEP_DEGREES), 0).astype(int)
@@ -103,7 +105,7 @@ def masks_by_yaw(
 
 @lru_cache(maxsize=64)
 def _in_sight(step: int) -> NDArray[np.float64]:
-    """(M, M) 0 to 1, what of the texture is to be seen of a head that is turned by so many steps."""
+    """Returns (M, M) visibility, 0 to 1, of the texture for a head rotated by `step` yaw steps."""
     left, top, span = texture_window()
     cell = span / TEXTURE
     window = Window(left + cell / 2, left + span - cell / 2, -top - cell / 2, -top - span + cell / 2, TEXTURE, TEXTURE)
@@ -113,7 +115,7 @@ def _in_sight(step: int) -> NDArray[np.float64]:
     seen = smooth_step((facing - _HIDDEN) / (_KEPT - _HIDDEN))
     if step < 0:
         seen = seen[:, ::-1]
-    middle = TEXTURE // 2  # what lies farther round than something hidden is hidden too
+    middle = TEXTURE // 2  # anything beyond a hidden point is hidden too
     seen[:, middle:] = np.minimum.accumulate(seen[:, middle:], 1)
     seen[:, :middle] = 1
     if step < 0:

@@ -1,4 +1,4 @@
-"""Operations on the planes of one face on the CPU: boxes, reading, mixing. Used by `cpu`."""
+"""Operations on the planes of one face for `render_numpy`: boxes, sampling, blending."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from models.geometry.thin_plate import GRID
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 PAD: Final = 2
-"""Cells added on every side: cells may be an odd number of half pixels wide."""
+"""Cells added on every side, because cells may be an odd number of half pixels wide."""
 EVERYWHERE: Final = ((slice(None), slice(None)),)
-_BANDS = 4  # more take longer than they save
+_BANDS = 4  # more bands cost more than they save
 _PADDED: Final = np.arange(-PAD, GRID + PAD).clip(0, GRID - 1)
 
 
 class Box(NamedTuple):
-    """A rectangle of cells, edges even, so that it has whole chroma pixels in every region size."""
+    """A rectangle of cells with even edges, so that it has whole chroma pixels at every region size."""
 
     left: int
     top: int
@@ -30,7 +30,7 @@ class Box(NamedTuple):
     bottom: int
 
     def pixels(self, cell: float) -> tuple[slice, slice]:
-        """Rows and columns of a plane whose cells are `cell` pixels wide, in steps of a half."""
+        """Returns rows and columns in a plane with cells of `cell` pixels, a multiple of one half."""
         return (
             slice(int(self.top * cell), int(self.bottom * cell)),
             slice(int(self.left * cell), int(self.right * cell)),
@@ -38,51 +38,51 @@ class Box(NamedTuple):
 
 
 def within(inner: Box, outer: Box, cell: float) -> tuple[slice, slice]:
-    """Rows and columns of `inner` in a plane that covers `outer`."""
+    """Returns rows and columns of `inner` in a plane that covers `outer`."""
     left, top = outer.left, outer.top
     return Box(inner.left - left, inner.top - top, inner.right - left, inner.bottom - top).pixels(cell)
 
 
 class Mouth(NamedTuple):
-    """What shall stand in the mouth box, 0 to 255 and a little beyond, as a cubic kernel overshoots."""
+    """Content of the mouth box, 0 to 255 and slightly beyond, as a cubic kernel overshoots."""
 
     y: F32
     uv: list[F32]
 
 
 def grid(where: tuple[slice, slice]) -> tuple[F32, F32]:
-    """(1, 1, w) columns and (1, h, 1) rows of a box."""
+    """Returns the (1, 1, w) columns and (1, h, 1) rows of a box."""
     rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in where)
     return columns[None, None], rows[None, :, None]
 
 
 class Crop(NamedTuple):
-    """A picture of whole numbers: (h, w), and two planes of (h / 2, w / 2)."""
+    """An 8-bit image: (h, w) luma, and two chroma planes of (h / 2, w / 2)."""
 
     y: U8
     uv: Sequence[U8]
 
 
 def padded_cells(planes: F32) -> F32:
-    """(..., 36, 36) of (..., 32, 32) planes: the cells at the edge go on beyond it."""
+    """Pads (..., 32, 32) planes to (..., 36, 36) by repeating the edge cells."""
     return planes.take(_PADDED, -1).take(_PADDED, -2)
 
 
 def rounded(mouth: Mouth) -> Crop:
-    """The nearest whole numbers from 0 to 255."""
+    """Rounds to 8 bits."""
     planes = (cv2.addWeighted(plane, 1, plane, 0, 0, dtype=cv2.CV_8U) for plane in (mouth.y, *mouth.uv))
     y, *uv = (np.asarray(plane, np.uint8) for plane in planes)
     return Crop(y, uv)
 
 
 def sharpen(luma: U8, amount: float) -> F32:
-    """Adds a share of what a blur by 3 x 3 takes away."""
+    """Applies unsharp masking with a 3 x 3 blur."""
     soft = cv2.boxFilter(luma, cv2.CV_32F, (3, 3), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.addWeighted(luma.astype(np.float32), 1 + amount, soft, -amount, 0), np.float32)
 
 
 def recolour(mouth: Mouth, colour: Mouth) -> Mouth:
-    """Brings a mouth, in place, to the frame's colours: `colour` holds a gain for luma, offsets for chroma."""
+    """Applies a colour match to a mouth in place: `colour` holds the luma gain and the chroma offsets."""
     y = mouth.y
     y += np.float32(LUMA_FLOOR)
     y *= colour.y
@@ -93,29 +93,29 @@ def recolour(mouth: Mouth, colour: Mouth) -> Mouth:
 
 
 def halve_positions(place: list[F32]) -> list[F32]:
-    """Luma positions to chroma positions, each that of its upper left luma pixel.
+    """Converts luma positions to chroma positions, using the top left luma pixel of each.
 
-    A mean over the four would lie between the layers along the seam of the lips.
+    A mean of the four would lie between the layers along the lip line.
     """
     return [axis[::2, ::2] * np.float32(0.5) for axis in place]
 
 
 def halve(field: F32) -> F32:
-    """Means of 2 x 2 pixels."""
+    """Averages 2 x 2 pixels."""
     return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
-    """Twice the size, bilinearly."""
+    """Doubles the size bilinearly."""
     return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
 def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of a plane that hold what a mask covers, band by band: whole cells, and a pixel around them.
+    """Returns rows and columns of a plane that cover a mask, per band of rows: whole cells plus one pixel of margin.
 
     Args:
-        mask: (h / 2, w / 2) of half the plane's size, both whole numbers of `cell`.
-        cell: Two cells of the plane, in pixels of the mask.
+        mask: (h / 2, w / 2), half the size of the plane; both sides are multiples of `cell`.
+        cell: Size of two cells of the plane in mask pixels.
     """
     height, width = mask.shape[0] // cell, mask.shape[1]
     step, found = cell * -(-height // _BANDS), []
@@ -129,7 +129,7 @@ def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
 
 
 def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> U8:
-    """Reads a plane at positions x, y; only `where` (see `spans`), 0 elsewhere."""
+    """Samples a plane bicubically at positions x, y in the areas `where` (see `spans`), 0 elsewhere."""
     read = np.zeros(place[0].shape, np.uint8)
     for part in where:
         columns, rows = (axis[part] for axis in place)
@@ -138,20 +138,20 @@ def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> 
 
 
 def linear(plane: U8, place: list[F32], outside: int | None = None) -> U8:
-    """Reads a plane bilinearly; beyond its edge the plane is `outside`, or goes on as at the edge."""
+    """Samples a plane bilinearly; beyond its edge it is `outside`, or repeats the edge."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
     return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
 def lay_over(planes: Sequence[U8], wanted: Sequence[U8], weight: F32) -> None:
-    """Mixes pictures into the views `planes` by weights from 0 to 1."""
+    """Blends images into the views `planes` by weights from 0 to 1."""
     rest = 1 - weight
     for below, above in zip(planes, wanted, strict=True):
         cv2.blendLinear(above, below, weight, rest, dst=below)
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:
-    """Mixes two mouths by a (h, w) weight."""
+    """Blends two mouths by a (h, w) weight."""
     half = halve(weight)
     y = mouth.y + weight * (other.y - mouth.y)
     return Mouth(y, [a + half * (b - a) for a, b in zip(mouth.uv, other.uv, strict=True)])

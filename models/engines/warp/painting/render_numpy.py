@@ -1,7 +1,7 @@
-"""The engine on the CPU: the same algorithm as `torch_path`, in OpenCV and NumPy, frame by frame.
+"""The renderer in OpenCV and NumPy, frame by frame: the same algorithm as `render_torch`.
 
-Only the boxes are touched where the masks are above zero, and what lies between the lips only around them; a frame's
-data stays in the CPU's cache.
+It only processes the boxes in which the masks are above zero, and the opening only near the lips, so that the data of a
+frame stays in the CPU cache.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _AROUND: Final = np.ones((3, 3), np.uint8)
 
 
 def render_numpy(chunk: FaceChunk) -> FacePatches:
-    """Returns one patch for every face of `chunk`."""
+    """Renders one patch per face of `chunk`."""
     out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
     if len(chunk.base):
         faces = _Faces.of(chunk)
@@ -77,13 +77,13 @@ def render_numpy(chunk: FaceChunk) -> FacePatches:
 
 
 class _Faces(NamedTuple):
-    """What is little work for all faces of a chunk at once.
+    """Values that are computed for all faces of a chunk at once.
 
     Attributes:
         chunk: N faces.
-        problem: Their maps.
+        problem: Their spline problem.
         share: (N, 32, 32) `lower_layer_weight` of the cells.
-        sharpening: (2, N) of their exemplars, and of those that they fade with.
+        sharpening: (2, N) sharpening of the exemplars, and of the exemplars they fade with.
     """
 
     chunk: FaceChunk
@@ -103,15 +103,15 @@ class _Face:
     """One face: its fields, masks and boxes.
 
     Args:
-        faces: Of the chunk.
-        face: Which of them.
+        faces: All faces of the chunk.
+        face: Index of this face.
         textures: (2, M, M) mouth and jaw mask.
     """
 
     def __init__(self, faces: _Faces, face: int, textures: U8) -> None:
         self.chunk, self.face = faces.chunk, face
         chunk, problem = faces.chunk, faces.problem
-        # Face by face, the system of equations stays in the cache: half of the time of all at once.
+        # Face by face, the linear system stays in the cache: half the time of solving all at once.
         points, values = problem.points[face : face + 1], problem.values[face : face + 1]
         weights = thin_plate.fit(np, points, values, fields.LAYERS)[0].astype(np.float32)
         self.size = chunk.region_size
@@ -128,18 +128,18 @@ class _Face:
         axis = (positions / self.size - 0.5).astype(np.float32)
         by_layer = weights.reshape(-1, 2, fields.NUM_CHANNELS)[..., :used].reshape(-1, 2 * used)
         layers = thin_plate.evaluate_grid(points[0], by_layer, axis).reshape(2, used, GRID, GRID)
-        smooth = slice(0, 4)  # of the frame and the mask texture; around the mouth the exemplar covers it
+        smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]
         self.mouth = self._mask(textures[0], [cv2.resize(axis, (self.size // 2, self.size // 2)) for axis in place])
         jaw = self._mask(textures[1], list(place))
-        # The cells that move, and those around them: fields are enlarged bilinearly.
+        # Moving cells and their neighbours, as fields are enlarged bilinearly.
         self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
         self.frame = self._places(merged[fields.FRAME] * (jaw * np.float32(1 / 255)))
         self.upper, self.lower = self._places(layers)
 
     def render(self, out_y: U8, out_uv: U8) -> None:
-        """Writes the finished face over the copy of the base crop in `out_y` and `out_uv`.
+        """Renders the face over the copy of the base crop in `out_y` and `out_uv`.
 
         Args:
             out_y: (R, R).
@@ -156,26 +156,26 @@ class _Face:
         self._lay(box, rounded(self._mouth(box, below, self.mouth[chroma])), self.mouth, out_y, out_uv)
 
     def _lay(self, box: Box, wanted: Crop, mask: U8, out_y: U8, out_uv: U8) -> None:
-        """Mixes `wanted` into the box by a mask of half size."""
+        """Blends `wanted` into the box by a half-size mask."""
         weight = mask[box.pixels(self.cell / 2)] * np.float32(1 / 255)
         lay_over([out_y[box.pixels(self.cell)]], [wanted.y], double(weight))
         lay_over([plane[box.pixels(self.cell / 2)] for plane in out_uv], wanted.uv, weight)
 
     @staticmethod
     def _mask(texture: U8, place: list[F32]) -> U8:
-        """A mask texture read at its pixels x, y; nothing at the region's own border."""
+        """Samples a mask texture at positions x, y; zero at the border of the region."""
         read, window = linear(texture, place, outside=0), border_window(len(place[0]))
         return np.asarray(cv2.multiply(read, window, scale=1 / 255, dtype=cv2.CV_8U), np.uint8)
 
     @staticmethod
     def _box(mask: U8, step: int) -> Box:
-        """The pairs of cells, `step` pixels of the mask wide, that hold it."""
+        """Returns the bounding box of a mask in pairs of cells, each pair `step` mask pixels wide."""
         left, top, width, height = cv2.boundingRect(mask)
         right, bottom = -(-(left + width) // step), -(-(top + height) // step)
         return Box(left // step * 2, top // step * 2, right * 2, bottom * 2)
 
     def _places(self, shifts: F32) -> F32:
-        """(..., 2n, 36, 36) absolute positions x, y, x, ... of shifts from the cells' centres, (..., 2n, 32, 32)."""
+        """Converts (..., 2n, 32, 32) offsets x, y, ... from cell centres to padded (..., 2n, 36, 36) positions."""
         padded = padded_cells(shifts)
         position = (np.arange(-PAD, GRID + PAD, dtype=np.float32) + 0.5) * np.float32(self.size / GRID) - 0.5
         padded[..., 0::2, :, :] += position
@@ -183,7 +183,7 @@ class _Face:
         return padded
 
     def _enlarge(self, padded: F32, box: Box, cell: float) -> F32:
-        """A (36, 36) plane, bilinearly, for the pixels of a box whose cells are `cell` pixels wide."""
+        """Enlarges a (36, 36) plane bilinearly to the pixels of a box with cells of `cell` pixels."""
         block = padded[box.top : box.bottom + 2 * PAD, box.left : box.right + 2 * PAD]
         rim = round(PAD * cell)
         return np.asarray(cv2.resize(block, None, fx=cell, fy=cell), np.float32)[rim:-rim, rim:-rim]
@@ -192,9 +192,9 @@ class _Face:
         return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
 
     def _move_frame(self, out_y: U8, out_uv: U8) -> None:
-        """Warps chin and cheeks after the mouth, less and less up to the rim of the jaw mask.
+        """Warps chin and cheeks with the mouth, fading out towards the rim of the jaw mask.
 
-        Were they mixed with what has not moved, collars and outlines would be seen twice.
+        Blending them with the unwarped frame instead would show collars and outlines twice.
         """
         box, crop = self._box(self.moves, 2), self._crop(int(self.chunk.base[self.face]))
         place = [self._enlarge(axis, box, self.cell) for axis in self.frame]
@@ -208,7 +208,7 @@ class _Face:
             plane[box.pixels(self.cell / 2)] = linear(source, half)
 
     def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8] | Sequence[F32]) -> F32:
-        """(3, 32, 32) means of the cells in the box, 0 elsewhere."""
+        """Returns (3, 32, 32) cell means in the box, 0 elsewhere."""
         cells = np.zeros((3, GRID, GRID), np.float32)
         for k, plane in enumerate((luma, *chroma)):
             cells[k, box.top : box.bottom, box.left : box.right] = self._mean(plane, box)
@@ -219,10 +219,10 @@ class _Face:
         return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
 
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
-        """What shall stand in the box of the mouth.
+        """Renders the content of the mouth box.
 
         Args:
-            box: The mask's.
+            box: The bounding box of the mouth mask.
             frame_cells: `_cells` of the warped frame.
             mask: The mouth mask of the box at half size.
         """
@@ -240,7 +240,7 @@ class _Face:
             other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where)
             other = recolour(other, self._match(box, other, frame_cells, rim))
             mouth = fade(mouth, other, self.fade_weight, lips)
-        dark = lips.dark * (1 - chunk.interior[face])  # a drawn interior has its own: lips would get a dark outline
+        dark = lips.dark * (1 - chunk.interior[face])  # a drawn interior has its own dark; twice would outline the lips
         mouth.y[lips.near] = darken(mouth.y[lips.near], dark, chunk.skin[face, 0])
         self._smooth_cut(mouth.y, lips)
         if chunk.interior[face] > 0 and lips.opening.any():
@@ -249,7 +249,7 @@ class _Face:
 
     @property
     def _hard(self) -> float:
-        """How suddenly the upper layer changes to the lower one, see `lower_layer_weight`."""
+        """How abruptly the upper layer changes to the lower one, see `lower_layer_weight`."""
         return float(self.chunk.interior[self.face] * self.chunk.own_teeth[self.face])
 
     def _smooth_cut(self, luma: F32, lips: Lips) -> None:
@@ -260,7 +260,7 @@ class _Face:
             luma[lips.near] = smooth_cut(luma[lips.near], above, below, lips.coords, self._hard)[0]
 
     def _place(self, box: Box, channels: slice, lips: Lips) -> list[F32]:
-        """Where the box's pixels come from, between the layers by the weight of the lower one."""
+        """Returns the source positions of the box, blended between the layers by the weight of the lower one."""
         rows, share = lips.mixed, lips.share[lips.mixed]
         above = box._replace(bottom=box.top - (-rows.stop // self.cell))
         below = box._replace(top=box.top + rows.start // self.cell)
@@ -277,21 +277,21 @@ class _Face:
         return place
 
     def _read(self, row: int, place: list[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> Mouth:
-        """A crop at the luma positions `place`, sharpened by `amount`; only `where`."""
+        """Samples a crop at the luma positions `place` in the areas `where`, sharpened by `amount`."""
         crop, half = self._crop(row), halve_positions(place)
         luma = sharpen(cubic(crop.y, place, where), amount)
         return Mouth(luma, [linear(uv, half).astype(np.float32) for uv in crop.uv])
 
     def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> Mouth:
-        """Gain of luma and offsets of chroma for the pixels of the box."""
+        """Returns the luma gain and chroma offsets for the pixels of the box."""
         own = self._cells(box, mouth.y, mouth.uv)
         gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
         chroma = [self._enlarge(plane, box, self.cell / 2) for plane in padded_cells(offset[0])]
         return Mouth(self._enlarge(padded_cells(gain[0, 0]), box, self.cell), chroma)
 
     def _draw_interior(self, box: Box, mouth: Mouth, colour: Mouth, lips: Lips) -> None:
-        """Mixes the drawn interior into the `mouth` of the box, where the opening shows it."""
-        step = 2 * self.cell  # whole cells in pairs, as every box
+        """Blends the drawn interior into `mouth` in the opening."""
+        step = 2 * self.cell  # whole pairs of cells, like every box
         rows, columns = (
             np.flatnonzero(lips.opening.any(axis)) + part.start for axis, part in zip((1, 0), lips.near, strict=True)
         )
@@ -311,7 +311,7 @@ class _Face:
             plane[chroma] = wanted
 
     def _interior(self, box: Box, colour: Mouth) -> Mouth:
-        """The drawn interior, and in it the exemplar's own teeth where it has some."""
+        """Returns the drawn interior, with the exemplar's own teeth if it has any."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
         axes, unit = self.axes, chunk.eye_distance[one]
         coords = lip_coords(np, axes, *grid(box.pixels(self.cell)))

@@ -1,6 +1,6 @@
-"""The engine in PyTorch: the same algorithm as `cpu`, all faces of a chunk at once, on any device.
+"""The renderer in PyTorch for any device, all faces of a chunk at once: the same algorithm as `render_numpy`.
 
-A chunk is uploaded once and comes back once; nothing in between waits for the device.
+A chunk is uploaded once and downloaded once; nothing in between waits for the device.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TorchRenderer:
     """Renders chunks on one device.
 
     Args:
-        device: Where.
+        device: The device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -54,7 +54,7 @@ class TorchRenderer:
 
     @torch.inference_mode()
     def render(self, chunk: FaceChunk) -> FacePatches:
-        """Returns one patch for every face of `chunk`."""
+        """Renders one patch per face of `chunk`."""
         if not len(chunk.base):
             return FacePatches(chunk.row, chunk.origins, chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base])
         y, uv = _Faces(self, chunk).render()
@@ -95,7 +95,7 @@ class _Faces:
         self.share = lower_layer_weight(self.coords, self.hard)[:, None]
 
     def render(self) -> tuple[Tensor, Tensor]:
-        """(N, R, R) and (N, 2, R / 2, R / 2) uint8."""
+        """Returns (N, R, R) luma and (N, 2, R / 2, R / 2) chroma, uint8."""
         chunk = self.chunk
         mouth_mask, jaw_share = self._masks()
         moved = self._enlarge(self.merged[:, fields.FRAME] * jaw_share)
@@ -110,7 +110,7 @@ class _Faces:
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
         dark = hollow(self.coords, self._upload(chunk.eye_distance))[:, None]
-        dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own
+        dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own dark
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):
             padded = functional.pad(shown_y, (0, 0, 1, 1), mode="replicate")[:, 0]
@@ -127,7 +127,7 @@ class _Faces:
         return self._upload(values)[:, None, None, None]
 
     def _masks(self) -> tuple[Tensor, Tensor]:
-        """Mouth mask at half size, (N, 1, R / 2, R / 2), whole numbers 0 to 255; jaw mask of the cells, 0 to 1."""
+        """Returns the mouth mask, (N, 1, R / 2, R / 2) integers 0 to 255, and the jaw mask of the cells, 0 to 1."""
         half = self.size // 2
         texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
         cells = self.merged[:, fields.TEXTURE]
@@ -146,7 +146,7 @@ class _Faces:
         return functional.adaptive_avg_pool2d(plane, GRID)
 
     def _place(self, channels: slice, share: Tensor) -> Tensor:
-        """(N, 2, R, R) where the pixels come from, when the lower layer has the weight `share`."""
+        """Returns (N, 2, R, R) source positions, blended between the layers by the weight `share` of the lower one."""
         layers = []
         for layer, is_lower in ((self.upper, False), (self.lower, True)):
             edge = self.affine_grid[1:] + torch.stack(to_lip(self.axes, self.coords, is_lower), 1)
@@ -157,12 +157,12 @@ class _Faces:
         return shift + self.affine_grid[1:]
 
     def _read(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
-        """Reads N crops at (N, 2, R, R) positions; whole numbers, like 8-bit planes."""
+        """Samples N crops at (N, 2, R, R) positions, rounded to 8 bits."""
         y = _grid_sample(self.crops_y[crops], place, "bicubic")
         return y, _grid_sample(self.crops_uv[crops], place[:, :, ::2, ::2] / 2, "bilinear")
 
     def _show(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
-        """`_read`, sharpened."""
+        """Samples N crops like `_read` and sharpens them."""
         y, uv = self._read(crops, place)
         soft = functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="replicate"), 3, 1)
         amount = torch.from_numpy(sharpening(crops, self.chunk.base)).to(y.device)[:, None, None, None]
@@ -171,14 +171,14 @@ class _Faces:
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mouths in the targets' shape and the frames' colours, and the (N, 3, R, R) change of colour."""
+        """Returns mouths in the target shape and the frame's colours, and the (N, 3, R, R) colour correction."""
         y, uv = self._show(crops, self._place(channels, self.share))
         own = torch.cat([self._cell_means(y), self._cell_means(uv)], 1)
         colour = self._enlarge(torch.cat(match_colour(torch, cells, own, rim, self.blurs), 1))
         return *_apply(y, uv, colour), colour
 
     def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth where they have some."""
+        """Returns (N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth if any."""
         axes, chunk, coords = self.axes, self.chunk, self.coords
         seam = place_in(axes, self._upload(chunk.seam))
         unit = self._upload(chunk.eye_distance)
@@ -199,7 +199,7 @@ class _Faces:
 
 
 def _apply(y: Tensor, uv: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """Brings planes to the frames' colours."""
+    """Applies a colour correction to planes."""
     return (y + LUMA_FLOOR) * colour[:, :1] - LUMA_FLOOR, uv + _halve(colour[:, 1:])
 
 

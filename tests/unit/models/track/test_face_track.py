@@ -159,7 +159,7 @@ def test_saved_and_loaded_the_same(tmp_path: Path) -> None:
 
 
 def test_no_face_says_what_was_searched() -> None:
-    with pytest.raises(FaceNotFoundError, match=r"7 frames searched .* at least 5 %"):
+    with pytest.raises(FaceNotFoundError, match=r"Searched 7 frames, .* at least 5 %"):
         finish_track(np.zeros((7, 468, 3), np.float32), np.zeros(7, bool))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.warp.exemplar_path import Wanted, choose
+from models.engines.warp.exemplar_path import PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
 from models.mouth.shape import DEFAULT_SCALE
 
@@ -35,14 +35,14 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     )
 
 
-def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> Wanted:
+def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> PathTarget:
     luma = np.full(len(shape), 120, np.float32)
-    return Wanted(shape, np.zeros((len(shape), 3), np.float32), luma, forbidden, rate)
+    return PathTarget(shape, np.zeros((len(shape), 3), np.float32), luma, forbidden, rate)
 
 
 def test_a_run_of_the_source_is_found_again() -> None:
     bank = _bank(200)
-    path, _ = choose(bank, _wanted(bank.shape[50:90]), None)
+    path, _ = choose_path(bank, _wanted(bank.shape[50:90]), None)
     assert path.exemplar.tolist() == list(range(50, 90))
     assert (path.fade == -1).all()
 
@@ -52,7 +52,7 @@ def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
     target = bank.shape[50:90]
     forbidden = np.zeros((40, 200), bool)
     forbidden[:, 45:95] = True
-    path, _ = choose(bank, _wanted(target, forbidden), None)
+    path, _ = choose_path(bank, _wanted(target, forbidden), None)
     assert not forbidden[np.arange(40), path.exemplar].any()
     assert not forbidden[np.flatnonzero(path.fade >= 0), path.fade[path.fade >= 0]].any()
     error = np.abs(bank.shape[path.exemplar, 0] - target[:, 0]).mean()
@@ -63,7 +63,7 @@ def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
 def test_jumps_cross_fade_over_neighbouring_frames() -> None:
     bank = _bank(200)
     target = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
-    path, _ = choose(bank, _wanted(target), None)
+    path, _ = choose_path(bank, _wanted(target), None)
     jumps = np.flatnonzero(~np.isin(np.diff(path.exemplar), (0, 1)))
     assert len(jumps) >= 1
     assert (path.fade[jumps] >= 0).all()
@@ -74,9 +74,9 @@ def test_jumps_cross_fade_over_neighbouring_frames() -> None:
 
 def test_blocks_continue_each_other() -> None:
     bank = _bank(200)
-    whole, _ = choose(bank, _wanted(bank.shape[30:110]), None)
-    first, state = choose(bank, _wanted(bank.shape[30:70]), None)
-    second, _ = choose(bank, _wanted(bank.shape[70:110]), state)
+    whole, _ = choose_path(bank, _wanted(bank.shape[30:110]), None)
+    first, state = choose_path(bank, _wanted(bank.shape[30:70]), None)
+    second, _ = choose_path(bank, _wanted(bank.shape[70:110]), state)
     assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
 
 
@@ -99,13 +99,13 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         region_size=2,
     )
     forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
-    path, _ = choose(bank, _wanted(bank.shape[20:80], forbidden), None)
+    path, _ = choose_path(bank, _wanted(bank.shape[20:80], forbidden), None)
     assert np.count_nonzero(np.diff(is_dark[path.exemplar])) <= 4
 
 
 def test_a_gap_between_kept_frames_is_a_jump() -> None:
     bank = _bank(60, gap_at=30)
-    path, _ = choose(bank, _wanted(bank.shape[20:40]), None)
+    path, _ = choose_path(bank, _wanted(bank.shape[20:40]), None)
     # Rows 29 and 30 are neighbours in the bank and 101 frames apart in the source: no run leads across for free.
     stays = path.exemplar.tolist() == list(range(20, 40))
     assert bank.frames[30] - bank.frames[29] == 101
@@ -115,7 +115,7 @@ def test_a_gap_between_kept_frames_is_a_jump() -> None:
 @pytest.mark.parametrize("num", [1, 2, 5])
 def test_small_banks_work(num: int) -> None:
     bank = _bank(num)
-    path, state = choose(bank, _wanted(_bank(20).shape), None)
+    path, state = choose_path(bank, _wanted(_bank(20).shape), None)
     assert path.exemplar.min() >= 0
     assert path.exemplar.max() < num
     assert state.exemplar == path.exemplar[-1]
@@ -124,8 +124,8 @@ def test_small_banks_work(num: int) -> None:
 def test_the_same_question_has_the_same_answer() -> None:
     bank = _bank(300)
     target = _bank(100).shape[::-1].copy()
-    first, _ = choose(bank, _wanted(target), None)
-    again, _ = choose(bank, _wanted(target), None)
+    first, _ = choose_path(bank, _wanted(target), None)
+    again, _ = choose_path(bank, _wanted(target), None)
     assert (first.exemplar == again.exemplar).all()
 
 
@@ -142,7 +142,7 @@ def test_what_would_be_seen_stretched_or_open_is_not_shown(opening: float, neare
     target = np.zeros((1, 8), np.float32)
     target[0, 0] = opening
     assert abs(bank.shape[:, 0] - opening).argmin() == nearest
-    path, _ = choose(bank, _wanted(target), None)
+    path, _ = choose_path(bank, _wanted(target), None)
     assert path.exemplar.tolist() == [taken]
 
 
@@ -155,7 +155,7 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
     bank.shape[:20, open_out] -= 0.03
     bank.shape[:20, lower] -= 0.015
     bank.shape[20:, open_in] += 0.006
-    path, _ = choose(bank, _wanted(target), None)
+    path, _ = choose_path(bank, _wanted(target), None)
     assert (path.exemplar >= 20).all()
 
 
@@ -167,13 +167,13 @@ def test_at_twice_the_frame_rate_a_path_jumps_less_by_the_frame_and_fades_as_lon
         motion = np.repeat(np.random.default_rng(seed).normal(0, 0.7, (20, 8)), 12, 0) * DEFAULT_SCALE
         target = twice.shape[:240] + motion.astype(np.float32)
         for row, rate in enumerate((1.0, 2.0)):
-            path, _ = choose(twice, _wanted(target, rate=rate), None)
+            path, _ = choose_path(twice, _wanted(target, rate=rate), None)
             jumps[row] += (~np.isin(np.diff(path.exemplar), (0, 1))).sum()
     assert jumps[1] < 0.9 * jumps[0]
     faded = []
     for rate, bank in ((1, plain), (2, twice)):
         cut = np.concatenate([bank.shape[start * rate : (start + 30) * rate] for start in (20, 120)])
-        path, _ = choose(bank, _wanted(cut, rate=float(rate)), None)
+        path, _ = choose_path(bank, _wanted(cut, rate=float(rate)), None)
         num_jumps = np.count_nonzero(~np.isin(np.diff(path.exemplar), (0, 1)))
         assert num_jumps
         faded.append(np.count_nonzero(path.fade >= 0) / num_jumps)
