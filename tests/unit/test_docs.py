@@ -1,0 +1,70 @@
+"""The documentation refers to what exists: pages, headings, files, settings."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from config import PipelineConfig
+
+_FENCE = re.compile(r"```.*?```", re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE_PATH = re.compile(r"`((?:[a-z_]+/)+[\w.-]+\.(?:py|md|yaml|yml|json|service|txt))`")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def _pages(repo_root: Path) -> list[Path]:
+    tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=repo_root, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("needs the git checkout, to know which files belong to the project")
+    return [repo_root / name for name in tracked.stdout.split()]
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings of a page."""
+    headings = _HEADING.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_to_files_and_headings(repo_root: Path) -> None:
+    broken = []
+    for page in _pages(repo_root):
+        for link in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+            path, _, anchor = link.partition("#")
+            if "://" in link:
+                continue
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (anchor and anchor not in _anchors(target)):
+                broken.append(f"{page.relative_to(repo_root)}: {link}")
+    assert not broken
+
+
+def test_files_that_are_named_exist(repo_root: Path) -> None:
+    missing = [
+        f"{page.relative_to(repo_root)}: {path}"
+        for page in _pages(repo_root)
+        for path in _CODE_PATH.findall(page.read_text(encoding="utf-8"))
+        if not (repo_root / path).exists() and not (page.parent / path).exists()
+    ]
+    assert not missing
+
+
+def test_settings_that_are_named_exist(repo_root: Path) -> None:
+    sections = {
+        name: set(field.annotation.model_fields)
+        for name, field in PipelineConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    setting = re.compile(rf"`({'|'.join(sections)})\.(?!py`|md`|sqlite3)([a-z_0-9]+)`")
+    unknown = [
+        f"{page.relative_to(repo_root)}: {section}.{key}"
+        for page in _pages(repo_root)
+        if page.name != "CHANGELOG.md"  # which also names the old ones
+        for section, key in setting.findall(page.read_text(encoding="utf-8"))
+        if key not in sections[section]
+    ]
+    assert not unknown
