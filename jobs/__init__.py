@@ -1,1 +1,1 @@
-"""The Director's rules: who is let in, what runs when, how a job is done. It knows the stages as a port, and no Ray."""
+"""The logic of the Director, without Ray: admission, scheduling and running of jobs."""

@@ -1,4 +1,4 @@
-"""The avatars: each source is analysed once, however many jobs ask for it at the same time."""
+"""The avatars: each source is analysed once, however many jobs need it at the same time."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Progress = Callable[[float], Awaitable[None]]
 
 
 class _AnalysisKey(NamedTuple):
-    """What is analysed: an avatar for an engine."""
+    """Identifies an analysis: an avatar for an engine."""
 
     key: str
     engine: str
 
 
 class Avatars:
-    """Analyses sources and keeps the cache of analysed ones bounded.
+    """Analyses sources and bounds the cache of analysed avatars.
 
     Attributes:
-        folders: Held by whoever makes or removes the row of an avatar together with its files.
+        folder_lock: Held while the row of an avatar and its files are made or removed together.
     """
 
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
-        """Take up nothing by itself: an analysis starts when somebody asks for it."""
+        """Prepare; analyses start on demand."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._analyses: dict[_AnalysisKey, asyncio.Task[None]] = {}
         self._waiters: dict[_AnalysisKey, int] = {}
@@ -91,13 +91,13 @@ class Avatars:
         return avatar
 
     async def hold(self, key: str) -> None:
-        """Leave avatar `key` in the cache for another `HOLD_S`, however small its bound: it is shown live."""
+        """Protect avatar `key` from eviction for another `HOLD_S`, because it is shown live."""
         now = time.monotonic()
         self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
         await self._table.run_in_thread(self._table.touch_avatar, key)
 
     async def is_intact(self, key: str, engine: str) -> bool:
-        """Return whether all that was made of avatar `key` for `engine` lies there as it was written.
+        """Return whether the track of avatar `key` and what `engine` keeps of it are as they were written.
 
         Raises:
             StoredFileError: Its source is gone.
@@ -176,11 +176,11 @@ class Avatars:
         return error
 
     async def _make(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
-        """Track the source if nobody has, then analyse it for the engine."""
+        """Track the source if that is missing, then analyse it for the engine."""
         key, context = wanted.key, CallContext(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
             record = await self._table.run_in_thread(self._table.find_avatar, key)
-            assert record is not None, "the avatar of a job is kept while the job needs it"
+            assert record is not None, "an avatar is kept while a job needs it"
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, wanted, avatar)
@@ -200,7 +200,7 @@ class Avatars:
         return await self._stages.prepare_speech(CallContext(key), source.key, own_speech_key(key), seconds)
 
     async def _track(self, record: AvatarRecord, wanted: _AnalysisKey, avatar: AvatarRef) -> bool:
-        """Follow the face through the source and make the avatar of it; return whether it talks."""
+        """Track the face through the source and build the avatar; returns whether it talks."""
         context, source = CallContext(record.key), avatar.source
         choice = await self._choice(record)
         self._files.stored.make_folder(tracks_folder(record.key))
@@ -223,7 +223,7 @@ class Avatars:
         return FaceChoice.parse(record.face)
 
     async def sweep(self) -> None:
-        """Forget cached avatars beyond the bound, the least recently used first."""
+        """Evict cached avatars beyond the limit, the least recently used first."""
         table, max_cached = self._table, self._config.jobs.max_cached_avatars
         async with self.folder_lock:
             for record in await table.run_in_thread(table.surplus_avatars, max_cached):
@@ -231,10 +231,10 @@ class Avatars:
                     continue
                 await table.run_in_thread(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)
-                logger.info("avatar %s dropped from the cache", record.id)
+                logger.info("avatar %s evicted from the cache", record.id)
 
     async def sweep_orphans(self, min_age_s: float) -> None:
-        """Remove folders that belong to no avatar: of an intake or a removal that was interrupted."""
+        """Remove folders without an avatar, left by an interrupted submission or removal."""
         for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
             async with self.folder_lock:
                 record = await self._table.run_in_thread(self._table.find_avatar, key)
@@ -246,7 +246,7 @@ class Avatars:
 
 
 async def ignore_progress(share: float) -> None:
-    """The `Progress` of whoever shows none."""
+    """A `Progress` callback that does nothing."""
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

@@ -1,4 +1,4 @@
-"""The segments of one job that are rendered: each is known with its hash, and used only while its file still has it."""
+"""The rendered segments of one job. Each is recorded with its hash and reused only while its file still matches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.records import SegmentRecord, SegmentStatus
 
 
 class FinishedSegments:
-    """Reads and writes what the table knows of one job's segments; methods that read files block on the disk."""
+    """Reads and writes the segment rows of one job; methods that read files block on the disk."""
 
     def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:
         self._table, self._files, self._job_id = table, files, job_id
 
     def record(self, segment: Segment, rendered: RenderedSegment) -> None:
-        """Note that a segment is there."""
+        """Record a rendered segment."""
         self._table.record_segment(
             SegmentRecord(
                 job_id=self._job_id,
@@ -34,7 +34,7 @@ class FinishedSegments:
         )
 
     def intact(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
-        """Those of this or an earlier run that fit the plan and whose files are as they were written, by number."""
+        """Return the segments of this or an earlier run that fit the plan and whose files are intact, by number."""
         planned = {segment.number: segment for block in blocks for segment in block.segments}
         fitting: list[SegmentRecord] = []
         for record in self._table.finished_segments(self._job_id):
@@ -44,10 +44,10 @@ class FinishedSegments:
         return self._intact(fitting)
 
     def check(self, blocks: Sequence[Block]) -> None:
-        """Refuse to go on without all of them.
+        """Check that every planned segment is intact.
 
         Raises:
-            StoredFileError: One is gone, or was changed.
+            StoredFileError: One is missing or damaged.
         """
         found = self.intact(blocks)
         lost = [segment.number for block in blocks for segment in block.segments if segment.number not in found]
@@ -58,7 +58,7 @@ class FinishedSegments:
             )
 
     def are_damaged(self) -> bool:
-        """Whether one that was rendered is gone or was changed."""
+        """Return whether a rendered segment is missing or damaged."""
         finished = self._table.finished_segments(self._job_id)
         return len(self._intact(finished)) < len(finished)
 

@@ -1,4 +1,4 @@
-"""How long work will take, from what finished jobs took; and how much disk a job needs."""
+"""Forecasts waiting times from finished jobs, and the disk space that a job needs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fractions import Fraction
 from storage.records import JobRecord, JobStatus
 
 _UNMEASURED_RATE = 1.0
-"""Seconds of video made a second, before any job has shown how fast this service is."""
+"""Seconds of video per second of wall clock, assumed before any job has finished."""
 _BITS_PER_PIXEL = 0.15
-"""H.264 at crf 20 stays below this on talking heads with a noisy background; the quiet ones need a fifth of it."""
-_SOUND_BYTES_PER_SECOND = 24_000 + 32_000  # AAC at 192 kbit/s, and the 16 kHz copy that the models hear
+"""H.264 at crf 20 stays below this on talking heads with a noisy background; quiet backgrounds need a fifth."""
+_SOUND_BYTES_PER_SECOND = 24_000 + 32_000  # AAC at 192 kbit/s, and the 16 kHz copy for the models
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the jobs of now mean for the next one.
+    """What the current jobs mean for the next one.
 
     Attributes:
-        seconds_per_second: Seconds of finished video a second of wall clock, all running jobs together.
-        is_measured: Whether that rate was measured; if not, real time is assumed.
+        seconds_per_second: Seconds of finished video per second of wall clock, over all running jobs.
+        is_measured: Whether that rate was measured; otherwise real time is assumed.
         next_start_s: Seconds until the next waiting job can start.
-        wait_s: Seconds until a job that is accepted now starts.
+        wait_s: Seconds until a job accepted now starts.
     """
 
     seconds_per_second: float
@@ -34,19 +34,19 @@ class Forecast:
 
 
 def forecast(unfinished: Sequence[JobRecord], finished: Sequence[JobRecord], max_running: int) -> Forecast:
-    """Forecast from the unfinished jobs and from the last ones that succeeded."""
+    """Return the forecast, from the unfinished jobs and the last succeeded ones."""
     rate = measured_rate(finished)
     speed = rate if rate is not None else _UNMEASURED_RATE
     running = [_left_seconds(job) for job in unfinished if job.status is JobStatus.RUNNING]
     waiting = sum(_left_seconds(job) for job in unfinished if job.status is JobStatus.QUEUED)
-    # Running jobs share the machine, so the shortest rest ends first, after as much work on all the others.
+    # Running jobs share the machine equally: the one with the least left ends first, after as much work on each other.
     first_end = min(running, default=0.0) * len(running) / speed
     next_start = first_end if len(running) >= max_running else 0.0
     return Forecast(speed, rate is not None, next_start, next_start + waiting / speed)
 
 
 def measured_rate(finished: Sequence[JobRecord]) -> float | None:
-    """Seconds of video made in a second of wall clock in which at least one of these jobs ran; None without any."""
+    """Return seconds of video per second in which at least one of these jobs ran; None if none did."""
     spans = sorted((job.started_at, job.finished_at) for job in finished if job.started_at and job.finished_at)
     busy_s, end = 0.0, None
     for start, stop in spans:
@@ -59,16 +59,16 @@ def measured_rate(finished: Sequence[JobRecord]) -> float | None:
 
 
 def result_bytes(width: int, height: int, fps: Fraction, seconds: float) -> int:
-    """Disk space that a result of this size needs at most while it is made.
+    """Return the most disk space that making a result of this size needs.
 
-    That is: the segments, the file joined from them, and the signed copy that takes its place.
+    That is the segments, the file joined from them, and the signed copy that replaces it.
     """
     video = width * height * float(fps) * seconds * _BITS_PER_PIXEL / 8
     return round(3 * video + 2 * _SOUND_BYTES_PER_SECOND * seconds)
 
 
 def promised_bytes(unfinished: Sequence[JobRecord]) -> int:
-    """Disk space that these jobs will still fill."""
+    """Return the disk space that these jobs will still fill."""
     return sum(round(job.disk_bytes * (1 - job.progress)) for job in unfinished)
 
 

@@ -1,4 +1,4 @@
-"""Housekeeping: what is finished and old goes, with its files; what nobody owns goes, too."""
+"""Removes finished jobs after their retention time, and files without an owner."""
 
 from __future__ import annotations
 
@@ -22,19 +22,17 @@ _ORPHAN_AGE_S = 3600.0
 
 
 class Housekeeping:
-    """Sweeps the table and the files of one data folder; lives in the Director."""
+    """Sweeps the job table and the stored files; lives in the Director."""
 
     def __init__(self, limits: JobConfig, table: JobTable, files: FileStore, avatars: Avatars) -> None:
         self._limits = limits
         self._table = table
         self._files = files
         self._avatars = avatars
-        self._without_segments: set[str] = (
-            set()
-        )  # finished jobs without segments: in a bucket, each look costs a request
+        self._without_segments: set[str] = set()  # finished jobs: in a bucket, each look costs a request
 
     async def run(self) -> None:
-        """Sweep now and then for ever."""
+        """Sweep periodically until cancelled."""
         period_s = min(_MAX_PERIOD_S, self._limits.retention_s / 4)
         while True:
             try:
@@ -44,11 +42,11 @@ class Housekeeping:
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
                     metrics.set_free_disk(free_bytes)
             except (OSError, LipwrightError) as error:
-                logger.warning("sweeping failed and is tried again: %s", error)
+                logger.warning("sweep failed; will retry: %s", error)
             await asyncio.sleep(period_s)
 
     def sweep(self) -> None:
-        """Remove finished jobs past their time, and files that belong to nothing. Blocks on the disk."""
+        """Remove finished jobs after their retention time, and orphaned files. Blocks on the disk."""
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
         job_ids = self._files.job_ids(_ORPHAN_AGE_S)
@@ -68,10 +66,10 @@ class Housekeeping:
         before = utc_now() - timedelta(seconds=self._limits.retention_s)
         while jobs := self._table.finished_jobs(before, _JOBS_AT_ONCE):
             for job in jobs:
-                # The files go first: a row without files is swept again, files without a row have to be searched for.
+                # Files first: a row without files is swept again; files without a row are harder to find.
                 self._files.delete_job(job.id)
                 self._table.delete_job(job.id)
-            logger.info("%d finished jobs were removed after %.0f s", len(jobs), self._limits.retention_s)
+            logger.info("removed %d finished jobs after %.0f s", len(jobs), self._limits.retention_s)
 
     def _find(self, job_id: str) -> JobRecord | None:
         try:

@@ -1,6 +1,6 @@
-"""What travels between the Director and the stages. All picklable; bulk data goes by file or by the object store.
+"""Messages between the Director and the stages. All are picklable; bulk data travels by file or by Ray's object store.
 
-Files are named by their keys (`storage.file_keys`): each stage finds them for itself.
+Files are named by their keys (`storage.file_keys`); each stage fetches them itself.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
 
 HOLD_S: Final = 60.0
-"""How long an avatar that is shown live stays without another word of it."""
+"""Seconds for which `hold` protects an avatar that is shown live from eviction."""
 
 
 _SOURCE_INFO: Final = TypeAdapter(VideoInfo)
 
 
 class ProbeResult(NamedTuple):
-    """What the probe found; None for what was not asked."""
+    """What the probe found; None for a file that it was not given."""
 
     video: VideoInfo | None
     audio: AudioInfo | None
@@ -36,19 +36,19 @@ class ProbeResult(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A face source: its key, and what the probe found."""
+    """A video or still of a face: its key, and what the probe found."""
 
     key: str
     info: VideoInfo
 
 
 class RenderedSegment(NamedTuple):
-    """One segment that is written.
+    """One rendered segment.
 
     Attributes:
-        num_bytes: Of its file.
-        sha256: Of its file, taken before it was written.
-        silent_motion: See `models.engines.patches.FacePatches`, of all its frames.
+        num_bytes: Size of its file.
+        sha256: Hash of its content, taken before it was written; hexadecimal.
+        silent_motion: See `models.engines.patches.FacePatches`; over all its frames.
     """
 
     num_bytes: int
@@ -57,11 +57,11 @@ class RenderedSegment(NamedTuple):
 
 
 class SegmentWatermark(NamedTuple):
-    """The visible mark of one segment.
+    """The visible watermark of one segment.
 
     Attributes:
-        corners: Where it stands; nowhere if there are none.
-        num_frames: Frames from the segment's first one on that have it; None for all.
+        corners: The corners of the frame that show it; empty for no watermark.
+        num_frames: How many of the segment's first frames show it; None for all.
     """
 
     corners: tuple[Corner, ...] = ()
@@ -69,11 +69,11 @@ class SegmentWatermark(NamedTuple):
 
 
 class OutputInfo(NamedTuple):
-    """What a job's segments are together.
+    """The video that the segments of a job make up.
 
     Attributes:
-        num_frames: Of all of them.
-        produce_id: What labels call the video.
+        num_frames: Frames of all segments.
+        produce_id: Identifies the video in its labels.
     """
 
     num_frames: int
@@ -81,12 +81,12 @@ class OutputInfo(NamedTuple):
 
 
 class PreparedSpeech(NamedTuple):
-    """A sound file as engines hear it, and what is measured once for the whole of it.
+    """Decoded speech, with what is measured once over all of it.
 
     Attributes:
-        key: .npy of 16 kHz mono int16.
-        info: The sound as it came.
-        level: How loud it is.
+        key: Key of a .npy file: (N,) int16, 16 kHz mono.
+        info: The audio as it was uploaded.
+        level: Its loudness.
     """
 
     key: str
@@ -95,11 +95,11 @@ class PreparedSpeech(NamedTuple):
 
 
 class BlockFeatures(NamedTuple):
-    """What there is to know of the speech in some output frames.
+    """The speech behind the T output frames of a block.
 
     Attributes:
-        features: What the engine hears in it, the engine's own.
-        stress: (T,) float32 of each frame, see `models.speech.stress`.
+        features: The audio features, in a form that only the engine knows.
+        stress: (T,) float32, see `models.speech.stress`.
     """
 
     features: Any
@@ -108,11 +108,11 @@ class BlockFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class AvatarRef:
-    """An avatar as stages find it: what it is made of, and where it is kept.
+    """Where stages find an avatar.
 
     Attributes:
-        folder: Key of the folder of `models.avatar.avatar.Avatar`.
-        source: The video, or the still.
+        folder: Key of its folder, see `models.avatar.avatar.Avatar`.
+        source: Its video or still.
     """
 
     folder: str
@@ -121,13 +121,13 @@ class AvatarRef:
 
 @dataclass(frozen=True)
 class BlockRequest:
-    """Which output frames to plan.
+    """The output frames to plan.
 
     Attributes:
-        avatar: Who speaks.
+        avatar: The avatar that speaks.
         engine: Name of the engine.
         span: The output frames.
-        loop: What to do where the source is shorter than the speech.
+        loop: How a source that is shorter than the speech continues.
     """
 
     avatar: AvatarRef

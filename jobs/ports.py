@@ -1,4 +1,4 @@
-"""The two sides of the Director: what the HTTP API asks of it, and what it asks of the stages."""
+"""The two interfaces of the Director: `JobService`, which the API calls, and `Stages`, which the Director calls."""
 
 from __future__ import annotations
 
@@ -26,102 +26,102 @@ from telemetry.log_context import CallContext
 
 
 class JobService(Protocol):
-    """Jobs and avatars. Every method raises `errors.LipwrightError` subclasses and nothing else on purpose.
+    """Jobs and avatars. Methods raise only subclasses of `errors.LipwrightError` on purpose.
 
-    `owner` is the id of the caller's API key. It sees its own jobs and avatars; None, where no keys are used, sees all.
+    `owner` is the id of the caller's API key, which sees only its own jobs and avatars; None, without keys, sees all.
     """
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        """Keep a place for one body before it is read, or say why there is none."""
+        """Reserve space in the queue for one body before it is read; CapacityError if there is none."""
         ...
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Grant a place more bytes and time, or say why there are none."""
+        """Give a reservation more bytes and time; CapacityError if there are none."""
         ...
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """Say how many bytes of a body are here; returns up to how many may come before it is said again."""
+        """Report the bytes of a body that have arrived; returns how many may arrive before the next report."""
         ...
 
     async def release(self, admission_id: str) -> None:
-        """Give back a place whose body came to nothing."""
+        """Cancel the reservation of a body that failed."""
 
     async def submit(self, request: JobRequest) -> JobRecord:
-        """Check the inputs and accept the job for good; sent again, it gives the same job."""
+        """Check the inputs and accept the job durably; sending it again returns the same job."""
         ...
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """One job, or NotFoundError."""
+        """Return one job; NotFoundError if there is none."""
         ...
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        """The job that this key made, None where there is none: doors that live by keys ask before each job."""
+        """Return the job that this key made, if any."""
         ...
 
     async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        """Take a finished job's idempotency key from it, for another job; StateError while it is unfinished."""
+        """Remove the idempotency key of a finished job, for reuse; StateError while it is unfinished."""
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        """A page of jobs, the newest first."""
+        """Return a page of jobs, the newest first."""
         ...
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """The job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
+        """Return the job once it is newer than `version` or final, or after `timeout_s`."""
         ...
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Cancel an unfinished job; a finished one comes back as it is."""
+        """Cancel an unfinished job; a finished one is returned unchanged."""
         ...
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
-        """Forget a finished job with its files; StateError while it is unfinished. Harmless when it is gone."""
+        """Delete a finished job with its files, if it exists; StateError while it is unfinished."""
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        """The segments that are done, in output order. Their files lie there until the job ends."""
+        """Return the finished segments in output order. Their files exist until the job ends."""
         ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store an avatar and begin its analysis."""
+        """Store an avatar and start its analysis."""
         ...
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        """One avatar, or NotFoundError."""
+        """Return one avatar; NotFoundError if there is none."""
         ...
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        """The avatars that callers asked to keep, the newest first."""
+        """Return the pinned avatars, the newest first."""
         ...
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Forget an avatar; StateError while an unfinished job needs it."""
+        """Delete an avatar; StateError while an unfinished job needs it."""
 
     async def status(self) -> ServiceStatus:
-        """What waits, what runs, and how long a new job would wait."""
+        """Return the queue, the running jobs, and how long a new job would wait."""
         ...
 
     async def ready(self) -> bool:
-        """Whether every stage answers; StandbyError while another service leads."""
+        """Return whether every stage answers; StandbyError while another service leads."""
         ...
 
 
 class Stages(Protocol):
-    """The work of a job; each call is bounded, and repeated where it was lost. Raises `LipwrightError` subclasses.
+    """The stages of a job. Every call has a timeout and is retried when lost; it raises `LipwrightError` subclasses.
 
-    Files are given by their keys.
+    Files are passed by their keys.
     """
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
-        """Say what files are, before anything is promised."""
+        """Return what the files hold."""
         ...
 
     async def prepare_speech(
         self, context: CallContext, audio: str, speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode `audio` to the file `speech`, and measure it."""
+        """Decode `audio` to the file `speech` and measure it."""
         ...
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
-        """Return the choice of the person whom a picture shows."""
+        """Return the face choice for the person whom a picture shows."""
         ...
 
     async def track(
@@ -134,31 +134,31 @@ class Stages(Protocol):
         state: TrackState | None,
         out: str,
     ) -> TrackState:
-        """Write the landmarks of source frames [start, stop) to `out`, and return what the next call goes on from."""
+        """Write the landmarks of source frames [start, stop) to `out`; return the state for the next call."""
         ...
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
-        """Make an avatar of what `track` wrote, and return whether it talks."""
+        """Build the avatar from what `track` wrote; return whether it talks."""
         ...
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
-        """Return whether an engine has all that it keeps of an avatar."""
+        """Return whether the files that an engine keeps of an avatar are intact."""
         ...
 
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
     ) -> None:
-        """Have an engine write what it keeps of an avatar."""
+        """Have an engine analyse an avatar and store what it keeps of it."""
         ...
 
     async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
-        """Return what the output frames of one block show."""
+        """Plan the output frames of one block."""
         ...
 
     async def render(
         self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
-        """Write one encoded segment to `out`."""
+        """Render one encoded segment to `out`."""
         ...
 
     async def join(
@@ -170,9 +170,9 @@ class Stages(Protocol):
         source: SourceVideo,
         output: OutputInfo,
     ) -> None:
-        """Write the whole video to `out`, labelled."""
+        """Join the segments to the labelled video `out`."""
         ...
 
     async def ready(self) -> bool:
-        """Whether each stage answers."""
+        """Return whether each stage answers."""
         ...

@@ -1,4 +1,4 @@
-"""Work of the Director itself that meets a defect: it is tried again, within a bound, before anybody is told."""
+"""Bounded retry of work in the Director that fails with an unexpected exception."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ logger = logging.getLogger("ray.serve")
 _PAUSE_S = 0.5
 
 
-async def retry(work: Callable[[], Awaitable[T]], max_tries: int) -> T:
-    """Return what `work()` returns, which takes up where an earlier try ended.
+async def retry(work: Callable[[], Awaitable[T]], max_attempts: int) -> T:
+    """Return the result of `work()`, which continues where an earlier attempt ended.
 
     Raises:
         StorageFullError: The disk was full.
-        LipwrightError: A verdict of `work`, or `internal`: each of `max_tries` tries met a defect.
+        LipwrightError: Raised by `work`, or `internal` after `max_attempts` unexpected exceptions.
     """
-    for left in reversed(range(max_tries)):
+    for left in reversed(range(max_attempts)):
         try:
             return await work()
         except Exception as error:
             cause = first_leaf_error(error)
             if is_disk_full(cause):
-                raise StorageFullError("The disk was full before the work was done.") from error
+                raise StorageFullError("The disk is full.") from error
             if isinstance(cause, LipwrightError):
                 raise cause from None
-            logger.exception("a try met a defect, %d are left", left, exc_info=error)
+            logger.exception("unexpected error, %d retries left", left, exc_info=error)
             if not left:
-                raise internal_error(f"tried {max_tries} times", cause) from error
+                raise internal_error(f"failed {max_attempts} times", cause) from error
         await asyncio.sleep(_PAUSE_S)
-    raise ValueError(f"Expected at least one try, got {max_tries = }.")
+    raise ValueError(f"Expected at least one attempt, got {max_attempts = }.")
 
 
 def first_leaf_error(error: BaseException) -> BaseException:
-    """Return the first real error inside the groups that parallel segments raise."""
+    """Return the first error inside the exception groups that parallel segments raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""One job from its accepted row to its video: listen, analyse, generate, render, join."""
+"""Runs one job: prepare the speech, analyse the avatar, plan and render segments, join them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from telemetry.log_context import CallContext
 
 logger = logging.getLogger("ray.serve")
 
-# Shares of the progress bar: where each stage begins.
+# Progress at which each stage begins.
 _BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
 
 
 @dataclass(frozen=True)
 class JobServices:
-    """What a run works with; the same for all jobs."""
+    """What all runs share."""
 
     config: PipelineConfig
     stages: Stages
@@ -51,27 +51,27 @@ class JobServices:
 
 
 class JobRun:
-    """The work of one job. Everything that it finishes is recorded, so that another run takes up where this ends."""
+    """Runs one job. All finished work is recorded, so that another run continues where this one ends."""
 
     def __init__(self, services: JobServices, job: JobRecord) -> None:
-        """Plan nothing yet: `run` does the work and may be cancelled anywhere."""
+        """Prepare a run; `run` does the work and may be cancelled at any point."""
         self._services = services
         self._job = job
         self._context = CallContext(job.id)
         self._num_frames = 0
         self._num_done = 0
         self._segments = FinishedSegments(services.table, services.files, job.id)
-        self._silent_motion: dict[int, RunningStats] = {}  # by the number of the segment: one may be rendered again
+        self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
         self._has_avatar = False
 
     async def run(self) -> None:
-        """Make the video; returns when it lies in its place.
+        """Make the video and store it.
 
-        What was made on the way and does not lie there any more as it was written is made again, within `max_attempts`.
+        Intermediate files that are missing or damaged are made again, within `max_attempts`.
 
         Raises:
-            StoredFileError: What the caller sent was lost or cut in our hands.
-            LipwrightError: Why the job cannot be done.
+            StoredFileError: A file that the caller sent was lost or damaged in storage.
+            LipwrightError: The job failed.
         """
         for left in reversed(range(self._services.config.jobs.max_attempts)):
             try:
@@ -82,7 +82,9 @@ class JobRun:
                     raise await self._explained(cause) from error
                 if not left or not await self._is_damaged():
                     raise
-                logger.warning("what was made for the job is damaged; it is made again, %d tries left: %s", left, cause)
+                logger.warning(
+                    "intermediate files are missing or damaged; making them again, %d retries left: %s", left, cause
+                )
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
@@ -92,7 +94,7 @@ class JobRun:
         return await services.avatars.explain_input_error(job.avatar_key, cause)
 
     async def _is_damaged(self) -> bool:
-        """Whether the avatar or a segment is not any more what it was when it was made."""
+        """Whether the avatar or a segment is missing or damaged."""
         if await asyncio.to_thread(self._segments.are_damaged):
             return True
         job, avatars = self._job, self._services.avatars
@@ -101,7 +103,7 @@ class JobRun:
     async def _make(self) -> None:
         job, files, stages, context = self._job, self._services.files, self._services.stages, self._context
         if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id)):
-            return  # an earlier run put the whole file there, and ended before it could say so
+            return  # an earlier run stored the video, but ended before it could record that
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.LISTENING)
         audio = audio_key(job.id)
@@ -129,10 +131,10 @@ class JobRun:
         )
 
     async def _reserve_disk(self, info: VideoInfo, seconds: float) -> None:
-        """Promise the disk, and forecast, what the counted sound needs: the door knew its packets alone.
+        """Reserve disk space for the decoded duration, which can exceed the duration that the file declared.
 
         Raises:
-            StorageFullError: The disk would not hold it beside what is promised to other jobs.
+            StorageFullError: The disk would not hold it beside what other jobs will need.
         """
         job, table = self._job, self._services.table
         needed = result_bytes(info.width, info.height, info.fps, seconds)
@@ -143,15 +145,17 @@ class JobRun:
         free_bytes = self._services.files.stored.free_bytes()
         free = needed if free_bytes is None else free_bytes - others - self._services.config.jobs.min_free_bytes
         if needed > free:
-            raise StorageFullError(f"The disk would not hold it: expected {needed} bytes, found {max(0, free)}.")
+            raise StorageFullError(
+                f"Not enough disk space for the result: needs {needed} bytes, {max(0, free)} are available."
+            )
         await self._update(audio_seconds=seconds, disk_bytes=needed)
 
     async def _render(self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech) -> BlockMeasures:
-        """Render every segment that is not there yet, as many at a time as there is room for.
+        """Render every missing segment, as many at a time as there are permits.
 
         Returns:
-            The measures of all blocks: also of those whose segments an earlier run rendered, as they are planned
-            again for what follows.
+            The measures of all blocks. Blocks that an earlier run rendered are planned again: the next block
+            continues from their state.
         """
         measures: BlockMeasures | None = None
         finished = await asyncio.to_thread(self._segments.intact, blocks)
@@ -214,7 +218,7 @@ class JobRun:
         await self._update(progress=begin + (end - begin) * share)
 
     async def _report(self, num_frames: int, **fields: object) -> None:
-        """Note that so many more frames are there."""
+        """Record that `num_frames` more frames are done."""
         self._num_done += num_frames
         begin, end = _BEGIN[JobStage.RENDERING], _BEGIN[JobStage.JOINING]
         share = self._num_done / max(1, self._num_frames)

@@ -1,9 +1,9 @@
-"""How many segments and jobs are in flight, by how many Studios there are to render them.
+"""Limits the segments and jobs in flight by the number of Studio replicas.
 
-Studio's replicas follow the segments that wait for them, so a fixed permits would hold a cluster at its own size: a job
-has its own few segments in any case, and beyond them a share of what the Studios of now can take. That is a little more
-than they can do, so that Serve sees work waiting and adds replicas while there is a place for them, and little enough
-that a newcomer's first segment does not wait behind the whole of a long job.
+Serve scales Studio by the segments that wait for it, so a fixed limit would keep a cluster at its current size. Each
+job may always have a few segments in flight, and beyond them a share of what the current Studios can take. That is
+slightly more than they can render, so that Serve sees a backlog and adds replicas where it can, and little enough that
+the first segment of a new job does not wait behind all of a long one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from config import PipelineConfig
 
 
 class SegmentLimiter:
-    """The segments in flight of all jobs; lives in the Director's event loop."""
+    """Counts the segments in flight of all jobs; lives in the event loop of the Director."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self._render, self._jobs = config.render, config.jobs
@@ -24,58 +24,58 @@ class SegmentLimiter:
 
     @property
     def max_running_jobs(self) -> int:
-        """Jobs that may be at work: `jobs.max_running_jobs`, or more where there are Studios for more."""
+        """How many jobs may run: `jobs.max_running_jobs`, or more if there are Studios for more."""
         return max(self._jobs.max_running_jobs, self._jobs.running_jobs_per_studio * self._num_studios)
 
     @property
     def follows_studios(self) -> bool:
-        """Whether it matters how many Studios run."""
+        """Whether the limits depend on the number of Studios."""
         return self._render.segments_per_studio > 0 or self._jobs.running_jobs_per_studio > 0
 
     def set_num_studios(self, num_studios: int) -> None:
-        """Note how many Studios run."""
+        """Set the number of running Studios."""
         self._num_studios = num_studios
-        self._hand_out()
+        self._grant()
 
     def permits(self) -> SegmentPermits:
-        """The permits of one job."""
+        """Return the permits of one job."""
         return SegmentPermits(self)
 
-    async def take(self, permits: SegmentPermits) -> None:
-        """Wait for a place; among those who wait, the job with the fewest segments in flight is next."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((permits, place))
-        self._hand_out()
+    async def acquire(self, permits: SegmentPermits) -> None:
+        """Wait for a permit; the waiting job with the fewest segments in flight is served first."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((permits, future))
+        self._grant()
         try:
-            await place
+            await future
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.give_back(permits)
-            elif (permits, place) in self._waiting:
-                self._waiting.remove((permits, place))
+            if future.done() and not future.cancelled():
+                self.release(permits)
+            elif (permits, future) in self._waiting:
+                self._waiting.remove((permits, future))
             raise
 
-    def give_back(self, permits: SegmentPermits) -> None:
-        """Free a place."""
+    def release(self, permits: SegmentPermits) -> None:
+        """Return a permit."""
         permits.num_in_flight -= 1
         self._num_in_flight -= 1
-        self._hand_out()
+        self._grant()
 
-    def _hand_out(self) -> None:
+    def _grant(self) -> None:
         while self._waiting:
-            permits, place = min(self._waiting, key=lambda waiting: waiting[0].num_in_flight)
+            permits, future = min(self._waiting, key=lambda waiting: waiting[0].num_in_flight)
             is_own = permits.num_in_flight < self._render.segment_window
             if not is_own and self._num_in_flight >= self._render.segments_per_studio * self._num_studios:
                 return
-            self._waiting.remove((permits, place))
-            if not place.done():
+            self._waiting.remove((permits, future))
+            if not future.done():
                 permits.num_in_flight += 1
                 self._num_in_flight += 1
-                place.set_result(None)
+                future.set_result(None)
 
 
 class SegmentPermits:
-    """The segments in flight of one job."""
+    """The permits of one job, one per segment in flight."""
 
     def __init__(self, limiter: SegmentLimiter) -> None:
         self._limiter = limiter
@@ -83,8 +83,8 @@ class SegmentPermits:
 
     async def acquire(self) -> None:
         """Wait until one more segment may be sent."""
-        await self._limiter.take(self)
+        await self._limiter.acquire(self)
 
     def release(self) -> None:
-        """Say that a segment has come back, or is lost."""
-        self._limiter.give_back(self)
+        """Return the permit of a segment that has ended."""
+        self._limiter.release(self)

@@ -1,4 +1,4 @@
-"""How the output of a job is cut up: blocks of speech, and segments of video inside them."""
+"""Splits the output of a job into blocks of speech, and these into segments of video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.records import JobOptions
 
 @dataclass(frozen=True)
 class Segment:
-    """Output frames [start, stop) that are rendered and encoded as one piece."""
+    """Output frames [start, stop) that are rendered and encoded together."""
 
     number: int
     start: int
@@ -23,7 +23,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Block:
-    """Output frames [start, stop) whose landmarks are generated together, and the segments that tile them."""
+    """Output frames [start, stop) that are planned together, and the segments that tile them."""
 
     start: int
     stop: int
@@ -33,8 +33,8 @@ class Block:
 def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Block]:
     """Tile [0, num_frames) with blocks of about `block_seconds` and segments of about `segment_seconds`.
 
-    The first segment is `first_segment_seconds` long so that a preview starts early. The plan depends on nothing
-    else, so that a job that is resumed finds its finished segments again.
+    The first segment is `first_segment_seconds` long so that a preview starts early. The plan depends only on the
+    arguments, so a resumed job finds its finished segments again.
     """
     per_block = max(1, round(render.block_seconds * fps))
     per_segment = max(1, round(render.segment_seconds * fps))
@@ -47,7 +47,7 @@ def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Bl
             edges.append(min(stop, max(1, round(render.first_segment_seconds * fps))))
         while edges[-1] < stop:
             left = stop - edges[-1]
-            # A rest shorter than half a segment joins the last one: tiny segments cost a call and a key frame each.
+            # A rest shorter than half a segment joins the last one: each segment costs a call and a keyframe.
             edges.append(stop if left < 1.5 * per_segment else edges[-1] + per_segment)
         segments = []
         for first, last in zip(edges, edges[1:], strict=False):
@@ -58,7 +58,7 @@ def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Bl
 
 
 def segment_watermark(options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig) -> SegmentWatermark:
-    """The mark of one segment: from the opening frame on, for as long as the settings say."""
+    """Return the watermark of one segment: from the first output frame on, for the configured time."""
     asked: tuple[tuple[bool, Corner], ...] = (
         (options.visible_label, "bottom_right"),
         (options.visible_label_top, "top_right"),

@@ -1,4 +1,4 @@
-"""What `GET /v1/status` tells: the queue, the expected wait, and how much of each stage runs."""
+"""The service status behind `GET /v1/status`: queue, expected wait and replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.records import Frozen
 
 
 class QueueStatus(Frozen):
-    """What waits and what runs."""
+    """The queue and the running jobs."""
 
     num_queued: int = Field(description="Accepted jobs that wait.")
     num_arriving: int = Field(description="Uploads on their way, for which a place is kept.")
@@ -23,7 +23,7 @@ class QueueStatus(Frozen):
 
 
 class ReplicaStatus(Frozen):
-    """How much of one stage runs."""
+    """Replicas of one deployment."""
 
     num_running: int
     num_other: int = Field(description="Starting, stopping or being replaced.")
@@ -31,7 +31,7 @@ class ReplicaStatus(Frozen):
 
 
 class ServiceStatus(Frozen):
-    """The service as it is now."""
+    """The state of the service."""
 
     queue: QueueStatus
     estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
@@ -44,7 +44,7 @@ class ServiceStatus(Frozen):
 def service_status(
     admission: AdmissionController, limits: JobConfig, files: FileStore, replicas: dict[str, ReplicaStatus]
 ) -> ServiceStatus:
-    """Put together what is known in the Director."""
+    """Return the status, as far as the Director knows it."""
     state, expected = admission.state(), admission.forecast()
     return ServiceStatus(
         queue=QueueStatus(

@@ -48,7 +48,7 @@ class _Facts(NamedTuple):
 
 
 class Submissions:
-    """Checks and stores what callers send. What it is asked for twice, after a crash in the middle, it does once."""
+    """Checks and stores submissions. Repeating a call after a crash in the middle of it is safe."""
 
     def __init__(
         self,
@@ -60,15 +60,15 @@ class Submissions:
         watermark_all: bool = False,
         folder_lock: asyncio.Lock | None = None,
     ) -> None:
-        """Take nothing in by itself.
+        """Prepare for submissions.
 
         Args:
-            stages: Open the inputs.
-            table: Of jobs and avatars.
-            files: Where uploads are.
-            admission: Knows what is promised to others.
-            check_engine: Raises OptionError of an engine that cannot do a job.
-            watermark_all: Whether every job is marked visibly.
+            stages: Probe the inputs.
+            table: Stores jobs and avatars.
+            files: Stores the files.
+            admission: Knows the disk space reserved for others.
+            check_engine: Raises OptionError for an engine that cannot run a job.
+            watermark_all: Whether every result gets a visible watermark.
             folder_lock: See `Avatars`.
         """
         self._folder_lock = folder_lock or asyncio.Lock()
@@ -77,13 +77,13 @@ class Submissions:
         self._check_engine = check_engine
 
     async def create_job(self, request: JobRequest) -> JobRecord:
-        """Check the inputs, store the job for good and return its row.
+        """Check the inputs, store the job durably and return its row.
 
         Raises:
-            InputError: An input or an option cannot be used.
+            InputError: An input or an option is invalid.
             NotFoundError: There is no such avatar.
             StorageFullError: The disk would not hold the result.
-            KeyReuseError: Another request with the same idempotency key has made a job meanwhile.
+            KeyReuseError: A different request with the same idempotency key has made a job in the meantime.
         """
         self._check_engine(request.options.engine)
         face = recorded_face(request.options.face, _sha256(request.face_image))
@@ -103,7 +103,7 @@ class Submissions:
             avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
             frame = await self._avatar_frame(avatar)
         facts = _Facts(seconds, result_bytes(*frame, seconds), probed.video)
-        async with self._folder_lock:  # with nobody in between
+        async with self._folder_lock:  # so that nothing is stored or deleted in between
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
             job = known or await self._store_inputs(request, face, facts)
         await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
@@ -112,7 +112,7 @@ class Submissions:
         return job
 
     async def _store_inputs(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:
-        """Keep the uploads, then the row: whoever is interrupted in between does it again."""
+        """Move the uploads, then insert the row; safe to repeat after an interruption."""
         video, picture = request.video, request.face_image
         is_new_source = False
         if video is not None:
@@ -125,7 +125,7 @@ class Submissions:
         self._files.take_upload(request.audio.key, audio_key(request.job_id))
 
     def _store(self, request: JobRequest, face: str, facts: _Facts, is_new_source: bool) -> JobRecord:
-        """Make the row of a job whose files are in their places."""
+        """Insert the row of a job whose files have been moved."""
         if request.video is not None:
             avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=is_new_source)
         else:
@@ -152,10 +152,10 @@ class Submissions:
         )
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and store an avatar, to be kept or as part of the cache.
+        """Check and store an avatar, pinned or as part of the cache.
 
         Raises:
-            InputError: The video or the face choice cannot be used.
+            InputError: The video or the face choice is invalid.
         """
         face = recorded_face(request.face, _sha256(request.face_image))
         key = _key(request.video, face, request.owner)
@@ -179,19 +179,19 @@ class Submissions:
         return avatar
 
     def _kept_options(self, request: JobRequest, face: str) -> JobOptions:
-        """The options that the job is done with, whatever the settings are when it is taken up again."""
+        """The options to store: they apply whatever the settings are when the job is resumed."""
         is_marked = request.options.visible_label or self._watermark_all
         return request.options.model_copy(update={"face": face, "visible_label": is_marked})
 
     async def _find_upload(self, upload: UploadedFile, taken_to: str) -> str:
-        """The key of an upload: its own, or that at which an earlier try has put it."""
+        """The key of an upload: its own, or the one to which an earlier attempt moved it."""
         return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
 
     def _find_duplicate(self, request: JobRequest, disk_bytes: int) -> JobRecord | None:
-        """The job of the same idempotency key: it can have come by another way while this one was received.
+        """The job of the same idempotency key, which may have arrived at another Ingress in the meantime.
 
         Raises:
-            StorageFullError: The disk would not hold a new one.
+            StorageFullError: The disk would not hold a new job.
         """
         self._admission.check_disk(disk_bytes)
         if request.idempotency_key is None:
@@ -202,11 +202,11 @@ class Submissions:
         avatar = self._table.get_avatar(avatar_id, owner)
         if avatar.status is AvatarStatus.FAILED:
             reason = avatar.error.message if avatar.error is not None else "unknown"
-            raise StateError(f"Avatar {avatar_id} cannot speak, its analysis failed: {reason}")
+            raise StateError(f"Avatar {avatar_id} cannot be used: its analysis failed: {reason}")
         return avatar
 
     async def _avatar_frame(self, avatar: AvatarRecord) -> tuple[int, int, Fraction]:
-        """Width and height in pixels and frames per second of an avatar's source."""
+        """Width and height in pixels and frame rate of an avatar's source."""
         if avatar.info is not None:
             return avatar.info.width, avatar.info.height, Fraction(avatar.info.fps)
         if (info := decode_source_info(avatar.source_info)) is None:
@@ -215,14 +215,14 @@ class Submissions:
         return info.width, info.height, info.fps
 
     async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
-        """Refuse a reference picture that cannot be opened; whether it shows a face, the analysis finds out."""
+        """Refuse a reference picture that cannot be opened; only the analysis checks that it shows a face."""
         if picture is not None:
             kept = await self._find_upload(picture, face_key(key))
             with _client_names(picture):
                 await self._stages.probe(CallContext(picture.key), kept, None)
 
     def _move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
-        """Move uploads into the avatar of their content, if its source is not there; return whether it was not."""
+        """Move the uploads into the folder of their avatar unless it has a source; returns whether it had none."""
         if self._files.has(source_key(key)):
             return False
         if picture is not None:
@@ -241,7 +241,7 @@ class Submissions:
         pinned: bool = False,
         analyse_on_create: bool = False,
     ) -> AvatarRecord:
-        """Make the row of an avatar whose source is in its place, or note that a known one is wanted again."""
+        """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
         key = _key(video, face, owner)
         known = self._table.find_avatar(key)
         if known is not None and not is_new:
@@ -279,7 +279,7 @@ def _sha256(upload: UploadedFile | None) -> str | None:
 
 @contextmanager
 def _client_names(*uploads: UploadedFile | None) -> Iterator[None]:
-    """Let errors inside the block name a file as its sender does."""
+    """Make errors inside the block name files as the client does."""
     try:
         yield
     except InputError as error:

@@ -1,6 +1,6 @@
-"""Webhooks: a finished job's `callback_url` is told, signed, again and again until it takes the news or time is up.
+"""Delivers signed webhooks to the `callback_url` of finished jobs, with retries up to a limit.
 
-What is due stands in the job table, so it goes on after a restart.
+Pending webhooks are rows of the job table, so delivery continues after a restart.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ logger = logging.getLogger("ray.serve")
 
 _MAX_IN_FLIGHT = 8
 _PERIOD_S = 2.0
-_FULL_PAUSE_S = 60.0  # between tries that a full disk does not let count
+_FULL_PAUSE_S = 60.0  # between attempts that a full disk keeps from being recorded
 
 
 class Webhooks:
-    """Delivers the webhooks of one table; lives in the Director."""
+    """Delivers the webhooks of one job table; lives in the Director."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Webhooks:
         secret_of: Callable[[str | None], str],
         view_of: Callable[[JobRecord], Mapping[str, Any]],
     ) -> None:
-        """Have the table looked at by `run`.
+        """Prepare delivery; `run` does the work.
 
         Args:
             network: Where webhooks may go.
-            table: Holds what is due.
-            secret_of: Gives the signing secret of a job's owner.
-            view_of: Gives what the API says of a job: the webhook says the same.
+            table: Holds the pending webhooks.
+            secret_of: Returns the signing secret of a job's owner.
+            view_of: Returns the view of a job that the API shows; the webhook carries the same.
         """
         self._network, self._view_of = network, view_of
         self._table = table
@@ -59,7 +59,7 @@ class Webhooks:
         self._in_flight: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Deliver for ever what is due."""
+        """Deliver pending webhooks until cancelled."""
         while True:
             for callback in await self._pending():
                 is_due = callback.next_at <= utc_now() and callback.job_id not in self._in_flight
@@ -71,7 +71,7 @@ class Webhooks:
         try:
             return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_IN_FLIGHT * 2)
         except TableUnreachableError as error:
-            logger.warning("webhooks wait: %s", error)
+            logger.warning("webhooks are delayed: %s", error)
             return []
 
     async def _attempt(self, callback: CallbackRecord) -> None:
@@ -79,11 +79,11 @@ class Webhooks:
             try:
                 await self._deliver_and_record(callback)
             except NotFoundError:
-                return  # swept meanwhile, and its webhook with it
+                return  # the job was deleted, and its webhook with it
             except (StateError, UnavailableError) as error:
-                logger.warning("webhook: whoever leads tries it: %s", error)
+                logger.warning("webhook: the leading Director will retry it: %s", error)
             except StorageFullError:
-                logger.warning("webhook: the try cannot be written down, so another one follows")
+                logger.warning("webhook: could not record the attempt because the disk is full; it will be repeated")
                 await asyncio.sleep(_FULL_PAUSE_S)
             finally:
                 self._in_flight.pop(callback.job_id, None)
@@ -94,8 +94,8 @@ class Webhooks:
             await self._deliver(job)
         except LipwrightError as error:
             await self._record_failure(callback, error)
-        except Exception as error:  # what is not recorded would be tried again at once
-            logger.exception("webhook: a try failed by a defect")
+        except Exception as error:  # an attempt that is not recorded would be repeated at once
+            logger.exception("webhook: unexpected error")
             await self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
         else:
             metrics.callback_tried("delivered")
@@ -109,7 +109,7 @@ class Webhooks:
             "data": self._view_of(job),
         }
         payload = json.dumps(event, ensure_ascii=False).encode()
-        # The event's id is that of the job: a receiver that hears it twice knows it by that.
+        # The event id is the job id, so that a receiver can drop duplicates.
         secret = await asyncio.to_thread(self._secret_of, job.owner)
         await deliver(job.callback_url, secret, job.id, payload, self._network)
 
@@ -123,7 +123,7 @@ class Webhooks:
     async def _record(self, callback: CallbackRecord, status: CallbackStatus, error: LipwrightError | None) -> None:
         attempts = callback.attempts + 1
         if error is not None:
-            logger.warning("webhook: try %d failed: %s", attempts, error)
+            logger.warning("webhook: attempt %d failed: %s", attempts, error)
         wait = timedelta(seconds=retry_delay_s(attempts))
         record = CallbackRecord(
             job_id=callback.job_id,

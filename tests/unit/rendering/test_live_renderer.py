@@ -23,7 +23,7 @@ from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
-from models.avatar.folder import INFO_FILE
+from models.avatar.folder import INFO_FILE, mark_analysed
 from models.engines.catalog import EngineRoom
 from models.engines.protocol import EngineSettings, Machine
 from models.engines.warp.engine import WarpEngine
@@ -71,6 +71,7 @@ class Studio:
         kept.mkdir(parents=True, exist_ok=True)
         with filmed.reader() as reader:
             self.engine.analyse(known, known.frames(reader), None, lambda: False)
+        mark_analysed(folder / "avatar", self.engine)
         self.ref = AvatarRef("avatar", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
         self.opened: list[FrameReader] = []
         self.path, self.files = filmed.path, LocalFiles(folder)
