@@ -12,6 +12,9 @@ from rich.text import Text
 Row = tuple[str, str, str]
 
 
+_MAX_TIMES = 3  # runs of frames whose times are listed
+
+
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print a report as returned by `GET /v1/jobs/{id}`."""
     table = Table(Column("measured", no_wrap=True), Column("value", no_wrap=True), "meaning", box=None, pad_edge=False)
@@ -61,7 +64,10 @@ def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
 def _face_rows(face: dict[str, Any]) -> Iterator[Row]:
     yield "rewritten", f"{face['num_frames_rewritten']} frames", ""
     for reason, num in face["num_frames_passed"].items():
-        yield "passed through", f"{num} frames", reason.replace("_", " ")
+        runs = [run for run in face.get("passed", []) if run["reason"] == reason]
+        times = ", ".join(f"{run['start_seconds']:.2f}-{run['end_seconds']:.2f} s" for run in runs[:_MAX_TIMES])
+        more = f" and {len(runs) - _MAX_TIMES} more" if len(runs) > _MAX_TIMES else ""
+        yield "passed through", f"{num} frames", f"{reason.replace('_', ' ')}: {times}{more}" if times else reason
     if face["eye_distance_px"] is not None:
         yield "face size", f"{face['eye_distance_px']:.0f} px", f"between the outer eye corners: {face['size']}"
         for name in ("yaw", "pitch", "roll"):

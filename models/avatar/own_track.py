@@ -37,9 +37,15 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         FaceNotFoundError: The face is in no frame.
     """
     aspect = pixel_aspect(info)
-    shot, passed = judge(raw, aspect)
+    judged = judge(raw, float(info.fps), aspect)
     finish = partial(
-        finish_track, present=raw.present, shot=shot, passed=passed, fps=float(info.fps), pixel_aspect=aspect
+        finish_track,
+        present=raw.present,
+        shot=judged.shot,
+        passed=judged.passed,
+        visible=judged.visible,
+        fps=float(info.fps),
+        pixel_aspect=aspect,
     )
     track = finish(raw.points)
     if opens(track):

@@ -50,22 +50,38 @@ class Surface:
     def sample(self, plane: NDArray[np.uint8], pose: HeadPose, shrink: int = 1) -> NDArray[np.float32]:
         """Samples a plane at the points, (rows, columns) float32; `shrink` is 2 for half-size chroma."""
         place = pose.to_image(self.points.reshape(1, -1, 3))[0, :, :2].reshape(*self.points.shape[:2], 2)
-        place = (place + 0.5) / shrink - 0.5
-        height, width = plane.shape
-        # Average several pixels per step to avoid aliasing.
-        factor = min(max(1, round(float(pose.scale[0]) * self.step / shrink)), width, height)
-        low = np.floor(place.min((0, 1))).astype(int).clip(0, [width - factor, height - factor])
-        high = (np.ceil(place.max((0, 1))).astype(int) + factor).clip(low + factor, [width, height])
-        block = plane[low[1] : high[1], low[0] : high[0]]
-        columns, rows = block.shape[1] // factor, block.shape[0] // factor
-        small = cv2.resize(block[: rows * factor, : columns * factor], (columns, rows), interpolation=cv2.INTER_AREA)
-        at = ((place - low - (factor - 1) / 2) / factor).astype(np.float32)
-        return np.asarray(
-            cv2.remap(
-                small.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            ),
-            np.float32,
-        )
+        return sample_plane(plane, place, float(pose.scale[0]) * self.step, shrink)
+
+
+def sample_plane(
+    plane: NDArray[np.uint8], place: NDArray[np.floating], cell: float, shrink: int = 1
+) -> NDArray[np.float32]:
+    """Samples one plane of a picture, averaged over square cells so that fine detail does not alias.
+
+    Args:
+        plane: (H, W) uint8.
+        place: (..., 2) x, y in pixels of the luma plane; places outside the picture repeat its edge.
+        cell: Side of a cell in pixels of the luma plane.
+        shrink: 2 for chroma planes of half size, else 1.
+
+    Returns:
+        (...) float32 the plane at the places.
+    """
+    place = (place + 0.5) / shrink - 0.5
+    height, width = plane.shape
+    factor = min(max(1, round(cell / shrink)), width, height)
+    flat = place.reshape(-1, 2)
+    low = np.floor(flat.min(0)).astype(int).clip(0, [width - factor, height - factor])
+    high = (np.ceil(flat.max(0)).astype(int) + factor).clip(low + factor, [width, height])
+    block = plane[low[1] : high[1], low[0] : high[0]]
+    columns, rows = block.shape[1] // factor, block.shape[0] // factor
+    small = cv2.resize(block[: rows * factor, : columns * factor], (columns, rows), interpolation=cv2.INTER_AREA)
+    at = ((place - low - (factor - 1) / 2) / factor).astype(np.float32)
+    at = at.reshape(-1, at.shape[-2], 2)
+    sampled = cv2.remap(
+        small.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(sampled.reshape(place.shape[:-1]), np.float32)
 
 
 @cache

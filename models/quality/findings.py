@@ -15,6 +15,7 @@ from models.quality.report import (
     FaceReport,
     MouthReport,
     OutputReport,
+    PassedFrames,
     QualityReport,
     SourceReport,
 )
@@ -69,7 +70,7 @@ def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: Run
         output=_output(output),
         source=_source(measures.source),
         mouth=_mouth(measures, silent_motion),
-        face=_face(measures),
+        face=_face(measures, output.fps),
         exemplars=_exemplars(measures),
         summary=[],
         warnings=[],
@@ -127,7 +128,7 @@ def _mouth(measures: BlockMeasures, silent_motion: RunningStats) -> MouthReport:
     )
 
 
-def _face(measures: BlockMeasures) -> FaceReport:
+def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
     mean = measures.eye_distance.mean
     size: Literal["tiny", "small", "good"] | None = None
     ranges: list[tuple[float, float] | None] = [None, None, None]
@@ -139,6 +140,15 @@ def _face(measures: BlockMeasures) -> FaceReport:
     return FaceReport(
         num_frames_rewritten=int(measures.num_passed[PassReason.SHOWN]),
         num_frames_passed={name: num for name, num in passed.items() if num},
+        passed=[
+            PassedFrames(
+                reason=run.reason.name.lower(),
+                start_seconds=round(float(run.start / fps), 3),
+                end_seconds=round(float(run.stop / fps), 3),
+            )
+            for run in measures.skipped
+        ],
+        num_frames_passed_open=measures.num_skipped_open,
         eye_distance_px=None if mean is None else round(mean, 1),
         eye_distance_px_min=None if mean is None else round(float(measures.extremes[0, 0]), 1),
         size=size,
@@ -193,6 +203,9 @@ def _warnings(report: QualityReport) -> Iterator[str]:
     for reason, words in _PASS_WORDS.items():
         if num := report.face.num_frames_passed.get(reason.name.lower(), 0):
             yield f"{num} {'frame' if num == 1 else 'frames'} left unchanged: {words}."
+    if num := report.face.num_frames_passed_open:
+        frames = "frame" if num == 1 else "frames"
+        yield f"The source's own mouth is open in {num} unchanged {frames} in which nobody speaks."
     yield from _face_warnings(report.face)
     mouth, drawn = report.mouth, report.exemplars.drawn_interior_share
     if not mouth.num_speech_frames and mouth.num_silent_frames:

@@ -7,6 +7,7 @@ take does not grow with the length of a job.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import RunningStats
+from models.mouth.shape import OPEN_MOUTH
+from models.track.face_track import FaceTrack
 from models.track.pass_reason import PassReason
 
 NUM_REASONS = max(PassReason) + 1
+MAX_SKIPPED_RUNS = 100
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,24 @@ class SourceFacts:
     frozen_seconds: float = 0.0
 
 
+class SkippedRun(NamedTuple):
+    """Output frames [start, stop), counted from the first one measured, that show the source untouched."""
+
+    reason: PassReason
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True)
 class BlockMeasures:
-    """Sums over a set of output frames; `+` combines two sets.
+    """Sums over a set of output frames; `+` appends the frames that follow.
 
     Attributes:
         source: Facts about the source; the same for all frames of a job.
         num_frames: Output frames.
         num_passed: Frames by `PassReason` value; entry 0 counts the frames whose mouth is rewritten.
+        skipped: Runs of the others, in order; at most `MAX_SKIPPED_RUNS`.
+        num_skipped_open: How many of those frames show the source's open mouth while nobody speaks.
         speech: Openings of the planned mouth in speech, in fully driven frames.
         silence: The same in silence.
         num_open_in_silence: How many of those exceed `models.mouth.shape.OPEN_MOUTH`.
@@ -63,6 +77,8 @@ class BlockMeasures:
     source: SourceFacts
     num_frames: int
     num_passed: NDArray[np.int64]
+    skipped: tuple[SkippedRun, ...]
+    num_skipped_open: int
     speech: RunningStats
     silence: RunningStats
     num_open_in_silence: int
@@ -78,6 +94,8 @@ class BlockMeasures:
             source=self.source,
             num_frames=self.num_frames + other.num_frames,
             num_passed=self.num_passed + other.num_passed,
+            skipped=_joined(self.skipped, other.skipped, self.num_frames),
+            num_skipped_open=self.num_skipped_open + other.num_skipped_open,
             speech=self.speech + other.speech,
             silence=self.silence + other.silence,
             num_open_in_silence=self.num_open_in_silence + other.num_open_in_silence,
@@ -117,6 +135,8 @@ def measure_view(
         ),
         num_frames=len(source_index),
         num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
+        skipped=skipped_runs(passed),
+        num_skipped_open=0 if gate is None else num_skipped_open(track, source_index, gate),
         speech=nothing,
         silence=nothing,
         num_open_in_silence=0,
@@ -126,3 +146,26 @@ def measure_view(
         num_drawn=0,
         used=np.zeros(0, np.bool_),
     )
+
+
+def skipped_runs(passed: NDArray[np.uint8]) -> tuple[SkippedRun, ...]:
+    """Returns the runs of frames that are not rewritten, of (T,) `PassReason` values."""
+    edges = [0, *(np.flatnonzero(np.diff(passed)) + 1).tolist(), len(passed)]
+    runs = (SkippedRun(PassReason(passed[a]), a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+    return tuple(run for run in runs if run.reason != PassReason.SHOWN)[:MAX_SKIPPED_RUNS]
+
+
+def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: NDArray[np.float32]) -> int:
+    """Returns how many of (T,) output frames show the source's own open mouth while nobody speaks (`gate` below .5)."""
+    skipped = track.passed[source_index] != PassReason.SHOWN
+    return int((skipped & (gate < 0.5) & (track.shape[source_index, 0] > OPEN_MOUTH)).sum())
+
+
+def _joined(
+    first: tuple[SkippedRun, ...], then: tuple[SkippedRun, ...], num_first_frames: int
+) -> tuple[SkippedRun, ...]:
+    """Runs of two stretches, one after the other; a run that crosses the border stays one."""
+    moved = [SkippedRun(run.reason, run.start + num_first_frames, run.stop + num_first_frames) for run in then]
+    if first and moved and first[-1].stop == moved[0].start and first[-1].reason == moved[0].reason:
+        first, moved[0] = first[:-1], moved[0]._replace(start=first[-1].start)
+    return (*first, *moved)[:MAX_SKIPPED_RUNS]

@@ -75,11 +75,23 @@ class MouthReport(_Section):
     jitter_ratio: float | None = Field(description="Relative to the source's own speech; null if it has none.")
 
 
+class PassedFrames(_Section):
+    """A run of frames that were left unchanged."""
+
+    reason: str
+    start_seconds: float = Field(description="Time of the first frame in the result.")
+    end_seconds: float = Field(description="Time at which the last frame ends.")
+
+
 class FaceReport(_Section):
     """The face in the frames of the result, measured by the face tracker."""
 
     num_frames_rewritten: int
     num_frames_passed: dict[str, int] = Field(description="Frames that were left unchanged, by reason.")
+    passed: list[PassedFrames] = Field([], description="When those frames occur, in order; the first 100 runs.")
+    num_frames_passed_open: int = Field(
+        0, description="How many of those frames show the source's own open mouth while nobody speaks."
+    )
     eye_distance_px: float | None = Field(description="Mean distance of the outer eye corners, pixels.")
     eye_distance_px_min: float | None
     size: Literal["tiny", "small", "good"] | None

@@ -42,7 +42,7 @@ class FaceTrack:
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    present: NDArray[np.bool_]  # (N,) the mouth is to be seen: `passed` is `SHOWN`
+    present: NDArray[np.bool_]  # (N,) the mouth is visible and its landmarks are known
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
@@ -100,6 +100,7 @@ def finish_track(
     *,
     shot: NDArray[np.int32] | None = None,
     passed: NDArray[np.uint8] | None = None,
+    visible: NDArray[np.bool_] | None = None,
     fps: float = 25.0,
     pixel_aspect: float = 1.0,
     lips_move: bool = False,
@@ -111,6 +112,7 @@ def finish_track(
         present: (N,) whether the points are known.
         shot: (N,) number of the shot that each frame belongs to; None: all are one.
         passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
+        visible: (N,) whether the mouth is visible; None: where it is `SHOWN`.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.
         lips_move: Whether the lips move in more than the tracker's noise.
@@ -125,7 +127,7 @@ def finish_track(
     shot = np.zeros(len(present), np.int32) if shot is None else shot
     if passed is None:
         passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
-    shown = passed == PassReason.SHOWN
+    shown = passed == PassReason.SHOWN if visible is None else visible
     head, pose = stabilise(points, present, shot, fps, pixel_aspect, lips_move)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(

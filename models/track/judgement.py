@@ -1,4 +1,4 @@
-"""Decides for every tracked frame to which shot it belongs, and whether its mouth is rewritten or why not."""
+"""Decides for every tracked frame which shot it belongs to, and whether its mouth is rewritten or why not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
 from models.face.appearance import SAME_PERSON
-from models.face.covered_mouth import covered
+from models.face.occlusion import occluded
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
 from models.track.shots import shots_of
 from models.track.smoothing import fill_gaps
 from models.track.tracker import CHECK_EVERY
+from models.track.trust import EASE_SECONDS
 
 # The mesh of a turned head falls behind: 45 degrees are measured as 37, 55 as 45, and from 60 on it comes off the face.
 _MAX_YAW, _BACK_YAW = 43.0, 39.0  # measured degrees at which a head has turned away, and is back
@@ -25,6 +26,8 @@ _MEDIAN_FRAMES = 5
 
 # Below this distance between the outer eye corners the mouth is six pixels wide: there is nothing to rewrite.
 MIN_EYE_DISTANCE: Final = 12.0
+
+_BRIDGED = [PassReason.NO_FACE, PassReason.TURNED_AWAY, PassReason.TOO_SMALL]
 
 _WORDS = {
     PassReason.TURNED_AWAY: "the head turned away",
@@ -38,10 +41,11 @@ class Judgement(NamedTuple):
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
     passed: NDArray[np.uint8]  # (N,) PassReason
+    visible: NDArray[np.bool_]  # (N,) the mouth is seen; some short gaps are rewritten although it is not
 
 
-def judge(raw: RawLandmarks, pixel_aspect: float = 1.0) -> Judgement:
-    """Judges a whole track of pixels `pixel_aspect` times as wide as high.
+def judge(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Judgement:
+    """Judges a whole track of `fps` frames per second, of pixels `pixel_aspect` times as wide as high.
 
     Raises:
         FaceNotFoundError: There are faces, but in no frame one that can be rewritten; says why.
@@ -59,11 +63,28 @@ def judge(raw: RawLandmarks, pixel_aspect: float = 1.0) -> Judgement:
         _join_turns(reasons, shot)
         _unmask(reasons, shot)
         shown = reasons == PassReason.SHOWN
-        if raw.views is not None:
-            reasons[covered(raw.views, raw.points, shown, shot)] = PassReason.COVERED
+        if raw.chroma is not None:
+            reasons[occluded(raw.chroma, shown, shot)] = PassReason.COVERED
     if not (reasons == PassReason.SHOWN).any() and (reasons != PassReason.NO_FACE).any():
         raise FaceNotFoundError(_nobody(reasons, raw))
-    return Judgement(shot, reasons)
+    visible = reasons == PassReason.SHOWN
+    _bridge(reasons, shot, fps)
+    return Judgement(shot, reasons, visible)
+
+
+def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> None:
+    """Marks gaps of up to `EASE_SECONDS` between rewritten frames of a shot as rewritten too, in place.
+
+    The source's own mouth would show for a few frames between two fades. Landmarks are known there, or interpolated
+    over so short a time. Frames with something else in the face's place stay as they are.
+    """
+    gap = np.isin(reasons, _BRIDGED)
+    for start, stop in np.flatnonzero(np.diff(np.concatenate([[False], gap, [False]]))).reshape(-1, 2).tolist():
+        if start == 0 or stop == len(reasons) or stop - start > EASE_SECONDS * fps:
+            continue
+        is_between = (reasons[[start - 1, stop]] == PassReason.SHOWN).all() and shot[start - 1] == shot[stop]
+        if is_between:
+            reasons[start:stop] = PassReason.SHOWN
 
 
 def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:

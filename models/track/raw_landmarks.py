@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.face.mouth_view import VIEW_SIZE
+from models.face.skin_chroma import NUM_CHROMA_POINTS
 from models.geometry.face_points import NUM_POINTS
 from models.track.pass_reason import PassReason
 
 
 class RawRow(NamedTuple):
-    """One frame, see `RawLandmarks`; `view` is None without the face, `points` before its first frame."""
+    """One frame, see `RawLandmarks`; `chroma` is None without the face, `points` before its first frame."""
 
     points: NDArray[np.float32] | None
     reason: PassReason
     scene: NDArray[np.uint8]
-    view: NDArray[np.uint8] | None
+    chroma: NDArray[np.uint8] | None
     likeness: float
     presence: float
 
@@ -30,27 +30,27 @@ class RawLandmarks(NamedTuple):
     """Landmarks of T frames as the network gives them.
 
     The others are None where landmarks come without pictures: then all frames are one shot, every absent frame has
-    no face, and nothing is known to be covered.
+    no face, and no frame is known to be occluded.
     """
 
     points: NDArray[np.float32]  # (T, 468, 3) frame pixels; frames without the face repeat the last known points
     present: NDArray[np.bool_]  # (T,)
     reasons: NDArray[np.uint8] | None = None  # (T,) `PassReason`, `SHOWN` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
-    views: NDArray[np.uint8] | None = None  # (T, 1152) `models.face.mouth_view.view_of`, 0 where absent
+    chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.skin_chroma.chroma_of`, 0 where absent
     likeness: NDArray[np.float32] | None = None  # (T,) of the faces that the last search saw, -1 for none
     presence: NDArray[np.float32] | None = None  # (T,) logit of the landmark network, 0 where absent
 
     @classmethod
     def of_rows(cls, rows: Sequence[RawRow]) -> RawLandmarks:
         """Stacks single frames."""
-        no_points, no_view = np.zeros((NUM_POINTS, 3), np.float32), np.zeros(VIEW_SIZE, np.uint8)
+        no_points, no_chroma = np.zeros((NUM_POINTS, 3), np.float32), np.zeros((NUM_CHROMA_POINTS, 2), np.uint8)
         return cls(
             np.stack([no_points if row.points is None else row.points for row in rows]),
             np.array([row.reason == PassReason.SHOWN for row in rows]),
             np.array([row.reason for row in rows], np.uint8),
             np.stack([row.scene for row in rows]),
-            np.stack([no_view if row.view is None else row.view for row in rows]),
+            np.stack([no_chroma if row.chroma is None else row.chroma for row in rows]),
             np.array([row.likeness for row in rows], np.float32),
             np.array([row.presence for row in rows], np.float32),
         )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame
 from models.face.finder import FoundFace
 from models.face.landmarks import LandmarkRegion
-from models.face.mouth_view import view_of
 from models.face.person import Person
+from models.face.skin_chroma import chroma_of
 from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawRow
 from models.track.shots import NUM_USUAL, change, is_jump, is_unrest, scene_of
@@ -65,5 +65,5 @@ def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
     assert state.scene is not None
     if state.region is None or state.points is None:
         return RawRow(state.points, state.reason, state.scene, None, state.likeness, 0.0)
-    view = view_of(frame, state.points)
-    return RawRow(state.points, PassReason.SHOWN, state.scene, view, state.likeness, state.presence)
+    chroma = chroma_of(frame, state.points)
+    return RawRow(state.points, PassReason.SHOWN, state.scene, chroma, state.likeness, state.presence)

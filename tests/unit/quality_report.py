@@ -21,6 +21,8 @@ def example_report() -> dict[str, Any]:
         source=SourceFacts(True, True, True, 400, True, own),
         num_frames=50,
         num_passed=np.array([47, 3, 0, 0, 0, 0]),
+        skipped=(),
+        num_skipped_open=0,
         speech=RunningStats(30, 1.5, 0.1),
         silence=RunningStats(10, 0.01, 0.0001),
         num_open_in_silence=0,

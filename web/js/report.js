@@ -38,6 +38,7 @@ function* warnings({ source, mouth, face, exemplars }, words) {
   if (offset !== null && Math.abs(offset) >= NOTICED_MS) yield words.offset(Math.abs(Math.round(offset)), offset > 0);
   if (!source.shows_closed_mouth) yield words.neverClosed;
   for (const [reason, frames] of Object.entries(face.num_frames_passed)) yield words.passed(frames, words.reasons[reason] ?? reason);
+  if (face.num_frames_passed_open) yield words.passedOpen(face.num_frames_passed_open);
   if (face.size === "tiny" || face.size === "small") yield words[face.size];
   for (const [angles, how] of [[face.yaw_degrees, words.aside], [face.pitch_degrees, words.upDown]]) {
     const most = Math.max(0, ...(angles ?? []).map(Math.abs));

@@ -14,6 +14,7 @@ export const REPORT = {
     offset: (ms, isLate) => `The source’s sound is ${ms} ms too ${isLate ? "late" : "early"}.`,
     neverClosed: "The source never closes its mouth, so its closed lips are a guess. A source with a pause looks better.",
     passed: (frames, why) => `${frames} ${frames === 1 ? "frame was" : "frames were"} left as they are: ${why}.`,
+    passedOpen: (frames) => `Nobody speaks, but the source's own open mouth shows in ${frames} of these frames.`,
     reasons: {
       no_face: "no face was seen",
       other_person: "it was not surely the person meant",
@@ -43,6 +44,7 @@ export const REPORT = {
     offset: (ms, isLate) => `原素材的声音${isLate ? "晚" : "早"}了 ${ms} 毫秒。`,
     neverClosed: "原素材中嘴从未闭合，闭合的嘴唇只能推测。带停顿的素材效果更好。",
     passed: (frames, why) => `有 ${frames} 帧保持原样：${why}。`,
+    passedOpen: (frames) => `其中 ${frames} 帧在无人说话时仍显示原视频中张开的嘴。`,
     reasons: {
       no_face: "没有看到人脸",
       other_person: "不能确定是指定的人",

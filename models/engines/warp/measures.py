@@ -15,7 +15,7 @@ from models.engines.warp.painting.fields import NUM_LANDMARKS, anchor_points
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import CHANNELS, OPEN_MOUTH
-from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts
+from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts, num_skipped_open, skipped_runs
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 
@@ -49,6 +49,8 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
         source=_facts(avatar),
         num_frames=len(plan),
         num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
+        skipped=skipped_runs(passed),
+        num_skipped_open=num_skipped_open(track, index, mouth.gate),
         speech=RunningStats.of(opening[speaks]),
         silence=RunningStats.of(silent),
         num_open_in_silence=int((silent > OPEN_MOUTH).sum()),

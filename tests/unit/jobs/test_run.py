@@ -58,6 +58,8 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
         source=SourceFacts(True, True, True, 10, False, None),
         num_frames=len(frames),
         num_passed=passed,
+        skipped=(),
+        num_skipped_open=0,
         speech=RunningStats.of(frames / 1000),
         silence=RunningStats(),
         num_open_in_silence=0,

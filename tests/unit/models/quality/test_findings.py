@@ -36,6 +36,8 @@ GOOD = BlockMeasures(
     source=SOURCE,
     num_frames=100,
     num_passed=passed(SHOWN=100),
+    skipped=(),
+    num_skipped_open=0,
     speech=moments(80, 0.06, 0.05),
     silence=moments(20, 0.0, 0.001),
     num_open_in_silence=0,
