@@ -11,7 +11,6 @@ from rich.text import Text
 
 Row = tuple[str, str, str]
 
-
 _MAX_TIMES = 3  # runs of frames whose times are listed
 
 
@@ -64,15 +63,19 @@ def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
 def _face_rows(face: dict[str, Any]) -> Iterator[Row]:
     yield "rewritten", f"{face['num_frames_rewritten']} frames", ""
     for reason, num in face["num_frames_passed"].items():
-        runs = [run for run in face.get("passed", []) if run["reason"] == reason]
-        times = ", ".join(f"{run['start_seconds']:.2f}-{run['end_seconds']:.2f} s" for run in runs[:_MAX_TIMES])
-        more = f" and {len(runs) - _MAX_TIMES} more" if len(runs) > _MAX_TIMES else ""
-        yield "passed through", f"{num} frames", f"{reason.replace('_', ' ')}: {times}{more}" if times else reason
+        yield "passed through", f"{num} frames", _when(reason, face.get("passed", []))
     if face["eye_distance_px"] is not None:
         yield "face size", f"{face['eye_distance_px']:.0f} px", f"between the outer eye corners: {face['size']}"
         for name in ("yaw", "pitch", "roll"):
             low, high = face[f"{name}_degrees"]
             yield f"head {name}", f"{round(low):+d} to {round(high):+d}", "degrees"
+
+
+def _when(reason: str, runs: list[dict[str, Any]]) -> str:
+    """The reason and the times of the first runs of frames that have it."""
+    times = [f"{run['start_seconds']:.2f}-{run['end_seconds']:.2f} s" for run in runs if run["reason"] == reason]
+    listed = ", ".join([*times[:_MAX_TIMES], *(["..."] if len(times) > _MAX_TIMES else [])])
+    return f"{reason.replace('_', ' ')}: {listed}" if listed else reason.replace("_", " ")
 
 
 def _length(value: float | None) -> str:

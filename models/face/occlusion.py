@@ -18,7 +18,7 @@ from models.face.skin_chroma import NUM_AROUND_MOUTH
 # Distance of a frame's colour pattern from the usual one, relative to the usual one's size: 1 where a hand hides the
 # lips, more behind a cup. 27,000 clear frames of 28 talkers have at most .88. `benchmarks.occlusion` prints the curve.
 OCCLUDED: Final = 0.95
-_STILL_OCCLUDED = 0.85  # next to an occluded frame
+_STILL_OCCLUDED = 0.9  # of that, next to an occluded frame
 _MAX_USUAL = 0.6  # median distance of a shot: beyond it noise hides the pattern, and nothing is decided
 _MAX_LIGHT_CHANGE = 2.0  # factor
 
@@ -28,20 +28,23 @@ _MIN_RUN = 2  # frames: one alone is noise
 _MARGIN = 1  # frames around an occluded run in which the thing is on its way
 
 
-def occluded(chroma: NDArray[np.uint8], present: NDArray[np.bool_], shot: NDArray[np.int32]) -> NDArray[np.bool_]:
+def occluded(
+    chroma: NDArray[np.uint8], present: NDArray[np.bool_], shot: NDArray[np.int32], bound: float = OCCLUDED
+) -> NDArray[np.bool_]:
     """Returns (N,) whether something is in front of the mouth.
 
     Args:
         chroma: (N, M, 2) `models.face.skin_chroma.chroma_of` each frame.
         present: (N,) frames with the face; the others are never occluded.
         shot: (N,) number of the shot; each is compared with its own usual colours.
+        bound: Distance beyond which a frame is occluded.
     """
     result = np.zeros(len(present), bool)
     for number in np.unique(shot):
         frames = np.flatnonzero(present & (shot == number))
         for part in np.array_split(frames, -(-len(frames) // _MAX_FRAMES) or 1):
             if len(part) >= MIN_FRAMES:
-                _mark(result, part, pattern_distance(chroma[part]))
+                _mark(result, part, pattern_distance(chroma[part]), bound)
     return np.asarray(result & present)
 
 
@@ -66,10 +69,10 @@ def pattern_distance(chroma: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(distance if np.median(distance) <= _MAX_USUAL else np.zeros_like(distance), np.float32)
 
 
-def _mark(result: NDArray[np.bool_], frames: NDArray[np.intp], distance: NDArray[np.float32]) -> None:
+def _mark(result: NDArray[np.bool_], frames: NDArray[np.intp], distance: NDArray[np.float32], bound: float) -> None:
     """Marks occluded runs of the ascending `frames` in `result`, in place."""
-    candidates = np.flatnonzero(distance > _STILL_OCCLUDED)
+    candidates = np.flatnonzero(distance > bound * _STILL_OCCLUDED)
     for run in np.split(candidates, np.flatnonzero(np.diff(frames[candidates]) > 1) + 1):
-        if len(run) >= _MIN_RUN and distance[run].max() > OCCLUDED:
+        if len(run) >= _MIN_RUN and distance[run].max() > bound:
             first, last = frames[run[0]], frames[run[-1]]
             result[max(0, first - _MARGIN) : last + 1 + _MARGIN] = True

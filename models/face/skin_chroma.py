@@ -6,6 +6,7 @@ the same while the mouth opens, speaks or laughs. Something in front of the face
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import numpy as np
@@ -28,15 +29,14 @@ from models.geometry.face_points import (
     RIGID,
 )
 
-_CORNERS = slice(2, -2)  # without the points of a lip's row next to its corners, where lips fold
+# Without the points of a lip's row next to its corners, where lips fold, and without those at its outer edge.
 _NEXT_TO_LIPS = frozenset((*OUTER_UPPER, *OUTER_LOWER, 57, 287, 43, 273, 18, 83, 313))
 _UPPER_CHEEKS = frozenset((50, 280))
 AROUND_MOUTH: Final = tuple(
-    sorted(
-        {*ABOVE_LIP, *CHEEK, *CHIN, *MIDDLE_UPPER[_CORNERS], *MIDDLE_LOWER[_CORNERS]} - _NEXT_TO_LIPS - _UPPER_CHEEKS
-    )
+    sorted({*ABOVE_LIP, *CHEEK, *CHIN, *MIDDLE_UPPER[2:-2], *MIDDLE_LOWER[2:-2]} - _NEXT_TO_LIPS - _UPPER_CHEEKS)
 )
-UPPER_FACE: Final = tuple(sorted({*RIGID, *CHEEK_FRONT} - {point for eye in EYES for lid in eye for point in lid}))
+_EYES = frozenset(itertools.chain.from_iterable(itertools.chain.from_iterable(EYES)))
+UPPER_FACE: Final = tuple(sorted({*RIGID, *CHEEK_FRONT} - _EYES))
 NUM_AROUND_MOUTH: Final = len(AROUND_MOUTH)
 NUM_CHROMA_POINTS: Final = NUM_AROUND_MOUTH + len(UPPER_FACE)
 

@@ -22,7 +22,7 @@ from models.mouth.lip_model import LipModel
 from models.track.raw_landmarks import RawLandmarks
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
-ABSENT = (17, 18)  # frames without the face
+ABSENT = tuple(range(17, 23))  # frames without the face: a gap too long to be bridged
 _TAGS = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 _INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 _INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)

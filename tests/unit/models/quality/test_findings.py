@@ -12,7 +12,7 @@ from models.avatar.mouth_calibration import OwnSpeech
 from models.avatar.source_sync import SourceSync
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
-from models.quality.measures import BlockMeasures, SourceFacts
+from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
 from models.quality.report import QualityReport
 from models.track.pass_reason import PassReason
 
@@ -109,6 +109,15 @@ def test_passed_frames_are_told_by_their_reason(counts: np.ndarray, line: str) -
     assert sum(found.face.num_frames_passed.values()) + found.face.num_frames_rewritten == 100
 
 
+def test_when_frames_pass_is_told() -> None:
+    runs = (SkippedRun(PassReason.COVERED, 10, 35), SkippedRun(PassReason.NO_FACE, 90, 100))
+    face = report(replace(GOOD, skipped=runs)).face
+    assert [(run.reason, run.start_seconds, run.end_seconds) for run in face.passed] == [
+        ("covered", 0.4, 1.4),
+        ("no_face", 3.6, 4.0),
+    ]
+
+
 def test_every_reason_has_its_words() -> None:
     counts = np.ones(len(PassReason), np.int64)
     assert len(report(replace(GOOD, num_passed=counts, num_drawn=0)).warnings) == len(PassReason) - 1
@@ -117,6 +126,7 @@ def test_every_reason_has_its_words() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"num_skipped_open": 1}, "own open mouth shows in 1 frame that passed through"),
         ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
         ({"jitter": moments(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),

@@ -92,7 +92,28 @@ def test_nobody_to_show_is_an_error_that_says_why() -> None:
 
 
 def test_landmarks_without_pictures_are_one_shot() -> None:
-    present = np.arange(NUM) != 5
+    present = ~np.isin(np.arange(NUM), range(5, 15))
     judged = judge(RawLandmarks(heads(np.zeros(NUM)), present))
     assert judged.shot.max() == 0
     assert judged.passed.tolist() == np.where(present, PassReason.SHOWN, PassReason.NO_FACE).tolist()
+
+
+@pytest.mark.parametrize("reason", [PassReason.NO_FACE, PassReason.OTHER_PERSON])
+@pytest.mark.parametrize("num_frames", [5, 6])
+def test_short_gaps_are_rewritten_where_they_hide_nobody(reason: PassReason, num_frames: int) -> None:
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[30 : 30 + num_frames] = reason
+    judged = judge(raw(reasons), fps=25.0)  # fades of .2 s are five frames
+    is_bridged = reason == PassReason.NO_FACE and num_frames == 5
+    assert (judged.passed[30 : 30 + num_frames] == (PassReason.SHOWN if is_bridged else reason)).all()
+    assert not judged.visible[30 : 30 + num_frames].any()  # nothing is learned from them
+    assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == PassReason.OTHER_PERSON else 0)
+
+
+def test_gaps_at_the_ends_and_beside_cuts_stay() -> None:
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[[0, 1, 39, NUM - 1]] = PassReason.NO_FACE
+    cut = raw(reasons)
+    assert cut.scenes is not None
+    cut.scenes[40:] = cut.scenes[0, ::-1]
+    assert np.flatnonzero(judge(cut).passed).tolist() == [0, 1, 39, NUM - 1]

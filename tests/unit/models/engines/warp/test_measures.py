@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_block
-from models.quality.measures import BlockMeasures
+from models.quality.measures import BlockMeasures, SkippedRun, measure_view
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.pass_reason import PassReason
 from tests.unit.models.synthetic_avatar import ABSENT, EYES, NUM_FRAMES, make_avatar, mouth_shapes
@@ -82,9 +84,29 @@ def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -
     assert measures.num_passed.sum() == len(index)
     assert measures.eye_distance.num == NUM_FRAMES - len(ABSENT)
     assert measures.eye_distance.mean == pytest.approx(EYES, rel=0.05)
+    first, stop = ABSENT[0], ABSENT[-1] + 1
+    runs = ((first, stop), (NUM_FRAMES, NUM_FRAMES + 1))
+    assert measures.skipped == tuple(SkippedRun(PassReason.NO_FACE, *run) for run in runs)
+    halves = [index[: first + 1], index[first + 1 :]]
+    parts = [
+        measure_view(Avatar(Path(), warp_avatar.info, warp_avatar.track), half.astype(np.int32)) for half in halves
+    ]
+    assert (parts[0] + parts[1]).skipped == measures.skipped  # across the border of two blocks, too
     # Around the gap the source's own mouth shows through.
     assert measures.speech.num < NUM_FRAMES - len(ABSENT)
     assert np.abs(measures.extremes[:, 1:]).max() < 10
+
+
+def test_open_mouths_that_show_through_in_silence_are_counted(warp_avatar: WarpAvatar) -> None:
+    shape = warp_avatar.track.shape.copy()
+    shape[ABSENT, 0] = 0.1
+    open_there = replace(warp_avatar, track=replace(warp_avatar.track, shape=shape))
+    index, silent = np.arange(NUM_FRAMES), np.zeros(NUM_FRAMES)
+    for gate, num in ((silent, len(ABSENT)), (silent + 1, 0)):
+        mouth = mouth_of(np.zeros((NUM_FRAMES, 8)), gate)
+        assert measure_block(open_there, mouth, make_plan(open_there, mouth, 0, index)).num_skipped_open == num
+        avatar = Avatar(Path(), open_there.info, open_there.track)
+        assert measure_view(avatar, index.astype(np.int32), gate.astype(np.float32)).num_skipped_open == num
 
 
 def test_of_frames_without_a_face_nothing_else_is_known(warp_avatar: WarpAvatar) -> None:

@@ -1,0 +1,156 @@
+"""Things in front of a mouth are found, and mouths that yell are not taken for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.occluders import THINGS, Passage
+from config import MediaLimits
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
+from media.yuv_frame import from_rgb, to_rgb
+from models.face.choice import FaceChoice
+from models.face.occlusion import MIN_FRAMES, occluded
+from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER
+from models.mouth.shape import OPEN_MOUTH
+from models.track.face_track import finish_track
+from models.track.raw_landmarks import RawLandmarks
+from models.track.tracker import FaceTracker
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+Light = Callable[[Picture, int], Picture]
+YELL = range(40, 48)
+
+
+class Clip(NamedTuple):
+    pictures: list[Picture]
+    colour: ColourTags
+    raw: RawLandmarks
+
+    def retracked(self, pictures: Sequence[Picture]) -> RawLandmarks:
+        return track(pictures, self.colour)
+
+
+def track(pictures: Sequence[Picture], colour: ColourTags) -> RawLandmarks:
+    raw, _ = FaceTracker(1, "cpu").track_chunk(
+        [from_rgb(each, colour) for each in pictures], colour, FaceChoice(), None
+    )
+    return raw
+
+
+def load(path: Path) -> Clip:
+    info = probe_video(path, MediaLimits())
+    with FrameReader(path, info, 2**26) as reader:
+        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(info.num_frames))]
+    return Clip(pictures, info.colour, track(pictures, info.colour))
+
+
+@pytest.fixture(scope="module")
+def clip(sample_video: Path) -> Clip:
+    return load(sample_video)
+
+
+def found(raw: RawLandmarks) -> NDArray[np.bool_]:
+    assert raw.chroma is not None
+    return occluded(raw.chroma, raw.present, np.zeros(len(raw.present), np.int32))
+
+
+def yelling(picture: Picture, points: NDArray[np.float32], opening: float) -> Picture:
+    """Drops the jaw by `opening` eye distances; teeth, tongue and a dark throat show between the lips."""
+    unit = float(np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
+    middle = points[[*INNER_UPPER, *INNER_LOWER], :2].mean(0)
+    width = float(np.linalg.norm(points[78, :2] - points[308, :2]))
+    height, columns = picture.shape[:2]
+    y, x = np.mgrid[:height, :columns].astype(np.float32)
+    drop = opening * unit * np.exp(-(((x - middle[0]) / (0.75 * width)) ** 2)) * (y > middle[1])
+    drop *= np.clip(1.6 - (y - middle[1]) / (1.4 * unit), 0, 1)
+    opened = cv2.remap(picture, x, np.where(y - drop > middle[1], y - drop, y), cv2.INTER_LINEAR)
+    inside = (y > middle[1]) & (y < middle[1] + drop) & (np.abs(x - middle[0]) < 0.5 * width)
+    teeth = inside & (y < middle[1] + 0.25 * drop)
+    tongue = inside & (y > middle[1] + 0.7 * drop)
+    drawn = opened.copy()
+    drawn[inside], drawn[teeth], drawn[tongue] = (45, 18, 18), (225, 220, 205), (150, 70, 70)
+    blurred = cv2.GaussianBlur(drawn, (0, 0), 1.0)
+    return np.where(cv2.dilate(inside.astype(np.uint8), np.ones((3, 3)))[..., None] > 0, blurred, opened).astype(
+        np.uint8
+    )
+
+
+def with_yell(clip: Clip) -> list[Picture]:
+    sizes = np.sin(np.linspace(0, np.pi, len(YELL) + 2))[1:-1] * 0.3
+    pictures = list(clip.pictures)
+    for frame, size in zip(YELL, sizes, strict=True):
+        pictures[frame] = yelling(pictures[frame], clip.raw.points[frame], float(size))
+    return pictures
+
+
+def passing(clip: Clip, passage: Passage) -> list[tuple[Picture, float]]:
+    """The pictures with something that passes, and how much of the lips it hides in each."""
+    return [passage.draw(i, *each) for i, each in enumerate(zip(clip.pictures, clip.raw.points, strict=True))]
+
+
+def wandering_lamp(picture: Picture, frame: int) -> Picture:
+    """A lamp at one side, four times as bright there as at the other; the border of its light wanders."""
+    across = np.arange(picture.shape[1]) / picture.shape[1] - 0.5 - 0.2 * np.sin(2 * np.pi * frame / 55)
+    light = 0.3 + 0.95 / (1 + np.exp(-across / 0.08))
+    return np.asarray((picture * light[None, :, None]).clip(0, 255), np.uint8)
+
+
+def dim(picture: Picture, frame: int) -> Picture:
+    noise = np.random.default_rng(frame).normal(0, 3, picture.shape)
+    return np.asarray((picture * 0.25 + noise).clip(0, 255), np.uint8)
+
+
+def grey(picture: Picture, frame: int) -> Picture:
+    return np.repeat(picture.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+
+
+def test_a_yell_is_no_occlusion(clip: Clip) -> None:
+    raw = clip.retracked(with_yell(clip))
+    opening = finish_track(raw.points, raw.present).shape[:, 0]
+    assert opening[43] > 4 * OPEN_MOUTH  # the tracker sees it
+    assert not found(raw).any()
+
+
+@pytest.mark.parametrize("light", [wandering_lamp, dim, grey])
+def test_light_and_noise_are_no_occlusion(clip: Clip, light: Light) -> None:
+    pictures = [light(picture, frame) for frame, picture in enumerate(with_yell(clip))]
+    assert not found(clip.retracked(pictures)).any()
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_a_thing_in_front_of_the_mouth_is_found(clip: Clip, thing: str) -> None:
+    passage = Passage(thing, start=35, num_coming=5, num_staying=12, seed=1)
+    drawn = [
+        passage.draw(*each) for each in zip(range(len(clip.pictures)), clip.pictures, clip.raw.points, strict=True)
+    ]
+    hits = found(clip.retracked([picture for picture, _ in drawn]))
+    hidden = np.array([share for _, share in drawn])
+    assert (hidden > 0.6).sum() >= passage.num_staying
+    assert hits[hidden > 0.6].mean() > 0.8
+    assert not hits[: passage.start].any()
+    assert not hits[passage.stop :].any()
+
+
+def test_few_and_absent_frames_are_not_judged(clip: Clip) -> None:
+    passage = Passage("cup", start=35, num_coming=5, num_staying=12, seed=1)
+    raw = clip.retracked([picture for picture, _ in passing(clip, passage)])
+    cup = np.flatnonzero(found(raw))
+    absent = raw.present.copy()
+    absent[cup[3:6]] = False
+    assert not found(raw._replace(present=absent))[cup[3:6]].any()
+    few = np.zeros_like(absent)
+    few[cup[0] - MIN_FRAMES // 2 : cup[0] - MIN_FRAMES // 2 + MIN_FRAMES - 1] = True
+    assert not found(raw._replace(present=few)).any()
+
+
+def test_clear_talkers_are_not_occluded(shared_clips: Path) -> None:
+    for path in sorted([*shared_clips.glob("grid_talker[1-5].mp4"), *shared_clips.glob("wild/*.mp4")]):
+        assert not found(load(path).raw).any(), path.stem
