@@ -25,8 +25,8 @@ from media.reader import FrameReader
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
 from models.avatar.folder import analysis_folder
-from models.engines.catalog import EngineRoom
-from models.engines.protocol import OWN_SPEECH_FPS, Engine, FrameSpan, Listener, Machine, Painter, Plan
+from models.engines.catalog import EngineCatalog
+from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FaceGenerator, FrameSpan, Machine, Plan
 from models.face.choice import FaceChoice
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
@@ -122,12 +122,12 @@ def analyse(
     """
     cv2.setNumThreads(0)  # as in a replica
     render, limits = RenderConfig(), MediaLimits()
-    engine = EngineRoom(config or PipelineConfig()).engine(engine_name)
+    engine = EngineCatalog(config or PipelineConfig()).engine(engine_name)
     info = probe_video(video, limits)
     if info.is_still:
         info = replace(info, fps=Fraction(render.still_fps))
-    hears = info.has_audio and engine.wants_own_speech
-    listener = engine.listener(Machine()) if hears else None
+    hears = info.has_audio and engine.uses_source_audio
+    audio_encoder = engine.audio_encoder(Machine()) if hears else None
     start = time.process_time()
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
     chunks, state = [], None
@@ -138,17 +138,19 @@ def analyse(
             chunks.append(raw)
         avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader)
         analysis_folder(folder, engine).mkdir(parents=True)
-        own_speech = None if listener is None else _own_speech(listener, video, folder, info)
-        engine.analyse(avatar, avatar.frames(reader), own_speech, lambda: False)
+        source_audio_features = (
+            None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)
+        )
+        engine.analyse(avatar, avatar.frames(reader), source_audio_features, lambda: False)
     return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
-def _own_speech(listener: Listener, video: Path, folder: Path, info: VideoInfo) -> Any:
+def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Path, info: VideoInfo) -> Any:
     """What the engine hears in the source's own sound, as much of it as a job takes."""
     speech = folder / "speech.npy"
     extract_speech(video, speech, MediaLimits())
-    num = max(1, int(min(info.duration_seconds, 2 * RenderConfig().block_seconds) * OWN_SPEECH_FPS))
-    return listener.listen(speech, measure_level(speech), FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num))
+    num = max(1, int(min(info.duration_seconds, 2 * RenderConfig().block_seconds) * SOURCE_AUDIO_FPS))
+    return audio_encoder.encode(speech, measure_level(speech), FrameSpan(Fraction(SOURCE_AUDIO_FPS), 0, num, num))
 
 
 class RenderedSegment(NamedTuple):
@@ -163,8 +165,8 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
     cv2.setNumThreads(0)  # as in a replica
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
     info = avatar.info
-    listener = engine.listener(Machine())
-    studio = _Studio(avatar, engine, engine.painter(Machine()), clock)
+    audio_encoder = engine.audio_encoder(Machine())
+    studio = _Studio(avatar, engine, engine.face_generator(Machine()), clock)
     speech, segments, state, measures = folder / "speech.npy", list[Path](), None, list[BlockMeasures]()
     with clock.stage("features"):
         extract_speech(audio, speech, MediaLimits())
@@ -173,7 +175,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
         for block in plan_blocks(num_frames, info.fps, render):
             span = FrameSpan(info.fps, block.start, block.stop - block.start, num_frames)
             with clock.stage("features"):
-                heard = listener.listen(speech, level, span)
+                heard = audio_encoder.encode(speech, level, span)
             with clock.stage("landmarks"):
                 stress = file_stress(speech, level, span.seconds)
                 played = avatar.shown_frames(range(span.first, span.stop), "pingpong", stress)
@@ -196,7 +198,7 @@ class _Studio:
 
     avatar: Avatar
     engine: Engine
-    painter: Painter
+    face_generator: FaceGenerator
     clock: StageClock
     silent_motion: RunningStats = RunningStats()
 
@@ -210,7 +212,7 @@ class _Studio:
             with stage("cut"):
                 chunk = self.engine.cut(self.avatar, piece, frames)
             with stage("synthesize"):
-                patches = self.painter.paint(chunk)
+                patches = self.face_generator.generate(chunk)
             self.silent_motion += patches.silent_motion
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):

@@ -19,13 +19,13 @@ from rich.table import Table
 from cli.terminal import UsageError, console, one_line_errors
 from config import PipelineConfig
 from launch.serve_config import read_serve_config
-from models.engines.catalog import EngineRecord, engine_list, step_list
+from models.engines.catalog import EngineRecord, engine_list, post_processor_list
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.weights.index import WeightsEntry, clean_label
-from models.engines.weights.recognition import Wish
+from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import Found, WeightsStore
-from models.engines.weights.upload import MAX_BYTES, Arrival
+from models.engines.weights.upload import MAX_BYTES, StagedFile
 
 app = typer.Typer(no_args_is_help=True, help="Manage the weights of engines.")
 
@@ -54,11 +54,11 @@ def add(
     with one_line_errors():
         settings = _settings(config, data_dir)
         store = _store(context, settings)
-        wish = Wish(engine, role, name, sha256)
-        store.places(wish)  # before a long download
-        with store.arriving() as arrival:
-            label, source = _bring(file, arrival, settings)
-            found = store.recognise(arrival, label, wish, source)
+        request = AddRequest(engine, role, name, sha256)
+        store.candidates(request)  # before a long download
+        with store.stage() as staged:
+            label, source = _bring(file, staged, settings)
+            found = store.recognise(staged, label, request, source)
             _agree(found, yes)
             entry = store.keep(found)
         if as_json:
@@ -74,7 +74,7 @@ def list_models(
     """List engines, their weights, and the commands that install missing weights."""
     with one_line_errors():
         store = _store(context, _settings(config, data_dir))
-        engines, entries = (*engine_list(store), *step_list(store)), store.list()
+        engines, entries = (*engine_list(store), *post_processor_list(store)), store.list()
         if as_json:
             files = [_entry_json(entry) for entry in entries]
             print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))
@@ -128,35 +128,35 @@ def remove(
 class _Counted:
     """Forwards downloaded data and updates the progress bar."""
 
-    def __init__(self, arrival: Arrival, bar: Progress, label: str) -> None:
-        self._arrival = arrival
+    def __init__(self, staged: StagedFile, bar: Progress, label: str) -> None:
+        self._staged = staged
         self._bar = bar
         self._task = bar.add_task(label, total=None)
 
     def write(self, piece: bytes) -> None:
-        self._arrival.write(piece)
+        self._staged.write(piece)
         self._bar.advance(self._task, len(piece))
 
 
-def _bring(file: str, arrival: Arrival, settings: PipelineConfig) -> tuple[str, str | None]:
-    """Fill `arrival` from a file or URL; returns the file's name, and the URL as it may be shown."""
+def _bring(file: str, staged: StagedFile, settings: PipelineConfig) -> tuple[str, str | None]:
+    """Fill `staged` from a file or URL; returns the file's name, and the URL as it may be shown."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         if "://" in file:
-            return _download(file, arrival, bar, settings)
+            return _download(file, staged, bar, settings)
         path = Path(file)
         task = bar.add_task(clean_label(path.name), total=path.stat().st_size)
-        arrival.copy(path, lambda num_bytes: bar.advance(task, num_bytes))
+        staged.copy(path, lambda num_bytes: bar.advance(task, num_bytes))
         return path.name, None
 
 
-def _download(url: str, arrival: Arrival, bar: Progress, settings: PipelineConfig) -> tuple[str, str]:
+def _download(url: str, staged: StagedFile, bar: Progress, settings: PipelineConfig) -> tuple[str, str]:
     from net.fetch import fetch
     from net.ssrf_guard import SsrfGuard
 
     guard = SsrfGuard(settings.network)
     target = guard.check(url)
-    asyncio.run(fetch(url, _Counted(arrival, bar, clean_label(target.file_name)), MAX_BYTES, guard))
+    asyncio.run(fetch(url, _Counted(staged, bar, clean_label(target.file_name)), MAX_BYTES, guard))
     return target.file_name, str(target)
 
 
@@ -164,7 +164,7 @@ def _agree(found: Found, yes: bool) -> None:
     """Show the licence of a file and, without --yes, ask for confirmation."""
     notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     notes.print(f"{found.label}: {found.role.title}, {found.role.name} of {found.name}")
-    notes.print(f"sha256: {found.arrival.sha256}")
+    notes.print(f"sha256: {found.staged.sha256}")
     notes.print(f"licence: {found.role.licence}")
     if yes:
         return
@@ -194,7 +194,7 @@ def _print_entries(entries: tuple[WeightsEntry, ...]) -> None:
     print()
     table = Table("name", "role", "file", "format", "MiB", "sha256", "added", box=None)
     for entry in entries:
-        num_bytes = entry.num_bytes + sum(each.num_bytes for each in entry.companions)
+        num_bytes = entry.num_bytes + sum(each.num_bytes for each in entry.external_data)
         size, added = f"{num_bytes / 1024**2:.1f}", f"{entry.added_at:%Y-%m-%dT%H:%M:%S}"
         table.add_row(entry.name, entry.role, entry.label, entry.format, size, entry.sha256[:16], added)
     console().print(table)

@@ -24,8 +24,8 @@ from jobs.messages import BlockFeatures, PreparedSpeech
 from media.audio import extract_speech
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from models.engines.catalog import EngineRoom
-from models.engines.protocol import Engine, EngineClass, FrameSpan, Listener, Machine
+from models.engines.catalog import EngineCatalog
+from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan, Machine
 from models.engines.registry import ENGINES
 from models.speech.level import measure_level
 from models.speech.stress import file_stress
@@ -35,10 +35,10 @@ from telemetry import metrics
 
 @serve.deployment
 class AudioFeatures:
-    """Holds the listeners of engines; one call is one block of speech."""
+    """Holds the audio encoders of engines; one call is one block of speech."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
-        """Load the default engine's listener, so that the first job does not pay for it."""
+        """Load the default engine's audio encoder, so that the first job does not pay for it."""
         self._config = config
         self._files = open_files(config)
         self._threads = Threads("AudioFeatures")
@@ -47,12 +47,12 @@ class AudioFeatures:
         self._decoders.warm()
         self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
         claim_gpu_share(self._machine)
-        self._engines = EngineRoom(config, self._machine.num_threads, engines)
+        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
-        self._listeners: ModelCache[Listener] = ModelCache(
-            "AudioFeatures", config.engine_cache, default.hears, free_gpu_memory
+        self._audio_encoders: ModelCache[AudioEncoder] = ModelCache(
+            "AudioFeatures", config.engine_cache, default.audio_features, free_gpu_memory
         )
-        self._listeners.put(default.hears, default.listener(self._machine))
+        self._audio_encoders.put(default.audio_features, default.audio_encoder(self._machine))
 
     @stage_method
     async def prepare(self, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
@@ -79,38 +79,40 @@ class AudioFeatures:
         return await self._threads.run(decode, timeout_s)
 
     @stage_method
-    async def listen(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
+    async def extract(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
         """Return what an engine hears in the frames of `span`, and where the speech is stressed.
 
         Raises:
             OptionError: There is no engine of that name.
             WeightsError: Its weights are missing or not those expected.
         """
-        return await self._listen(engine, speech, span)
+        return await self._encode(engine, speech, span)
 
     @stage_method
-    async def listen_to_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
+    async def extract_from_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
         """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
-        if not (await self._engine(engine)).wants_own_speech:
+        if not (await self._engine(engine)).uses_source_audio:
             return None
-        return (await self._listen(engine, speech, span)).features
+        return (await self._encode(engine, speech, span)).features
 
     async def ready(self) -> bool:
-        """True once the default listener is loaded."""
+        """True once the default audio encoder is loaded."""
         return True
 
     async def check_health(self) -> None:
         """Fail while work hangs; Serve then replaces the replica."""
         self._threads.check()
-        self._listeners.sweep()
+        self._audio_encoders.sweep()
 
-    async def _listen(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
+    async def _encode(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
         engine = await self._engine(name)
-        async with self._listeners.use(engine.hears, lambda: engine.listener(self._machine)) as listener:
+        async with self._audio_encoders.use(
+            engine.audio_features, lambda: engine.audio_encoder(self._machine)
+        ) as audio_encoder:
 
             def work(token: CancelToken) -> BlockFeatures:
                 with self._files.fetched(speech.key) as path:
-                    features = listener.listen(path, speech.level, span, token.is_cancelled)
+                    features = audio_encoder.encode(path, speech.level, span, token.is_cancelled)
                     return BlockFeatures(features, file_stress(path, speech.level, span.seconds))
 
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))

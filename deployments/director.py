@@ -31,7 +31,7 @@ from jobs.status import ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from media.labels.labeller import Labeller
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
@@ -76,7 +76,7 @@ class Director:
             self._table,
             self._files,
             self._admission,
-            EngineRoom(config, engines=engines).check,
+            EngineCatalog(config, engines=engines).check,
             watermark_all=config.labels.visible,
             folder_lock=self._avatars.folder_lock,
         )

@@ -20,18 +20,18 @@ from deployments.runtime.replica import (
 )
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, EngineClass, Machine, Painter
+from models.engines.protocol import Chunk, EngineClass, FaceGenerator, Machine
 from models.engines.registry import ENGINES
 
 
 @serve.deployment
 class FaceSynthesis:
-    """Holds the painters of engines and no state: (chunk) in, the same patches out on any replica."""
+    """Holds the face generators of engines and no state: (chunk) in, the same patches out on any replica."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
-        """Load the default engine's painter; others are loaded when a job first names them."""
+        """Load the default engine's face generator; others are loaded when a job first names them."""
         retain_freed_buffers()
         self._jobs = config.jobs
         self._machine = self._claimed_machine(config)
@@ -39,10 +39,12 @@ class FaceSynthesis:
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
         self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
         self._gate = CallGate(self._threads)
-        self._engines = EngineRoom(config, self._machine.num_threads, engines)
-        default = self._engines.edition(config.engine)
-        self._painters: ModelCache[Painter] = ModelCache("FaceSynthesis", config.engine_cache, default, free_gpu_memory)
-        self._painters.put(default, self._engines.engine(config.engine).painter(self._machine))
+        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
+        default = self._engines.revision(config.engine)
+        self._face_generators: ModelCache[FaceGenerator] = ModelCache(
+            "FaceSynthesis", config.engine_cache, default, free_gpu_memory
+        )
+        self._face_generators.put(default, self._engines.engine(config.engine).face_generator(self._machine))
 
     @stage_method
     async def synthesize(self, engine: str, chunk: Chunk) -> FacePatches:
@@ -53,11 +55,13 @@ class FaceSynthesis:
             WeightsError: Its weights are missing or not those expected.
             StageTimeoutError: The engine did not come back in time.
         """
-        edition = self._engines.edition(engine)
-        async with self._painters.use(edition, lambda: self._engines.engine(engine).painter(self._machine)) as painter:
+        revision = self._engines.revision(engine)
+        async with self._face_generators.use(
+            revision, lambda: self._engines.engine(engine).face_generator(self._machine)
+        ) as face_generator:
 
             def work(token: CancelToken) -> FacePatches:
-                return painter.paint(chunk, token.is_cancelled)
+                return face_generator.generate(chunk, token.is_cancelled)
 
             return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
 
@@ -74,4 +78,4 @@ class FaceSynthesis:
     async def check_health(self) -> None:
         """Fail while an engine hangs; Serve then replaces the replica."""
         self._threads.check()
-        self._painters.sweep()
+        self._face_generators.sweep()

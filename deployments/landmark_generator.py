@@ -27,8 +27,8 @@ from models.avatar.folder import (
     is_analysed,
     mark_analysed,
 )
-from models.engines.catalog import EngineRoom
-from models.engines.protocol import EngineClass, Planned
+from models.engines.catalog import EngineCatalog
+from models.engines.protocol import EngineClass, PlannedBlock
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
 from models.track.raw_landmarks import RawLandmarks
@@ -53,7 +53,7 @@ class LandmarkGenerator:
         self._files = open_files(config)
         self._num_threads = num_threads
         self._tracker = FaceTracker(num_threads=num_threads, device=device)
-        self._engines = EngineRoom(config, num_threads, engines)
+        self._engines = EngineCatalog(config, num_threads, engines)
         self._engines.engine(config.engine)
         self._threads = Threads("LandmarkGenerator")
         self._gate = CallGate(self._threads)
@@ -158,11 +158,11 @@ class LandmarkGenerator:
         return await self._threads.run(work, self._config.engine_cache.load_timeout_s)
 
     @stage_method
-    async def analyse(self, own_speech: Any | None, engine: str, avatar: AvatarRef) -> None:
+    async def analyse(self, source_audio_features: Any | None, engine: str, avatar: AvatarRef) -> None:
         """Have an engine write what it keeps of an avatar beside the track, whole or not at all.
 
         Args:
-            own_speech: What the engine heard in the source's own sound; None if it has none.
+            source_audio_features: What the engine heard in the source's own sound; None if it has none.
             engine: Name of the engine.
             avatar: A tracked avatar.
 
@@ -181,16 +181,16 @@ class LandmarkGenerator:
                 token.on_cancel(reader.close),
             ):
                 known = Avatar.load(folder)
-                maker.analyse(known, known.frames(reader), own_speech, token.is_cancelled)
+                maker.analyse(known, known.frames(reader), source_audio_features, token.is_cancelled)
                 mark_analysed(folder, maker)
 
         await self._threads.run(work, timeout_s)
 
     @stage_method
-    async def plan(self, heard: BlockFeatures, request: BlockRequest, state: Any) -> Planned:
+    async def plan(self, heard: BlockFeatures, request: BlockRequest, state: Any) -> PlannedBlock:
         """Return what an engine shows in one block of output frames."""
 
-        def work(token: CancelToken) -> Planned:
+        def work(token: CancelToken) -> PlannedBlock:
             engine = self._engines.engine(request.engine)
             known = self._avatars.take(request.avatar.folder, engine)
             try:

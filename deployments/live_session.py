@@ -18,7 +18,7 @@ from media.decoding.malloc_tuning import retain_freed_buffers
 from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, Machine
 from models.engines.registry import ENGINES
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -42,7 +42,7 @@ class LiveSession:
         self._threads = Threads("LiveSession")
         self._gate = CallGate(self._threads)
         self._decoders = Decoders(config.decoder, metrics.decoder_died)
-        self._engines = EngineRoom(config, self._num_threads, engines)
+        self._engines = EngineCatalog(config, self._num_threads, engines)
         self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.engine_cache, config.live.engine)
 
     @stage_method

@@ -30,7 +30,7 @@ from media.probe import VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, Engine, EngineClass, Plan
 from models.engines.registry import ENGINES
@@ -81,7 +81,7 @@ class Studio:
         self._decoders.warm()
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars = AvatarCache(self._files)
-        self._engines = EngineRoom(config, self._num_threads, engines)
+        self._engines = EngineCatalog(config, self._num_threads, engines)
         self._renderer = SegmentRenderer(self._synthesize, self._run, config.render.chunk_window)
         self._labeller = Labeller(config.labels, config.data_dir)
 

@@ -18,7 +18,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.status import ServiceStatus
-from models.engines.protocol import Plan, Planned
+from models.engines.protocol import Plan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
@@ -146,12 +146,14 @@ class Stages(Protocol):
         ...
 
     async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
         """Have an engine analyse an avatar and store what it keeps of it."""
         ...
 
-    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+    ) -> PlannedBlock:
         """Plan the output frames of one block."""
         ...
 

@@ -21,7 +21,7 @@ from jobs.segment_limiter import SegmentLimiter, SegmentPermits
 from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
 from media.probe import VideoInfo
-from models.engines.protocol import FrameSpan, Plan, Planned
+from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
@@ -176,11 +176,11 @@ class JobRun:
 
     async def _plans(
         self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech
-    ) -> AsyncGenerator[tuple[Block, Planned]]:
+    ) -> AsyncGenerator[tuple[Block, PlannedBlock]]:
         """Yield each block with its plan; the next block is planned while this one is rendered."""
         fps, options = avatar.source.info.fps, self._job.options
 
-        def begin(number: int, state: Any) -> asyncio.Task[Planned]:
+        def begin(number: int, state: Any) -> asyncio.Task[PlannedBlock]:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
             request = BlockRequest(avatar, options.engine, span, options.loop)

@@ -21,7 +21,7 @@ from media.live.gop_encoder import GopEncoder
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
 from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, Engine, FrameSpan, LiveEngine, LiveListener, Machine, Plan
+from models.engines.protocol import Chunk, Engine, FrameSpan, LiveAudioEncoder, LiveEngine, Machine, Plan
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -35,7 +35,7 @@ _MAX_READERS = 8
 
 
 class LiveRenderer:
-    """Holds an engine with its listener and its painter; what continues between moments is passed in and returned.
+    """Renders live chunks with one engine; what continues between chunks is passed in and returned.
 
     Args:
         config: Sections `live` and `render` are used.
@@ -58,12 +58,12 @@ class LiveRenderer:
         open_source: OpenSource,
         files: StoredFiles,
     ) -> None:
-        listener = engine.listener(machine)
-        if not isinstance(engine, LiveEngine) or not isinstance(listener, LiveListener):
+        audio_encoder = engine.audio_encoder(machine)
+        if not isinstance(engine, LiveEngine) or not isinstance(audio_encoder, LiveAudioEncoder):
             raise ConfigError(f"live.engine: expected an engine that can speak live, found {config.live.engine!r}.")
         self._config, self._run = config, run
-        self._engine, self._live, self._listener = engine, engine, listener
-        self._painter = engine.painter(machine)
+        self._engine, self._live, self._audio_encoder = engine, engine, audio_encoder
+        self._face_generator = engine.face_generator(machine)
         self._open_source, self._files = open_source, files
         self._renderer = SegmentRenderer(self._paint, run, window=1)
         self._avatars = AvatarCache(files)
@@ -113,7 +113,7 @@ class LiveRenderer:
     def _plan(
         self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
     ) -> tuple[Plan, object]:
-        features = self._listener.listen_live(request.window)
+        features = self._audio_encoder.encode_live(request.window)
         total = request.first_frame + len(index)
         span = FrameSpan(avatar.info.fps, request.first_frame, len(index), total)
         return self._live.plan_live(avatar, features, span, index, request.state)
@@ -127,6 +127,6 @@ class LiveRenderer:
 
     def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         def work(token: CancelToken) -> FacePatches:
-            return self._painter.paint(faces, token.is_cancelled)
+            return self._face_generator.generate(faces, token.is_cancelled)
 
         return asyncio.ensure_future(self._run(work, faces.num_frames))

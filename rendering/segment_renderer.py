@@ -43,7 +43,7 @@ class PictureWriter(Protocol):
 
 
 class Paint(Protocol):
-    """Makes the faces of a chunk: a deployment behind a handle, or a painter in this process."""
+    """Makes the faces of a chunk: a deployment behind a handle, or a face generator in this process."""
 
     def __call__(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
         """Begin, and return what can be awaited or cancelled."""

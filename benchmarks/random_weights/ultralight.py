@@ -12,22 +12,24 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.random_weights.parameters import made_up, shapes_of
-from models.engines.ultralight.audio import Hears
+from models.engines.ultralight.audio import AudioKind
 from models.engines.ultralight.network import UltralightNetwork
 
 
-def save_ultralight(path: Path, hears: Hears = "hubert", num_frames: int = 8, width: int = 32) -> Path:
+def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> Path:
     """Write a generator's checkpoint as the training script leaves it."""
     with torch.device("meta"):
-        shapes = shapes_of(UltralightNetwork(hears, num_frames, width))
+        shapes = shapes_of(UltralightNetwork(audio_kind, num_frames, width))
     torch.save(made_up(shapes), path)
     return path
 
 
-def random_network(hears: Hears = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0) -> UltralightNetwork:
+def random_network(
+    audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0
+) -> UltralightNetwork:
     """A generator whose output depends on all of its input."""
     torch.manual_seed(seed)
-    network = UltralightNetwork(hears, num_frames, width)
+    network = UltralightNetwork(audio_kind, num_frames, width)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")

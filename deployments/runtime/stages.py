@@ -22,7 +22,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.protocol import OWN_SPEECH_FPS, FrameSpan, Plan, Planned
+from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, Plan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from telemetry.log_context import CallContext
@@ -110,30 +110,32 @@ class ServeStages:
         return known
 
     async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
-        """Chain AudioFeatures.listen_to_source -> LandmarkGenerator.analyse; the features do not pass through here."""
+        """Chain AudioFeatures.extract_from_source -> LandmarkGenerator.analyse; features do not pass here."""
         seconds = min(avatar.source.info.duration_seconds, self.config.render.block_seconds * 2)
-        num = max(1, math.floor(seconds * OWN_SPEECH_FPS))
-        span = FrameSpan(Fraction(OWN_SPEECH_FPS), 0, num, num)
+        num = max(1, math.floor(seconds * SOURCE_AUDIO_FPS))
+        span = FrameSpan(Fraction(SOURCE_AUDIO_FPS), 0, num, num)
 
         def start(context: CallContext) -> Sent:
             analyse = self.landmark_generator.analyse
-            if own_speech is None:
+            if source_speech is None:
                 return analyse.remote(context, None, engine, avatar)
-            features = self.audio_features.listen_to_source.remote(context, engine, own_speech, span)
+            features = self.audio_features.extract_from_source.remote(context, engine, source_speech, span)
             return features, analyse.remote(context, features, engine, avatar)
 
         await self._call("LandmarkGenerator.analyse", context, avatar.source.info.num_frames, start)
 
-    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
-        """Chain AudioFeatures.listen -> LandmarkGenerator.plan; the features do not pass through here."""
+    async def plan(
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+    ) -> PlannedBlock:
+        """Chain AudioFeatures.extract -> LandmarkGenerator.plan; the features do not pass through here."""
 
         def start(context: CallContext) -> Sent:
-            features = self.audio_features.listen.remote(context, request.engine, speech, request.span)
+            features = self.audio_features.extract.remote(context, request.engine, speech, request.span)
             return features, self.landmark_generator.plan.remote(context, features, request, state)
 
-        planned: Planned = await self._call("LandmarkGenerator.plan", context, request.span.num, start)
+        planned: PlannedBlock = await self._call("LandmarkGenerator.plan", context, request.span.num, start)
         return planned
 
     async def render(

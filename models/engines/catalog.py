@@ -8,14 +8,14 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.protocol import Engine, EngineClass, EngineSettings, EngineWeights, StepClass, WeightsRole
-from models.engines.registry import ENGINES, STEPS, engine_class, step_class, weights_roles
+from models.engines.protocol import Engine, EngineClass, EngineSettings, EngineWeights, PostProcessorClass, WeightsSpec
+from models.engines.registry import ENGINES, POST_PROCESSORS, engine_class, post_processor_class, weights_specs
 from models.engines.weights.index import add_command, split_name
 from models.engines.weights.store import WeightsStore
 
 
 @dataclass(frozen=True)
-class MissingRole:
+class MissingWeights:
     """A file that an engine could use and does not have.
 
     Attributes:
@@ -46,7 +46,7 @@ class EngineRecord:
     name: str
     title: str
     is_installed: bool
-    missing: tuple[MissingRole, ...]
+    missing: tuple[MissingWeights, ...]
     licences: tuple[str, ...]
 
 
@@ -67,7 +67,7 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_
         name: An engine, or a variant that has files in the store.
         store: Where the weights lie.
         options: The engine's section of the settings.
-        num_threads: CPU threads that it may use outside of its listener and painter.
+        num_threads: CPU threads that it may use outside of its audio encoder and face generator.
 
     Raises:
         OptionError: There is no such engine or variant; names those that there are.
@@ -79,12 +79,12 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_
     return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options, num_threads))
 
 
-class EngineRoom:
+class EngineCatalog:
     """Makes the engines of one service, each once.
 
     Args:
         config: Its section `engines` holds their options, its data folder their weights.
-        num_threads: CPU threads that an engine may use outside of its listener and painter.
+        num_threads: CPU threads that an engine may use outside of its audio encoder and face generator.
         engines: What there is to choose from.
     """
 
@@ -96,7 +96,7 @@ class EngineRoom:
     ) -> None:
         self._config, self._num_threads = config, num_threads
         self._store = WeightsStore(config.data_dir / "weights", engines)
-        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which edition, and the engine
+        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which revision, and the engine
 
     @property
     def names(self) -> Iterable[str]:
@@ -112,7 +112,7 @@ class EngineRoom:
         for part in self._parts(name):
             lacking = [
                 role
-                for role in _missing(part, weights_roles(part, self._store.engines), self._store)
+                for role in _missing(part, weights_specs(part, self._store.engines), self._store)
                 if role.is_required
             ]
             if lacking:
@@ -128,26 +128,26 @@ class EngineRoom:
             OptionError: There is none of that name.
             ConfigError: One of its options cannot be used.
         """
-        edition = self.edition(name)
-        if self._engines.get(name, ("",))[0] != edition:
+        revision = self.revision(name)
+        if self._engines.get(name, ("",))[0] != revision:
             base, plus, step = name.rpartition("+")
             if plus:
-                made = step_class(step)(self._settings(step)).on_top_of(self.engine(base))
+                made = post_processor_class(step)(self._settings(step)).wrap(self.engine(base))
             else:
                 made = make_engine(name, self._store, self._settings(name).options, self._num_threads)
-            self._engines[name] = edition, made
+            self._engines[name] = revision, made
         return self._engines[name][1]
 
-    def edition(self, name: str) -> str:
+    def revision(self, name: str) -> str:
         """Return what tells an engine with its present weights from the same with others; no file of them is read.
 
         Raises:
             OptionError: There is none of that name.
         """
         marks = [
-            self._store.for_engine(part).mark(role.name)
+            self._store.for_engine(part).fingerprint(role.name)
             for part in self._parts(name)
-            for role in weights_roles(part, self._store.engines)
+            for role in weights_specs(part, self._store.engines)
         ]
         return " ".join([name, *marks])
 
@@ -155,7 +155,7 @@ class EngineRoom:
         """The engine and the steps of a name."""
         base, *steps = name.split("+")
         for step in steps:
-            step_class(step)
+            post_processor_class(step)
         if base not in (names := engine_names(self._store)):
             raise OptionError(f"engine: expected one of {', '.join(names)}, found {base[:80]!r}")
         return [base, *steps]
@@ -170,16 +170,16 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
     return tuple(_record(name, store) for name in engine_names(store))
 
 
-def step_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
+def post_processor_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
     """Return what can be put on top of an engine, by its name behind the plus."""
-    return tuple(_record_of(name, step_class(name), store) for name in STEPS)
+    return tuple(_record_of(name, post_processor_class(name), store) for name in POST_PROCESSORS)
 
 
 def _record(name: str, store: WeightsStore) -> EngineRecord:
     return _record_of(name, engine_class(name, store.engines), store)
 
 
-def _record_of(name: str, maker: EngineClass | StepClass, store: WeightsStore) -> EngineRecord:
+def _record_of(name: str, maker: EngineClass | PostProcessorClass, store: WeightsStore) -> EngineRecord:
     missing = _missing(name, maker.weights, store)
     return EngineRecord(
         name=name,
@@ -190,14 +190,14 @@ def _record_of(name: str, maker: EngineClass | StepClass, store: WeightsStore) -
     )
 
 
-def _missing(name: str, roles: tuple[WeightsRole, ...], store: WeightsStore) -> tuple[MissingRole, ...]:
+def _missing(name: str, roles: tuple[WeightsSpec, ...], store: WeightsStore) -> tuple[MissingWeights, ...]:
     weights = store.for_engine(name)
     return tuple(
-        MissingRole(role.name, role.title, _is_required(role, weights), add_command(name, role.name))
+        MissingWeights(role.name, role.title, _is_required(role, weights), add_command(name, role.name))
         for role in roles
         if not weights.has(role.name)
     )
 
 
-def _is_required(role: WeightsRole, weights: EngineWeights) -> bool:
+def _is_required(role: WeightsSpec, weights: EngineWeights) -> bool:
     return role.is_required and not (role.alternative and weights.has(role.alternative))

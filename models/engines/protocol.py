@@ -2,11 +2,11 @@
 
 An `Engine` is cheap to make and holds no network. Four deployments use it, each for a part of the work::
 
-    AudioFeatures      engine.listener(machine) -> Listener    .listen(speech, level, span) -> features
+    AudioFeatures      engine.audio_encoder(machine) -> AudioEncoder    .encode(speech, level, span) -> features
     LandmarkGenerator  engine.analyse(avatar, ...)          once an avatar, kept in a folder of the engine's own
-                       engine.plan(avatar, features, ...)   -> Planned, once a block of output frames
+                       engine.plan(avatar, features, ...)   -> PlannedBlock, once a block of output frames
     Studio             engine.cut(avatar, plan, frames)     -> Chunk, once a few frames
-    FaceSynthesis      engine.painter(machine) -> Painter      .paint(chunk) -> FacePatches
+    FaceSynthesis      engine.face_generator(machine) -> FaceGenerator      .generate(chunk) -> FacePatches
 
 The graph knows of a plan its length, its slices and its source frames, of a chunk its number of frames, and of features
 and state nothing at all: they travel from one call of the engine to the next as they are, so they have to pickle. All
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 
-OWN_SPEECH_FPS: Final = 50
+SOURCE_AUDIO_FPS: Final = 50
 """Frames a second of the speech that an analysis learns from: finer than any video's."""
 
 
@@ -94,10 +94,10 @@ class FrameSpan:
         return float(self.stop / self.fps)
 
 
-class Listener(Protocol):
+class AudioEncoder(Protocol):
     """Hears speech: holds the network of one kind of audio features."""
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> Any:
         """Return the features for the frames of `span`.
@@ -138,7 +138,7 @@ class Chunk(Protocol):
         ...
 
 
-class Planned(NamedTuple):
+class PlannedBlock(NamedTuple):
     """One block of output frames."""
 
     plan: Plan
@@ -147,10 +147,10 @@ class Planned(NamedTuple):
     measures: BlockMeasures
 
 
-class Painter(Protocol):
+class FaceGenerator(Protocol):
     """Makes faces: holds the network."""
 
-    def paint(self, chunk: Any, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: Any, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of a chunk of the same engine.
 
         Args:
@@ -182,7 +182,7 @@ class TensorTable:
 
 
 @dataclass(frozen=True)
-class WeightsRole:
+class WeightsSpec:
     """One file that an engine needs and the user brings.
 
     Attributes:
@@ -217,7 +217,7 @@ class EngineWeights(Protocol):
         """Whether there is a file of that role."""
         ...
 
-    def mark(self, role: str) -> str:
+    def fingerprint(self, role: str) -> str:
         """Return what tells the file of a role from others, empty if there is none; it is not read."""
         ...
 
@@ -229,7 +229,7 @@ class EngineSettings:
     Attributes:
         weights: What the user brought.
         options: The engine's section of the service's settings; its own pydantic model checks it.
-        num_threads: CPU threads for what it does outside of its listener and painter.
+        num_threads: CPU threads for what it does outside of its audio encoder and face generator.
     """
 
     weights: EngineWeights
@@ -240,21 +240,21 @@ class EngineSettings:
 class Engine(Protocol):
     """One way to make a face speak.
 
-    Cheap to make: `listener` and `painter` make what holds the large networks. What `plan` and `cut` need beside them
-    is small, runs on the CPU, and is loaded at its first use.
+    Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `cut` need besides is
+    small, runs on the CPU, and is loaded on first use.
     """
 
     title: ClassVar[str]
     """What it is, for people, in one line."""
-    weights: ClassVar[tuple[WeightsRole, ...]]
+    weights: ClassVar[tuple[WeightsSpec, ...]]
     """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
     name: str
     """What a job calls it."""
     version: str
     """Of what `analyse` writes: another one, and avatars are analysed again."""
-    hears: str
-    """Kind of audio features: engines that hear the same share a listener, so the mark of its weights belongs to it."""
-    wants_own_speech: bool
+    audio_features: str
+    """Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an encoder."""
+    uses_source_audio: bool
     """Whether `analyse` learns from the source's own sound."""
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -265,7 +265,7 @@ class Engine(Protocol):
         """
         ...
 
-    def listener(self, machine: Machine) -> Listener:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder:
         """Load the network that hears.
 
         Raises:
@@ -274,7 +274,7 @@ class Engine(Protocol):
         """
         ...
 
-    def painter(self, machine: Machine) -> Painter:
+    def face_generator(self, machine: Machine) -> FaceGenerator:
         """Load the network that paints.
 
         Raises:
@@ -284,15 +284,15 @@ class Engine(Protocol):
         ...
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Write what the engine needs of an avatar beside the track into `avatar.folder_of(self)`.
 
         Args:
             avatar: The tracked avatar; the folder is there, and empty.
             frames: Reads its frames.
-            own_speech: What `listen` heard at `OWN_SPEECH_FPS` in the source's own sound, from time 0; None if it has
-                none, or if `wants_own_speech` is false.
+            source_audio_features: What `encode` returns at `SOURCE_AUDIO_FPS` for the source's own audio, from time 0;
+                None without audio, or if `uses_source_audio` is false.
             should_stop: Asked between frames.
 
         Raises:
@@ -302,12 +302,12 @@ class Engine(Protocol):
 
     def plan(
         self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
+    ) -> PlannedBlock:
         """Decide what the frames of `span` show.
 
         Args:
             avatar: An analysed avatar.
-            features: What `listen` heard for `span`.
+            features: What `encode` heard for `span`.
             span: T output frames.
             source_index: (T,) source frame behind each of them.
             state: Of the block before, None at the first.
@@ -315,7 +315,7 @@ class Engine(Protocol):
         ...
 
     def cut(self, avatar: Avatar, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
-        """Cut out of full frames what `Painter.paint` needs.
+        """Cut out of full frames what `FaceGenerator.generate` needs.
 
         Args:
             avatar: An analysed avatar.
@@ -326,17 +326,17 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class LiveListener(Protocol):
+class LiveAudioEncoder(Protocol):
     """Hears speech that is still coming."""
 
-    def listen_live(self, window: SpeechWindow) -> Any:
+    def encode_live(self, window: SpeechWindow) -> Any:
         """Return the features for the frames of a window, and for as far as it looks ahead."""
         ...
 
 
 @runtime_checkable
 class LiveEngine(Protocol):
-    """An engine that can speak what is still being said: its listener is a `LiveListener` too."""
+    """An engine that can speak what is still being said: its audio encoder is a `LiveAudioEncoder` too."""
 
     look_ahead_frames: int
     """Frames behind those that are shown which `plan_live` wants to see."""
@@ -348,7 +348,7 @@ class LiveEngine(Protocol):
 
         Args:
             avatar: An analysed avatar.
-            features: What `listen_live` heard.
+            features: What `encode_live` heard.
             span: T output frames; `total` means nothing.
             source_index: (T,) source frame behind each of them.
             state: Of the frames before, None at the first.
@@ -363,12 +363,12 @@ EngineClass = type[Engine]
 """What the registry knows of an engine."""
 
 
-class Step(Protocol):
+class PostProcessor(Protocol):
     """Something that is put on top of any engine: a job names it behind a plus, `wav2lip+restoration`."""
 
     title: ClassVar[str]
     """What it does, for people, in one line."""
-    weights: ClassVar[tuple[WeightsRole, ...]]
+    weights: ClassVar[tuple[WeightsSpec, ...]]
     """What the user has to bring."""
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -379,10 +379,10 @@ class Step(Protocol):
         """
         ...
 
-    def on_top_of(self, engine: Engine) -> Engine:
+    def wrap(self, engine: Engine) -> Engine:
         """Return an engine that does what `engine` does, and this."""
         ...
 
 
-StepClass = type[Step]
+PostProcessorClass = type[PostProcessor]
 """What the registry knows of a step."""

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, Final, cast
 
 from errors import OptionError
-from models.engines.protocol import EngineClass, StepClass, WeightsRole
+from models.engines.protocol import EngineClass, PostProcessorClass, WeightsSpec
 from models.engines.weights.index import split_name
 
 ENGINES: Final[Mapping[str, str | EngineClass]] = {
@@ -21,7 +21,7 @@ ENGINES: Final[Mapping[str, str | EngineClass]] = {
 """The class of each engine, or where it lies: `module:Class` is imported when it is first used."""
 
 
-STEPS: Final[Mapping[str, str | StepClass]] = {
+POST_PROCESSORS: Final[Mapping[str, str | PostProcessorClass]] = {
     "restoration": "models.engines.restoration.engine:Restoration",
 }
 """What can be put on top of an engine, in the same way."""
@@ -39,20 +39,20 @@ def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) 
     return cast(EngineClass, _resolved(engines[engine]))
 
 
-def step_class(name: str) -> StepClass:
+def post_processor_class(name: str) -> PostProcessorClass:
     """Return the class of a step.
 
     Raises:
         OptionError: There is no such step; names those that there are.
     """
-    if name not in STEPS:
-        raise OptionError(f"engine: expected behind the plus one of {', '.join(STEPS)}, found {name[:80]!r}.")
-    return cast(StepClass, _resolved(STEPS[name]))
+    if name not in POST_PROCESSORS:
+        raise OptionError(f"engine: expected behind the plus one of {', '.join(POST_PROCESSORS)}, found {name[:80]!r}.")
+    return cast(PostProcessorClass, _resolved(POST_PROCESSORS[name]))
 
 
-def weights_roles(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> tuple[WeightsRole, ...]:
+def weights_specs(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> tuple[WeightsSpec, ...]:
     """Return what the user has to bring for an engine, a variant of one, or a step."""
-    return step_class(name).weights if name in STEPS else engine_class(name, engines).weights
+    return post_processor_class(name).weights if name in POST_PROCESSORS else engine_class(name, engines).weights
 
 
 def _resolved(found: str | type) -> Any:

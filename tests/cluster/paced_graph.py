@@ -24,17 +24,17 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.engine import WarpEngine, WarpPainter
+from models.engines.warp.engine import WarpEngine, WarpFaceGenerator
 
 SECONDS_PER_FRAME = 0.3
 
 _RealFaceSynthesis: Any = FaceSynthesis.func_or_class  # type: ignore[attr-defined]
 
 
-class PacedPainter(WarpPainter):
+class PacedFaceGenerator(WarpFaceGenerator):
     """Takes the same time for each frame, on any machine, and gives the crops back as they are."""
 
-    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         time.sleep(SECONDS_PER_FRAME * chunk.num_frames)
         return FacePatches(chunk.row, chunk.origins, chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base])
 
@@ -42,8 +42,8 @@ class PacedPainter(WarpPainter):
 class PacedEngine(WarpEngine):
     name = "paced"
 
-    def painter(self, machine: Machine) -> WarpPainter:
-        return PacedPainter()
+    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+        return PacedFaceGenerator()
 
 
 class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]

@@ -15,45 +15,45 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.engine import WarpEngine, WarpPainter
+from models.engines.warp.engine import WarpEngine, WarpFaceGenerator
 
 
-class HangingPainter(WarpPainter):
+class HangingFaceGenerator(WarpFaceGenerator):
     """Never comes back, as a driver that waits for a lost GPU does."""
 
-    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         time.sleep(3600)
         raise AssertionError("an hour has passed")
 
 
-class CrashingPainter(WarpPainter):
+class CrashingFaceGenerator(WarpFaceGenerator):
     """Takes its process with it, as a fault in native code does."""
 
-    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         ctypes.string_at(0)
         raise AssertionError("a dead process went on")
 
 
-class RaisingPainter(WarpPainter):
+class RaisingFaceGenerator(WarpFaceGenerator):
     """Raises what no engine should."""
 
-    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         raise ZeroDivisionError("float division by zero")
 
 
 class HangingEngine(WarpEngine):
-    def painter(self, machine: Machine) -> WarpPainter:
-        return HangingPainter()
+    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+        return HangingFaceGenerator()
 
 
 class CrashingEngine(WarpEngine):
-    def painter(self, machine: Machine) -> WarpPainter:
-        return CrashingPainter()
+    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+        return CrashingFaceGenerator()
 
 
 class RaisingEngine(WarpEngine):
-    def painter(self, machine: Machine) -> WarpPainter:
-        return RaisingPainter()
+    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+        return RaisingFaceGenerator()
 
 
 def build(config: PipelineConfig) -> Application:

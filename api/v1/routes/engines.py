@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from config import PipelineConfig
-from models.engines.catalog import EngineRecord, engine_list, step_list
+from models.engines.catalog import EngineRecord, engine_list, post_processor_list
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
@@ -76,5 +76,5 @@ class EngineRoutes:
         # Not a coroutine: reads the index from disk and imports engine modules.
         return EngineList(
             engines=[EngineView.of(engine, self._default) for engine in engine_list(self._store)],
-            steps=[EngineView.of(step, self._default) for step in step_list(self._store)],
+            steps=[EngineView.of(step, self._default) for step in post_processor_list(self._store)],
         )

@@ -1,4 +1,4 @@
-"""What a listener says of some output frames: the windows that the generator takes, and where somebody speaks."""
+"""What an audio encoder says of some output frames: the windows that the generator takes, and where somebody speaks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
-class HeardSpeech:
+class DinetFeatures:
     """The features of T output frames.
 
     Attributes:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
-from models.engines.dinet.audio import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.audio import DinetFeatures, Kept, gate_of_frames, open_measured
 from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.onnx import PositionalNetwork
@@ -149,8 +149,8 @@ _ROWS_PER_SECOND = 25
 _MAX_PIECES, _MAX_FILES = 4, 8
 
 
-class DeepSpeechListener:
-    """Satisfies `contract.Listener`; `listen` gives `HeardSpeech` with windows of (T, 29, 5).
+class DeepSpeechAudioEncoder:
+    """Satisfies `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
 
     Args:
         path: An .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
@@ -167,10 +167,10 @@ class DeepSpeechListener:
         self._statistics: Kept[tuple[float, float]] = Kept(_MAX_FILES)
         self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> HeardSpeech:
-        """Return the windows of the frames of `span`, see `contract.Listener`; past the file its last row holds on.
+    ) -> DinetFeatures:
+        """Return the windows of the frames of `span`, see `protocol.AudioEncoder`; past the file its last row holds on.
 
         Raises:
             MediaError: The file is not the one that was measured.
@@ -193,7 +193,7 @@ class DeepSpeechListener:
                 raise CancelledJobError("The speech was not listened to until its end.")
             parts.append(self._pieces.get((file, index), partial(self._run, samples, index, statistics)))
         windows = np.concatenate(parts)[rows - first * piece_rows].transpose(0, 2, 1)  # (T, 29, 5)
-        return HeardSpeech(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+        return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
 
     def _run(self, samples: NDArray[np.int16], index: int, statistics: tuple[float, float]) -> NDArray[np.float32]:
         """(R, 29) rows of a piece, 40 ms apart."""

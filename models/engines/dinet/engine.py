@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from media.array_files import load_array
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.engines.dinet.audio import HeardSpeech
+from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import (
     REFERENCES,
     CropLayout,
@@ -32,14 +32,14 @@ from models.engines.dinet.weights import ROLES, kind_of
 from models.engines.options import read_options
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
 from models.engines.protocol import (
+    AudioEncoder,
     EngineSettings,
     EngineWeights,
+    FaceGenerator,
     FrameSpan,
-    Listener,
     Machine,
-    Painter,
-    Planned,
-    WeightsRole,
+    PlannedBlock,
+    WeightsSpec,
 )
 from models.track.trust import patch_share
 
@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
 
-class DinetKind(Protocol):
+class DinetVariant(Protocol):
     """What differs between the kinds."""
 
-    hears: str
-    """See `contract.Engine`."""
+    audio_features: str
+    """See `protocol.Engine`."""
     version: str
     """Of where the crops lie."""
     layout: CropLayout
@@ -68,16 +68,16 @@ class DinetKind(Protocol):
         """Return the (N, 4) crops of (N, 68, 2) points."""
         ...
 
-    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
         """Load the network that hears."""
         ...
 
-    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
         """Load the generator."""
         ...
 
 
-class HeyGemKind:
+class HeyGemVariant:
     """HeyGem's `dinet_v1`.
 
     Args:
@@ -88,7 +88,7 @@ class HeyGemKind:
 
     def __init__(self, options: DinetOptions) -> None:
         self._options = options
-        self.hears = "wenet-exact" if options.exact_chunks else "wenet"
+        self.audio_features = "wenet-exact" if options.exact_chunks else "wenet"
         self.version = f"heygem-{options.fit}"
         self.layout = CropLayout(256, 256, options.mask_rows, options.mask_columns, 256, "cubic")
 
@@ -96,30 +96,30 @@ class HeyGemKind:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return heygem_boxes(points, track.present, track.pixel_aspect, self._options.fit)
 
-    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
         """Load wenet's encoder."""
-        from models.engines.dinet.wenet import WenetListener
+        from models.engines.dinet.wenet import WenetAudioEncoder
 
-        return WenetListener(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
+        return WenetAudioEncoder(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
 
-    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
         """Load the generator."""
-        from models.engines.dinet.generator import HeyGemGenerator, HeyGemPainter
+        from models.engines.dinet.generator import HeyGemFaceGenerator, HeyGemGenerator
 
         generator = HeyGemGenerator(
             weights.path("generator"), machine, self.layout, _batch_size(self._options, machine)
         )
-        return HeyGemPainter(generator, self.layout, self._options.paste)
+        return HeyGemFaceGenerator(generator, self.layout, self._options.paste)
 
 
-class OriginalKind:
+class OriginalVariant:
     """The published DINet.
 
     Args:
         options: The engine's.
     """
 
-    hears = "deepspeech"
+    audio_features = "deepspeech"
     version = "original"
     takes_references = True
     # Mouth region M = 256: crop of 1.625 M x 1.25 M, black from M / 2 and M / 8 on; inference.py writes 3 / 3.25 of it.
@@ -132,23 +132,23 @@ class OriginalKind:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return dinet_boxes(points, runs_of(track.present, track.shot))
 
-    def listener(self, weights: EngineWeights, machine: Machine) -> Listener:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
         """Load DeepSpeech."""
-        from models.engines.dinet.deepspeech import DeepSpeechListener
+        from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 
-        return DeepSpeechListener(weights.path("speech"), machine)
+        return DeepSpeechAudioEncoder(weights.path("speech"), machine)
 
-    def painter(self, weights: EngineWeights, machine: Machine) -> Painter:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
         """Load the generator."""
-        from models.engines.dinet.generator import DinetPainter
+        from models.engines.dinet.generator import DinetFaceGenerator
         from models.engines.dinet.torch_generator import DinetGenerator
 
         size = _batch_size(self._options, machine)
         generator = DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
-        return DinetPainter(generator, self.layout, self._options.paste)
+        return DinetFaceGenerator(generator, self.layout, self._options.paste)
 
 
-def lay_crops(kind: DinetKind, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
+def lay_crops(kind: DinetVariant, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
     """Lay the crops of an avatar.
 
     Args:
@@ -168,7 +168,7 @@ _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
 
 class DinetEngine:
-    """Satisfies `contract.Engine`.
+    """Satisfies `protocol.Engine`.
 
     Args:
         settings: The user's files and the options of `DinetOptions`.
@@ -182,38 +182,38 @@ class DinetEngine:
         "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
     )
     name = "dinet"
-    wants_own_speech = False
-    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+    uses_source_audio = False
+    weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         options = read_options(DinetOptions, self.name, settings.options)
         self._weights, self._num_threads = settings.weights, settings.num_threads
         has, path = settings.weights.has, settings.weights.path
         is_original = has("generator") and kind_of(path("generator")) == "original"
-        self._kind: DinetKind = OriginalKind(options) if is_original else HeyGemKind(options)
+        self._kind: DinetVariant = OriginalVariant(options) if is_original else HeyGemVariant(options)
         finders = [role for role in ("landmarks", "detector") if has(role)]
         # A detector alone changes nothing, see `found_points`.
         self._finders = finders if "landmarks" in finders else []
-        self.hears = f"{self._kind.hears}:{settings.weights.mark('speech')}"
+        self.audio_features = f"{self._kind.audio_features}:{settings.weights.fingerprint('speech')}"
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
-    def listener(self, machine: Machine) -> Listener:
-        """Load the network that hears, see `contract.Engine`."""
-        return self._kind.listener(self._weights, machine)
+    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+        """Load the network that hears, see `protocol.Engine`."""
+        return self._kind.audio_encoder(self._weights, machine)
 
-    def painter(self, machine: Machine) -> Painter:
-        """Load the generator, see `contract.Engine`."""
-        return self._kind.painter(self._weights, machine)
+    def face_generator(self, machine: Machine) -> FaceGenerator:
+        """Load the generator, see `protocol.Engine`."""
+        return self._kind.face_generator(self._weights, machine)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Write where the crops lie, and the reference frames of a generator that takes them.
 
         Args:
             avatar: The tracked avatar.
             frames: Reads its frames.
-            own_speech: Not used.
+            source_audio_features: Not used.
             should_stop: Asked between frames.
 
         Raises:
@@ -230,20 +230,20 @@ class DinetEngine:
             np.save(folder / _REFERENCES_FILE, read_references(chosen, crops, frames, colour, self._kind.layout))
 
     def plan(
-        self, avatar: Avatar, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
+        self, avatar: Avatar, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> PlannedBlock:
         """Plan the frames of `span`: each by itself, there is no state."""
         from models.quality.measures import measure_view
 
         plan = self.plan_frames(features, span, source_index)
-        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
+        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
 
-    def plan_frames(self, features: HeardSpeech, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
-        """Return the plan of T frames: what `listen` heard, and the frames that are shown."""
+    def plan_frames(self, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
+        """Return the plan of T frames: what `encode` heard, and the frames that are shown."""
         return BoxPlan(span.first, np.asarray(source_index, np.int32), features.windows)
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the crops' regions out of full frames, see `contract.Engine`."""
+        """Cut the crops' regions out of full frames, see `protocol.Engine`."""
         crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
         return cut_boxes(crops, avatar.info.colour, plan, frames, extra)

@@ -63,7 +63,7 @@ class HeyGemGenerator:
         Args:
             crops: (N, 256, 256, 3) uint8 RGB, as they are.
             speech: (N, 256, 20) float32 wenet windows.
-            should_stop: See `contract.Painter.paint`.
+            should_stop: See `protocol.FaceGenerator.generate`.
 
         Returns:
             (N, 256, 256, 3) uint8 RGB.
@@ -98,8 +98,8 @@ class HeyGemGenerator:
 # From a chunk's crops to finished patches, for both generators.
 
 
-class HeyGemPainter:
-    """Satisfies `contract.Painter`: both pictures that the generator takes are the frame's own crop.
+class HeyGemFaceGenerator:
+    """Satisfies `protocol.FaceGenerator`: both pictures that the generator takes are the frame's own crop.
 
     Args:
         generator: The loaded network.
@@ -110,15 +110,15 @@ class HeyGemPainter:
     def __init__(self, generator: HeyGemGenerator, layout: CropLayout, style: Paste) -> None:
         self._generator, self._layout, self._style = generator, layout, style
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.drive, should_stop)
+        painted = self._generator.generate(crops, chunk.features, should_stop)
         return paste_crops(chunk, painted, self._layout, self._style)
 
 
-class DinetPainter:
-    """Satisfies `contract.Painter`: the mouth's looks come from the avatar's reference frames.
+class DinetFaceGenerator:
+    """Satisfies `protocol.FaceGenerator`: the mouth's looks come from the avatar's reference frames.
 
     Args:
         generator: The loaded network.
@@ -129,10 +129,10 @@ class DinetPainter:
     def __init__(self, generator: DinetGenerator, layout: CropLayout, style: Paste) -> None:
         self._generator, self._layout, self._style = generator, layout, style
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.drive, should_stop)
+        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.features, should_stop)
         return paste_crops(chunk, painted, self._layout, self._style)
 
 

@@ -134,7 +134,7 @@ class DinetGenerator:
             crops: (N, 416, 320, 3) uint8 RGB, as they are.
             references: (5, 416, 320, 3) uint8 RGB, the avatar's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
-            should_stop: See `contract.Painter.paint`.
+            should_stop: See `protocol.FaceGenerator.generate`.
 
         Returns:
             (N, 416, 320, 3) uint8 RGB.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from errors import WeightsError
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.runtime.checkpoints import file_format
 from models.engines.weights.recognition import Shape, shapes_mismatch
 
@@ -115,27 +115,27 @@ def _onnx_mismatch(table: TensorTable, inputs: Sequence[Shape], outputs: Sequenc
 
 
 ROLES: Final = (
-    WeightsRole(
+    WeightsSpec(
         name="generator",
         title="DINet: the original's checkpoint (.pth), or HeyGem's dinet_v1 exported to ONNX",
         licence="Original: no licence file, trained on HDTF (research). HeyGem: DUIX.COM Community License, shown as "
         '"Built with DUIX.COM", separate terms above 1000 monthly users.',
         mismatch=generator_mismatch,
     ),
-    WeightsRole(
+    WeightsSpec(
         name="speech",
         title="What the generator hears: DeepSpeech 0.1 (original) or HeyGem's wenet encoder, exported to ONNX",
         licence="DeepSpeech 0.1: MPL-2.0. HeyGem's encoder: DUIX.COM Community License.",
         mismatch=speech_mismatch,
     ),
-    WeightsRole(
+    WeightsSpec(
         name="landmarks",
         title="HeyGem's landmarks (pfpld_robust_sim_bs1_8003.onnx); without them our own are used",
         licence="DUIX.COM Community License.",
         mismatch=landmarks_mismatch,
         is_required=False,
     ),
-    WeightsRole(
+    WeightsSpec(
         name="detector",
         title="HeyGem's face detector (scrfd_500m_bnkps or scrfd_10g_kps); serves its landmarks, unused without them",
         licence="InsightFace's models: non-commercial research only.",

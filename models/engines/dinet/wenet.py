@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
-from models.engines.dinet.audio import HeardSpeech, Kept, gate_of_frames, open_measured
+from models.engines.dinet.audio import DinetFeatures, Kept, gate_of_frames, open_measured
 from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.onnx import PositionalNetwork
@@ -246,8 +246,8 @@ _NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each
 
 
-class WenetListener:
-    """Satisfies `contract.Listener`; `listen` gives `HeardSpeech` with windows of (T, 256, 20).
+class WenetAudioEncoder:
+    """Satisfies `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 256, 20).
 
     Args:
         path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
@@ -265,10 +265,10 @@ class WenetListener:
         self._is_exact = exact_chunks
         self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> HeardSpeech:
-        """Return the windows of the frames of `span`, see `contract.Listener`.
+    ) -> DinetFeatures:
+        """Return the windows of the frames of `span`, see `protocol.AudioEncoder`.
 
         Raises:
             MediaError: The file is not the one that was measured.
@@ -288,7 +288,7 @@ class WenetListener:
             parts.append(self._pieces.get((file, plan, index), make))
         heard = np.concatenate(parts)
         windows = heard[rows - plan.piece_start(start)].transpose(0, 2, 1)  # (T, 256, 20)
-        return HeardSpeech(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+        return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
 
     def _run(self, plan: RowPlan, samples: NDArray[np.int16], index: int) -> NDArray[np.float32]:
         """(stop - first, 256) rows of a piece."""

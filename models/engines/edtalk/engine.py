@@ -13,14 +13,14 @@ from models.engines.edtalk.weights import GENERATOR, GENERATOR_ROLE, SIDE
 from models.engines.options import read_options
 from models.engines.paste.alignment import FFHQ_512, AlignedTrack
 from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, Planned, WeightsRole
-from models.engines.wav2lip.audio import MelBlock, MelListener, mel_windows, window_starts
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
+from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, mel_windows, window_starts
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
     from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
-    from models.engines.edtalk.generator import EdTalkPainter
+    from models.engines.edtalk.generator import EdTalkFaceGenerator
 
 
 class EdTalkEngine:
@@ -39,44 +39,44 @@ class EdTalkEngine:
     title: ClassVar[str] = (
         "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
     )
-    weights: ClassVar[tuple[WeightsRole, ...]] = (GENERATOR_ROLE,)
+    weights: ClassVar[tuple[WeightsSpec, ...]] = (GENERATOR_ROLE,)
     name = "edtalk"
     version = "1"
-    hears = "mel80"
-    wants_own_speech = False
+    audio_features = "mel80"
+    uses_source_audio = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
         self._options = read_options(EdTalkOptions, self.name, settings.options)
 
-    def listener(self, machine: Machine) -> MelListener:
+    def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
         """Return what hears; it holds no network and uses no GPU."""
-        return MelListener()
+        return MelAudioEncoder()
 
-    def painter(self, machine: Machine) -> EdTalkPainter:
-        """Load the generator; see `models.engines.protocol.Engine.painter`."""
+    def face_generator(self, machine: Machine) -> EdTalkFaceGenerator:
+        """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
         # Imported here: everything else of the engine runs where there is no onnxruntime.
-        from models.engines.edtalk.generator import EdTalkGenerator, EdTalkPainter
+        from models.engines.edtalk.generator import EdTalkFaceGenerator, EdTalkGenerator
 
         generator = EdTalkGenerator(self._weights.path(GENERATOR), machine, self._options.weight)
-        return EdTalkPainter(generator, self._options)
+        return EdTalkFaceGenerator(generator, self._options)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Turn the face of an avatar upright; no frame is read for that."""
         AlignedTrack.of(avatar.track, FFHQ_512, SIDE).save(avatar.folder_of(self))
 
     def plan(
-        self, avatar: Avatar, features: MelBlock, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
+        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> PlannedBlock:
         """Give each frame the mel window that the network hears for it."""
         from models.quality.measures import measure_view
 
         starts = window_starts(span, self._options.mel_offset)
         windows = mel_windows(features.mel, features.first_column, starts)
         plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
+        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""

@@ -72,8 +72,8 @@ class EdTalkGenerator:
 # Paints chunks: each face upright, and what the network makes of it turned back into the frame.
 
 
-class EdTalkPainter:
-    """Satisfies `models.engines.protocol.Painter`.
+class EdTalkFaceGenerator:
+    """Satisfies `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.
@@ -84,7 +84,7 @@ class EdTalkPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         patches = FacePatches(chunk.row, chunk.origins, chunk.y[chunk.crop], chunk.uv[chunk.crop])
         seen: dict[int, NDArray[np.uint8]] = {}
@@ -94,7 +94,7 @@ class EdTalkPainter:
             crop, matrix = int(chunk.crop[face]), chunk.arrays[MATRIX][face]
             if crop not in seen:
                 seen[crop] = aligned_rgb(chunk.region(crop), chunk.colour, matrix, chunk.boxes[face], SIDE)
-            self._paste(chunk, patches, face, self._generator.generate(seen[crop], chunk.drive[face]))
+            self._paste(chunk, patches, face, self._generator.generate(seen[crop], chunk.features[face]))
         return patches
 
     def _paste(self, chunk: BoxChunk, patches: FacePatches, face: int, rgb: NDArray[np.uint8]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 
 GENERATOR: Final = "generator"
 SIDE: Final = 256
@@ -51,7 +51,7 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] in (-1, wanted[0])
 
 
-GENERATOR_ROLE: Final = WeightsRole(
+GENERATOR_ROLE: Final = WeightsSpec(
     name=GENERATOR,
     title="EdTalk as exported for facefusion: edtalk_256.onnx",
     licence="Apache-2.0 (tanshuai0219/EdTalk), as facefusion states it.",

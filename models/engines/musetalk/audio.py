@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
 from models.engines.musetalk.network import fill
-from models.engines.musetalk.plan import ROWS_PER_FRAME, SpeechRows, first_rows
+from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER
 from models.engines.musetalk.whisper import (
     WHISPER_TINY,
@@ -35,7 +35,7 @@ _KEPT_WINDOWS: Final = 4
 WINDOW_ROWS: Final = WINDOW_SECONDS * ROWS_PER_SECOND
 
 
-class WhisperListener:
+class WhisperAudioEncoder:
     """Hidden states of Whisper for the frames of a span.
 
     The windows stand at fixed times of the file, as in musetalk/utils/audio_processor.py, and each is heard by itself
@@ -52,9 +52,9 @@ class WhisperListener:
         self._device = next(encoder.parameters()).device
         self._windows: ContentCache[NDArray[np.float32]] = ContentCache(_KEPT_WINDOWS)
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> SpeechRows:
+    ) -> WhisperFeatures:
         """Return the rows and the gate for the frames of `span`.
 
         Args:
@@ -74,7 +74,7 @@ class WhisperListener:
         first, stop = int(starts[0]), int(starts[-1]) + ROWS_PER_FRAME
         rows = self._rows(samples, max(0, first), max(0, stop), should_stop)
         before = np.zeros((max(0, -first), *rows.shape[1:]), np.float32)
-        return SpeechRows(first, np.concatenate([before, rows]), span.first, _frame_gate(samples, level, span))
+        return WhisperFeatures(first, np.concatenate([before, rows]), span.first, _frame_gate(samples, level, span))
 
     def _rows(
         self, samples: NDArray[np.int16], first: int, stop: int, should_stop: Callable[[], bool]
@@ -114,7 +114,9 @@ def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan)
     return gate
 
 
-def load_listener(weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY) -> WhisperListener:
+def load_audio_encoder(
+    weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY
+) -> WhisperAudioEncoder:
     """Load Whisper's encoder.
 
     Raises:
@@ -126,4 +128,4 @@ def load_listener(weights: EngineWeights, machine: Machine, shape: WhisperShape 
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)
     fill(encoder, encoder_tensors(read_checkpoint(path)), path)
-    return WhisperListener(encoder.to(device))
+    return WhisperAudioEncoder(encoder.to(device))

@@ -40,8 +40,8 @@ _BATCH: Final = {"cpu": 1, "cuda": 8}
 _LARGE_REGION: Final = 1.7
 
 
-class MuseTalkPainter:
-    """Satisfies `models.engines.protocol.Painter`.
+class MuseTalkFaceGenerator:
+    """Satisfies `models.engines.protocol.FaceGenerator`.
 
     The latents of a source frame depend on nothing but its picture, and an avatar's frames come again and again: in a
     source that is played to and fro, and in the next job. They are kept by the content of the picture, on the device,
@@ -60,7 +60,7 @@ class MuseTalkPainter:
         self._batches = DeviceBatches(networks.device, self._batch)
         self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`; the same chunk gives the same bytes."""
         size = self._networks.architecture.picture_size
         faces = np.empty((chunk.num_faces, size, size, 3), np.uint8)
@@ -73,10 +73,10 @@ class MuseTalkPainter:
     ) -> None:
         """Paint all faces of a chunk, given the latents of its K crops."""
 
-        def render(crop: Tensor, drive: Tensor) -> Tensor:
-            return self._networks.render(latents[crop], drive)
+        def render(crop: Tensor, features: Tensor) -> Tensor:
+            return self._networks.render(latents[crop], features)
 
-        rows = (chunk.crop.astype(np.int64), chunk.drive)
+        rows = (chunk.crop.astype(np.int64), chunk.features)
         # `render` knows the latents of this chunk alone.
         self._batches.fill(faces, rows, render, should_stop, together=None)
 
@@ -102,9 +102,9 @@ class MuseTalkPainter:
         return encoded
 
 
-def load_painter(
+def load_face_generator(
     weights: EngineWeights, options: MuseTalkOptions, machine: Machine, architecture: Architecture = PUBLISHED
-) -> MuseTalkPainter:
+) -> MuseTalkFaceGenerator:
     """Load the U-Net and the VAE, in the precision that their weights allow.
 
     Raises:
@@ -118,4 +118,4 @@ def load_painter(
     del unet, vae
     if device.type == "cuda":
         torch.cuda.empty_cache()  # fp32 weights that were only compared with
-    return MuseTalkPainter(networks, options)
+    return MuseTalkFaceGenerator(networks, options)

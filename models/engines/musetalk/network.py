@@ -222,32 +222,32 @@ class FaceNetworks:
         latents = self._vae.encode(stacked).latent_dist.mode() * self.architecture.latent_scale
         return torch.cat(latents.chunk(2), 1)
 
-    def render(self, latents: Tensor, drive: Tensor) -> Tensor:
+    def render(self, latents: Tensor, features: Tensor) -> Tensor:
         """Paint faces in whole levels: (B, S, S, 3) uint8 RGB; see `paint_exactly`."""
-        return (self.paint_exactly(latents, drive) * 255).round().byte()
+        return (self.paint_exactly(latents, features) * 255).round().byte()
 
     @repeatable()
-    def paint_exactly(self, latents: Tensor, drive: Tensor) -> Tensor:
+    def paint_exactly(self, latents: Tensor, features: Tensor) -> Tensor:
         """Paint faces.
 
         Args:
             latents: (B, 8, S / 8, S / 8) of `encode`.
-            drive: (B, N, C) float32 rows that are heard, their places not yet marked.
+            features: (B, N, C) float32 rows that are heard, their places not yet marked.
 
         Returns:
             (B, S, S, 3) float32 RGB, 0 to 1.
         """
-        heard = self._mark_places(drive.to(self.device)).to(self.dtype)
+        heard = self._mark_places(features.to(self.device)).to(self.dtype)
         seen = latents.contiguous(memory_format=torch.channels_last)
         painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
         pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
         return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
-    def _mark_places(self, drive: Tensor) -> Tensor:
+    def _mark_places(self, features: Tensor) -> Tensor:
         """Add the waves, which stay on the device."""
-        if self._waves.shape != drive.shape[1:]:
-            self._waves = place_waves(*drive.shape[1:]).to(self.device)
-        return drive + self._waves
+        if self._waves.shape != features.shape[1:]:
+            self._waves = place_waves(*features.shape[1:]).to(self.device)
+        return features + self._waves
 
 
 def place_waves(num: int, width: int) -> Tensor:
@@ -293,9 +293,9 @@ def paint_sample(networks: FaceNetworks) -> Tensor:
     """Paint the made-up face: (1, S, S, 3) float32, 0 to 1; NaN where a latent is not finite."""
     generator = torch.Generator().manual_seed(0)
     width = int(networks.architecture.unet["cross_attention_dim"])
-    drive = torch.randn(1, ROWS_PER_FRAME * _NUM_STATES, width, generator=generator)
+    features = torch.randn(1, ROWS_PER_FRAME * _NUM_STATES, width, generator=generator)
     latents = networks.encode(sample_face(networks.architecture.picture_size, generator))
-    return networks.paint_exactly(latents, drive)
+    return networks.paint_exactly(latents, features)
 
 
 def sample_face(size: int, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from models.engines.protocol import FrameSpan
 from models.speech.level import ROWS_PER_SECOND
 
 ROWS_PER_FRAME: Final = 10
-"""Rows that drive one frame: those of five frames of 25 a second (musetalk/utils/audio_processor.py)."""
+"""Rows that features one frame: those of five frames of 25 a second (musetalk/utils/audio_processor.py)."""
 
 # The rows begin this far ahead of the frame: 80 ms, two frames at 25 a second. The published script pads by
 # 2 * ceil(50 / fps) rows: 4 from 25 to 49 frames a second, yet 6 at 24 and 2 at 60, which moves the speech by 40 ms
@@ -23,7 +23,7 @@ _ROWS_AHEAD = 4
 
 
 @dataclass(frozen=True)
-class SpeechRows:
+class WhisperFeatures:
     """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for.
 
     Attributes:
@@ -53,11 +53,11 @@ def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class RowsPlan:
+class MuseTalkPlan:
     """Output frames [first_frame, first_frame + T); satisfies `models.engines.protocol.Plan`.
 
     Ten rows drive a frame, and neighbours share most of them: the rows travel once each, 15 kB a frame at 25 a second
-    where the drive itself is 77 kB.
+    where all ten are 77 kB.
 
     Attributes:
         first_frame: Output frame of row 0.
@@ -72,7 +72,7 @@ class RowsPlan:
     start: NDArray[np.int32]
 
     @classmethod
-    def of(cls, features: SpeechRows, span: FrameSpan, source_index: NDArray[np.integer]) -> RowsPlan:
+    def of(cls, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.integer]) -> MuseTalkPlan:
         """Plan the frames of `span`.
 
         Args:
@@ -94,22 +94,22 @@ class RowsPlan:
     def __len__(self) -> int:
         return len(self.source_index)
 
-    def slice(self, start: int, stop: int) -> RowsPlan:
+    def slice(self, start: int, stop: int) -> MuseTalkPlan:
         """Return frames [start, stop) as copies, with the rows that they need."""
         first = self.start[start:stop]
         low, high = (int(first[0]), int(first[-1]) + ROWS_PER_FRAME) if len(first) else (0, 0)
-        return RowsPlan(
+        return MuseTalkPlan(
             first_frame=self.first_frame + start,
             source_index=self.source_index[start:stop].copy(),
             rows=self.rows[low:high].copy(),
             start=first - np.int32(low),
         )
 
-    def drive(self) -> NDArray[np.float32]:
+    def features(self) -> NDArray[np.float32]:
         """Return (T, 10 L, C) float32: the states of a row lie beside each other, the rows one after the other."""
         gathered: NDArray[np.float32] = self.rows[self.start[:, None] + np.arange(ROWS_PER_FRAME)]  # (T, 10, L, C)
         return gathered.reshape(len(self), ROWS_PER_FRAME * self.rows.shape[1], self.rows.shape[2])
 
-    def with_drive(self) -> BoxPlan:
+    def with_features(self) -> BoxPlan:
         """Return the plan with every frame's rows by itself, as `models.engines.paste.crop` takes it."""
-        return BoxPlan(self.first_frame, self.source_index, self.drive())
+        return BoxPlan(self.first_frame, self.source_index, self.features())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 
 UNET, VAE, WHISPER = "unet", "vae", "whisper"
 
@@ -74,19 +74,19 @@ def _mismatch(
 
 
 ROLES: Final = (
-    WeightsRole(
+    WeightsSpec(
         UNET,
         "MuseTalk's U-Net (musetalkV15/unet.pth, or musetalk/pytorch_model.bin of version 1)",
         "TMElyralab/MuseTalk: code MIT; the trained models may be used for any purpose, also commercially",
         unet_mismatch,
     ),
-    WeightsRole(
+    WeightsSpec(
         VAE,
         "Stable Diffusion's VAE (sd-vae-ft-mse/diffusion_pytorch_model.safetensors or .bin)",
         "stabilityai/sd-vae-ft-mse: MIT",
         vae_mismatch,
     ),
-    WeightsRole(
+    WeightsSpec(
         WHISPER,
         "Whisper tiny (whisper-tiny/model.safetensors or pytorch_model.bin, or OpenAI's tiny.pt)",
         "openai/whisper-tiny: Apache-2.0; OpenAI's own files: MIT",

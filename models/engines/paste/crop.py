@@ -97,17 +97,17 @@ class BoxPlan:
     Attributes:
         first_frame: Output frame of row 0.
         source_index: (T,) int32 source frame that is shown.
-        drive: (T, ...) float32 what the network hears in each frame.
+        features: (T, ...) float32 what the network hears in each frame.
         arrays: Small arrays of T rows that an engine adds, by name.
     """
 
     first_frame: int
     source_index: NDArray[np.int32]
-    drive: NDArray[np.float32]
+    features: NDArray[np.float32]
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {"drive": len(self.drive), **{name: len(rows) for name, rows in self.arrays.items()}}
+        lengths = {"features": len(self.features), **{name: len(rows) for name, rows in self.arrays.items()}}
         wrong = {name: length for name, length in lengths.items() if length != len(self.source_index)}
         if wrong:
             raise ValueError(f"Expected {len(self.source_index)} rows in every array, got {wrong}.")
@@ -120,12 +120,12 @@ class BoxPlan:
         return BoxPlan(
             first_frame=self.first_frame + start,
             source_index=self.source_index[start:stop].copy(),
-            drive=self.drive[start:stop].copy(),
+            features=self.features[start:stop].copy(),
             arrays={name: rows[start:stop].copy() for name, rows in self.arrays.items()},
         )
 
 
-# Some output frames with the regions whose boxes a network rewrites: what travels to a painter.
+# Some output frames with the regions whose boxes a network rewrites: what travels to a face generator.
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class BoxChunk:
         boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, region pixels.
         outline: (N, P, 2) float32 points whose convex hull is rewritten, region pixels.
         opacity: (N,) float32 share of the painted face over the frame, above 0, at most 1.
-        drive: (N, ...) float32 what the network hears.
+        features: (N, ...) float32 what the network hears.
         colour: How Y, U and V mean colours.
         arrays: The plan's arrays for the N faces, by name.
         extra: Further crops that an engine needs, by name; not one for each face.
@@ -157,7 +157,7 @@ class BoxChunk:
     boxes: NDArray[np.float32]
     outline: NDArray[np.float32]
     opacity: NDArray[np.float32]
-    drive: NDArray[np.float32]
+    features: NDArray[np.float32]
     colour: ColourTags
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -228,7 +228,7 @@ def cut_boxes(
         boxes=track.boxes[source],
         outline=track.outline[source],
         opacity=opacity[kept],
-        drive=plan.drive[kept],
+        features=plan.features[kept],
         colour=colour,
         arrays={name: rows[kept] for name, rows in plan.arrays.items()},
         extra=dict(extra or {}),

@@ -16,15 +16,15 @@ from models.engines.options import read_options
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import (
+    AudioEncoder,
     Chunk,
     Engine,
     EngineSettings,
+    FaceGenerator,
     FrameSpan,
-    Listener,
     Machine,
-    Painter,
-    Planned,
-    WeightsRole,
+    PlannedBlock,
+    WeightsSpec,
 )
 from models.engines.restoration.options import RestorationOptions
 from models.engines.restoration.restorer import FaceRestorer, Surroundings
@@ -32,16 +32,16 @@ from models.engines.restoration.weights import RESTORATION_ROLE
 
 
 class Restoration:
-    """Satisfies `models.engines.protocol.Step`."""
+    """Satisfies `models.engines.protocol.PostProcessor`."""
 
     title: ClassVar[str] = "Sharpens what an engine painted, by a network that you bring (GFPGAN, CodeFormer)"
-    weights: ClassVar[tuple[WeightsRole, ...]] = (RESTORATION_ROLE,)
+    weights: ClassVar[tuple[WeightsSpec, ...]] = (RESTORATION_ROLE,)
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
         self._options = read_options(RestorationOptions, "restoration", settings.options)
 
-    def on_top_of(self, engine: Engine) -> Engine:
+    def wrap(self, engine: Engine) -> Engine:
         """Return the engine with its faces sharpened."""
         return RestoredEngine(engine, self._restorer)
 
@@ -68,30 +68,30 @@ class RestoredEngine:
     """Satisfies `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
-    weights: ClassVar[tuple[WeightsRole, ...]] = ()
+    weights: ClassVar[tuple[WeightsSpec, ...]] = ()
 
     def __init__(self, inner: Engine, load: Callable[[Machine], FaceRestorer]) -> None:
         self._inner, self._load = inner, load
-        self.name, self.version, self.hears = inner.name, inner.version, inner.hears
-        self.wants_own_speech = inner.wants_own_speech
+        self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
+        self.uses_source_audio = inner.uses_source_audio
 
-    def listener(self, machine: Machine) -> Listener:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder:
         """Hears as the inner engine does."""
-        return self._inner.listener(machine)
+        return self._inner.audio_encoder(machine)
 
-    def painter(self, machine: Machine) -> Painter:
+    def face_generator(self, machine: Machine) -> FaceGenerator:
         """Loads both networks."""
-        return RestoringPainter(self._inner.painter(machine), self._load(machine))
+        return RestoringFaceGenerator(self._inner.face_generator(machine), self._load(machine))
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         """Analyses as the inner engine does."""
-        self._inner.analyse(avatar, frames, own_speech, should_stop)
+        self._inner.analyse(avatar, frames, source_audio_features, should_stop)
 
     def plan(
         self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
+    ) -> PlannedBlock:
         """Plans as the inner engine does."""
         return self._inner.plan(avatar, features, span, source_index, state)
 
@@ -101,15 +101,15 @@ class RestoredEngine:
         return RestoredChunk(self._inner.cut(avatar, plan, frames), around.cut(plan.source_index, frames))
 
 
-class RestoringPainter:
+class RestoringFaceGenerator:
     """Paints as the inner engine does and sharpens the result."""
 
-    def __init__(self, inner: Painter, restorer: FaceRestorer) -> None:
+    def __init__(self, inner: FaceGenerator, restorer: FaceRestorer) -> None:
         self._inner, self._restorer = inner, restorer
 
-    def paint(self, chunk: RestoredChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: RestoredChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of `chunk`."""
-        return self._restorer.restore(self._inner.paint(chunk.inner, should_stop), chunk.around, should_stop)
+        return self._restorer.restore(self._inner.generate(chunk.inner, should_stop), chunk.around, should_stop)
 
 
 class _Keeper:

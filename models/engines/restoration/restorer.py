@@ -74,7 +74,7 @@ class FaceRestorer:
         Faces go through the network one by one, so that a frame comes out the same in whatever chunk it was.
 
         Args:
-            patches: What an engine's painter gave for T frames.
+            patches: What an engine's face generator gave for T frames.
             around: What `Surroundings.cut` gave for the same frames.
             should_stop: Asked before every face.
 

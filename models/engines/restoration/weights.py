@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 
 PICTURE: Final = (1, 3, 512, 512)
 
@@ -35,7 +35,7 @@ def restoration_mismatch(table: TensorTable) -> str | None:
     )
 
 
-RESTORATION_ROLE: Final = WeightsRole(
+RESTORATION_ROLE: Final = WeightsSpec(
     "restoration",
     "Face restoration of the kind of GFPGANv1.4.onnx (512 x 512)",
     "GFPGAN: Apache-2.0 with parts under other terms (StyleGAN2 ops); CodeFormer: S-Lab, not for commercial use.",

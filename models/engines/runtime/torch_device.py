@@ -40,8 +40,8 @@ def open_device(machine: Machine) -> torch.device:
 def repeatable() -> Iterator[None]:
     """Inference whose bytes depend on nothing but its input: no kernels chosen by timing, no TF32, no gradients.
 
-    The choice of kernels is the process's and stays: painters of several engines run at once, and one that took its
-    choice back would take that of another one too.
+    The settings belong to the process and stay: face generators of several engines run at once, and one that restored
+    them would change them for the others too.
     """
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

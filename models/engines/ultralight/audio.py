@@ -1,4 +1,4 @@
-"""Which network of the family a file holds: what it hears, over how many frames, how wide it is.
+"""Which network of the family a file holds: what it audio_kind, over how many frames, how wide it is.
 
 Two generations are in use, told apart by the channels of their sound: anliyuan/Ultralight-Digital-Human (README and
 unet.py of 2026) hears 8 frames, the one that lipku/LiveTalking serves (ultralight/unet.py) hears 16.
@@ -20,7 +20,7 @@ from models.engines.protocol import FrameSpan
 from models.speech.activity import speech_activity
 from models.speech.level import SpeechLevel
 
-Hears = Literal["hubert", "wenet"]
+AudioKind = Literal["hubert", "wenet"]
 
 SIDE: Final = 160
 """Pixels of the picture that the network reads and writes."""
@@ -37,24 +37,24 @@ class Variant:
     """One network of the family.
 
     Attributes:
-        hears: Kind of audio features.
+        audio_kind: Kind of audio features.
         num_frames: Video frames of sound that it hears at once, half of them before its own: 8 or 16.
         width: Channels of the first layer.
     """
 
-    hears: Hears = "hubert"
+    audio_kind: AudioKind = "hubert"
     num_frames: int = 8
     width: int = 32
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the sound of one frame; face_utils.py (`reshape_audio_feat`), datasetsss.py."""
-        if self.hears == "hubert":
+        if self.audio_kind == "hubert":
             return 2 * self.num_frames, 32, 32  # rows of 1024, two a frame
         return 16 * self.num_frames, 16, 32  # (16, 512) a frame
 
 
-_BY_CHANNELS: Final[Mapping[int, tuple[Hears, int]]] = {
+_BY_CHANNELS: Final[Mapping[int, tuple[AudioKind, int]]] = {
     16: ("hubert", 8),
     32: ("hubert", 16),
     128: ("wenet", 8),
@@ -81,10 +81,10 @@ def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
     audio, out = shapes.get(AUDIO_KEY), shapes.get(WIDTH_KEY)
     if audio is None or out is None or len(audio) != 4 or len(out) != 4 or audio[1] not in _BY_CHANNELS:
         return None
-    hears, num_frames = _BY_CHANNELS[audio[1]]
-    if out[0] != 3 or out[1] not in WIDTHS or (hears == "wenet" and out[1] != WIDTHS[0]):
+    audio_kind, num_frames = _BY_CHANNELS[audio[1]]
+    if out[0] != 3 or out[1] not in WIDTHS or (audio_kind == "wenet" and out[1] != WIDTHS[0]):
         return None
-    return Variant(hears, num_frames, out[1])
+    return Variant(audio_kind, num_frames, out[1])
 
 
 def unknown_variant(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -100,12 +100,12 @@ def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
     """Tells a variant by the (B, C, H, W) of its sound, as an ONNX export shows it; the width does not show."""
     if len(shape) != 4 or shape[1] not in _BY_CHANNELS:
         return None
-    hears, num_frames = _BY_CHANNELS[shape[1]]
-    variant = Variant(hears, num_frames)
+    audio_kind, num_frames = _BY_CHANNELS[shape[1]]
+    variant = Variant(audio_kind, num_frames)
     return variant if tuple(shape[1:]) == variant.audio_shape else None
 
 
-# What the listener heard of some output frames, kept once a row, and the windows that the network is given of it.
+# What the audio encoder heard of some output frames, kept once a row, and the windows that the network is given of it.
 #
 # Neighbouring windows share almost all of their rows, so rows travel and windows are laid out where they are needed.
 
@@ -130,22 +130,22 @@ class RowGrid(NamedTuple):
 # HuBERT: two rows of 20 ms for a frame, as training has 25 fps. WeNet: one chunk for a frame, as training has 20 fps
 # (README.md); it may start at any frame of the filter bank, 10 ms apart, so that at other rates the sound still lies
 # where the frame does.
-GRIDS: Final[dict[Hears, RowGrid]] = {"hubert": RowGrid(50, 1, 2), "wenet": RowGrid(100, 5, 1)}
+GRIDS: Final[dict[AudioKind, RowGrid]] = {"hubert": RowGrid(50, 1, 2), "wenet": RowGrid(100, 5, 1)}
 
 
 @dataclass(frozen=True)
-class HeardRows:
+class UltralightFeatures:
     """T output frames and the rows around them.
 
     Attributes:
-        hears: Kind of features.
+        audio_kind: Kind of features.
         centres: (T,) int64 row at which each frame stands.
         ids: (R,) int64 ascending: which rows these are.
         rows: (R, K) float32, K = 1024 for HuBERT, 16 x 512 for WeNet.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
     """
 
-    hears: Hears
+    audio_kind: AudioKind
     centres: NDArray[np.int64]
     ids: NDArray[np.int64]
     rows: NDArray[np.float32]
@@ -157,8 +157,8 @@ class HeardRows:
     def slice(self, start: int, stop: int) -> Self:
         """Return frames [start, stop) with copies of the rows that any window of theirs holds."""
         centres = self.centres[start:stop].copy()
-        kept = np.isin(self.ids, window_ids(self.hears, centres, MAX_FRAMES))
-        return type(self)(self.hears, centres, self.ids[kept], self.rows[kept], self.gate[start:stop].copy())
+        kept = np.isin(self.ids, window_ids(self.audio_kind, centres, MAX_FRAMES))
+        return type(self)(self.audio_kind, centres, self.ids[kept], self.rows[kept], self.gate[start:stop].copy())
 
     def windows(self, variant: Variant) -> NDArray[np.float32]:
         """Lay out what the network hears.
@@ -168,7 +168,7 @@ class HeardRows:
         Returns:
             (T, C, H, W) float32, see `Variant.audio_shape`.
         """
-        ids = window_ids(self.hears, self.centres, variant.num_frames)
+        ids = window_ids(self.audio_kind, self.centres, variant.num_frames)
         place = np.searchsorted(self.ids, ids).clip(0, max(len(self.ids) - 1, 0))
         windows = np.zeros((*ids.shape, self.rows.shape[1]), np.float32)
         if len(self.ids):
@@ -177,27 +177,27 @@ class HeardRows:
         return windows.reshape(len(ids), *variant.audio_shape)
 
 
-def frame_rows(hears: Hears, span: FrameSpan) -> NDArray[np.int64]:
+def frame_rows(audio_kind: AudioKind, span: FrameSpan) -> NDArray[np.int64]:
     """Return (T,) the row nearest to each frame of the span."""
-    per_second = GRIDS[hears].per_second
+    per_second = GRIDS[audio_kind].per_second
     frames = range(span.first, span.stop)
     return np.array([floor(Fraction(frame * per_second) / span.fps + Fraction(1, 2)) for frame in frames], np.int64)
 
 
-def window_ids(hears: Hears, centres: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
+def window_ids(audio_kind: AudioKind, centres: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
     """Return (T, W) rows of the windows: half of the video frames before each frame, itself and the rest after it.
 
     Frames i - 4 to i + 3 of anliyuan/Ultralight-Digital-Human (face_utils.py), i - 8 to i + 7 of lipku/LiveTalking
     (ultralight/audio2feature.py).
     """
-    grid = GRIDS[hears]
+    grid = GRIDS[audio_kind]
     members = np.arange(grid.per_frame * num_frames, dtype=np.int64) - grid.per_frame * num_frames // 2
     return centres[:, None] + grid.step * members
 
 
-def wanted_ids(hears: Hears, span: FrameSpan, num_rows: int) -> NDArray[np.int64]:
+def wanted_ids(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> NDArray[np.int64]:
     """Return ascending all rows in [0, num_rows) that windows of the span can hold."""
-    ids = np.unique(window_ids(hears, frame_rows(hears, span), MAX_FRAMES))
+    ids = np.unique(window_ids(audio_kind, frame_rows(audio_kind, span), MAX_FRAMES))
     return ids[(ids >= 0) & (ids < num_rows)]
 
 
@@ -214,10 +214,10 @@ def num_job_samples(num_samples: int, span: FrameSpan, sample_rate: int) -> int:
     return max(num_samples, -floor(-span.total * sample_rate / span.fps))
 
 
-# What the engine shows in some output frames, and what it hears there.
+# The plan of some output frames: source frames, and the features that drive them.
 
 CENTRES, IDS, ROWS = "centres", "ids", "rows"
-"""Names in a chunk: of the faces' rows, of the rows that are there, and of what they hold; see `HeardRows`."""
+"""Names in a chunk: of the faces' rows, of the rows that are there, and of what they hold; see `UltralightFeatures`."""
 
 
 @dataclass(frozen=True)
@@ -227,16 +227,16 @@ class UltralightPlan:
     Attributes:
         first_frame: Output frame of row 0.
         source_index: (T,) int32 source frame that is shown.
-        heard: The sound around them, every row once.
+        features: The rows around them, each once.
     """
 
     first_frame: int
     source_index: NDArray[np.int32]
-    heard: HeardRows
+    features: UltralightFeatures
 
     def __post_init__(self) -> None:
-        if len(self.heard) != len(self.source_index):
-            raise ValueError(f"Expected sound for {len(self.source_index)} frames, got {len(self.heard)}.")
+        if len(self.features) != len(self.source_index):
+            raise ValueError(f"Expected sound for {len(self.source_index)} frames, got {len(self.features)}.")
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -244,11 +244,13 @@ class UltralightPlan:
     def slice(self, start: int, stop: int) -> UltralightPlan:
         """Return frames [start, stop) as copies, so that a slice does not send the whole."""
         return UltralightPlan(
-            self.first_frame + start, self.source_index[start:stop].copy(), self.heard.slice(start, stop)
+            self.first_frame + start, self.source_index[start:stop].copy(), self.features.slice(start, stop)
         )
 
 
-def heard_by_faces(chunk: BoxChunk, hears: Hears) -> HeardRows:
-    """Return what the N faces of a chunk of this engine hear."""
+def features_by_face(chunk: BoxChunk, audio_kind: AudioKind) -> UltralightFeatures:
+    """Return the features of the N faces of a chunk."""
     centres = chunk.arrays[CENTRES]
-    return HeardRows(hears, centres, chunk.extra[IDS], chunk.extra[ROWS], np.ones(len(centres), np.float32))
+    return UltralightFeatures(
+        audio_kind, centres, chunk.extra[IDS], chunk.extra[ROWS], np.ones(len(centres), np.float32)
+    )

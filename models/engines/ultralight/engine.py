@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 from errors import ConfigError
 from models.engines.options import read_options
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
-from models.engines.protocol import EngineSettings, FrameSpan, Listener, Machine, Painter, Planned, WeightsRole
-from models.engines.ultralight.audio import CENTRES, IDS, ROWS, HeardRows, Hears, UltralightPlan
+from models.engines.protocol import (
+    AudioEncoder,
+    EngineSettings,
+    FaceGenerator,
+    FrameSpan,
+    Machine,
+    PlannedBlock,
+    WeightsSpec,
+)
+from models.engines.ultralight.audio import CENTRES, IDS, ROWS, AudioKind, UltralightFeatures, UltralightPlan
 from models.engines.ultralight.crop import box_track
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.weights import GENERATOR, ROLES
@@ -38,52 +46,52 @@ class UltralightEngine:
     title: ClassVar[str] = "Ultralight: a small network that was trained for the one person it shows, which you bring"
     name = "ultralight"
     version = "1"
-    wants_own_speech = False
-    weights: ClassVar[tuple[WeightsRole, ...]] = ROLES
+    uses_source_audio = False
+    weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
         self._options = read_options(UltralightOptions, self.name, settings.options)
-        self._kind = self._what_hears()
-        self.hears = f"ultralight-{self._kind}:{self._weights.mark(self._kind)}"
+        self._kind = self._choose_audio_kind()
+        self.audio_features = f"ultralight-{self._kind}:{self._weights.fingerprint(self._kind)}"
 
-    def listener(self, machine: Machine) -> Listener:
-        """Load HuBERT or WeNet; see `contract.Engine.listener`."""
+    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+        """Load HuBERT or WeNet; see `protocol.Engine.audio_encoder`."""
         path = self._weights.path(self._kind)
         if self._kind == "hubert":
-            from models.engines.ultralight.hubert import HubertListener, load_hubert
+            from models.engines.ultralight.hubert import HubertAudioEncoder, load_hubert
 
-            return HubertListener(load_hubert(path, machine))
-        from models.engines.ultralight.wenet import OnnxWenet, WenetListener
+            return HubertAudioEncoder(load_hubert(path, machine))
+        from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder
 
-        return WenetListener(OnnxWenet(path, machine))
+        return WenetAudioEncoder(OnnxWenet(path, machine))
 
-    def painter(self, machine: Machine) -> Painter:
-        """Load the generator; see `contract.Engine.painter`."""
+    def face_generator(self, machine: Machine) -> FaceGenerator:
+        """Load the generator; see `protocol.Engine.face_generator`."""
         # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
-        from models.engines.ultralight.generator import UltralightPainter, load_generator
+        from models.engines.ultralight.generator import UltralightFaceGenerator, load_generator
 
         generator = load_generator(self._weights.path(GENERATOR), machine, self._options, self._kind)
-        return UltralightPainter(generator, self._options)
+        return UltralightFaceGenerator(generator, self._options)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
-        """Lay the boxes; see `contract.Engine.analyse`."""
+        """Lay the boxes; see `protocol.Engine.analyse`."""
         box_track(avatar.track).save(avatar.folder_of(self) / _BOXES)
 
     def plan(
-        self, avatar: Avatar, features: HeardRows, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> Planned:
-        """Join source frames and sound; see `contract.Engine.plan`."""
+        self, avatar: Avatar, features: UltralightFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> PlannedBlock:
+        """Join source frames and sound; see `protocol.Engine.plan`."""
         from models.quality.measures import measure_view
 
         plan = UltralightPlan(span.first, source_index, features)
-        return Planned(plan, None, measure_view(avatar, source_index, features.gate))
+        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
 
     def cut(self, avatar: Avatar, plan: UltralightPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the boxes' regions; see `contract.Engine.cut`."""
-        heard = plan.heard
+        """Cut the boxes' regions; see `protocol.Engine.cut`."""
+        heard = plan.features
         nothing = np.empty((len(plan), 0), np.float32)
         boxes = BoxPlan(plan.first_frame, plan.source_index, nothing, {CENTRES: heard.centres})
         return cut_boxes(self._boxes(avatar), avatar.info.colour, boxes, frames, {IDS: heard.ids, ROWS: heard.rows})
@@ -92,14 +100,14 @@ class UltralightEngine:
         track: BoxTrack = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES))
         return track
 
-    def _what_hears(self) -> Hears:
+    def _choose_audio_kind(self) -> AudioKind:
         if self._options.hears != "auto":
             return self._options.hears
-        kinds: tuple[Hears, ...] = ("hubert", "wenet")
+        kinds: tuple[AudioKind, ...] = ("hubert", "wenet")
         brought = [kind for kind in kinds if self._weights.has(kind)]
         if len(brought) == 2:
             raise ConfigError(
-                "Engine ultralight has both a hubert and a wenet file: set its option 'hears' to what the generator "
-                "was trained with."
+                "Engine ultralight has both a hubert and a wenet file: set its option 'hears' to the one that the "
+                "generator was trained with."
             )
         return brought[0] if brought else "hubert"

@@ -18,7 +18,7 @@ from models.engines.protocol import Machine
 from models.engines.runtime.batching import Batch, SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.ultralight.audio import SIDE, Hears, Variant, heard_by_faces, variant_of_audio
+from models.engines.ultralight.audio import SIDE, AudioKind, Variant, features_by_face, variant_of_audio
 from models.engines.ultralight.crop import network_pictures
 from models.engines.ultralight.options import UltralightOptions
 
@@ -27,7 +27,7 @@ class Generator(Protocol):
     """Paints mouths."""
 
     variant: Variant
-    """What it hears."""
+    """Its audio features."""
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
@@ -37,7 +37,7 @@ class Generator(Protocol):
         Args:
             faces: (N, 160, 160, 3) uint8 BGR.
             audio: (N, C, H, W) float32 sound, see `Variant.audio_shape`.
-            should_stop: See `contract.Painter.paint`.
+            should_stop: See `protocol.FaceGenerator.generate`.
 
         Returns:
             (N, 160, 160, 3) uint8 RGB.
@@ -45,18 +45,18 @@ class Generator(Protocol):
         ...
 
 
-def load_generator(path: Path, machine: Machine, options: UltralightOptions, hears: Hears) -> Generator:
+def load_generator(path: Path, machine: Machine, options: UltralightOptions, audio_kind: AudioKind) -> Generator:
     """Load a file of either kind.
 
     Raises:
-        WeightsError: It is no generator of this family, or one that hears something else than `hears`.
+        WeightsError: It is no generator of this family, or for other features than `audio_kind`.
         ConfigError: The device was asked for and cannot be used.
     """
     generator = _load(path, machine, options)
-    if generator.variant.hears != hears:
+    if generator.variant.audio_kind != audio_kind:
         raise WeightsError(
-            f"Expected a generator in {path.name} that hears {hears}, found one that hears {generator.variant.hears}: "
-            "add the file that hears for it, or set the option 'hears'."
+            f"Expected a generator in {path.name} for {audio_kind} features, found one for "
+            f"{generator.variant.audio_kind}: add that audio encoder, or set the option 'hears'."
         )
     return generator
 
@@ -121,8 +121,8 @@ class OnnxGenerator:
 # Paints chunks: the network's picture of each box, mixed back into the frame.
 
 
-class UltralightPainter:
-    """Satisfies `models.engines.protocol.Painter`.
+class UltralightFaceGenerator:
+    """Satisfies `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.
@@ -133,10 +133,10 @@ class UltralightPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk of this engine; the same chunk gives the same bytes."""
         shown = box_rgb(chunk, SIDE, "area", "bgr")
         variant = self._generator.variant
-        heard = heard_by_faces(chunk, variant.hears).windows(variant)
+        heard = features_by_face(chunk, variant.audio_kind).windows(variant)
         faces = self._generator.generate(shown, heard, should_stop)
         return paste(chunk, faces, self._options.paste, match_colour=self._options.match_colour)

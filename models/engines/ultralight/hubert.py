@@ -24,7 +24,7 @@ from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import open_session
-from models.engines.ultralight.audio import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import NUM_HUBERT_FEATURES
 from models.speech.level import SpeechLevel, cut_speech, open_speech
 
@@ -43,8 +43,8 @@ class WaveNetwork(Protocol):
         ...
 
 
-class HubertListener:
-    """Holds a HuBERT; satisfies `contract.Listener`.
+class HubertAudioEncoder:
+    """Holds a HuBERT; satisfies `protocol.AudioEncoder`.
 
     Args:
         network: The network.
@@ -55,10 +55,10 @@ class HubertListener:
         self._lock = threading.Lock()
         self._last: tuple[bytes, NDArray[np.float32]] | None = None
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> HeardRows:
-        """Return the rows around the frames of `span`; see `contract.Listener.listen`.
+    ) -> UltralightFeatures:
+        """Return the rows around the frames of `span`; see `protocol.AudioEncoder.encode`.
 
         Raises:
             MediaError: The file is not the one that was measured.
@@ -80,7 +80,7 @@ class HubertListener:
             stop = min(num_rows, (int(window) + 1) * _WINDOW_ROWS + _MARGIN_ROWS)
             wave = cut_speech(samples, start * _ROW_HOP, (stop - 1) * _ROW_HOP + _ROW_SAMPLES)
             rows[here] = self._run((wave - mean) / deviation, stop - start)[ids[here] - start]
-        return HeardRows("hubert", frame_rows("hubert", span), ids, rows, frame_gate(samples, level, span))
+        return UltralightFeatures("hubert", frame_rows("hubert", span), ids, rows, frame_gate(samples, level, span))
 
     def _run(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
         """Rows of one window; the last one is kept, as the next block of a job begins in it."""

@@ -21,7 +21,14 @@ from models.engines.protocol import Machine
 from models.engines.runtime.checkpoints import read_checkpoint
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import choose_precision, fold_batch_norm, open_device, repeatable
-from models.engines.ultralight.audio import SIDE, Hears, Variant, published_name, unknown_variant, variant_of_tensors
+from models.engines.ultralight.audio import (
+    SIDE,
+    AudioKind,
+    Variant,
+    published_name,
+    unknown_variant,
+    variant_of_tensors,
+)
 from models.engines.ultralight.crop import MASK_COLUMNS, MASK_ROWS
 from models.engines.ultralight.options import UltralightOptions
 
@@ -32,14 +39,14 @@ class UltralightNetwork(nn.Module):
     """Picture and sound in, picture out.
 
     Args:
-        hears: "hubert" or "wenet".
+        audio_kind: "hubert" or "wenet".
         num_frames: Video frames of sound: 8, or 16 of the older generation.
         width: Channels of the first layer: 32, or 16 with "hubert".
     """
 
-    def __init__(self, hears: Hears = "hubert", num_frames: int = 8, width: int = 32) -> None:
+    def __init__(self, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> None:
         super().__init__()
-        self.variant = Variant(hears, num_frames, width)
+        self.variant = Variant(audio_kind, num_frames, width)
         channels = [width * 2**level for level in range(5)]
         self.audio_model = _Audio(self.variant, channels)
         self.fuse_conv = nn.Sequential(
@@ -173,7 +180,7 @@ class _Audio(nn.Module):
         super().__init__()
         heard = variant.audio_shape[0]
         # HuBERT's 32 x 32 halves in both directions, WeNet's 16 x 32 in one: both come to 16 x 16 and then to 10 x 10.
-        is_hubert = variant.hears == "hubert"
+        is_hubert = variant.audio_kind == "hubert"
         first, second = (channels[1], channels[2]) if is_hubert else (channels[3], channels[3])
         self.conv1 = _InvertedResidual(heard, first)
         self.conv2 = _InvertedResidual(first, second)
@@ -258,7 +265,7 @@ def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]], variant: Variant)
         variant: What `variant_of_tensors` says of them.
     """
     with torch.device("meta"):
-        network = UltralightNetwork(variant.hears, variant.num_frames, variant.width)
+        network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     wanted = {name: shape for name, shape in expected.items() if not name.endswith("num_batches_tracked")}
     for name, shape in wanted.items():
@@ -281,7 +288,7 @@ def load_network(path: Path) -> UltralightNetwork:
         raise WeightsError(f"{path.name}: {unknown_variant(shapes)}.")
     if mismatch := parameters_mismatch(shapes, variant):
         raise WeightsError(f"{path.name}: {mismatch}.")
-    network = UltralightNetwork(variant.hears, variant.num_frames, variant.width)
+    network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
     # Not strict: counters of batch normalisation may be missing; all else was compared.
     network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False)
     return network.eval().requires_grad_(False)

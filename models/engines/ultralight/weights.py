@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.ultralight.audio import (
     SIDE,
     Variant,
@@ -160,15 +160,15 @@ def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
 
 
 ROLES: Final = (
-    WeightsRole(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
-    WeightsRole(
+    WeightsSpec(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
+    WeightsSpec(
         "hubert",
         "HuBERT large for generators that hear it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
         "Apache-2.0 (facebook/hubert-large-ls960-ft).",
         hubert_mismatch,
         alternative="wenet",
     ),
-    WeightsRole(
+    WeightsSpec(
         "wenet",
         "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators that hear it",
         "Published without terms of its own; WeNet is Apache-2.0.",

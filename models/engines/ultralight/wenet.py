@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.onnx import open_session
-from models.engines.ultralight.audio import HeardRows, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import (
     ATT_CACHE_SHAPE,
     CHUNK_FRAMES,
@@ -92,8 +92,8 @@ _BLOCK_FRAMES: Final = 128  # the filter bank is computed in blocks that stand a
 _CHUNKS_AT_A_TIME: Final = 100
 
 
-class WenetListener:
-    """Holds the encoder; satisfies `contract.Listener`.
+class WenetAudioEncoder:
+    """Holds the encoder; satisfies `protocol.AudioEncoder`.
 
     Args:
         encoder: (67, 80) float32 -> (16, 512) float32.
@@ -102,10 +102,10 @@ class WenetListener:
     def __init__(self, encoder: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self._encoder = encoder
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> HeardRows:
-        """Return the chunks around the frames of `span`; see `contract.Listener.listen`.
+    ) -> UltralightFeatures:
+        """Return the chunks around the frames of `span`; see `protocol.AudioEncoder.encode`.
 
         Raises:
             MediaError: The file is not the one that was measured.
@@ -123,7 +123,7 @@ class WenetListener:
                 raise CancelledJobError("The speech was not listened to until its end.")
             start = int(first) - _FRAMES_BEFORE
             rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_WENET_FEATURES)
-        return HeardRows("wenet", frame_rows("wenet", span), ids, rows, frame_gate(samples, level, span))
+        return UltralightFeatures("wenet", frame_rows("wenet", span), ids, rows, frame_gate(samples, level, span))
 
 
 class OnnxWenet:

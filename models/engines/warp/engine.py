@@ -20,7 +20,7 @@ from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.engines.options import read_options
 from models.engines.patches import FacePatches
-from models.engines.protocol import OWN_SPEECH_FPS, EngineSettings, FrameSpan, Machine, Planned, WeightsRole
+from models.engines.protocol import SOURCE_AUDIO_FPS, EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
@@ -49,11 +49,11 @@ class WarpEngine:
     """Implements `models.engines.protocol.Engine`. A plan holds target landmarks and exemplars of the source."""
 
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
-    weights: ClassVar[tuple[WeightsRole, ...]] = ()
+    weights: ClassVar[tuple[WeightsSpec, ...]] = ()
     name = "warp"
     version = "20"
-    hears = "whisper-base"
-    wants_own_speech = True
+    audio_features = "whisper-base"
+    uses_source_audio = True
     look_ahead_frames = 4  # 160 ms at 25 fps, of 240 ms of audio look-ahead
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -64,25 +64,25 @@ class WarpEngine:
     def _speech_to_mouth(self) -> SpeechToMouth:
         return SpeechToMouth(num_threads=self._num_threads)
 
-    def listener(self, machine: Machine) -> WarpListener:
+    def audio_encoder(self, machine: Machine) -> WarpAudioEncoder:
         """Loads the speech encoder."""
-        return WarpListener(machine)
+        return WarpAudioEncoder(machine)
 
-    def painter(self, machine: Machine) -> WarpPainter:
+    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
         """Creates the renderer for the device."""
-        return WarpPainter(machine.device)
+        return WarpFaceGenerator(machine.device)
 
     def analyse(
         self,
         avatar: Avatar,
         frames: FrameSource,
-        own_speech: FeatureBlock | None,
+        source_audio_features: FeatureBlock | None,
         should_stop: Callable[[], bool],
     ) -> None:
         """Collects exemplars and calibrates the mouth on the source's own speech."""
         folder = avatar.folder_of(self)
         warp_avatar = WarpAvatar.analyse(avatar, folder, frames, self._options.max_bank_frames, should_stop)
-        save_calibration(self._calibration(warp_avatar, own_speech), folder)
+        save_calibration(self._calibration(warp_avatar, source_audio_features), folder)
 
     def plan(
         self,
@@ -91,12 +91,12 @@ class WarpEngine:
         span: FrameSpan,
         source_index: NDArray[np.int32],
         state: PathState | None,
-    ) -> Planned:
+    ) -> PlannedBlock:
         """Predicts the mouth and plans target landmarks and exemplars."""
         warp_avatar = self._warp_avatar(avatar)
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
         plan, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
-        return Planned(plan, state, measure_block(warp_avatar, mouth, plan))
+        return PlannedBlock(plan, state, measure_block(warp_avatar, mouth, plan))
 
     def plan_live(
         self,
@@ -118,35 +118,35 @@ class WarpEngine:
     def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
         return avatar.remember(self, lambda: WarpAvatar.load(avatar, avatar.folder_of(self)))
 
-    def _calibration(self, warp_avatar: WarpAvatar, own_speech: FeatureBlock | None) -> MouthCalibration:
-        if own_speech is None:
+    def _calibration(self, warp_avatar: WarpAvatar, source_audio_features: FeatureBlock | None) -> MouthCalibration:
+        if source_audio_features is None:
             return MouthCalibration.default()
-        rate = Fraction(OWN_SPEECH_FPS)
-        num_rows = round(own_speech.stop_seconds * rate)
-        sound = self._speech_to_mouth.predict(own_speech, rate, 0, num_rows)
+        rate = Fraction(SOURCE_AUDIO_FPS)
+        num_rows = round(source_audio_features.stop_seconds * rate)
+        sound = self._speech_to_mouth.predict(source_audio_features, rate, 0, num_rows)
         return calibrate_on_sound(warp_avatar.track, warp_avatar.talks, warp_avatar.info.fps, sound)
 
 
-class WarpListener:
-    """The speech encoder. Implements `contract.Listener` and `contract.LiveListener`."""
+class WarpAudioEncoder:
+    """The speech encoder. Implements `protocol.AudioEncoder` and `protocol.LiveAudioEncoder`."""
 
     def __init__(self, machine: Machine) -> None:
         self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
         self._features.warm()
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> FeatureBlock:
         """Returns the features of `span`, with the context that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
 
-    def listen_live(self, window: SpeechWindow) -> FeatureBlock:
+    def encode_live(self, window: SpeechWindow) -> FeatureBlock:
         """Returns the features of the frames of `window` and of its look-ahead."""
         return self._features.extract_window(window)
 
 
-class WarpPainter:
-    """Warps and paints. Implements `contract.Painter`.
+class WarpFaceGenerator:
+    """Warps and paints. Implements `protocol.FaceGenerator`.
 
     On the CPU it uses OpenCV, which is several times faster there than PyTorch; on a GPU PyTorch.
 
@@ -162,7 +162,7 @@ class WarpPainter:
             raise ConfigError(f"Expected device cpu or cuda, got {device!r}.")
         self._renderer = None if device == "cpu" else _torch_renderer(device)
 
-    def paint(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Renders one patch per face of `chunk`; deterministic.
 
         `should_stop` is not polled, because a chunk takes a fraction of a second.

@@ -183,7 +183,7 @@ def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.
 
 
 @dataclass(frozen=True)
-class MelBlock:
+class MelFeatures:
     """What is heard around the frames of a span.
 
     Attributes:
@@ -197,13 +197,13 @@ class MelBlock:
     gate: NDArray[np.float32]
 
 
-class MelListener:
-    """Computes mel columns of any stretch of a file; satisfies `models.engines.protocol.Listener`."""
+class MelAudioEncoder:
+    """Computes mel columns of any stretch of a file; satisfies `models.engines.protocol.AudioEncoder`."""
 
-    def listen(
+    def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> MelBlock:
-        """Return the columns that the frames of `span` need; see `models.engines.protocol.Listener.listen`.
+    ) -> MelFeatures:
+        """Return the columns that the frames of `span` need; see `models.engines.protocol.AudioEncoder.encode`.
 
         Raises:
             CancelledJobError: `should_stop` said so.
@@ -214,7 +214,7 @@ class MelListener:
             raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
         first, stop = columns_needed(span)
         mel = mel_columns(samples, first, stop, should_stop)
-        return MelBlock(first, mel, _gate(samples, level, span))
+        return MelFeatures(first, mel, _gate(samples, level, span))
 
 
 def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:

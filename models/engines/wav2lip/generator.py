@@ -39,7 +39,7 @@ class Generator(Protocol):
         Args:
             faces: (N, S, S, 3) uint8 BGR.
             windows: (N, 80, 16) float32 mel windows.
-            should_stop: See `contract.Painter.paint`.
+            should_stop: See `protocol.FaceGenerator.generate`.
 
         Returns:
             (N, S, S, 3) uint8 BGR.
@@ -135,8 +135,8 @@ def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
 # Paints chunks: the network's picture of each box, mixed back into the frame.
 
 
-class Wav2LipPainter:
-    """Satisfies `models.engines.protocol.Painter`.
+class Wav2LipFaceGenerator:
+    """Satisfies `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.
@@ -147,10 +147,10 @@ class Wav2LipPainter:
         self._generator = generator
         self._options = options
 
-    def paint(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk; the same chunk gives the same bytes."""
         # The network was trained on what OpenCV reads: BGR, resized linearly.
         faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
-        painted = self._generator.generate(faces, chunk.drive, should_stop)
+        painted = self._generator.generate(faces, chunk.features, should_stop)
         rgb = np.ascontiguousarray(painted[..., ::-1])
         return paste(chunk, rgb, self._options.paste, match_colour=self._options.match_colour)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 
 # The layers of the generator, as data: its modules are built from them, and files are checked against them.
 #
@@ -181,7 +181,7 @@ def parameters_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
     return None
 
 
-GENERATOR_ROLE: Final = WeightsRole(
+GENERATOR_ROLE: Final = WeightsSpec(
     name=GENERATOR,
     title="Wav2Lip generator: wav2lip.pth, wav2lip_gan.pth, the 256 variant, or an ONNX export of one",
     licence="Published weights (Rudrabha/Wav2Lip) were trained on LRS2: personal, research, non-commercial use only.",

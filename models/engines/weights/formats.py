@@ -74,11 +74,11 @@ class Contents:
 
     Attributes:
         table: Its tensors.
-        companions: ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have.
+        external_data: ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have.
     """
 
     table: TensorTable
-    companions: Mapping[str, int] = field(default_factory=dict)
+    external_data: Mapping[str, int] = field(default_factory=dict)
 
 
 # Where the parameters lie inside what training code saved.

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from errors import OptionError, WeightsError
 
@@ -29,7 +29,7 @@ _MAX_LABEL_CHARS: Final = 80
 _SUM_CHARS: Final = 16  # of the sha256, in file names
 
 
-class Companion(BaseModel):
+class ExternalFile(BaseModel):
     """A file with external data of an ONNX file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +50,9 @@ class WeightsEntry(BaseModel):
     format: Literal["torch", "safetensors", "onnx"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     num_bytes: int
-    companions: tuple[Companion, ...] = ()
+    external_data: tuple[ExternalFile, ...] = Field(
+        (), validation_alias=AliasChoices("external_data", "companions"), serialization_alias="companions"
+    )
     source: str | None = Field(None, description="URL that it came from, without credentials; None for a file.")
     added_at: datetime
 
@@ -148,7 +150,7 @@ class WeightsIndex:
     def replace(self, entries: list[WeightsEntry]) -> None:
         """Write the whole list; call it inside of `locked`."""
         ordered = sorted(entries, key=lambda entry: (entry.name, entry.role))
-        payload = _Stored(entries=tuple(ordered)).model_dump_json(indent=2).encode()
+        payload = _Stored(entries=tuple(ordered)).model_dump_json(indent=2, by_alias=True).encode()
         partial = self._folder / f".{_FILE}.{secrets.token_hex(8)}.part"
         try:
             with partial.open("xb") as file:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from errors import WeightsError
 from models.engines.protocol import TensorTable
 from models.engines.weights.formats import MAX_ANSWER_BYTES, Contents
-from models.engines.weights.upload import companion_paths
+from models.engines.weights.upload import external_data_paths
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _START: Final = "import sys; from models.engines.weights.reading import main; main(sys.argv[1])"
@@ -38,12 +38,12 @@ def inspect_weights(path: Path) -> TensorTable:
             more memory than it has bytes, or has external data that is missing or outside its folder.
     """
     contents = read_contents(path)
-    companion_paths(path.name, contents.companions, path.parent)
+    external_data_paths(path.name, contents.external_data, path.parent)
     return contents.table
 
 
 def read_contents(path: Path, label: str | None = None) -> Contents:
-    """Return what the file holds; the companions that it names are not looked for.
+    """Return what the file holds; the external_data that it names are not looked for.
 
     Args:
         path: The file.
@@ -104,8 +104,8 @@ def _contents(found: Mapping[str, Any]) -> Contents:
         raise ValueError("format")
     shapes = {_name(name): _shape(shape) for name, shape in table["tensors"].items()}
     inputs, outputs = (tuple(map(_shape, table[key])) for key in ("inputs", "outputs"))
-    companions = {_name(name): int(stop) for name, stop in found["companions"].items()}
-    return Contents(TensorTable(table["format"], shapes, inputs, outputs), companions)
+    external_data = {_name(name): int(stop) for name, stop in found["external_data"].items()}
+    return Contents(TensorTable(table["format"], shapes, inputs, outputs), external_data)
 
 
 def _name(name: str) -> str:

@@ -162,10 +162,10 @@ def read_onnx(file: BinaryIO, num_bytes: int) -> Contents:
 
 
 class _Reader:
-    """Walks one model and gathers the companions that its tensors name."""
+    """Walks one model and gathers the external_data that its tensors name."""
 
     def __init__(self) -> None:
-        self._companions: dict[str, int] = {}
+        self._external_data: dict[str, int] = {}
 
     def read(self, model: Span) -> Contents:
         graphs = list(model.messages(MODEL["graph"]))
@@ -187,7 +187,7 @@ class _Reader:
         outputs = tuple(_shape(each) for each in graph.messages(GRAPH["output"]))
         if not inputs or not outputs:
             raise WeightsError(f"expected inputs and outputs, found {len(inputs)} and {len(outputs)}")
-        return Contents(TensorTable("onnx", bare_names(tensors), inputs, outputs), self._companions)
+        return Contents(TensorTable("onnx", bare_names(tensors), inputs, outputs), self._external_data)
 
     def _walk_graph(self, graph: Span, depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -227,11 +227,11 @@ class _Reader:
             raise WeightsError(f"expected a known data type of {_name(tensor)}, found {kind}")
         num_bytes = (num_elements * (bits or 0) + 7) // 8
         if entries := list(tensor.messages(TENSOR["external_data"])):
-            self._add_companion(entries, num_bytes)
+            self._add_external_data(entries, num_bytes)
         elif not _has_data(tensor, num_elements, num_bytes):
             raise WeightsError(f"expected the data of {_dims(tensor)} in {_name(tensor)}, found less or more")
 
-    def _add_companion(self, entries: list[Span], num_bytes: int) -> None:
+    def _add_external_data(self, entries: list[Span], num_bytes: int) -> None:
         said = {entry.text(ENTRY["key"]): entry.text(ENTRY["value"]) for entry in entries}
         location = said.get("location", "")
         offset, length = (said.get(key) or "0" for key in ("offset", "length"))
@@ -241,7 +241,7 @@ class _Reader:
         if len(location) > _MAX_LOCATION_CHARS or not all(_PART.fullmatch(part) for part in parts):
             raise WeightsError(f"expected external data inside the folder of the file, found {location!r}")
         stop = int(offset) + max(int(length), num_bytes)
-        self._companions[location] = max(stop, self._companions.get(location, 0))
+        self._external_data[location] = max(stop, self._external_data.get(location, 0))
 
 
 def _dims(tensor: Span) -> tuple[int, ...]:

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import OptionError, WeightsError
-from models.engines.protocol import TensorTable, WeightsRole
+from models.engines.protocol import TensorTable, WeightsSpec
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a file belongs.
+class RoleMatch:
+    """An engine and a role that a file can have in it.
 
     Attributes:
         engine: Name of the engine.
-        role: The file's part in it.
+        spec: The file's role in it.
     """
 
     engine: str
-    role: WeightsRole
+    spec: WeightsSpec
 
 
 @dataclass(frozen=True)
-class Wish:
+class AddRequest:
     """What the user said of a file.
 
     Attributes:
@@ -39,45 +39,45 @@ class Wish:
     sha256: str | None = None
 
 
-def places(roles: Mapping[str, Sequence[WeightsRole]], wish: Wish) -> tuple[Place, ...]:
-    """Return the places that a wish speaks of.
+def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) -> tuple[RoleMatch, ...]:
+    """Return the engines and roles that a request allows.
 
     Args:
         roles: What engines and steps need, by their names.
-        wish: What the user said.
+        request: What the user said.
 
     Raises:
         OptionError: There is none.
     """
-    all_places = tuple(Place(name, role) for name, needed in roles.items() for role in needed)
-    asked = tuple(place for place in all_places if wish.role in (None, place.role.name))
+    all_matches = tuple(RoleMatch(name, role) for name, needed in roles.items() for role in needed)
+    asked = tuple(match for match in all_matches if request.role in (None, match.spec.name))
     if not asked:
-        known = ", ".join(f"{place.engine} {place.role.name}" for place in all_places) or "none"
-        of = f" of the role {wish.role!r}" if wish.role else ""
+        known = ", ".join(f"{match.engine} {match.spec.name}" for match in all_matches) or "none"
+        of = f" of the role {request.role!r}" if request.role else ""
         raise OptionError(f"expected an engine that takes files{of}; there is: {known}.")
     return asked
 
 
-def recognise(label: str, table: TensorTable, asked: Sequence[Place]) -> Place:
-    """Ask every place whether a file with this table can be there.
+def recognise(label: str, table: TensorTable, asked: Sequence[RoleMatch]) -> RoleMatch:
+    """Find the only role that a file can have.
 
     Args:
         label: What messages call the file.
         table: What it holds.
-        asked: One place or more.
+        asked: One or more.
 
     Raises:
         OptionError: More than one fits.
         WeightsError: None fits; says for each why not.
     """
-    faults = [(place, place.role.mismatch(table)) for place in asked]
-    fitting = [place for place, fault in faults if fault is None]
+    faults = [(match, match.spec.mismatch(table)) for match in asked]
+    fitting = [match for match, fault in faults if fault is None]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        names = ", ".join(f"--engine {place.engine} --role {place.role.name}" for place in fitting)
-        raise OptionError(f"{label}: expected a file for one place, found that several fit. Say which: {names}.")
-    reasons = " | ".join(f"{place.engine} {place.role.name}: {fault}" for place, fault in faults)
+        names = ", ".join(f"--engine {match.engine} --role {match.spec.name}" for match in fitting)
+        raise OptionError(f"{label}: expected a file for one match, found that several fit. Say which: {names}.")
+    reasons = " | ".join(f"{match.engine} {match.spec.name}: {fault}" for match, fault in faults)
     raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it. {reasons}")
 
 

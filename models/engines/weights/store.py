@@ -1,8 +1,8 @@
 """The weights that users bring, in one folder that several processes may share.
 
 index.json                                          what there is
-{engine}[:{variant}]/{role}/{sha256[:16]}-{label}   a file, with its companions beside it
-.arriving/{token}/...                               a file that is being added
+{engine}[:{variant}]/{role}/{sha256[:16]}-{label}   a file, with its external_data beside it
+.stage/{token}/...                               a file that is being added
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Final
 
 from errors import NotFoundError, OptionError, StateError, WeightsError
-from models.engines.protocol import EngineClass, TensorTable, WeightsRole
-from models.engines.registry import ENGINES, STEPS, weights_roles
+from models.engines.protocol import EngineClass, TensorTable, WeightsSpec
+from models.engines.registry import ENGINES, POST_PROCESSORS, weights_specs
 from models.engines.weights.index import WeightsEntry, WeightsIndex, add_command, clean_label, join_name, split_name
 from models.engines.weights.inspection import inspect_weights, read_contents
-from models.engines.weights.recognition import Place, Wish, places, recognise
-from models.engines.weights.upload import Arrival, companion_paths
+from models.engines.weights.recognition import AddRequest, RoleMatch, candidates, recognise
+from models.engines.weights.upload import StagedFile, external_data_paths
 
-_ARRIVING: Final = ".arriving"
+_STAGING: Final = ".stage"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Found:
     """A file that was recognised and waits to be kept.
 
     Attributes:
-        arrival: The file.
+        staged: The file.
         label: The name that it came with, made harmless.
         name: Engine and variant that it is for.
         role: Its part there.
@@ -43,10 +43,10 @@ class Found:
         source: URL that it came from, without credentials.
     """
 
-    arrival: Arrival
+    staged: StagedFile
     label: str
     name: str
-    role: WeightsRole
+    role: WeightsSpec
     table: TensorTable
     source: str | None
 
@@ -78,44 +78,44 @@ class WeightsStore:
             StateError: The variant has another file of that role.
             StorageFullError: The disk does not hold it.
         """
-        wish = Wish(engine, variant=name)
-        self.places(wish)
-        with self.arriving() as arrival:
-            arrival.copy(file)
-            return self.keep(self.recognise(arrival, file.name, wish))
+        request = AddRequest(engine, variant=name)
+        self.candidates(request)
+        with self.stage() as staged:
+            staged.copy(file)
+            return self.keep(self.recognise(staged, file.name, request))
 
-    def places(self, wish: Wish) -> tuple[Place, ...]:
+    def candidates(self, request: AddRequest) -> tuple[RoleMatch, ...]:
         """Where a file can belong, by what the user said alone.
 
         Raises:
             OptionError: Nowhere, or the name of the variant is none.
         """
-        names = [*self.engines, *STEPS] if wish.engine is None else [wish.engine]
+        names = [*self.engines, *POST_PROCESSORS] if request.engine is None else [request.engine]
         for name in names:
-            join_name(name, wish.variant)
-        return places({name: weights_roles(name, self.engines) for name in names}, wish)
+            join_name(name, request.variant)
+        return candidates({name: weights_specs(name, self.engines) for name in names}, request)
 
     @contextmanager
-    def arriving(self) -> Iterator[Arrival]:
+    def stage(self) -> Iterator[StagedFile]:
         """Give a place to write a new file to; what was not kept is gone after the block."""
-        folder = self.folder / _ARRIVING / secrets.token_hex(8)
+        folder = self.folder / _STAGING / secrets.token_hex(8)
         with ExitStack() as stack:
             with self._index.locked():
                 self._sweep()
                 folder.mkdir(parents=True)
                 stack.enter_context(_flocked(folder))  # whoever sweeps sees that somebody writes here
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            arrival = Arrival(folder)
-            stack.callback(arrival.close)
-            yield arrival
+            staged = StagedFile(folder)
+            stack.callback(staged.close)
+            yield staged
 
-    def recognise(self, arrival: Arrival, file_name: str, wish: Wish, source: str | None = None) -> Found:
+    def recognise(self, staged: StagedFile, file_name: str, request: AddRequest, source: str | None = None) -> Found:
         """Look into a file that was written, and find who can use it. Companions are copied.
 
         Args:
-            arrival: The whole file.
+            staged: The whole file.
             file_name: The name that it came with.
-            wish: What the user said of it.
+            request: What the user said of it.
             source: URL that it came from, without credentials.
 
         Raises:
@@ -124,13 +124,13 @@ class WeightsStore:
             StateError: The variant has another file of that role.
         """
         label = clean_label(file_name)
-        arrival.finish()
-        if wish.sha256 is not None and wish.sha256.lower() != arrival.sha256:
-            raise WeightsError(f"{label}: expected sha256 {wish.sha256.lower()[:80]}, found {arrival.sha256}.")
-        contents = read_contents(arrival.path, label)
-        place = recognise(label, contents.table, self.places(wish))
-        found = Found(arrival, label, join_name(place.engine, wish.variant), place.role, contents.table, source)
-        arrival.take_companions(companion_paths(label, contents.companions, arrival.origin))
+        staged.finish()
+        if request.sha256 is not None and request.sha256.lower() != staged.sha256:
+            raise WeightsError(f"{label}: expected sha256 {request.sha256.lower()[:80]}, found {staged.sha256}.")
+        contents = read_contents(staged.path, label)
+        match = recognise(label, contents.table, self.candidates(request))
+        found = Found(staged, label, join_name(match.engine, request.variant), match.spec, contents.table, source)
+        staged.copy_external_data(external_data_paths(label, contents.external_data, staged.origin))
         self._known(found)
         return found
 
@@ -140,15 +140,15 @@ class WeightsStore:
         Raises:
             StateError: The variant has another file of that role.
         """
-        arrival = found.arrival
+        staged = found.staged
         entry = WeightsEntry(
             name=found.name,
             role=found.role.name,
             label=found.label,
             format=found.table.format,
-            sha256=arrival.sha256,
-            num_bytes=arrival.num_bytes,
-            companions=arrival.companions,
+            sha256=staged.sha256,
+            num_bytes=staged.num_bytes,
+            external_data=staged.external_data,
             source=found.source,
             added_at=datetime.now(UTC),
         )
@@ -157,12 +157,12 @@ class WeightsStore:
             if known is not None and file_fault(self.path_of(known), known) is None:
                 return known
             target = self.path_of(entry)
-            arrival.path.rename(arrival.folder / target.name)
+            staged.path.rename(staged.folder / target.name)
             target.parent.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(
                 target.parent, ignore_errors=True
             )  # a damaged copy of this file, or of an add that was killed
-            arrival.folder.rename(target.parent)
+            staged.folder.rename(target.parent)
             others = [each for each in self._index.entries() if (each.name, each.role) != (entry.name, entry.role)]
             self._index.replace([*others, entry])
         return entry
@@ -216,14 +216,14 @@ class WeightsStore:
         """The files of a variant, for its engine."""
         return InstalledWeights(self, name)
 
-    def role(self, name: str, role: str) -> WeightsRole:
+    def role(self, name: str, role: str) -> WeightsSpec:
         """The role of that name of an engine.
 
         Raises:
             OptionError: There is no such engine.
             WeightsError: The engine has no such role.
         """
-        roles = {each.name: each for each in weights_roles(name, self.engines)}
+        roles = {each.name: each for each in weights_specs(name, self.engines)}
         if role not in roles:
             raise WeightsError(f"{name}: expected a role of {', '.join(roles) or 'none'}, found {role!r}.")
         return roles[role]
@@ -239,8 +239,8 @@ class WeightsStore:
     def _known(self, found: Found) -> WeightsEntry | None:
         """The entry of the same file, if it was added before."""
         known = self.find(found.name, found.role.name)
-        new = (found.arrival.sha256, found.arrival.companions)
-        if known is not None and (known.sha256, known.companions) != new:
+        new = (found.staged.sha256, found.staged.external_data)
+        if known is not None and (known.sha256, known.external_data) != new:
             engine, _ = split_name(found.name)
             raise StateError(
                 f"{found.label}: {found.name} has another {found.role.name} already ({known.label}). Add this one to a "
@@ -261,7 +261,7 @@ class WeightsStore:
 
     def _sweep(self) -> None:
         """Remove what processes that were killed had begun to add."""
-        for folder in (self.folder / _ARRIVING).glob("*"):
+        for folder in (self.folder / _STAGING).glob("*"):
             # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
             with suppress(BlockingIOError, FileNotFoundError), _flocked(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -282,7 +282,7 @@ def _flocked(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 class InstalledWeights:
-    """`contract.EngineWeights` over a store.
+    """`protocol.EngineWeights` over a store.
 
     A file is hashed when it is first asked for, and again only after it was changed.
 
@@ -301,7 +301,7 @@ class InstalledWeights:
         entry = self._store.find(self._name, role)
         return entry is not None and self._store.path_of(entry).is_file()
 
-    def mark(self, role: str) -> str:
+    def fingerprint(self, role: str) -> str:
         """Return the sum of the file of a role as it was added, empty if there is none; it is not hashed."""
         entry = self._store.find(self._name, role)
         return "" if entry is None else entry.sha256
@@ -332,7 +332,7 @@ def file_fault(path: Path, entry: WeightsEntry) -> str | None:
         entry: What was added.
     """
     parts = [(path, entry.label, entry.sha256)]
-    parts += [(path.parent / each.location, each.location, each.sha256) for each in entry.companions]
+    parts += [(path.parent / each.location, each.location, each.sha256) for each in entry.external_data]
     for part, label, expected in parts:
         try:
             with part.open("rb") as file:
@@ -346,7 +346,7 @@ def file_fault(path: Path, entry: WeightsEntry) -> str | None:
 
 def _marks(path: Path, entry: WeightsEntry) -> Iterator[tuple[Path, int, int, int]]:
     """What changes when somebody writes to one of the files."""
-    for part in (path, *(path.parent / each.location for each in entry.companions)):
+    for part in (path, *(path.parent / each.location for each in entry.external_data)):
         try:
             state = part.stat()
         except OSError:

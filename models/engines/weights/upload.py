@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from errors import InputError, StorageFullError, WeightsError
-from models.engines.weights.index import Companion
+from models.engines.weights.index import ExternalFile
 
 MAX_BYTES: Final = 16 * 1024**3
 """Longest weights file that is taken."""
@@ -21,7 +21,7 @@ _PIECE_BYTES: Final = 1 << 22
 _NAME: Final = ".file"  # no companion is called so
 
 
-class Arrival:
+class StagedFile:
     """Takes one file in: with `copy`, or piece by piece with `write` and then `finish`.
 
     Args:
@@ -33,7 +33,7 @@ class Arrival:
         self.path = folder / _NAME
         self.origin: Path | None = None
         """Folder that the file was copied from."""
-        self.companions: tuple[Companion, ...] = ()
+        self.external_data: tuple[ExternalFile, ...] = ()
         self._file: BinaryIO = self.path.open("xb")
         self._sum = hashlib.sha256()
         self.num_bytes = 0
@@ -89,15 +89,15 @@ class Arrival:
         """Let go of the file, finished or not."""
         self._file.close()
 
-    def take_companions(self, paths: dict[str, Path]) -> None:
+    def copy_external_data(self, paths: dict[str, Path]) -> None:
         """Copy the files that lie beside the one copied.
 
         Raises:
             StorageFullError: The disk does not hold them.
         """
-        self.companions = tuple(self._companion(location, path) for location, path in sorted(paths.items()))
+        self.external_data = tuple(self._copy_external_file(location, path) for location, path in sorted(paths.items()))
 
-    def _companion(self, location: str, source: Path) -> Companion:
+    def _copy_external_file(self, location: str, source: Path) -> ExternalFile:
         target = self.folder / location
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, num_bytes = hashlib.sha256(), 0
@@ -108,7 +108,7 @@ class Arrival:
                 num_bytes += len(piece)
             file.flush()
             os.fsync(file.fileno())
-        return Companion(location=location, sha256=digest.hexdigest(), num_bytes=num_bytes)
+        return ExternalFile(location=location, sha256=digest.hexdigest(), num_bytes=num_bytes)
 
 
 def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
@@ -145,19 +145,19 @@ def _disk_errors() -> Iterator[None]:
 # The files beside an ONNX file that hold data of its tensors.
 
 
-def companion_paths(label: str, companions: Mapping[str, int], folder: Path | None) -> dict[str, Path]:
-    """Return where the companions lie, by location.
+def external_data_paths(label: str, external_data: Mapping[str, int], folder: Path | None) -> dict[str, Path]:
+    """Return where the external_data lie, by location.
 
     Args:
         label: What messages call the ONNX file.
-        companions: Relative POSIX paths, and the bytes that each must have.
+        external_data: Relative POSIX paths, and the bytes that each must have.
         folder: Where the ONNX file lies; None when it came alone, from a URL.
 
     Raises:
         WeightsError: One is missing, too short, or lies outside of `folder`, be it through a link.
     """
     found = {}
-    for location, num_bytes in companions.items():
+    for location, num_bytes in external_data.items():
         if folder is None:
             raise WeightsError(f"{label}: expected all its data in one file, found that some is in {location}.")
         path = (folder / location).resolve()

@@ -92,7 +92,7 @@ def test_terms_that_nobody_agrees_to(data_dir: Path, tmp_path: Path, stdin: str,
     assert refused.exit_code == 2
     assert _error(refused).startswith("error: not_agreed: ") and expected in _error(refused)
     assert _json(_run(data_dir, "list", "--json"))["files"] == []
-    assert list((data_dir / "weights" / ".arriving").iterdir()) == []
+    assert list((data_dir / "weights" / ".stage").iterdir()) == []
 
 
 def test_refusals_are_one_line(data_dir: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_url_that_fails(data_dir: Path, repo_root: Path, tmp_path: Path) -> No
     with canary() as bird:  # the default rules
         refused = _run(data_dir, "add", bird.url("/w.pth"), "--yes")
         assert (refused.exit_code, _error(refused).split(": ")[1]) == (1, "url_refused")
-    assert list((data_dir / "weights" / ".arriving").iterdir()) == []
+    assert list((data_dir / "weights" / ".stage").iterdir()) == []
 
 
 def test_the_command_line_has_it(repo_root: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.protocol import Plan, Planned
+from models.engines.protocol import Plan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.state import TrackState
 from telemetry.log_context import CallContext
@@ -54,11 +54,13 @@ class NoStages:
         raise AssertionError("no avatar is looked at here")
 
     async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
         raise AssertionError("no avatar is analysed here")
 
-    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+    ) -> PlannedBlock:
         raise AssertionError("nothing is planned here")
 
     async def render(

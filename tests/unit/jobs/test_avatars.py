@@ -43,7 +43,7 @@ class CountingStages(NoStages):
         self.counts: Counter[str] = Counter()
         self.questions: Counter[str] = Counter()
         self.analysed: set[tuple[str, str]] = set()
-        self.own_speech: list[PreparedSpeech | None] = []
+        self.source_speech: list[PreparedSpeech | None] = []
         self.fault: Exception | None = None
         self.info = VIDEO
 
@@ -89,10 +89,10 @@ class CountingStages(NoStages):
         return (engine, avatar.folder) in self.analysed
 
     async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, own_speech: PreparedSpeech | None
+        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
         self.counts[f"analyse {engine}"] += 1
-        self.own_speech.append(own_speech)
+        self.source_speech.append(source_speech)
         self.analysed.add((engine, avatar.folder))
 
 
@@ -129,7 +129,7 @@ def test_engines_share_the_track(bench: Bench) -> None:
     bench.ensure("dinet", "warp")
     assert bench.stages.counts["track"] == 100, "analysed for another engine, the track stays"
     assert bench.stages.counts["analyse dinet"] == 1
-    assert all(speech is not None for speech in bench.stages.own_speech)
+    assert all(speech is not None for speech in bench.stages.source_speech)
     record = bench.table.find_avatar(bench.key)
     assert record is not None and record.status is AvatarStatus.READY
     assert record.info is not None and record.info.talks
@@ -154,7 +154,7 @@ def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None
 def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
     bench.stages.info = replace(VIDEO, has_audio=False)
     bench.ensure("warp")
-    assert bench.stages.own_speech == [None]
+    assert bench.stages.source_speech == [None]
 
 
 def test_a_verdict_ends_it_at_once_and_an_accident_does_not(bench: Bench) -> None:

@@ -29,7 +29,7 @@ from jobs.messages import (
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.protocol import Plan, Planned
+from models.engines.protocol import Plan, PlannedBlock
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
@@ -83,14 +83,16 @@ class MemoryStages(NoStages):
     ) -> PreparedSpeech:
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
-    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> Planned:
+    async def plan(
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+    ) -> PlannedBlock:
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), 175)
         arrays = {
             field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
         }
         drive = MouthPlan(first_frame=span.first, **arrays)  # type: ignore[arg-type]
-        return Planned(drive, None, measures_of(span.first, span.stop))
+        return PlannedBlock(drive, None, measures_of(span.first, span.stop))
 
     async def render(
         self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark

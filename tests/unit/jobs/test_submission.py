@@ -16,7 +16,7 @@ from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import ProbeResult
 from jobs.submission import Submissions
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from storage.file_keys import audio_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -70,7 +70,7 @@ class Bench:
         stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
         self.submissions = Submissions(
-            stages, self.table, self.files, admission, EngineRoom(CONFIG).check, watermark_all
+            stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, watermark_all
         )
 
     def upload(self, content: bytes) -> UploadedFile:

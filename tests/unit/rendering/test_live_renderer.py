@@ -24,7 +24,7 @@ from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE, mark_analysed
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineSettings, Machine
 from models.engines.warp.engine import WarpEngine
 from models.speech.stream import SpeechStream
@@ -65,7 +65,7 @@ class Studio:
 
     def __init__(self, filmed: FilmedAvatar | Portrait, folder: Path) -> None:
         self.config = PipelineConfig(data_dir=folder)
-        self.engine = EngineRoom(self.config).engine("warp")
+        self.engine = EngineCatalog(self.config).engine("warp")
         known = filmed.avatar(folder / "avatar")
         kept = known.folder_of(self.engine)
         kept.mkdir(parents=True, exist_ok=True)
@@ -204,12 +204,12 @@ def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:
 
 
 def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> None:
-    class OtherListener:
-        def listen(self) -> None: ...
+    class OtherAudioEncoder:
+        def encode(self) -> None: ...
 
     class Other(WarpEngine):
-        def listener(self, machine: Machine) -> Any:
-            return OtherListener()
+        def audio_encoder(self, machine: Machine) -> Any:
+            return OtherAudioEncoder()
 
     config = PipelineConfig(live=LiveConfig(engine="other"))
     other = Other(EngineSettings(studio.engine, {}))  # type: ignore[arg-type]  # it asks for no weights

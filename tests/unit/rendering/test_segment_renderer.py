@@ -125,23 +125,23 @@ async def _until(condition: Callable[[], bool]) -> None:
 PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
-async def _render(painters: _Painters, written: _Written, window: int) -> RunningStats:
-    return await SegmentRenderer(painters, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
+async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
+    return await SegmentRenderer(face_generators, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
 
 
 def test_frames_are_written_in_order_however_their_faces_come() -> None:
     async def scene() -> tuple[RunningStats, _Written, int]:
-        painters, written = _Painters(), _Written()
-        rendering = asyncio.create_task(_render(painters, written, window=2))
-        await _until(lambda: len(painters.waits) == 2)
-        painters.waits[1].set()  # the second chunk is ready first
+        face_generators, written = _Painters(), _Written()
+        rendering = asyncio.create_task(_render(face_generators, written, window=2))
+        await _until(lambda: len(face_generators.waits) == 2)
+        face_generators.waits[1].set()  # the second chunk is ready first
         await asyncio.sleep(0.05)
         assert not written.pictures
-        painters.waits[0].set()
+        face_generators.waits[0].set()
         for number in (2, 3):
-            await _until(lambda number=number: len(painters.waits) > number)  # type: ignore[misc]
-            painters.waits[number].set()
-        return await rendering, written, painters.most_open
+            await _until(lambda number=number: len(face_generators.waits) > number)  # type: ignore[misc]
+            face_generators.waits[number].set()
+        return await rendering, written, face_generators.most_open
 
     motion, written, most_open = asyncio.run(scene())
     assert written.pictures == [(number, 100 + number) for number in PLAN.source_index.tolist()]
@@ -151,28 +151,28 @@ def test_frames_are_written_in_order_however_their_faces_come() -> None:
 
 def test_a_chunk_that_fails_ends_all_others() -> None:
     async def scene() -> _Painters:
-        painters = _Painters()
-        painters.fails_at = 1
+        face_generators = _Painters()
+        face_generators.fails_at = 1
         with pytest.raises(RuntimeError, match="this chunk"):
-            rendering = asyncio.create_task(_render(painters, _Written(), window=3))
-            await _until(lambda: len(painters.waits) >= 2)
-            painters.waits[0].set()
+            rendering = asyncio.create_task(_render(face_generators, _Written(), window=3))
+            await _until(lambda: len(face_generators.waits) >= 2)
+            face_generators.waits[0].set()
             await rendering
-        assert painters.num_open == 0, "nothing is painted any more"
-        return painters
+        assert face_generators.num_open == 0, "nothing is painted any more"
+        return face_generators
 
     asyncio.run(scene())
 
 
 def test_a_cancelled_one_leaves_nothing_at_work() -> None:
     async def scene() -> None:
-        painters = _Painters()
-        rendering = asyncio.create_task(_render(painters, _Written(), window=2))
-        await _until(lambda: len(painters.waits) == 2)
+        face_generators = _Painters()
+        rendering = asyncio.create_task(_render(face_generators, _Written(), window=2))
+        await _until(lambda: len(face_generators.waits) == 2)
         rendering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await rendering
-        assert painters.num_open == 0
-        assert painters.cancelled == 2
+        assert face_generators.num_open == 0
+        assert face_generators.cancelled == 2
 
     asyncio.run(scene())

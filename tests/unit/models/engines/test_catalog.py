@@ -10,7 +10,7 @@ import pytest
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.catalog import EngineRoom, engine_list, engine_names, make_engine
+from models.engines.catalog import EngineCatalog, engine_list, engine_names, make_engine
 from models.engines.registry import ENGINES, engine_class
 from models.engines.weights.store import WeightsStore
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
@@ -76,7 +76,7 @@ def test_the_registry_loads_no_engine(repo_root: Path) -> None:
 def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
     entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
-    room = EngineRoom(config, 3, TOYS)
+    room = EngineCatalog(config, 3, TOYS)
     assert tuple(room.names) == ("free", "toy", "toy:gan")
     engine = room.engine("toy:gan")
     assert isinstance(engine, ToyEngine)
@@ -103,7 +103,7 @@ def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
 def test_one_of_two_files_does(tmp_path: Path) -> None:
     from benchmarks.random_weights.ultralight import save_ultralight, save_wenet
 
-    store, room = WeightsStore(tmp_path / "weights"), EngineRoom(PipelineConfig(data_dir=tmp_path))
+    store, room = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
     store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
     with pytest.raises(OptionError, match="it lacks HuBERT.*--engine ultralight --role hubert"):
         room.check("ultralight")

@@ -67,7 +67,7 @@ class Files:
             raise WeightsError(f"There is no {role}.")
         return self._paths[role]
 
-    def mark(self, role: str) -> str:
+    def fingerprint(self, role: str) -> str:
         return self.path(role).name if self.has(role) else ""
 
     def has(self, role: str) -> bool:

@@ -16,11 +16,11 @@ from models.engines.dinet.crop import (
     to_levels,
     to_planes,
 )
-from models.engines.dinet.engine import HeyGemKind, OriginalKind
+from models.engines.dinet.engine import HeyGemVariant, OriginalVariant
 from models.engines.dinet.options import DinetOptions
 from tests.unit.models.engines.dinet.scenes import ABSENT, make_avatar
 
-HEYGEM, ORIGINAL = HeyGemKind(DinetOptions()).layout, OriginalKind.layout
+HEYGEM, ORIGINAL = HeyGemVariant(DinetOptions()).layout, OriginalVariant.layout
 
 
 def test_heygems_crop_is_a_square_of_one_and_a_half_faces() -> None:
@@ -72,7 +72,7 @@ def test_the_outline_stays_inside_of_what_is_made_anew(tmp_path: Path) -> None:
     from models.engines.paste.landmarks68 import ibug_points
 
     points = ibug_points(track.points)
-    for kind in (HeyGemKind(DinetOptions()), OriginalKind(DinetOptions())):
+    for kind in (HeyGemVariant(DinetOptions()), OriginalVariant(DinetOptions())):
         boxes = kind.boxes(points, track)
         outline, masked = kind.layout.outline(boxes, points), kind.layout.masked_box(boxes)
         assert (outline >= masked[:, None, :2] - 1e-3).all()

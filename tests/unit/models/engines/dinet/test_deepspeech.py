@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from errors import CancelledJobError, WeightsError
-from models.engines.dinet.deepspeech import DeepSpeechListener, cepstra, mean_and_deviation, network_inputs, num_rows_of
+from models.engines.dinet.deepspeech import (
+    DeepSpeechAudioEncoder,
+    cepstra,
+    mean_and_deviation,
+    network_inputs,
+    num_rows_of,
+)
 from models.engines.protocol import Machine
 from models.speech.level import open_speech
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
@@ -54,10 +60,10 @@ def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
 def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
     (span,) = spans(1130, [1130])  # 5 frames more than the file has
-    expected = DeepSpeechListener(network, Machine()).listen(path, level, span)
+    expected = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span)
     assert expected.windows.shape == (1130, 29, 5)
     for part in reversed(list(spans(1130, [490, 25, 600, 15]))):
-        heard = DeepSpeechListener(network, Machine()).listen(path, level, part)
+        heard = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, part)
         assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
     # Neighbours share rows, and the ends hold on.
     np.testing.assert_array_equal(expected.windows[501, :, :4], expected.windows[500, :, 1:])
@@ -67,24 +73,24 @@ def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> Non
 
 def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
-    listener, samples = DeepSpeechListener(network, Machine()), open_speech(path)
+    audio_encoder, samples = DeepSpeechAudioEncoder(network, Machine()), open_speech(path)
     (span,) = spans(1125, [1125])
     num = num_rows_of(len(samples))
     inputs = network_inputs(samples, 0, num, mean_and_deviation(samples))
-    (letters, *_) = listener._network(inputs[None], np.array([num]))
-    windows = listener.listen(path, level, span).windows
+    (letters, *_) = audio_encoder._network(inputs[None], np.array([num]))
+    windows = audio_encoder.encode(path, level, span).windows
     np.testing.assert_allclose(windows[2:1120, :, 2], letters[4:2240:2, 0], atol=1e-4)
 
 
 def test_refusals(tmp_path: Path, network: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
-        DeepSpeechListener(export_wenet(tmp_path / "wenet.onnx"), Machine())
+        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), Machine())
     with pytest.raises(WeightsError, match="does not exist"):
-        DeepSpeechListener(tmp_path / "missing.onnx", Machine())
+        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", Machine())
     path, level = make_speech(tmp_path, 16_000)
     (span,) = spans(25, [25])
     with pytest.raises(CancelledJobError):
-        DeepSpeechListener(network, Machine()).listen(path, level, span, lambda: True)
+        DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span, lambda: True)
 
 
 def _chirp() -> NDArray[np.int16]:

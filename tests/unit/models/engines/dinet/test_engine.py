@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from errors import ConfigError, WeightsError
 from models.avatar.avatar import Avatar
-from models.engines.dinet.audio import HeardSpeech
+from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import REFERENCES, CropLayout
 from models.engines.dinet.engine import DinetEngine
-from models.engines.dinet.generator import DinetPainter, HeyGemGenerator
+from models.engines.dinet.generator import DinetFaceGenerator, HeyGemGenerator
 from models.engines.dinet.network import DINet
 from models.engines.dinet.torch_generator import DinetGenerator
 from models.engines.paste.blend import soft_mask
@@ -66,7 +66,7 @@ def analysed(engine: DinetEngine, folder: Path) -> Avatar:
 
 
 def chunk_of(engine: DinetEngine, avatar: Avatar, shown: NDArray[np.int32], windows: NDArray[np.float32]) -> BoxChunk:
-    features = HeardSpeech(windows, np.ones(len(shown), np.float32))
+    features = DinetFeatures(windows, np.ones(len(shown), np.float32))
     (span,) = spans(len(shown), [len(shown)])
     plan = engine.plan_frames(features, span, shown)
     chunk: BoxChunk = pickle.loads(pickle.dumps(engine.cut(avatar, plan, list(Frames().read(shown.tolist())))))
@@ -84,10 +84,10 @@ def faces(patches: FacePatches) -> list[bytes | None]:
 
 def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
     engine = heygem(files)
-    assert (engine.hears, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
-    assert heygem(files, exact_chunks=True).hears == "wenet-exact:wenet.onnx"
+    assert (engine.audio_features, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
+    assert heygem(files, exact_chunks=True).audio_features == "wenet-exact:wenet.onnx"
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
-    assert (original.hears, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
+    assert (original.audio_features, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
     with_own = make_engine(generator=files["heygem"], landmarks=files["wenet"], detector=files["wenet"])
     assert with_own.version == "1-heygem-resize-landmarks-detector"
     alone = make_engine(generator=files["heygem"], detector=files["wenet"])
@@ -99,7 +99,7 @@ def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_p
     engine = heygem(files)
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL, said(NUM_FRAMES))
-    patches = engine.painter(Machine()).paint(chunk)
+    patches = engine.face_generator(Machine()).generate(chunk)
     assert [i for i in range(NUM_FRAMES) if patches.patch(i) is None] == list(ABSENT)
     for face in range(chunk.num_faces):
         crop = chunk.crop[face]
@@ -117,13 +117,13 @@ def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_p
 @pytest.mark.parametrize("generator", ["heygem", "fixed"])
 def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
     engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    avatar, windows, painter = analysed(engine, tmp_path), said(NUM_FRAMES), engine.painter(Machine())
-    whole = faces(painter.paint(chunk_of(engine, avatar, ALL, windows)))
+    avatar, windows, face_generator = analysed(engine, tmp_path), said(NUM_FRAMES), engine.face_generator(Machine())
+    whole = faces(face_generator.generate(chunk_of(engine, avatar, ALL, windows)))
     again = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    assert faces(again.painter(Machine()).paint(chunk_of(again, avatar, ALL, windows))) == whole
+    assert faces(again.face_generator(Machine()).generate(chunk_of(again, avatar, ALL, windows))) == whole
     for size in (1, 5):
         parts = [chunk_of(engine, avatar, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
-        assert [face for part in parts for face in faces(painter.paint(part))] == whole
+        assert [face for part in parts for face in faces(face_generator.generate(part))] == whole
 
 
 def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
@@ -147,7 +147,7 @@ def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
     for paste in ("face", "mask", "rectangle"):
         engine = heygem(files, paste=paste)
         chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-        patch = engine.painter(Machine()).paint(chunk)
+        patch = engine.face_generator(Machine()).generate(chunk)
         changed[paste] = int((patch.y[0] != chunk.y[0]).sum())
         box = chunk.boxes[0]
     area = float(np.prod(box[2:] - box[:2]))
@@ -159,7 +159,7 @@ def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
 def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files, mask_rows=(128, 250), paste="mask")
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-    patch = engine.painter(Machine()).paint(chunk)
+    patch = engine.face_generator(Machine()).generate(chunk)
     top = np.nonzero(patch.y[0] != chunk.y[0])[0].min()
     assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
 
@@ -171,14 +171,14 @@ def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_p
     engines: list[Engine] = [heygem(files), original]
     for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
         (span,) = spans(25, [25])
-        heard = engine.listener(Machine()).listen(path, level, span)
+        heard = engine.audio_encoder(Machine()).encode(path, level, span)
         plan, state, measures = engine.plan(avatar, heard, span, shown, None)
         assert isinstance(plan, BoxPlan)
         assert state is None
         assert measures.num_frames == 25
         assert int(measures.num_passed[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
-        assert plan.drive.shape == shape
-        assert plan.slice(3, 5).drive.tobytes() == heard.windows[3:5].tobytes()
+        assert plan.features.shape == shape
+        assert plan.slice(3, 5).features.tobytes() == heard.windows[3:5].tobytes()
         assert plan.slice(3, 5).first_frame == 3
 
 
@@ -197,17 +197,17 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
     avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
-    def painted(painter: DinetPainter, rows: slice) -> list[bytes | None]:
+    def painted(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:
         chunk = chunk_of(engine, avatar, ALL[rows], windows[rows])
-        return faces(painter.paint(_with(chunk, small)))
+        return faces(face_generator.generate(_with(chunk, small)))
 
-    def make() -> DinetPainter:
-        return DinetPainter(DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32"), SMALL, "face")
+    def make() -> DinetFaceGenerator:
+        return DinetFaceGenerator(DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32"), SMALL, "face")
 
-    painter = make()
-    whole = painted(painter, slice(0, 4))
+    face_generator = make()
+    whole = painted(face_generator, slice(0, 4))
     assert painted(make(), slice(0, 4)) == whole
-    assert [*painted(painter, slice(0, 1)), *painted(painter, slice(1, 4))] == whole
+    assert [*painted(face_generator, slice(0, 1)), *painted(face_generator, slice(1, 4))] == whole
     assert len(set(whole)) == 4
 
 
@@ -243,7 +243,7 @@ def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path
 def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1, 29, 5))
-    patch = engine.painter(Machine()).paint(chunk).patch(0)
+    patch = engine.face_generator(Machine()).generate(chunk).patch(0)
     assert patch is not None
     assert (patch.planes.y != chunk.y[0]).sum() > 500
 
@@ -281,14 +281,14 @@ def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing.onnx"):
         make_engine(generator=tmp_path / "missing.onnx")
     with pytest.raises(WeightsError, match="no generator"):
-        make_engine().painter(Machine())
+        make_engine().face_generator(Machine())
     with pytest.raises(WeightsError, match="no speech"):
-        make_engine().listener(Machine())
+        make_engine().audio_encoder(Machine())
     wrong = make_engine(generator=files["wenet"], speech=files["deepspeech"])
     with pytest.raises(WeightsError, match="wenet.onnx"):
-        wrong.painter(Machine())
+        wrong.face_generator(Machine())
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
-        wrong.listener(Machine())
+        wrong.audio_encoder(Machine())
 
 
 def _with(chunk: BoxChunk, references: NDArray[np.uint8]) -> BoxChunk:

@@ -78,7 +78,7 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
     chunk = cut(engine, avatar, make_plan(), frames)
-    patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
+    patches = engine.face_generator(Machine()).generate(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
@@ -97,13 +97,13 @@ def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames:
 
 def test_same_bytes_however_frames_are_divided(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine, plan = make_engine(weights), make_plan()
-    painter = engine.painter(Machine())
-    whole = luma(painter.paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.painter(Machine()).paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    face_generator = engine.face_generator(Machine())
+    whole = luma(face_generator.generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 2), (2, 5), (5, 6)):
         chunk = cut(engine, avatar, plan.slice(start, stop), frames)
-        parts += luma(painter.paint(chunk), SOURCE[start:stop], frames)
+        parts += luma(face_generator.generate(chunk), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
@@ -113,7 +113,7 @@ def test_no_face_is_begun_once_nobody_wants_it(weights: Path, avatar: Avatar, fr
     engine = make_engine(weights)
     chunk = cut(engine, avatar, make_plan(), frames)
     with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
-        engine.painter(Machine()).paint(chunk, iter((False, False, True)).__next__)
+        engine.face_generator(Machine()).generate(chunk, iter((False, False, True)).__next__)
 
 
 def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
@@ -121,7 +121,7 @@ def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[
     red = []
     for weight in (0.0, 1.0):
         engine = make_engine(weights, weight=weight, match_colour=False)
-        patches = engine.painter(Machine()).paint(cut(engine, avatar, plan, frames))
+        patches = engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames))
         red.append(patches.uv[0, 1].astype(int).max())
     assert red[1] > red[0] + 20
 
@@ -164,10 +164,10 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    features = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
     analyse(engine, avatar)
     planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
     assert planned.measures.num_frames == 12
     part = planned.plan.slice(7, 9)
-    patches = engine.painter(Machine()).paint(engine.cut(avatar, part, [frames[7], frames[8]]))
+    patches = engine.face_generator(Machine()).generate(engine.cut(avatar, part, [frames[7], frames[8]]))
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()

@@ -53,7 +53,7 @@ def small_whisper() -> WhisperEncoder:
 
 @dataclass(frozen=True)
 class Files:
-    """Weights that a user could have brought; satisfies `contract.EngineWeights`."""
+    """Weights that a user could have brought; satisfies `protocol.EngineWeights`."""
 
     folder: Path
 
@@ -62,7 +62,7 @@ class Files:
             raise WeightsError(f"There is no file of the role {role}.")
         return self.folder / role
 
-    def mark(self, role: str) -> str:
+    def fingerprint(self, role: str) -> str:
         return self.path(role).name if self.has(role) else ""
 
     def has(self, role: str) -> bool:

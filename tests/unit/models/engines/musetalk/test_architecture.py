@@ -57,9 +57,9 @@ def test_published_networks_play_their_roles_and_no_other() -> None:
 
 def test_the_unet_of_stable_diffusion_is_refused_by_what_it_hears() -> None:
     table = table_of(make_unet(PUBLISHED))
-    hears = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-    other = TensorTable("torch", {**table.tensors, hears: (320, 768)})
-    assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {hears} (320, 384), found (320, 768)"
+    key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    other = TensorTable("torch", {**table.tensors, key: (320, 768)})
+    assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {key} (320, 384), found (320, 768)"
     assert unet_mismatch(without(table, "conv_out.bias")) == ("expected MuseTalk's U-Net with 686 tensors, found 685")
     assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
 

@@ -19,7 +19,7 @@ from models.avatar.avatar import Avatar
 from models.engines.musetalk.crop import face_boxes, jaw_outline
 from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.musetalk.plan import ROWS_PER_FRAME, RowsPlan, SpeechRows, first_rows
+from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
 from models.engines.patches import FacePatches
 from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine
 from models.speech.level import measure_level
@@ -50,36 +50,36 @@ def avatar(tmp_path: Path, talker: Still) -> Avatar:
     return found
 
 
-def heard(span: FrameSpan = SPAN) -> SpeechRows:
+def heard(span: FrameSpan = SPAN) -> WhisperFeatures:
     first = int(first_rows(span.fps, span.first, 1)[0])
     num = int(first_rows(span.fps, span.stop - 1, 1)[0]) + ROWS_PER_FRAME - first
     rows = np.add.outer(np.arange(first, first + num), np.arange(3) / 10)[..., None].repeat(8, 2).astype(np.float32)
-    return SpeechRows(first, rows, span.first, np.ones(span.num, np.float32))
+    return WhisperFeatures(first, rows, span.first, np.ones(span.num, np.float32))
 
 
 def test_a_plan_gives_each_frame_its_rows_in_any_slice() -> None:
-    plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32))
-    drive = plan.drive()
-    assert drive.shape == (12, 30, 8)
+    plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32))
+    features = plan.features()
+    assert features.shape == (12, 30, 8)
     starts = first_rows(NTSC, 30, 12)
     # Rows one after the other, the states of each side by side.
-    assert np.allclose(drive[:, :, 0], starts[:, None] + np.repeat(np.arange(10), 3) + np.tile([0, 0.1, 0.2], 10))
+    assert np.allclose(features[:, :, 0], starts[:, None] + np.repeat(np.arange(10), 3) + np.tile([0, 0.1, 0.2], 10))
     for start, stop in ((0, 12), (3, 7), (11, 12), (5, 5)):
         part = plan.slice(start, stop)
         assert len(part) == stop - start
         assert part.first_frame == 30 + start
-        assert np.array_equal(part.drive(), drive[start:stop])
+        assert np.array_equal(part.features(), features[start:stop])
         assert not np.shares_memory(part.rows, plan.rows)
-    assert np.array_equal(plan.slice(2, 9).slice(1, 4).drive(), drive[3:6])
+    assert np.array_equal(plan.slice(2, 9).slice(1, 4).features(), features[3:6])
     assert len(pickle.dumps(plan.slice(3, 5))) < len(pickle.dumps(plan)) / 1.5
-    assert np.array_equal(pickle.loads(pickle.dumps(plan)).drive(), drive)
+    assert np.array_equal(pickle.loads(pickle.dumps(plan)).features(), features)
 
 
 def test_rows_that_were_not_heard_are_named() -> None:
     with pytest.raises(ValueError, match="Expected rows"):
-        RowsPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
+        MuseTalkPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
     with pytest.raises(ValueError, match="Expected 12 source frames"):
-        RowsPlan.of(heard(), SPAN, np.zeros(11, np.int32))
+        MuseTalkPlan.of(heard(), SPAN, np.zeros(11, np.int32))
 
 
 def test_the_box_has_the_bridge_of_the_nose_in_its_middle(talker: Still) -> None:
@@ -124,12 +124,12 @@ def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
 
 def test_boxes_are_written_once_and_cut(avatar: Avatar, talker: Still) -> None:
     engine = engine_of()
-    plan = RowsPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
+    plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
     chunk = engine.cut(avatar, plan, [talker.planes] * 4)
     assert chunk.num_frames == chunk.num_faces == 4
     assert len(chunk.y) == 1  # one source frame
     assert chunk.colour == talker.info.colour
-    assert np.array_equal(chunk.drive, plan.drive())
+    assert np.array_equal(chunk.features, plan.features())
     lips = talker.track.points[0, [13, 14], :2] - chunk.origins[0]
     x0, y0, x1, y1 = chunk.boxes[0]
     assert ((lips > (x0, (y0 + y1) / 2)) & (lips < (x1, y1))).all()
@@ -163,31 +163,31 @@ def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
     assert planned.measures.num_passed.sum() == 12
     # Features of more than the span: the frames are found in them.
     later = engine_of().plan(avatar, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
-    assert isinstance(planned.plan, RowsPlan)
-    assert isinstance(later.plan, RowsPlan)
-    assert np.array_equal(later.plan.drive(), planned.plan.drive()[5:])
+    assert isinstance(planned.plan, MuseTalkPlan)
+    assert isinstance(later.plan, MuseTalkPlan)
+    assert np.array_equal(later.plan.features(), planned.plan.features()[5:])
 
 
 def test_from_speech_to_patches(
     avatar: Avatar, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
 ) -> None:
     """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
-    from models.engines.musetalk.audio import load_listener
-    from models.engines.musetalk.generator import load_painter
+    from models.engines.musetalk.audio import load_audio_encoder
+    from models.engines.musetalk.generator import load_face_generator
 
     engine, speech = engine_of(), tmp_path / "speech.npy"
     extract_speech(sample_speech, speech, MediaLimits())
-    listener = load_listener(small_files, Machine(), SMALL_WHISPER)
-    painter = load_painter(small_files, engine.options, Machine(), SMALL)
+    audio_encoder = load_audio_encoder(small_files, Machine(), SMALL_WHISPER)
+    face_generator = load_face_generator(small_files, engine.options, Machine(), SMALL)
 
     def paint(first: int, stop: int, chunk: slice) -> FacePatches:
         span = FrameSpan(NTSC, first, stop - first, 40)
-        features = pickle.loads(pickle.dumps(listener.listen(speech, measure_level(speech), span)))
+        features = pickle.loads(pickle.dumps(audio_encoder.encode(speech, measure_level(speech), span)))
         plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
-        assert isinstance(plan, RowsPlan)
+        assert isinstance(plan, MuseTalkPlan)
         part = plan.slice(chunk.start - first, chunk.stop - first)
         cut = engine.cut(avatar, part, [talker.planes] * len(part))
-        return painter.paint(pickle.loads(pickle.dumps(cut)))
+        return face_generator.generate(pickle.loads(pickle.dumps(cut)))
 
     whole = paint(0, 30, slice(8, 12))
     assert len(whole) == 4

@@ -73,7 +73,7 @@ class Brought:
         """The file of a role."""
         return self.files[role]
 
-    def mark(self, role: str) -> str:
+    def fingerprint(self, role: str) -> str:
         return self.path(role).name if self.has(role) else ""
 
     def has(self, role: str) -> bool:

@@ -36,7 +36,7 @@ def make_track(boxes: NDArray[np.floating], opacity: NDArray[np.floating] | None
 
 
 def make_chunk(track: BoxTrack, source_index: list[int], colour: ColourTags = BT709) -> tuple[BoxChunk, list[YuvFrame]]:
-    """Cut frames of `smooth_rgb`, a seed for each source frame; the drive of output frame t is t."""
+    """Cut frames of `smooth_rgb`, a seed for each source frame; the features of output frame t is t."""
     source = np.array(source_index, np.int32)
     frames = [from_rgb(smooth_rgb(seed=int(frame)), colour) for frame in source]
     plan = BoxPlan(0, source, np.arange(len(source), dtype=np.float32)[:, None])

@@ -64,7 +64,7 @@ def test_plan_slices_are_copies_of_everything() -> None:
     plan = BoxPlan(10, np.arange(6, dtype=np.int32), np.ones((6, 2), np.float32), {"bow": np.arange(6)})
     part = plan.slice(2, 4)
     assert (part.first_frame, len(part), part.arrays["bow"].tolist()) == (12, 2, [2, 3])
-    assert not np.shares_memory(part.drive, plan.drive)
+    assert not np.shares_memory(part.features, plan.features)
     with pytest.raises(ValueError, match="rows"):
         BoxPlan(0, np.arange(3, dtype=np.int32), np.ones((2, 1), np.float32))
 
@@ -74,7 +74,7 @@ def test_chunk_keeps_a_repeated_frame_once_and_pickles() -> None:
     assert chunk.row.tolist() == [0, 1, 2, -1, 3]
     assert chunk.crop.tolist() == [1, 0, 0, 1]
     assert len(chunk.y) == 2
-    assert chunk.drive[:, 0].tolist() == [0, 1, 2, 4]
+    assert chunk.features[:, 0].tolist() == [0, 1, 2, 4]
     x, y = chunk.origins[1]
     size = chunk.region_size
     inside = frames[1].y[max(y, 0) : y + size, max(x, 0) : x + size]

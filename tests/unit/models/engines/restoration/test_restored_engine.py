@@ -12,7 +12,7 @@ from benchmarks.random_weights.restoration import save_restoration
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.avatar.avatar import Avatar
-from models.engines.catalog import EngineRoom, step_list
+from models.engines.catalog import EngineCatalog, post_processor_list
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
@@ -30,22 +30,22 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
 @pytest.fixture(scope="module")
 def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
     avatar = filmed.avatar(tmp_path_factory.mktemp("avatar"))
-    engine = EngineRoom(PipelineConfig()).engine("warp")
+    engine = EngineCatalog(PipelineConfig()).engine("warp")
     avatar.folder_of(engine).mkdir(parents=True)
     with filmed.reader() as reader:
         engine.analyse(avatar, avatar.frames(reader), None, lambda: False)
     return avatar
 
 
-def room(data_dir: Path, strength: float = 1.0) -> EngineRoom:
-    return EngineRoom(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
+def room(data_dir: Path, strength: float = 1.0) -> EngineCatalog:
+    return EngineCatalog(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
 
 
 def add_network(data_dir: Path, folder: Path) -> None:
     WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
 
 
-def painted(room: EngineRoom, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
+def painted(room: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
     engine = room.engine(name)
     heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
     features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
@@ -54,7 +54,7 @@ def painted(room: EngineRoom, name: str, filmed: FilmedAvatar, avatar: Avatar) -
     with filmed.reader() as reader:
         chunk = engine.cut(avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert chunk.num_frames == NUM
-    patches = engine.painter(Machine()).paint(chunk)
+    patches = engine.face_generator(Machine()).generate(chunk)
     return patches.row, patches.origins, patches.y, patches.uv
 
 
@@ -76,7 +76,7 @@ def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
 def test_it_shares_what_the_engine_keeps_and_hears(tmp_path: Path) -> None:
     engines = room(tmp_path)
     inner, outer = engines.engine("warp"), engines.engine("warp+restoration")
-    assert (outer.name, outer.version, outer.hears) == (inner.name, inner.version, inner.hears)
+    assert (outer.name, outer.version, outer.audio_features) == (inner.name, inner.version, inner.audio_features)
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path)
         engines.check("warp+polish")
     with pytest.raises(OptionError, match="expected one of warp"):
         engines.check("nonesuch+restoration")
-    (step,) = step_list(WeightsStore(tmp_path / "weights"))
+    (step,) = post_processor_list(WeightsStore(tmp_path / "weights"))
     assert (step.name, step.is_installed) == ("restoration", False)
     add_network(tmp_path, tmp_path)
     engines.check("warp+restoration")

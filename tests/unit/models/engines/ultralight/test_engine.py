@@ -25,7 +25,14 @@ from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
-from models.engines.ultralight.audio import HeardRows, Hears, UltralightPlan, Variant, frame_rows, wanted_ids
+from models.engines.ultralight.audio import (
+    AudioKind,
+    UltralightFeatures,
+    UltralightPlan,
+    Variant,
+    frame_rows,
+    wanted_ids,
+)
 from models.engines.ultralight.crop import crop_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.generator import OnnxGenerator, load_generator
@@ -33,7 +40,7 @@ from models.engines.ultralight.network import TorchGenerator, load_network, pict
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
-from models.engines.weights.recognition import Wish, places, recognise
+from models.engines.weights.recognition import AddRequest, candidates, recognise
 from models.speech.level import measure_level
 from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
@@ -49,7 +56,7 @@ FP32 = UltralightOptions(precision="fp32")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow generator that hears HuBERT, stored as train.py does when it goes on later."""
+    """A narrow generator for HuBERT features, stored as train.py does when it goes on later."""
     path = tmp_path_factory.mktemp("weights") / "anna.pth"
     torch.save({"model": random_network().state_dict(), "epoch": 3}, path)
     return path
@@ -70,12 +77,12 @@ def make_engine(checkpoint: Path, **options: Any) -> UltralightEngine:
     return UltralightEngine(EngineSettings(files, {"precision": "fp32", **options}))
 
 
-def make_plan(source: list[int], hears: Hears = "hubert") -> UltralightPlan:
+def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> UltralightPlan:
     span = FrameSpan(Fraction(25), 10, len(source), 100)
-    ids = wanted_ids(hears, span, 1000)
-    width = 1024 if hears == "hubert" else 16 * 512
+    ids = wanted_ids(audio_kind, span, 1000)
+    width = 1024 if audio_kind == "hubert" else 16 * 512
     rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
-    heard = HeardRows(hears, frame_rows(hears, span), ids, rows, np.ones(len(source), np.float32))
+    heard = UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(len(source), np.float32))
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
@@ -94,7 +101,7 @@ SOURCE = [3, 4, ABSENT, 8, 9, 9]
 def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
     chunk = cut(engine, avatar, make_plan(SOURCE), frames)
-    patches = engine.painter(Machine()).paint(pickle.loads(pickle.dumps(chunk)))
+    patches = engine.face_generator(Machine()).generate(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
@@ -109,13 +116,13 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar
 
 def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
-    painter, plan = engine.painter(Machine()), make_plan(SOURCE)
-    whole = luma(painter.paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.painter(Machine()).paint(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    face_generator, plan = engine.face_generator(Machine()), make_plan(SOURCE)
+    whole = luma(face_generator.generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 1), (1, 4), (4, 6)):
         part = plan.slice(start, stop)
-        parts += luma(painter.paint(cut(engine, avatar, part, frames)), SOURCE[start:stop], frames)
+        parts += luma(face_generator.generate(cut(engine, avatar, part, frames)), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
@@ -124,7 +131,7 @@ def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar,
 
 def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
-    patches = engine.painter(Machine()).paint(cut(engine, avatar, make_plan([8]), frames))
+    patches = engine.face_generator(Machine()).generate(cut(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
     from models.engines.paste.landmarks68 import ibug_points
 
@@ -186,35 +193,35 @@ def test_onnx_that_is_no_generator_is_refused(tmp_path: Path) -> None:
         OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), Machine(), FP32)
 
 
-def test_a_generator_that_hears_something_else_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(WeightsError, match=r"anna\.pth that hears wenet, found one that hears hubert"):
+def test_a_generator_for_other_features_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
         load_generator(checkpoint, Machine(), FP32, "wenet")
 
 
-def test_what_hears_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> None:
-    def hears(**options: str) -> str:
-        return UltralightEngine(EngineSettings(Brought(files), options)).hears.partition(":")[0]
+def test_choose_audio_kind_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> None:
+    def audio_features(**options: str) -> str:
+        return UltralightEngine(EngineSettings(Brought(files), options)).audio_features.partition(":")[0]
 
     files = {"generator": checkpoint}
-    assert hears() == "ultralight-hubert"
+    assert audio_features() == "ultralight-hubert"
     files = {"generator": checkpoint, "wenet": checkpoint}
-    assert hears() == "ultralight-wenet"
+    assert audio_features() == "ultralight-wenet"
     files = {"generator": checkpoint, "wenet": checkpoint, "hubert": checkpoint}
     with pytest.raises(ConfigError, match="'hears'"):
-        hears()
-    assert hears(hears="hubert") == "ultralight-hubert"
+        audio_features()
+    assert audio_features(hears="hubert") == "ultralight-hubert"
     with pytest.raises(ConfigError, match="(?s)ultralight.*paste"):
-        hears(paste="hard")
+        audio_features(paste="hard")
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wenet"])
-def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: Hears) -> None:
+def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: AudioKind) -> None:
     path = (save_hubert if kind == "hubert" else save_wenet)(tmp_path / "file.onnx")
     engine = UltralightEngine(EngineSettings(Brought({"generator": path, kind: path}), {}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 5, 3, 25)
-    heard = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
     assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
 
 
@@ -246,14 +253,14 @@ def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Pat
 
 
 def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -> None:
-    asked = places({"ultralight": UltralightEngine.weights}, Wish())
+    asked = candidates({"ultralight": UltralightEngine.weights}, AddRequest())
     files = {
         "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
         "hubert": [save_hubert(tmp_path / "h.onnx")],
     }
     for role, paths in files.items():
         for path in paths:
-            assert recognise(path.name, inspect_weights(path), asked).role.name == role
+            assert recognise(path.name, inspect_weights(path), asked).spec.name == role
 
 
 def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_apart() -> None:
@@ -303,9 +310,9 @@ def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
     plan = make_plan([3] * 100)
     part = plan.slice(40, 72)
     assert (part.first_frame, len(part)) == (50, 32)
-    assert part.heard.rows.nbytes < 450_000  # as windows it would be 4 MB
+    assert part.features.rows.nbytes < 450_000  # as windows it would be 4 MB
     with pytest.raises(ValueError, match="Expected sound for 2 frames"):
-        UltralightPlan(0, np.zeros(2, np.int32), plan.heard)
+        UltralightPlan(0, np.zeros(2, np.int32), plan.features)
 
 
 def test_from_sound_to_faces_as_the_graph_does_it(
@@ -317,13 +324,13 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.listener(Machine()).listen(speech, measure_level(speech), span)
+    features = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
     analyse(engine, avatar)
     source = np.arange(12, dtype=np.int32)
     planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, source, None)
     assert planned.measures.num_frames == 12
     part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
-    patches = engine.painter(Machine()).paint(engine.cut(avatar, part, [frames[7], frames[8]]))
+    patches = engine.face_generator(Machine()).generate(engine.cut(avatar, part, [frames[7], frames[8]]))
     assert len(patches) == 2
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 

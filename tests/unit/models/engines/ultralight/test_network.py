@@ -15,12 +15,12 @@ from tests.conftest import REPO_ROOT
 _REFERENCE = REPO_ROOT.parent / "shared" / "reference"
 
 
-@pytest.mark.parametrize("hears", ["hubert", "wenet"])
-def test_equals_the_published_network(hears: str) -> None:
+@pytest.mark.parametrize("audio_kind", ["hubert", "wenet"])
+def test_equals_the_published_network(audio_kind: str) -> None:
     if not _REFERENCE.is_dir():
         pytest.skip("needs the reference tensors that do not ship with the repository (../shared/reference)")
-    stored = _REFERENCE / f"ultralight_{hears}_core.npz"
-    ours = f"models.engines.ultralight.network:UltralightNetwork:{hears}"
+    stored = _REFERENCE / f"ultralight_{audio_kind}_core.npz"
+    ours = f"models.engines.ultralight.network:UltralightNetwork:{audio_kind}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(_REFERENCE / "check.py"), str(stored), ours]
     run = subprocess.run(command, cwd=REPO_ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -32,14 +32,14 @@ def test_equals_the_published_network(hears: str) -> None:
 )
 def test_every_variant_runs_and_is_told_by_its_shapes(variant: Variant) -> None:
     with torch.device("meta"):
-        network = UltralightNetwork(variant.hears, variant.num_frames, variant.width)
+        network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
         out = network(torch.empty(2, 6, 160, 160), torch.empty(2, *variant.audio_shape))
     assert out.shape == (2, 3, 160, 160)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert variant_of_tensors(shapes) == variant
     told = variant_of_audio((1, *variant.audio_shape))
     assert told is not None
-    assert (told.hears, told.num_frames) == (variant.hears, variant.num_frames)
+    assert (told.audio_kind, told.num_frames) == (variant.audio_kind, variant.num_frames)
 
 
 def test_names_of_the_older_checkpoints_are_read() -> None:

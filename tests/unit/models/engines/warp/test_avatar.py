@@ -16,7 +16,7 @@ from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.engine import WarpPainter
+from models.engines.warp.engine import WarpFaceGenerator
 from models.engines.warp.exemplars import choose_frames
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
@@ -188,8 +188,8 @@ def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_ava
     opacity = chunk.opacity[chunk.row]
     assert (np.diff(opacity[4:7]) < 0).all()
     assert opacity[[0, 1, -1]].min() == 1
-    loud = WarpPainter().paint(replace(chunk, opacity=np.ones_like(chunk.opacity)))
-    soft = WarpPainter().paint(chunk)
+    loud = WarpFaceGenerator().generate(replace(chunk, opacity=np.ones_like(chunk.opacity)))
+    soft = WarpFaceGenerator().generate(chunk)
     base = chunk.crops_y[chunk.base].astype(int)
     changed = [np.abs(patches.y.astype(int) - base).sum((1, 2)) for patches in (loud, soft)]
     row = int(chunk.row[6])

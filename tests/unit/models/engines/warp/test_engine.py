@@ -13,13 +13,13 @@ import torch
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from media.yuv_frame import YuvFrame
-from models.engines.catalog import EngineRoom
+from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.engine import WarpPainter
+from models.engines.warp.engine import WarpFaceGenerator
 from models.engines.warp.painting.fields import (
     EXEMPLAR,
     INNER_LOWER_ROWS,
@@ -79,7 +79,7 @@ def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]
 
 def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
-    cpu = WarpPainter().paint(chunk)
+    cpu = WarpFaceGenerator().generate(chunk)
     _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
@@ -91,7 +91,7 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
     assert plan.interior.max() == 1
     with avatar.reader() as reader:
         chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
-    cpu = WarpPainter().paint(chunk)
+    cpu = WarpFaceGenerator().generate(chunk)
     _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
@@ -107,9 +107,9 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
     assert (own[shape[:, 0] < 0.05] == 1).all()
     assert (own[shape[:, 0] > 0.25] == 0).all()
     wide = int(shape[:, 0].argmax())
-    drawn = WarpPainter().paint(chunk).y[wide]
+    drawn = WarpFaceGenerator().generate(chunk).y[wide]
     plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
-    lips = WarpPainter().paint(plain).y[wide]
+    lips = WarpFaceGenerator().generate(plain).y[wide]
     assert np.abs(drawn.astype(int) - lips).mean() < 2
 
 
@@ -157,7 +157,7 @@ def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar,
     if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
     chunk = _chunk(avatar, warp_avatar, 0.3)
-    painted, pixels = WarpPainter().paint(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    painted, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
     lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
     rim, lip = (painted[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
@@ -178,7 +178,7 @@ def test_lips_that_are_open_in_their_picture_keep_their_rim(avatar: FilmedAvatar
 @pytest.mark.needs_cuda
 def test_cuda_paints_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
-    _assert_like(WarpPainter().paint(chunk), WarpPainter("cuda").paint(chunk))
+    _assert_like(WarpFaceGenerator().generate(chunk), WarpFaceGenerator("cuda").generate(chunk))
 
 
 def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
@@ -188,7 +188,7 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
     edge = round(float(chin + 0.3 * chunk.eye_distance.mean()))
     crops = np.full_like(chunk.crops_y, 60)
     crops[:, edge:] = 200
-    painted = WarpPainter().paint(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
+    painted = WarpFaceGenerator().generate(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
     moved = (painted > 130).sum(1).astype(int) - 15
     assert np.abs(moved).max() >= 2
     between = (painted > 75) & (painted < 185)
@@ -197,7 +197,7 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
 
 def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
-    patches = WarpPainter().paint(chunk)
+    patches = WarpFaceGenerator().generate(chunk)
     same = patches.y == chunk.crops_y[chunk.base]
     size = chunk.region_size
     band = slice(0, size // 32)
@@ -211,15 +211,15 @@ def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avat
 def test_masked_out_chunks_come_back_bit_equal(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     blank = FaceChunk(**{**vars(chunk), "masks": np.zeros_like(chunk.masks)})
-    for patches in (WarpPainter().paint(blank), TorchRenderer(torch.device("cpu")).render(blank)):
+    for patches in (WarpFaceGenerator().generate(blank), TorchRenderer(torch.device("cpu")).render(blank)):
         assert (patches.y == chunk.crops_y[chunk.base]).all()
         assert (patches.uv == chunk.crops_uv[chunk.base]).all()
 
 
 def test_the_mouth_opens(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     """Skin is all that the closed pictures show; the opening is dark at its rim and has teeth, or the source's own."""
-    closed = WarpPainter().paint(_chunk(avatar, warp_avatar, 0.0, 0, 12)).y
-    opened = WarpPainter().paint(_chunk(avatar, warp_avatar, 0.14, 0, 12)).y
+    closed = WarpFaceGenerator().generate(_chunk(avatar, warp_avatar, 0.0, 0, 12)).y
+    opened = WarpFaceGenerator().generate(_chunk(avatar, warp_avatar, 0.14, 0, 12)).y
     assert (closed < 90).sum() < 20
     assert (opened < 90).sum() > 40
     assert (np.abs(opened.astype(int) - closed) > 20).sum() > 120
@@ -227,7 +227,7 @@ def test_the_mouth_opens(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
 
 def test_frames_without_a_face_pass_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, 14, 22)
-    patches = WarpPainter().paint(chunk)
+    patches = WarpFaceGenerator().generate(chunk)
     assert len(patches) == chunk.num_frames == 8
     for number in range(8):
         assert (patches.patch(number) is None) == (14 + number in ABSENT)
@@ -239,21 +239,21 @@ def test_frames_without_a_face_pass_untouched(avatar: FilmedAvatar, warp_avatar:
 
 def test_a_chunk_without_any_face_is_no_error(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
-    for patches in (WarpPainter().paint(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
+    for patches in (WarpFaceGenerator().generate(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
         assert patches.patch(0) is None
 
 
 def test_cutting_a_chunk_differently_changes_nothing(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    engine = WarpPainter()
-    whole = engine.paint(_chunk(avatar, warp_avatar, 0.12, 4, 12))
-    parts = [engine.paint(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
+    engine = WarpFaceGenerator()
+    whole = engine.generate(_chunk(avatar, warp_avatar, 0.12, 4, 12))
+    parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
 
 
 def test_chunks_and_patches_travel(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = pickle.loads(pickle.dumps(_chunk(avatar, warp_avatar, 0.12)))
-    patches = WarpPainter().paint(chunk)
+    patches = WarpFaceGenerator().generate(chunk)
     again = pickle.loads(pickle.dumps(patches))
     assert (again.y == patches.y).all()
 
@@ -262,13 +262,13 @@ def test_a_face_at_the_edge_of_the_picture(avatar: FilmedAvatar, warp_avatar: Wa
     index = np.arange(4, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = WarpPainter().paint(cut_faces(warp_avatar, plan, [small] * 4))
+    patches = WarpFaceGenerator().generate(cut_faces(warp_avatar, plan, [small] * 4))
     assert patches.patch(3) is not None
 
 
 def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="expected one of warp"):
-        EngineRoom(PipelineConfig()).engine("no such engine")
+        EngineCatalog(PipelineConfig()).engine("no such engine")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="found none"):
-            EngineRoom(PipelineConfig()).engine("warp").painter(Machine("cuda"))
+            EngineCatalog(PipelineConfig()).engine("warp").face_generator(Machine("cuda"))

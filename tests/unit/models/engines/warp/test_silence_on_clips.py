@@ -27,7 +27,7 @@ _FRAMES, _CHUNK = 96, 32
 def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
     cached, _ = analyse(film, tmp_path / "avatar")
     avatar, engine = cached.avatar, cached.engine
-    painter = engine.painter(Machine())
+    face_generator = engine.face_generator(Machine())
     num = min(avatar.info.num_frames, _FRAMES)
     warp_avatar = WarpAvatar.load(avatar, avatar.folder_of(engine))
     hidden = np.zeros((num, len(warp_avatar.calibration.adaptation.weights)), np.float32)
@@ -38,6 +38,6 @@ def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
         for start in range(0, num, _CHUNK):
             piece = plan.slice(start, min(num, start + _CHUNK))
             chunk = engine.cut(avatar, piece, list(reader.read(piece.source_index.tolist())))
-            motion += painter.paint(chunk).silent_motion
+            motion += face_generator.generate(chunk).silent_motion
     assert motion.num > num / 2
     assert motion.rms is not None and motion.rms < STILL

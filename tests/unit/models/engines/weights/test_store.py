@@ -14,10 +14,10 @@ from typing import ClassVar
 import pytest
 
 from errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
-from models.engines.protocol import EngineClass, WeightsRole
-from models.engines.weights.recognition import Wish
+from models.engines.protocol import EngineClass, WeightsSpec
+from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import WeightsStore
-from models.engines.weights.upload import Arrival
+from models.engines.weights.upload import StagedFile
 from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
 from tests.unit.models.engines.weights.weights_files import (
     Harm,
@@ -111,8 +111,8 @@ def test_verify_asks_the_engine_again(store: WeightsStore, tmp_path: Path) -> No
 
 def _changed() -> EngineClass:
     class Changed(TwinEngine):
-        weights: ClassVar[tuple[WeightsRole, ...]] = (
-            WeightsRole("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
+        weights: ClassVar[tuple[WeightsSpec, ...]] = (
+            WeightsSpec("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
         )
 
     return Changed
@@ -162,9 +162,9 @@ def test_what_the_user_says_counts(store: WeightsStore, tmp_path: Path) -> None:
         both.add(source)
     assert both.add(source, engine="twin").name == "twin"
     with pytest.raises(WeightsError, match="toy mixer: expected a mel"):
-        _bring(both, source, Wish("toy", "mixer"))
+        _bring(both, source, AddRequest("toy", "mixer"))
     with pytest.raises(OptionError, match="there is: toy generator, toy mixer"):
-        _bring(both, source, Wish("toy", "vae"))
+        _bring(both, source, AddRequest("toy", "vae"))
     missing = tmp_path / "not-read"  # what cannot work is refused before anything is read
     with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
         store.add(missing, engine="nonesuch")
@@ -173,13 +173,13 @@ def test_what_the_user_says_counts(store: WeightsStore, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="small letters"):
         store.add(missing, engine="toy", name="../../etc")
     with pytest.raises(WeightsError, match="w.pth: expected sha256 00, found"):
-        _bring(store, source, Wish(sha256="00"))
+        _bring(store, source, AddRequest(sha256="00"))
 
 
-def _bring(store: WeightsStore, source: Path, wish: Wish) -> None:
-    with store.arriving() as arrival:
-        arrival.copy(source)
-        store.keep(store.recognise(arrival, source.name, wish))
+def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
+    with store.stage() as staged:
+        staged.copy(source)
+        store.keep(store.recognise(staged, source.name, request))
 
 
 def test_data_beside_a_network_comes_along(store: WeightsStore, tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_data_beside_a_network_comes_along(store: WeightsStore, tmp_path: Path) 
 
 def test_data_beside_a_network_from_nowhere(store: WeightsStore, tmp_path: Path) -> None:
     source = external_onnx(tmp_path / "m.onnx", "w.bin")
-    with store.arriving() as arrival, pytest.raises(WeightsError, match="all its data in one file"):
-        arrival.write(source.read_bytes())
-        store.recognise(arrival, "m.onnx", Wish())
+    with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
+        staged.write(source.read_bytes())
+        store.recognise(staged, "m.onnx", AddRequest())
 
 
 def test_files_that_are_none(store: WeightsStore, tmp_path: Path) -> None:
@@ -269,17 +269,17 @@ def test_two_processes_add_at_once(tmp_path: Path, repo_root: Path) -> None:
     store = WeightsStore(folder, ENGINES)
     assert [entry.name for entry in store.list()] == ["toy:both", "toy:one", "toy:two"]
     assert set(store.verify().values()) == {None}
-    assert list((folder / ".arriving").iterdir()) == []
+    assert list((folder / ".stage").iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_swept(store: WeightsStore, tmp_path: Path) -> None:
-    dead = store.folder / ".arriving" / "dead"
+    dead = store.folder / ".stage" / "dead"
     dead.mkdir(parents=True)
-    Arrival(dead).close()
-    with store.arriving() as arrival, store.arriving():
-        assert arrival.path.is_file(), "somebody writes there"
+    StagedFile(dead).close()
+    with store.stage() as staged, store.stage():
+        assert staged.path.is_file(), "somebody writes there"
         assert not dead.exists()
-    assert list((store.folder / ".arriving").iterdir()) == []
+    assert list((store.folder / ".stage").iterdir()) == []
 
 
 def test_engine_weights_travel_between_processes(store: WeightsStore, tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.engines.protocol import (
+    AudioEncoder,
     Chunk,
     EngineClass,
     EngineSettings,
+    FaceGenerator,
     FrameSpan,
-    Listener,
     Machine,
-    Painter,
-    Planned,
+    PlannedBlock,
     TensorTable,
-    WeightsRole,
+    WeightsSpec,
 )
 from models.engines.protocol import Engine as Engine
 
@@ -41,28 +41,30 @@ class ToyEngine:
     title: ClassVar[str] = "Toy faces"
     name = "toy"
     version = "1"
-    hears = "mel80"
-    wants_own_speech = False
-    weights: ClassVar[tuple[WeightsRole, ...]] = (
-        WeightsRole("generator", "Toy generator", "Personal and research use only.", _no_torch),
-        WeightsRole("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
+    audio_features = "mel80"
+    uses_source_audio = False
+    weights: ClassVar[tuple[WeightsSpec, ...]] = (
+        WeightsSpec("generator", "Toy generator", "Personal and research use only.", _no_torch),
+        WeightsSpec("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
     )
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
 
-    def listener(self, machine: Machine) -> Listener:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder:
         raise NotImplementedError
 
-    def painter(self, machine: Machine) -> Painter:
+    def face_generator(self, machine: Machine) -> FaceGenerator:
         raise NotImplementedError
 
     def analyse(
-        self, avatar: Any, frames: FrameSource, own_speech: Any | None, should_stop: Callable[[], bool]
+        self, avatar: Any, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
     ) -> None:
         raise NotImplementedError
 
-    def plan(self, avatar: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any) -> Planned:
+    def plan(
+        self, avatar: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
+    ) -> PlannedBlock:
         raise NotImplementedError
 
     def cut(self, avatar: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
@@ -73,14 +75,14 @@ class FreeEngine(ToyEngine):
     """Needs nothing."""
 
     title = "Free faces"
-    weights: ClassVar[tuple[WeightsRole, ...]] = ()
+    weights: ClassVar[tuple[WeightsSpec, ...]] = ()
 
 
 class TwinEngine(ToyEngine):
     """Takes the same file as the toy."""
 
     title = "Twin faces"
-    weights: ClassVar[tuple[WeightsRole, ...]] = (WeightsRole("generator", "Twin generator", "MIT.", _no_torch),)
+    weights: ClassVar[tuple[WeightsSpec, ...]] = (WeightsSpec("generator", "Twin generator", "MIT.", _no_torch),)
 
 
 ENGINES: Mapping[str, str | EngineClass] = {

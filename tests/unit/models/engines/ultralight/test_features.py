@@ -6,15 +6,22 @@ import numpy as np
 import pytest
 
 from models.engines.protocol import FrameSpan
-from models.engines.ultralight.audio import HeardRows, Hears, Variant, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.audio import (
+    AudioKind,
+    UltralightFeatures,
+    Variant,
+    frame_rows,
+    num_job_samples,
+    wanted_ids,
+)
 
 
-def make_heard(hears: Hears, span: FrameSpan, num_rows: int) -> HeardRows:
+def make_heard(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> UltralightFeatures:
     """Rows that hold their own number plus one, so that zeros are what is not there."""
-    ids = wanted_ids(hears, span, num_rows)
-    width = 1024 if hears == "hubert" else 16 * 512
+    ids = wanted_ids(audio_kind, span, num_rows)
+    width = 1024 if audio_kind == "hubert" else 16 * 512
     rows = np.repeat((ids + 1).astype(np.float32)[:, None], width, 1)
-    return HeardRows(hears, frame_rows(hears, span), ids, rows, np.ones(span.num, np.float32))
+    return UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(span.num, np.float32))
 
 
 @pytest.mark.parametrize("frame", [0, 3, 4, 50, 97, 99])
@@ -47,8 +54,8 @@ def test_wenet_windows_at_20_fps_are_the_published_ones(frame: int) -> None:
 def test_other_rates_keep_the_time() -> None:
     """After an hour at 29.97 fps the middle of the window still lies within half a row of the frame."""
     span = FrameSpan(Fraction(30000, 1001), 107_892, 3, 200_000)
-    for hears, per_second in (("hubert", 50), ("wenet", 100)):
-        rows = frame_rows(hears, span)  # type: ignore[arg-type]
+    for audio_kind, per_second in (("hubert", 50), ("wenet", 100)):
+        rows = frame_rows(audio_kind, span)  # type: ignore[arg-type]
         seconds = [float(frame / span.fps) for frame in range(span.first, span.stop)]
         assert np.abs(rows / per_second - seconds).max() <= 0.5 / per_second
 

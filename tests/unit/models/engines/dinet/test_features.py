@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from models.engines.dinet.audio import Kept, gate_of_frames, open_measured
-from models.engines.dinet.deepspeech import DeepSpeechListener
-from models.engines.dinet.wenet import WenetListener
-from models.engines.protocol import FrameSpan, Listener, Machine
+from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
+from models.engines.dinet.wenet import WenetAudioEncoder
+from models.engines.protocol import AudioEncoder, FrameSpan, Machine
 from models.speech.level import measure_level, open_speech
 from tests.unit.models.engines.dinet.scenes import make_speech
 
@@ -64,13 +64,13 @@ def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
 def test_speech_may_be_as_short_as_one_sample(tmp_path: Path, num_samples: int) -> None:
     path, level = make_speech(tmp_path, num_samples)
     wenet, deepspeech = export_wenet(tmp_path / "wenet.onnx"), export_deepspeech(tmp_path / "deepspeech.onnx")
-    listeners: list[Listener] = [
-        WenetListener(wenet, Machine()),
-        WenetListener(wenet, Machine(), exact_chunks=True),
-        DeepSpeechListener(deepspeech, Machine()),
+    audio_encoders: list[AudioEncoder] = [
+        WenetAudioEncoder(wenet, Machine()),
+        WenetAudioEncoder(wenet, Machine(), exact_chunks=True),
+        DeepSpeechAudioEncoder(deepspeech, Machine()),
     ]
     for total in (1, 30):
-        for listener in listeners:
-            windows = listener.listen(path, level, FrameSpan(Fraction(30), 0, total, total)).windows
+        for audio_encoder in audio_encoders:
+            windows = audio_encoder.encode(path, level, FrameSpan(Fraction(30), 0, total, total)).windows
             assert len(windows) == total
             assert np.isfinite(windows).all()

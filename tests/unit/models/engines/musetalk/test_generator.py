@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from errors import ConfigError
 from media.yuv_frame import from_rgb
-from models.engines.musetalk.audio import load_listener
-from models.engines.musetalk.generator import MuseTalkPainter, load_painter
+from models.engines.musetalk.audio import load_audio_encoder
+from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
 from models.engines.musetalk.network import (
     FaceNetworks,
     in_fitting_precision,
@@ -88,36 +88,36 @@ def test_latents_are_of_the_blackened_face_and_of_the_whole(networks: FaceNetwor
 
 def test_faces_follow_what_is_heard_and_where(networks: FaceNetworks) -> None:
     latents = networks.encode(pictures())
-    drive = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
-    painted = networks.render(latents, drive)
+    features = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
+    painted = networks.render(latents, features)
     assert painted.shape == (2, 64, 64, 3)
     assert painted.dtype == torch.uint8
-    assert not torch.equal(painted, networks.render(latents, drive + 1))
+    assert not torch.equal(painted, networks.render(latents, features + 1))
     # Attention does not know the order of the rows; their marks do.
-    assert not torch.equal(painted, networks.render(latents, drive.flip(1)))
+    assert not torch.equal(painted, networks.render(latents, features.flip(1)))
 
 
 @torch.inference_mode()
 def test_the_result_is_what_the_published_steps_give(networks: FaceNetworks) -> None:
-    latents, drive = networks.encode(pictures()), torch.zeros(2, 30, 8)
+    latents, features = networks.encode(pictures()), torch.zeros(2, 30, 8)
     heard = place_waves(30, 8)[None].expand(2, -1, -1)
     raw = networks._unet(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
     wanted = networks._vae.decode(raw / 0.18215).sample.permute(0, 2, 3, 1) / 2 + 0.5
-    shown = networks.render(latents, drive)
+    shown = networks.render(latents, features)
     assert torch.equal(shown, (wanted * 255).round().clamp(0, 255).byte())
 
 
 def test_a_face_is_painted_alike_in_every_chunk_and_whatever_was_asked_before(networks: FaceNetworks) -> None:
     source = [0, 1, 2, 1, 0]
     chunk = chunk_of(source)
-    fresh = MuseTalkPainter(networks, MuseTalkOptions())
-    whole = fresh.paint(chunk)
-    again = fresh.paint(chunk)
+    fresh = MuseTalkFaceGenerator(networks, MuseTalkOptions())
+    whole = fresh.generate(chunk)
+    again = fresh.generate(chunk)
     assert np.array_equal(whole.y, again.y)
     assert np.array_equal(whole.uv, again.uv)
-    other = MuseTalkPainter(networks, MuseTalkOptions())
+    other = MuseTalkFaceGenerator(networks, MuseTalkOptions())
     for faces in ([4], [2, 3], [1, 0]):
-        part = other.paint(cut_of([(face, source[face]) for face in faces]))
+        part = other.generate(cut_of([(face, source[face]) for face in faces]))
         assert np.array_equal(part.y, whole.y[faces])
         assert np.array_equal(part.uv, whole.uv[faces])
     assert not np.array_equal(whole.y[1], whole.y[3])  # one picture, heard differently
@@ -125,8 +125,8 @@ def test_a_face_is_painted_alike_in_every_chunk_and_whatever_was_asked_before(ne
 
 def test_fixed_batches_of_several_give_the_same_bytes_too(networks: FaceNetworks) -> None:
     options = MuseTalkOptions(batch_size=4)
-    whole = MuseTalkPainter(networks, options).paint(chunk_of([0, 1, 2, 1, 0]))
-    part = MuseTalkPainter(networks, options).paint(cut_of([(3, 1), (4, 0)]))
+    whole = MuseTalkFaceGenerator(networks, options).generate(chunk_of([0, 1, 2, 1, 0]))
+    part = MuseTalkFaceGenerator(networks, options).generate(cut_of([(3, 1), (4, 0)]))
     assert np.array_equal(part.y, whole.y[[3, 4]])
 
 
@@ -139,18 +139,18 @@ def test_latents_are_made_once_a_picture_and_kept_within_bounds(networks: FaceNe
             return super().encode(pictures)
 
     counting = Counting(networks._unet, networks._vae, SMALL, torch.device("cpu"))
-    painter = MuseTalkPainter(counting, MuseTalkOptions(max_kept_latents=2))
-    first = painter.paint(chunk_of([0, 1, 0, 1]))
+    face_generator = MuseTalkFaceGenerator(counting, MuseTalkOptions(max_kept_latents=2))
+    first = face_generator.generate(chunk_of([0, 1, 0, 1]))
     assert counting.num_encoded == 2
-    assert np.array_equal(painter.paint(chunk_of([0, 1, 0, 1])).y, first.y)
+    assert np.array_equal(face_generator.generate(chunk_of([0, 1, 0, 1])).y, first.y)
     assert counting.num_encoded == 2
-    painter.paint(chunk_of([2]))
+    face_generator.generate(chunk_of([2]))
     assert counting.num_encoded == 3
-    assert len(painter._latents) == 2
-    painter.paint(chunk_of([0]))
+    assert len(face_generator._latents) == 2
+    face_generator.generate(chunk_of([0]))
     assert counting.num_encoded == 4
-    forgetful = MuseTalkPainter(counting, MuseTalkOptions(max_kept_latents=0))
-    assert np.array_equal(forgetful.paint(chunk_of([0, 1, 0, 1])).y, first.y)
+    forgetful = MuseTalkFaceGenerator(counting, MuseTalkOptions(max_kept_latents=0))
+    assert np.array_equal(forgetful.generate(chunk_of([0, 1, 0, 1])).y, first.y)
     assert len(forgetful._latents) == 0
 
 
@@ -163,11 +163,11 @@ def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
             return super().encode(pictures)
 
     watching = Watching(networks._unet, networks._vae, SMALL, torch.device("cpu"))
-    painter = MuseTalkPainter(watching, MuseTalkOptions())
+    face_generator = MuseTalkFaceGenerator(watching, MuseTalkOptions())
     kinds: tuple[Interpolation, ...] = ("lanczos", "area")
     for size, interpolation in zip((80, 115), kinds, strict=True):
         chunk = chunk_of([0], make_track(np.array([[20.0, 2.0, 20.0 + size, 2.0 + size]])))
-        painter.paint(chunk)
+        face_generator.generate(chunk)
         wanted = {kind: box_rgb(chunk, 64, kind) for kind in kinds}
         assert not np.array_equal(wanted["lanczos"], wanted["area"])
         assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
@@ -175,16 +175,16 @@ def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
 
 def test_frames_without_a_face_pass(networks: FaceNetworks) -> None:
     track = make_track(BOXES, np.array([0.0, 1.0, 0.0], np.float32))
-    patches = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk_of([0, 1, 2], track))
+    patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk_of([0, 1, 2], track))
     assert patches.row.tolist() == [-1, 0, -1]
-    none = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk_of([0, 2], track))
+    none = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk_of([0, 2], track))
     assert len(none) == 2
     assert none.patch(0) is None
 
 
 def test_outside_of_the_mask_every_byte_is_the_frames(networks: FaceNetworks) -> None:
     chunk = chunk_of([0])
-    patches = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk)
+    patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     changed: NDArray[np.bool_] = patches.y[0] != chunk.y[0]
     x0, y0, x1, y1 = chunk.boxes[0]
     assert changed[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1].mean() > 0.2
@@ -220,22 +220,24 @@ def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> Non
 
 
 def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetworks) -> None:
-    painter = load_painter(small_files, MuseTalkOptions(), MACHINE, SMALL)
+    face_generator = load_face_generator(small_files, MuseTalkOptions(), MACHINE, SMALL)
     chunk = chunk_of([0])
-    assert np.array_equal(painter.paint(chunk).y, MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk).y)
-    assert load_listener(small_files, MACHINE, SMALL_WHISPER) is not None
+    assert np.array_equal(
+        face_generator.generate(chunk).y, MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk).y
+    )
+    assert load_audio_encoder(small_files, MACHINE, SMALL_WHISPER) is not None
 
 
 @pytest.mark.needs_cuda
 def test_the_gpu_paints_what_the_cpu_paints(small_files: Files, networks: FaceNetworks) -> None:
     chunk = chunk_of([0, 1, 2, 1, 0])
-    wanted = MuseTalkPainter(networks, MuseTalkOptions()).paint(chunk)
+    wanted = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
         options = MuseTalkOptions.model_validate({"precision": precision})
-        painter = load_painter(small_files, options, Machine("cuda", 1), SMALL)
-        found = painter.paint(chunk)
+        face_generator = load_face_generator(small_files, options, Machine("cuda", 1), SMALL)
+        found = face_generator.generate(chunk)
         assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
-        part = load_painter(small_files, options, Machine("cuda", 1), SMALL).paint(cut_of([(3, 1), (1, 1)]))
+        part = load_face_generator(small_files, options, Machine("cuda", 1), SMALL).generate(cut_of([(3, 1), (1, 1)]))
         assert np.array_equal(part.y, found.y[[3, 1]])
 
 
@@ -243,4 +245,4 @@ def test_a_gpu_that_is_not_there_is_an_error(small_files: Files) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="CUDA"):
-        load_painter(small_files, MuseTalkOptions(), Machine("cuda", 1), SMALL)
+        load_face_generator(small_files, MuseTalkOptions(), Machine("cuda", 1), SMALL)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError, MediaError
-from models.engines.musetalk.audio import WINDOW_ROWS, WhisperListener
+from models.engines.musetalk.audio import WINDOW_ROWS, WhisperAudioEncoder
 from models.engines.musetalk.plan import ROWS_PER_FRAME, first_rows
 from models.engines.musetalk.whisper import WhisperEncoder
 from models.engines.protocol import FrameSpan
@@ -33,8 +33,8 @@ def level(speech: Path) -> SpeechLevel:
 
 
 @pytest.fixture
-def listener(small_whisper: WhisperEncoder) -> WhisperListener:
-    return WhisperListener(small_whisper)
+def audio_encoder(small_whisper: WhisperEncoder) -> WhisperAudioEncoder:
+    return WhisperAudioEncoder(small_whisper)
 
 
 def span(first: int, stop: int, fps: Fraction = NTSC) -> FrameSpan:
@@ -50,13 +50,13 @@ def test_rows_of_a_frame_begin_80_ms_ahead_at_any_rate() -> None:
     assert first_rows(NTSC, frame, 1)[0] == int(frame * 50 * 1001 / 30000) - 4
 
 
-def test_spans_give_the_rows_of_the_whole(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
-    whole = listener.listen(speech, level, span(0, 928))
+def test_spans_give_the_rows_of_the_whole(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+    whole = audio_encoder.encode(speech, level, span(0, 928))
     assert whole.first_row == -4
     assert not whole.rows[:4].any()
     assert whole.rows[4:].all(2).all()
     for first, stop in ((0, 100), (100, 333), (880, 928)):
-        part = WhisperListener(listener._encoder).listen(speech, level, span(first, stop))
+        part = WhisperAudioEncoder(audio_encoder._encoder).encode(speech, level, span(first, stop))
         offset = part.first_row - whole.first_row
         assert np.array_equal(part.rows, whole.rows[offset : offset + len(part.rows)])
         assert np.array_equal(part.gate, whole.gate[first:stop])
@@ -65,32 +65,32 @@ def test_spans_give_the_rows_of_the_whole(listener: WhisperListener, speech: Pat
         assert part.first_row + len(part.rows) == starts[-1] + ROWS_PER_FRAME
 
 
-def test_after_the_end_silence_is_heard(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
-    late = listener.listen(speech, level, span(1850, 1860, Fraction(25)))  # 74 s: a window of silence alone
-    later = listener.listen(speech, level, span(1850 + 750, 1860 + 750, Fraction(25)))
+def test_after_the_end_silence_is_heard(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+    late = audio_encoder.encode(speech, level, span(1850, 1860, Fraction(25)))  # 74 s: a window of silence alone
+    later = audio_encoder.encode(speech, level, span(1850 + 750, 1860 + 750, Fraction(25)))
     assert not late.gate.any()
     assert np.array_equal(late.rows, later.rows)
     assert late.rows.all(2).all()
 
 
-def test_the_gate_is_that_of_the_speech(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
-    gate = listener.listen(speech, level, span(0, 940)).gate
+def test_the_gate_is_that_of_the_speech(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+    gate = audio_encoder.encode(speech, level, span(0, 940)).gate
     assert gate.max() == 1.0
     assert not gate[930:].any()  # 31.03 s
 
 
 def test_a_window_is_heard_once(small_whisper: WhisperEncoder, speech: Path, level: SpeechLevel) -> None:
-    listener = WhisperListener(small_whisper)
-    first = listener.listen(speech, level, span(0, 10))
-    assert len(listener._windows) == 1
-    listener.listen(speech, level, span(100, 110))
-    assert len(listener._windows) == 1
-    assert np.array_equal(listener.listen(speech, level, span(0, 10)).rows, first.rows)
+    audio_encoder = WhisperAudioEncoder(small_whisper)
+    first = audio_encoder.encode(speech, level, span(0, 10))
+    assert len(audio_encoder._windows) == 1
+    audio_encoder.encode(speech, level, span(100, 110))
+    assert len(audio_encoder._windows) == 1
+    assert np.array_equal(audio_encoder.encode(speech, level, span(0, 10)).rows, first.rows)
     assert WINDOW_ROWS == 1500
 
 
-def test_a_wrong_file_and_a_cancelled_job(listener: WhisperListener, speech: Path, level: SpeechLevel) -> None:
+def test_a_wrong_file_and_a_cancelled_job(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
     with pytest.raises(MediaError, match="Expected 5 samples"):
-        listener.listen(speech, SpeechLevel(5, 1.0, 0.0), span(0, 10))
+        audio_encoder.encode(speech, SpeechLevel(5, 1.0, 0.0), span(0, 10))
     with pytest.raises(CancelledJobError):
-        listener.listen(speech, level, span(0, 10), should_stop=lambda: True)
+        audio_encoder.encode(speech, level, span(0, 10), should_stop=lambda: True)

@@ -8,7 +8,7 @@ import pytest
 
 from errors import CancelledJobError, MediaError
 from models.engines.protocol import FrameSpan
-from models.engines.wav2lip.audio import MelListener
+from models.engines.wav2lip.audio import MelAudioEncoder
 from models.engines.wav2lip.engine import plan_windows
 from models.speech.level import measure_level
 
@@ -28,24 +28,24 @@ def speech(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("cuts", [[0, 100], [0, 1, 2, 50, 100], [0, 33, 66, 99, 100]])
 def test_spans_have_the_bytes_of_the_whole(speech: Path, cuts: list[int]) -> None:
-    level, listener = measure_level(speech), MelListener()
+    level, audio_encoder = measure_level(speech), MelAudioEncoder()
     windows, gates = [], []
     for first, stop in zip(cuts, cuts[1:], strict=False):
         span = FrameSpan(FPS, first, stop - first, TOTAL)
-        heard = listener.listen(speech, level, span)
-        windows.append(plan_windows(heard, span, np.zeros(span.num, np.int32), -1).drive)
+        heard = audio_encoder.encode(speech, level, span)
+        windows.append(plan_windows(heard, span, np.zeros(span.num, np.int32), -1).features)
         gates.append(heard.gate)
     whole_span = FrameSpan(FPS, 0, TOTAL, TOTAL)
-    whole = listener.listen(speech, level, whole_span)
+    whole = audio_encoder.encode(speech, level, whole_span)
     plan = plan_windows(whole, whole_span, np.zeros(TOTAL, np.int32), -1)
-    assert np.concatenate(windows).tobytes() == plan.drive.tobytes()
+    assert np.concatenate(windows).tobytes() == plan.features.tobytes()
     assert np.concatenate(gates).tobytes() == whole.gate.tobytes()
 
 
 def test_every_frame_hears_something_even_after_the_end(speech: Path) -> None:
     span = FrameSpan(FPS, 0, TOTAL, TOTAL)
-    heard = MelListener().listen(speech, measure_level(speech), span)
-    windows = plan_windows(heard, span, np.zeros(TOTAL, np.int32), 0).drive
+    heard = MelAudioEncoder().encode(speech, measure_level(speech), span)
+    windows = plan_windows(heard, span, np.zeros(TOTAL, np.int32), 0).features
     assert windows.shape == (TOTAL, 80, 16)
     assert (windows[80:] == -4).all()  # 2.67 s and later
     assert windows[74].max() > 0  # 2.47 s: dropped by the official script, whose last whole window starts at 2.41 s
@@ -56,9 +56,9 @@ def test_another_file_than_the_one_measured_is_refused(speech: Path, tmp_path: P
     level = measure_level(speech)
     np.save(tmp_path / "other.npy", np.zeros(100, np.int16))
     with pytest.raises(MediaError, match="Expected 41600 samples"):
-        MelListener().listen(tmp_path / "other.npy", level, FrameSpan(FPS, 0, 1, 1))
+        MelAudioEncoder().encode(tmp_path / "other.npy", level, FrameSpan(FPS, 0, 1, 1))
 
 
 def test_listening_can_be_stopped(speech: Path) -> None:
     with pytest.raises(CancelledJobError):
-        MelListener().listen(speech, measure_level(speech), FrameSpan(FPS, 0, 9, 9), lambda: True)
+        MelAudioEncoder().encode(speech, measure_level(speech), FrameSpan(FPS, 0, 9, 9), lambda: True)

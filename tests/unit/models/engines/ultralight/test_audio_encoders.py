@@ -13,9 +13,9 @@ from benchmarks.random_weights.ultralight import save_generator, save_hubert, sa
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.ultralight import hubert as hubert_module
-from models.engines.ultralight.audio import HeardRows, Variant
+from models.engines.ultralight.audio import UltralightFeatures, Variant
 from models.engines.ultralight.hubert import (
-    HubertListener,
+    HubertAudioEncoder,
     OnnxHubert,
     load_hubert,
     normal_form,
@@ -23,7 +23,7 @@ from models.engines.ultralight.hubert import (
 )
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.weights import hubert_large_mismatch
-from models.engines.ultralight.wenet import OnnxWenet, WenetListener, fbank
+from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
 from models.speech.level import SpeechLevel, measure_level
 
 SECONDS = 42.0  # three windows of HuBERT
@@ -49,11 +49,13 @@ def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
 
 
 def assert_spans_join(
-    listener: Any, speech: tuple[Path, SpeechLevel], variant: Variant, spans: list[FrameSpan]
+    audio_encoder: Any, speech: tuple[Path, SpeechLevel], variant: Variant, spans: list[FrameSpan]
 ) -> None:
     first, stop = spans[0].first, spans[-1].stop
-    whole: HeardRows = listener.listen(*speech, FrameSpan(spans[0].fps, first, stop - first, spans[0].total))
-    parts: list[HeardRows] = [listener.listen(*speech, span) for span in spans]
+    whole: UltralightFeatures = audio_encoder.encode(
+        *speech, FrameSpan(spans[0].fps, first, stop - first, spans[0].total)
+    )
+    parts: list[UltralightFeatures] = [audio_encoder.encode(*speech, span) for span in spans]
     assert np.array_equal(np.concatenate([part.windows(variant) for part in parts]), whole.windows(variant))
     assert np.array_equal(np.concatenate([part.gate for part in parts]), whole.gate)
     assert whole.rows.std() > 0
@@ -63,10 +65,10 @@ def test_hubert_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechL
     fps, total = Fraction(30000, 1001), 1259
     cuts = [530, 545, 560, 700, 1259]  # 18 seconds, where a window ends, lie in frame 539
     spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    listener = HubertListener(hubert)
-    assert_spans_join(listener, speech, Variant("hubert"), spans)
-    again = HubertListener(hubert).listen(*speech, spans[1])
-    assert np.array_equal(again.rows, listener.listen(*speech, spans[1]).rows)
+    audio_encoder = HubertAudioEncoder(hubert)
+    assert_spans_join(audio_encoder, speech, Variant("hubert"), spans)
+    again = HubertAudioEncoder(hubert).encode(*speech, spans[1])
+    assert np.array_equal(again.rows, audio_encoder.encode(*speech, spans[1]).rows)
 
 
 def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
@@ -75,7 +77,7 @@ def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel
     wave = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
     expected = hubert(wave)
     assert len(expected) == num_hubert_rows(len(wave))
-    heard = HubertListener(hubert).listen(*speech, FrameSpan(Fraction(25), 440, 20, 1050))
+    heard = HubertAudioEncoder(hubert).encode(*speech, FrameSpan(Fraction(25), 440, 20, 1050))
     assert heard.ids[0] < 900 < heard.ids[-1]
     assert np.abs(heard.rows - expected[heard.ids]).max() < 1e-4
 
@@ -83,11 +85,11 @@ def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel
 def test_hubert_hears_silence_after_the_end_and_nothing_before_the_start(
     speech: tuple[Path, SpeechLevel], hubert: OnnxHubert
 ) -> None:
-    listener = HubertListener(hubert)
-    start = listener.listen(*speech, FrameSpan(Fraction(25), 0, 2, 1100)).windows(Variant("hubert"))
+    audio_encoder = HubertAudioEncoder(hubert)
+    start = audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 2, 1100)).windows(Variant("hubert"))
     assert not start[0, :8].any()
     assert start[0, 8:].any(axis=(1, 2)).all()
-    after = listener.listen(*speech, FrameSpan(Fraction(25), 1070, 4, 1100))
+    after = audio_encoder.encode(*speech, FrameSpan(Fraction(25), 1070, 4, 1100))
     assert not after.gate.any()
     assert np.ptp(after.rows, axis=0).max() < 1e-5  # silence sounds the same everywhere
 
@@ -99,9 +101,9 @@ def test_hubert_is_asked_once_for_a_window(speech: tuple[Path, SpeechLevel], hub
         asked.append(len(wave))
         return hubert(wave)
 
-    listener = HubertListener(network)
+    audio_encoder = HubertAudioEncoder(network)
     for first in (0, 100, 200):
-        listener.listen(*speech, FrameSpan(Fraction(25), first, 100, 1050))
+        audio_encoder.encode(*speech, FrameSpan(Fraction(25), first, 100, 1050))
     assert asked == [(hubert_module._WINDOW_ROWS + hubert_module._MARGIN_ROWS - 1) * 320 + 400]
 
 
@@ -109,7 +111,7 @@ def test_hubert_takes_optimums_mask_and_very_short_sounds(tmp_path: Path) -> Non
     network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), Machine())
     path = tmp_path / "click.npy"
     np.save(path, np.full(50, 1000, np.int16))
-    heard = HubertListener(network).listen(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
+    heard = HubertAudioEncoder(network).encode(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
     assert heard.windows(Variant("hubert")).shape == (1, 16, 32, 32)
 
 
@@ -124,7 +126,7 @@ def test_wenet_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechLe
     fps, total = Fraction(25), 1050
     cuts = [1, 2, 9, 14]
     spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    assert_spans_join(WenetListener(wenet), speech, Variant("wenet"), spans)
+    assert_spans_join(WenetAudioEncoder(wenet), speech, Variant("wenet"), spans)
 
 
 def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
@@ -132,7 +134,7 @@ def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], w
     samples = np.load(speech[0]).astype(np.float32)
     padded = np.concatenate([np.zeros(32 * 160, np.float32), samples[:40_000]])
     bank = fbank(padded)
-    heard = WenetListener(wenet).listen(*speech, FrameSpan(Fraction(20), 6, 1, 840))
+    heard = WenetAudioEncoder(wenet).encode(*speech, FrameSpan(Fraction(20), 6, 1, 840))
     windows = heard.windows(Variant("wenet")).reshape(8, 16, 512)
     weight = np.random.default_rng(4).normal(0, 0.1, (67 * 80, 512)).astype(np.float32)
     for member, chunk in enumerate(range(2, 10)):
@@ -141,9 +143,9 @@ def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], w
 
 
 def test_listening_can_be_stopped(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet) -> None:
-    for listener in (HubertListener(hubert), WenetListener(wenet)):
+    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
         with pytest.raises(CancelledJobError):
-            listener.listen(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
+            audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
 
 
 def test_another_file_than_was_measured_is_refused(
@@ -151,9 +153,9 @@ def test_another_file_than_was_measured_is_refused(
 ) -> None:
     path = tmp_path / "other.npy"
     np.save(path, np.ones(700, np.int16))
-    for listener in (HubertListener(hubert), WenetListener(wenet)):
+    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
         with pytest.raises(MediaError, match=r"other\.npy, found 700"):
-            listener.listen(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
+            audio_encoder.encode(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
 
 
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
@@ -168,9 +170,9 @@ def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
 
 
 def test_a_network_of_another_rhythm_is_refused(speech: tuple[Path, SpeechLevel]) -> None:
-    listener = HubertListener(lambda wave: np.zeros((3, 1024), np.float32))
+    audio_encoder = HubertAudioEncoder(lambda wave: np.zeros((3, 1024), np.float32))
     with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
-        listener.listen(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
+        audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
 
 
 def test_hubert_is_that_of_the_paper() -> None:
