@@ -1,1 +1,1 @@
-"""What the figures in the README come from."""
+"""The measurements behind the figures in docs/."""

@@ -133,7 +133,7 @@ def table(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[st
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns the table for a README."""
+    """Returns the table as Markdown."""
     head, *rest = ("| " + " | ".join(line) + " |" for line in lines)
     return "\n".join([head, "|" + "---|" * len(lines[0]), *rest])
 

@@ -1,6 +1,6 @@
 """What is said in a live session, and what it means; `live` and `async_live` only carry it.
 
-The service's messages are described in its `docs/operations.md`, under "Live sessions".
+The service's `docs/live.md` describes the messages.
 """
 
 from __future__ import annotations
