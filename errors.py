@@ -6,8 +6,8 @@
     │   ├── MediaLimitError              413  media_too_large        decodes, but passes a limit
     │   ├── FaceNotFoundError            422  face_not_found
     │   ├── OptionError                  422  option_invalid
-    │   ├── RangeError                   416  range_not_satisfiable  no byte of the file lies in what was asked for
-    │   ├── KeyReuseError                422  idempotency_key_reused another request bore this key before
+    │   ├── RangeError                   416  range_not_satisfiable  no byte of the file is in the requested range
+    │   ├── KeyReuseError                422  idempotency_key_reused another request used this key before
     │   ├── UrlRefusedError              422  url_refused            its scheme, host or address is not allowed
     │   └── UrlFetchError                422  url_fetch_failed       retryable
     ├── UnauthorizedError                401  unauthorized           no API key, or an unknown one
@@ -23,13 +23,13 @@
     │   ├── TableUnreachableError        503  job_table_unreachable  retryable
     │   └── StorageUnreachableError      503  storage_unreachable    retryable
     ├── StorageFullError                 507  storage_full           retryable
-    ├── StoredFileError                  500  stored_file_lost       a file that the service keeps is gone, or was cut
+    ├── StoredFileError                  500  stored_file_lost       a stored file is missing or damaged
     ├── TableLostError                   503  job_table_lost         retryable
     ├── StageTimeoutError (TimeoutError) 504  stage_timeout          retryable
     ├── ReplicaLostError                 503  replica_lost           retryable
     ├── VoiceError                       503  voice_failed           retryable
     ├── WeightsError                     500  weights_invalid
-    ├── LabelError                       500  label_failed           a result could not be labelled as it has to be
+    ├── LabelError                       500  label_failed           a result could not be labelled as required
     └── ConfigError (ValueError)         500  config_invalid
 
 Every class survives pickling between processes: its constructor takes the message first, and every other argument
@@ -59,33 +59,33 @@ class LipwrightError(Exception):
 
 
 class InputError(LipwrightError, ValueError):
-    """The caller's input cannot be used; the message names the file, the expected and the found."""
+    """The caller's input is invalid; the message names the file, what was expected and what was found."""
 
     status_code = 422
     code = "input_invalid"
 
 
 class MediaError(InputError):
-    """A file cannot be opened or decoded as sound or picture."""
+    """A file cannot be opened or decoded as audio or video."""
 
     code = "media_invalid"
 
 
 class MediaLimitError(InputError):
-    """A file passes a limit of `config.MediaLimits`."""
+    """A file exceeds a limit of `config.MediaLimits`."""
 
     status_code = 413
     code = "media_too_large"
 
 
 class FaceNotFoundError(InputError):
-    """No usable face in the source, or not the one that was asked for."""
+    """The source shows no usable face, or not the one asked for."""
 
     code = "face_not_found"
 
 
 class OptionError(InputError):
-    """An option has a value that does not exist."""
+    """An option has an invalid value."""
 
     code = "option_invalid"
 
@@ -106,54 +106,54 @@ class RangeError(InputError):
 
 
 class KeyReuseError(InputError):
-    """An idempotency key comes with another request than the one that made its job."""
+    """An idempotency key was sent with a different request from the one that made its job."""
 
     code = "idempotency_key_reused"
 
 
 class UrlRefusedError(InputError):
-    """A URL is not fetched or called: its scheme, host or address is not allowed by `config.NetworkConfig`."""
+    """A URL is not fetched or called: `config.NetworkConfig` does not allow its scheme, host or address."""
 
     code = "url_refused"
 
 
 class UrlFetchError(InputError):
-    """What a URL names could not be fetched: no answer, a bad status, too slow."""
+    """A URL could not be fetched: no answer, a bad status, or too slow."""
 
     code = "url_fetch_failed"
     retryable = True
 
 
 class UnauthorizedError(LipwrightError):
-    """The request carries no API key where one is needed, or one that is not known."""
+    """The request carries no API key where one is required, or an unknown one."""
 
     status_code = 401
     code = "unauthorized"
 
 
 class ForbiddenError(LipwrightError):
-    """The caller is known, or needs no key, and still may not do this."""
+    """The caller is authenticated, or needs no key, but may not do this."""
 
     status_code = 403
     code = "forbidden"
 
 
 class NotFoundError(LipwrightError, LookupError):
-    """No job, avatar or file of that name."""
+    """There is no job, avatar or file of that name."""
 
     status_code = 404
     code = "not_found"
 
 
 class StateError(LipwrightError):
-    """The thing exists, but is not in a state in which this can be done."""
+    """The resource exists, but is not in a state that allows this."""
 
     status_code = 409
     code = "state_conflict"
 
 
 class InProgressError(StateError):
-    """The same submission, by its idempotency key, is being received at the moment."""
+    """Another request with the same idempotency key is being received."""
 
     code = "request_in_progress"
     retryable = True
@@ -226,7 +226,7 @@ class StorageUnreachableError(UnavailableError):
 
 
 class StorageFullError(LipwrightError):
-    """The disk would not hold what has to be written."""
+    """The disk is full, or would not hold what has to be written."""
 
     status_code = 507
     code = "storage_full"
@@ -234,13 +234,13 @@ class StorageFullError(LipwrightError):
 
 
 class StoredFileError(LipwrightError):
-    """A file that the service keeps is gone, or is not what was written: no fault of the caller's."""
+    """A stored file is missing or damaged; not the caller's fault."""
 
     code = "stored_file_lost"
 
 
 class TableLostError(LipwrightError):
-    """The file of the job table was deleted or replaced under the service: nothing is accepted into it any more."""
+    """The file of the job table was deleted or replaced while the service runs; no jobs are accepted."""
 
     status_code = 503
     code = "job_table_lost"
@@ -281,7 +281,7 @@ class ReplicaLostError(LipwrightError):
 
 
 class VoiceError(LipwrightError):
-    """What makes speech of text could not be reached, or gave something else: no fault of the caller's."""
+    """The text-to-speech service failed or could not be reached; not the caller's fault."""
 
     status_code = 503
     code = "voice_failed"
@@ -289,25 +289,25 @@ class VoiceError(LipwrightError):
 
 
 class WeightsError(LipwrightError):
-    """A weights file is missing or is not the one expected."""
+    """A weights file is missing, or not the expected one."""
 
     code = "weights_invalid"
 
 
 class LabelError(LipwrightError):
-    """A result could not be signed as the settings ask; without its label it is not given out."""
+    """A result could not be signed as configured; an unlabelled result is not returned."""
 
     code = "label_failed"
 
 
 class ConfigError(LipwrightError, ValueError):
-    """A setting cannot be used."""
+    """A setting is invalid."""
 
     code = "config_invalid"
 
 
 def redacted(error: BaseException) -> str:
-    """What a defect is called in front of callers: its class and message, without the folders of this machine."""
+    """Return the class and message of an unexpected error for callers, without paths of this machine."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
@@ -315,12 +315,12 @@ def redacted(error: BaseException) -> str:
 
 
 def internal_error(what: str, error: BaseException) -> LipwrightError:
-    """The error that ends work after its last try met a defect.
+    """Return the error that ends an operation after its last attempt raised an unexpected error.
 
     Args:
-        what: What was tried, and how often.
-        error: The defect.
+        what: The operation, and how often it was attempted.
+        error: The unexpected error.
     """
     if isinstance(error, FileNotFoundError) and not isinstance(error, LipwrightError):
-        return StoredFileError(f"{what}: a file that the service keeps is gone ({redacted(error)}).")
+        return StoredFileError(f"{what}: a stored file is missing ({redacted(error)}).")
     return LipwrightError(f"internal error: {what}: {redacted(error)}")

@@ -1,18 +1,18 @@
-"""The keys of stored files: what is said of a file between processes, whatever disk or bucket it lies in.
+"""The keys of stored files: how processes name a file, on whatever disk or in whatever bucket it is.
 
-    uploads/{name}                   what clients send, until a job or an avatar takes it over
-    jobs/{id}/audio                  the speech as it came
+    uploads/{name}                   an upload, until a job or an avatar takes it over
+    jobs/{id}/audio                  the speech as uploaded
     jobs/{id}/speech.npy             the speech, 16 kHz mono
     jobs/{id}/segments/{number}.mp4  finished segments
     jobs/{id}/result.mp4             the video
-    avatars/{key}/source             the avatar as it came
-    avatars/{key}/face               the picture of the person meant, if one came with it
-    avatars/{key}/speech.npy         the source's own sound, 16 kHz mono
-    avatars/{key}/tracking/...       landmarks, until the avatar is made of them
+    avatars/{key}/source             the video or still as uploaded
+    avatars/{key}/face               the reference picture of the person, if one was uploaded
+    avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
+    avatars/{key}/tracking/...       landmarks, until the avatar is built from them
     avatars/{key}/...                its analysis
 
-A key is a relative POSIX path. Every name and id must look like `records.new_id()`, so that no name from outside can
-leave its folder.
+A key is a relative POSIX path. Every name and id must have the form of `records.new_id()`, so that no name from a
+client can leave its folder.
 """
 
 from __future__ import annotations
@@ -30,86 +30,86 @@ _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio|avatars/[^/]+/(so
 
 
 def upload_key(name: str) -> str:
-    """An upload, by `UploadedFile.key`.
+    """Returns the key of an upload, from `UploadedFile.key`.
 
     Raises:
-        NotFoundError: It is no name of ours; so for all functions here.
+        NotFoundError: The name is not one of ours; this holds for all functions here.
     """
     return f"{UPLOADS}/{_checked(name)}"
 
 
 def job_folder(job_id: str) -> str:
-    """All files of a job."""
+    """Returns the folder of a job."""
     return f"{JOBS}/{_checked(job_id)}"
 
 
 def audio_key(job_id: str) -> str:
-    """The speech as it came."""
+    """Returns the key of the uploaded speech."""
     return f"{job_folder(job_id)}/audio"
 
 
 def speech_key(job_id: str) -> str:
-    """The speech as 16 kHz mono samples."""
+    """Returns the key of the speech as 16 kHz mono samples."""
     return f"{job_folder(job_id)}/speech.npy"
 
 
 def segments_folder(job_id: str) -> str:
-    """The finished segments of a job."""
+    """Returns the folder of the finished segments of a job."""
     return f"{job_folder(job_id)}/segments"
 
 
 def segment_key(job_id: str, number: int) -> str:
-    """The finished segment `number` (from 0)."""
+    """Returns the key of the finished segment `number`, from 0."""
     return f"{segments_folder(job_id)}/{int(number):06d}.mp4"
 
 
 def result_key(job_id: str) -> str:
-    """The finished video."""
+    """Returns the key of the finished video."""
     return f"{job_folder(job_id)}/result.mp4"
 
 
 def avatar_folder(key: str) -> str:
-    """All files of an avatar."""
+    """Returns the folder of an avatar."""
     return f"{AVATARS}/{_checked(key)}"
 
 
 def source_key(key: str) -> str:
-    """The avatar as it came."""
+    """Returns the key of the uploaded video or still."""
     return f"{avatar_folder(key)}/source"
 
 
 def face_key(key: str) -> str:
-    """The picture of the person meant, where one was sent with the avatar."""
+    """Returns the key of the reference picture of the person."""
     return f"{avatar_folder(key)}/face"
 
 
 def own_speech_key(key: str) -> str:
-    """The sound of the avatar's own video, as 16 kHz mono samples."""
+    """Returns the key of the source's own audio, as 16 kHz mono samples."""
     return f"{avatar_folder(key)}/speech.npy"
 
 
 def tracks_folder(key: str) -> str:
-    """Landmarks of the source, until the avatar is made of them."""
+    """Returns the folder of the source's landmarks, which exist until the avatar is built from them."""
     return f"{avatar_folder(key)}/tracking"
 
 
 def track_key(key: str, start: int) -> str:
-    """Landmarks of the source frames from `start` on."""
+    """Returns the key of the landmarks of the source frames from `start` on."""
     return f"{tracks_folder(key)}/{int(start):07d}.npz"
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a name or id of ours."""
+    """Returns whether a text has the form of our names and ids."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_constant(key: str) -> bool:
-    """Whether a file never gets another content under its key: what callers sent."""
+    """Returns whether a file never changes under its key: uploads."""
     return _CONSTANT.fullmatch(key) is not None
 
 
 def split(key: str) -> tuple[str, str]:
-    """The folder of a file, and its name in there."""
+    """Returns the folder of a file and its name in it."""
     folder, _, name = key.rpartition("/")
     return folder, name
 

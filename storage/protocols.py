@@ -1,6 +1,6 @@
-"""What the tables ask of the database behind them; `storage.sqlite` and `storage.postgres` each have one.
+"""The database interface of the tables, implemented by `storage.sqlite` and `storage.postgres`.
 
-Statements are written once, in what SQLite and PostgreSQL have in common; `?1`, `?2` and so on are their arguments.
+Statements use only SQL that SQLite and PostgreSQL share; `?1`, `?2` and so on are their arguments.
 """
 
 from __future__ import annotations
@@ -10,56 +10,56 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Row = Mapping[str, Any]
-"""One row, by the names of its columns."""
+"""One row, by column name."""
 
 
 class KeyTakenError(Exception):
-    """A row with this key is there already; the table that asked says what that means."""
+    """A row with this key exists; the calling table decides what that means."""
 
 
 class Database(Protocol):
     """One connection, safe to use from several threads of one process.
 
-    Every method raises `TableUnreachableError` while a database elsewhere does not answer.
+    Every method raises `TableUnreachableError` while a remote database does not answer.
     """
 
     @property
     def is_shared(self) -> bool:
-        """Whether several services may be at it, so that leadership is held by a lease."""
+        """Whether several services may share it, so that leadership needs a lease."""
         ...
 
     def close(self) -> None:
-        """Give the connection back; nothing can be read or written afterwards."""
+        """Close the connection; nothing can be read or written afterwards."""
 
     def claim(self) -> int:
-        """Become the only writer: whoever was it before can change nothing any more. Returns the claim's number."""
+        """Become the only writer; the previous writer can change nothing any more. Returns the fencing token."""
         ...
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
-        """Become the only writer for `lease_s` by the clock of the database, if nobody is it at the moment.
+        """Become the only writer for `lease_s` by the clock of the database, if there is none.
 
-        Whoever has tried changes nothing any more while it is not the writer.
+        A caller that fails can change nothing until it becomes the writer.
 
         Args:
-            holder: The service.
-            lease_s: How long.
+            holder: Name of the service.
+            lease_s: Duration of the lease.
             is_successor: Whether a lease of this same `holder` may be taken over: its earlier Director is gone.
         """
         ...
 
     def renew(self, lease_s: float) -> str | None:
-        """Stay the only writer for another `lease_s`; StateError when somebody else has become it.
+        """Extend the lease by `lease_s` from now; StateError if another writer has taken over.
 
         Returns:
-            The newer service that asks for its place, if one does.
+            The newer service that requests a handover, if any.
         """
         ...
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Ask the writer to hand over to the service `successor` within `wait_s`. Harmless for the writer.
+        """Ask the writer to hand over to the service `successor`; the request lapses after `wait_s`.
 
         Returns:
-            Whether the writer is an older service: one whose name sorts before.
+            Whether the writer is an older service, one whose name sorts first.
         """
         ...
 
@@ -67,50 +67,50 @@ class Database(Protocol):
         """Be the writer no longer: for `lease_s`, the service `successor` alone may become it, as an successor."""
 
     def release(self) -> None:
-        """Be the writer no longer, so that another one need not wait. Harmless for whoever is none."""
+        """Stop being the writer, so that others need not wait for the lease to end. Does nothing if it is not."""
 
     def check_claim(self) -> None:
-        """Raise StateError when somebody else has become the writer."""
+        """Raise StateError if another writer has taken over."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing; inside another transaction, a part of it.
+        """Commit all changes of the block, or none; a nested transaction is part of the outer one.
 
         Raises:
-            StateError: Somebody else has become the writer since this one did.
+            StateError: Another writer has taken over.
             StorageFullError: The disk is full.
         """
         ...
 
     def query(self, statement: str, *arguments: object) -> Sequence[Row]:
-        """All rows of a SELECT."""
+        """Return all rows of a SELECT."""
         ...
 
     def execute(self, statement: str, *arguments: object) -> int:
-        """Run one statement inside a transaction and return how many rows it changed."""
+        """Run one statement inside a transaction; returns the number of changed rows."""
         ...
 
     def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """Add a row inside a transaction.
+        """Insert a row inside a transaction.
 
         Args:
-            table: Where.
+            table: Name of the table.
             row: Its columns.
-            replaces: Columns of a key: a row that has the same values there is replaced.
+            replaces: Columns of a key; a row with the same values in them is replaced.
 
         Raises:
-            KeyTakenError: A row with one of its keys is there already.
+            KeyTakenError: A row with one of its keys exists.
         """
 
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
-        """Change a row inside a transaction."""
+        """Update a row inside a transaction."""
 
     def json_contains(self, column: str, place: str) -> str:
-        """The condition that the JSON object of texts in a column has all entries of the one in an argument."""
+        """Return the condition that the JSON object in a column has all entries of the one in an argument."""
         ...
 
 
 def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) -> str:
-    """The statement behind `Database.insert`."""
+    """Returns the statement of `Database.insert`."""
     places = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
     statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"
     if replaces:
@@ -120,6 +120,6 @@ def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) ->
 
 
 def change(table: str, key_column: str, row: Mapping[str, object]) -> str:
-    """The statement behind `Database.update`; the key is its last argument."""
+    """Returns the statement of `Database.update`; the key is its last argument."""
     places = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
     return f"UPDATE {table} SET {places} WHERE {key_column} = ?{len(row) + 1}"

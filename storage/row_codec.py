@@ -1,4 +1,4 @@
-"""Records to rows and back: parts that are models or dicts become JSON text, times become sortable UTC text."""
+"""Converts records to rows and back: models and dicts become JSON text, times become sortable UTC text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.protocols import Row
 _Record = TypeVar("_Record", bound=BaseModel)
 
 _COLUMNS: Final = {"analyse_on_create": "awaited"}
-"""Fields whose column has another name, that of the first version which had it."""
+"""Columns that keep the name that a field had in an older version."""
 _FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
 
 
@@ -27,7 +27,7 @@ def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, obje
 
 
 def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
-    """The record in `row`; `more` are fields that are not stored. Columns that are no field are ignored."""
+    """Returns the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
     as_json = _json_fields(kind)
     fields: dict[str, object] = {}
     for column, value in row.items():
@@ -37,7 +37,7 @@ def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
 
 
 def timestamp(time: datetime) -> str:
-    """A time as it stands in a row: UTC text that sorts by time."""
+    """Returns a time as UTC text that sorts by time."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -57,7 +57,7 @@ def _encode(value: object) -> object:
 
 @cache
 def _json_fields(kind: type[BaseModel]) -> frozenset[str]:
-    """Names of the fields of `kind` that are models or dicts, or such or None."""
+    """Returns the names of the fields that hold a model or a dict, or may be None instead."""
 
     def is_json(part: object) -> bool:
         return get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))

@@ -1,6 +1,6 @@
-"""The schema of the tables, as steps that are applied once each, in order.
+"""The schema of the tables, as migrations that are applied in order, once each.
 
-It is written in SQLite's words; `storage.postgres.dialect` says the same in PostgreSQL's.
+It is written for SQLite; `storage.postgres.dialect` translates it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE segments ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''",),
     (
         "ALTER TABLE writer ADD COLUMN holder TEXT NOT NULL DEFAULT ''",
-        # Seconds since 1970 by the clock of the database; a file on this machine is claimed without it.
+        # Seconds since 1970 by the clock of the database; SQLite needs no lease.
         "ALTER TABLE writer ADD COLUMN held_until REAL NOT NULL DEFAULT 0",
         """
         CREATE TABLE api_keys (
@@ -115,7 +115,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "CREATE INDEX jobs_by_outcome ON jobs (status, finished_at) WHERE finished_at IS NOT NULL",
-        # A newer service that asks the holder to hand over, and until when it does.
+        # The newer service that requests a handover, and until when.
         "ALTER TABLE writer ADD COLUMN heir TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE writer ADD COLUMN asked_until REAL NOT NULL DEFAULT 0",
     ),
@@ -133,7 +133,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
-    """The steps that a database of version `found` lacks.
+    """Returns the migrations that a database of version `found` lacks.
 
     Raises:
         ConfigError: It was written by a newer version of this program.

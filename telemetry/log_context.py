@@ -1,7 +1,7 @@
 """Which job and segment a log line belongs to: held in a context variable, written into every record of Serve's logger.
 
-A replica works on several requests at once. Each is a task of its own, so what `call_context` sets is seen by that
-request alone, by the tasks that it starts, and by `asyncio.to_thread`.
+A replica serves several requests at once, each in its own task. What `call_context` sets is visible to that request, to
+the tasks that it starts, and in `asyncio.to_thread`.
 
 The fields are called `job` and `segment`: Ray takes `job_id` for its own jobs and strips it from Serve's logs.
 """
@@ -18,11 +18,11 @@ _SERVE_LOGGER = "ray.serve"
 
 
 class CallContext(NamedTuple):
-    """What a request is done for.
+    """The job that a call works for.
 
     Attributes:
         job_id: The job, or the avatar that is analysed.
-        segment: Number of the segment, where the request is about one.
+        segment: Number of the segment, if the call is about one.
         attempt: Number of the attempt, from 1; retries run exclusively (`deployments.runtime.replica.CallGate`).
     """
 
@@ -35,7 +35,7 @@ _context: ContextVar[CallContext | None] = ContextVar("lipwright_call", default=
 
 
 def current_context() -> CallContext:
-    """What the present request is done for."""
+    """Return the context of the current call."""
     context = _context.get()
     assert context is not None, "a stage was called outside `call_context`"
     return context
@@ -43,7 +43,7 @@ def current_context() -> CallContext:
 
 @contextmanager
 def call_context(context: CallContext | None) -> Iterator[None]:
-    """Mark what is logged inside the block, also by tasks and threads that it starts; None marks nothing."""
+    """Add a context to what is logged inside the block, and by tasks and threads that it starts; None adds nothing."""
     token = _context.set(context)
     try:
         yield
@@ -68,7 +68,7 @@ def install_log_context() -> None:
 
 
 class _ContextFilter(logging.Filter):
-    """Lets every record pass and marks it."""
+    """Adds the context to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = _context.get()
@@ -80,7 +80,7 @@ class _ContextFilter(logging.Filter):
 
 
 class _ContextFormatter(logging.Formatter):
-    """The line of another formatter, followed by the job and the segment."""
+    """Appends the job and the segment to the line of another formatter."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()

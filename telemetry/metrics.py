@@ -1,10 +1,10 @@
-"""Every metric of Lipwright: its name, unit, labels, and the one function that records it.
+"""All metrics of Lipwright, each with its name, unit, labels, and the function that records it.
 
 Ray exports them with the prefix `ray_` at each node's metrics port; counters end in `_total` there. Serve adds the
-labels `application`, `deployment` and `replica`. Our own labels take few values: names of stages, codes and kinds.
+labels `application`, `deployment` and `replica`. Our own labels have few values: names of stages, codes and kinds.
 
-A metric is made at its first record: Serve reads the replica's labels at that moment. Outside a Ray worker a record
-goes nowhere and costs a microsecond, so code under test calls these functions as it stands.
+A metric is created when it is first recorded, because Serve then reads the labels of the replica. Outside a Ray worker
+recording does nothing and costs a microsecond, so tests need no fakes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ray.serve import metrics as serve_metrics
 
 from media.decoding.decoder import DecoderDeath
 
-# Upper ends of buckets, seconds: a call of a few frames, a segment, a long join, a job that waits for its turn.
+# Upper bounds of buckets in seconds: for calls about a few frames, a segment or a long join, and for waiting jobs.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _WAIT_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 
@@ -35,11 +35,11 @@ class _Metric:
     labels: tuple[str, ...] = ()
 
     def _keys(self) -> Any:
-        """The labels in the way Ray's stubs say, though any number of them is taken."""
+        """The labels in the type that Ray's stubs declare; Ray accepts any number."""
         return self.labels
 
     def tags(self, values: tuple[str, ...]) -> dict[str, str]:
-        """The labels with their values, in order."""
+        """Return the labels with their values, in order."""
         return dict(zip(self.labels, values, strict=True))
 
 
@@ -50,7 +50,7 @@ class _Counter(_Metric):
         return serve_metrics.Counter(self.name, self.description, self._keys())
 
     def add(self, amount: float, *values: str) -> None:
-        """Count `amount` more; Ray refuses to count zero."""
+        """Add `amount`; Ray refuses to add zero."""
         if amount > 0:
             self._made.inc(amount, self.tags(values))
 
@@ -79,37 +79,37 @@ class _Histogram(_Metric):
         self._made.observe(value, self.tags(values))
 
 
-_QUEUED_JOBS = _Gauge("lipwright_queued_jobs", "Accepted jobs that wait for their turn.")
-_QUEUED_BYTES = _Gauge("lipwright_queued_bytes", "Uploads of waiting jobs, those still on their way included.")
-_RUNNING_JOBS = _Gauge("lipwright_running_jobs", "Jobs at work.")
+_QUEUED_JOBS = _Gauge("lipwright_queued_jobs", "Accepted jobs that wait to start.")
+_QUEUED_BYTES = _Gauge("lipwright_queued_bytes", "Bytes of waiting uploads, including those still being received.")
+_RUNNING_JOBS = _Gauge("lipwright_running_jobs", "Running jobs.")
 _QUEUE_WAIT = _Histogram(
-    "lipwright_queue_wait_seconds", "From a job's acceptance to its start.", boundaries=_WAIT_SECONDS
+    "lipwright_queue_wait_seconds", "Time from the acceptance of a job to its start.", boundaries=_WAIT_SECONDS
 )
 _FINISHED_JOBS = _Counter(
-    "lipwright_finished_jobs", "Jobs that ended, by final status and code of the error.", ("status", "code")
+    "lipwright_finished_jobs", "Finished jobs, by final status and error code.", ("status", "code")
 )
-_REFUSALS = _Counter("lipwright_refusals", "Requests answered with a problem, by its code.", ("code",))
+_REFUSALS = _Counter("lipwright_refusals", "Requests answered with an error, by its code.", ("code",))
 _FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
 _STAGE_CALLS = _Histogram(
     "lipwright_stage_call_seconds",
-    "One try of a call to a stage, from sending it to its end, by how it ended: ok or a fate.",
+    "One attempt of a call to a stage, by how it ended: ok or a call outcome.",
     ("stage", "outcome"),
 )
-_CALLBACKS = _Counter("lipwright_callbacks", "Tries of webhooks, by how they ended.", ("outcome",))
-_UPLOADED = _Counter("lipwright_uploaded_bytes", "Bytes taken from clients, refused uploads included.")
-_FETCHED = _Counter("lipwright_fetched_bytes", "Bytes of URL inputs that came whole.")
-_FETCHES = _Counter("lipwright_fetches", "URL inputs, by `ok` or the code of the problem.", ("outcome",))
+_CALLBACKS = _Counter("lipwright_callbacks", "Attempts of webhooks, by outcome.", ("outcome",))
+_UPLOADED = _Counter("lipwright_uploaded_bytes", "Bytes received from clients, including refused uploads.")
+_FETCHED = _Counter("lipwright_fetched_bytes", "Bytes of completely fetched URL inputs.")
+_FETCHES = _Counter("lipwright_fetches", "Fetches of URL inputs, by `ok` or the error code.", ("outcome",))
 _DECODER_DEATHS = _Counter("lipwright_decoder_deaths", "Decoder processes that died, by cause.", ("cause",))
 _FREE_DISK = _Gauge("lipwright_free_disk_bytes", "Free space of the data folder's file system.")
 
 METRICS: Final[Mapping[str, _Metric]] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, _Metric)
 }
-"""All of them by name."""
+"""All metrics by name."""
 
 
 def exported_names() -> frozenset[str]:
-    """The names under which Prometheus finds them."""
+    """Return the names under which Prometheus sees them."""
     names: set[str] = set()
     for metric in METRICS.values():
         suffixes = {_Counter: ("_total",), _Histogram: ("_bucket", "_sum", "_count")}.get(type(metric), ("",))
@@ -118,7 +118,7 @@ def exported_names() -> frozenset[str]:
 
 
 def set_queue(num_queued: int, queued_bytes: int, num_running: int) -> None:
-    """Say how long the queue is now."""
+    """Set the length of the queue."""
     _QUEUED_JOBS.set(num_queued)
     _QUEUED_BYTES.set(queued_bytes)
     _RUNNING_JOBS.set(num_running)
@@ -130,12 +130,12 @@ def job_started(wait_s: float) -> None:
 
 
 def job_finished(status: str, code: str = "none") -> None:
-    """Count a job that reached the final `status`; `code` is that of its error, if it has one."""
+    """Count a job that reached the final `status`; `code` is that of its error, if any."""
     _FINISHED_JOBS.add(1, status, code)
 
 
 def request_refused(code: str) -> None:
-    """Count an answer that is a problem with the stable `code`."""
+    """Count an error response by its stable `code`."""
     _REFUSALS.add(1, code)
 
 
@@ -146,11 +146,11 @@ def frames_rendered(num_frames: int) -> None:
 
 @contextmanager
 def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterator[None]:
-    """Record one try of a call to `stage`: how long the block takes, and how it ends.
+    """Record one attempt of a call to `stage`: how long the block takes and how it ends.
 
     Args:
         stage: Name of the stage.
-        outcome_of: Label of a try that raised this.
+        outcome_of: Returns the label of an attempt that raised this.
     """
     start = monotonic()
     outcome = "ok"
@@ -164,7 +164,7 @@ def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterat
 
 
 def callback_tried(outcome: CallbackOutcome) -> None:
-    """Count one try of a webhook."""
+    """Count one attempt of a webhook."""
     _CALLBACKS.add(1, outcome)
 
 
@@ -185,5 +185,5 @@ def decoder_died(cause: DecoderDeath) -> None:
 
 
 def set_free_disk(num_bytes: int) -> None:
-    """Say how much space the data folder's file system has left."""
+    """Set the free space of the data folder's file system."""
     _FREE_DISK.set(num_bytes)
