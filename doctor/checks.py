@@ -32,7 +32,7 @@ from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front_proxy import haproxy_binary
-from media.decoding.machine_memory import memory_bytes
+from media.decoding.memory_budget import memory_bytes
 from storage.state import open_keys
 
 _SHM = Path("/dev/shm")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from errors import ConfigError
-from media.decoding.machine_memory import memory_bytes
+from media.decoding.memory_budget import memory_bytes
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _GPU_FIELDS: Final = "name,driver_version,memory.total"

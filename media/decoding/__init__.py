@@ -1,1 +1,1 @@
-"""Untrusted files are decoded in processes of their own: bounded, ended when nobody wants them, their frames shared."""
+"""Decodes untrusted files in sandboxed processes with bounded resources, and shares their frames."""

@@ -32,12 +32,12 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Message(NamedTuple):
-    """What arrived."""
+    """A received message."""
 
     value: Any
-    """As it was sent."""
+    """The value that was sent."""
     file: int | None
-    """The file descriptor that came with it; whoever receives it closes it."""
+    """The file descriptor that came with it; the receiver closes it."""
 
 
 class Channel:
@@ -74,10 +74,10 @@ class Channel:
         return cls(theirs, reply_codec.encode, pickle.loads, replies=True)
 
     def send(self, value: object, file: int | None = None) -> None:
-        """Send a value, and a copy of `file`.
+        """Sends a value, and a copy of the file descriptor `file`.
 
         Raises:
-            OSError: The other end is gone.
+            OSError: The peer is gone.
         """
         data = self._encode(value)
         files = [] if file is None else [file]
@@ -94,12 +94,12 @@ class Channel:
                 os.close(in_file)
 
     def receive(self, timeout_s: float) -> Message:
-        """Wait for one message.
+        """Waits for one message.
 
         Raises:
-            TimeoutError: None came in time.
-            EOFError: The other end is gone, or `close` was called.
-            media.decoding.reply_codec.InvalidReplyError: It is no message.
+            TimeoutError: No message arrived in time.
+            EOFError: The peer is gone, or `close` was called.
+            media.decoding.reply_codec.InvalidReplyError: The message is invalid.
         """
         with self._lock:
             if self._socket.fileno() < 0 or not _is_readable(self._socket, timeout_s):
@@ -119,7 +119,7 @@ class Channel:
 
     def close(self) -> None:
         """Closes the connection; a `receive` that waits in another thread ends at once."""
-        with contextlib.suppress(OSError):  # the other end is gone, or this one is closed
+        with contextlib.suppress(OSError):  # the peer is gone, or this end is closed
             self._socket.shutdown(socket.SHUT_RDWR)
         # Wait for the other thread first: the descriptors could be reused for other files.
         with self._lock:
@@ -185,10 +185,10 @@ def write_whole(file: int, *parts: Any) -> None:
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:
-    """Wait; False if the socket is closed.
+    """Waits for a message; returns False if the socket is closed.
 
     Raises:
-        TimeoutError: Nothing came.
+        TimeoutError: No message arrived.
     """
     poll = select.poll()
     poll.register(connected, select.POLLIN)

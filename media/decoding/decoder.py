@@ -1,7 +1,7 @@
-"""Files that callers sent are decoded in processes of their own: what one does to its decoder harms nobody else.
+"""Decodes uploaded files in separate processes, so that a malicious file harms nothing but its own decoder.
 
-A decoder that crashes, needs too much memory, computes without end or hangs is killed, and ends in an error that
-names its file. What code that took a decoder over could still do, `media.decoding.sandbox` says.
+A decoder that crashes, needs too much memory or CPU time, or hangs is killed, which raises an error that names its
+file. `media.decoding.sandbox` limits what code that has taken over a decoder can do.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from media.decoding.worker import run_and_reply
 T = TypeVar("T")
 
 _MAX_READER_CPU_S: Final = 3600.0
-"""Processor time of a decoder that is asked again and again; another one takes over from it."""
+"""Total CPU time of a decoder that serves many requests; another one takes over from it."""
 _GRACE_S: Final = 2.0
-"""A decoder that is late ends itself, and its processor time is known; one that cannot is killed so much later."""
+"""A decoder that is late kills itself, which tells its CPU time; one that cannot is killed this much later."""
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
-"""Memory file of one that writes no other: a batch of frames."""
+"""Size of memory files of a decoder that writes no other files: a batch of frames."""
 
 
 DecoderDeath = Literal["memory", "cpu_time", "wall_time", "crash"]
-"""Why a decoder process ended before its answer."""
+"""Why a decoder process died before it replied."""
 OnDeath = Callable[[DecoderDeath], None]
 
 
 class LostDecoderError(Exception):
-    """A decoder is gone for a reason that lies outside it: the same request to another one can succeed."""
+    """A decoder was killed from outside: the same request to another one can succeed."""
 
 
 class DecoderTimeoutError(StageTimeoutError):
-    """A decoder passed its wall clock.
+    """A decoder exceeded its wall-clock timeout.
 
     Args:
         message: For the user.
-        cpu_seconds: Processor time that it took until then; little of it says that it had to wait for others.
+        cpu_seconds: CPU time it used until then; a small value means that it had to wait for other processes.
     """
 
     def __init__(self, message: str, cpu_seconds: float = 0.0) -> None:
@@ -59,13 +59,13 @@ class DecoderTimeoutError(StageTimeoutError):
 
 
 class Decoder:
-    """One decoder process, seen from the process that asked for it.
+    """Handle of one decoder process.
 
     Args:
-        channel: The connection with it.
-        file: What it decodes; named in errors.
-        config: Its bounds, named in errors.
-        on_death: Told why it ended before its answer.
+        channel: The connection to it.
+        file: The file that it decodes, named in errors.
+        config: Its limits, named in errors.
+        on_death: Called with the reason if it dies before it replies.
     """
 
     def __init__(self, channel: Channel, file: Path, config: DecoderConfig, on_death: OnDeath) -> None:
@@ -84,10 +84,10 @@ class Decoder:
         self.close()
 
     def ask(self, request: object, file: int | None = None) -> None:
-        """Send a request, and a copy of the file descriptor `file`.
+        """Sends a request, and a copy of the file descriptor `file`.
 
         Raises:
-            LostDecoderError: The decoder is gone.
+            LostDecoderError: The decoder has exited.
         """
         try:
             self._channel.send(request, file)
@@ -95,15 +95,15 @@ class Decoder:
             raise LostDecoderError from error
 
     def receive(self, timeout_s: float) -> Message:
-        """Wait for an answer.
+        """Waits for a reply.
 
         Raises:
-            LostDecoderError: The decoder is gone, and not because of what it decoded.
-            StageTimeoutError: No answer came in time; the decoder is killed.
-            DecoderTimeoutError: The decoder ended itself for that reason.
+            LostDecoderError: The decoder was killed from outside.
+            StageTimeoutError: No reply arrived in time; the decoder has been killed.
+            DecoderTimeoutError: The decoder killed itself for that reason.
             CancelledJobError: `close` was called meanwhile.
             MediaError: The decoder crashed.
-            MediaLimitError: It passed a bound of memory or processor time.
+            MediaLimitError: It exceeded its memory or CPU time.
             Exception: Whatever the decoder raised.
         """
         try:
@@ -111,18 +111,16 @@ class Decoder:
         except TimeoutError:
             self._on_death("wall_time")
             self.close()
-            raise StageTimeoutError(
-                f"{self._name}: expected it decoded within {timeout_s:.0f} s, found no end"
-            ) from None
+            raise StageTimeoutError(f"{self._name}: decoding timed out after {timeout_s:.0f} s") from None
         except EOFError:
             if self._is_closed:
-                raise CancelledJobError(f"{self._name}: decoding was ended from outside.") from None
+                raise CancelledJobError(f"{self._name}: decoding was cancelled.") from None
             raise LostDecoderError from None
         except InvalidReplyError as error:
             self._on_death("crash")
             self.close()
             raise MediaError(
-                f"{self._name}: expected a file that can be decoded, found: its decoder answers as none ({error})."
+                f"{self._name}: the file cannot be decoded: its decoder sent an invalid reply ({error})."
             ) from error
         if isinstance(message.value, ErrorReply):
             raise message.value.error
@@ -131,7 +129,7 @@ class Decoder:
         return message
 
     def close(self) -> None:
-        """Kill the process; from any thread."""
+        """Kills the process; callable from any thread."""
         self._is_closed = True
         self._channel.close()
 
@@ -141,34 +139,31 @@ class Decoder:
         if exit_code == OUT_OF_MEMORY:
             self._on_death("memory")
             allowed = self._config.max_memory_bytes >> 20
-            return MediaLimitError(f"{self._name}: expected to be decoded in {allowed} MiB, found that it needs more.")
+            return MediaLimitError(f"{self._name}: decoding it needs more than {allowed} MiB of memory.")
         if exit_code == MEMORY_BUDGET:
             self._on_death("memory")
             allowed = budget_bytes(self._config.max_shared_memory_bytes) >> 20
             return MediaLimitError(
-                f"{self._name}: expected all files that are decoded at a time to need at most {allowed} MiB, "
-                "found that it takes more than half of that."
+                f"{self._name}: decoding it needs more than half of the {allowed} MiB that all decoders share."
             )
         if exit_code == -signal.SIGXCPU:
             self._on_death("cpu_time")
-            return MediaLimitError(f"{self._name}: expected less work for its length, found no end of processor time.")
+            return MediaLimitError(f"{self._name}: decoding it needs too much CPU time for its length.")
         if exit_code == -signal.SIGALRM:
             self._on_death("wall_time")
-            return DecoderTimeoutError(f"{self._name}: expected it decoded in time, found no end", cpu_seconds)
+            return DecoderTimeoutError(f"{self._name}: decoding timed out", cpu_seconds)
         if exit_code < 0:
             self._on_death("crash")
             kind = signal.Signals(-exit_code).name
-            return MediaError(
-                f"{self._name}: expected a file that can be decoded, found: the decoder crashed ({kind})."
-            )
-        return LipwrightError(f"{self._name}: the decoder failed; its log says why.")
+            return MediaError(f"{self._name}: the file cannot be decoded: the decoder crashed ({kind}).")
+        return LipwrightError(f"{self._name}: the decoder failed; see its log for the cause.")
 
 
 class Decoders:
-    """Makes decoder processes, from a forkserver that is started when it is first needed. Thread-safe."""
+    """Starts decoder processes, from a fork server that is started on first use. Thread-safe."""
 
     def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None, group: str = "media") -> None:
-        """`on_death` is told why a decoder ended before its answer; decoders of one group share a bound on memory."""
+        """`on_death` is called if a decoder dies before it replies; decoders of one group share a memory budget."""
         self._config = config
         self._on_death = on_death
         self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group)
@@ -182,7 +177,7 @@ class Decoders:
         self.close()
 
     def warm(self) -> None:
-        """Start the forkserver, so that it is there when the first file comes."""
+        """Starts the fork server, so that the first file does not have to wait for it."""
         self._forkserver.warm()
 
     def open(
@@ -192,16 +187,16 @@ class Decoders:
         policy: SandboxPolicy | None = None,
         cpu_seconds: float = _MAX_READER_CPU_S,
     ) -> Decoder:
-        """Start a decoder that does `run` (picklable) with its end of the channel.
+        """Starts a decoder that calls `run` (picklable) with its end of the channel.
 
         Args:
-            run: Runs in the decoder.
-            file: The file that it decodes; named in errors.
-            policy: What it may open; `file` alone if None.
-            cpu_seconds: Processor time of all that it does.
+            run: Function to run in the decoder.
+            file: The file that it decodes, named in errors.
+            policy: The files it may open; only `file` if None.
+            cpu_seconds: Its total CPU time.
 
         Raises:
-            LostDecoderError: There is no forkserver to be had.
+            LostDecoderError: The fork server could not be started.
         """
         policy, config = policy or SandboxPolicy((file,)), self._config
         channel, theirs = Channel.pair()
@@ -227,24 +222,25 @@ class Decoders:
         reads: Sequence[Path] = (),
         writes: Path | None = None,
     ) -> T:
-        """Return what `work()`, done in a decoder process, returns: one of the kinds of `media.decoding.reply_codec`.
+        """Runs `work()` in a decoder process and returns its result, of a type that `media.decoding.reply_codec` knows.
 
         Args:
-            work: A module-level function, or a `partial` of one; done again if its decoder is lost.
-            file: The file that it decodes; named in errors.
-            timeout_s: Wall clock, a second try included.
-            token: Cancels it.
-            cpu_seconds: Processor time; a share of `timeout_s` if None.
-            reads: What else it reads: files, or folders.
-            writes: The folder that it writes in.
+            work: A module-level function, or a `partial` of one; called again if its decoder is lost.
+            file: The file that it decodes, named in errors.
+            timeout_s: Wall-clock timeout, including a second attempt.
+            token: Cancels the work.
+            cpu_seconds: CPU time limit; by default a share of `timeout_s`.
+            reads: Other files or folders that it reads.
+            writes: The folder that it writes to.
 
         Raises:
-            StageTimeoutError: It took longer; a `DecoderTimeoutError` if it ended itself.
+            StageTimeoutError: It took longer; `DecoderTimeoutError` if the decoder killed itself.
             CancelledJobError: `token` was cancelled.
             MediaError: The decoder crashed.
-            MediaLimitError: It needs too much memory or processor time.
+            MediaLimitError: It needs too much memory or CPU time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            media.decoding.reply_codec.UnexpectedDecoderError: `work` raised what is neither of `errors` nor an OSError.
+            media.decoding.reply_codec.UnexpectedDecoderError: `work` raised an error that is neither in `errors` nor an
+                OSError.
             Exception: Whatever else `work` raised.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
@@ -261,10 +257,10 @@ class Decoders:
         raise decoder_lost_error(file)
 
     def close(self) -> None:
-        """End the forkserver, and with it every decoder."""
+        """Stops the fork server and all its decoders."""
         self._forkserver.close()
 
 
 def decoder_lost_error(file: Path) -> ReplicaLostError:
-    """The error of a file whose decoders were lost."""
+    """Returns the error for a file whose decoders were lost."""
     return ReplicaLostError(f"{file.name}: the decoder process was killed from outside, twice")

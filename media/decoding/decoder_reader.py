@@ -1,4 +1,4 @@
-"""A `media.reader.FrameReader` in a decoder process, and the same reader's face on this side."""
+"""Reads frames through a `media.reader.FrameReader` that runs in a decoder process."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _MAX_FRAMES: Final = 64  # of one request, however small they are
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How frames of a file are decoded.
+    """How the frames of a file are decoded.
 
     Attributes:
         cache_bytes: See `media.reader.FrameReader`.
-        num_threads: Threads of the decoder.
-        limits: Bounds that are enforced again on every frame.
-        decoder: Bounds of the process.
-        timeout_s: Wall clock for one batch of frames.
+        num_threads: Decoder threads.
+        limits: Limits that are enforced again on every frame.
+        decoder: Limits of the process.
+        timeout_s: Wall-clock timeout of one batch of frames.
     """
 
     cache_bytes: int
@@ -48,38 +48,38 @@ class FrameSettings:
 
     @classmethod
     def of(cls, config: PipelineConfig, num_threads: int, timeout_s: float) -> Self:
-        """What `config` says."""
+        """Returns the settings of `config`."""
         return cls(config.render.reader_cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
 
 
 class _Asked(NamedTuple):
-    """A batch that was asked for."""
+    """A requested batch."""
 
     indices: list[int]
-    """In the order in which they are wanted, with repeats."""
+    """Frame indices in the requested order, with repeats."""
     file: FrameBuffer
-    """Where its frames will lie."""
+    """The memory file for its frames."""
 
     @property
     def once(self) -> list[int]:
-        """The indices without repeats, each where it came first."""
+        """The indices without repeats, in order of their first occurrence."""
         return list(dict.fromkeys(self.indices))
 
     def send(self, decoder: Decoder) -> None:
-        """Ask for it."""
+        """Sends the request."""
         decoder.ask(self.once, self.file.number)
 
 
 class DecoderReader:
-    """Reads frames like `media.reader.FrameReader`, decoded in a process of their own, one batch ahead.
+    """Reads frames like `media.reader.FrameReader`, decoded in a separate process, one batch ahead.
 
-    The process is started by the first `read`; one that was lost, or ended because nobody asked, is replaced.
-    One `read` at a time: a new one ends what was left of the one before. `close` may come from any thread.
+    The first `read` starts the process; one that was killed, or exited while idle, is replaced. Only one `read` can be
+    active: a new one discards the rest of the previous one. `close` may be called from any thread.
 
     Args:
-        decoders: Where processes come from.
-        path: The file that `info` was probed from.
-        info: What `probe_video` returned for it.
+        decoders: Starts the decoder processes.
+        path: The file.
+        info: The result of `probe_video` for it.
         settings: How to decode it.
     """
 
@@ -104,7 +104,7 @@ class DecoderReader:
         self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Frames in the order of `indices`, decoded a batch at a time.
+        """Yields frames in the order of `indices`, decoded in batches.
 
         Args:
             indices: Frame indices in the half-open range [0, info.num_frames), in any order, repeats allowed.
@@ -115,13 +115,13 @@ class DecoderReader:
         Raises:
             ValueError: An index outside the range.
             MediaError: The file cannot be opened, nothing can be decoded there, or its decoder crashed.
-            MediaLimitError: A frame has more pixels than allowed, or decoding it needs too much.
+            MediaLimitError: A frame has more pixels than allowed, or needs too much memory or CPU time.
             StageTimeoutError: A batch took too long.
             CancelledJobError: `close` was called meanwhile.
         """
         remaining = iter(indices)
         while self._asked:
-            self._next_batch()  # what an unfinished `read` had asked for
+            self._next_batch()  # requested by an unfinished `read`
         self._ask(remaining)
         while self._asked:
             wanted = self._asked[0].indices
@@ -135,14 +135,14 @@ class DecoderReader:
                 yield frames[index]
 
     def close(self) -> None:
-        """End the process; planes already handed out stay valid."""
-        # In this order, so that a process being started meanwhile is closed by `_start`.
+        """Kills the process; frames already returned stay valid."""
+        # In this order, so that `_running` closes a process that is being started meanwhile.
         self._is_closed = True
         if (decoder := self._decoder) is not None:
             decoder.close()
 
     def _ask(self, indices: Iterator[int]) -> None:
-        """Ask for the next batch; an empty one is none."""
+        """Requests the next batch, unless it is empty."""
         wanted = list(islice(indices, self._batch_frames))
         if not wanted:
             return
@@ -155,7 +155,7 @@ class DecoderReader:
                 self._drop()
 
     def _next_batch(self) -> tuple[dict[int, YuvFrame], Exception | None]:
-        """The frames of the oldest batch asked for, and the error that ended it early."""
+        """Returns the frames of the oldest requested batch, and the error that ended it early."""
         num_frames, error = self._receive()
         asked = self._asked.popleft()
         return dict(zip(asked.once, self._files.frames(asked.file, num_frames), strict=False)), error
@@ -176,7 +176,7 @@ class DecoderReader:
 
     def _running(self) -> Decoder:
         if self._is_closed:
-            raise CancelledJobError(f"{self._path.name}: decoding was ended from outside.")
+            raise CancelledJobError(f"{self._path.name}: decoding was cancelled.")
         if self._decoder is None:
             decoder = self._decoders.open(partial(serve_frames, self._path, self._info, self._settings), self._path)
             self._decoder = decoder
@@ -189,13 +189,13 @@ class DecoderReader:
     def _drop(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
-            # It may be writing still.
+            # It may still be writing.
             self._asked = deque(asked._replace(file=self._files.new()) for asked in self._asked)
         self._decoder = None
 
 
 def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: Channel) -> None:
-    """What the decoder process does: for each list of indices received, fill the file beside it with their frames."""
+    """Main loop of the decoder: writes the frames of each received list of indices into the file sent with it."""
     cpu_seconds = settings.timeout_s * settings.decoder.cpu_share
     bound_cpu(cpu_seconds)
     try:
@@ -205,7 +205,7 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
     except Exception as error:
         channel.send(error_reply(error))
         return
-    with reader, suppress(TimeoutError):  # nobody asks any more
+    with reader, suppress(TimeoutError):  # idle
         while True:
             indices, file = channel.receive(settings.decoder.idle_s)
             assert file is not None
@@ -217,16 +217,16 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
 
 
 def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None]:
-    """(frames, the error that ended them early) of a decoder's answer."""
+    """Returns (number of frames, the error that ended them early) of a decoder's reply."""
     if file is not None:
-        os.close(file)  # nobody asked for it
+        os.close(file)  # unexpected
     if isinstance(batch, FrameBatch) and 0 <= batch.num_frames <= max_frames:
         return batch.num_frames, batch.failed.error if batch.failed is not None else None
-    raise MediaError(f"{path.name}: expected frames, found that its decoder answers with something else.")
+    raise MediaError(f"{path.name}: the file cannot be decoded: its decoder sent an invalid reply.")
 
 
 def _fill(file: int, reader: FrameReader, indices: list[int]) -> FrameBatch:
-    """Write the frames into the file from its start on."""
+    """Writes the frames to the start of the file."""
     num_frames, error = 0, None
     os.lseek(file, 0, os.SEEK_SET)
     try:

@@ -35,14 +35,14 @@ from media.decoding.reply_codec import ProcessExit
 from media.decoding.sandbox import SandboxPolicy, confine
 
 OUT_OF_MEMORY: Final = 77
-"""Exit code of a decoder that was refused memory."""
+"""Exit code of a decoder that ran out of memory."""
 MEMORY_BUDGET: Final = 78
-"""Exit code that the forkserver gives a decoder that took too much of the memory that all share."""
+"""Exit code that the fork server reports for a decoder that exceeded the shared memory budget by itself."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_LEAST_S: Final = 0.001  # a timer of 0 never rings
-_KILL_AFTER_S: Final = 3  # SIGXCPU, which says why, comes first
-_FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: where memory runs out, a decoder goes before all others
+_LEAST_S: Final = 0.001  # a timer of 0 never fires
+_KILL_AFTER_S: Final = 3  # SIGXCPU, which tells the reason, comes first
+_FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: the kernel kills decoders first when memory runs out
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Task:
     """The first message to a decoder.
 
     Attributes:
-        run: What it does; it ends when this returns.
+        run: Its work; the process exits when this returns.
         max_memory_bytes: Its address space.
-        max_file_bytes: Length of any file that it writes.
-        max_cpu_seconds: Processor time of all that it ever does.
-        policy: Its files; None for any, and for any call.
+        max_file_bytes: Maximum size of any file that it writes.
+        max_cpu_seconds: Its total CPU time.
+        policy: The files it may use; None disables the sandbox.
     """
 
     run: Callable[[Channel], None]
@@ -65,7 +65,7 @@ class Task:
 
 
 def bound_cpu(seconds: float) -> None:
-    """Kill this process (SIGXCPU) when it uses that much more processor time; not beyond that of its whole life."""
+    """Kills this process (SIGXCPU) once it has used that much more CPU time; its total limit still applies."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
@@ -73,14 +73,14 @@ def bound_cpu(seconds: float) -> None:
 
 
 def bound_wall(deadline: float) -> None:
-    """Kill this process (SIGALRM) at that time of the monotonic clock, and not because of any bound before."""
+    """Kills this process (SIGALRM) at that time of the monotonic clock; replaces an earlier deadline."""
     signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), _LEAST_S))
 
 
 def check_memory() -> None:
-    """Raise MemoryError if this decoder came so near its bound that it was refused memory, or soon will be.
+    """Raises MemoryError if this decoder came so close to its limit that an allocation failed, or soon will.
 
-    FFmpeg takes a frame that it finds no memory for as one that is damaged, and goes on.
+    FFmpeg treats a frame for which it cannot allocate memory as damaged, and continues.
     """
     bound, _ = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/status") as file:
@@ -93,19 +93,19 @@ class _Forkserver:
     def __init__(self, control: socket.socket, memory: MemoryBudget) -> None:
         self._control = control
         self._memory = memory
-        self._exit_codes: dict[int, int] = {}  # of decoders that this process killed for a reason
-        self._decoders: dict[int, socket.socket] = {}  # process -> a copy of its end
+        self._exit_codes: dict[int, int] = {}  # of decoders that this process killed, where the reason matters
+        self._decoders: dict[int, socket.socket] = {}  # process id -> a copy of its socket
         self._deaths, wakeup = socket.socketpair()
         for end in (self._deaths, wakeup):
             end.setblocking(False)
         self._wakeup = wakeup
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup.fileno())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that started this one
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def serve(self) -> None:
-        """Return when the other end of the control socket is closed; the decoders end before."""
+        """Returns when the peer closes the control socket, after all decoders have been killed."""
         try:
             self._serve()
         finally:
@@ -121,7 +121,7 @@ class _Forkserver:
             poll.register(self._deaths, select.POLLIN)
             pids = {end.fileno(): pid for pid, end in self._decoders.items()}
             for number in pids:
-                poll.register(number, 0)  # hang-ups only: what is sent is for the decoder
+                poll.register(number, 0)  # hang-ups only: messages are for the decoder
             for number, _ in poll.poll(1000 * CHECK_S if self._decoders else None):
                 if number in pids:
                     _kill(pids[number])
@@ -133,17 +133,17 @@ class _Forkserver:
             self._share_memory()
 
     def _fork(self) -> bool:
-        """False when the control socket has ended."""
+        """Forks a decoder for the next request; False if the control socket is closed."""
         data, files, _, _ = socket.recv_fds(self._control, 1, 1)
         if not data:
             return False
-        if not files:  # too many open files; the closed end says that there is no decoder
+        if not files:  # too many open files; the closed socket tells that there is no decoder
             return True
         theirs = socket.socket(fileno=files[0])
         parent = os.getpid()
         try:
             pid = os.fork()
-        except OSError:  # too many processes; the closed end says that there is no decoder
+        except OSError:  # too many processes; the closed socket tells that there is no decoder
             theirs.close()
             return True
         if pid == 0:
@@ -172,12 +172,12 @@ class _Forkserver:
             os._exit(exit_code)
 
     def _reap(self, options: int = os.WNOHANG) -> None:
-        """Say how dead decoders ended and kill what they left; with 0 for `options`, wait for a death."""
+        """Reports dead decoders and kills their children; waits for one to die if `options` is 0."""
         with contextlib.suppress(ChildProcessError):  # there is none
             while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | options)) is not None:
                 pid, options = dead.si_pid, os.WNOHANG
                 if pid in self._decoders:
-                    _kill(pid)  # its session; while it is not waited for, the number is its own
+                    _kill(pid)  # its session; until it is waited for, the id cannot be reused
                     self._kill_left()
                 _, status, used = os.wait4(pid, 0)
                 if pid in self._decoders:
@@ -199,7 +199,7 @@ class _Forkserver:
         _kill(pid)
 
     def _kill_left(self) -> None:
-        """Kill children that are no decoders: a dead decoder's own."""
+        """Kills children that are no decoders: those of dead decoders."""
         with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
             for pid in map(int, file.read().split()):
                 if pid not in self._decoders:
@@ -207,7 +207,7 @@ class _Forkserver:
 
 
 def _decode(channel: Channel) -> None:
-    with contextlib.suppress(EOFError, ConnectionError):  # the other end was closed
+    with contextlib.suppress(EOFError, ConnectionError):  # the peer has closed the socket
         task, channel.reply_file = channel.receive(timeout_s=60.0)
         _limit(resource.RLIMIT_AS, task.max_memory_bytes)
         _limit(resource.RLIMIT_FSIZE, task.max_file_bytes)
@@ -219,15 +219,15 @@ def _decode(channel: Channel) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """For good: the hard limit too."""
+    """Lowers a resource limit permanently: soft and hard."""
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))
 
 
 def _kill(pid: int) -> None:
-    """End a decoder and its session; harmless when they are gone."""
-    for kill in (os.killpg, os.kill):  # it may have no session yet
+    """Kills a decoder and its session; harmless if they have exited."""
+    for kill in (os.killpg, os.kill):  # it may not have a session yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
@@ -241,14 +241,14 @@ def _die_with(parent: int) -> None:
 
 
 def main(control: int, max_shared_bytes: int, group: str) -> None:
-    """Serve the socket of that number until its other end is closed."""
-    # What decoders use is imported here, once.
+    """Serves the control socket with that descriptor until its peer closes it."""
+    # Imported once, for all decoders.
     import media.audio
     import media.concat
     import media.reader  # noqa: F401
 
     release_freed_frames()
-    gc.freeze()  # a collection in a decoder would copy every page of what was imported
+    gc.freeze()  # a garbage collection in a decoder would copy every page of the imported modules
     memory = MemoryBudget(max_shared_bytes, group)
     kill_orphans(memory.decoders())
     _Forkserver(socket.socket(fileno=control), memory).serve()

@@ -1,4 +1,4 @@
-"""The forkserver (`media.decoding.forkserver`), seen from the process whose decoders it forks."""
+"""Client of the fork server (`media.decoding.forkserver`)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _END_S: Final = 5.0
 _KEPT_VARIABLES: Final = frozenset(
     ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 )
-"""What of the environment a decoder needs; the rest may hold secrets."""
+"""Environment variables that decoders need; the others may hold secrets."""
 
 
 class ForkserverClient:
-    """Started when it is first needed, and again when it died. Thread-safe.
+    """Starts the fork server on first use, and again if it has died. Thread-safe.
 
     Args:
         max_shared_bytes: Memory of all decoders of this machine together.
-        group: Which of them are counted.
+        group: Name of the decoders that are counted together.
     """
 
     def __init__(self, max_shared_bytes: int, group: str) -> None:
@@ -36,23 +36,23 @@ class ForkserverClient:
         self._control: socket.socket | None = None
 
     def warm(self) -> None:
-        """Start it."""
+        """Starts the fork server."""
         with self._lock:
             self._running()
 
     def fork(self, theirs: socket.socket) -> bool:
-        """Have it fork a decoder that holds a copy of `theirs`; False if there is no forkserver to be had."""
+        """Forks a decoder that holds a copy of `theirs`; False if the fork server could not be started."""
         for _ in range(2):
             with self._lock:
                 try:
                     socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
                     return True
-                except OSError:  # it died; the next try starts another
+                except OSError:  # it has died; the next attempt starts another
                     self._end()
         return False
 
     def close(self) -> None:
-        """End it, and with it every decoder."""
+        """Stops the fork server and all its decoders."""
         with self._lock:
             self._end()
 

@@ -1,7 +1,7 @@
-"""Frames on their way from a decoder process: memory files that the decoder fills and the other side has mapped.
+"""Frames passed from a decoder process: memory files that the decoder fills and the asking process maps.
 
-A file is filled again when nobody holds its frames any more: with a new one, the kernel would find, clear and map
-its pages first, which costs five times as much as the copy.
+A file is reused once its frames are no longer referenced. With a new file, the kernel would have to allocate, clear and
+map its pages, which costs five times as much as the copy.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _MAX_FREE_BYTES: Final = 32 * 1024**2  # of one reader
 
 
 def frame_bytes(width: int, height: int) -> int:
-    """Length of one frame of even size: its planes (H, W), (H/2, W/2), (H/2, W/2), one behind the other."""
+    """Bytes of one frame of even size: its planes (H, W), (H/2, W/2), (H/2, W/2), one after the other."""
     return width * height * 3 // 2
 
 
 def write_frame(file: int, planes: YuvFrame) -> None:
-    """Write a frame into a memory file, behind the one before; that costs half of what filling mapped pages does."""
+    """Appends a frame to a memory file, at half the cost of filling mapped pages."""
     write_whole(file, *(np.ascontiguousarray(plane) for plane in planes))
 
 
 class FrameBufferPool:
-    """The memory files of one reader, for its decoder to fill. One thread; frames may be let go of in any.
+    """The memory files of one reader. Use from one thread; frames may be released in any.
 
-    No two readers share any: a decoder that was taken over could keep one, and see what comes into it.
+    Readers share no files: a decoder that was taken over could keep one and read what is written to it later.
 
     Args:
-        num_frames: Frames that a file has room for.
+        num_frames: Capacity of a file.
         width: Pixels, even.
         height: Pixels, even.
     """
@@ -48,21 +48,21 @@ class FrameBufferPool:
         self._free: deque[FrameBuffer] = deque(maxlen=max(_MAX_FREE_BYTES // file_bytes, 1))
 
     def take(self) -> FrameBuffer:
-        """A file that nobody uses."""
+        """Returns a file that is not in use."""
         try:
             return self._free.pop()
         except IndexError:
             return self.new()
 
     def new(self) -> FrameBuffer:
-        """One that no decoder has had."""
+        """Returns a new file, which no decoder has had."""
         return FrameBuffer(self._num_frames * frame_bytes(self._width, self._height))
 
     def frames(self, file: FrameBuffer, num_frames: int) -> Iterator[YuvFrame]:
-        """Read-only views of the first frames in `file`, which is free again when the last of them is gone."""
+        """Yields read-only views of the first frames in `file`, which is reused once all of them are released."""
         size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
         whole = np.frombuffer(file.mapped, np.uint8)
-        # NumPy makes this array the base of every view, of views of views too: it ends with the last of them.
+        # NumPy makes this array the base of every view, also of views of views: it lives as long as the last of them.
         weakref.finalize(whole, self._free.append, file).atexit = False
         for frame in whole[: num_frames * size].reshape(num_frames, size):
             y, u, v = np.split(frame, (self._width * self._height, self._width * self._height * 5 // 4))
@@ -70,7 +70,7 @@ class FrameBufferPool:
 
 
 class FrameBuffer:
-    """A memory file, mapped here; it goes with the last reference to it.
+    """A memory file, mapped into this process; closed with the last reference to it.
 
     Args:
         num_bytes: Its length.

@@ -1,4 +1,4 @@
-"""What happens to the memory of frames that nobody holds any more."""
+"""Settings of glibc's malloc for processes that handle frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _FRAME_BYTES: Final = 256 * 1024
 _MAX_ARENAS: Final = 2
-_KEPT_BYTES: Final = 32 * 1024**2  # the largest threshold that glibc takes
+_KEPT_BYTES: Final = 32 * 1024**2  # the largest threshold that glibc accepts
 
 
 def release_freed_frames() -> None:
-    """Make this process give memory of a frame's size back to the system when it is freed.
+    """Makes this process return freed blocks of a frame's size to the system.
 
-    glibc raises its threshold for separate mappings to the largest block that was ever freed, and keeps an arena per
-    thread: the frames of one job would stay with the process, scattered over the arenas. Elsewhere nothing is done.
+    glibc raises its mmap threshold to the largest block that was ever freed, and keeps an arena per thread: the frames
+    of one job would stay with the process, scattered over the arenas. Does nothing without glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -28,11 +28,11 @@ def release_freed_frames() -> None:
 
 
 def retain_freed_buffers() -> None:
-    """Make this process keep up to 32 MiB of freed memory for the next buffers.
+    """Makes this process keep up to 32 MiB of freed memory for the next buffers.
 
-    For work that makes and drops many buffers of 0.1 to 4 MB: faces, chunks of crops, the encoder of each segment.
-    Mapping and clearing each one anew costs a quarter of the time of a face at 1080p, and a tenth of Studio's.
-    Elsewhere than on glibc nothing is done.
+    For work that allocates and frees many buffers of 0.1 to 4 MB: faces, chunks of crops, the encoder of each segment.
+    Mapping and clearing each of them again costs a quarter of the time of a face at 1080p, and a tenth of Studio's.
+    Does nothing without glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

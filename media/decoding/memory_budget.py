@@ -1,4 +1,4 @@
-"""The one bound on memory that all decoders of a machine share."""
+"""The memory budget that all decoder processes of a machine share."""
 
 from __future__ import annotations
 
@@ -6,30 +6,40 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
-from media.decoding.machine_memory import memory_bytes
-
+_CGROUP: Final = Path("/sys/fs/cgroup")
 CHECK_S: Final = 0.05
-"""Between two looks; filling a gigabyte takes a third of a second."""
+"""Interval between two checks; filling a gigabyte takes a third of a second."""
 _NAME: Final = "lipwright-"
 _MAX_NAME_BYTES: Final = 15  # prctl(2), PR_SET_NAME
 _PR_SET_NAME: Final = 15
 _UNNOTICED_SHARE: Final = 1 / 8
-"""A decoder below this share of the bound is not worth a look at the whole machine."""
+"""Decoders below this share of the budget do not trigger a scan of all processes."""
+
+
+def memory_bytes(cgroup: Path = _CGROUP) -> int:
+    """Returns the memory of this machine in bytes, or the limit of this container if that is lower."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def budget_bytes(configured: int) -> int:
-    """The bound that holds: a setting cannot promise decoders more than half of what this machine has."""
+    """Returns the effective budget in bytes: `configured`, but at most half of the machine's memory."""
     return min(configured, memory_bytes() // 2)
 
 
 class MemoryBudget:
-    """Says which of one's own decoders has to go, so that all decoders of the machine stay within the bound.
+    """Selects which decoder to kill so that all decoders of the machine stay within the budget.
 
     Args:
         max_bytes: Memory of all decoders together.
-        group: Which decoders of the machine are counted; five letters.
+        group: Name of the decoders that are counted together; at most five letters.
     """
 
     def __init__(self, max_bytes: int, group: str) -> None:
@@ -37,7 +47,7 @@ class MemoryBudget:
         self._name = f"{_NAME}{group}".encode()[:_MAX_NAME_BYTES]
 
     def passed_by(self, own: Iterable[int]) -> tuple[int, int] | None:
-        """(process, its bytes): the largest of `own` if the bound is passed and no other decoder is larger."""
+        """Returns (process, bytes) of the largest of `own` if the budget is exceeded and no other decoder is larger."""
         largest, num_bytes = max(((pid, used_bytes(pid)) for pid in own), key=lambda entry: entry[1], default=(0, 0))
         if num_bytes < self._max_bytes * _UNNOTICED_SHARE:
             return None
@@ -45,15 +55,15 @@ class MemoryBudget:
         return (largest, num_bytes) if sum(used) > self._max_bytes and num_bytes >= max(used) else None
 
     def is_too_much(self, num_bytes: int) -> bool:
-        """Whether one decoder alone took so much that the bound was passed by it and not by their number."""
+        """Whether a decoder of this size exceeds the budget by itself rather than by the number of decoders."""
         return num_bytes > self._max_bytes / 2
 
     def join(self) -> None:
-        """Give this process the name by which forkservers of other processes know it as a decoder of the group."""
+        """Names this process as a decoder of the group, so that all fork servers of the machine count it."""
         ctypes.CDLL(None).prctl(_PR_SET_NAME, self._name, 0, 0, 0)
 
     def decoders(self) -> Iterator[int]:
-        """Processes of the group on this machine."""
+        """Yields the process ids of the group on this machine."""
         for number in filter(str.isdecimal, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{number}/comm", "rb") as file:
                 if file.read().rstrip() == self._name:
@@ -61,9 +71,9 @@ class MemoryBudget:
 
 
 def used_bytes(pid: int) -> int:
-    """Memory that a process alone has: its anonymous and its shared pages, in bytes; 0 if it is gone.
+    """Returns the anonymous and shared memory of a process in bytes; 0 if it has exited.
 
-    Memory files are not counted: a decoder has only those that it was given, whose size is fixed.
+    Memory files are not counted: a decoder only has those that it was given, and their size is fixed.
     """
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/status") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))

@@ -1,6 +1,7 @@
-"""What comes back from a decoder, as bytes: JSON of a few known kinds, each checked as it is read.
+"""Replies of decoder processes as bytes: JSON of a few known types, validated when read.
 
-A decoder that a file took over could send anything. Nothing of it is unpickled: a pickle runs what it names.
+A decoder that was taken over by a hostile file can send anything, so replies are never unpickled: unpickling executes
+code.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ _STRICT: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", se
 
 
 class InvalidReplyError(Exception):
-    """These bytes are none of the known kinds."""
+    """The bytes are no reply of a known type."""
 
 
 class UnexpectedDecoderError(Exception):
-    """A decoder met an error that is no verdict on its file; its log has the traceback."""
+    """A decoder raised an error that says nothing about its file; its log has the traceback."""
 
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """The last message of a decoder's channel, sent by the forkserver.
+    """The last message on a decoder's channel, sent by the fork server.
 
     Attributes:
-        exit_code: As of `os.waitstatus_to_exitcode`: minus the signal that killed it.
-        cpu_seconds: Processor time that it took.
+        exit_code: As returned by `os.waitstatus_to_exitcode`: minus the signal that killed it.
+        cpu_seconds: CPU time it used.
     """
 
     exit_code: int
@@ -41,7 +42,7 @@ class ProcessExit:
 
 @dataclass(frozen=True)
 class ErrorReply:
-    """An error that is raised in the process that asked.
+    """An error to be raised in the asking process.
 
     Attributes:
         kind: Name of its class: one of `errors`, `OSError`, `ValueError`, or any other.
@@ -53,7 +54,7 @@ class ErrorReply:
 
     @classmethod
     def of(cls, error: Exception) -> ErrorReply:
-        """What is sent of `error`."""
+        """Returns the reply for `error`."""
         if isinstance(error, OSError) and not isinstance(error, LipwrightError):
             return cls("OSError", (error.errno, error.strerror))
         plain = (arg if arg is None or isinstance(arg, int | float) else str(arg)[:_MAX_CHARS] for arg in error.args)
@@ -63,7 +64,7 @@ class ErrorReply:
 
     @property
     def error(self) -> Exception:
-        """The error, made anew."""
+        """The error, reconstructed."""
         if (known := _ERRORS.get(self.kind)) is not None:
             return known(*self.args)
         return UnexpectedDecoderError(f"{self.kind}: {self.args[0] if self.args else ''}")
@@ -71,11 +72,11 @@ class ErrorReply:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Frames that lie in the file that came with the request.
+    """Result of a frame request; the frames are in the memory file that came with it.
 
     Attributes:
-        num_frames: How many.
-        failed: What ended the batch early.
+        num_frames: Number of frames written.
+        failed: The error that ended the batch early.
     """
 
     num_frames: int
@@ -97,24 +98,24 @@ _NOTHING: Final = b"None"
 
 
 def encode(value: object) -> bytes:
-    """The message for one of the known kinds, or None.
+    """Returns the bytes of a reply, which may be None.
 
     Raises:
-        TypeError: It is of another kind.
+        TypeError: The value is of no known type.
     """
     if value is None:
         return _NOTHING
     name = type(value).__name__
     if name not in _KINDS or _KINDS[name][0] is not type(value):
-        raise TypeError(f"Expected an answer of a known kind, got {type(value)}.")
+        raise TypeError(f"Expected a reply of a known type, got {type(value)}.")
     return name.encode() + b" " + _KINDS[name][1].dump_json(value)
 
 
 def decode(data: bytes) -> Any:
-    """The value of a message.
+    """Returns the value of a reply.
 
     Raises:
-        InvalidReplyError: It is none.
+        InvalidReplyError: The bytes are no valid reply.
     """
     if data == _NOTHING:
         return None
@@ -122,4 +123,4 @@ def decode(data: bytes) -> Any:
     try:
         return _KINDS[name.decode()][1].validate_json(text, strict=True)
     except (KeyError, UnicodeDecodeError, ValidationError) as error:
-        raise InvalidReplyError(f"expected an answer of a known kind, found {name[:40]!r}") from error
+        raise InvalidReplyError(f"expected a reply of a known type, found {name[:40]!r}") from error

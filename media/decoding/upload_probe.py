@@ -1,4 +1,4 @@
-"""Looks at the files of one request at the door, all of them within one bound of time."""
+"""Probes the files of one request, all of them within one timeout."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from media.decoding.decoder import Decoders, DecoderTimeoutError
 T = TypeVar("T")
 
 _ORDINARY_SHARE: Final = 0.2
-"""Of the processor time that a file may take: ordinary ones take a hundredth of it, large ones a tenth."""
+"""Share of the CPU time allowed to a file: ordinary files take a hundredth of it, large ones a tenth."""
 _LEAST_S: Final = 0.1
 
 
 class UploadProbe:
-    """What is left of the time in which the files of one request are opened and probed.
+    """Probes the files of one request within a common deadline, which starts when this is created.
 
     Args:
-        decoders: Where processes come from.
-        config: `limits.open_timeout_s` bounds all files together in wall clock, `decoder.cpu_share` of it their work.
-        files: All of them.
+        decoders: Starts the decoder processes.
+        config: `limits.open_timeout_s` bounds the wall-clock time of all files together, and times `decoder.cpu_share`
+            their CPU time.
+        files: All files of the request.
 
     Raises:
-        StoredFileError: One of them is gone.
+        StoredFileError: One of them is missing.
     """
 
     def __init__(self, decoders: Decoders, config: PipelineConfig, files: Sequence[Path]) -> None:
@@ -39,12 +40,12 @@ class UploadProbe:
         self._deadline = time.monotonic() + self.seconds
 
     def run(self, probe: Callable[[Path, MediaLimits], T], file: Path, token: CancelToken | None = None) -> T:
-        """Return what `probe` (module-level) says of a file.
+        """Runs `probe` (a module-level function) on a file in a decoder process and returns its result.
 
         Raises:
             MediaError: The file cannot be used.
-            MediaLimitError: It passes a limit, or costs more than any ordinary file.
-            StageTimeoutError: The time is over, and the file is not to blame: the machine has none for it.
+            MediaLimitError: It exceeds a limit, or needs more CPU time than any ordinary file.
+            StageTimeoutError: The deadline has passed although the file used little CPU time: the machine is busy.
         """
         left_s = max(self._deadline - time.monotonic(), _LEAST_S)
         cpu_seconds = left_s * self._cpu_share
@@ -55,6 +56,6 @@ class UploadProbe:
             if error.cpu_seconds < self.seconds * self._cpu_share * _ORDINARY_SHARE:
                 raise
             raise MediaLimitError(
-                f"{file.name}: expected a file that is opened within {self.seconds:.0f} s, found no end after "
-                f"{error.cpu_seconds:.1f} s of processor time."
+                f"{file.name}: opening it took more than {self.seconds:.0f} s, {error.cpu_seconds:.1f} s of them CPU "
+                "time (limit: limits.open_timeout_s)."
             ) from error

@@ -1,4 +1,4 @@
-"""What a decoder process says about the one call that it was started for."""
+"""Runs the one call that a decoder process was started for, and sends its result."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from media.decoding.reply_codec import ErrorReply
 
 
 def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
-    """Send what `work()` returns, or the error that it raises.
+    """Sends what `work()` returns, or the error that it raises.
 
     Args:
-        work: What is asked for.
-        cpu_seconds: Processor time that it may take.
-        deadline: When it has to be done, by the monotonic clock, which all processes of a machine share.
-        channel: Where the answer goes.
+        work: The call.
+        cpu_seconds: CPU time it may take.
+        deadline: When it must be done, on the monotonic clock, which all processes of a machine share.
+        channel: Where the reply is sent.
     """
     bound_cpu(cpu_seconds)
     bound_wall(deadline)
     try:
         value = work()
     except MemoryError:
-        raise  # the exit code says it: there may be no memory left for a message
+        raise  # reported by the exit code: there may be no memory left for a message
     except Exception as error:
         value = error_reply(error)
     check_memory()
@@ -34,7 +34,7 @@ def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: floa
 
 
 def error_reply(error: Exception) -> ErrorReply:
-    """The message for `error`; the traceback of one that is not on purpose goes to the log."""
+    """Returns the reply for `error`; the traceback of an unexpected error is printed to the log."""
     if not isinstance(error, LipwrightError | OSError):
         traceback.print_exception(error, file=sys.stderr)
     return ErrorReply.of(error)

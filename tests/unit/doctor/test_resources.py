@@ -16,7 +16,7 @@ from doctor.resources import (
     check_shared_memory,
     store_bytes,
 )
-from media.decoding.machine_memory import memory_bytes
+from media.decoding.memory_budget import memory_bytes
 
 MIB, GIB = 1024**2, 1024**3
 

@@ -102,7 +102,7 @@ def test_memory_that_ffmpeg_is_refused_is_the_files_error(decoders: Decoders, tm
 def test_processor_time_is_bounded() -> None:
     with (
         Decoders(DecoderConfig(cpu_share=0.02)) as decoders,
-        pytest.raises(MediaLimitError, match=r"clip\.mp4: .* processor time"),
+        pytest.raises(MediaLimitError, match=r"clip\.mp4: .* CPU time"),
     ):
         _run(decoders, decoder_tasks.spin, timeout_s=50)
 

@@ -235,7 +235,7 @@ def test_more_frames_than_were_asked_for_are_refused(
     opened = Decoders.open
     monkeypatch.setattr(Decoders, "open", lambda of, run, path: opened(of, _serve_too_many, path))
     before = _num_open("/dev/urandom")
-    with _open(decoders, h264) as reader, pytest.raises(MediaError, match=r"h264\.mp4: expected frames"):
+    with _open(decoders, h264) as reader, pytest.raises(MediaError, match=r"h264\.mp4: .* invalid reply"):
         list(reader.read(range(3)))
     assert _num_open("/dev/urandom") == before
 

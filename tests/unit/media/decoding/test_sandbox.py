@@ -21,8 +21,7 @@ from media.concat import concat_segments
 from media.decoding import landlock, reply_codec
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
-from media.decoding.machine_memory import memory_bytes
-from media.decoding.memory_budget import budget_bytes
+from media.decoding.memory_budget import budget_bytes, memory_bytes
 from media.decoding.sandbox import missing_layers
 from media.probe import probe_video
 from media.writer import SegmentWriter
@@ -185,7 +184,7 @@ def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_answers_with_something_else_is_the_files_error(decoders: Decoders) -> None:
-    with pytest.raises(MediaError, match=r"clip\.mp4: .* answers as none"):
+    with pytest.raises(MediaError, match=r"clip\.mp4: .* sent an invalid reply"):
         decoders.open(decoder_tasks.babble, CLIP).receive(20)
 
 
