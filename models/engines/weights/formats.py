@@ -41,10 +41,11 @@ def file_kind(file: BinaryIO, num_bytes: int) -> Kind:
     file.seek(0)
     if start.startswith(_ZIP):
         return "torch zip"
-    if start.startswith(_PICKLE):
-        return "torch pickle"
+    # Before the pickle: the low byte of a header's length may be that of a pickle's first opcode.
     if _is_safetensors(start, num_bytes):
         return "safetensors"
+    if start.startswith(_PICKLE):
+        return "torch pickle"
     if start.startswith(_ONNX_START):
         return "protobuf"
     raise WeightsError(f"expected a torch, safetensors or ONNX file, found {_described(start)}")

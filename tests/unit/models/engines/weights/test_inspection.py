@@ -18,6 +18,7 @@ import torch
 from onnx import TensorProto, helper
 
 from errors import WeightsError
+from models.engines.runtime.checkpoints import read_checkpoint
 from models.engines.weights import onnx_file as fields
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.weights.weights_files import (
@@ -59,6 +60,15 @@ def test_safetensors(tmp_path: Path) -> None:
     path = safetensors_file(tmp_path / "w.pth", {"module.face.weight": (4, 6, 3, 3), "face.bias": (4,), "s": ()})
     table = inspect_weights(path)
     assert (table.format, dict(table.tensors)) == ("safetensors", {**SHAPES, "s": ()})
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280])
+def test_a_safetensors_header_whose_length_begins_as_a_pickle_does(tmp_path: Path, length: int) -> None:
+    header = '{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'.ljust(length)
+    path = raw_safetensors(tmp_path / "w.safetensors", header, 8)
+    assert path.read_bytes()[:1] == b"\x80"
+    assert dict(inspect_weights(path).tensors) == {"w": (2,)}
+    assert read_checkpoint(path)["w"].shape == (2,)
 
 
 @pytest.mark.parametrize("ir_version", [3, 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -43,6 +44,19 @@ def test_a_file_is_recognised_and_kept(store: WeightsStore, tmp_path: Path) -> N
     assert store.for_engine("toy").path("generator") == store.path_of(entry)
     assert source.is_file(), "the user's own file stays"
     # Another process sees the same.
+    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
+
+
+def test_the_index_keeps_its_names(store: WeightsStore, tmp_path: Path) -> None:
+    """Indices that earlier versions wrote are read, and they can read ours."""
+    source = external_onnx(tmp_path / "c.onnx", "c.data")
+    (tmp_path / "c.data").write_bytes(bytes(72))
+    entry = store.add(source, engine="toy")
+    (written,) = json.loads((store.folder / "index.json").read_text())["entries"]
+    assert [each["location"] for each in written["companions"]] == ["c.data"]
+    assert set(written) == {
+        *("name", "role", "label", "format", "sha256", "num_bytes", "companions", "source", "added_at")
+    }
     assert WeightsStore(store.folder, ENGINES).list() == (entry,)
 
 

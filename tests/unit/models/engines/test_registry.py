@@ -1,0 +1,97 @@
+"""Engines of installed packages, found by their entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ENGINE = """
+from typing import ClassVar
+
+from models.engines.warp.engine import WarpEngine
+
+
+class HelloEngine(WarpEngine):
+    title: ClassVar[str] = "Hello from another package"
+    name = "hello"
+"""
+
+_LIST = """
+import json, sys
+from pathlib import Path
+from config import PipelineConfig
+from models.engines.catalog import EngineCatalog, engine_list
+from models.engines.registry import ENGINES
+from models.engines.weights.store import WeightsStore
+
+was_imported = "hello_engine" in sys.modules
+listed = {record.name: record.title for record in engine_list(WeightsStore(Path(sys.argv[1])))}
+catalog = EngineCatalog(PipelineConfig(data_dir=Path(sys.argv[1])))
+catalog.check("hello")
+engine = catalog.engine("hello")
+print(json.dumps([list(ENGINES), was_imported, listed["hello"], engine.name, type(engine).__module__]))
+"""
+
+
+def _install(folder: Path, package: str, entry_points: str) -> None:
+    """Lay down what pip leaves of an installed package."""
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[lipwright.engines]\n{entry_points}\n")
+
+
+def _run(code: str, site: Path, repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{repo_root}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=repo_root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_an_engine_of_another_package_is_listed_and_used(tmp_path: Path, repo_root: Path) -> None:
+    site = tmp_path / "site"
+    _install(site, "hello_engine", "hello = hello_engine:HelloEngine")
+    (site / "hello_engine.py").write_text(_ENGINE)
+    done = _run(_LIST, site, repo_root, str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    names, was_imported, title, name, module = json.loads(done.stdout)
+    assert names == ["warp", "dinet", "edtalk", "musetalk", "ultralight", "wav2lip", "hello"]
+    assert not was_imported, "discovery imports no package"
+    assert (title, name, module) == ("Hello from another package", "hello", "hello_engine")
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "reason"),
+    [
+        ("wav2lip = hello_engine:HelloEngine", "the name is taken"),
+        ("restoration = hello_engine:HelloEngine", "the name is taken"),
+        ("Hello:World = hello_engine:HelloEngine", "expected a name like my_engine"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_skipped_with_a_warning(
+    tmp_path: Path, repo_root: Path, entry_point: str, reason: str
+) -> None:
+    _install(tmp_path, "hello_engine", entry_point)
+    done = _run(
+        "from models.engines.registry import ENGINES; print(len(ENGINES), ENGINES['wav2lip'])", tmp_path, repo_root
+    )
+    assert done.stdout.split() == ["6", "models.engines.wav2lip.engine:Wav2LipEngine"]
+    assert "hello_engine" in done.stderr and reason in done.stderr
+
+
+def test_an_engine_that_cannot_be_imported_is_named(tmp_path: Path, repo_root: Path) -> None:
+    _install(tmp_path, "hello_engine", "hello = hello_engine:HelloEngine")
+    code = "from models.engines.registry import engine_class; engine_class('hello')"
+    done = _run(code, tmp_path, repo_root)
+    assert "ConfigError: engine hello_engine:HelloEngine: cannot be imported" in done.stderr
