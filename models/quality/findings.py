@@ -229,7 +229,7 @@ def _source_warnings(source: SourceReport) -> Iterator[str]:
     if source.talks and source.has_sound and offset is None:
         yield "The offset between the source's audio and video is not known; none was corrected."
     if source.frozen_seconds:
-        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total; its last frame is held."
+        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total, and so is the result there."
     if not source.shows_closed_mouth:
         yield "The source never shows a closed mouth, so its closed lips are an estimate."
 

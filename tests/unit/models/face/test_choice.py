@@ -61,7 +61,7 @@ def test_records_name_a_reference_picture_by_its_content() -> None:
 def test_a_reference_is_not_to_be_had_by_words_nor_beside_words() -> None:
     with pytest.raises(OptionError, match="Expected a face"):
         recorded_face("like:" + "a" * 64, None)
-    with pytest.raises(OptionError, match="none beside a face_image, found '2'"):
+    with pytest.raises(OptionError, match="no value together with face_image, got '2'"):
         recorded_face("2", "a" * 64)
 
 

@@ -21,7 +21,7 @@ OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
 SOURCE = SourceFacts(True, True, True, 500, True, OWN)
 
 
-def moments(num: int, mean: float, std: float) -> RunningStats:
+def stats(num: int, mean: float, std: float) -> RunningStats:
     return RunningStats(num, num * mean, num * (mean**2 + std**2))
 
 
@@ -38,11 +38,11 @@ GOOD = BlockMeasures(
     num_passed=passed(SHOWN=100),
     skipped=(),
     num_skipped_open=0,
-    speech=moments(80, 0.06, 0.05),
-    silence=moments(20, 0.0, 0.001),
+    speech=stats(80, 0.06, 0.05),
+    silence=stats(20, 0.0, 0.001),
     num_open_in_silence=0,
-    jitter=moments(70, 0.009, 0.002),
-    eye_distance=moments(100, 90, 2),
+    jitter=stats(70, 0.009, 0.002),
+    eye_distance=stats(100, 90, 2),
     extremes=np.array([[85, -5, -8, -2], [95, 12, 3, 2.0]]),
     num_drawn=5,
     used=np.arange(500) < 60,
@@ -128,10 +128,10 @@ def test_every_reason_has_its_words() -> None:
     [
         ({"num_skipped_open": 1}, "own open mouth shows in 1 frame that passed through"),
         ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
-        ({"jitter": moments(70, 0.02, 0.0)}, "more abruptly"),
+        ({"jitter": stats(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),
         ({"speech": RunningStats(), "jitter": RunningStats()}, "No speech was found"),
-        ({"eye_distance": moments(100, 20, 1)}, "tiny: 20 pixels between the eyes, mouth about 12 pixels wide"),
+        ({"eye_distance": stats(100, 20, 1)}, "tiny: 20 pixels between the eyes, mouth about 12 pixels wide"),
         ({"extremes": np.array([[85, -44, -8, -2], [95, 12, 3, 2.0]])}, "up to 44 degrees to the side"),
         ({"source": replace(SOURCE, shows_closed_mouth=False)}, "never shows a closed mouth"),
     ],
@@ -153,7 +153,7 @@ def test_a_source_that_stands_still_is_told() -> None:
     assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)
     assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source video is frozen for 59.5 s in total; its last frame is held."]
+    assert frozen.warnings == ["The source video is frozen for 59.5 s in total, and so is the result there."]
 
 
 @pytest.mark.parametrize(

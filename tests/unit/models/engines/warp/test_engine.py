@@ -270,5 +270,5 @@ def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None
     with pytest.raises(OptionError, match="expected one of warp"):
         EngineCatalog(PipelineConfig()).engine("no such engine")
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="found none"):
+        with pytest.raises(ConfigError, match="no usable CUDA device"):
             EngineCatalog(PipelineConfig()).engine("warp").face_generator(Machine("cuda"))
