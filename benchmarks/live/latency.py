@@ -30,7 +30,7 @@ LOUD = 800  # of 32768
 SHUT_SECONDS = 0.04  # `models.speech.stream`
 
 SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
-  const {LiveLink} = await import(module);
+  const {LiveSession} = await import(module);
   const bytes = Uint8Array.from(atob(pcm), (c) => c.charCodeAt(0));
   const speech = new Int16Array(bytes.buffer);
   const video = document.createElement("video");
@@ -45,7 +45,7 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
     video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
-  const link = new LiveLink(video, {avatarId: avatar, sampleRate: rate, onEvent: (event) => {
+  const link = new LiveSession(video, {avatarId: avatar, sampleRate: rate, onEvent: (event) => {
     events.push({...event, at: performance.now()});
     if (events.length > 400) events.shift();
     if (["closed", "error", "session.ended"].includes(event.type)) closed = JSON.stringify(event);
@@ -136,7 +136,7 @@ def measure(url: str, turns: int) -> dict[str, Any]:
     with chromium() as browser:
         visitor = Visitor(browser, url)
         source = visitor.page.get_attribute("script[type=module]", "src")
-        module = source.replace("app.js", "live_link.js")
+        module = source.replace("app.js", "live_session.js")
         for pace in ("burst", "microphone"):
             arguments = {"module": module, "avatar": chosen, "pcm": base64.b64encode(speech()).decode()}
             arguments |= {"turns": turns, "pace": pace, "rate": RATE, "shutSeconds": SHUT_SECONDS}

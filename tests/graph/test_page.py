@@ -37,7 +37,7 @@ def test_from_two_files_to_a_video(
     visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path
 ) -> None:
     page = visitor.page
-    assert "Drop a sound file" in visitor.text("#speech")
+    assert "Drop an audio file" in visitor.text("#speech")
     visitor.picture("empty")
     visitor.choose(long_speech, sample_video)
     visitor.picture("filled")

@@ -1,10 +1,10 @@
-// The HTTP API as the page uses it. The session's cookie goes along by itself.
+// Client of the HTTP API. The browser sends the session cookie.
 
-import { knows, t } from "./i18n.js";
+import { knows, locale, t } from "./i18n.js";
 
 export const ROOT = document.querySelector('meta[name="root"]').content;
 
-/** A refused or failed request; `message` is for people and says what to do. */
+/** A failed request; `message` is for the user and says what to do. */
 export class ApiError extends Error {
   constructor(status, problem) {
     const code = problem?.code ?? (status ? "internal" : "offline");
@@ -14,13 +14,19 @@ export class ApiError extends Error {
   }
 }
 
-/** What the service said of an error of this code, and what to do about it. */
-export function explain(code, detail) {
+/**
+ * What went wrong, and what to do about it. The service's detail is in English: other languages show the advice for
+ * the code alone, with the name of the file in question.
+ */
+export function explain(code, detail = "") {
   const advice = knows(`advice.${code}`) ? t(`advice.${code}`) : "";
-  return [detail, advice].filter(Boolean).join(" ");
+  if (!advice) return detail;
+  const [, file] = detail.match(/^([^:]{1,80}\.\w{2,4}): /) ?? [];
+  if (locale() !== "en" || code === "media_invalid") return file ? t("fileError", { file, advice }) : advice;
+  return `${detail.replace(/[.\s]*$/, detail && ".")} ${advice}`.trim();
 }
 
-/** One request; the parsed JSON, or null where there is none. Raises `ApiError`. */
+/** Send a request and return the parsed JSON, or null. Throws `ApiError`. */
 export async function request(method, path, options = {}) {
   let answer;
   try {
@@ -34,14 +40,14 @@ export async function request(method, path, options = {}) {
   return body;
 }
 
-/** Send a form; `onProgress` gets the share that has been sent. The job or avatar. Raises `ApiError`. */
+/** Upload a form and return the job or avatar. `onProgress` gets the share sent so far. Throws `ApiError`. */
 export function send(path, fields, onProgress) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     if (value instanceof Blob) body.append(name, value, value.name);
     else if (value) body.append(name, value);
   }
-  // fetch does not tell how much of a body is on its way.
+  // fetch has no upload progress.
   return new Promise((resolve, reject) => {
     const sender = new XMLHttpRequest();
     sender.open("POST", ROOT + path);
@@ -61,10 +67,10 @@ const RETRY_MS = 3000;
 /**
  * Call `onJob` with the job at each change until it is final.
  *
- * An EventSource mends a broken line itself, but gives up for good when it is refused: it is made anew then.
+ * EventSource reconnects by itself, but gives up after an error response: then it is created again.
  *
  * @param onRefused Called with the `ApiError` when the job cannot be read either.
- * @returns How to stop.
+ * @returns A function that stops following.
  */
 export function follow(job, onJob, onRefused) {
   let source, timer;
@@ -96,11 +102,11 @@ export function follow(job, onJob, onRefused) {
   };
 }
 
-/** The media type of what lies at `url`, null when nothing does. */
+/** Media type of the file at `url`; null if there is none. */
 export async function mediaType(url) {
   const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
   return answer?.ok ? answer.headers.get("content-type") : null;
 }
 
-/** Whether nothing about the job changes any more. */
+/** Whether the job has ended. */
 export const isFinal = (job) => ["succeeded", "failed", "cancelled"].includes(job.status);

@@ -1,12 +1,13 @@
-// The page: puts its parts together and keeps them when the service is away for a moment.
+// Wires the parts of the page together and retries while the service is unreachable.
 
+import { request } from "./api.js";
 import { Composer } from "./composer.js";
 import { byId, notice } from "./dom.js";
 import { History } from "./history.js";
 import { onLanguage, switchLanguage, t, translate } from "./i18n.js";
 import { Live } from "./live.js";
-import { askForKey, signedIn, signOut } from "./session.js";
-import { Stage } from "./stage.js";
+import { askForKey, signedIn, signOut } from "./sign_in.js";
+import { JobView } from "./job_view.js";
 import { themeSwitch } from "./theme.js";
 
 const RETRY_MS = 3000;
@@ -22,27 +23,45 @@ const showLanguage = () => {
 onLanguage(showLanguage);
 showLanguage();
 
-const stage = new Stage(byId("stage"), {
+const jobView = new JobView(byId("stage"), {
   changed: (job) => history.put(job),
   removed: (id) => history.drop(id),
   refused: (error) => (error.status === 401 ? askForKey() : showError(error)),
   again: (job) => composer.useSource(job),
+  retry: (job) => composer.retry(job),
+  shown: (id) => window.history.replaceState(null, "", id ? `#job=${id}` : location.pathname + location.search),
 });
 const history = new History(byId("jobs"), (job) => {
-  stage.open(job);
-  stage.title.focus({ preventScroll: true });
+  jobView.open(job);
+  jobView.title.focus({ preventScroll: true });
   byId("stage").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 });
 const composer = new Composer(byId("composer"), (job) => {
   history.put(job);
-  stage.open(job);
+  jobView.open(job);
   byId("stage").scrollIntoView({ block: "nearest" });
 }, () => askForKey());
 
 new Live(byId("live"));
 
-// A file that misses the drop zone would replace the page.
+// A file dropped outside the drop zone would replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+
+/** Open the job that the URL names, so that a reload or a second tab shows it again. */
+async function openFromUrl() {
+  const [, id] = location.hash.match(/^#job=(\w+)$/) ?? [];
+  if (!id || jobView.job?.id === id) return;
+  try {
+    jobView.open(await request("GET", `/v1/jobs/${id}`));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    notice(byId("banner"), t("jobGone"));
+    window.history.replaceState(null, "", location.pathname + location.search);
+    return;
+  }
+}
+
+window.addEventListener("hashchange", () => openFromUrl().catch(showError));
 
 function showError(error) {
   notice(byId("banner"), error.message);
@@ -52,8 +71,8 @@ function showError(error) {
 async function start() {
   try {
     await signedIn();
-    await Promise.all([composer.refresh(), history.refresh()]);
     notice(byId("banner"), "");
+    await Promise.all([composer.refresh(), history.refresh(), openFromUrl()]);
   } catch (error) {
     showError(error);
   }

@@ -4,7 +4,7 @@ import { request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
 import { h } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
-import { showStill } from "./still.js";
+import { showThumbnail } from "./thumbnail.js";
 
 const LOOK_MS = 3000;
 
@@ -66,7 +66,7 @@ export class Avatars {
     if (!this.pictures.has(avatar.id)) {
       const picture = h("span", { class: "thumb" });
       this.pictures.set(avatar.id, picture);
-      showStill(`${ROOT}/v1/avatars/${avatar.id}/source`, picture);
+      showThumbnail(`${ROOT}/v1/avatars/${avatar.id}/source`, picture);
     }
     return this.pictures.get(avatar.id);
   }

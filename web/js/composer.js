@@ -1,20 +1,21 @@
-// The form: speech, a face, options; what comes of it is a job.
+// The form for a new job: speech, face and options.
 
 import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
-import { FilePicker } from "./picker.js";
+import { FilePicker } from "./file_picker.js";
 import { Avatars } from "./avatars.js";
-import { SpeechInput } from "./speech.js";
+import { SpeechInput } from "./speech_input.js";
 
 /** The form of a new job. */
 export class Composer {
-  /** @param onJob Called with the job that was accepted, `onRefused` with an error that is not the form's. */
+  /** @param onJob Called with an accepted job. @param onRefused Called with errors that are not about the form. */
   constructor(form, onJob, onRefused) {
     this.form = form;
     this.onJob = onJob;
     this.onRefused = onRefused;
     this.engines = [];
+    this.sent = new Map(); // fields by job ID, for retries
     this.speech = new SpeechInput(byId("speech"), () => notice(byId("composer-error"), ""));
     const [avatars, face, keep] = [h("div", { class: "avatars", hidden: true }), h("div"), this.keepBox()];
     byId("face").append(avatars, face, keep);
@@ -37,21 +38,29 @@ export class Composer {
     onLanguage(() => this.showEngines());
   }
 
-  /** Ask the service for engines and avatars. */
+  /** Load engines, avatars and voices. */
   async refresh() {
     this.engines = (await request("GET", "/v1/engines")).engines;
     this.showEngines();
     await Promise.all([this.avatars.refresh(), this.speech.refresh()]);
   }
 
-  /** Take an avatar that was used before. */
+  /** Load the source of an earlier job into the form; false if it was deleted. */
   async useSource(job) {
     const answer = await fetch(job.links.source, { credentials: "same-origin" });
-    if (!answer.ok) return;
+    if (!answer.ok) return false;
     const content = await answer.blob();
     this.avatars.choose(null);
     this.face.take(new File([content], job.inputs.presenter || "avatar", { type: content.type }));
     byId("composer").focus();
+    return true;
+  }
+
+  /** Submit an earlier job again. After a reload only its face is known: the form then asks for the speech. */
+  async retry(job) {
+    const fields = this.sent.get(job.id);
+    if (fields) await this.send(fields);
+    else notice(byId("composer-error"), t((await this.useSource(job)) ? "needSpeechAgain" : "needFace"));
   }
 
   keepBox() {
@@ -93,11 +102,23 @@ export class Composer {
       notice(error, t("needPoint"));
       return;
     }
+    await this.send(async () => {
+      const options = this.options(avatar); // before the avatar is saved, which resets the form
+      const face = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
+      return { ...options, ...face, ...this.speech.fields };
+    });
+  }
+
+  /** Submit a job. `fields` may be a function that makes them. */
+  async send(fields) {
+    const error = byId("composer-error");
     notice(error, "");
     this.setBusy(true);
     try {
-      const who = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
-      this.onJob(await send("/v1/jobs", { ...this.options(avatar), ...who, ...this.speech.fields }, (share) => this.showSent(share)));
+      const given = typeof fields === "function" ? await fields() : fields;
+      const job = await send("/v1/jobs", given, (share) => this.showSent(share));
+      this.sent.set(job.id, given);
+      this.onJob(job);
     } catch (refused) {
       if (refused.status === 401) this.onRefused(refused);
       else notice(error, refused.message);
@@ -106,7 +127,7 @@ export class Composer {
     }
   }
 
-  /** The face of the form: as a file, or kept first where that is wanted. */
+  /** The face of the form: a file, or an avatar if it is to be kept. */
   async avatarFields() {
     if (!this.keep.checked) return { video: this.face.file };
     const avatar = await send("/v1/avatars", { video: this.face.file, face: this.faceChoice() }, (share) => this.showSent(share));
@@ -121,7 +142,7 @@ export class Composer {
     return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
   }
 
-  /** Which face of the source speaks, as the API says it; null while none was clicked on. */
+  /** Value of the API's `face`; null while no point is chosen. */
   faceChoice() {
     const { value } = byId("which");
     if (value !== "point") return value;
@@ -138,7 +159,7 @@ export class Composer {
   }
 }
 
-/** What an engine is, in the page's language where the page knows it; of a variant, with the variant's name. */
+/** Title of an engine in the page's language, with the name of its variant. */
 function engineTitle({ name, title }) {
   const [base, variant] = name.split(":");
   const known = knows(`engines.${base}`) ? t(`engines.${base}`) : title;

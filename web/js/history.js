@@ -3,7 +3,7 @@
 import { isFinal, request, ROOT } from "./api.js";
 import { byId, h } from "./dom.js";
 import { moment, onLanguage } from "./i18n.js";
-import { jobName, statusText } from "./stage.js";
+import { jobName, statusText } from "./job_view.js";
 
 const LOOK_MS = 4000;
 const NUM_JOBS = 48;

@@ -1,11 +1,11 @@
-// The live card: an avatar says what the microphone hears, as it hears it.
+// The live card: an avatar speaks what the microphone records, in real time.
 
 import { explain, request } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { duration, onLanguage, t } from "./i18n.js";
-import { canLive, LiveLink } from "./live_link.js";
+import { canLive, LiveSession } from "./live_session.js";
 import { listen, MICROPHONE_RATE } from "./microphone.js";
-import { OwnFace } from "./own_face.js";
+import { UnsavedAvatar } from "./unsaved_avatar.js";
 
 const OWN = "own";
 
@@ -27,7 +27,7 @@ export class Live {
     this.text = byId("live-text");
     this.hasVoice = false;
     this.avatars = [];
-    this.own = new OwnFace(byId("live-face"), () => this.show());
+    this.own = new UnsavedAvatar(byId("live-face"), () => this.show());
     this.who.addEventListener("change", () => this.show());
     this.written.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -79,10 +79,10 @@ export class Live {
   }
 
   connect(avatarId) {
-    this.link = new LiveLink(this.video, {
+    this.link = new LiveSession(this.video, {
       avatarId,
       sampleRate: MICROPHONE_RATE,
-      onEvent: (event) => this.hear(event),
+      onEvent: (event) => this.onEvent(event),
     });
     this.tell(null);
   }
@@ -120,14 +120,14 @@ export class Live {
     this.link?.interrupt();
   }
 
-  hear(event) {
+  onEvent(event) {
     if (event.type === "session.fragment" && this.state === "connecting") this.enter("idle");
     if (event.type === "session.state_updated" && event.state === "recovering") this.enter("recovering");
     if (event.type === "session.state_updated" && event.state === "connected" && this.state === "recovering") this.enter(this.link.isSpeaking ? "speaking" : "idle");
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
     if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
-    if (event.type === "session.ended") notice(this.error, event.message);
+    if (event.type === "session.ended") notice(this.error, explain(event.code, event.message));
     if (event.type === "closed") {
       this.microphone?.stop();
       this.microphone = this.link = null;

@@ -1,4 +1,4 @@
-// The quality report in words.
+// Shows the quality report in words.
 
 import { h } from "./dom.js";
 import { locale, t } from "./i18n.js";
@@ -35,7 +35,7 @@ function* facts({ output, source, mouth, face, exemplars }, words) {
 
 function* warnings({ source, mouth, face, exemplars }, words) {
   const offset = source.audio_offset_ms;
-  if (offset !== null && Math.abs(offset) >= NOTICED_MS) yield words.offset(Math.abs(Math.round(offset)), offset > 0);
+  if (offset !== null && Math.abs(offset) >= NOTICED_MS) yield words.offset(Math.abs(Math.round(offset)), offset > 0, source.calibration === "own speech");
   if (!source.shows_closed_mouth) yield words.neverClosed;
   for (const [reason, frames] of Object.entries(face.num_frames_passed)) yield words.passed(frames, words.reasons[reason] ?? reason);
   if (face.num_frames_passed_open) yield words.passedOpen(face.num_frames_passed_open);

@@ -14,12 +14,14 @@ import pytest
 from websockets.sync.client import connect
 
 from config import TtsConfig
-from errors import FaceNotFoundError
+from errors import FaceNotFoundError, LipwrightError, MediaError, StageTimeoutError
+from storage.file_keys import source_key
 from storage.local.api_keys import FileKeyRing
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 
 VIDEO = "document.querySelector('#stage video')"
@@ -200,8 +202,9 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         visitor.until("document.querySelector('#stage .status')")
         (asked,) = voice.asked
         assert (asked["input"], asked["voice"]) == ("Good morning.", "lee")
+        assert visitor.page.evaluate("[...document.querySelectorAll('#voices option')].map((o) => o.value)") == ["kim"]
         assert service.requests[0].options.visible_label
-        assert "says in its file that it is synthetic" in visitor.text("#composer")
+        assert "labelled as AI-generated" in visitor.text("#composer")
 
 
 def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: Path, sample_video: Path) -> None:
@@ -255,21 +258,116 @@ def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path:
         visitor.page.click("#live-face button.quiet")
         visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
         visitor.page.click("#live-start")
-        visitor.until("document.querySelector('#live-status').textContent === 'Looking at the face'")
+        visitor.until("document.querySelector('#live-status').textContent === 'Analysing the face'")
         visitor.page.click("#live-stop")
         visitor.until("document.querySelector('#live').dataset.state === 'off'")
         assert visitor.errors == []
 
 
+def _submitted(visitor: Visitor, service: MemoryService, folder: Path) -> str:
+    """The ID of a job that was sent by the form."""
+    speech = folder / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    visitor.choose(speech, speech)
+    visitor.submit()
+    visitor.until("document.querySelector('#stage .status')")
+    return service.requests[-1].job_id
+
+
+def test_a_job_is_shown_again_after_a_reload_and_in_a_second_tab(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        job_id = _submitted(visitor, service, tmp_path)
+        address = visitor.page.url
+        assert address.endswith(f"#job={job_id}")
+        visitor.page.reload()
+        visitor.until_status("queued")
+        second = Visitor(browser, address)
+        second.until_status("queued")
+        service.finish(job_id)
+        for tab in (visitor, second):
+            tab.until_status("succeeded")
+        visitor.page.click("#stage >> text=Delete")
+        visitor.page.click("#confirm button[value=yes]")
+        visitor.until("location.hash === ''")
+        second.page.reload()
+        assert "does not exist any more" in second.until("document.querySelector('#banner').textContent")
+        assert second.page.evaluate("location.hash") == ""
+
+
+def test_what_failed_or_was_cancelled_can_be_tried_again(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        job_id = _submitted(visitor, service, tmp_path)
+        visitor.page.click("#stage >> text=Cancel")
+        visitor.until_status("cancelled")
+        visitor.page.click("#stage button:text-is('Try again')")
+        visitor.until_status("queued")
+        again = service.requests[-1]
+        assert again.job_id != job_id and again.audio.sha256 == service.requests[0].audio.sha256
+        service.fail(again.job_id, StageTimeoutError("Studio.render: timed out after 60 s"))
+        visitor.until_status("failed")
+        source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+        visitor.page.reload()  # the files are not known any more, but the face is kept with the job
+        visitor.until_status("failed")
+        visitor.page.click("#stage button:text-is('Try again')")
+        assert "Choose the speech" in visitor.until("document.querySelector('#composer-error').textContent")
+        visitor.until("document.querySelector('#face .chosen') !== null")
+        assert len(service.requests) == 2
+
+
+def test_a_face_that_was_not_found_is_not_offered_again(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        job_id = _submitted(visitor, service, tmp_path)
+        service.fail(job_id, FaceNotFoundError("speech.wav: expected a face, found none."))
+        visitor.until_status("failed")
+        assert visitor.text("#stage .actions").strip() == "Delete"
+        assert "well-lit face" in visitor.text("#stage [role=alert]")
+
+
+def test_errors_are_in_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url, locale="zh-CN")
+        job_id = _submitted(visitor, service, tmp_path)
+        service.fail(job_id, MediaError("speech.wav: Invalid data found when processing input"))
+        visitor.until_status("failed")
+        told = visitor.text("#stage [role=alert]")
+        assert told.startswith("speech.wav：无法读取该文件") and "Invalid" not in told
+        visitor.page.click("#language")
+        told = visitor.text("#stage [role=alert]")
+        assert told.startswith("speech.wav: This file cannot be read.") and "Invalid" not in told
+
+
+def _codes(kind: type[LipwrightError]) -> set[str]:
+    return {kind.code}.union(*(_codes(child) for child in kind.__subclasses__() if child.__module__ == "errors"))
+
+
+def test_every_error_has_advice_in_every_language(browser: Any, tmp_path: Path) -> None:
+    with serving(MemoryService(tmp_path)) as url:
+        strings = Visitor(browser, url).page.evaluate(
+            "import(new URL('strings.js', document.querySelector('script[type=module]').src)).then((m) => m.STRINGS)"
+        )
+    assert _codes(LipwrightError) <= strings["en"]["advice"].keys() == strings["zh"]["advice"].keys()
+    assert strings["en"].keys() == strings["zh"].keys()
+    assert not any(text.isascii() for text in strings["zh"]["advice"].values())
+
+
 _INTERRUPTED = """async ([playing, reached]) => {
-    const { LiveLink } = await import(new URL("live_link.js", document.querySelector("script[type=module]").src));
+    const { LiveSession } = await import(new URL("live_session.js", document.querySelector("script[type=module]").src));
     let end = 1.2;
     const video = { paused: false, currentTime: playing };
     const buffered = { length: 1, start: () => 0, end: () => end };
-    const link = Object.assign(Object.create(LiveLink.prototype), {
+    const link = Object.assign(Object.create(LiveSession.prototype), {
         video, buffer: { buffered }, onEvent: () => {}, isSpeaking: true, cutAt: null,
     });
-    link.hear({ type: "agent.speak_interrupted", at_seconds: 1.2 });
+    link.receive({ type: "agent.speak_interrupted", at_seconds: 1.2 });
     link.keepUp();
     const before = video.currentTime;
     end = reached;

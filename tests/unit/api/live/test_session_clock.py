@@ -11,7 +11,7 @@ from api.live.session_clock import StreamPacer
 MOMENT_S = 0.08
 MAX_AHEAD_S = 3.0
 REPORT_S = 0.25
-KEEP_S = 0.19  # buffered before it plays, and kept by a player that steers: web/js/live_link.js
+KEEP_S = 0.19  # buffered before it plays, and kept by a player that steers: web/js/live_session.js
 SLOWEST, FASTEST, SETTLE_S = 0.95, 1.06, 0.2
 TICK_S = 0.02
 

@@ -1,4 +1,4 @@
-// A live session: speech goes out over a WebSocket, the talking face comes back as fragments for Media Source Extensions.
+// A live session: sends speech over a WebSocket and plays the returned fragments with Media Source Extensions.
 
 import { ROOT } from "./api.js";
 
@@ -17,7 +17,7 @@ const REPORT_MS = 250;
 export const canLive = () => Boolean(Source && window.WebSocket);
 
 /** One session, from `new` to `close`. */
-export class LiveLink {
+export class LiveSession {
   /**
    * @param video Where it is shown.
    * @param options `avatarId`, `sampleRate`; `onEvent` is called with every event of the service, and with
@@ -35,7 +35,7 @@ export class LiveLink {
     address.protocol = address.protocol.replace("http", "ws");
     this.socket = new WebSocket(address);
     this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.take(data)));
+    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
     this.socket.addEventListener("close", ({ code }) => this.closed(code));
     this.timers = [setInterval(() => this.report(), REPORT_MS), setInterval(() => this.steer(), LOOK_MS)];
   }
@@ -68,7 +68,7 @@ export class LiveLink {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
   }
 
-  hear(event) {
+  receive(event) {
     if (event.type === "session.fragment") this.isSpeaking = event.is_speaking;
     if (event.type === "session.stream") this.begin(event.media_type);
     if (event.type === "agent.speak_interrupted") this.cutAt = event.at_seconds;

@@ -8,7 +8,7 @@ import { h } from "./dom.js";
  * @param onPlace Gets the place as {x, y} in pixels of the picture.
  * @returns The element to show in place of `view`.
  */
-export function aimable(view, onPlace) {
+export function pointable(view, onPlace) {
   const mark = h("span", { class: "mark", hidden: true, "aria-hidden": "true" });
   if (view instanceof HTMLVideoElement) {
     view.controls = false;

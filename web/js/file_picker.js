@@ -1,6 +1,6 @@
 // A place to drop, choose or record one file, which then shows what it holds.
 
-import { aimable } from "./aim.js";
+import { pointable } from "./face_point.js";
 import { h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 import { canRecord, record } from "./recorder.js";
@@ -92,7 +92,7 @@ export class FilePicker {
     const view = this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
       : isPicture ? h("img", { src: this.url, alt: name })
       : h("video", { src: this.url, controls: true, muted: true, playsInline: true, "aria-label": name });
-    const shown = this.isAiming && this.kind === "video" ? aimable(view, (place) => {
+    const shown = this.isAiming && this.kind === "video" ? pointable(view, (place) => {
       this.faceAt = place;
       this.onChange();
     }) : view;

@@ -1,12 +1,12 @@
 // A face that is shown live and not kept: sent once, and looked at before the session begins.
 
 import { ApiError, request, send } from "./api.js";
-import { FilePicker } from "./picker.js";
+import { FilePicker } from "./file_picker.js";
 
 const LOOK_MS = 500;
 
 /** The place for the visitor's own face. */
-export class OwnFace {
+export class UnsavedAvatar {
   /**
    * @param place The element to fill.
    * @param onChange Called after each change of the file.

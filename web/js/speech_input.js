@@ -1,18 +1,18 @@
-// What is said: a sound file, or a text where the service has a voice.
+// The speech of a job: an audio file, or text if the service has a voice.
 
 import { request } from "./api.js";
 import { h } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
-import { FilePicker } from "./picker.js";
+import { FilePicker } from "./file_picker.js";
 
-/** The first input of the form. */
+/** The speech input of the form. */
 export class SpeechInput {
   /**
    * @param place The element to fill.
    * @param onChange Called after each change.
    */
   constructor(place, onChange) {
-    this.voice = { is_available: false, default: null, max_chars: 0 };
+    this.voice = { is_available: false, voices: [], default: null, max_chars: 0 };
     this.isText = false;
     const sound = h("div");
     this.sound = sound;
@@ -21,19 +21,20 @@ export class SpeechInput {
     place.append(this.kinds, sound, this.written);
     this.picker = new FilePicker(sound, "audio", onChange);
     this.text = h("textarea", { id: "text", rows: 5, oninput: onChange });
-    this.voiceName = h("input", { type: "text", id: "voice", autocomplete: "off", spellcheck: false });
+    this.voiceName = h("input", { type: "text", id: "voice", list: "voices", autocomplete: "off", spellcheck: false });
+    this.voiceNames = h("datalist", { id: "voices" });
     this.show();
     onLanguage(() => this.show());
   }
 
-  /** Ask the service whether it has a voice. */
+  /** Load the voices. */
   async refresh() {
     this.voice = await request("GET", "/v1/voices");
     if (!this.voice.is_available) this.isText = false;
     this.show();
   }
 
-  /** Whether there is something to say. */
+  /** Whether the input is filled in. */
   get isGiven() {
     return this.isText ? this.text.value.trim() !== "" : Boolean(this.picker.file);
   }
@@ -54,7 +55,8 @@ export class SpeechInput {
     this.written.replaceChildren(
       h("label", {}, h("span", {}, t("textLabel")), this.text),
       h("p", { class: "hint" }, t("textHint", { number: this.voice.max_chars })),
-      h("label", {}, h("span", {}, t("voiceLabel")), this.voiceName));
+      h("label", {}, h("span", {}, t("voiceLabel")), this.voiceName, this.voiceNames));
+    this.voiceNames.replaceChildren(...this.voice.voices.map((value) => h("option", { value })));
   }
 
   kind(isText, title) {

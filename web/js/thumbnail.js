@@ -9,15 +9,15 @@ const WAIT_MS = 10000;
 let last = Promise.resolve();
 
 /** Put the picture at `url`, or the first one of the film there, into `place`; one after the other. */
-export function showStill(url, place) {
+export function showThumbnail(url, place) {
   last = last.then(async () => {
     const type = await mediaType(url);
     if (type?.startsWith("image/")) place.append(h("img", { src: url, alt: "" }));
-    else if (type) place.append(await firstPicture(url));
+    else if (type) place.append(await firstFrame(url));
   }).catch(() => {}); // a film that this browser cannot show has no picture here
 }
 
-async function firstPicture(url) {
+async function firstFrame(url) {
   const video = h("video", { muted: true, playsInline: true, preload: "auto", src: url });
   try {
     await new Promise((resolve, reject) => {

@@ -1,21 +1,24 @@
-// The stage: one job, live, its result beside the original.
+// One job: its progress, its preview and result beside the original.
 
 import { explain, follow, isFinal, mediaType, request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
 import { h } from "./dom.js";
 import { clock, duration, onLanguage, t } from "./i18n.js";
-import { canPreview, playPreview } from "./player.js";
+import { canPreview, playPreview } from "./preview_player.js";
 import { reportView } from "./report.js";
 
-/** What a job is called: the speech, and who speaks it. */
+/** Display name of a job: speech and face. */
 export const jobName = (job) =>
   [job.inputs.audio.replace(/\.\w+$/, ""), job.inputs.presenter.replace(/\.\w+$/, "")].filter(Boolean).join(" · ") || job.id.slice(0, 8);
 
 /** Shows one job at a time in `place`. */
-export class Stage {
-  /** @param listeners `changed` gets the job at each change, `removed` the id of one that was deleted, `refused` an error. */
-  constructor(place, { changed = () => {}, removed = () => {}, refused = () => {}, again = () => {} } = {}) {
-    Object.assign(this, { place, changed, removed, refused, again });
+export class JobView {
+  /**
+   * @param listeners `changed` gets the job at each change, `removed` the ID of a deleted job, `refused` an error,
+   *   `again` and `retry` the job whose button was clicked, `shown` the ID of the job on display (null for none).
+   */
+  constructor(place, { changed, removed, refused, again, retry, shown }) {
+    Object.assign(this, { place, changed, removed, refused, again, retry, shown });
     this.job = null;
     this.stop = () => {};
     this.endPreview = () => {};
@@ -23,17 +26,18 @@ export class Stage {
     onLanguage(() => (this.job ? this.update(this.job) : this.showNothing()));
   }
 
-  /** Show `job` and follow it. */
+  /** Show `job` and follow its events. */
   open(job) {
     this.close();
     this.job = job;
+    this.shown(job.id);
     this.build(job);
     this.update(job);
     if (isFinal(job)) return;
     this.stop = follow(job, (now) => this.update(now), (error) => this.refused(error));
   }
 
-  /** Leave the job alone; it goes on. */
+  /** Stop following the job. The job continues. */
   close() {
     this.stop();
     this.endPreview();
@@ -53,8 +57,8 @@ export class Stage {
     this.status = h("p", { class: "status", role: "status" });
     this.bar = h("progress", { max: 1 });
     this.video = h("video", { controls: true, playsInline: true, preload: "metadata" });
-    this.curtain = h("p", { class: "curtain" });
-    this.video.addEventListener("loadeddata", () => (this.curtain.hidden = true));
+    this.placeholder = h("p", { class: "placeholder" });
+    this.video.addEventListener("loadeddata", () => (this.placeholder.hidden = true));
     this.video.addEventListener("ended", () => this.showResult());
     this.original = h("div", { class: "screen" });
     this.captions = [h("figcaption"), h("figcaption")];
@@ -62,7 +66,7 @@ export class Stage {
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.report = h("div");
     this.screens = h("div", { class: "screens" },
-      h("figure", {}, h("div", { class: "screen" }, this.video, this.curtain), this.captions[0]),
+      h("figure", {}, h("div", { class: "screen" }, this.video, this.placeholder), this.captions[0]),
       h("figure", {}, this.original, this.captions[1]));
     this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.actions, this.report);
     this.showOriginal(job);
@@ -79,7 +83,7 @@ export class Stage {
     this.captions[0].textContent = t("result");
     this.captions[1].textContent = t("original");
     this.video.setAttribute("aria-label", t("result"));
-    this.curtain.textContent = t("waiting");
+    this.placeholder.textContent = t("waiting");
     this.error.hidden = job.status !== "failed";
     if (job.status === "failed") this.error.textContent = explain(job.error.code, job.error.message);
     this.showVideo(job);
@@ -97,28 +101,28 @@ export class Stage {
     }
   }
 
-  /** The preview as soon as there is one; the whole result when nothing of it plays (any more). */
+  /** Show the preview while rendering, and the result once the preview has ended or cannot play. */
   showVideo(job) {
     const isOver = job.status === "failed" || job.status === "cancelled";
     this.screens.hidden = isOver;
     if (isOver) this.endPreview();
-    // Asked for a moment early: the answer begins when the first second is there.
+    // Requested early: the response starts with the first segment.
     if (job.status === "running" && job.stage === "rendering" && !this.isPreviewing && canPreview()) {
       this.isPreviewing = true;
       this.endPreview = playPreview(this.video, job.links.preview, () => {
-        this.isPreviewing = false; // the next change of the job begins it anew
+        this.isPreviewing = false; // restarted at the job's next change
         this.showResult();
       });
     }
     if (job.status === "succeeded" && !this.isPreviewing) this.showResult();
   }
 
-  /** From the preview to the whole file, which can be sought and has the caller's own sound. */
+  /** Switch from the preview to the result, which is seekable and has the original audio. */
   showResult() {
     if (this.hasResult || this.job?.status !== "succeeded") return;
     this.hasResult = true;
     this.endPreview();
-    this.curtain.hidden = true;
+    this.placeholder.hidden = true;
     this.video.poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
     this.video.src = this.job.links.video;
   }
@@ -140,11 +144,12 @@ export class Stage {
     const button = (key, action, kind = "") => h("button", { type: "button", class: kind, onclick: action }, t(key));
     const actions = isFinal(job)
       ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download")),
-        button("again", () => this.again(job)),
+        canRetry(job) && button("retry", () => this.retry(job), "main"),
+        job.error?.code !== "face_not_found" && button("again", () => this.again(job)),
         button("remove", () => this.remove(), "danger")]
       : [button("cancel", () => this.cancel(), "danger")];
     const shown = `${isFinal(job)}${job.status}${document.documentElement.lang}`;
-    if (this.actions.dataset.shown === shown) return; // a focused button stays the same element
+    if (this.actions.dataset.shown === shown) return; // keeps the focus
     this.actions.dataset.shown = shown;
     this.actions.replaceChildren(...actions.filter(Boolean));
   }
@@ -160,6 +165,7 @@ export class Stage {
       await request("DELETE", `/v1/jobs/${job.id}`);
       this.close();
       this.showNothing();
+      this.shown(null);
       this.removed(job.id);
     });
   }
@@ -174,7 +180,10 @@ export class Stage {
   }
 }
 
-/** What a job is doing, in words. */
+/** Whether submitting the same inputs again can help. */
+const canRetry = (job) => job.status === "cancelled" || (job.status === "failed" && job.error.code !== "face_not_found");
+
+/** Status of a job in words. */
 export function statusText(job) {
   if (job.status === "queued") return job.queue_position ? t("stageQueued", { ahead: job.queue_position }) : t("stageQueuedNext");
   if (job.status === "failed") return t("stageFailed");
