@@ -98,7 +98,7 @@ def _excerpt(clip: Path, path: Path, frames: int) -> tuple[int, Fraction]:
         stream.pix_fmt, stream.codec_context.thread_count = "yuv420p", 1
         for frame in islice(source.decode(seen), frames):
             smaller = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="AREA")
-            smaller.pts, num = None, num + 1
+            smaller.pts, smaller.time_base, num = num, 1 / rate, num + 1
             target.mux(stream.encode(smaller))
         target.mux(stream.encode(None))
     partial.replace(path)

@@ -78,7 +78,7 @@ def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
 
 def _widest(track: FaceTrack, num_first: int) -> list[int]:
     """Returns the frame with the widest eyes in each of a few parts of the first frames that show the face."""
-    first = np.flatnonzero(track.present)
+    first = np.flatnonzero(track.visible)
     first = first[first < first[0] + num_first]
     opening = _openings(track.points[first]).min(1)
     parts = np.array_split(np.arange(len(first)), min(_NUM_FRAMES, len(first)))

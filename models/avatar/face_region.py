@@ -39,7 +39,7 @@ class FaceRegion:
         x = rest[[NOSE_BASE, CHIN_TIP], 0].mean()
         centre = np.array([x, (top + bottom) / 2, rest[list(_DEPTH_POINTS), 2].mean()])
         eyes = float(np.linalg.norm(rest[EYE_LEFT] - rest[EYE_RIGHT]))
-        largest = float(track.scale[track.present].max()) * eyes * max(1.0, 1 / track.pixel_aspect)
+        largest = float(track.scale[track.visible].max()) * eyes * max(1.0, 1 / track.pixel_aspect)
         size = int(np.ceil(largest * REGION_EYE_DISTANCES / _STEP)) * _STEP
         frames = np.arange(len(track.points))
         placed = track.place(frames, np.broadcast_to(centre, (len(frames), 1, 3)))[:, 0]  # (N, 2)

@@ -137,7 +137,7 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
         fps: Frame rate of the source.
         sound: Uncorrected mouth predicted from the source's own audio, in rows of 20 ms from its start.
     """
-    tracked, present = track.shape, track.present
+    tracked, present = track.shape, track.visible
     sync = measure_sync(tracked, present, fps, sound.shape, sound.gate)
     if not talks:
         return replace(MouthCalibration.default(), own_speech=OwnSpeech(sync, None, None))
@@ -145,7 +145,7 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
     is_heard = (times >= 0) & (times < len(sound.gate) / ROWS_PER_SECOND)
     has_speech = present & is_heard & (sample_rows(sound.gate, times) > 0.5)
     predicted, adaptation, learned_seconds = sample_rows(sound.shape, times), SpeakerAdaptation.unknown(), 0.0
-    learned_from = has_speech & (track.trust >= 1)
+    learned_from = has_speech & (track.driving_weight >= 1)
     if sync.offset_seconds is not None and learned_from.sum() >= _MIN_FRAMES:
         # With an unknown offset the adaptation would learn from mismatched audio.
         residual = (tracked - predicted)[learned_from]

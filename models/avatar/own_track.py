@@ -10,9 +10,9 @@ from media.frame_source import FrameSource
 from media.probe import VideoInfo
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from models.track.face_track import FaceTrack, finish_track
-from models.track.judgement import judge
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
+from models.track.visibility import assess_visibility
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .03 to .09) shows nothing
 # worth copying; on shut mouths that never move it varies by up to .0051 (24 films).
@@ -22,7 +22,7 @@ _SEAM_FRAMES = 5  # in which the line is looked for where shut lips meet
 
 def opens(track: FaceTrack) -> bool:
     """Returns whether the mouth opens and closes in the track, whether or not it is ever shut."""
-    return bool(track.present.sum() > 1 and track.shape[track.present, 0].std() > _TALKING_STD)
+    return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
 def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTrack:
@@ -37,12 +37,12 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         FaceNotFoundError: The face is in no frame.
     """
     aspect = pixel_aspect(info)
-    judged = judge(raw, float(info.fps), aspect)
+    judged = assess_visibility(raw, float(info.fps), aspect)
     finish = partial(
         finish_track,
         present=raw.present,
         shot=judged.shot,
-        passed=judged.passed,
+        skip_reason=judged.skip_reason,
         visible=judged.visible,
         fps=float(info.fps),
         pixel_aspect=aspect,
@@ -52,7 +52,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         return finish(raw.points, lips_move=True)
     if track.is_rest_closed_by_model:
         return track
-    shown = np.flatnonzero(track.present)
+    shown = np.flatnonzero(track.visible)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _SEAM_FRAMES).astype(int)])
     seam = seam_shifts(list(reader.read(looked_at.tolist())), track.points[looked_at])
     return finish(move_inner_lips(raw.points, seam))

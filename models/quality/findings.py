@@ -19,14 +19,14 @@ from models.quality.report import (
     QualityReport,
     SourceReport,
 )
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
 _PASS_WORDS: Final = {
-    PassReason.NO_FACE: "no face found",
-    PassReason.OTHER_PERSON: "not clearly the chosen person",
-    PassReason.TURNED_AWAY: "head turned away",
-    PassReason.COVERED: "mouth covered",
-    PassReason.TOO_SMALL: "face too small",
+    SkipReason.NO_FACE: "no face found",
+    SkipReason.OTHER_PERSON: "not clearly the chosen person",
+    SkipReason.TURNED_AWAY: "head turned away",
+    SkipReason.COVERED: "mouth covered",
+    SkipReason.TOO_SMALL: "face too small",
 }
 _MEASURED_BY: Final = {
     "output": "count of muxed frames and decoded samples",
@@ -136,9 +136,9 @@ def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
         size = "tiny" if mean < _TINY_PX else "small" if mean < _SMALL_PX else "good"
         lowest, highest = measures.extremes.round(1).tolist()
         ranges = [(low, high) for low, high in zip(lowest[1:], highest[1:], strict=True)]
-    passed = {reason.name.lower(): int(measures.num_passed[reason]) for reason in _PASS_WORDS}
+    passed = {reason.name.lower(): int(measures.num_by_reason[reason]) for reason in _PASS_WORDS}
     return FaceReport(
-        num_frames_rewritten=int(measures.num_passed[PassReason.SHOWN]),
+        num_frames_rewritten=int(measures.num_by_reason[SkipReason.SHOWN]),
         num_frames_passed={name: num for name, num in passed.items() if num},
         passed=[
             PassedFrames(
@@ -159,7 +159,7 @@ def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
 
 
 def _exemplars(measures: BlockMeasures) -> ExemplarReport:
-    num_shown = int(measures.num_passed[PassReason.SHOWN])
+    num_shown = int(measures.num_by_reason[SkipReason.SHOWN])
     return ExemplarReport(
         num_kept=measures.source.num_exemplars,
         num_used=int(measures.used.sum()),

@@ -17,9 +17,9 @@ from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import RunningStats
 from models.mouth.shape import OPEN_MOUTH
 from models.track.face_track import FaceTrack
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
-NUM_REASONS = max(PassReason) + 1
+NUM_REASONS = max(SkipReason) + 1
 MAX_SKIPPED_RUNS = 100
 
 
@@ -49,7 +49,7 @@ class SourceFacts:
 class SkippedRun(NamedTuple):
     """Output frames [start, stop), counted from the first one measured, that show the source untouched."""
 
-    reason: PassReason
+    reason: SkipReason
     start: int
     stop: int
 
@@ -61,7 +61,7 @@ class BlockMeasures:
     Attributes:
         source: Facts about the source; the same for all frames of a job.
         num_frames: Output frames.
-        num_passed: Frames by `PassReason` value; entry 0 counts the frames whose mouth is rewritten.
+        num_by_reason: Frames by `SkipReason` value; entry 0 counts the frames whose mouth is rewritten.
         skipped: Runs of the others, in order; at most `MAX_SKIPPED_RUNS`.
         num_skipped_open: How many of those frames show the source's open mouth while nobody speaks.
         speech: Openings of the planned mouth in speech, in fully driven frames.
@@ -76,7 +76,7 @@ class BlockMeasures:
 
     source: SourceFacts
     num_frames: int
-    num_passed: NDArray[np.int64]
+    num_by_reason: NDArray[np.int64]
     skipped: tuple[SkippedRun, ...]
     num_skipped_open: int
     speech: RunningStats
@@ -93,7 +93,7 @@ class BlockMeasures:
         return BlockMeasures(
             source=self.source,
             num_frames=self.num_frames + other.num_frames,
-            num_passed=self.num_passed + other.num_passed,
+            num_by_reason=self.num_by_reason + other.num_by_reason,
             skipped=_joined(self.skipped, other.skipped, self.num_frames),
             num_skipped_open=self.num_skipped_open + other.num_skipped_open,
             speech=self.speech + other.speech,
@@ -118,8 +118,8 @@ def measure_view(
         gate: (T,) 1 in speech, 0 in silence, if the engine knows; its frames are counted, the mouth is not known.
     """
     track = avatar.track
-    passed = track.passed[source_index]
-    shown = passed == PassReason.SHOWN
+    skip_reason = track.skip_reason[source_index]
+    shown = skip_reason == SkipReason.SHOWN
     scale = track.scale[source_index][shown]
     view = np.column_stack([scale, avatar.pose_degrees[source_index][shown]])  # (S, 4)
     nothing = RunningStats.of(np.zeros(0))
@@ -134,8 +134,8 @@ def measure_view(
             avatar.info.frozen_seconds,
         ),
         num_frames=len(source_index),
-        num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
-        skipped=skipped_runs(passed),
+        num_by_reason=np.bincount(skip_reason, minlength=NUM_REASONS).astype(np.int64),
+        skipped=skipped_runs(skip_reason),
         num_skipped_open=0 if gate is None else num_skipped_open(track, source_index, gate),
         speech=nothing,
         silence=nothing,
@@ -148,16 +148,16 @@ def measure_view(
     )
 
 
-def skipped_runs(passed: NDArray[np.uint8]) -> tuple[SkippedRun, ...]:
-    """Returns the runs of frames that are not rewritten, of (T,) `PassReason` values."""
-    edges = [0, *(np.flatnonzero(np.diff(passed)) + 1).tolist(), len(passed)]
-    runs = (SkippedRun(PassReason(passed[a]), a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
-    return tuple(run for run in runs if run.reason != PassReason.SHOWN)[:MAX_SKIPPED_RUNS]
+def skipped_runs(skip_reason: NDArray[np.uint8]) -> tuple[SkippedRun, ...]:
+    """Returns the runs of frames that are not rewritten, of (T,) `SkipReason` values."""
+    edges = [0, *(np.flatnonzero(np.diff(skip_reason)) + 1).tolist(), len(skip_reason)]
+    runs = (SkippedRun(SkipReason(skip_reason[a]), a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+    return tuple(run for run in runs if run.reason != SkipReason.SHOWN)[:MAX_SKIPPED_RUNS]
 
 
 def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: NDArray[np.float32]) -> int:
     """Returns how many of (T,) output frames show the source's own open mouth while nobody speaks (`gate` below .5)."""
-    skipped = track.passed[source_index] != PassReason.SHOWN
+    skipped = track.skip_reason[source_index] != SkipReason.SHOWN
     return int((skipped & (gate < 0.5) & (track.shape[source_index, 0] > OPEN_MOUTH)).sum())
 
 

@@ -1,8 +1,8 @@
 """One face over a whole source: smoothed landmarks, head pose and mouth shape; where it is shown, why not elsewhere.
 
-`FaceTrack.passed` is (N,) uint8, one `models.track.pass_reason.PassReason` for every source frame; 0 (`SHOWN`) is a
-frame whose mouth is rewritten. `FaceTrack.trust` is (N,) float32, 0 where a frame passes through, 1 where the mouth is
-fully driven, with ramps between; `FaceTrack.shot` is (N,) int32, the number of the shot that a frame belongs to.
+`FaceTrack.skip_reason` is (N,) uint8, one `models.track.skip_reason.SkipReason` per source frame; 0 (`SHOWN`) means
+that the mouth is rewritten. `FaceTrack.driving_weight` is (N,) float32: 0 where a frame is left unchanged, 1 where the
+mouth is fully driven, with ramps between. `FaceTrack.shot` is (N,) int32, the number of the shot of each frame.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from models.geometry.head_frame import HeadPose, fit_head_pose
 from models.geometry.head_frame import pose_degrees as degrees
 from models.mouth.lip_model import LipModel, meeting_lips
 from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
-from models.track.pass_reason import PassReason
+from models.track.driving_weight import driving_weights
 from models.track.raw_landmarks import RawLandmarks
+from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps, runs, smooth_head, smooth_pose, window_frames
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
-from models.track.trust import trust_of
 
 _MIN_REST_FRAMES = 3
 
@@ -42,7 +42,7 @@ class FaceTrack:
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    present: NDArray[np.bool_]  # (N,) the mouth is visible and its landmarks are known
+    visible: NDArray[np.bool_]  # (N,) the mouth is visible and its landmarks are known
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
@@ -50,15 +50,15 @@ class FaceTrack:
     rest: NDArray[np.float32]  # (468, 3) head frame, this talker's closed mouth
     shape: NDArray[np.float32]  # (N, 8) measure(head_points) - measure(rest)
     is_rest_closed_by_model: bool  # the source shows no closed mouth: `rest` is a guess
-    passed: NDArray[np.uint8]  # (N,) PassReason; 0 = shown
-    trust: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
+    skip_reason: NDArray[np.uint8]  # (N,) SkipReason; 0 = shown
+    driving_weight: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
     shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots
     pixel_aspect: float = 1.0  # width of a pixel over its height
 
     @property
     def num_frames(self) -> int:
         """N."""
-        return len(self.present)
+        return len(self.visible)
 
     @property
     def pose_degrees(self) -> NDArray[np.float32]:
@@ -99,7 +99,7 @@ def finish_track(
     present: NDArray[np.bool_],
     *,
     shot: NDArray[np.int32] | None = None,
-    passed: NDArray[np.uint8] | None = None,
+    skip_reason: NDArray[np.uint8] | None = None,
     visible: NDArray[np.bool_] | None = None,
     fps: float = 25.0,
     pixel_aspect: float = 1.0,
@@ -111,7 +111,7 @@ def finish_track(
         points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
         present: (N,) whether the points are known.
         shot: (N,) number of the shot that each frame belongs to; None: all are one.
-        passed: (N,) `PassReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
+        skip_reason: (N,) `SkipReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
         visible: (N,) whether the mouth is visible; None: where it is `SHOWN`.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.
@@ -125,14 +125,14 @@ def finish_track(
     if not present.any():
         raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
     shot = np.zeros(len(present), np.int32) if shot is None else shot
-    if passed is None:
-        passed = np.where(present, PassReason.SHOWN, PassReason.NO_FACE).astype(np.uint8)
-    shown = passed == PassReason.SHOWN if visible is None else visible
+    if skip_reason is None:
+        skip_reason = np.where(present, SkipReason.SHOWN, SkipReason.NO_FACE).astype(np.uint8)
+    shown = skip_reason == SkipReason.SHOWN if visible is None else visible
     head, pose = stabilise(points, present, shot, fps, pixel_aspect, lips_move)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(
         points=pose.to_image(head).astype(np.float32),
-        present=shown,
+        visible=shown,
         scale=pose.scale,
         rotation=pose.rotation,
         translation=pose.translation,
@@ -140,8 +140,8 @@ def finish_track(
         rest=rest,
         shape=measure(head) - measure(rest[None]),
         is_rest_closed_by_model=is_closed_by_model,
-        passed=passed,
-        trust=trust_of(passed, shot, fps),
+        skip_reason=skip_reason,
+        driving_weight=driving_weights(skip_reason, shot, fps),
         shot=shot,
         pixel_aspect=pixel_aspect,
     )

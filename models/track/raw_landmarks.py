@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from media.array_files import load_arrays
 from models.face.skin_chroma import NUM_CHROMA_POINTS
 from models.geometry.face_points import NUM_POINTS
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
 
 class RawRow(NamedTuple):
     """One frame, see `RawLandmarks`; `chroma` is None without the face, `points` before its first frame."""
 
     points: NDArray[np.float32] | None
-    reason: PassReason
+    reason: SkipReason
     scene: NDArray[np.uint8]
     chroma: NDArray[np.uint8] | None
     likeness: float
@@ -35,7 +35,7 @@ class RawLandmarks(NamedTuple):
 
     points: NDArray[np.float32]  # (T, 468, 3) frame pixels; frames without the face repeat the last known points
     present: NDArray[np.bool_]  # (T,)
-    reasons: NDArray[np.uint8] | None = None  # (T,) `PassReason`, `SHOWN` where present
+    reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `SHOWN` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
     chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.skin_chroma.chroma_of`, 0 where absent
     likeness: NDArray[np.float32] | None = None  # (T,) of the faces that the last search saw, -1 for none
@@ -47,7 +47,7 @@ class RawLandmarks(NamedTuple):
         no_points, no_chroma = np.zeros((NUM_POINTS, 3), np.float32), np.zeros((NUM_CHROMA_POINTS, 2), np.uint8)
         return cls(
             np.stack([no_points if row.points is None else row.points for row in rows]),
-            np.array([row.reason == PassReason.SHOWN for row in rows]),
+            np.array([row.reason == SkipReason.SHOWN for row in rows]),
             np.array([row.reason for row in rows], np.uint8),
             np.stack([row.scene for row in rows]),
             np.stack([no_chroma if row.chroma is None else row.chroma for row in rows]),

@@ -12,9 +12,9 @@ from models.face.finder import FoundFace
 from models.face.landmarks import LandmarkRegion
 from models.face.person import Person
 from models.face.skin_chroma import chroma_of
-from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawRow
 from models.track.shots import NUM_USUAL, change, is_jump, is_unrest, scene_of
+from models.track.skip_reason import SkipReason
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrackState:
     person: Person | None  # whose face it is; None before the first
     num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
     is_after_cut: bool = False  # the face was lost with a cut: its last place says little
-    reason: PassReason = PassReason.NO_FACE  # why it is not there, while it is not
+    reason: SkipReason = SkipReason.NO_FACE  # why it is not there, while it is not
     likeness: float = -1.0  # of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
     scene: NDArray[np.uint8] | None = None  # the frame before, small
@@ -51,7 +51,7 @@ def see(frame: YuvFrame, state: TrackState) -> TrackState:
     state = replace(state, scene=scene, scene_before=state.scene, changes=changes, jump=step if is_cut else 0.0)
     if not is_cut:
         return state
-    return replace(state, region=None, num_frames=0, is_after_cut=True, reason=PassReason.NO_FACE)
+    return replace(state, region=None, num_frames=0, is_after_cut=True, reason=SkipReason.NO_FACE)
 
 
 def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
@@ -66,4 +66,4 @@ def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
     if state.region is None or state.points is None:
         return RawRow(state.points, state.reason, state.scene, None, state.likeness, 0.0)
     chroma = chroma_of(frame, state.points)
-    return RawRow(state.points, PassReason.SHOWN, state.scene, chroma, state.likeness, state.presence)
+    return RawRow(state.points, SkipReason.SHOWN, state.scene, chroma, state.likeness, state.presence)

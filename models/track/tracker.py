@@ -19,8 +19,8 @@ from models.face.finder import FaceFinder, FoundFace, box_of_points
 from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
 from models.face.person import STILL_SAME, Person
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
+from models.track.skip_reason import SkipReason
 from models.track.square_pixels import SquarePixels
 from models.track.state import TrackState, row_of, see, taken_up
 from models.weights.onnx_session import Device
@@ -116,7 +116,7 @@ class FaceTracker:
                 region = state.region.mix(fresh, _FOLLOW)
                 followed = replace(state, region=region, points=points, presence=presence)
                 return self._checked(frame, colour, replace(followed, num_frames=state.num_frames + 1), points)
-            state = replace(state, region=None, num_frames=0, reason=PassReason.NO_FACE)
+            state = replace(state, region=None, num_frames=0, reason=SkipReason.NO_FACE)
         if state.points is None:
             return self._first_search(frame, colour, choice, state, is_start)
         return self._search_again(frame, colour, state, state.points)
@@ -133,7 +133,7 @@ class FaceTracker:
         look = look_of(frame, points)
         if state.person.likeness(look) >= STILL_SAME:
             return replace(state, person=state.person.learn(look))
-        lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=PassReason.OTHER_PERSON)
+        lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=SkipReason.OTHER_PERSON)
         return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
 
     def _first_search(
@@ -203,11 +203,11 @@ def _is_turned(points: NDArray[np.float32]) -> bool:
     return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
 
 
-def _reason_for(faces: list[FoundFace]) -> PassReason:
+def _reason_for(faces: list[FoundFace]) -> SkipReason:
     """Why nobody among the faces of a frame is recognised."""
     if not faces:
-        return PassReason.NO_FACE
-    return PassReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else PassReason.OTHER_PERSON
+        return SkipReason.NO_FACE
+    return SkipReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else SkipReason.OTHER_PERSON
 
 
 def _may_be(frame: YuvFrame, face: FoundFace, state: TrackState) -> bool:

@@ -20,7 +20,7 @@ def example_report() -> dict[str, Any]:
     measures = BlockMeasures(
         source=SourceFacts(True, True, True, 400, True, own),
         num_frames=50,
-        num_passed=np.array([47, 3, 0, 0, 0, 0]),
+        num_by_reason=np.array([47, 3, 0, 0, 0, 0]),
         skipped=(),
         num_skipped_open=0,
         speech=RunningStats(30, 1.5, 0.1),

@@ -236,9 +236,9 @@ def choose_references(track: FaceTrack) -> NDArray[np.int64]:
     Returns:
         (5,) ascending source frames; some more than once where there are fewer.
     """
-    candidates = np.flatnonzero(track.present & (track.trust >= 1))
+    candidates = np.flatnonzero(track.visible & (track.driving_weight >= 1))
     if len(candidates) < NUM_REFERENCES:
-        candidates = np.flatnonzero(track.present)
+        candidates = np.flatnonzero(track.visible)
     pose = track.pose_degrees[candidates]
     turned = np.linalg.norm(pose - np.median(pose, 0), axis=1)
     enough = np.sort(turned)[min(NUM_REFERENCES, len(turned)) - 1]

@@ -41,7 +41,7 @@ from models.engines.protocol import (
     PlannedBlock,
     WeightsSpec,
 )
-from models.track.trust import patch_share
+from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
@@ -94,7 +94,7 @@ class HeyGemVariant:
 
     def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
         """Return the (N, 4) crops of (N, 68, 2) points."""
-        return heygem_boxes(points, track.present, track.pixel_aspect, self._options.fit)
+        return heygem_boxes(points, track.visible, track.pixel_aspect, self._options.fit)
 
     def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
         """Load wenet's encoder."""
@@ -130,7 +130,7 @@ class OriginalVariant:
 
     def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
         """Return the (N, 4) crops of (N, 68, 2) points."""
-        return dinet_boxes(points, runs_of(track.present, track.shot))
+        return dinet_boxes(points, runs_of(track.visible, track.shot))
 
     def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
         """Load DeepSpeech."""
@@ -157,7 +157,7 @@ def lay_crops(kind: DinetVariant, points: NDArray[np.float32], track: FaceTrack)
         track: The avatar's face.
     """
     boxes = kind.boxes(points, track)
-    return BoxTrack.of(boxes, kind.layout.outline(boxes, points), patch_share(track.trust))
+    return BoxTrack.of(boxes, kind.layout.outline(boxes, points), patch_share(track.driving_weight))
 
 
 def _batch_size(options: DinetOptions, machine: Machine) -> int:

@@ -206,10 +206,10 @@ def find_points(
     own = ibug_points(track.points)
     num = len(own) if num_looked_at is None else num_looked_at
     points = own[:num].copy()
-    shown = np.flatnonzero(track.present[:num])
+    shown = np.flatnonzero(track.visible[:num])
     if landmarks is None or not len(shown):
         return own
-    run = runs_of(track.present[:num], track.shot[:num])
+    run = runs_of(track.visible[:num], track.shot[:num])
     places = track.points[:num, :, :2]
     boxes = np.concatenate([places.min(1), places.max(1)], 1)  # (M, 4)
     if detector is not None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import FACE_OVAL, ibug_points
+from models.track.driving_weight import patch_share
 from models.track.face_track import FaceTrack
-from models.track.trust import patch_share
 
 PICTURE_SIZE: Final = 256
 
@@ -32,7 +32,7 @@ _JAW: Final = FACE_OVAL[_FROM_EAR : _TO_EAR + 1]
 def box_track(track: FaceTrack, options: MuseTalkOptions) -> BoxTrack:
     """Lay the box in every source frame."""
     boxes = face_boxes(track.points, options)
-    return BoxTrack.of(boxes, jaw_outline(track.points, boxes), patch_share(track.trust))
+    return BoxTrack.of(boxes, jaw_outline(track.points, boxes), patch_share(track.driving_weight))
 
 
 def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
-from models.track.trust import patch_share
+from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
@@ -121,7 +121,7 @@ class AlignedTrack:
         matrices = align(five_points(points68), template, side)
         boxes = bounding_boxes(square_corners(matrices, side))
         outline = lower_face_outline(points68, _OUTWARD)
-        return cls(BoxTrack.of(boxes, outline, patch_share(track.trust)), matrices)
+        return cls(BoxTrack.of(boxes, outline, patch_share(track.driving_weight)), matrices)
 
     def cut(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions of T output frames; the chunk's arrays hold `MATRIX`."""

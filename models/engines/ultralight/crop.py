@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
 from models.engines.ultralight.audio import SIDE
-from models.track.trust import patch_share
+from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
@@ -64,7 +64,7 @@ def box_track(track: FaceTrack) -> BoxTrack:
     """Lay the boxes of an avatar."""
     points68 = ibug_points(track.points)
     inner = inner_boxes(crop_boxes(points68))
-    return BoxTrack.of(inner, rewritten_outline(points68, inner), patch_share(track.trust))
+    return BoxTrack.of(inner, rewritten_outline(points68, inner), patch_share(track.driving_weight))
 
 
 def network_pictures(faces: NDArray[np.uint8]) -> NDArray[np.float32]:

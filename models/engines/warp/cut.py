@@ -17,7 +17,7 @@ from models.engines.warp.painting.interior import usual_teeth
 from models.engines.warp.painting.masks import masks_by_yaw, texture_positions
 from models.engines.warp.plan import MouthPlan
 from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
-from models.track.trust import patch_share
+from models.track.driving_weight import patch_share
 
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels
@@ -94,7 +94,7 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
     """
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
-    opacity = patch_share(avatar.track.trust[plan.source_index])
+    opacity = patch_share(avatar.track.driving_weight[plan.source_index])
     present = opacity > 0
     kept = np.flatnonzero(present)
     source = plan.source_index[kept]

@@ -110,7 +110,7 @@ class BankBuilder:
 
     def __init__(self, folder: Path, track: FaceTrack, region: FaceRegion, max_frames: int) -> None:
         self._folder, self._track, self._region = folder, track, region
-        self.frames = choose_frames(track.present, max_frames)
+        self.frames = choose_frames(track.visible, max_frames)
         size = region.size
         self._patches = np.lib.format.open_memmap(
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)

@@ -17,7 +17,7 @@ from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import CHANNELS, OPEN_MOUTH
 from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts, num_skipped_open, skipped_runs
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
 _OPEN_IN = CHANNELS.index("open_in")
 _DRAWN = 0.05  # weight above which a drawn interior is visible
@@ -38,9 +38,9 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     track, index = avatar.track, plan.source_index
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
-    passed = track.passed[index]
-    is_driven = track.trust[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
-    shown = passed == PassReason.SHOWN
+    skip_reason = track.skip_reason[index]
+    is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
+    shown = skip_reason == SkipReason.SHOWN
     speaks = is_driven & (mouth.gate >= 0.5)
     silent = opening[is_driven & (mouth.gate < 0.5)]
     scale = track.scale[index][shown]
@@ -48,8 +48,8 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     return BlockMeasures(
         source=_facts(avatar),
         num_frames=len(plan),
-        num_passed=np.bincount(passed, minlength=NUM_REASONS).astype(np.int64),
-        skipped=skipped_runs(passed),
+        num_by_reason=np.bincount(skip_reason, minlength=NUM_REASONS).astype(np.int64),
+        skipped=skipped_runs(skip_reason),
         num_skipped_open=num_skipped_open(track, index, mouth.gate),
         speech=RunningStats.of(opening[speaks]),
         silence=RunningStats.of(silent),

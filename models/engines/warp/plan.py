@@ -17,7 +17,7 @@ from models.mouth.motion import REFERENCE_FPS
 from models.mouth.shape import CHANNELS
 from models.mouth.smile import smile_release
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.trust import mouth_share
+from models.track.driving_weight import mouth_share
 
 # Opening, in eye distances, that the warp can add to an exemplar before its interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
@@ -241,7 +241,7 @@ def plan_block(
     """
     source_index = np.asarray(source_index, np.int32)
     shape = shown_shape(avatar, mouth, source_index)
-    hold = (1 - mouth.gate) * mouth_share(avatar.track.trust[source_index])
+    hold = (1 - mouth.gate) * mouth_share(avatar.track.driving_weight[source_index])
     return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
 
 
@@ -274,7 +274,7 @@ def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.
 def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
     """Blends (T, 8) mouth shapes with those of the (T,) source frames where the effect fades out."""
     own = avatar.track.shape[source_index]
-    share = mouth_share(avatar.track.trust[source_index])[:, None]
+    share = mouth_share(avatar.track.driving_weight[source_index])[:, None]
     return np.where(share < 1, own + share * (shape - own), shape).astype(np.float32)
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import FACE_OVAL, ibug_points, lower_face_outline
+from models.track.driving_weight import patch_share
 from models.track.face_track import FaceTrack
-from models.track.trust import patch_share
 
 _PAD_BELOW: Final = 0.05  # of the box's height
 _MIN_SIDE: Final = 8.0  # pixels of a box inside the frame; faces that are farther out are not shown anyway
@@ -38,7 +38,7 @@ def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
         width: Of the frames, pixels; boxes end at the frame's edge, as the official script's do.
         height: Of the frames.
     """
-    shown = track.present if track.present.any() else np.ones(track.num_frames, np.bool_)
+    shown = track.visible if track.visible.any() else np.ones(track.num_frames, np.bool_)
     usual = track.head_points[shown].mean(0, dtype=np.float64)  # (468, 3)
     frames = np.arange(track.num_frames)
     oval = _place(track, frames, usual[list(FACE_OVAL)])  # (N, 36, 2)
@@ -48,7 +48,7 @@ def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
     # What is rewritten holds the frame's own jaw and the usual one, whichever is lower.
     own, placed = ibug_points(track.points), ibug_points(_place(track, frames, usual))
     outline = np.concatenate([lower_face_outline(points, _OUTWARD) for points in (own, placed)], 1)
-    return BoxTrack.of(boxes, outline, patch_share(track.trust))
+    return BoxTrack.of(boxes, outline, patch_share(track.driving_weight))
 
 
 def _place(track: FaceTrack, frames: NDArray[np.intp], head: NDArray[np.float64]) -> NDArray[np.float32]:

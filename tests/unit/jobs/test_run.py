@@ -57,7 +57,7 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
     return BlockMeasures(
         source=SourceFacts(True, True, True, 10, False, None),
         num_frames=len(frames),
-        num_passed=passed,
+        num_by_reason=passed,
         skipped=(),
         num_skipped_open=0,
         speech=RunningStats.of(frames / 1000),

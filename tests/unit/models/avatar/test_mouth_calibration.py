@@ -217,8 +217,8 @@ def test_nothing_is_learned_from_frames_in_which_the_mouth_was_not_seen() -> Non
     hidden_frames = np.arange(100) >= 60
     covered = replace(
         track,
-        trust=np.where(hidden_frames, 0, 1).astype(np.float32),
-        present=track.present & ~hidden_frames,
+        driving_weight=np.where(hidden_frames, 0, 1).astype(np.float32),
+        visible=track.visible & ~hidden_frames,
         shape=np.where(hidden_frames[:, None], np.float32(0.5), track.shape),
     )
     calibration = calibrate_on_sound(covered, True, Fraction(25), sound)

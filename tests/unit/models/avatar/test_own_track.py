@@ -43,7 +43,7 @@ def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Pa
     with filmed.reader() as reader:
         track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
     for ids in (INNER_UPPER, INNER_LOWER):
-        moved = (track.points - filmed.raw.points)[track.present][:, list(ids[3:-3]), 1]
+        moved = (track.points - filmed.raw.points)[track.visible][:, list(ids[3:-3]), 1]
         assert abs(np.median(moved) - _OFF) < 0.7
 
 
@@ -56,7 +56,9 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
         raw = RawLandmarks((filmed.raw.points + noise).astype(np.float32), filmed.raw.present)
         with filmed.reader() as reader:
             track = own_track(raw, reader, filmed.info)
-        expected = finish_track(raw.points, raw.present, shot=track.shot, passed=track.passed, lips_move=lips_move)
+        expected = finish_track(
+            raw.points, raw.present, shot=track.shot, skip_reason=track.skip_reason, lips_move=lips_move
+        )
         across = list(INNER_UPPER[3:-3])  # of lips that never part the height is the picture's
-        found, wanted = (np.diff(each.points[track.present][:, across, 0], 2, axis=0) for each in (track, expected))
+        found, wanted = (np.diff(each.points[track.visible][:, across, 0], 2, axis=0) for each in (track, expected))
         np.testing.assert_allclose(found, wanted, atol=0.05)

@@ -68,7 +68,7 @@ def moved(samples: NDArray[np.int16], num_frames: float) -> NDArray[np.int16]:
 
 
 def sync_of(track: FaceTrack, mouth: MouthBlock, present: NDArray[np.bool_] | None = None) -> SourceSync:
-    return measure_sync(track.shape, track.present if present is None else present, FPS, mouth.shape, mouth.gate)
+    return measure_sync(track.shape, track.visible if present is None else present, FPS, mouth.shape, mouth.gate)
 
 
 @pytest.mark.parametrize("num_frames", [-8, -5.5, -3, -0.6, 0, 1.4, 3.3, 6, 8])
@@ -104,7 +104,7 @@ def test_silence_and_a_word_are_too_little(track: FaceTrack, sound: NDArray[np.i
 
 
 def test_frames_without_the_face_do_not_count(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    present = track.present.copy()
+    present = track.visible.copy()
     present[30:45] = False
     shape = track.shape.copy()
     shape[30:45] = 5.0
@@ -128,7 +128,7 @@ def test_the_offset_is_in_seconds_at_any_rate(
 
 def test_a_still_mouth_says_nothing(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
     mouth = ear.hear(sound)
-    sync = measure_sync(np.zeros_like(track.shape), track.present, FPS, mouth.shape, mouth.gate)
+    sync = measure_sync(np.zeros_like(track.shape), track.visible, FPS, mouth.shape, mouth.gate)
     assert sync.offset_seconds is None
 
 
@@ -140,4 +140,4 @@ def test_rows_are_sampled_between_and_held_outside() -> None:
 
 def test_lengths_must_agree(track: FaceTrack) -> None:
     with pytest.raises(ValueError, match="Expected"):
-        measure_sync(track.shape, track.present[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))
+        measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))

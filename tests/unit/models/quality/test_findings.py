@@ -14,7 +14,7 @@ from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
 from models.quality.report import QualityReport
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)
 OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
@@ -26,16 +26,16 @@ def stats(num: int, mean: float, std: float) -> RunningStats:
 
 
 def passed(**frames: int) -> np.ndarray:
-    counts = np.zeros(len(PassReason), np.int64)
+    counts = np.zeros(len(SkipReason), np.int64)
     for name, num in frames.items():
-        counts[PassReason[name]] = num
+        counts[SkipReason[name]] = num
     return counts
 
 
 GOOD = BlockMeasures(
     source=SOURCE,
     num_frames=100,
-    num_passed=passed(SHOWN=100),
+    num_by_reason=passed(SHOWN=100),
     skipped=(),
     num_skipped_open=0,
     speech=stats(80, 0.06, 0.05),
@@ -104,13 +104,13 @@ def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
     ],
 )
 def test_passed_frames_are_told_by_their_reason(counts: np.ndarray, line: str) -> None:
-    found = report(replace(GOOD, num_passed=counts))
+    found = report(replace(GOOD, num_by_reason=counts))
     assert found.warnings == [line]
     assert sum(found.face.num_frames_passed.values()) + found.face.num_frames_rewritten == 100
 
 
 def test_when_frames_pass_is_told() -> None:
-    runs = (SkippedRun(PassReason.COVERED, 10, 35), SkippedRun(PassReason.NO_FACE, 90, 100))
+    runs = (SkippedRun(SkipReason.COVERED, 10, 35), SkippedRun(SkipReason.NO_FACE, 90, 100))
     face = report(replace(GOOD, skipped=runs)).face
     assert [(run.reason, run.start_seconds, run.end_seconds) for run in face.passed] == [
         ("covered", 0.4, 1.4),
@@ -119,14 +119,14 @@ def test_when_frames_pass_is_told() -> None:
 
 
 def test_every_reason_has_its_words() -> None:
-    counts = np.ones(len(PassReason), np.int64)
-    assert len(report(replace(GOOD, num_passed=counts, num_drawn=0)).warnings) == len(PassReason) - 1
+    counts = np.ones(len(SkipReason), np.int64)
+    assert len(report(replace(GOOD, num_by_reason=counts, num_drawn=0)).warnings) == len(SkipReason) - 1
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_skipped_open": 1}, "own open mouth shows in 1 frame that passed through"),
+        ({"num_skipped_open": 1}, "own mouth is open in 1 unchanged frame"),
         ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
         ({"jitter": stats(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),
@@ -173,7 +173,7 @@ def test_the_origin_of_the_movement_is_told(changes: dict[str, object], calibrat
 def test_a_job_without_a_single_face_has_a_report() -> None:
     nobody = replace(
         GOOD,
-        num_passed=passed(NO_FACE=100),
+        num_by_reason=passed(NO_FACE=100),
         speech=RunningStats(),
         silence=RunningStats(),
         jitter=RunningStats(),

@@ -105,7 +105,7 @@ def test_gaps_hold_no_face_and_do_not_leak() -> None:
     spoilt = noisy(points)
     spoilt[~present] = 1e5
     track = finish_track(spoilt, present)
-    assert np.array_equal(track.present, present)
+    assert np.array_equal(track.visible, present)
     assert np.abs(track.points[..., :2] - points[..., :2]).max() < 20
     assert np.allclose(track.points[0], track.points[1], atol=2)
 
@@ -170,7 +170,7 @@ def test_a_real_talker_opens_and_closes(shared_clips: Path) -> None:
     with FrameReader(clip, info, 64 * 1024**2) as reader:
         raw, _ = tracker.track_chunk(reader.read(range(info.num_frames)), info.colour, FaceChoice(), None)
     track = finish_track(raw.points, raw.present)
-    assert track.present.all()
+    assert track.visible.all()
     assert not track.is_rest_closed_by_model
     assert track.shape[:, 0].std() > 0.03
     model = LipModel.load().deform(track.rest, track.shape)

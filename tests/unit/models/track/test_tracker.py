@@ -16,9 +16,9 @@ from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.finder import box_of_points
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
-from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
 from models.track.shots import shots_of
+from models.track.skip_reason import SkipReason
 from models.track.tracker import FaceTracker
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def test_a_cut_to_somebody_else_passes_and_the_cut_back_does_not(
     one, other = talkers
     raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], colour, LARGEST, None)
     assert raw.reasons is not None
-    assert raw.reasons.tolist() == [PassReason.SHOWN] * 8 + [PassReason.OTHER_PERSON] * 8 + [PassReason.SHOWN] * 4
+    assert raw.reasons.tolist() == [SkipReason.SHOWN] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.SHOWN] * 4
 
 
 def test_two_people_who_change_places_at_a_cut_are_not_confused(

@@ -21,7 +21,7 @@ from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.speech.level import SpeechLevel, measure_level
 from models.track.face_track import finish_track
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 
 SIDE, NUM_FRAMES, EYES = 192, 12, 60.0
 ABSENT = (6, 7)
@@ -48,8 +48,8 @@ def make_avatar(folder: Path) -> Avatar:
     place = np.stack([SIDE / 2 + 2 * np.sin(time / 3), SIDE * 0.4 + np.cos(time / 3), 0 * time], 1)
     turned = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
     points = HeadPose(np.full(NUM_FRAMES, EYES), turned, place).to_image(head)
-    passed = np.where(np.isin(time, ABSENT), PassReason.NO_FACE, PassReason.SHOWN).astype(np.uint8)
-    track = finish_track(points, passed == PassReason.SHOWN, passed=passed, fps=4.0)
+    skip_reason = np.where(np.isin(time, ABSENT), SkipReason.NO_FACE, SkipReason.SHOWN).astype(np.uint8)
+    track = finish_track(points, skip_reason == SkipReason.SHOWN, skip_reason=skip_reason, fps=4.0)
     info = VideoInfo(
         *(SIDE, SIDE, Fraction(25), NUM_FRAMES, NUM_FRAMES / 25, 0, False, False, COLOUR, "h264", "yuv420p", False)
     )

@@ -108,7 +108,7 @@ def test_references_show_different_mouths_and_are_always_the_same(tmp_path: Path
     assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))
     assert not set(chosen.tolist()) & set(ABSENT)
     openings = track.shape[chosen, 0]
-    shown = track.shape[track.present, 0]
+    shown = track.shape[track.visible, 0]
     assert np.ptp(openings) > 0.7 * np.ptp(shown)
 
 

@@ -176,7 +176,7 @@ def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_p
         assert isinstance(plan, BoxPlan)
         assert state is None
         assert measures.num_frames == 25
-        assert int(measures.num_passed[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
+        assert int(measures.num_by_reason[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
         assert plan.features.shape == shape
         assert plan.slice(3, 5).features.tobytes() == heard.windows[3:5].tobytes()
         assert plan.slice(3, 5).first_frame == 3

@@ -66,7 +66,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
     mine = (*((low + 4) * scale), *((high + 4) * scale), 0.6)
     detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), Machine())
     by_both = find_points(track, Frames(), COLOUR, detector, landmarks, lambda: False)
-    moved = by_both[track.present].mean((0, 1)) - by_track[track.present].mean((0, 1))
+    moved = by_both[track.visible].mean((0, 1)) - by_track[track.visible].mean((0, 1))
     assert (moved > 2).all()
     assert (moved < 6).all()
     with pytest.raises(CancelledJobError):

@@ -83,7 +83,7 @@ def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames:
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
         changed = np.argwhere(shown[t] != frames[i].y)
-        if avatar.track.trust[i] <= 0:
+        if avatar.track.driving_weight[i] <= 0:
             assert not len(changed)
             continue
         row = chunk.row[t]

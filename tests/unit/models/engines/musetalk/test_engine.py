@@ -160,7 +160,7 @@ def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
     planned = engine_of().plan(avatar, features, SPAN, np.zeros(12, np.int32), None)
     assert len(planned.plan) == planned.measures.num_frames == 12
     assert planned.state is None
-    assert planned.measures.num_passed.sum() == 12
+    assert planned.measures.num_by_reason.sum() == 12
     # Features of more than the span: the frames are found in them.
     later = engine_of().plan(avatar, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
     assert isinstance(planned.plan, MuseTalkPlan)

@@ -36,7 +36,7 @@ def frames() -> list[YuvFrame]:
 def painted(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:
     """Patches of the mouth's region, as the engine `warp` has them: the frames' own pixels, darker."""
     region = FaceRegion.of(track)
-    shown = [i for i in source if track.trust[i] > 0]
+    shown = [i for i in source if track.driving_weight[i] > 0]
     regions = [cut(frames[i], int(region.origins[i, 0]), int(region.origins[i, 1]), region.size) for i in shown]
     row, num = [], 0
     for i in source:

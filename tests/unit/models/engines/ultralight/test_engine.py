@@ -106,7 +106,7 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
         changed = shown[t] != frames[i].y
-        assert changed.any() == (avatar.track.trust[i] > 0)
+        assert changed.any() == (avatar.track.driving_weight[i] > 0)
         if changed.any():
             hull = cv2.convexHull(chunk.outline[chunk.row[t]] + chunk.origins[chunk.row[t]].astype(np.float32))
             far = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) < -2.5 for y, x in np.argwhere(changed)]

@@ -138,8 +138,8 @@ def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedAvatar, tmp_path
     assert warp_avatar.talks
     assert warp_avatar.track.is_rest_closed_by_model
     np.testing.assert_allclose(lip_gaps(warp_avatar.track.rest[None]), 0, atol=1e-6)
-    assert warp_avatar.track.shape[warp_avatar.track.present, 0].min() > 0.03
-    shown = np.flatnonzero(warp_avatar.track.present).astype(np.int32)
+    assert warp_avatar.track.shape[warp_avatar.track.visible, 0].min() > 0.03
+    shown = np.flatnonzero(warp_avatar.track.visible).astype(np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(shown), 0.0), shown, None)
     assert (plan.exemplar >= 0).all()
     assert not drive_is_open(plan).any()

@@ -73,8 +73,8 @@ def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]
     frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
     raw = RawLandmarks(avatar.raw.points, np.arange(NUM_FRAMES) == frame)
     warp_avatar = replace(avatar, raw=raw).build(folder / "avatar")
-    fully = warp_avatar.track.present.astype(np.float32)  # one frame among gaps would be eased away
-    return avatar, replace(warp_avatar, track=replace(warp_avatar.track, trust=fully)), frame
+    fully = warp_avatar.track.visible.astype(np.float32)  # one frame among gaps would be eased away
+    return avatar, replace(warp_avatar, track=replace(warp_avatar.track, driving_weight=fully)), frame
 
 
 def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:

@@ -16,7 +16,7 @@ from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_block
 from models.quality.measures import BlockMeasures, SkippedRun, measure_view
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.pass_reason import PassReason
+from models.track.skip_reason import SkipReason
 from tests.unit.models.synthetic_avatar import ABSENT, EYES, NUM_FRAMES, make_avatar, mouth_shapes
 
 
@@ -50,7 +50,7 @@ def test_blocks_add_up_to_the_whole(warp_avatar: WarpAvatar) -> None:
     ]
     total = parts[0] + parts[1] + parts[2]
     assert total.num_frames == whole.num_frames == 40
-    assert (total.num_passed == whole.num_passed).all()
+    assert (total.num_by_reason == whole.num_by_reason).all()
     assert (total.used == whole.used).all()
     assert (total.num_drawn, total.num_open_in_silence) == (whole.num_drawn, whole.num_open_in_silence)
     for name in ("speech", "silence", "eye_distance"):
@@ -80,13 +80,13 @@ def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -
     index = np.concatenate([np.arange(NUM_FRAMES), [ABSENT[0]]])
     mouth = mouth_of(np.zeros((len(index), 8)), np.ones(len(index)))
     measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, index))
-    assert measures.num_passed[PassReason.NO_FACE] == len(ABSENT) + 1
-    assert measures.num_passed.sum() == len(index)
+    assert measures.num_by_reason[SkipReason.NO_FACE] == len(ABSENT) + 1
+    assert measures.num_by_reason.sum() == len(index)
     assert measures.eye_distance.num == NUM_FRAMES - len(ABSENT)
     assert measures.eye_distance.mean == pytest.approx(EYES, rel=0.05)
     first, stop = ABSENT[0], ABSENT[-1] + 1
     runs = ((first, stop), (NUM_FRAMES, NUM_FRAMES + 1))
-    assert measures.skipped == tuple(SkippedRun(PassReason.NO_FACE, *run) for run in runs)
+    assert measures.skipped == tuple(SkippedRun(SkipReason.NO_FACE, *run) for run in runs)
     halves = [index[: first + 1], index[first + 1 :]]
     parts = [
         measure_view(Avatar(Path(), warp_avatar.info, warp_avatar.track), half.astype(np.int32)) for half in halves

@@ -7,10 +7,10 @@ from scipy.spatial.transform import Rotation
 
 from errors import FaceNotFoundError
 from models.geometry.head_frame import HeadPose, mean_face
-from models.track.judgement import MIN_EYE_DISTANCE, judge
-from models.track.pass_reason import PassReason
 from models.track.raw_landmarks import RawLandmarks
+from models.track.skip_reason import SkipReason
 from models.track.tracker import CHECK_EVERY
+from models.track.visibility import MIN_EYE_DISTANCE, assess_visibility
 
 NUM = 60
 
@@ -27,25 +27,25 @@ def raw(reasons: NDArray[np.uint8], points: NDArray[np.float32] | None = None) -
     points = heads(np.zeros(len(reasons))) if points is None else points
     scenes = np.tile((np.arange(864) % 200).astype(np.uint8), (len(reasons), 1))
     likeness = np.full(len(reasons), 0.31, np.float32)
-    return RawLandmarks(points, reasons == PassReason.SHOWN, reasons, scenes, None, likeness)
+    return RawLandmarks(points, reasons == SkipReason.SHOWN, reasons, scenes, None, likeness)
 
 
 def test_a_head_that_turns_away_passes_and_one_at_the_limit_does_not_flicker() -> None:
     yaw = np.concatenate([np.linspace(0, 52, 30), 41 + np.tile([1.0, -1.0], 10), np.linspace(40, 0, 10)])
-    passed = judge(raw(np.zeros(NUM, np.uint8), heads(yaw))).passed
-    away = np.flatnonzero(passed == PassReason.TURNED_AWAY)
+    skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(yaw))).skip_reason
+    away = np.flatnonzero(skip_reason == SkipReason.TURNED_AWAY)
     assert (np.diff(away) == 1).all()  # one stretch: at 40 to 42 degrees it has not come back yet
     assert yaw[away[0]] == pytest.approx(43, abs=3)
-    assert (passed[: away[0]] == PassReason.SHOWN).all()
-    assert passed[-5:].max() == PassReason.SHOWN
+    assert (skip_reason[: away[0]] == SkipReason.SHOWN).all()
+    assert skip_reason[-5:].max() == SkipReason.SHOWN
 
 
 def test_a_profile_that_looks_like_nobody_is_turned_away() -> None:
     reasons = np.zeros(NUM, np.uint8)
-    reasons[20:40] = PassReason.OTHER_PERSON
+    reasons[20:40] = SkipReason.OTHER_PERSON
     yaw = np.concatenate([np.linspace(0, 55, 20), np.full(20, 55.0), np.linspace(55, 0, 20)])
-    passed = judge(raw(reasons, heads(yaw))).passed
-    away = np.flatnonzero(passed == PassReason.TURNED_AWAY)
+    skip_reason = assess_visibility(raw(reasons, heads(yaw))).skip_reason
+    away = np.flatnonzero(skip_reason == SkipReason.TURNED_AWAY)
     assert set(range(20, 40)) < set(away.tolist())
     assert (np.diff(away) == 1).all()
 
@@ -53,67 +53,67 @@ def test_a_profile_that_looks_like_nobody_is_turned_away() -> None:
 def test_a_weak_turned_face_is_turned_away() -> None:
     half = raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 34.0)))
     presence = np.where(np.arange(NUM) < 30, 18.0, 5.0).astype(np.float32)
-    passed = judge(half._replace(presence=presence)).passed
-    assert passed[:27].max() == PassReason.SHOWN
-    assert (passed[33:] == PassReason.TURNED_AWAY).all()
+    skip_reason = assess_visibility(half._replace(presence=presence)).skip_reason
+    assert skip_reason[:27].max() == SkipReason.SHOWN
+    assert (skip_reason[33:] == SkipReason.TURNED_AWAY).all()
 
 
 def test_a_face_of_a_few_pixels_is_too_small() -> None:
     points = np.concatenate([heads(np.zeros(30)), heads(np.zeros(30), MIN_EYE_DISTANCE - 1)])
-    passed = judge(raw(np.zeros(NUM, np.uint8), points)).passed
-    assert passed[:28].max() == PassReason.SHOWN
-    assert (passed[32:] == PassReason.TOO_SMALL).all()
+    skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), points)).skip_reason
+    assert skip_reason[:28].max() == SkipReason.SHOWN
+    assert (skip_reason[32:] == SkipReason.TOO_SMALL).all()
 
 
 def test_a_look_that_turned_out_to_be_anothers_was_that_before() -> None:
     reasons = np.zeros(NUM, np.uint8)
-    reasons[40:] = PassReason.OTHER_PERSON
-    passed = judge(raw(reasons)).passed
-    assert (passed[40 - CHECK_EVERY : 40] == PassReason.OTHER_PERSON).all()
-    assert passed[: 40 - CHECK_EVERY].max() == PassReason.SHOWN
+    reasons[40:] = SkipReason.OTHER_PERSON
+    skip_reason = assess_visibility(raw(reasons)).skip_reason
+    assert (skip_reason[40 - CHECK_EVERY : 40] == SkipReason.OTHER_PERSON).all()
+    assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.SHOWN
 
 
 def test_at_a_cut_the_frames_before_stay() -> None:
     reasons = np.zeros(NUM, np.uint8)
-    reasons[40:] = PassReason.OTHER_PERSON
+    reasons[40:] = SkipReason.OTHER_PERSON
     cut = raw(reasons)
     assert cut.scenes is not None
     cut.scenes[40:] = cut.scenes[0, ::-1]
-    judged = judge(cut)
+    judged = assess_visibility(cut)
     assert judged.shot.tolist() == [0] * 40 + [1] * 20
-    assert judged.passed[:40].max() == PassReason.SHOWN
+    assert judged.skip_reason[:40].max() == SkipReason.SHOWN
 
 
 def test_nobody_to_show_is_an_error_that_says_why() -> None:
     with pytest.raises(FaceNotFoundError, match=r"reference picture .* at least 0\.50.* 60 of 60 .* 0\.31"):
-        judge(raw(np.full(NUM, PassReason.OTHER_PERSON, np.uint8)))
+        assess_visibility(raw(np.full(NUM, SkipReason.OTHER_PERSON, np.uint8)))
     with pytest.raises(FaceNotFoundError, match="the head turned away in 60 of 60"):
-        judge(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 55.0))))
+        assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 55.0))))
 
 
 def test_landmarks_without_pictures_are_one_shot() -> None:
     present = ~np.isin(np.arange(NUM), range(5, 15))
-    judged = judge(RawLandmarks(heads(np.zeros(NUM)), present))
+    judged = assess_visibility(RawLandmarks(heads(np.zeros(NUM)), present))
     assert judged.shot.max() == 0
-    assert judged.passed.tolist() == np.where(present, PassReason.SHOWN, PassReason.NO_FACE).tolist()
+    assert judged.skip_reason.tolist() == np.where(present, SkipReason.SHOWN, SkipReason.NO_FACE).tolist()
 
 
-@pytest.mark.parametrize("reason", [PassReason.NO_FACE, PassReason.OTHER_PERSON])
+@pytest.mark.parametrize("reason", [SkipReason.NO_FACE, SkipReason.OTHER_PERSON])
 @pytest.mark.parametrize("num_frames", [5, 6])
-def test_short_gaps_are_rewritten_where_they_hide_nobody(reason: PassReason, num_frames: int) -> None:
+def test_short_gaps_are_rewritten_where_they_hide_nobody(reason: SkipReason, num_frames: int) -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[30 : 30 + num_frames] = reason
-    judged = judge(raw(reasons), fps=25.0)  # fades of .2 s are five frames
-    is_bridged = reason == PassReason.NO_FACE and num_frames == 5
-    assert (judged.passed[30 : 30 + num_frames] == (PassReason.SHOWN if is_bridged else reason)).all()
+    judged = assess_visibility(raw(reasons), fps=25.0)  # fades of .2 s are five frames
+    is_bridged = reason == SkipReason.NO_FACE and num_frames == 5
+    assert (judged.skip_reason[30 : 30 + num_frames] == (SkipReason.SHOWN if is_bridged else reason)).all()
     assert not judged.visible[30 : 30 + num_frames].any()  # nothing is learned from them
-    assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == PassReason.OTHER_PERSON else 0)
+    assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == SkipReason.OTHER_PERSON else 0)
 
 
 def test_gaps_at_the_ends_and_beside_cuts_stay() -> None:
     reasons = np.zeros(NUM, np.uint8)
-    reasons[[0, 1, 39, NUM - 1]] = PassReason.NO_FACE
+    reasons[[0, 1, 39, NUM - 1]] = SkipReason.NO_FACE
     cut = raw(reasons)
     assert cut.scenes is not None
     cut.scenes[40:] = cut.scenes[0, ::-1]
-    assert np.flatnonzero(judge(cut).passed).tolist() == [0, 1, 39, NUM - 1]
+    assert np.flatnonzero(assess_visibility(cut).skip_reason).tolist() == [0, 1, 39, NUM - 1]

@@ -11,12 +11,12 @@ from errors import FaceNotFoundError
 from models.face.appearance import SAME_PERSON
 from models.face.occlusion import occluded
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.track.pass_reason import PassReason
+from models.track.driving_weight import EASE_SECONDS
 from models.track.raw_landmarks import RawLandmarks
 from models.track.shots import shots_of
+from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps
 from models.track.tracker import CHECK_EVERY
-from models.track.trust import EASE_SECONDS
 
 # The mesh of a turned head falls behind: 45 degrees are measured as 37, 55 as 45, and from 60 on it comes off the face.
 _MAX_YAW, _BACK_YAW = 43.0, 39.0  # measured degrees at which a head has turned away, and is back
@@ -27,72 +27,77 @@ _MEDIAN_FRAMES = 5
 # Below this distance between the outer eye corners the mouth is six pixels wide: there is nothing to rewrite.
 MIN_EYE_DISTANCE: Final = 12.0
 
-_BRIDGED = [PassReason.NO_FACE, PassReason.TURNED_AWAY, PassReason.TOO_SMALL]
+_BRIDGED = [SkipReason.NO_FACE, SkipReason.TURNED_AWAY, SkipReason.TOO_SMALL]
 
 _WORDS = {
-    PassReason.TURNED_AWAY: "the head turned away",
-    PassReason.COVERED: "the mouth covered",
-    PassReason.TOO_SMALL: f"a face whose eyes are less than {MIN_EYE_DISTANCE:.0f} pixels apart",
+    SkipReason.TURNED_AWAY: "the head turned away",
+    SkipReason.COVERED: "the mouth covered",
+    SkipReason.TOO_SMALL: f"a face whose eyes are less than {MIN_EYE_DISTANCE:.0f} pixels apart",
 }
 
 
-class Judgement(NamedTuple):
-    """What is known of N frames."""
+class Visibility(NamedTuple):
+    """The shots of N frames and what can be seen in them."""
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
-    passed: NDArray[np.uint8]  # (N,) PassReason
-    visible: NDArray[np.bool_]  # (N,) the mouth is seen; some short gaps are rewritten although it is not
+    skip_reason: NDArray[np.uint8]  # (N,) SkipReason
+    visible: NDArray[np.bool_]  # (N,) the mouth is visible; short gaps without it are still rewritten
 
 
-def judge(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Judgement:
-    """Judges a whole track of `fps` frames per second, of pixels `pixel_aspect` times as wide as high.
+def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Visibility:
+    """Finds the shots of a whole track, and the frames whose mouth can be rewritten.
+
+    Args:
+        raw: N frames.
+        fps: Frames per second.
+        pixel_aspect: Width of a pixel over its height.
 
     Raises:
-        FaceNotFoundError: There are faces, but in no frame one that can be rewritten; says why.
+        FaceNotFoundError: There are faces, but none that can be rewritten in any frame; says why.
     """
     num_frames = len(raw.present)
     shot = np.zeros(num_frames, np.int32) if raw.scenes is None else shots_of(raw.scenes)
-    found = np.where(raw.present, PassReason.SHOWN, PassReason.NO_FACE)
+    found = np.where(raw.present, SkipReason.SHOWN, SkipReason.NO_FACE)
     reasons = (found if raw.reasons is None else raw.reasons).astype(np.uint8)
-    shown = reasons == PassReason.SHOWN
+    shown = reasons == SkipReason.SHOWN
     if shown.any():
         pose = fit_head_pose(fill_gaps(raw.points, shown), pixel_aspect)
         degrees = _steady(pose_degrees(pose.rotation))
-        reasons[shown & _turned_away(degrees, raw.presence, shown)] = PassReason.TURNED_AWAY
-        reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = PassReason.TOO_SMALL
+        reasons[shown & _turned_away(degrees, raw.presence, shown)] = SkipReason.TURNED_AWAY
+        reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = SkipReason.TOO_SMALL
         _join_turns(reasons, shot)
         _unmask(reasons, shot)
-        shown = reasons == PassReason.SHOWN
+        shown = reasons == SkipReason.SHOWN
         if raw.chroma is not None:
-            reasons[occluded(raw.chroma, shown, shot)] = PassReason.COVERED
-    if not (reasons == PassReason.SHOWN).any() and (reasons != PassReason.NO_FACE).any():
+            reasons[occluded(raw.chroma, shown, shot)] = SkipReason.COVERED
+    if not (reasons == SkipReason.SHOWN).any() and (reasons != SkipReason.NO_FACE).any():
         raise FaceNotFoundError(_nobody(reasons, raw))
-    visible = reasons == PassReason.SHOWN
+    visible = reasons == SkipReason.SHOWN
     _bridge(reasons, shot, fps)
-    return Judgement(shot, reasons, visible)
+    return Visibility(shot, reasons, visible)
 
 
 def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> None:
     """Marks gaps of up to `EASE_SECONDS` between rewritten frames of a shot as rewritten too, in place.
 
-    The source's own mouth would show for a few frames between two fades. Landmarks are known there, or interpolated
-    over so short a time. Frames with something else in the face's place stay as they are.
+    Otherwise the source's own mouth would show for a few frames between two fades. The landmarks of such a gap are
+    known or can be interpolated. Frames that show someone or something else in the face's place are not bridged.
     """
     gap = np.isin(reasons, _BRIDGED)
     for start, stop in np.flatnonzero(np.diff(np.concatenate([[False], gap, [False]]))).reshape(-1, 2).tolist():
         if start == 0 or stop == len(reasons) or stop - start > EASE_SECONDS * fps:
             continue
-        is_between = (reasons[[start - 1, stop]] == PassReason.SHOWN).all() and shot[start - 1] == shot[stop]
+        is_between = (reasons[[start - 1, stop]] == SkipReason.SHOWN).all() and shot[start - 1] == shot[stop]
         if is_between:
-            reasons[start:stop] = PassReason.SHOWN
+            reasons[start:stop] = SkipReason.SHOWN
 
 
 def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
     """A look that turned out to be another's had been that since the last check; marks those frames, in place."""
-    other, shown = reasons == PassReason.OTHER_PERSON, reasons == PassReason.SHOWN
+    other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.SHOWN
     for frame in np.flatnonzero(other[1:] & shown[:-1] & (shot[1:] == shot[:-1])) + 1:
         before = reasons[max(0, frame - CHECK_EVERY) : frame]
-        before[before == PassReason.SHOWN] = PassReason.OTHER_PERSON
+        before[before == SkipReason.SHOWN] = SkipReason.OTHER_PERSON
 
 
 def _turned_away(
@@ -115,9 +120,9 @@ def _join_turns(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
     """Profiles look like nobody: who was away before and is still turned after has been away between, in place."""
     bounds = np.flatnonzero((np.diff(reasons) != 0) | (np.diff(shot) != 0)) + 1
     for start, stop in zip(bounds, bounds[1:], strict=False):
-        is_between = (reasons[[start - 1, stop]] == PassReason.TURNED_AWAY).all() and shot[start - 1] == shot[stop]
-        if is_between and reasons[start] == PassReason.OTHER_PERSON:
-            reasons[start:stop] = PassReason.TURNED_AWAY
+        is_between = (reasons[[start - 1, stop]] == SkipReason.TURNED_AWAY).all() and shot[start - 1] == shot[stop]
+        if is_between and reasons[start] == SkipReason.OTHER_PERSON:
+            reasons[start:stop] = SkipReason.TURNED_AWAY
 
 
 def _steady(values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -129,12 +134,12 @@ def _steady(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _nobody(reasons: NDArray[np.uint8], raw: RawLandmarks) -> str:
-    count = np.bincount(reasons, minlength=len(PassReason))
-    if count[PassReason.OTHER_PERSON] and not raw.present.any():
+    count = np.bincount(reasons, minlength=len(SkipReason))
+    if count[SkipReason.OTHER_PERSON] and not raw.present.any():
         best = -1.0 if raw.likeness is None else float(raw.likeness.max())
         return (
             f"Expected the person of the reference picture (a likeness of at least {SAME_PERSON:.2f}, clearly above "
-            f"everybody else's), found other or unclear faces in {count[PassReason.OTHER_PERSON]} of {len(reasons)} "
+            f"everybody else's), found other or unclear faces in {count[SkipReason.OTHER_PERSON]} of {len(reasons)} "
             f"frames, the best with a likeness of {best:.2f}."
         )
     found = ", ".join(f"{words} in {count[reason]}" for reason, words in _WORDS.items() if count[reason])
