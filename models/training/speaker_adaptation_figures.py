@@ -1,11 +1,11 @@
-"""What a talker's own way of speaking is worth, by how much of its speech was seen: figures that choose the precision.
+"""Measures the benefit of speaker adaptation by amount of speech; used to choose the precision of the prior.
 
-    python -m models.training.own_way_figures EXAMPLES CORPORA
+    python -m models.training.speaker_adaptation_figures EXAMPLES CORPORA
 
-EXAMPLES and CORPORA are those of `models.training.train_speech`. Four times, four of the talkers are left out of a
-network's training. Of each of them that has enough clips, some are the film that is learned from, as in the product
-(`models.avatar.speaker_adaptation`, then `models.avatar.mouth_calibration`), and others are predicted. The means over
-draws and talkers are printed. About two minutes a network on one core, and as much for the rest.
+EXAMPLES and CORPORA are those of `models.training.train_speech`. Four networks are trained, each without four of the
+speakers. For each left-out speaker with enough clips, some clips are learned from as in the product
+(`models.avatar.speaker_adaptation`, then `models.avatar.mouth_calibration`), and others are predicted. Prints the means
+over draws and speakers. Takes about two minutes per network on one core, and as much for the rest.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Clip(NamedTuple):
 
 
 def predict_clip(network: MouthTcn, example: Example, average: Floats, scale: Floats) -> Clip:
-    """Predicts the mouth of a clip whose talker the network does not know.
+    """Predicts the mouth of a clip whose speaker the network does not know.
 
     Args:
         network: With one head.
         example: The clip.
-        average: (8,) deviation of each channel of the average talker, in eye distances.
-        scale: (8,) that of this talker.
+        average: (8,) standard deviation of each channel of the average speaker, in eye distances.
+        scale: (8,) that of this speaker.
     """
     features = torch.from_numpy(example.features[None].astype(np.float32))
     with torch.no_grad():
@@ -70,21 +70,21 @@ def predict_clip(network: MouthTcn, example: Example, average: Floats, scale: Fl
 
 
 def figures_of(film: Sequence[Clip], unseen: Sequence[Clip], prior_seconds: float | None) -> dict[str, float]:
-    """Learns from some clips of a talker and scores others.
+    """Learns from some clips of a speaker and scores others.
 
     Args:
-        film: What is learned from.
-        unseen: What is predicted.
-        prior_seconds: Precision of what is known beforehand; None: no way of its own is learned.
+        film: Clips to learn from.
+        unseen: Clips to predict.
+        prior_seconds: Precision of the prior; None: no adaptation.
     """
     mouth, truth = _join(film)
-    way, offset = SpeakerAdaptation.unknown(), np.zeros_like(truth)
+    adaptation, offset = SpeakerAdaptation.unknown(), np.zeros_like(truth)
     if prior_seconds is not None:
-        way, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior_seconds)
+        adaptation, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior_seconds)
     everywhere = np.ones(len(truth), np.bool_)
     calibration = calibrate(mouth.shape + offset, truth, everywhere, Fraction(ROWS_PER_SECOND))
     said, shown = _join(unseen)
-    found = replace(calibration, adaptation=way).apply(said)
+    found = replace(calibration, adaptation=adaptation).apply(said)
     return _score(found, shown)
 
 
@@ -109,7 +109,7 @@ def _score(found: Floats, truth: Floats) -> dict[str, float]:
 
 
 def figures(talkers: dict[str, list[Clip]], seconds: int, prior_seconds: float | None) -> dict[str, float]:
-    """Means over draws of film and over talkers who have enough clips, with their number as `talkers`."""
+    """Returns means over draws and over speakers with enough clips, and the number of speakers as `talkers`."""
     of_talker = [
         _mean([figures_of(film, unseen, prior_seconds) for film, unseen in _draws(clips, seconds // _CLIP_SECONDS)])
         for clips in talkers.values()
@@ -131,7 +131,7 @@ def _mean(scored: list[dict[str, float]]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads EXAMPLES and CORPORA and prints the figures."""
-    parser = argparse.ArgumentParser(description="Print what a talker's own way of speaking is worth.")
+    parser = argparse.ArgumentParser(description="Print the benefit of speaker adaptation.")
     for name in ("examples", "corpora"):
         parser.add_argument(name, type=Path)
     options = parser.parse_args(arguments)

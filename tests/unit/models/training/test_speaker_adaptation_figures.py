@@ -8,7 +8,7 @@ import torch
 
 from models.mouth.shape import DEFAULT_SCALE
 from models.speech.speech_to_mouth import MouthBlock
-from models.training.own_way_figures import Clip, figures, predict_clip
+from models.training.speaker_adaptation_figures import Clip, figures, predict_clip
 from models.training.speech_examples import Example
 from models.training.speech_network import NUM_FEATURES, MouthTcn
 
