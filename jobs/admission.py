@@ -181,8 +181,8 @@ class AdmissionController:
         free = self._free_disk()
         if needed_bytes > free:
             raise StorageFullError(
-                f"The disk would not hold it: expected {needed_bytes} bytes beside what is promised to other jobs, "
-                f"found {max(0, free)}."
+                f"Not enough disk space: needs {needed_bytes} bytes beside what other jobs will need, "
+                f"{max(0, free)} are available."
             )
 
     @property

@@ -1,4 +1,4 @@
-"""The files of uploads, jobs and avatars: what is done with them as a whole, wherever they are kept."""
+"""Operations on the files of uploads, jobs and avatars, wherever they are stored."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class FileStore:
 
     Args:
         root: The data folder of this machine.
-        stored: Where the files are kept; in the data folder if None.
+        stored: Where the files are stored; in the data folder if None.
 
     Attributes:
         root: The data folder.
-        stored: Where the files are kept.
+        stored: Where the files are stored.
     """
 
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
@@ -44,20 +44,20 @@ class FileStore:
 
     @property
     def table_path(self) -> Path:
-        """Where the job table of this folder lies."""
+        """Path of the job table in the data folder."""
         return self.root / "jobs.sqlite3"
 
     # Uploads
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """A writer for one upload; `file_name` is the client's and only kept as a label."""
+        """Returns a writer for one upload; the client's `file_name` is only kept as a label."""
         return UploadWriter(self.stored, upload_key(new_id()), clean_label(file_name))
 
     def find_upload(self, name: str, taken_to: str) -> str:
-        """The key of the complete upload `name`, or `taken_to` where `take_upload` has moved it there.
+        """Returns the key of the complete upload `name`, or `taken_to` if `take_upload` has moved it there.
 
         Raises:
-            NotFoundError: There is neither.
+            NotFoundError: Neither exists.
         """
         for key in (upload_key(name), taken_to):
             if self.stored.find(key) is not None:
@@ -65,9 +65,9 @@ class FileStore:
         raise NotFoundError(f"There is no upload {name}.")
 
     def take_upload(self, name: str, target: str) -> None:
-        """Move the upload to the key `target`, replacing what was there.
+        """Move the upload to the key `target`, replacing a file there.
 
-        An upload that was moved there before stays: whoever was interrupted does it again.
+        Does nothing if it was already moved there, so that an interrupted call can be repeated.
 
         Raises:
             NotFoundError: There is no such upload.
@@ -76,90 +76,90 @@ class FileStore:
             self.stored.move(key, target)
 
     def touch_upload(self, name: str) -> None:
-        """Say that somebody still waits with this upload, so that it is not swept."""
+        """Protect an upload that is still needed from being swept."""
         self.stored.touch(upload_key(name))
 
     def delete_upload(self, name: str) -> None:
-        """Remove an upload that nobody wants. Harmless when it is gone already."""
+        """Remove an upload, if it exists."""
         self.stored.remove(upload_key(name))
 
     def drop_uploads(self, *uploads: UploadedFile | None) -> None:
-        """Remove uploads of a request that is over; what cannot be reached at the moment is swept later."""
+        """Remove the uploads of a finished request; those that cannot be reached are swept later."""
         with suppress(StorageUnreachableError):
             for upload in uploads:
                 if upload is not None:
                     self.delete_upload(upload.key)
 
     def sweep_uploads(self, min_age_s: float) -> int:
-        """Remove uploads that no job took and that are untouched for `min_age_s`. Returns how many.
+        """Remove uploads that no job took and that are untouched for `min_age_s`; returns how many.
 
-        The age protects files that an Ingress is writing at this moment.
+        The age protects files that an Ingress is still writing.
         """
         names = _older(self.stored.entries(UPLOADS), min_age_s)
         for name in names:
             self.stored.remove(f"{UPLOADS}/{name}")
         return len(names)
 
-    # What was kept
+    # Stored files
 
     def has(self, key: str) -> bool:
-        """Whether there is a file."""
+        """Returns whether a file exists."""
         return self.stored.find(key) is not None
 
     def check_size(self, key: str, num_bytes: int) -> None:
-        """Refuse a kept file that is gone, or has another size than when it came.
+        """Check that a stored file exists and has its original size.
 
         Raises:
-            StoredFileError: It is, or has.
+            StoredFileError: It is missing, or has another size.
         """
         state = self.stored.find(key)
         if state is None or state.num_bytes != num_bytes:
-            found = "that it is gone" if state is None else f"{state.num_bytes}"
-            raise StoredFileError(f"{split(key)[1]}: expected the {num_bytes} bytes that were kept, found {found}.")
+            found = "no file" if state is None else f"{state.num_bytes}"
+            raise StoredFileError(f"{split(key)[1]}: expected the {num_bytes} bytes that were stored, found {found}.")
 
     def explain_input_error(self, error: LipwrightError, key: str, sha256: str) -> LipwrightError:
-        """What is to blame for an error about a kept file: the input, or its loss in our hands.
+        """Returns `error`, or a StoredFileError if it is an InputError about a file that storage lost or damaged.
 
         Args:
-            error: What its reader raised.
-            key: The file.
-            sha256: Its content when it came.
+            error: The error that reading the file raised.
+            key: Key of the file.
+            sha256: Hash of its original content, hexadecimal.
         """
         if not isinstance(error, InputError) or self.stored.intact({key: sha256}):
             return error
-        return StoredFileError(f"{split(key)[1]}: expected the file that was kept, found another one.")
+        return StoredFileError(f"{split(key)[1]}: the stored file is missing or damaged.")
 
     # Jobs
 
     def job_ids(self, min_age_s: float = 0.0) -> list[str]:
-        """Ids of the jobs that have files, and none that was changed within `min_age_s`."""
+        """Returns the ids of jobs with files, all unchanged for `min_age_s`."""
         return list(filter(is_name, _older(self.stored.entries(JOBS), min_age_s)))
 
     def has_segments(self, job_id: str) -> bool:
-        """Whether segments of a job are there."""
+        """Returns whether a job has segments."""
         return split(segments_folder(job_id))[1] in self.stored.entries(job_folder(job_id))
 
     def delete_segments(self, job_id: str) -> None:
-        """Remove what is only needed until the video is joined: the segments and the 16 kHz copy."""
+        """Remove what is only needed until the segments are joined: them and the 16 kHz copy."""
         self.stored.remove_folder(segments_folder(job_id))
         self.stored.remove(speech_key(job_id))
 
     def delete_job(self, job_id: str) -> None:
-        """Remove everything of a job. Harmless when it is gone already."""
+        """Remove all files of a job."""
         self.stored.remove_folder(job_folder(job_id))
 
     # Avatars
 
     def delete_tracks(self, key: str) -> None:
-        """Remove what `file_keys.track_key` named. Harmless when it is gone already."""
+        """Remove the files of `file_keys.track_key`."""
         self.stored.remove_folder(tracks_folder(key))
 
     def avatar_keys(self, min_age_s: float = 0.0) -> list[str]:
-        """Keys of the avatars that have files, and none that was changed within `min_age_s`."""
+        """Returns the keys of avatars with files, all unchanged for `min_age_s`."""
         return list(filter(is_name, _older(self.stored.entries(AVATARS), min_age_s)))
 
     def delete_avatar(self, key: str) -> None:
-        """Remove an avatar and its source. Harmless when it is gone already."""
+        """Remove all files of an avatar."""
         self.stored.remove_folder(avatar_folder(key))
 
 

@@ -1,8 +1,8 @@
-"""What the service asks of the place where its files are: `storage.local.folder` is a disk, `storage.s3.bucket` S3.
+"""The interface of file storage, implemented by `storage.local.folder` (disk) and `storage.s3.bucket` (S3).
 
-Files are known by their keys (`storage.file_keys`) and worked on as paths of the machine where the work is done. Every
-method blocks, on the disk or on the network. Every method of a place elsewhere raises `StorageUnreachableError` while
-that does not answer, and every method that writes `StorageFullError` when the disk is full.
+Files are named by their keys (`storage.file_keys`) and used as local paths. Every method blocks on the disk or the
+network. Methods of a remote store raise `StorageUnreachableError` while it does not answer; methods that write raise
+`StorageFullError` when the disk is full.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class FileState:
-    """A file that is there.
+    """The state of an existing file.
 
     Attributes:
         num_bytes: Its size.
-        tag: Another one when the file is replaced; can stand in an entity tag of HTTP.
+        tag: Changes when the file is replaced; valid in an HTTP entity tag.
         changed_at: Time of the last change, seconds since the epoch.
     """
 
@@ -33,106 +33,106 @@ class StoredFiles(Protocol):
     """The files of one service, seen from one process."""
 
     def find(self, key: str) -> FileState | None:
-        """A file's state; None if there is none."""
+        """Return the state of a file; None if it does not exist."""
         ...
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """Keys of the files that are there and hold what they should.
+        """Return the keys of the files that exist with the expected content.
 
         Args:
-            contents: The hash of each, hexadecimal, by its key.
+            contents: SHA-256 of each file, hexadecimal, by key.
         """
         ...
 
     def fetched(self, key: str) -> AbstractContextManager[Path]:
-        """A file on this machine, whole, for the block. Only to be read.
+        """Provide a read-only local copy of a file for the block.
 
         Raises:
-            StoredFileError: There is none.
+            StoredFileError: It does not exist.
         """
         ...
 
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> AbstractContextManager[Path]:
-        """A folder on this machine for the block, as it is at the moment. Only to be read.
+        """Provide a read-only local copy of a folder, in its current state, for the block.
 
         Args:
             folder: Its key.
-            parts: What has to be in it, as far as it is there: names of files, and of folders with a `/` at the end.
+            parts: The files and folders (names with a trailing `/`) to provide, as far as they exist.
         """
         ...
 
     def written(self, key: str) -> AbstractContextManager[Path]:
-        """A path to write; the file is under `key` for all once the block has ended well, whole or not at all."""
+        """Provide a path to write; the file is stored under `key`, atomically, when the block succeeds."""
         ...
 
     def written_folder(
         self, folder: str, part: str, last: str, beside: Sequence[str] = ()
     ) -> AbstractContextManager[Path]:
-        """A folder to write a part of; it is there for all once the block has ended well.
+        """Provide a folder of which one part is written; it is stored when the block succeeds.
 
         Args:
             folder: Its key.
-            part: What is written: a folder in it, with a `/` at the end, or all of it if empty.
-            last: The file that makes the part whole, by its name in the part: while it is replaced, it is not there.
-            beside: What else has to be in the folder, to be read: as `parts` of `fetched_folder`.
+            part: The part to write: a folder in it, with a trailing `/`, or all of it if empty.
+            last: The file, by its name in the part, that marks it complete; it is removed first and stored last.
+            beside: What else to provide for reading, as `parts` of `fetched_folder`.
         """
         ...
 
     def make_folder(self, folder: str) -> None:
-        """Have a folder to write in. On a disk, what is written into one that was removed meanwhile fails."""
+        """Create a folder. On a disk, writing into a folder fails once it has been removed."""
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a small file, whole or not at all, in place of one that is there."""
+        """Write a small file atomically, replacing an existing one."""
 
     def staging_path(self, key: str) -> Path:
-        """Where a file of this key is to be written bit by bit, for `publish`."""
+        """Return the local path at which to write a file in pieces before `publish`."""
         ...
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """Have what was written to `staging_path(key)` be there for all, whole or not at all; `path` is used up.
+        """Store the file written to `staging_path(key)` atomically; `path` is consumed.
 
         Args:
-            path: What `staging_path` gave.
+            path: What `staging_path` returned.
             key: Its key.
             sha256: Its hash, hexadecimal.
         """
 
     def move(self, key: str, target: str) -> None:
-        """Give a file another key, in place of what is there.
+        """Move a file to another key, replacing an existing file.
 
         Raises:
-            StoredFileError: There is none.
+            StoredFileError: It does not exist.
         """
 
     def touch(self, key: str) -> None:
-        """Have a file count as changed now. Harmless when it is gone."""
+        """Set the modification time of a file to now, if it exists."""
 
     def remove(self, key: str) -> None:
-        """Remove a file. Harmless when it is gone already."""
+        """Remove a file, if it exists."""
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder with all that is in it. Harmless when it is gone already."""
+        """Remove a folder with its content, if it exists."""
 
     def entries(self, folder: str) -> dict[str, float]:
-        """Names of the files and folders in a folder, with the time of their last change, seconds since the epoch."""
+        """Return the names of the entries of a folder, with their last change in seconds since the epoch."""
         ...
 
     def local_path(self, key: str) -> Path | None:
-        """Where a file lies, if files lie on a disk of this machine; None where they have to be fetched."""
+        """Return the path of a file on this machine; None if files are remote."""
         ...
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """Bytes [start, stop) of a file.
+        """Return bytes [start, stop) of a file.
 
         Raises:
-            StoredFileError: There is none of this tag.
+            StoredFileError: There is no file with this tag.
         """
         ...
 
     def presigned_url(self, key: str, method: str) -> str | None:
-        """A URL at which a client gets a file for some minutes without a key of ours; None if there is none."""
+        """Return a URL at which a client can fetch the file for some minutes; None if there is none."""
         ...
 
     def free_bytes(self) -> int | None:
-        """Space that is left for files; None where there is no end to it."""
+        """Return the free space in bytes; None if it is unlimited."""
         ...

@@ -1,7 +1,7 @@
-"""API keys, hashed, wherever they are kept.
+"""API keys, stored as hashes.
 
-A key looks like `lw_{id}_{secret}`. The id names its record and its owner's jobs; the secret has 192 random bits, so
-one round of SHA-256 keeps it: there is nothing to guess.
+A key has the form `lw_{id}_{secret}`. The id names its record and its owner's jobs. The secret has 192 random bits, so
+one round of SHA-256 suffices: it cannot be guessed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _ID_BYTES, _SECRET_BYTES = 6, 24
 
 
 class ApiKey(BaseModel):
-    """What is kept of a key."""
+    """The record of an API key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(description="Names the key and its owner's jobs.")
-    name: str = Field(max_length=120, description="For people.")
+    name: str = Field(max_length=120, description="For display.")
     hash: str = Field(description="SHA-256 of the secret, in hexadecimal digits.")
     created_at: datetime
     max_priority: int = Field(0, ge=-1, le=1, description="Highest priority that its jobs may ask for.")
@@ -40,38 +40,38 @@ class KeyRing(ABC):
 
     @abstractmethod
     def list(self) -> list[ApiKey]:
-        """All keys, the oldest first.
+        """Returns all keys, the oldest first.
 
         Raises:
-            ConfigError: They cannot be read; nobody is let in then.
+            ConfigError: They cannot be read; no caller is accepted then.
             TableUnreachableError: The database that holds them does not answer.
         """
 
     @property
     def is_fresh(self) -> bool:
-        """Whether what follows asks nobody on the network."""
+        """Whether the next lookup needs no network access."""
         return True
 
-    def refresh(self) -> None:  # noqa: B027  # most rings need none
-        """Ask again, where that is not done by every look at the keys. Blocks.
+    def refresh(self) -> None:  # noqa: B027  # only needed where keys are cached
+        """Reload the keys, if lookups do not. Blocks.
 
         Raises:
-            TableUnreachableError: Nothing is known of the keys, and the database does not answer.
+            TableUnreachableError: No keys are cached and the database does not answer.
         """
 
     @abstractmethod
     def _changing(self) -> AbstractContextManager[dict[str, ApiKey]]:
-        """All keys by id, written back when the block ends well; one process at a time."""
+        """Provide all keys by id, written back when the block succeeds; one process at a time."""
 
     @abstractmethod
     def _found(self, key_id: str) -> ApiKey | None:
-        """One key."""
+        """Returns one key, if it exists."""
 
     def find(self, presented: str) -> ApiKey:
-        """The key that `presented` is, compared in constant time.
+        """Returns the record of a presented key, compared in constant time.
 
         Raises:
-            UnauthorizedError: It is none of ours.
+            UnauthorizedError: The key is unknown.
             ConfigError: They cannot be read.
             TableUnreachableError: The database that holds them does not answer.
         """
@@ -79,11 +79,11 @@ class KeyRing(ABC):
         key = self._found(match[1]) if match else None
         expected = key.hash if key else _hash("")
         if not hmac.compare_digest(expected, _hash(match[2] if match else presented)) or key is None:
-            raise UnauthorizedError("The API key is not known; it may have been revoked.")
+            raise UnauthorizedError("The API key is unknown; it may have been revoked.")
         return key
 
     def add(self, name: str, max_priority: int = 0) -> tuple[ApiKey, str]:
-        """Make a key. Returns its record and the key itself, which is shown this once."""
+        """Create a key; returns its record and the key itself, which is not stored."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         key = ApiKey(
             id=secrets.token_hex(_ID_BYTES),
@@ -97,7 +97,7 @@ class KeyRing(ABC):
         return key, f"lw_{key.id}_{secret}"
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Forget a key; the next request that carries it is refused.
+        """Revoke a key; the next request with it is refused.
 
         Raises:
             NotFoundError: There is no such key.

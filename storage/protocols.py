@@ -64,7 +64,7 @@ class Database(Protocol):
         ...
 
     def hand_over(self, successor: str, lease_s: float) -> None:
-        """Be the writer no longer: for `lease_s`, the service `successor` alone may become it, as an successor."""
+        """Stop being the writer; for `lease_s`, only the service `successor` may become it."""
 
     def release(self) -> None:
         """Stop being the writer, so that others need not wait for the lease to end. Does nothing if it is not."""

@@ -1,4 +1,4 @@
-"""Uploads that are hashed and not kept: enough to say whether a file is one that came before."""
+"""Upload targets: a `FileStore`, or one that only hashes, to compare an upload with an earlier one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from storage.uploads import UploadWriter, clean_label
 
 
 class UploadTarget(Protocol):
-    """Where uploads go: a `FileStore`, or `HashOnlyTarget`."""
+    """Receives uploads: a `FileStore` or a `HashOnlyTarget`."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """A writer for one upload; `file_name` is the client's and only kept as a label."""
+        """Returns a writer for one upload; the client's `file_name` is only kept as a label."""
         ...
 
 
 class UploadHasher(UploadWriter):
-    """Takes an upload as its base does, and writes nothing."""
+    """Hashes an upload without storing it."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -26,21 +26,21 @@ class UploadHasher(UploadWriter):
         self._num_bytes = 0
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Take `piece` into the hash."""
+        """Add `piece` to the hash."""
         self._sha256.update(piece)
         self._num_bytes += len(piece)
 
     def finish(self) -> UploadedFile:
-        """Say what the file was; it has no key, as it lies nowhere."""
+        """Return the hash and the size; the key is empty, because nothing is stored."""
         return UploadedFile(key="", sha256=self._sha256.hexdigest(), num_bytes=self._num_bytes, label=self._label)
 
     def discard(self) -> None:
-        """There is nothing to remove."""
+        """Do nothing."""
 
 
 class HashOnlyTarget:
-    """An `UploadTarget` that keeps nothing."""
+    """An `UploadTarget` that stores nothing."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """A writer that hashes."""
+        """Returns a writer that only hashes."""
         return UploadHasher(clean_label(file_name))

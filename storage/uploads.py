@@ -1,4 +1,4 @@
-"""One file on its way from a client to where files are kept."""
+"""Writes one upload to where files are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_LABEL_CHARS: Final = 120
 
 
 def clean_label(file_name: str) -> str:
-    """A client's file name made harmless to show: no folders, no control characters, at most 120 characters."""
+    """Returns a client's file name made safe to show: no folders, no control characters, at most 120 characters."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
     cleaned = _UNSAFE.sub("_", base).strip(" .")
     if len(cleaned) > _MAX_LABEL_CHARS:
@@ -29,10 +29,10 @@ def clean_label(file_name: str) -> str:
 
 
 class UploadWriter:
-    """Writes an upload to the disk of this machine; hashed as it passes. End it with `finish` or `discard`.
+    """Writes and hashes an upload on the local disk. End it with `finish` or `discard`.
 
-    Where files are kept elsewhere, they go there in one piece at the end: a client that comes slowly, or goes in the
-    middle, is then nobody else's concern, and a part that does not arrive there is sent again without the client.
+    A remote store gets the whole file at the end, so that slow or aborted clients do not affect it, and a failed
+    transfer can be repeated without the client.
     """
 
     def __init__(self, files: StoredFiles, key: str, label: str) -> None:
@@ -54,11 +54,11 @@ class UploadWriter:
         self._num_bytes += len(piece)
 
     def finish(self) -> UploadedFile:
-        """Put the file in its place for good and say what it is.
+        """Store the file durably and return its description.
 
         Raises:
             StorageFullError: The disk is full.
-            StorageUnreachableError: The place is elsewhere and does not answer.
+            StorageUnreachableError: The remote store does not answer.
         """
         with disk_errors():
             self._file.flush()
@@ -69,9 +69,9 @@ class UploadWriter:
         return UploadedFile(key=split(self._key)[1], sha256=sha256, num_bytes=self._num_bytes, label=self._label)
 
     def discard(self) -> None:
-        """Remove the file. Harmless when it is gone already; one that was sent elsewhere is swept there.
+        """Remove the local file, if it exists; a copy in a remote store is swept later.
 
-        Raises nothing: it is called where something else has failed.
+        Raises nothing, because it is called after another error.
         """
         with suppress(OSError):  # a full disk refuses the last buffered bytes once more
             self._file.close()

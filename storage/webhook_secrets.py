@@ -1,4 +1,4 @@
-"""The secrets that webhooks are signed with: one for each owner, all from one."""
+"""The secrets that sign webhooks: one per owner, derived from a master secret."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import hmac
 
 
 def derived_secret(master: bytes, owner: str | None) -> str:
-    """The `whsec_...` that the receivers of `owner` verify with; always the same for one master secret.
+    """Returns the `whsec_...` secret of an owner; constant for one master secret.
 
     Args:
-        master: The secret behind all others.
+        master: The master secret.
         owner: Id of an API key, or None for jobs that were submitted without one.
     """
     label = b"lipwright webhook\0" + (owner or "").encode()

@@ -1,1 +1,1 @@
-"""Files, API keys and secrets in a folder of this machine."""
+"""Files, API keys and secrets in a local folder."""

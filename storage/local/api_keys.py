@@ -23,7 +23,7 @@ class _Keys(BaseModel):
 
 
 class FileKeyRing(KeyRing):
-    """The keys in the data folder `root`; read again whenever the file has changed."""
+    """The keys in the data folder `root`; reloaded whenever the file changes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -31,10 +31,10 @@ class FileKeyRing(KeyRing):
         self._keys: dict[str, ApiKey] = {}
 
     def list(self) -> list[ApiKey]:
-        """All keys, the oldest first.
+        """Returns all keys, the oldest first.
 
         Raises:
-            ConfigError: The file cannot be read; nobody is let in then.
+            ConfigError: The file cannot be read; no caller is accepted then.
         """
         try:
             state = (self._root / _FILE).stat()
@@ -54,7 +54,7 @@ class FileKeyRing(KeyRing):
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
-        """All keys, written back when the block ends well; one process at a time."""
+        """Provide all keys, written back when the block succeeds; one process at a time."""
         self._root.mkdir(parents=True, exist_ok=True)
         with (self._root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

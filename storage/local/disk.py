@@ -1,4 +1,4 @@
-"""Writing to a disk that may be full, so that a file is there whole or not at all."""
+"""Atomic writes to a disk that may be full."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from errors import StorageFullError
 from storage.records import new_id
 
 PRIVATE_FOLDER_MODE: Final = 0o700
-"""Mode of folders: what callers send is nobody else's on this machine."""
+"""Mode of folders: other users of the machine may not read uploads."""
 _PRIVATE_FILE_MODE: Final = 0o600
 
 
 def has_content(path: Path, sha256: str) -> bool:
-    """Whether a file is there and holds what has this hash. Reads all of it."""
+    """Returns whether a file exists and has this hash. Reads all of it."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -30,9 +30,9 @@ def has_content(path: Path, sha256: str) -> bool:
 
 
 def write_atomic(path: Path, payload: bytes, mode: int = _PRIVATE_FILE_MODE) -> Path:
-    """Write `payload` so that `path` is either absent, old or complete, also after a power cut.
+    """Write `payload` so that `path` is either absent, old or complete, even after a power cut.
 
-    `mode` holds from the first byte on, less the process's umask.
+    The file has `mode`, less the process's umask, from the first byte on.
     """
     partial = path.with_name(f".{path.name}.{new_id()}.part")
     try:
@@ -48,7 +48,7 @@ def write_atomic(path: Path, payload: bytes, mode: int = _PRIVATE_FILE_MODE) -> 
 
 @contextmanager
 def written_atomically(out: Path) -> Iterator[Path]:
-    """Give a path to write; it is moved to `out` if the block succeeds, and what else is left beside it goes."""
+    """Provide a path to write; it is moved to `out` if the block succeeds, and other files next to it are removed."""
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         part = Path(folder) / out.name
         yield part
@@ -56,21 +56,21 @@ def written_atomically(out: Path) -> Iterator[Path]:
 
 
 def open_private(name: str, flags: int) -> int:
-    """An opener of files that are nobody else's."""
+    """Opener for files that other users may not read."""
     return os.open(name, flags, _PRIVATE_FILE_MODE)
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder that is nobody else's, or make it so."""
+    """Create a folder that other users may not read, or change the mode of an existing one."""
     folder.mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
-    with suppress(PermissionError):  # it belongs to another user of a shared disk
+    with suppress(PermissionError):  # owned by another user of a shared disk
         if stat.S_IMODE(folder.stat().st_mode) != PRIVATE_FOLDER_MODE:
             folder.chmod(PRIVATE_FOLDER_MODE)
 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn what a full disk raises inside the block into StorageFullError."""
+    """Raise StorageFullError for a full disk inside the block."""
     try:
         yield
     except OSError as error:
@@ -80,5 +80,5 @@ def disk_errors() -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether this is how the system says that a disk, or a share of it, is used up."""
+    """Returns whether an error means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

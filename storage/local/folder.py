@@ -1,4 +1,4 @@
-"""Files in the data folder: nothing is fetched and nothing published, they lie where their keys say."""
+"""Files in the data folder; keys are paths relative to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LocalFiles:
         self._root = root.resolve()
         self._root.mkdir(
             mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True
-        )  # one that is there may be shared on purpose
+        )  # an existing one may be shared on purpose
         for name in (UPLOADS, JOBS, AVATARS):
             make_private_folder(self._root / name)
 
@@ -36,13 +36,13 @@ class LocalFiles:
         return None
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """See `StoredFiles`. Reads all of them."""
+        """See `StoredFiles`. Reads the whole files."""
         return {key for key, sha256 in contents.items() if has_content(self._root / key, sha256)}
 
     @contextmanager
     def fetched(self, key: str) -> Iterator[Path]:
         """See `StoredFiles`."""
-        yield self._there(key)
+        yield self._existing(key)
 
     @contextmanager
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
@@ -51,13 +51,13 @@ class LocalFiles:
 
     @contextmanager
     def written(self, key: str) -> Iterator[Path]:
-        """See `StoredFiles`; what else is left beside the file goes."""
+        """See `StoredFiles`. Other files left next to it are removed."""
         with written_atomically(self._root / key) as part:
             yield part
 
     @contextmanager
     def written_folder(self, folder: str, part: str, last: str, beside: Sequence[str] = ()) -> Iterator[Path]:
-        """See `StoredFiles`; it is written where it lies."""
+        """See `StoredFiles`. It is written in place."""
         (self._root / folder / part).mkdir(parents=True, exist_ok=True)
         (self._root / folder / part / last).unlink(missing_ok=True)
         yield self._root / folder
@@ -75,13 +75,13 @@ class LocalFiles:
         return self._root / key
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """See `StoredFiles`; it is where it belongs already."""
+        """See `StoredFiles`. The file is already in place."""
 
     def move(self, key: str, target: str) -> None:
         """See `StoredFiles`."""
         path = self._root / target
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._there(key).replace(path)
+        self._existing(key).replace(path)
 
     def touch(self, key: str) -> None:
         """See `StoredFiles`."""
@@ -101,7 +101,7 @@ class LocalFiles:
         found: dict[str, float] = {}
         with suppress(FileNotFoundError):
             for path in (self._root / folder).iterdir():
-                with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                with suppress(FileNotFoundError):  # removed by another process in the meantime
                     found[path.name] = path.stat().st_mtime
         return found
 
@@ -111,19 +111,19 @@ class LocalFiles:
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
         """See `StoredFiles`."""
-        with self._there(key).open("rb") as file:
+        with self._existing(key).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
 
     def presigned_url(self, key: str, method: str) -> str | None:
-        """None: there is none."""
+        """See `StoredFiles`. Local files have none."""
         return None
 
     def free_bytes(self) -> int | None:
         """See `StoredFiles`."""
         return shutil.disk_usage(self._root).free
 
-    def _there(self, key: str) -> Path:
+    def _existing(self, key: str) -> Path:
         path = self._root / key
         if not path.is_file():
-            raise StoredFileError(f"{path.name}: expected the file that was kept, found that it is gone.")
+            raise StoredFileError(f"{path.name}: the stored file is missing.")
         return path

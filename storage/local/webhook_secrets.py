@@ -1,4 +1,4 @@
-"""The secret behind those that webhooks are signed with, in one file of the data folder."""
+"""The master secret of webhook signatures, in one file of the data folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUM_BYTES = 32
 
 
 def webhook_secret(root: Path, owner: str | None) -> str:
-    """The `whsec_...` that the receivers of `owner` verify with; always the same for one data folder.
+    """Returns the `whsec_...` secret of an owner; constant for one data folder.
 
     Args:
         root: The data folder.
@@ -25,7 +25,7 @@ def webhook_secret(root: Path, owner: str | None) -> str:
 
 
 def _master(root: Path) -> bytes:
-    """The secret behind all others, made at first need; the first of several processes wins."""
+    """Returns the master secret, created on first use; the first of several processes wins."""
     path = root / _FILE
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)

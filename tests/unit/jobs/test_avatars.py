@@ -178,7 +178,7 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
         path.unlink()
     else:
         path.write_bytes(b"fil")
-    with pytest.raises(StoredFileError, match="^source: expected the file that was kept"):
+    with pytest.raises(StoredFileError, match="^source: the stored file is missing or damaged"):
         bench.ensure("warp")
     record = bench.table.find_avatar(bench.key)
     assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
@@ -195,7 +195,7 @@ def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) ->
     with pytest.raises(FaceNotFoundError):
         bench.ensure("warp")
     path.write_bytes(b"pict")
-    with pytest.raises(StoredFileError, match="^face: expected the file that was kept"):
+    with pytest.raises(StoredFileError, match="^face: the stored file is missing or damaged"):
         bench.ensure("warp")
 
 

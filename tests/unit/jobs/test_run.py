@@ -195,7 +195,7 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
     assert counted.audio_seconds == SECONDS
     assert counted.disk_bytes == result_bytes(64, 64, Fraction(25), SECONDS)
     full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
-    with pytest.raises(StorageFullError, match="would not hold it"):
+    with pytest.raises(StorageFullError, match="Not enough disk space"):
         run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
 
 

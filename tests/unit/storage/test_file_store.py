@@ -175,5 +175,5 @@ def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileS
         lost = store.explain_input_error(verdict, key, sha256)
         assert isinstance(lost, StoredFileError) and str(store.root) not in str(lost)
         store.stored.remove(key)
-    with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were kept, found that it is gone\.$"):
+    with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were stored, found no file\.$"):
         store.check_size(key, 3)

@@ -63,7 +63,7 @@ def test_a_large_file_is_written_whole_or_not_at_all(stored: StoredFiles) -> Non
 
 
 def test_what_is_not_there_is_said_by_its_name(stored: StoredFiles) -> None:
-    with pytest.raises(StoredFileError, match=r"^result\.mp4: expected the file that was kept, found that it is gone"):
+    with pytest.raises(StoredFileError, match=r"^result\.mp4: the stored file is missing"):
         text_of(stored, KEY)
     with pytest.raises(StoredFileError):
         stored.move(KEY, f"{KEY}2")
