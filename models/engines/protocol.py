@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -94,26 +95,6 @@ class FrameSpan:
         return float(self.stop / self.fps)
 
 
-class AudioEncoder(Protocol):
-    """Hears speech: holds the network of one kind of audio features."""
-
-    def encode(
-        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> Any:
-        """Return the features for the frames of `span`.
-
-        Args:
-            speech: .npy file of 16 kHz mono int16.
-            level: What `measure_level` said of this file.
-            span: Past the end of the file there is silence.
-            should_stop: Asked every few seconds of speech.
-
-        Raises:
-            CancelledJobError: `should_stop` said so.
-        """
-        ...
-
-
 class Plan(Protocol):
     """T output frames, decided: small, as it travels in place of pictures."""
 
@@ -138,19 +119,52 @@ class Chunk(Protocol):
         ...
 
 
-class PlannedBlock(NamedTuple):
+# What travels between the calls of one engine. Whoever handles any engine names none of them: `Engine` alone.
+FeaturesT = TypeVar("FeaturesT", default=Any)
+PlanT = TypeVar("PlanT", bound=Plan, default=Any)
+StateT = TypeVar("StateT", default=Any)
+ChunkT = TypeVar("ChunkT", bound=Chunk, default=Any)
+EncodedT = TypeVar("EncodedT", covariant=True, default=Any)
+PlannedT = TypeVar("PlannedT", bound=Plan, covariant=True, default=Plan)
+NextStateT = TypeVar("NextStateT", covariant=True, default=object)
+GivenFeaturesT = TypeVar("GivenFeaturesT", contravariant=True, default=Any)
+LivePlanT = TypeVar("LivePlanT", bound=Plan, covariant=True, default=Any)
+GivenChunkT = TypeVar("GivenChunkT", bound=Chunk, contravariant=True, default=Any)
+
+
+class AudioEncoder(Protocol[EncodedT]):
+    """Hears speech: holds the network of one kind of audio features."""
+
+    def encode(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> EncodedT:
+        """Return the features for the frames of `span`.
+
+        Args:
+            speech: .npy file of 16 kHz mono int16.
+            level: What `measure_level` said of this file.
+            span: Past the end of the file there is silence.
+            should_stop: Asked every few seconds of speech.
+
+        Raises:
+            CancelledJobError: `should_stop` said so.
+        """
+        ...
+
+
+class PlannedBlock(NamedTuple, Generic[PlannedT, NextStateT]):
     """One block of output frames."""
 
-    plan: Plan
-    state: Any
+    plan: PlannedT
+    state: NextStateT
     """What the next block continues from."""
     measures: BlockMeasures
 
 
-class FaceGenerator(Protocol):
+class FaceGenerator(Protocol[GivenChunkT]):
     """Makes faces: holds the network."""
 
-    def generate(self, chunk: Any, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: GivenChunkT, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of a chunk of the same engine.
 
         Args:
@@ -237,8 +251,8 @@ class EngineSettings:
     num_threads: int = 1
 
 
-class Engine(Protocol):
-    """One way to make a face speak.
+class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
+    """One way to make a face speak, generic over features, plan, state and chunk.
 
     Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `cut` need besides is
     small, runs on the CPU, and is loaded on first use.
@@ -265,7 +279,7 @@ class Engine(Protocol):
         """
         ...
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
         """Load the network that hears.
 
         Raises:
@@ -274,7 +288,7 @@ class Engine(Protocol):
         """
         ...
 
-    def face_generator(self, machine: Machine) -> FaceGenerator:
+    def face_generator(self, machine: Machine) -> FaceGenerator[ChunkT]:
         """Load the network that paints.
 
         Raises:
@@ -284,7 +298,11 @@ class Engine(Protocol):
         ...
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: FeaturesT | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Write what the engine needs of an avatar beside the track into `avatar.folder_of(self)`.
 
@@ -301,8 +319,13 @@ class Engine(Protocol):
         ...
 
     def plan(
-        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self,
+        avatar: Avatar,
+        features: FeaturesT,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: StateT | None,
+    ) -> PlannedBlock[PlanT, StateT | None]:
         """Decide what the frames of `span` show.
 
         Args:
@@ -314,7 +337,7 @@ class Engine(Protocol):
         """
         ...
 
-    def cut(self, avatar: Avatar, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
+    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> ChunkT:
         """Cut out of full frames what `FaceGenerator.generate` needs.
 
         Args:
@@ -326,24 +349,29 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class LiveAudioEncoder(Protocol):
+class LiveAudioEncoder(Protocol[EncodedT]):
     """Hears speech that is still coming."""
 
-    def encode_live(self, window: SpeechWindow) -> Any:
+    def encode_live(self, window: SpeechWindow) -> EncodedT:
         """Return the features for the frames of a window, and for as far as it looks ahead."""
         ...
 
 
 @runtime_checkable
-class LiveEngine(Protocol):
+class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
     """An engine that can speak what is still being said: its audio encoder is a `LiveAudioEncoder` too."""
 
     look_ahead_frames: int
     """Frames behind those that are shown which `plan_live` wants to see."""
 
     def plan_live(
-        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> tuple[Plan, Any]:
+        self,
+        avatar: Avatar,
+        features: GivenFeaturesT,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: StateT | None,
+    ) -> tuple[LivePlanT, StateT | None]:
         """Decide what the frames of `span` show but the last `look_ahead_frames`, which are only looked at.
 
         Args:

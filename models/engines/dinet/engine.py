@@ -206,7 +206,11 @@ class DinetEngine:
         return self._kind.face_generator(self._weights, machine)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: DinetFeatures | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Write where the crops lie, and the reference frames of a generator that takes them.
 
@@ -230,8 +234,8 @@ class DinetEngine:
             np.save(folder / _REFERENCES_FILE, read_references(chosen, crops, frames, colour, self._kind.layout))
 
     def plan(
-        self, avatar: Avatar, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self, avatar: Avatar, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> PlannedBlock[BoxPlan, None]:
         """Plan the frames of `span`: each by itself, there is no state."""
         from models.quality.measures import measure_view
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,14 +62,18 @@ class EdTalkEngine:
         return EdTalkFaceGenerator(generator, self._options)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: MelFeatures | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Turn the face of an avatar upright; no frame is read for that."""
         AlignedTrack.of(avatar.track, FFHQ_512, SIDE).save(avatar.folder_of(self))
 
     def plan(
-        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> PlannedBlock[BoxPlan, None]:
         """Give each frame the mel window that the network hears for it."""
         from models.quality.measures import measure_view
 

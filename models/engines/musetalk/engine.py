@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,11 @@ class MuseTalkEngine:
         return load_face_generator(self._weights, self.options, machine)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: WhisperFeatures | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Write the boxes: they follow from the track alone, so no frame is read.
 
@@ -72,8 +76,8 @@ class MuseTalkEngine:
         box_track(avatar.track, self.options).save(avatar.folder_of(self) / _BOXES_FILE)
 
     def plan(
-        self, avatar: Avatar, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self, avatar: Avatar, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> PlannedBlock[MuseTalkPlan, None]:
         """Choose the rows of every frame; no block depends on the one before."""
         heard = span.first - features.first_frame
         gate = features.gate[heard : heard + span.num]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,16 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import (
     AudioEncoder,
-    Chunk,
+    ChunkT,
     Engine,
     EngineSettings,
     FaceGenerator,
+    FeaturesT,
     FrameSpan,
     Machine,
     PlannedBlock,
+    PlanT,
+    StateT,
     WeightsSpec,
 )
 from models.engines.restoration.options import RestorationOptions
@@ -52,10 +55,10 @@ class Restoration:
 
 
 @dataclass(frozen=True)
-class RestoredChunk:
+class RestoredChunk(Generic[ChunkT]):
     """What the engine cut, and the whole faces around it."""
 
-    inner: Chunk
+    inner: ChunkT
     around: BoxChunk
 
     @property
@@ -64,50 +67,61 @@ class RestoredChunk:
         return self.inner.num_frames
 
 
-class RestoredEngine:
+class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
     """Satisfies `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
 
-    def __init__(self, inner: Engine, load: Callable[[Machine], FaceRestorer]) -> None:
+    def __init__(
+        self, inner: Engine[FeaturesT, PlanT, StateT, ChunkT], load: Callable[[Machine], FaceRestorer]
+    ) -> None:
         self._inner, self._load = inner, load
         self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
         self.uses_source_audio = inner.uses_source_audio
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
         """Hears as the inner engine does."""
         return self._inner.audio_encoder(machine)
 
-    def face_generator(self, machine: Machine) -> FaceGenerator:
+    def face_generator(self, machine: Machine) -> FaceGenerator[RestoredChunk[ChunkT]]:
         """Loads both networks."""
         return RestoringFaceGenerator(self._inner.face_generator(machine), self._load(machine))
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: FeaturesT | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Analyses as the inner engine does."""
         self._inner.analyse(avatar, frames, source_audio_features, should_stop)
 
     def plan(
-        self, avatar: Avatar, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self,
+        avatar: Avatar,
+        features: FeaturesT,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: StateT | None,
+    ) -> PlannedBlock[PlanT, StateT | None]:
         """Plans as the inner engine does."""
         return self._inner.plan(avatar, features, span, source_index, state)
 
-    def cut(self, avatar: Avatar, plan: Any, frames: Sequence[YuvFrame]) -> RestoredChunk:
+    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
         """Cuts what the inner engine needs, and the whole faces."""
         around = avatar.remember(_SURROUNDINGS, lambda: Surroundings(avatar.track, avatar.info.colour))
         return RestoredChunk(self._inner.cut(avatar, plan, frames), around.cut(plan.source_index, frames))
 
 
-class RestoringFaceGenerator:
+class RestoringFaceGenerator(Generic[ChunkT]):
     """Paints as the inner engine does and sharpens the result."""
 
-    def __init__(self, inner: FaceGenerator, restorer: FaceRestorer) -> None:
+    def __init__(self, inner: FaceGenerator[ChunkT], restorer: FaceRestorer) -> None:
         self._inner, self._restorer = inner, restorer
 
-    def generate(self, chunk: RestoredChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
+    def generate(self, chunk: RestoredChunk[ChunkT], should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of `chunk`."""
         return self._restorer.restore(self._inner.generate(chunk.inner, should_stop), chunk.around, should_stop)
 

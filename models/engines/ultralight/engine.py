@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,14 +75,23 @@ class UltralightEngine:
         return UltralightFaceGenerator(generator, self._options)
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: UltralightFeatures | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Lay the boxes; see `protocol.Engine.analyse`."""
         box_track(avatar.track).save(avatar.folder_of(self) / _BOXES)
 
     def plan(
-        self, avatar: Avatar, features: UltralightFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self,
+        avatar: Avatar,
+        features: UltralightFeatures,
+        span: FrameSpan,
+        source_index: NDArray[np.int32],
+        state: None,
+    ) -> PlannedBlock[UltralightPlan, None]:
         """Join source frames and sound; see `protocol.Engine.plan`."""
         from models.quality.measures import measure_view
 

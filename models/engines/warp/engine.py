@@ -91,7 +91,7 @@ class WarpEngine:
         span: FrameSpan,
         source_index: NDArray[np.int32],
         state: PathState | None,
-    ) -> PlannedBlock:
+    ) -> PlannedBlock[MouthPlan, PathState | None]:
         """Predicts the mouth and plans target landmarks and exemplars."""
         warp_avatar = self._warp_avatar(avatar)
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)

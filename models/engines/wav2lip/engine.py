@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,15 +63,19 @@ class Wav2LipEngine:
         )
 
     def analyse(
-        self, avatar: Avatar, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: MelFeatures | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Write the boxes of an avatar; no frame is read for them."""
         boxes = track_boxes(avatar.track, avatar.info.width, avatar.info.height)
         boxes.save(avatar.folder_of(self) / _BOXES_FILE)
 
     def plan(
-        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
+        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> PlannedBlock[BoxPlan, None]:
         """Give each frame the mel window that the network hears for it."""
         plan = plan_windows(features, span, source_index, self._options.mel_offset)
         return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))

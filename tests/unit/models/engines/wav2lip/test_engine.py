@@ -148,7 +148,7 @@ def test_a_block_is_planned_and_measured(tmp_path: Path, avatar: Avatar, speech:
     assert planned.state is None
     assert len(planned.plan) == SPAN.num
     assert planned.measures.num_frames == SPAN.num
-    assert planned.plan.features.tobytes() == plan_windows(heard, SPAN, source, -1).features.tobytes()  # type: ignore[attr-defined]
+    assert planned.plan.features.tobytes() == plan_windows(heard, SPAN, source, -1).features.tobytes()
 
 
 def test_the_offset_moves_what_is_heard(tmp_path: Path, speech: Path) -> None:
