@@ -21,7 +21,7 @@ from errors import LipwrightError, NotFoundError, OptionError, RangeError, Unaut
 from storage.records import ErrorRecord
 from telemetry.metrics import request_refused
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 

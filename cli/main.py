@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,16 +13,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from cli.avatars import app as avatars_app
 from cli.batch import batch
-from cli.doctor import ObjectStoreMemory, doctor
+from cli.doctor import doctor
 from cli.inspect import inspect
-from cli.integrations import check_extra, gradio, live_worker, mcp
+from cli.integrations import gradio, live_worker, mcp
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
 from cli.live import live
 from cli.local_service import service_at
 from cli.models import app as models_app
-from cli.terminal import SERVER_VARIABLES, UsageError, one_line_errors, service
+from cli.serve import serve
+from cli.terminal import SERVER_VARIABLES, UsageError, interrupt_on_sigterm, one_line_errors, service
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 
@@ -37,12 +35,11 @@ app.add_typer(models_app, name="models")
 app.command()(batch)
 app.command()(doctor)
 app.command()(mcp)
+app.command()(serve)
 app.command()(gradio)
 app.command()(inspect)
 app.command()(live)
 app.command()(live_worker)
-
-_PORT, _HEYGEM_PORT = 8000, 8383
 
 
 def _print_version(is_asked: bool) -> None:
@@ -96,7 +93,7 @@ def speak(
 
     Without --server, uses the service running in the data folder or starts one for this job.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     with one_line_errors():
         if (audio is None) == (text is None):
             raise UsageError("input_invalid", "pass either --audio or --text.")
@@ -125,51 +122,6 @@ def speak(
         print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
         if report and not as_json:
             print_report_of(job)
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(help="TCP port; 0 for a free one.", show_default="8000, or 8383 with --heygem")
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder for jobs and files.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
-    object_store_memory: ObjectStoreMemory = None,
-    metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="TCP port for Prometheus metrics; 0 for a free one.")
-    ] = 0,
-    allow_without_keys: Annotated[
-        bool, typer.Option("--allow-without-keys", help="Allow other machines to connect without an API key.")
-    ] = False,
-    heygem: Annotated[bool, typer.Option("--heygem", help="Also serve the HeyGem/Duix API (/easy/*).")] = False,
-    heygem_root: Annotated[
-        Path | None, typer.Option(help="Folder that HeyGem clients know as /code/data; implies --heygem.")
-    ] = None,
-    heygem_strict: Annotated[
-        bool,
-        typer.Option("--heygem-strict", help="One task at a time: report busy instead of queueing; implies --heygem."),
-    ] = False,
-    gradio_page: Annotated[
-        bool, typer.Option("--gradio", help="Also serve a Gradio page at /gradio. Requires the extra `gradio`.")
-    ] = False,
-) -> None:
-    """Run the service until Ctrl-C."""
-    from launch.service import NodeOptions, running_service
-
-    signal.signal(signal.SIGTERM, _interrupt)
-    node = NodeOptions(object_store_memory, metrics_port or None)
-    with one_line_errors():
-        heygem_config = _heygem(heygem, heygem_root, heygem_strict)
-        if gradio_page:
-            check_extra("gradio")
-        port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
-        with running_service(
-            host, port, data_dir, config, False, node, allow_without_keys, heygem_config, gradio_page
-        ) as url:
-            metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
-            print(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Ctrl-C ends it.", flush=True)
-            threading.Event().wait()
 
 
 class _StageBars:
@@ -215,16 +167,6 @@ def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]
         raise OSError(f"cannot write {out}: {error.strerror}. {again}") from error
 
 
-def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
-    """Return fields of `config.HeygemConfig` to override; empty leaves the config as it is."""
-    if root is not None and not root.is_dir():
-        raise UsageError("input_invalid", f"--heygem-root: {root} does not exist or is not a folder.")
-    given: dict[str, Any] = {"strict": True} if is_strict else {}
-    if root is not None:
-        given["root"] = str(root.absolute())
-    return {"enabled": True, **given} if is_on or given else {}
-
-
 def _check_media(files: dict[str, Path]) -> None:
     """Open the files as the service does, with its default limits."""
     from config import MediaLimits
@@ -245,10 +187,6 @@ def _check_paths(files: dict[str, Path], out: Path) -> None:
         raise UsageError("input_invalid", f"--out: {out} must end in .mp4.")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -48,6 +50,15 @@ class UsageError(Exception):
 def console() -> Console:
     """Return the standard output; uses a fixed width if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def interrupt_on_sigterm() -> None:
+    """Handle SIGTERM like Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

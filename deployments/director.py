@@ -37,9 +37,9 @@ from models.engines.registry import ENGINES
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
-from telemetry.log_context import install_log_context
+from telemetry.log_context import configure_logging
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _LOOK_PERIOD_S = 5.0
 _LOOK_ELSEWHERE_S = 1.0
@@ -59,7 +59,7 @@ class Director:
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Open the table, and lead, or wait until nobody else does."""
-        install_log_context()
+        configure_logging()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
         self._loop = asyncio.get_running_loop()
         self._files = open_store(config)
@@ -280,9 +280,16 @@ class Director:
         return await self._table.run_in_thread(service_status, self._admission, self._limits, self._files, replicas)
 
     async def ready(self) -> bool:
-        """True when this Director leads and every stage behind answers; StandbyError while another one leads."""
+        """Return whether every stage answers.
+
+        Raises:
+            StandbyError: Another Director leads.
+        """
         self._election.check()
-        return await self._stages.ready()
+        try:
+            return await self._stages.ready()
+        except LipwrightError:  # a stage is still starting
+            return False
 
     def _announce(self, job_id: str) -> None:
         """Wake everybody who waits for a change of this job; called in the thread of the table."""

@@ -13,7 +13,7 @@ from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
 from storage.state import open_store
-from telemetry.log_context import install_log_context
+from telemetry.log_context import configure_logging
 
 
 @serve.deployment
@@ -24,7 +24,7 @@ class Ingress:
     def __init__(
         self, config: PipelineConfig, director: DeploymentHandle[Any], live_session: DeploymentHandle[Any]
     ) -> None:
-        install_log_context()
+        configure_logging()
         self._config = config
         self._director = DirectorClient(director)
         self._live = LiveClient(self._director, live_session, config)

@@ -23,7 +23,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord, utc_now
 from telemetry.log_context import CallContext
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[float], Awaitable[None]]
 

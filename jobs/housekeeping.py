@@ -14,7 +14,7 @@ from storage.job_table import JobTable
 from storage.records import JobRecord, JobStatus, utc_now
 from telemetry import metrics
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _MAX_PERIOD_S = 60.0
 _JOBS_AT_ONCE = 100

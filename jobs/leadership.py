@@ -21,7 +21,7 @@ from typing import Final
 from errors import LipwrightError, StandbyError, StateError
 from storage.job_table import JobTable
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 ReadinessCheck = Callable[[], Awaitable[object]]
 """Returns when every stage of the service answers; raises LipwrightError otherwise."""

@@ -12,7 +12,7 @@ from storage.local.disk import is_disk_full
 
 T = TypeVar("T")
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _PAUSE_S = 0.5
 

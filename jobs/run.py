@@ -32,7 +32,7 @@ from storage.records import JobRecord, JobStage
 from telemetry import metrics
 from telemetry.log_context import CallContext
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 # Progress at which each stage begins.
 _BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}

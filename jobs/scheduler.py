@@ -23,7 +23,7 @@ from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, utc_now
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _TEMPORARY_FAILURES: Final = (StorageFullError, UnavailableError)
 """Failures that end no job: it is resumed once there is disk space and the table can be reached."""

@@ -28,7 +28,7 @@ from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _MAX_IN_FLIGHT = 8
 _PERIOD_S = 2.0

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port, try_to_listen
 from launch.serve_config import ServeConfig, reachable, read_serve_config
+from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule, is_private
 from storage.state import open_keys, try_files
 
-logger = logging.getLogger("lipwright")
+logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RAY_SETTINGS = {
@@ -47,6 +48,8 @@ _RAY_SETTINGS = {
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
     # Tracebacks without carets: to place them Python parses the line, and `media.array_files` says how that can end.
     "PYTHONNODEBUGRANGES": "1",
+    # Nothing in the working directory is imported by any process.
+    "PYTHONSAFEPATH": "1",
 }
 # Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics among
 # them; on, as it is on Linux, all of them listen on every address.
@@ -105,7 +108,7 @@ def running_service(
     port: int = 0,
     data_dir: Path | None = None,
     config_path: Path | None = None,
-    is_quiet: bool = True,
+    terminal: Terminal = SILENT,
     node: NodeOptions = NodeOptions(),
     allow_without_keys: bool = False,
     heygem: Mapping[str, Any] | None = None,
@@ -118,7 +121,7 @@ def running_service(
         port: 0 takes a free one.
         data_dir: Where jobs and files lie; None leaves it to the config.
         config_path: A Serve config; None chooses by whether there is a GPU.
-        is_quiet: Keep Ray's own log lines off the terminal.
+        terminal: What is shown of the start and of warnings; the rest is in `service.log` in the data folder.
         node: What the Ray node is started with.
         allow_without_keys: Serve other machines though no API key exists.
         heygem: Fields of `config.HeygemConfig` that replace those of the config.
@@ -141,10 +144,17 @@ def running_service(
         locked_folder(config.pipeline.data_dir, is_shared=config.pipeline.state is not None) as lock,
         _checked(config.pipeline),
         _fronted(config) as (behind, front),
-        _deployed(behind, is_quiet, node, front, checked_table(config.pipeline.data_dir, config.pipeline.state)),
+        open_service_log(_log_path(config), terminal) as log,
+        _deployed(behind, node, front, checked_table(config.pipeline.data_dir, config.pipeline.state), log, terminal),
     ):
         lock.tell(url)
         yield url
+
+
+def _log_path(config: ServeConfig) -> Path:
+    """The log file; services that share a data folder have one each."""
+    name = "service.log" if config.pipeline.state is None else f"service.{config.http_options['port']}.log"
+    return config.pipeline.data_dir / name
 
 
 @contextmanager
@@ -181,32 +191,39 @@ def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, FrontProxy | No
 
 @contextmanager
 def _deployed(
-    config: ServeConfig, is_quiet: bool, node: NodeOptions, front: FrontProxy | None, table: TableFile
+    config: ServeConfig,
+    node: NodeOptions,
+    front: FrontProxy | None,
+    table: TableFile,
+    log: ServiceLog,
+    terminal: Terminal,
 ) -> Iterator[None]:
-    """A Ray of our own with the graph in it for the block, once every stage answers."""
+    """Run a Ray of our own with the graph in it for the block; enters it once every stage answers."""
     # What is set already stays as it is.
     os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
+    terminal.step(f"Starting Ray (log: {log.path})")
     import ray  # a second to import: the other commands do without
 
+    from deployments.runtime.ray_internals import LocalNode, deploy, redirect_worker_output
+
     try:
-        with _private_files(), _python_path(), restore_sigterm():
+        log.take_over_ray()
+        # Ray puts the working directory first on the path of every worker, and workers inherit it.
+        with _private_files(), _python_path(), restore_sigterm(), chdir(_ROOT):
             ray.init(
                 address="local",
                 namespace="serve",
                 include_dashboard=False,
                 object_store_memory=node.object_store_bytes,
                 _metrics_export_port=node.metrics_port,
-                log_to_driver=not is_quiet,
-                logging_level=logging.ERROR if is_quiet else logging.INFO,
+                configure_logging=False,
             )
-        # Another second, in which Ray's processes come up.
-        import ray.serve
+            redirect_worker_output(log.write)
+        import ray.serve  # another second, in which Ray's processes come up
 
-        from deployments.runtime.ray_internals import LocalNode, deploy
-
-        if is_quiet:
-            logging.getLogger("ray.serve").setLevel(logging.ERROR)  # set anew by the import above and by ray.init
+        log.take_over_ray()
         with watchdog(LocalNode(), front, table):
+            terminal.step(f"Starting {len(config.deployments)} deployments")
             deploy(config.content)
             options = config.http_options
             _wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)

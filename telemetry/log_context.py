@@ -14,7 +14,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from errors import BusyError, LipwrightError, StandbyError
+
 _SERVE_LOGGER = "ray.serve"
+_PACKAGES = (
+    "api",
+    "config",
+    "deployments",
+    "graph",
+    "jobs",
+    "media",
+    "models",
+    "net",
+    "rendering",
+    "storage",
+    "telemetry",
+)
 
 
 class CallContext(NamedTuple):
@@ -51,13 +66,19 @@ def call_context(context: CallContext | None) -> Iterator[None]:
         _context.reset(token)
 
 
-def install_log_context() -> None:
-    """Have every record of this process' Serve logger carry the work at hand. Call it in a replica's constructor.
+def configure_logging() -> None:
+    """Send this replica's log records to Serve's handlers, marked with the current work. Call it in a constructor.
 
-    The fields are set by a filter of the logger, which outlives the handlers that Serve makes anew when its logging
-    settings change. Serve's JSON files print every field of a record; its lines for a terminal print none, so their
-    formatter is wrapped. Calling this again changes nothing.
+    Serve configures one logger, "ray.serve", for its files and the terminal, and replaces its handlers when the logging
+    settings change. So every package of ours forwards its records to that logger, and a filter of the logger adds the
+    fields. Serve's JSON files contain all fields of a record; its terminal lines contain none, so their formatter is
+    wrapped. Calling this again changes nothing.
     """
+    for package in _PACKAGES:
+        logger = logging.getLogger(package)
+        if not any(isinstance(handler, _ForwardToServe) for handler in logger.handlers):
+            logger.addHandler(_ForwardToServe())
+            logger.setLevel(logging.INFO)
     logger = logging.getLogger(_SERVE_LOGGER)
     if not any(isinstance(known, _ContextFilter) for known in logger.filters):
         logger.addFilter(_ContextFilter())
@@ -67,8 +88,17 @@ def install_log_context() -> None:
             handler.setFormatter(_ContextFormatter(handler.formatter or logging.Formatter()))
 
 
+class _ForwardToServe(logging.Handler):
+    """Passes records on to Serve's logger, whatever handlers it has at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = logging.getLogger(_SERVE_LOGGER)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+
+
 class _ContextFilter(logging.Filter):
-    """Adds the context to every record."""
+    """Adds the current call to every record, and reduces errors that are part of normal operation to one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = _context.get()
@@ -76,6 +106,14 @@ class _ContextFilter(logging.Filter):
             record.job = context.job_id
             if context.segment is not None:
                 record.segment = context.segment
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, LipwrightError) and error.code != LipwrightError.code:
+            # Serve logs whatever a request raises as an error with a traceback, also "not found" and "queue full".
+            record.msg, record.args = "%s %s: %s", (record.getMessage(), error.code, error)
+            record.exc_info = record.exc_text = None
+            is_routine = error.status_code < 500 or isinstance(error, BusyError | StandbyError)
+            record.levelno = logging.INFO if is_routine else logging.WARNING
+            record.levelname = logging.getLevelName(record.levelno)
         return True
 
 

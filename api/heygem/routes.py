@@ -28,7 +28,7 @@ from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _KEY_PREFIX = "heygem:"  # idempotency keys map codes to jobs, and survive restarts with them
 _RESULT_SUFFIX = "-r.mp4"

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from api.problem import answer_to, describe
 from errors import LipwrightError, OptionError
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 
 class ErrorDetails(BaseModel):

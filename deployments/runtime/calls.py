@@ -28,7 +28,7 @@ from errors import LipwrightError, ReplicaLostError, StageTimeoutError, Unavaila
 from telemetry import metrics
 from telemetry.log_context import CallContext
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 Request = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
 """What a handle returns: Serve types it as either, and `call_stage` awaits the unary one."""

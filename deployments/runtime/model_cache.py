@@ -18,7 +18,7 @@ from deployments.runtime.replica import Threads
 
 T = TypeVar("T")
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 
 @dataclass

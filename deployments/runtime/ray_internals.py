@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import ray
 from pydantic import ValidationError
-from ray import serve
-from ray.serve._private.api import serve_start
-from ray.serve._private.common import DeploymentStatus, ReplicaState
-from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ServeDeploySchema
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
 from errors import ConfigError
 from jobs.status import ReplicaStatus
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+# `ray.serve` takes a second to import. `launch` uses this module before it has Ray's processes start in that second.
 
 
 def prefer_local_replicas(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
@@ -32,6 +34,9 @@ def session_name() -> str:
 
 def replica_counts() -> dict[str, ReplicaStatus]:
     """Return the replicas of each deployment of this replica's application. Blocks until Serve's controller answers."""
+    from ray import serve
+    from ray.serve._private.common import DeploymentStatus, ReplicaState
+
     application = serve.status().applications.get(serve.get_replica_context().app_name)
     if application is None:
         return {}
@@ -52,12 +57,25 @@ def deploy(config: dict[str, Any]) -> None:
     Raises:
         ConfigError: `config` is not a valid Serve config.
     """
+    from ray.serve._private.api import serve_start
+    from ray.serve.schema import ServeDeploySchema
+
     try:
         schema = ServeDeploySchema.model_validate(config)
     except ValidationError as error:
         raise ConfigError(f"Invalid Serve config: {error}") from error
     client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
     client.deploy_apps(schema, _blocking=False)
+
+
+def redirect_worker_output(write: Callable[[Mapping[str, Any]], None]) -> None:
+    """Pass what workers print to `write` instead of printing it in this process. Call it after `ray.init`.
+
+    Args:
+        write: Called in a thread of Ray with a dict: "lines", "pid", and "actor_name" or "task_name" if there is one.
+    """
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    global_worker_stdstream_dispatcher.add_handler("ray_print_logs", write)  # the name that `ray.shutdown` removes
 
 
 class LocalNode:

@@ -23,7 +23,7 @@ from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.cancel_token import CancelToken
 from models.engines.protocol import Device, Machine
-from telemetry.log_context import CallContext, call_context, install_log_context
+from telemetry.log_context import CallContext, call_context, configure_logging
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class CallGate:
 
     def __init__(self, threads: Threads) -> None:
         """Have log lines of this replica say what they are about."""
-        install_log_context()
+        configure_logging()
         self._threads = threads
         self._num_inside = 0
         self._is_exclusive = False

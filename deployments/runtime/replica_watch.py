@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 
 from jobs.status import ReplicaStatus
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _FRESH_S = 2.0
 _ANSWER_S = 5.0

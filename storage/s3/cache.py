@@ -25,7 +25,7 @@ from storage.file_keys import is_constant, split
 from storage.local.disk import disk_errors, make_private_folder, write_atomic
 from storage.s3.leases import WHOLE, Lease, drop, lease_of, leased
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _MAX_WAIT_S: Final = 600.0  # for a file that another process fetches
 _SWEEP_S: Final = 60.0

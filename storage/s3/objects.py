@@ -20,7 +20,7 @@ from storage.file_keys import split
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _PART_BYTES: Final = 5 << 20  # the least that S3 takes; 10 000 of them are one upload at most: 48 GiB
 _AT_ONCE: Final = 4

@@ -18,7 +18,7 @@ from errors import ConfigError, StateError, StorageFullError, TableLostError
 from storage.protocols import KeyTakenError, Row, change, insertion
 from storage.schema import steps_after
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _UNUSABLE: Final = frozenset(
     {

@@ -281,7 +281,7 @@ def test_a_full_service_is_asked_again_with_the_same_key(
 
 
 def test_serve_opens_the_door_of_heygem(tmp_path: Path) -> None:
-    from cli.main import _heygem
+    from cli.serve import _heygem
     from cli.terminal import UsageError
     from launch.serve_config import read_serve_config
 

@@ -12,9 +12,11 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from telemetry.log_context import CallContext, call_context, install_log_context
+from errors import LipwrightError, NotFoundError, StageTimeoutError
+from telemetry.log_context import CallContext, call_context, configure_logging
 
 logger = logging.getLogger("ray.serve")
+ours = logging.getLogger("models.engines.runtime.batching")
 
 
 class Logs:
@@ -37,7 +39,7 @@ def logs() -> Iterator[Logs]:
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
     logger.handlers, logger.filters, logger.propagate = [terminal, file], [], False
     logger.setLevel(logging.INFO)
-    install_log_context()
+    configure_logging()
     yield logs
     logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
     logger.setLevel(before[2])
@@ -88,7 +90,7 @@ def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
 
 
 def test_installed_twice_marks_once(logs: Logs) -> None:
-    install_log_context()
+    configure_logging()
     with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1
@@ -101,3 +103,34 @@ def test_the_fields_survive_new_handlers(logs: Logs) -> None:
     with call_context(CallContext("4f00")):
         logger.info("still marked")
     assert json.loads(file.getvalue())["job"] == "4f00"
+
+
+def test_records_of_our_modules_reach_serve(logs: Logs) -> None:
+    with call_context(CallContext("4f00")):
+        ours.info("half precision: %s", True)
+    ours.debug("below the level of Serve's logger")
+    (record,) = logs.records
+    assert (record["message"], record["job"], record["levelname"]) == ("half precision: True", "4f00", "INFO")
+    assert logs.terminal.getvalue().count("half precision") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(NotFoundError("There is no job 4f00."), "INFO"), (StageTimeoutError("Studio: timed out after 60 s"), "WARNING")],
+)
+def test_an_expected_error_is_one_line(logs: Logs, error: LipwrightError, level: str) -> None:
+    try:
+        raise error
+    except LipwrightError:
+        logger.exception("Request failed.")
+    (record,) = logs.records
+    assert record["levelname"] == level
+    assert len(logs.terminal.getvalue().splitlines()) == 1 and str(error) in logs.terminal.getvalue()
+
+
+def test_a_defect_keeps_its_traceback(logs: Logs) -> None:
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        logger.exception("Request failed.")
+    assert "Traceback" in logs.terminal.getvalue()

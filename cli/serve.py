@@ -1,0 +1,89 @@
+"""`lipwright serve`: run the service on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.doctor import ObjectStoreMemory
+from cli.integrations import check_extra
+from cli.terminal import UsageError, interrupt_on_sigterm, one_line_errors
+
+_PORT, _HEYGEM_PORT = 8000, 8383
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="TCP port; 0 for a free one.", show_default="8000, or 8383 with --heygem")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder for jobs and files.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
+    object_store_memory: ObjectStoreMemory = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="TCP port for Prometheus metrics; 0 for a free one.")
+    ] = 0,
+    allow_without_keys: Annotated[
+        bool, typer.Option("--allow-without-keys", help="Allow other machines to connect without an API key.")
+    ] = False,
+    heygem: Annotated[bool, typer.Option("--heygem", help="Also serve the HeyGem/Duix API (/easy/*).")] = False,
+    heygem_root: Annotated[
+        Path | None, typer.Option(help="Folder that HeyGem clients know as /code/data; implies --heygem.")
+    ] = None,
+    heygem_strict: Annotated[
+        bool,
+        typer.Option("--heygem-strict", help="One task at a time: report busy instead of queueing; implies --heygem."),
+    ] = False,
+    gradio_page: Annotated[
+        bool, typer.Option("--gradio", help="Also serve a Gradio page at /gradio. Requires the extra `gradio`.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also print the log, with Ray's output and tracebacks, on stderr.")
+    ] = False,
+) -> None:
+    """Run the service until Ctrl-C.
+
+    Prints the start-up steps, the address and warnings. Everything else goes to service.log in the data folder.
+    """
+    from launch.service import NodeOptions, running_service
+    from launch.service_log import Terminal
+
+    interrupt_on_sigterm()
+    node = NodeOptions(object_store_memory, metrics_port or None)
+    with one_line_errors():
+        heygem_config = _heygem(heygem, heygem_root, heygem_strict)
+        if gradio_page:
+            check_extra("gradio")
+        port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
+        terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            running_service(
+                host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page
+            ) as url,
+        ):
+            metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
+            _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")
+            try:
+                threading.Event().wait()
+            finally:
+                _print_line("Stopping")
+
+
+def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:
+    """Return fields of `config.HeygemConfig` to override; empty leaves the config as it is."""
+    if root is not None and not root.is_dir():
+        raise UsageError("input_invalid", f"--heygem-root: {root} does not exist or is not a folder.")
+    given: dict[str, Any] = {"strict": True} if is_strict else {}
+    if root is not None:
+        given["root"] = str(root.absolute())
+    return {"enabled": True, **given} if is_on or given else {}
+
+
+_print_line = partial(print, flush=True)
