@@ -27,7 +27,7 @@ def mount_gradio(app: FastAPI, config: PipelineConfig) -> None:
         from integrations.gradio_page import GradioPage
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"gradio.enabled: expected the extra, found no {error.name}: pip install 'lipwright[gradio]'."
+            f"gradio.enabled: expected the extra, found no {error.name}: pip install -e '.[gradio]'."
         ) from error
     url = config.gradio.service_url.rstrip("/")
 

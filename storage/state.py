@@ -107,7 +107,7 @@ def open_database(url: str) -> Database:
         ConfigError: What speaks to it is not installed.
     """
     if find_spec("psycopg") is None:
-        raise ConfigError("state: expected the extra `postgres` (pip install 'lipwright[postgres]'), found no psycopg.")
+        raise ConfigError("state: expected the extra `postgres` (pip install -e '.[postgres]'), found no psycopg.")
     from storage.postgres.database import Database as SharedDatabase
 
     return SharedDatabase(url)

@@ -27,7 +27,7 @@ def open_bucket(url: str) -> S3Store:
         ConfigError: It is no such URL, or what speaks to S3 is not installed.
     """
     if find_spec("obstore") is None:
-        raise ConfigError("files: expected the extra `s3` (pip install 'lipwright[s3]'), found no obstore.")
+        raise ConfigError("files: expected the extra `s3` (pip install -e '.[s3]'), found no obstore.")
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
 

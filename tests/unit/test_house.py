@@ -174,3 +174,10 @@ def test_modules_below_all_packages_import_none_of_them(repo_root: Path, module:
         elif isinstance(node, ast.ImportFrom):
             found.add((node.module or "").partition(".")[0])
     assert "media" in ours and found & ours <= allowed
+
+
+def test_no_wheel_of_the_service_is_built(repo_root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "bdist_wheel"], cwd=repo_root, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "is not distributed as a wheel" in done.stderr
