@@ -35,7 +35,7 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.state import TrackState
 from models.track.tracker import FaceTracker
-from rendering.avatar_cache import AvatarCache, close
+from rendering.avatar_cache import AvatarCache
 from rendering.lru_pool import LruPool
 from storage.file_keys import split
 from storage.state import open_files
@@ -187,17 +187,17 @@ class LandmarkGenerator:
         await self._threads.run(work, timeout_s)
 
     @stage_method
-    async def plan(self, heard: BlockFeatures, request: BlockRequest, state: Any) -> PlannedBlock:
+    async def plan(self, features: BlockFeatures, request: BlockRequest, state: Any) -> PlannedBlock:
         """Return what an engine shows in one block of output frames."""
 
         def work(token: CancelToken) -> PlannedBlock:
             engine = self._engines.engine(request.engine)
             known = self._avatars.take(request.avatar.folder, engine)
             try:
-                index = self._source_frames(known.avatar, request, heard.stress)
-                planned = engine.plan(known.avatar, heard.features, request.span, index, state)
+                index = self._source_frames(known.avatar, request, features.stress)
+                planned = engine.plan(known.avatar, features.features, request.span, index, state)
             except BaseException:
-                close(known)  # it may be damaged, and made again
+                known.close()  # it may be damaged, and made again
                 raise
             self._avatars.put(known)
             return planned

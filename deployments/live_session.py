@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from ray import serve
@@ -13,16 +12,13 @@ from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.malloc_tuning import retain_freed_buffers
-from media.frame_source import FrameSource
-from media.probe import VideoInfo
-from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, Machine
 from models.engines.registry import ENGINES
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
+from rendering.source_opener import SourceOpener
 from storage.state import open_files
 from telemetry import metrics
 
@@ -68,12 +64,11 @@ class LiveSession:
 
     def _load(self) -> LiveRenderer:
         self._decoders.warm()
+        open_source = SourceOpener(self._config, self._decoders, self._num_threads, self._config.live.chunk_timeout_s)
         engine = self._engines.engine(self._config.live.engine)
-        return LiveRenderer(self._config, engine, Machine("cpu", self._num_threads), self._run, self._open, self._files)
-
-    def _open(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
-        settings = FrameSettings.of(self._config, self._num_threads, self._config.live.chunk_timeout_s)
-        return avatar.frames(DecoderReader(self._decoders, path, info, settings))
+        return LiveRenderer(
+            self._config, engine, Machine("cpu", self._num_threads), self._run, open_source, self._files
+        )
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.chunk_timeout_s)

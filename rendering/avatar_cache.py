@@ -27,27 +27,31 @@ class CachedAvatar(NamedTuple):
     avatar: Avatar
     files: ExitStack
 
+    def close(self) -> None:
+        """Release the files of the avatar."""
+        self.files.close()
+
 
 class AvatarCache:
     """The avatars that were used last; what an engine keeps of one is checked when it is loaded. Thread-safe."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
-        self._known: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, close)
+        self._cached: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, CachedAvatar.close)
 
     def take(self, folder: str, engine: VersionedEngine) -> CachedAvatar:
-        """Return the avatar of a folder, which nobody else has then; blocks. End with `put`, or with `close`.
+        """Return the avatar of a folder, which nobody else has then; blocks. End with `put` or `CachedAvatar.close`.
 
         Raises:
             FileNotFoundError: It is not there as a whole.
             StoredFileError: What the engine keeps of it is gone or damaged.
         """
         key = folder, analysis_part(engine)
-        return self._known.take(key, lambda: self._load(key, engine))
+        return self._cached.take(key, lambda: self._load(key, engine))
 
-    def put(self, known: CachedAvatar) -> None:
+    def put(self, cached: CachedAvatar) -> None:
         """Give an avatar back."""
-        self._known.put(known.key, known)
+        self._cached.put(cached.key, cached)
 
     def _load(self, key: tuple[str, str], engine: VersionedEngine) -> CachedAvatar:
         with ExitStack() as held:
@@ -55,8 +59,3 @@ class AvatarCache:
             if not is_analysed(folder, engine):
                 raise StoredFileError(f"{key[0]}: the analysis for {engine.name} is missing or damaged.")
             return CachedAvatar(key, Avatar.load(folder), held.pop_all())
-
-
-def close(known: CachedAvatar) -> None:
-    """Let the files of an avatar go."""
-    known.files.close()

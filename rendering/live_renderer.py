@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,12 +23,11 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, Engine, FrameSpan, LiveAudioEncoder, LiveEngine, Machine, Plan
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache
+from rendering.frame_pipeline import BlockingWork, FramePipeline, RenderSource
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.lru_pool import LruPool
-from rendering.segment_renderer import BlockingWork, RenderSource, SegmentRenderer
+from rendering.segment_renderer import OpenSource
 from storage.files import StoredFiles
-
-OpenSource = Callable[[Path, VideoInfo, Avatar], FrameSource]
 
 _MAX_READERS = 8
 
@@ -65,7 +63,7 @@ class LiveRenderer:
         self._engine, self._live, self._audio_encoder = engine, engine, audio_encoder
         self._face_generator = engine.face_generator(machine)
         self._open_source, self._files = open_source, files
-        self._renderer = SegmentRenderer(self._paint, run, window=1)
+        self._renderer = FramePipeline(self._generate, run, window=1)
         self._avatars = AvatarCache(files)
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
@@ -125,8 +123,8 @@ class LiveRenderer:
         stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
         return avatar.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
 
-    def _paint(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
+    def _generate(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
         def work(token: CancelToken) -> FacePatches:
-            return self._face_generator.generate(faces, token.is_cancelled)
+            return self._face_generator.generate(chunk, token.is_cancelled)
 
-        return asyncio.ensure_future(self._run(work, faces.num_frames))
+        return asyncio.ensure_future(self._run(work, chunk.num_frames))

@@ -1,140 +1,129 @@
-"""One stretch of output frames: decoded, cut, painted, pasted back and encoded, each step beside the others."""
+"""Renders one segment of a job: the frames of a plan, with generated faces, encoded."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
 
+from config import PipelineConfig
+from jobs.messages import AvatarRef, SegmentWatermark
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
+from media.labels.watermark import Watermark, WatermarkStyle
+from media.probe import VideoInfo
+from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
-from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, Plan
+from models.avatar.avatar import Avatar
+from models.engines.catalog import EngineCatalog
+from models.engines.protocol import Engine, Plan
 from models.mouth.motion import RunningStats
+from rendering.avatar_cache import AvatarCache, CachedAvatar
+from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, RenderSource
+from rendering.lru_pool import LruPool
+from storage.files import StoredFiles
 
-T = TypeVar("T")
+OpenSource = Callable[[Path, VideoInfo, Avatar], FrameSource]
 
-
-@dataclass(frozen=True)
-class RenderSource:
-    """What a stretch is made of: frames of a source, and an engine that cuts faces out of them.
-
-    Attributes:
-        reader: Reads the avatar's frames.
-        engine: Name of the engine, for whoever paints.
-        cut: The engine's own, of this avatar.
-    """
-
-    reader: FrameSource
-    engine: str
-    cut: Callable[[Plan, list[YuvFrame]], Chunk]
-
-
-class PictureWriter(Protocol):
-    """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
-
-    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        """Encode one frame with its face; `planes` are never written to."""
-        ...
-
-
-class Paint(Protocol):
-    """Makes the faces of a chunk: a deployment behind a handle, or a face generator in this process."""
-
-    def __call__(self, engine: str, faces: Chunk) -> asyncio.Future[FacePatches]:
-        """Begin, and return what can be awaited or cancelled."""
-        ...
-
-
-class BlockingWork(Protocol):
-    """Runs work that blocks, in a thread and within a bound that follows from the number of frames."""
-
-    async def __call__(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        """Return what `work` returns."""
-        ...
+_MAX_IDLE_READERS = 2
+_MIN_CHUNK_FRAMES = 4
 
 
 class SegmentRenderer:
-    """The loop. Faces are painted in a window of un-awaited calls while the next chunk is decoded.
+    """Keeps avatars and open readers between calls, so that the next segment continues where the last one ended.
 
     Args:
-        paint: Makes the faces.
-        run: Runs what blocks.
-        window: Chunks that are under way at a time, 1 or more.
+        config: Section `render` and the watermark's style are used.
+        engines: Makes engines by name.
+        generate: Generates the faces of a chunk.
+        run: Runs blocking work in a thread.
+        open_source: Opens the frames of an avatar.
+        files: Where avatars and their sources are stored.
     """
 
-    def __init__(self, paint: Paint, run: BlockingWork, window: int) -> None:
-        self._paint, self._run, self._window = paint, run, window
+    def __init__(
+        self,
+        config: PipelineConfig,
+        engines: EngineCatalog,
+        generate: GenerateFaces,
+        run: BlockingWork,
+        open_source: OpenSource,
+        files: StoredFiles,
+    ) -> None:
+        self._config, self._engines, self._run = config, engines, run
+        self._open_source, self._files = open_source, files
+        self._pipeline = FramePipeline(generate, run, config.render.chunk_window)
+        self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
+        self._avatars = AvatarCache(files)
 
-    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
-        """Give the frames of `plan`, with their faces and in order, to `writer`.
-
-        A writer may let encoded pictures go before the last frame has come. When this raises or is cancelled, nothing
-        of it is at work any more.
+    async def render(
+        self, avatar: AvatarRef, engine: str, plan: Plan, watermark: SegmentWatermark
+    ) -> tuple[bytes, RunningStats]:
+        """Return the encoded frames of `plan`, and the mouth's motion in silence measured on their faces.
 
         Args:
-            source: Where the frames come from.
-            plan: The engine's own.
-            writer: Used by one thread at a time.
-            chunk_frames: Frames that are decoded and painted at a time.
-
-        Returns:
-            What was measured of the faces: `FacePatches.silent_motion`.
+            avatar: The avatar that speaks.
+            engine: Name of the engine.
+            plan: The engine's plan.
+            watermark: Which frames carry the visible watermark, and where.
         """
-        window, motion = deque[asyncio.Task[RunningStats]](), RunningStats()
-        painted: list[asyncio.Future[FacePatches]] = []
-        written: asyncio.Task[RunningStats] | None = None
-        try:
-            for start in range(0, len(plan), chunk_frames):
-                piece = plan.slice(start, min(start + chunk_frames, len(plan)))
-                frames, faces = await self._run(partial(_decode_and_cut, source, piece), len(piece))
-                patches = self._paint(source.engine, faces)
-                painted = [*painted[-self._window :], patches]
-                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
-                window.append(written)
-                if len(window) >= self._window:
-                    motion += await window.popleft()
-            while window:
-                motion += await window.popleft()
-            return motion
-        except BaseException:
-            # Faces too: a task that is cancelled before its first step cancels nothing itself.
-            left: list[asyncio.Future[Any]] = [*window, *painted]
-            for future in left:
-                future.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-            raise
+        info, render = avatar.source.info, self._config.render
+        async with self._source(avatar, engine, plan) as source:
+            encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
+            writer = _WatermarkWriter(encoder, self._watermarks(info, watermark, len(plan)))
+            motion = await self._pipeline.render(source, plan, writer, self._chunk_frames(info))
+            return await self._run(lambda token: encoder.finish(), len(plan)), motion
 
-    async def _write_after(
-        self,
-        before: asyncio.Task[RunningStats] | None,
-        writer: PictureWriter,
-        frames: list[YuvFrame],
-        patches: asyncio.Future[FacePatches],
-    ) -> RunningStats:
-        """Encode `frames` with their faces when both the faces and what comes before them are done."""
-        try:
-            faces = await patches
-            if before is not None:
-                await asyncio.wait([before])
-                before.result()
-        except BaseException:
-            patches.cancel()
-            raise
+    @asynccontextmanager
+    async def _source(self, ref: AvatarRef, name: str, plan: Plan) -> AsyncIterator[RenderSource]:
+        """Lend the avatar's frames for the block. They are kept for the next segment, or closed if the block fails."""
+        source = ref.source
+        with ExitStack() as fetched, ExitStack() as on_error:
+            engine, cached, path = await self._run(partial(self._fetch, ref, name, fetched), len(plan))
+            on_error.callback(cached.close)
+            positions = cached.avatar.places(plan.source_index)
+            key = (source.key, positions[0])
+            reader = self._readers.take(key, lambda: self._open_source(path, source.info, cached.avatar))
+            on_error.callback(reader.close)
+            yield RenderSource(reader, name, partial(engine.cut, cached.avatar))
+            on_error.pop_all()
+        self._readers.put((source.key, _next_position(positions)), reader)
+        self._avatars.put(cached)
 
-        def encode(token: CancelToken) -> None:
-            for number, frame in enumerate(frames):
-                writer.write(frame, faces.patch(number))
+    def _fetch(
+        self, ref: AvatarRef, name: str, fetched: ExitStack, token: CancelToken
+    ) -> tuple[Engine, CachedAvatar, Path]:
+        """Return the engine, the avatar, and the path of its source, valid until `fetched` is closed."""
+        path = fetched.enter_context(self._files.fetched(ref.source.key))
+        engine = self._engines.engine(name)
+        return engine, self._avatars.take(ref.folder, engine), path
 
-        await self._run(encode, len(frames))
-        return faces.silent_motion
+    def _watermarks(self, info: VideoInfo, watermark: SegmentWatermark, num_frames: int) -> list[Watermark | None]:
+        """Return the watermark of each frame of a segment."""
+        if not watermark.corners:
+            return [None] * num_frames
+        labels = self._config.labels
+        mark = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), watermark.corners)
+        num_marked = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
+        return [mark] * num_marked + [None] * (num_frames - num_marked)
+
+    def _chunk_frames(self, info: VideoInfo) -> int:
+        render, frame_bytes = self._config.render, info.width * info.height * 3 // 2  # YUV 4:2:0, 8 bit
+        return max(_MIN_CHUNK_FRAMES, min(render.chunk_frames, render.max_chunk_bytes // frame_bytes))
 
 
-def _decode_and_cut(source: RenderSource, plan: Plan, token: CancelToken) -> tuple[list[YuvFrame], Chunk]:
-    with token.on_cancel(source.reader.close):
-        frames = list(source.reader.read(plan.source_index.tolist()))
-    return frames, source.cut(plan, frames)
+class _WatermarkWriter:
+    """Implements `rendering.frame_pipeline.PictureWriter`: adds the watermark of each frame."""
+
+    def __init__(self, writer: SegmentWriter, watermarks: Iterable[Watermark | None]) -> None:
+        self._writer, self._watermarks = writer, iter(watermarks)
+
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
+        self._writer.write(planes, patch, next(self._watermarks))
+
+
+def _next_position(positions: Sequence[int]) -> int:
+    """Return the position after the last one, in the direction in which the reader moved."""
+    before, last = positions[-2:][0], positions[-1]
+    return last + (1 if last >= before else -1)

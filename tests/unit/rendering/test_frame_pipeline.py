@@ -15,7 +15,7 @@ from media.cancel_token import CancelToken
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
-from rendering.segment_renderer import RenderSource, SegmentRenderer
+from rendering.frame_pipeline import FramePipeline, RenderSource
 
 T = TypeVar("T")
 SIDE = 32
@@ -74,11 +74,11 @@ class _Painters:
         self.cancelled = 0
         self.fails_at = -1
 
-    def __call__(self, engine: str, faces: Any) -> asyncio.Future[FacePatches]:
+    def __call__(self, engine: str, chunk: Any) -> asyncio.Future[FacePatches]:
         assert engine == "toy"
-        return asyncio.ensure_future(self._paint(faces, len(self.waits)))
+        return asyncio.ensure_future(self._paint(chunk, len(self.waits)))
 
-    async def _paint(self, faces: _Chunk, number: int) -> FacePatches:
+    async def _paint(self, chunk: _Chunk, number: int) -> FacePatches:
         ready = asyncio.Event()
         self.waits.append(ready)
         self.num_open += 1
@@ -92,7 +92,7 @@ class _Painters:
             raise
         finally:
             self.num_open -= 1
-        return _patches(faces.numbers)
+        return _patches(chunk.numbers)
 
 
 def _patches(numbers: list[int]) -> FacePatches:
@@ -126,7 +126,7 @@ PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
 async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
-    return await SegmentRenderer(face_generators, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
+    return await FramePipeline(face_generators, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
 
 
 def test_frames_are_written_in_order_however_their_faces_come() -> None:

@@ -1,0 +1,140 @@
+"""One stretch of output frames: decoded, cut, painted, pasted back and encoded, each step beside the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from media.cancel_token import CancelToken
+from media.frame_source import FrameSource
+from media.yuv_frame import Patch, YuvFrame
+from models.engines.patches import FacePatches
+from models.engines.protocol import Chunk, Plan
+from models.mouth.motion import RunningStats
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RenderSource:
+    """What a stretch is made of: frames of a source, and an engine that cuts faces out of them.
+
+    Attributes:
+        reader: Reads the avatar's frames.
+        engine: Name of the engine, for whoever paints.
+        cut: The engine's own, of this avatar.
+    """
+
+    reader: FrameSource
+    engine: str
+    cut: Callable[[Plan, list[YuvFrame]], Chunk]
+
+
+class PictureWriter(Protocol):
+    """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
+
+    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
+        """Encode one frame with its face; `planes` are never written to."""
+        ...
+
+
+class GenerateFaces(Protocol):
+    """Makes the faces of a chunk: a deployment behind a handle, or a face generator in this process."""
+
+    def __call__(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
+        """Begin, and return what can be awaited or cancelled."""
+        ...
+
+
+class BlockingWork(Protocol):
+    """Runs work that blocks, in a thread and within a bound that follows from the number of frames."""
+
+    async def __call__(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
+        """Return what `work` returns."""
+        ...
+
+
+class FramePipeline:
+    """The loop. Faces are painted in a window of un-awaited calls while the next chunk is decoded.
+
+    Args:
+        generate: Generates the faces of a chunk.
+        run: Runs what blocks.
+        window: Chunks that are under way at a time, 1 or more.
+    """
+
+    def __init__(self, generate: GenerateFaces, run: BlockingWork, window: int) -> None:
+        self._generate, self._run, self._window = generate, run, window
+
+    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
+        """Give the frames of `plan`, with their faces and in order, to `writer`.
+
+        A writer may let encoded pictures go before the last frame has come. When this raises or is cancelled, nothing
+        of it is at work any more.
+
+        Args:
+            source: Where the frames come from.
+            plan: The engine's own.
+            writer: Used by one thread at a time.
+            chunk_frames: Frames that are decoded and painted at a time.
+
+        Returns:
+            What was measured of the faces: `FacePatches.silent_motion`.
+        """
+        window, motion = deque[asyncio.Task[RunningStats]](), RunningStats()
+        painted: list[asyncio.Future[FacePatches]] = []
+        written: asyncio.Task[RunningStats] | None = None
+        try:
+            for start in range(0, len(plan), chunk_frames):
+                piece = plan.slice(start, min(start + chunk_frames, len(plan)))
+                frames, chunk = await self._run(partial(_decode_and_cut, source, piece), len(piece))
+                patches = self._generate(source.engine, chunk)
+                painted = [*painted[-self._window :], patches]
+                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
+                window.append(written)
+                if len(window) >= self._window:
+                    motion += await window.popleft()
+            while window:
+                motion += await window.popleft()
+            return motion
+        except BaseException:
+            # Faces too: a task that is cancelled before its first step cancels nothing itself.
+            left: list[asyncio.Future[Any]] = [*window, *painted]
+            for future in left:
+                future.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            raise
+
+    async def _write_after(
+        self,
+        before: asyncio.Task[RunningStats] | None,
+        writer: PictureWriter,
+        frames: list[YuvFrame],
+        patches: asyncio.Future[FacePatches],
+    ) -> RunningStats:
+        """Encode `frames` with their faces when both the faces and what comes before them are done."""
+        try:
+            faces = await patches
+            if before is not None:
+                await asyncio.wait([before])
+                before.result()
+        except BaseException:
+            patches.cancel()
+            raise
+
+        def encode(token: CancelToken) -> None:
+            for number, frame in enumerate(frames):
+                writer.write(frame, faces.patch(number))
+
+        await self._run(encode, len(frames))
+        return faces.silent_motion
+
+
+def _decode_and_cut(source: RenderSource, plan: Plan, token: CancelToken) -> tuple[list[YuvFrame], Chunk]:
+    with token.on_cancel(source.reader.close):
+        frames = list(source.reader.read(plan.source_index.tolist()))
+    return frames, source.cut(plan, frames)

@@ -1,0 +1,60 @@
+"""Joins the segments of a job into its result: packet copy, the caller's audio, and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from config import PipelineConfig
+from jobs.messages import OutputInfo, SourceVideo
+from media.cancel_token import CancelToken
+from media.concat import concat_segments
+from media.decoding.decoder import Decoders
+from media.labels.labeller import Labeller
+from storage.file_keys import split
+from storage.files import StoredFiles
+from storage.local.disk import disk_errors
+
+
+class ResultWriter:
+    """Writes results; all its work blocks."""
+
+    def __init__(self, config: PipelineConfig, files: StoredFiles, decoders: Decoders) -> None:
+        self._config, self._files, self._decoders = config, files, decoders
+        self._labeller = Labeller(config.labels, config.data_dir)
+
+    def write(
+        self,
+        segments: Sequence[str],
+        audio: str,
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
+        token: CancelToken,
+    ) -> None:
+        """Write a result completely or not at all.
+
+        Args:
+            segments: Keys of the segments, in one folder and in order.
+            audio: Key of the caller's audio.
+            out: Key of the result.
+            source: The avatar's video.
+            output: Properties of the whole video.
+            token: Ends the work early.
+
+        Raises:
+            LabelError: The result cannot be signed. Nothing is written: no result is handed out without its label.
+        """
+        folder, names = split(segments[0])[0], [split(segment)[1] for segment in segments]
+        timeout_s = self._config.jobs.call_timeout_s(output.num_frames)
+        tags, limits = self._labeller.tags(output.produce_id), self._config.limits
+        with (
+            self._files.fetched_folder(folder, names) as rendered,
+            self._files.fetched(audio) as sound,
+            self._files.written(out) as part,
+        ):
+            paths = [rendered / name for name in names]
+            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, limits, tags)
+            self._decoders.run(join, file=sound, timeout_s=timeout_s, token=token, reads=[rendered], writes=part.parent)
+            with disk_errors():
+                self._labeller.sign(part, from_still=source.info.is_still)
