@@ -1,11 +1,9 @@
-"""Director: accepts jobs, runs a bounded number of them, and answers for every one; its state is the job table."""
+"""Director: accepts jobs and runs them; see `jobs.director`. Its state is the job table."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -17,37 +15,16 @@ from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import service_name
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
-from errors import LipwrightError, NotFoundError, StateError, UnavailableError
-from jobs.admission import Admission, AdmissionController, AdmitRequest
-from jobs.avatars import Avatars, ignore_progress
-from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarRequest, JobRequest
-from jobs.leadership import LeaderElection
-from jobs.messages import AvatarRef
-from jobs.run import JobServices
-from jobs.scheduler import JobScheduler
-from jobs.segment_limiter import SegmentLimiter
-from jobs.status import ServiceStatus, service_status
-from jobs.submission import Submissions
-from jobs.webhooks import Webhooks
+from jobs.director import JobDirector
 from media.labels.labeller import Labeller
-from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
-from storage.state import open_store, open_table, webhook_secrets
-from telemetry import metrics
 from telemetry.log_context import configure_logging
-
-logger = logging.getLogger(__name__)
-
-_LOOK_PERIOD_S = 5.0
-_LOOK_ELSEWHERE_S = 1.0
 
 
 @serve.deployment
-class Director:
-    """One replica. Implements `jobs.ports.JobService`; with a shared table, one Director of all services leads."""
+class Director(JobDirector):
+    """One replica. Its methods are those of `jobs.director.JobDirector`."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,
@@ -58,288 +35,17 @@ class Director:
         studio: DeploymentHandle[Any],
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
-        """Open the table, and lead, or wait until nobody else does."""
+        """Open the job table, and lead or wait until no other service does."""
         configure_logging()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
-        self._loop = asyncio.get_running_loop()
-        self._files = open_store(config)
-        self._table = open_table(config.state, self._files, self._announce)
-        self._changed: dict[str, asyncio.Event] = {}
-        self._limits, self._engine = config.jobs, config.engine
-        self._stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
-        self._avatars = Avatars(config, self._stages, self._table, self._files)
-        self._limiter = SegmentLimiter(config)
-        services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
-        self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
-        self._submissions = Submissions(
-            self._stages,
-            self._table,
-            self._files,
-            self._admission,
-            EngineCatalog(config, engines=engines).check,
-            watermark_all=config.labels.visible,
-            folder_lock=self._avatars.folder_lock,
-        )
-        request_handover_when = self._stages.ready if config.handover_to_newest else None
-        self._election = LeaderElection(
-            self._table,
-            service_name(),
-            self._on_elected,
-            self._on_leadership_lost,
-            request_handover_when=request_handover_when,
-        )
-        self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
-        self._replicas = ReplicaWatch(replica_counts)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars)
-        secrets = webhook_secrets(config.state, config.data_dir)
-        self._callbacks = Webhooks(config.network, self._table, secrets, webhook_view)
-        self._loops: list[asyncio.Task[None]] = []
-        await self._election.start()
-        self._election_loop = self._in_background(self._election.run())
-
-    async def _on_elected(self) -> None:
-        """Lead: take up every unfinished job and analysis, and look after the rest."""
-        with suppress(UnavailableError):
-            for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
-                self._in_background(self._analyse(avatar.key))
-        loops = (self._housekeeping.run(), self._callbacks.run(), self._look_after())
-        self._loops = [self._in_background(loop) for loop in loops]
-
-    async def _on_leadership_lost(self) -> None:
-        """Leave everything to another Director."""
-        for task in self._tasks - {self._election_loop}:
-            task.cancel()
-        self._loops = []
-        await self._scheduler.stop_all()
+        stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
+        super().__init__(config, stages, service_name(), ReplicaWatch(replica_counts), engines, webhook_view)
+        await self.start()
 
     async def __del__(self) -> None:
         """Give the lease back when Serve ends this replica."""
-        self._election_loop.cancel()
-        await self.resign()
-
-    async def resign(self) -> None:
-        """Lead never again, as this service ends: another one need not wait for the end of the lease."""
-        await self._election.stop()
+        await self.stop()
 
     async def check_health(self) -> None:
-        """Raise when another Director has taken over the table, its file is lost, or an endless loop has ended."""
-        if not self._table.is_shared:
-            await self._table.run_in_thread(self._table.check_claim)
-        for loop in (self._election_loop, *self._loops):
-            if loop.done():
-                raise LipwrightError(
-                    "A loop of the Director ended; a new Director starts it again."
-                ) from loop.exception()
-
-    async def admit(self, request: AdmitRequest) -> Admission:
-        """Keep a place for one body; see `AdmissionController.admit`."""
-        self._election.check()
-        await self._table.run_in_thread(self._table.check_claim)  # before a body is read for a table that takes no job
-        return await self._table.run_in_thread(self._admission.admit, request)
-
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Grant a place more; see `AdmissionController.widen`."""
-        return await self._table.run_in_thread(self._admission.widen, request, admission_id)
-
-    async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """Keep room for the next bytes of a body; see `AdmissionController.extend`."""
-        return await self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
-
-    async def release(self, admission_id: str) -> None:
-        """Give a place back that was not used."""
-        await self._table.run_in_thread(self._admission.release, admission_id)
-
-    async def submit(self, request: JobRequest) -> JobRecord:
-        """Check the inputs, store the job for good and return its row; see `Submissions.create_job`."""
-        with suppress(LookupError):
-            return await self._table.run_in_thread(self._table.get_job, request.job_id)
-        self._election.check()
-        async with self._place(request.admission_id, request.owner):
-            job = await self._submissions.create_job(request)
-        await self._scheduler.start_waiting()
-        return await self._table.run_in_thread(self._table.get_job, job.id)
-
-    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Return one job, or raise NotFoundError."""
-        return await self._table.run_in_thread(self._table.get_job, job_id, owner)
-
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        """Return the job that this key made, if any."""
-        return await self._table.run_in_thread(self._table.find_job, owner, idempotency_key)
-
-    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        """Take a finished job's idempotency key from it; see `JobTable.release_idempotency_key`."""
-        job = await self.get_job(job_id, owner)
-        await self._table.run_in_thread(self._table.release_idempotency_key, job.id)
-
-    async def list_jobs(self, query: JobQuery) -> JobPage:
-        """Return a page of jobs, the newest first."""
-        return await self._table.run_in_thread(self._table.list_jobs, query)
-
-    async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while True:
-            changed = self._changed.setdefault(job_id, asyncio.Event())  # before the look: what follows it wakes
-            try:
-                job = await self._table.run_in_thread(self._table.get_job, job_id)
-            except NotFoundError:
-                self._forget(job_id, changed)
-                raise
-            left_s = deadline - loop.time()
-            if job.status.is_final:
-                self._forget(job_id, changed)
-            if job.version > version or job.status.is_final or left_s <= 0:
-                return job
-            with suppress(TimeoutError):
-                # What another service changes is told to nobody here.
-                await asyncio.wait_for(
-                    changed.wait(), left_s if self._election.is_leader else min(left_s, _LOOK_ELSEWHERE_S)
-                )
-
-    def _forget(self, job_id: str, changed: asyncio.Event) -> None:
-        if self._changed.get(job_id) is changed:
-            del self._changed[job_id]
-
-    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Cancel a job that is not finished; a finished one is returned as it is."""
-        job = await self.get_job(job_id, owner)
-        if job.status.is_final:
-            return job
-        self._election.check()
-        return await self._scheduler.cancel(job)
-
-    async def delete_job(self, job_id: str, owner: str | None) -> None:
-        """Forget a finished job with its files; see `JobScheduler.delete`."""
-        with suppress(NotFoundError):
-            job = await self.get_job(job_id, owner)
-            self._election.check()
-            await self._scheduler.delete(job)
-
-    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        """Return the segments of a job that are done."""
-        job = await self.get_job(job_id, owner)
-        return await self._table.run_in_thread(self._table.finished_segments, job.id)
-
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store an avatar and analyse it in the background; see `Submissions.create_avatar`."""
-        self._election.check()
-        async with self._place(request.admission_id, request.owner):
-            avatar = await self._submissions.create_avatar(request)
-        if avatar.status is not AvatarStatus.READY:
-            self._in_background(self._analyse(avatar.key))
-        return avatar
-
-    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        """Return one avatar, or raise NotFoundError."""
-        return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
-
-    async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
-        """Return one avatar as stages find it, analysed for an engine and held; see `Avatars.ensure`."""
-        self._election.check()
-        record = await self.get_avatar(avatar_id, owner)
-        async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
-        await self._avatars.hold(record.key)
-        return avatar
-
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Keep an avatar that is shown live out of the cache's bound; see `Avatars.hold`."""
-        self._election.check()
-        avatar = await self.get_avatar(avatar_id, owner)
-        await self._avatars.hold(avatar.key)
-
-    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        """Return the avatars that callers asked to keep."""
-        return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
-
-    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Forget an avatar.
-
-        Raises:
-            StateError: An unfinished job still needs it.
-        """
-        self._election.check()
-        avatar = await self.get_avatar(avatar_id, owner)
-        async with self._avatars.folder_lock:
-            await self._table.run_in_thread(self._forget_avatar, avatar)
-            await asyncio.to_thread(self._files.delete_avatar, avatar.key)
-
-    def _forget_avatar(self, avatar: AvatarRecord) -> None:
-        users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
-        if users:
-            raise StateError(f"Avatar {avatar.id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
-        self._table.delete_avatar(avatar.key)
-
-    async def status(self) -> ServiceStatus:
-        """Say what waits, what runs, and how long a new job would wait."""
-        replicas = await self._replicas.read()
-        return await self._table.run_in_thread(service_status, self._admission, self._limits, self._files, replicas)
-
-    async def ready(self) -> bool:
-        """Return whether every stage answers.
-
-        Raises:
-            StandbyError: Another Director leads.
-        """
-        self._election.check()
-        try:
-            return await self._stages.ready()
-        except LipwrightError:  # a stage is still starting
-            return False
-
-    def _announce(self, job_id: str) -> None:
-        """Wake everybody who waits for a change of this job; called in the thread of the table."""
-        self._loop.call_soon_threadsafe(self._wake, job_id)
-
-    def _wake(self, job_id: str) -> None:
-        if (changed := self._changed.pop(job_id, None)) is not None:
-            changed.set()
-
-    @asynccontextmanager
-    async def _place(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
-        """Use a place up; what comes without one, from a batch or after a restart, has to find one now."""
-        if not await self._table.run_in_thread(self._admission.holds, admission_id):
-            request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)
-            admission_id = (await self._table.run_in_thread(self._admission.admit, request)).id
-        try:
-            yield
-        finally:
-            await self._table.run_in_thread(self._admission.release, admission_id)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _analyse(self, key: str) -> None:
-        async with self._analysing:
-            for _ in range(self._limits.max_restarts):
-                try:
-                    await self._avatars.ensure(key, self._engine, ignore_progress)
-                except UnavailableError as error:
-                    logger.warning("analysis of %s is taken up again: %s", key, error)
-                    await asyncio.sleep(error.retry_after_s)
-                    continue
-                except LipwrightError as error:
-                    logger.warning("analysis of %s failed: %s", key, error)
-                return
-
-    async def _look_after(self) -> None:
-        """Take up what fell out of hands, and tell how long the queue is."""
-        while True:
-            try:
-                await self._scheduler.resume_unfinished()
-                state = await self._table.run_in_thread(self._admission.state)
-                metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
-            except LipwrightError as error:
-                # A full disk, as a rule: what is there can still be read, and the rest goes on when there is room.
-                logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
-            # Asking takes Serve 40 ms of processor time.
-            if self._limiter.follows_studios and (studio := (await self._replicas.read()).get("Studio")) is not None:
-                self._limiter.set_num_studios(studio.num_running)
-            await asyncio.sleep(_LOOK_PERIOD_S)
+        """Raise when this replica must be replaced; see `JobDirector.check`."""
+        await self.check()
