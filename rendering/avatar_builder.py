@@ -1,0 +1,123 @@
+"""Builds avatars: tracks the face of a source, writes the avatar's folder and what engines keep beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from config import PipelineConfig
+from jobs.messages import AvatarRef, SourceVideo
+from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
+from media.probe import VideoInfo, probe_video
+from models.avatar.avatar import Avatar
+from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysis_part, is_analysed, mark_analysed
+from models.engines.protocol import Engine
+from models.face.choice import FaceChoice
+from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
+from models.track.state import TrackState
+from models.track.tracker import FaceTracker
+from rendering.lru_pool import LruPool
+from storage.file_keys import split
+from storage.files import StoredFiles
+
+_MAX_IDLE_READERS = 4
+
+
+class AvatarBuilder:
+    """Holds the networks that find and track faces. All its methods block; each file is written completely or not.
+
+    Args:
+        config: The limits and settings of decoders.
+        files: Where sources and avatars are stored.
+        decoders: Where sources are decoded.
+        tracker: Finds and tracks faces.
+        num_threads: Threads of one decoder.
+    """
+
+    def __init__(
+        self, config: PipelineConfig, files: StoredFiles, decoders: Decoders, tracker: FaceTracker, num_threads: int
+    ) -> None:
+        self._config, self._files, self._decoders = config, files, decoders
+        self._tracker, self._num_threads = tracker, num_threads
+        self._readers: LruPool[tuple[str, int], DecoderReader] = LruPool(_MAX_IDLE_READERS, DecoderReader.close)
+
+    def track(
+        self,
+        source: SourceVideo,
+        choice: FaceChoice,
+        frames: range,
+        state: TrackState | None,
+        out: str,
+        token: CancelToken,
+    ) -> TrackState:
+        """Write the landmarks of consecutive source frames to the key `out`; see `LandmarkGenerator.track`."""
+        with self._files.fetched(source.key) as path:
+            reader = self._readers.take(
+                (source.key, frames.start), lambda: self._open(path, source.info, self._timeout_s(len(frames)))
+            )
+            try:
+                with token.on_cancel(reader.close):
+                    aspect, colour = pixel_aspect(source.info), source.info.colour
+                    raw, new_state = self._tracker.track_chunk(reader.read(frames), colour, choice, state, aspect)
+            except BaseException:
+                reader.close()
+                raise
+        if not token.is_cancelled():  # cancelling closes the reader
+            self._readers.put((source.key, frames.stop), reader)
+        with self._files.written(out) as part:
+            raw.save(part)
+        return new_state
+
+    def reference(self, picture: str, token: CancelToken) -> FaceChoice:
+        """Return the choice of the person in the picture of a key; see `LandmarkGenerator.reference`."""
+        timeout_s = self._timeout_s(1)
+        with self._files.fetched(picture) as path:
+            probe = partial(probe_video, path, self._config.limits)
+            info = self._decoders.run(probe, file=path, timeout_s=timeout_s, token=token)
+            with self._open(path, info, timeout_s) as reader, token.on_cancel(reader.close):
+                (frame,) = reader.read([0])
+        return self._tracker.reference(frame, info.colour)
+
+    def build(self, avatar: AvatarRef, tracks: Sequence[str], token: CancelToken) -> bool:
+        """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks."""
+        source, folder = avatar.source, split(tracks[0])[0]
+        names = [split(track)[1] for track in tracks]
+        with self._files.fetched_folder(folder, names) as tracked:
+            raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
+        with (
+            self._files.fetched(source.key) as path,
+            self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
+            self._open(path, source.info, self._timeout_s(source.info.num_frames)) as reader,
+            token.on_cancel(reader.close),
+        ):
+            return Avatar.build(made, source.info, raw, reader).talks
+
+    def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
+        """Return whether everything that the engine keeps of an avatar is stored."""
+        with self._files.fetched_folder(avatar.folder, (analysis_part(engine),)) as folder:
+            return is_analysed(folder, engine)
+
+    def analyse(self, avatar: AvatarRef, engine: Engine, source_audio_features: Any | None, token: CancelToken) -> None:
+        """Have the engine write what it keeps of an avatar; see `LandmarkGenerator.analyse`."""
+        source = avatar.source
+        with (
+            self._files.fetched(source.key) as path,
+            self._files.written_folder(avatar.folder, analysis_part(engine), COMPLETE_FILE, AVATAR_FILES) as folder,
+            self._open(path, source.info, self._timeout_s(source.info.num_frames)) as reader,
+            token.on_cancel(reader.close),
+        ):
+            loaded = Avatar.load(folder)
+            engine.analyse(loaded, loaded.frames(reader), source_audio_features, token.is_cancelled)
+            mark_analysed(folder, engine)
+
+    def _open(self, path: Path, info: VideoInfo, timeout_s: float) -> DecoderReader:
+        settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
+        return DecoderReader(self._decoders, path, info, settings)
+
+    def _timeout_s(self, num_frames: int) -> float:
+        return self._config.jobs.call_timeout_s(num_frames)
