@@ -11,8 +11,8 @@ import pytest
 
 from config import AccessConfig, PipelineConfig
 from errors import ConfigError
+from launch.preflight import check_access
 from launch.serve_config import read_serve_config
-from launch.service import check_access
 from storage.local.api_keys import FileKeyRing
 from storage.local.webhook_secrets import webhook_secret
 from storage.state import open_keys, webhook_secrets

@@ -13,7 +13,7 @@ import pytest
 from errors import ConfigError, StateError
 from launch.folder_lock import Holder, holder_of, locked_folder
 from launch.port import free_port, try_to_listen
-from launch.service import check_port
+from launch.preflight import check_port
 
 HOLDS = """
 import sys, pathlib, time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from launch.service import restore_sigterm
+from launch.environment import restore_sigterm
 
 
 def test_sigterm_is_handled_as_before_the_block() -> None:

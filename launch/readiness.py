@@ -1,0 +1,49 @@
+"""Waits until a service that was deployed here answers."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+
+from errors import ConfigError, StageTimeoutError, StandbyError
+
+_READY_S = 300.0
+_POLL_S = 0.2
+
+
+def wait_until_ready(url: str, app_name: str) -> None:
+    """Return once every deployment of the application answers, or another service leads.
+
+    Raises:
+        ConfigError: A deployment cannot start.
+        StageTimeoutError: The service was not ready within five minutes.
+    """
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        app = serve.status().applications.get(app_name)
+        if app is not None and app.status is ApplicationStatus.DEPLOY_FAILED:
+            raise ConfigError(f"The service cannot start: {_last_line(app.message)}")
+        if app is not None and app.status is ApplicationStatus.RUNNING and _answers(f"{url}/readyz"):
+            return
+        time.sleep(_POLL_S)
+    raise StageTimeoutError(f"The service was not ready within {_READY_S:.0f} s.")
+
+
+def _answers(url: str) -> bool:
+    """Return whether the service is ready or on standby."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return StandbyError.code.encode() in error.read()
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
