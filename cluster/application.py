@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from errors import ConfigError, StageTimeoutError
+from launch.environment import ROOT
 from launch.serve_config import ServeConfig, default_config_path, read_serve_config
 
 _START_S = 300.0  # weights are loaded on machines that may have to be started first
@@ -50,7 +51,8 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         StageTimeoutError: The application does not come up.
     """
     try:
-        context = ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
+        with chdir(ROOT):  # Ray puts the working directory on the path of this job's workers
+            context = ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise ConfigError("expected a running Ray cluster (`ray start --head`), found none") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -17,6 +17,7 @@ import psutil
 import yaml
 
 from launch.serve_config import read_serve_config
+from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.ports import quiet_port
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,9 @@ class ServiceProcess:
         inside: tuple[str, ...] = (),
     ) -> None:
         """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
-        self._command = [*inside, sys.executable, "-m", "cli", "serve", "--data-dir", str(data_dir), *options]
+        start = [sys.executable, "-P", "-c", "from cli.main import app; app()"]  # as the installed command does
+        self._command = [*inside, *start, "serve", "--verbose", "--data-dir", str(data_dir.absolute()), *options]
+        self._cwd = make_hostile_folder(data_dir.parent.absolute() / "cwd")
         if config is not None:
             self._command += ["--config", str(config)]
         self._log = data_dir.parent / "service.log"
@@ -68,7 +71,13 @@ class ServiceProcess:
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
             command = [*self._command, "--port", str(port)]
-            self._process = subprocess.Popen(command, cwd=REPO_ROOT, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._cwd,
+                env=os.environ | {"PYTHONPATH": str(REPO_ROOT)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         deadline = time.monotonic() + START_S
         while not self.is_ready() and not self.stands_by():
             assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
@@ -90,7 +99,8 @@ class ServiceProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             status = self._process.wait(180)
-            assert status >= 0, f"expected an end in order, found signal {-status}"
+            assert status == 0, f"expected an end in order, found status {status}"
+            assert imported_modules(self._cwd) == [], "modules of the working directory were imported"
 
     def wait(self, timeout_s: float) -> int:
         """Wait until the command has ended, and return its exit status."""

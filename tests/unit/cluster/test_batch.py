@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from storage.records import (
     avatar_key,
     utc_now,
 )
+from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.on_disk import on_disk
 
 
@@ -277,3 +281,18 @@ def test_files_are_read_and_written_by_url(files: FileStore, tmp_path: Path) -> 
     assert reports[2]["error"]["code"] == "file_error"
     assert "nosuch" in reports[3]["error"]["message"]
     assert set(_run(LocalDirector(files), files, BatchLimits(2, 60), pairs)) == set()
+
+
+def test_a_batch_imports_nothing_from_the_working_directory(tmp_path: Path, repo_root: Path) -> None:
+    folder = make_hostile_folder(tmp_path / "cwd")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.batch", "--help"],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert imported_modules(folder) == []
