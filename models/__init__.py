@@ -1,1 +1,1 @@
-"""What is computed: networks and geometry. Plain Python: no Ray, no HTTP, no state outside the objects."""
+"""Networks and geometry in plain Python: no Ray, no HTTP, no global state."""

@@ -1,4 +1,4 @@
-"""The weights that Lipwright ships: one folder, each file checked against SHA256SUMS before it is used."""
+"""Shipped weights. Each file is verified against SHA256SUMS before use."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ def weights_path(name: str) -> Path:
         name: File name inside `models/weights`, for example "face_landmark_468.onnx".
 
     Raises:
-        WeightsError: The file is not listed in SHA256SUMS, is missing, or has another sha256.
+        WeightsError: The file is not listed in SHA256SUMS, is missing, or has a different SHA-256.
     """
     return verified_path(FOLDER, name)
 
 
 def verified_path(folder: Path, name: str) -> Path:
-    """Returns `folder / name` after comparing it with the folder's SHA256SUMS.
+    """Returns `folder / name` after verifying it against the folder's SHA256SUMS.
 
     Raises:
-        WeightsError: As `weights_path`.
+        WeightsError: See `weights_path`.
     """
     path = folder / name
     expected = read_sums(folder / SUMS_NAME).get(name)
     if expected is None:
-        raise WeightsError(f"Expected a weights file listed in {SUMS_NAME}, got {name!r}.")
+        raise WeightsError(f"The weights file {name!r} is not listed in {SUMS_NAME}.")
     found = file_sha256(path)
     if found != expected:
-        raise WeightsError(f"Expected {name} with sha256 {expected}, found {found}.")
+        raise WeightsError(f"Expected {name} with sha256 {expected}, got {found}.")
     return path
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Reads a list in the format of the `sha256sum` tool: {file name: hex digest}.
+    """Reads a `sha256sum` file as {file name: hex digest}.
 
     Raises:
         WeightsError: The list is missing or a line is not "<digest>  <name>".
@@ -50,7 +50,7 @@ def read_sums(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise WeightsError(f"Expected a list of checksums, {path.name} cannot be read: {error.strerror}.") from error
+        raise WeightsError(f"Cannot read the checksums in {path.name}: {error.strerror}.") from error
     sums: dict[str, str] = {}
     for line in filter(None, map(str.strip, lines)):
         digest, _, name = line.partition(" ")
@@ -62,7 +62,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the sha256 of a file as hex digits.
+    """Returns the SHA-256 of a file in hexadecimal.
 
     Raises:
         WeightsError: The file cannot be read.
@@ -71,4 +71,4 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"Expected the weights file {path.name}, it cannot be read: {error.strerror}.") from error
+        raise WeightsError(f"Cannot read the weights file {path.name}: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""Makes onnxruntime sessions that run where they were told to, with the threads they were given."""
+"""Creates onnxruntime sessions on the requested device with a fixed number of threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ Device = Literal["cpu", "cuda"]
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _TENSORRT: Final = "TensorrtExecutionProvider"
-# Of CUDA: kernels chosen by rule, not by timing, and whole float32 products, so that replicas give the same bytes.
+# CUDA: choose kernels by heuristics, not by timing, and use full float32 precision, so that replicas give the same
+# bytes.
 _REPEATABLE: Final = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
@@ -25,14 +26,14 @@ def make_session(
     Args:
         path: The .onnx file.
         num_threads: CPU threads of one call; idle threads sleep instead of spinning.
-        device: "cpu", or "cuda", where operators that CUDA lacks still run on the CPU.
-        gpu_share: Share of the GPU's memory that it may take, 0 to 1.
-        tensorrt: Whether TensorRT runs what it can of a network on the GPU. It chooses kernels by timing, so that
-            replicas may differ in the last bits; what it has built is kept beside the file.
+        device: "cpu" or "cuda". On "cuda", operators that CUDA lacks run on the CPU.
+        gpu_share: Share of the GPU memory that the session may use, 0 to 1.
+        tensorrt: Whether to use TensorRT for the operators it supports. It chooses kernels by timing, so replicas may
+            differ in the last bits. Its engines are cached next to the file.
 
     Raises:
-        ConfigError: CUDA or TensorRT was asked for and is not active. onnxruntime alone would fall back to the CPU.
-        WeightsError: The file is missing or not a network that onnxruntime can load.
+        ConfigError: CUDA or TensorRT was requested but is not active (onnxruntime would silently use the CPU).
+        WeightsError: The file is missing, or onnxruntime cannot load it.
     """
     if device not in _PROVIDERS:
         raise ConfigError(f"Expected device 'cpu' or 'cuda', got {device!r}.")
@@ -40,9 +41,9 @@ def make_session(
     needed.append(_PROVIDERS[device])
     for provider in needed:
         if provider not in ort.get_available_providers():
-            raise ConfigError(f"Device {device!r} needs an onnxruntime with {provider}, this one has no such provider.")
+            raise ConfigError(f"Device {device!r} needs {provider}, which this build of onnxruntime lacks.")
     if not path.is_file():
-        raise WeightsError(f"Expected the network {path.name}, the file does not exist.")
+        raise WeightsError(f"The network file {path.name} does not exist.")
     providers: list[object] = list(needed)
     if device == "cuda":
         options = {_TENSORRT: _tensorrt_options(path), _PROVIDERS["cuda"]: _cuda_options(gpu_share)}
@@ -50,11 +51,11 @@ def make_session(
         providers = [*((provider, options[provider]) for provider in needed), _PROVIDERS["cpu"]]
     try:
         session = ort.InferenceSession(str(path), _options(num_threads), providers=providers)
-    except Exception as error:  # onnxruntime's own classes derive from Exception alone
-        raise WeightsError(f"Expected an ONNX network in {path.name}, onnxruntime cannot load it: {error}") from error
+    except Exception as error:  # onnxruntime's exceptions have no common base class but Exception
+        raise WeightsError(f"onnxruntime cannot load {path.name}: {error}") from error
     active = session.get_providers()
     if not set(needed) <= set(active):
-        raise ConfigError(f"Expected {path.name} to run with {', '.join(needed)}, onnxruntime runs it with {active}.")
+        raise ConfigError(f"{path.name} must run with {', '.join(needed)}, but onnxruntime uses {active}.")
     return session
 
 
@@ -65,7 +66,7 @@ def _tensorrt_options(path: Path) -> dict[str, str]:
 def _cuda_options(gpu_share: float) -> dict[str, str]:
     if gpu_share >= 1:
         return _REPEATABLE
-    import torch  # onnxruntime does not tell how much memory there is
+    import torch  # onnxruntime does not report the GPU memory
 
     limit = int(gpu_share * torch.cuda.mem_get_info()[1])
     return _REPEATABLE | {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
@@ -75,7 +76,7 @@ def _options(num_threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    # Several replicas share a machine: a spinning thread takes a core from its neighbours.
+    # Several replicas share a machine: a spinning thread would take a core from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; the warnings speak of initialisers that the optimiser drops
+    options.log_severity_level = 3  # errors only; the warnings are about initialisers removed by the optimiser
     return options
