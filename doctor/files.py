@@ -6,7 +6,7 @@ from config import PipelineConfig
 from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
 from errors import LipwrightError
-from storage.state import cache_folder, try_files
+from storage.state import cache_folder, check_files_access
 
 
 def check_files(config: PipelineConfig) -> CheckResult:
@@ -15,7 +15,7 @@ def check_files(config: PipelineConfig) -> CheckResult:
     if config.files is None:
         return ok(name, "in the data folder")
     try:
-        try_files(config)
+        check_files_access(config)
     except LipwrightError as error:
         fix = (
             "Make the bucket, give the key of AWS_ACCESS_KEY_ID the right to list, read, write and delete in it, or "

@@ -7,7 +7,7 @@ from errors import ConfigError
 from launch.port import try_to_listen
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule
-from storage.state import open_keys, try_files
+from storage.state import check_files_access, open_keys
 
 
 def check_access(host: str, settings: PipelineConfig) -> None:
@@ -48,4 +48,4 @@ def check_results(settings: PipelineConfig) -> None:
     """
     Labeller(settings.labels, settings.data_dir).check_signing()
     if settings.files is not None:
-        try_files(settings)
+        check_files_access(settings)

@@ -23,7 +23,7 @@ from storage.records import new_id
 from storage.sqlite.database import Database as FileDatabase
 
 _CACHE_DIR: Final = "LIPWRIGHT_CACHE_DIR"
-_TRIAL: Final = b"Lipwright was here.\n"
+_PROBE_CONTENT: Final = b"Lipwright was here.\n"
 
 
 def open_files(config: PipelineConfig) -> StoredFiles:
@@ -43,7 +43,7 @@ def open_files(config: PipelineConfig) -> StoredFiles:
 
     config.data_dir.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
     cache = FileCache(cache_folder(config), CacheBounds(settings.max_cache_bytes, settings.max_cache_idle_s))
-    cache.sweep_for_ever()
+    cache.start_sweeper()
     return BucketFiles(Objects(store), cache, settings.redirects)
 
 
@@ -52,7 +52,7 @@ def cache_folder(config: PipelineConfig) -> Path:
     return Path(os.environ.get(_CACHE_DIR) or config.bucket.cache_dir or config.data_dir / "cache")
 
 
-def try_files(config: PipelineConfig) -> None:
+def check_files_access(config: PipelineConfig) -> None:
     """Write a small file, read it and remove it.
 
     Raises:
@@ -61,9 +61,9 @@ def try_files(config: PipelineConfig) -> None:
         StoredFileError: It does not give it back.
     """
     files, key = open_files(config), f"trials/{new_id()}"
-    files.put(key, _TRIAL)
+    files.put(key, _PROBE_CONTENT)
     with files.fetched(key) as path:
-        if path.read_bytes() != _TRIAL:
+        if path.read_bytes() != _PROBE_CONTENT:
             raise StoredFileError("files: expected what was written, found something else.")
     files.remove(key)
 

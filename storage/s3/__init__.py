@@ -1,1 +1,1 @@
-"""Files in a bucket of S3, or of what speaks as it does."""
+"""Files in an S3 bucket, or one with a compatible API."""

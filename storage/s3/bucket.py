@@ -1,4 +1,4 @@
-"""Files in a bucket, with a cache on each machine: `storage.files.StoredFiles` without a disk that machines share."""
+"""Files in a bucket, with a cache on each machine: machines need no shared disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from storage.file_keys import is_constant, split
 from storage.files import FileState
 from storage.local.disk import has_content
 from storage.s3.cache import FileCache
-from storage.s3.leases import Lease
-from storage.s3.objects import Objects, Stored
+from storage.s3.cache_entries import CacheEntry
+from storage.s3.objects import ObjectInfo, Objects
 
-_AT_ONCE: Final = 8
+_MAX_CONCURRENT: Final = 8
 _TOUCHED: Final = ".touched"
-"""Ending of an empty object that says when the one beside it was touched: objects keep the time of their making."""
+"""Suffix of an empty object whose time is when the object beside it was touched; objects cannot be touched."""
 
 
 class BucketFiles:
@@ -28,8 +28,8 @@ class BucketFiles:
 
     Args:
         objects: The bucket.
-        cache: Of this machine.
-        redirects: Whether clients are sent to the bucket for files.
+        cache: The cache of this machine.
+        redirects: Whether clients are redirected to the bucket.
     """
 
     def __init__(self, objects: Objects, cache: FileCache, redirects: bool = False) -> None:
@@ -42,28 +42,28 @@ class BucketFiles:
         return FileState(found.num_bytes, found.tag, found.changed_at)
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """See `StoredFiles`. What was uploaded with its hash is not read."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            are_whole = pool.map(self._is_whole, contents, contents.values())
-            return {key for key, is_whole in zip(contents, are_whole, strict=True) if is_whole}
+        """See `StoredFiles`. Files that were uploaded with their hash are not read."""
+        with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
+            are_intact = pool.map(self._is_intact, contents, contents.values())
+            return {key for key, is_intact in zip(contents, are_intact, strict=True) if is_intact}
 
     @contextmanager
     def fetched(self, key: str) -> Iterator[Path]:
         """See `StoredFiles`."""
-        lease = self._lease(key)
+        entry = self._open_file(key)
         try:
-            yield lease.path
+            yield entry.path
         finally:
-            lease.close()
+            entry.close()
 
     @contextmanager
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
         """See `StoredFiles`."""
-        lease = self._folder_lease(folder, parts)
+        entry = self._open_folder(folder, parts)
         try:
-            yield lease.path
+            yield entry.path
         finally:
-            lease.close()
+            entry.close()
 
     @contextmanager
     def written(self, key: str) -> Iterator[Path]:
@@ -87,12 +87,12 @@ class BucketFiles:
             keys = {path: f"{folder}/{path.relative_to(made).as_posix()}" for path in written}
             whole = made / part / last
             self._objects.remove([keys[whole]])
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
+            with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
                 list(pool.map(lambda path: self._objects.upload(path, keys[path]), (p for p in written if p != whole)))
             self._objects.upload(whole, keys[whole])
 
     def make_folder(self, folder: str) -> None:
-        """See `StoredFiles`; a bucket has none."""
+        """Do nothing: a bucket has no folders."""
 
     def put(self, key: str, content: bytes) -> None:
         """See `StoredFiles`."""
@@ -108,13 +108,13 @@ class BucketFiles:
         path.unlink(missing_ok=True)
 
     def move(self, key: str, target: str) -> None:
-        """See `StoredFiles`; what is on this machine already is not fetched again under its new key."""
+        """See `StoredFiles`. A cached copy is reused under the new key."""
         self._objects.copy(key, target)
-        if (lease := self._cache.constant(key)) is not None:
+        if (entry := self._cache.constant(key)) is not None:
             try:
-                self._cache.keep_link(lease.path, target, self._there(target).tag)
+                self._cache.keep_link(entry.path, target, self._existing(target).tag)
             finally:
-                lease.close()
+                entry.close()
         self._objects.remove([key, key + _TOUCHED])
 
     def touch(self, key: str) -> None:
@@ -123,11 +123,11 @@ class BucketFiles:
             self._objects.upload(b"", key + _TOUCHED)
 
     def remove(self, key: str) -> None:
-        """See `StoredFiles`; copies on machines go when nobody has used them for `bucket.max_cache_idle_s`."""
+        """See `StoredFiles`. Cached copies are evicted after `bucket.max_cache_idle_s` without use."""
         self._objects.remove([key, key + _TOUCHED])
 
     def remove_folder(self, folder: str) -> None:
-        """See `StoredFiles`; copies as in `remove`."""
+        """See `StoredFiles`. For cached copies see `remove`."""
         self._objects.remove([found.key for found in self._objects.list(folder)])
 
     def entries(self, folder: str) -> dict[str, float]:
@@ -139,7 +139,7 @@ class BucketFiles:
         return newest
 
     def local_path(self, key: str) -> Path | None:
-        """None: files are elsewhere."""
+        """See `StoredFiles`. Files are remote."""
         return None
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
@@ -151,26 +151,26 @@ class BucketFiles:
         return self._objects.presigned_url(key, method) if self._redirects else None
 
     def free_bytes(self) -> int | None:
-        """None: there is no end."""
+        """See `StoredFiles`. A bucket is unlimited."""
         return None
 
-    def _is_whole(self, key: str, sha256: str) -> bool:
+    def _is_intact(self, key: str, sha256: str) -> bool:
         try:
             noted = self._objects.sha256(key)
             if noted is not None:
                 return noted == sha256
             with self.fetched(key) as path:
                 return has_content(path, sha256)
-        except (FileNotFoundError, StoredFileError):  # it is gone, whatever is still in the cache
+        except (FileNotFoundError, StoredFileError):  # gone from the bucket, whatever the cache has
             return False
 
-    def _lease(self, key: str) -> Lease:
+    def _open_file(self, key: str) -> CacheEntry:
         if is_constant(key) and (known := self._cache.constant(key)) is not None:
             return known
-        found = self._there(key)
+        found = self._existing(key)
         return self._cache.file(key, found.tag, self._fetcher(found))
 
-    def _folder_lease(self, folder: str, parts: Sequence[str]) -> Lease:
+    def _open_folder(self, folder: str, parts: Sequence[str]) -> CacheEntry:
         wanted = {}
         for found in self._objects.list(folder):
             name = found.key.removeprefix(f"{folder}/")
@@ -178,10 +178,10 @@ class BucketFiles:
                 wanted[name] = found.key, found.tag, self._fetcher(found)
         return self._cache.folder(wanted)
 
-    def _fetcher(self, found: Stored) -> Callable[[Path], None]:
+    def _fetcher(self, found: ObjectInfo) -> Callable[[Path], None]:
         return lambda path: self._objects.download(found, path)
 
-    def _there(self, key: str) -> Stored:
+    def _existing(self, key: str) -> ObjectInfo:
         if (found := self._objects.find(key)) is None:
-            raise StoredFileError(f"{split(key)[1]}: expected the file that was kept, found that it is gone.")
+            raise StoredFileError(f"{split(key)[1]}: the stored file is missing.")
         return found

@@ -1,9 +1,9 @@
-"""Files of a bucket on this machine, for all processes of it: fetched once, bounded in bytes and in age.
+"""The local cache of a bucket, shared by all processes of a machine and bounded in bytes and in age.
 
-files/{hash of key and tag}/{file name}    what was fetched; another content has another tag, and another place
-folders/{hash of its files}/whole/...      folders, of links to these
-known/{hash of key}                        the tag of a file that never changes: it is found without asking
-parts/                                     what is being written
+files/{hash of key and tag}/{file name}    fetched files; new content has a new tag, and so a new path
+folders/{hash of its files}/whole/...      folders, of hard links to these
+known/{hash of key}                        the tag of a file that never changes, so that it needs no request
+parts/                                     files that are being written
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from typing import Final
 
 from storage.file_keys import is_constant, split
 from storage.local.disk import disk_errors, make_private_folder, write_atomic
-from storage.s3.leases import WHOLE, Lease, drop, lease_of, leased
+from storage.s3.cache_entries import COMPLETE, CacheEntry, evict, open_entry, open_existing_entry
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAIT_S: Final = 600.0  # for a file that another process fetches
 _SWEEP_S: Final = 60.0
-_AT_ONCE: Final = 8
+_MAX_CONCURRENT: Final = 8
 _SWEPT_SHARE: Final = 32
-"""One process fetches this part of the bound before it sweeps: the cache may grow so far beyond it."""
-_PART_AGE_S: Final = 24 * 3600.0  # longer than any body or any work takes; what wrote it is gone
+"""A process sweeps after fetching one part in so many of `max_bytes`; the cache may exceed it by as much."""
+_PART_AGE_S: Final = 24 * 3600.0  # longer than any upload or job; its writer is gone
 
 
 @dataclass(frozen=True)
 class CacheBounds:
-    """What is kept on a machine.
+    """Limits of the cache.
 
     Attributes:
-        max_bytes: Of all that is kept and not in use.
-        max_idle_s: How long what nobody uses stays: deleted files go from all machines in this time.
+        max_bytes: Bytes of all entries that are not in use.
+        max_idle_s: Seconds after which an unused entry is evicted; deleted files leave all machines within it.
     """
 
     max_bytes: int
@@ -49,7 +49,7 @@ class CacheBounds:
 
 
 class FileCache:
-    """The cache of one machine, seen from one process."""
+    """The cache of one machine, as one process sees it."""
 
     def __init__(self, folder: Path, bounds: CacheBounds) -> None:
         self._folder, self._bounds = folder.resolve(), bounds
@@ -60,30 +60,30 @@ class FileCache:
         self._sweeper: threading.Thread | None = None
         self._num_new_bytes = 0
 
-    def file(self, key: str, tag: str, fetch: Callable[[Path], None]) -> Lease:
-        """A file in use; `fetch` writes it to a path if it is not here.
+    def file(self, key: str, tag: str, fetch: Callable[[Path], None]) -> CacheEntry:
+        """Return a file in use; `fetch` writes it to a path if it is not cached.
 
         Raises:
-            StorageFullError: The disk of this machine is full.
-            StorageUnreachableError: Another process has not fetched it in time.
+            StorageFullError: The local disk is full.
+            StorageUnreachableError: Another process did not fetch it in time.
             Exception: Whatever `fetch` raised.
         """
         with disk_errors():
-            lease = leased(self._place(key, tag), split(key)[1], self._swept_after(fetch), _MAX_WAIT_S)
+            entry = open_entry(self._entry_path(key, tag), split(key)[1], self._with_sweep(fetch), _MAX_WAIT_S)
             if is_constant(key):
-                self._note(key, tag)
-        return lease
+                self._remember_tag(key, tag)
+        return entry
 
-    def constant(self, key: str) -> Lease | None:
-        """A file in use that never changes, if it is here."""
+    def constant(self, key: str) -> CacheEntry | None:
+        """Return a file in use that never changes, if it is cached."""
         try:
-            tag = self._known(key).read_text()
+            tag = self._tag_path(key).read_text()
         except FileNotFoundError:
             return None
-        return lease_of(self._place(key, tag), split(key)[1])
+        return open_existing_entry(self._entry_path(key, tag), split(key)[1])
 
     def keep(self, path: Path, key: str, tag: str) -> None:
-        """Take over a file that was just written to the bucket: this machine is likely to read it."""
+        """Cache a file that was just uploaded, because this machine is likely to read it."""
 
         def move(target: Path) -> None:
             path.rename(target)
@@ -91,11 +91,11 @@ class FileCache:
         self.file(key, tag, move).close()
 
     def keep_link(self, path: Path, key: str, tag: str) -> None:
-        """Have a file of the cache be found under another key, too."""
+        """Make a cached file available under another key as well."""
         self.file(key, tag, lambda target: os.link(path, target)).close()
 
-    def folder(self, files: Mapping[str, tuple[str, str, Callable[[Path], None]]]) -> Lease:
-        """A folder in use, made of files.
+    def folder(self, files: Mapping[str, tuple[str, str, Callable[[Path], None]]]) -> CacheEntry:
+        """Return a folder in use, made of files.
 
         Args:
             files: Key, tag and `fetch` of each, by its path in the folder.
@@ -107,30 +107,30 @@ class FileCache:
 
             def link(name: str) -> None:
                 (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lease = self.file(*files[name])
+                entry = self.file(*files[name])
                 try:
-                    os.link(lease.path, target / name)
+                    os.link(entry.path, target / name)
                 finally:
-                    lease.close()
+                    entry.close()
 
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
+            with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
                 list(pool.map(link, files))
 
         with disk_errors():
-            return leased(self._folder / "folders" / _hash(text), WHOLE, make, _MAX_WAIT_S)
+            return open_entry(self._folder / "folders" / _hash(text), COMPLETE, make, _MAX_WAIT_S)
 
     @contextmanager
     def part(self) -> Iterator[Path]:
-        """A folder to write in, gone after the block."""
+        """Provide a folder to write in, removed after the block."""
         with disk_errors(), TemporaryDirectory(dir=self._folder / "parts") as folder:
             yield Path(folder)
 
     def staging_path(self, name: str) -> Path:
-        """Where a file is written bit by bit."""
+        """Return the path at which a file is written in pieces."""
         return self._folder / "parts" / name
 
     def sweep(self) -> None:
-        """Remove what nobody uses: what is too old, then, beyond the bound, the least recently used."""
+        """Evict unused entries: those that are too old, then, beyond `max_bytes`, the least recently used."""
         now, total, entries = time.time(), 0, []
         for kind in ("files", "folders"):
             for entry in os.scandir(self._folder / kind):
@@ -141,30 +141,30 @@ class FileCache:
         for used_at, num_bytes, path in sorted(entries):
             if total <= self._bounds.max_bytes and now - used_at < self._bounds.max_idle_s:
                 break
-            if drop(path, self._folder / "parts"):
+            if evict(path, self._folder / "parts"):
                 total -= num_bytes
         if total > self._bounds.max_bytes:
-            logger.warning("files in use take %d bytes, more than the cache may have", total)
+            logger.warning("cache entries in use take %d bytes, more than bucket.max_cache_bytes", total)
         for left in (*os.scandir(self._folder / "parts"), *os.scandir(self._folder / "known")):
             with suppress(OSError):
                 if now - left.stat().st_mtime > max(_PART_AGE_S, self._bounds.max_idle_s):
-                    drop(Path(left.path), self._folder / "parts") if left.is_dir() else os.unlink(left.path)
+                    evict(Path(left.path), self._folder / "parts") if left.is_dir() else os.unlink(left.path)
 
-    def sweep_for_ever(self) -> None:
-        """Sweep now and then from now on, in a thread of its own that ends with the process."""
+    def start_sweeper(self) -> None:
+        """Start sweeping periodically, in a daemon thread."""
         if self._sweeper is None:
-            self._sweeper = threading.Thread(target=self._sweep_for_ever, name="file-cache", daemon=True)
+            self._sweeper = threading.Thread(target=self._sweep_periodically, name="file-cache", daemon=True)
             self._sweeper.start()
 
-    def _sweep_for_ever(self) -> None:
+    def _sweep_periodically(self) -> None:
         while True:
             time.sleep(min(_SWEEP_S, self._bounds.max_idle_s / 4))
             try:
                 self.sweep()
             except OSError as error:
-                logger.warning("the cache of files cannot be swept at the moment: %s", error)
+                logger.warning("could not sweep the file cache; will retry: %s", error)
 
-    def _swept_after(self, fetch: Callable[[Path], None]) -> Callable[[Path], None]:
+    def _with_sweep(self, fetch: Callable[[Path], None]) -> Callable[[Path], None]:
         def fetch_and_sweep(target: Path) -> None:
             fetch(target)
             self._num_new_bytes += target.stat().st_size
@@ -174,14 +174,14 @@ class FileCache:
 
         return fetch_and_sweep
 
-    def _note(self, key: str, tag: str) -> None:
-        if not self._known(key).exists():
-            write_atomic(self._known(key), tag.encode())
+    def _remember_tag(self, key: str, tag: str) -> None:
+        if not self._tag_path(key).exists():
+            write_atomic(self._tag_path(key), tag.encode())
 
-    def _known(self, key: str) -> Path:
+    def _tag_path(self, key: str) -> Path:
         return self._folder / "known" / _hash(key)
 
-    def _place(self, key: str, tag: str) -> Path:
+    def _entry_path(self, key: str, tag: str) -> Path:
         return self._folder / "files" / _hash(f"{key}\n{tag}")
 
 
@@ -190,7 +190,7 @@ def _hash(text: str) -> str:
 
 
 def _num_bytes(folder: Path) -> int:
-    """Bytes of a folder; of a file that has several links, its share."""
+    """Returns the bytes of a folder; a file with several links counts by its share."""
     total = 0.0
     for place, _, names in os.walk(folder):
         for name in names:

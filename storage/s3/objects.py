@@ -1,4 +1,4 @@
-"""The few things that are asked of a bucket, with its errors made ours. All methods block."""
+"""The operations on a bucket, with its errors translated to ours. All methods block."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PART_BYTES: Final = 5 << 20  # the least that S3 takes; 10 000 of them are one upload at most: 48 GiB
-_AT_ONCE: Final = 4
+_PART_BYTES: Final = 5 << 20  # the minimum of S3, which takes at most 10 000 parts per upload: 48 GiB
+_MAX_CONCURRENT: Final = 4
 _LINK_S: Final = timedelta(minutes=5)
 _RETRY_AFTER_S: Final = 5.0
 _SHA256: Final = "sha256"
-"""Metadata of an object: the hash of what was uploaded. That it stays so is the bucket's own task."""
+"""Metadata of an object: the hash of the uploaded content, which the bucket itself keeps intact."""
 _TYPES: Final = {".mp4": "video/mp4", ".json": "application/json"}
 
 
-class Stored(NamedTuple):
-    """An object.
+class ObjectInfo(NamedTuple):
+    """What is known of an object.
 
     Attributes:
         key: Its key.
@@ -48,13 +48,13 @@ class Stored(NamedTuple):
 
 
 class Objects:
-    """A bucket, or the part of one below a prefix."""
+    """A bucket, or the part of it below a prefix."""
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
 
-    def find(self, key: str) -> Stored | None:
-        """An object; None if there is none."""
+    def find(self, key: str) -> ObjectInfo | None:
+        """Return an object; None if there is none."""
         try:
             with _errors():
                 return _stored(obstore.head(self._store, key))
@@ -62,7 +62,7 @@ class Objects:
             return None
 
     def sha256(self, key: str) -> str | None:
-        """The hash of what was uploaded, hexadecimal; None if nobody noted it.
+        """Return the hash of the uploaded content, hexadecimal; None if it was not recorded.
 
         Raises:
             FileNotFoundError: There is no object.
@@ -70,34 +70,34 @@ class Objects:
         with _errors():
             return obstore.get(self._store, key, options={"head": True}).attributes.get(_SHA256)
 
-    def list(self, folder: str) -> list[Stored]:
-        """All objects in a folder and below."""
+    def list(self, folder: str) -> list[ObjectInfo]:
+        """Return all objects in a folder and below."""
         with _errors(), _bucket():
             return [_stored(found) for page in obstore.list(self._store, folder) for found in page]
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """Bytes [start, stop) of an object.
+        """Return bytes [start, stop) of an object.
 
         Raises:
-            StoredFileError: There is none of this tag.
+            StoredFileError: There is no object with this tag.
         """
         try:
             with _errors():
                 found = obstore.get(self._store, key, options={"range": (start, stop), "if_match": f'"{tag}"'})
                 content = bytes(found.bytes())
         except (FileNotFoundError, PreconditionError) as error:
-            raise _lost(key, "that it is gone") from error
+            raise _lost(key, "no file") from error
         if len(content) != stop - start:
             raise _lost(key, f"{len(content)} bytes in place of {stop - start}")
         return content
 
-    def download(self, stored: Stored, path: Path) -> None:
+    def download(self, stored: ObjectInfo, path: Path) -> None:
         """Write an object to a new file, several parts at a time.
 
         Raises:
-            StoredFileError: There is none of this tag.
+            StoredFileError: There is no object with this tag.
         """
-        with open(path, "xb", opener=_private) as file, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with open(path, "xb", opener=_private) as file, ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
 
             def copy(start: int) -> None:
                 piece = self.read(stored.key, start, min(start + _PART_BYTES, stored.num_bytes), stored.tag)
@@ -106,7 +106,7 @@ class Objects:
             list(pool.map(copy, range(0, stored.num_bytes, _PART_BYTES)))
 
     def upload(self, content: bytes | Path, key: str, sha256: str | None = None) -> str:
-        """Make an object of bytes or of a file, at once or not at all; returns its tag."""
+        """Upload bytes or a file atomically; returns the tag of the object."""
         attributes = {"Content-Type": _TYPES.get(Path(key).suffix, "application/octet-stream")}
         if sha256 is not None:
             attributes[_SHA256] = sha256
@@ -117,7 +117,7 @@ class Objects:
                 content,
                 attributes=attributes,
                 chunk_size=_PART_BYTES,
-                max_concurrency=_AT_ONCE,
+                max_concurrency=_MAX_CONCURRENT,
             )
         return _tag(made["e_tag"])
 
@@ -125,28 +125,28 @@ class Objects:
         """Copy an object inside the bucket.
 
         Raises:
-            StoredFileError: There is none.
+            StoredFileError: It does not exist.
         """
         try:
             with _errors():
                 obstore.copy(self._store, key, target)
         except FileNotFoundError as error:
-            raise _lost(key, "that it is gone") from error
+            raise _lost(key, "no file") from error
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Remove objects. Harmless when they are gone already."""
+        """Remove objects, as far as they exist."""
         if keys:
             with _errors(), _bucket():
                 obstore.delete(self._store, keys)
 
     def presigned_url(self, key: str, method: str) -> str:
-        """A URL that gives the object to whoever has it, for five minutes."""
+        """Return a URL at which anyone can fetch the object for five minutes."""
         with _errors():
             return obstore.sign(self._store, "HEAD" if method == "HEAD" else "GET", key, _LINK_S)
 
 
-def _stored(found: obstore.ObjectMeta) -> Stored:
-    return Stored(found["path"], found["size"], _tag(found["e_tag"]), found["last_modified"].timestamp())
+def _stored(found: obstore.ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(found["path"], found["size"], _tag(found["e_tag"]), found["last_modified"].timestamp())
 
 
 def _tag(field: str | None) -> str:
@@ -158,17 +158,17 @@ def _private(name: str, flags: int) -> int:
 
 
 def _lost(key: str, found: str) -> StoredFileError:
-    return StoredFileError(f"{split(key)[1]}: expected the file that was kept, found {found}.")
+    return StoredFileError(f"{split(key)[1]}: expected the stored file, found {found}.")
 
 
 @contextmanager
 def _bucket() -> Iterator[None]:
-    """For what needs no object: what is not there is the bucket."""
+    """For operations that need no object: not found means that the bucket does not exist."""
     try:
         yield
     except FileNotFoundError as error:
-        logger.warning("the bucket of the files: %s", error)
-        raise StorageUnreachableError("The bucket of the files: expected one, found none.", _RETRY_AFTER_S) from None
+        logger.warning("bucket: %s", error)
+        raise StorageUnreachableError("The bucket does not exist.", _RETRY_AFTER_S) from None
 
 
 @contextmanager
@@ -178,8 +178,6 @@ def _errors() -> Iterator[None]:
     except PreconditionError:
         raise
     except BaseError as error:
-        # It may name hosts and folders of this installation, which are nobody's business at the API.
-        logger.warning("the bucket of the files: %s", error)
-        raise StorageUnreachableError(
-            f"The bucket of the files: expected an answer, found {type(error).__name__}.", _RETRY_AFTER_S
-        ) from None
+        # The message may name internal hosts and folders, which API clients must not see.
+        logger.warning("bucket: %s", error)
+        raise StorageUnreachableError(f"The bucket does not answer: {type(error).__name__}.", _RETRY_AFTER_S) from None

@@ -231,7 +231,7 @@ def test_a_defect_is_a_lost_try_and_names_itself_in_the_end() -> None:
 
 
 def test_a_bucket_that_is_gone_costs_tries_and_is_said_by_name() -> None:
-    gone = wrapped(StorageUnreachableError("The bucket of the files: expected an answer, found none.", 5.0))
+    gone = wrapped(StorageUnreachableError("The bucket does not answer.", 5.0))
     result, _, tries = call([gone, gone, lambda: 7], bounds())
     assert (result, tries) == (7, [1, 2, 3]), "work is not done again without end"
     with pytest.raises(StorageUnreachableError, match="bucket"):

@@ -14,7 +14,7 @@ from errors import ConfigError, StorageUnreachableError
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.records import new_id
-from storage.state import open_files, try_files
+from storage.state import check_files_access, open_files
 from tests.ports import quiet_port
 from tests.s3_server import S3Server
 
@@ -90,10 +90,10 @@ def test_a_bucket_that_is_gone_is_said_by_name_and_soon(tmp_path: Path) -> None:
 
 def test_a_bucket_that_is_not_there_is_refused_before_the_service_starts(s3: S3Server, tmp_path: Path) -> None:
     good = s3.new_bucket()
-    try_files(PipelineConfig(data_dir=tmp_path, files=good))
+    check_files_access(PipelineConfig(data_dir=tmp_path, files=good))
     assert machine(tmp_path, good).entries("trials") == {}
     with pytest.raises(StorageUnreachableError):
-        try_files(PipelineConfig(data_dir=tmp_path, files=good.replace("lipwright", "nobodys", 1)))
+        check_files_access(PipelineConfig(data_dir=tmp_path, files=good.replace("lipwright", "nobodys", 1)))
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://name:secret@bucket/x", "s3://bucket/x?secret_access_key=secret"])

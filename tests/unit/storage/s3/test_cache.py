@@ -14,7 +14,7 @@ import pytest
 from errors import StoredFileError
 from storage.records import new_id
 from storage.s3.cache import CacheBounds, FileCache
-from storage.s3.leases import leased
+from storage.s3.cache_entries import open_entry
 
 NAME = new_id()
 KEY = f"jobs/{NAME}/result.mp4"
@@ -23,14 +23,14 @@ _LONG_AGO_S = 7200.0
 _FETCHER = """
 import sys, time
 from pathlib import Path
-from storage.s3.leases import leased
+from storage.s3.cache_entries import open_entry
 def fetch(path):
     with open(sys.argv[2], "a") as log:
         log.write("fetched\\n")
     time.sleep(0.5)
     path.write_bytes(b"film")
-lease = leased(Path(sys.argv[1]), "source", fetch, 30.0)
-assert lease.path.read_bytes() == b"film"
+entry = open_entry(Path(sys.argv[1]), "source", fetch, 30.0)
+assert entry.path.read_bytes() == b"film"
 print("here", flush=True)
 sys.stdin.read()
 """
@@ -172,12 +172,12 @@ def test_a_fetch_that_fails_leaves_nothing_and_is_made_again(tmp_path: Path) -> 
 
 def test_what_a_dead_process_began_goes(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
-    entry = tmp_path / "entry"
-    entry.mkdir()
-    (entry / ".half").write_bytes(b"half")
-    lease = leased(entry, "source", Bucket(3), 5.0)
-    assert [path.name for path in entry.iterdir()] == ["source"]
-    lease.close()
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    (folder / ".half").write_bytes(b"half")
+    entry = open_entry(folder, "source", Bucket(3), 5.0)
+    assert [path.name for path in folder.iterdir()] == ["source"]
+    entry.close()
     left = tmp_path / "parts" / new_id()
     left.write_bytes(b"an upload that nobody ends")
     os.utime(left, (0, 0))

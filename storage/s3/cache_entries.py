@@ -1,9 +1,9 @@
-"""Entries of a cache on one machine that several processes share: each is made once, and none goes while it is used.
+"""Entries of a cache that the processes of one machine share: each is made once, and none is evicted while in use.
 
-    {folder}/{name}/whole    the entry, a file or a folder; not there while it is made
-    {folder}/{name}          its last use, by its time; locked by whoever makes (alone) or uses it (flock)
+    {folder}/{name}/whole    the entry, a file or a folder; missing while it is made
+    {folder}/{name}          its modification time is its last use; flock: exclusive to make it, shared to use it
 
-A lock goes with its process, whatever ends that.
+A lock ends with its process.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from typing import Final
 from errors import StorageUnreachableError
 from storage.records import new_id
 
-WHOLE: Final = "whole"
+COMPLETE: Final = "whole"
 _LOOK_S: Final = 0.02
 _RETRY_AFTER_S: Final = 5.0
 
 
-class Lease:
-    """An entry in use. End it with `close`."""
+class CacheEntry:
+    """An entry in use, until `close`."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
 
     def close(self) -> None:
-        """Let the entry go. Harmless when done already."""
+        """Stop using the entry. May be called twice."""
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
 
 
-def leased(folder: Path, file_name: str, make: Callable[[Path], None], max_wait_s: float) -> Lease:
-    """Return an entry in use, made if it is not there.
+def open_entry(folder: Path, file_name: str, make: Callable[[Path], None], max_wait_s: float) -> CacheEntry:
+    """Returns an entry in use, made first if it does not exist.
 
     Args:
-        folder: Of the entry.
-        file_name: What it is called in there; `whole` for a folder.
-        make: Writes it to a path, whole or with an error.
-        max_wait_s: Bound of the wait for another process that makes it.
+        folder: Folder of the entry.
+        file_name: Its name in there; `whole` for a folder.
+        make: Writes it to a path, completely or with an error.
+        max_wait_s: Longest wait for another process that makes it.
 
     Raises:
-        StorageUnreachableError: Another process has not made it in time.
+        StorageUnreachableError: Another process did not make it in time.
         Exception: Whatever `make` raised.
     """
     deadline = time.monotonic() + max_wait_s
     while True:
-        if (lease := lease_of(folder, file_name)) is not None:
-            return lease
+        if (entry := open_existing_entry(folder, file_name)) is not None:
+            return entry
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (lock := _locked(folder, fcntl.LOCK_EX)) is not None:
             try:
@@ -65,14 +65,14 @@ def leased(folder: Path, file_name: str, make: Callable[[Path], None], max_wait_
             continue
         if time.monotonic() > deadline:
             raise StorageUnreachableError(
-                f"{file_name}: expected it fetched by another process within {max_wait_s:.0f} s, found no end.",
+                f"{file_name}: another process did not fetch it within {max_wait_s:.0f} s.",
                 _RETRY_AFTER_S,
             )
         time.sleep(_LOOK_S)
 
 
 def _make(folder: Path, file_name: str, make: Callable[[Path], None]) -> None:
-    for left in folder.iterdir():  # by a process that died
+    for left in folder.iterdir():  # left by a process that died
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     part = folder / f".{new_id()}"
     try:
@@ -82,19 +82,19 @@ def _make(folder: Path, file_name: str, make: Callable[[Path], None]) -> None:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
 
 
-def lease_of(folder: Path, file_name: str) -> Lease | None:
-    """An entry in use if it is there as a whole."""
+def open_existing_entry(folder: Path, file_name: str) -> CacheEntry | None:
+    """Returns an entry in use if it exists completely."""
     if not (folder / file_name).exists() or (lock := _locked(folder, fcntl.LOCK_SH)) is None:
         return None
     if not (folder / file_name).exists():
         os.close(lock)
         return None
     os.utime(lock)
-    return Lease(folder / file_name, lock)
+    return CacheEntry(folder / file_name, lock)
 
 
-def drop(folder: Path, trash: Path) -> bool:
-    """Remove an entry that nobody uses or makes; returns whether it did."""
+def evict(folder: Path, trash: Path) -> bool:
+    """Remove an entry that nobody uses or makes; returns whether it was removed."""
     lock = _locked(folder, fcntl.LOCK_EX)
     if lock is None:
         return False
@@ -110,7 +110,7 @@ def drop(folder: Path, trash: Path) -> bool:
 
 
 def _locked(folder: Path, kind: int) -> int | None:
-    """A lock on an entry that is still in its place; None if another process has it."""
+    """Returns a lock on an entry that still exists; None if another process holds one."""
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
