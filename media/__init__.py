@@ -1,1 +1,1 @@
-"""Reading and writing sound and pictures: the only code that touches PyAV."""
+"""Reads and writes audio, video and pictures; the only package that uses PyAV."""

@@ -1,9 +1,9 @@
-"""NumPy files, read by any number of threads.
+"""Thread-safe loading of NumPy files.
 
 NumPy reads the header of a file with `ast.literal_eval`. In Python 3.11 before 3.11.8 and 3.12 before 3.12.2, two
-threads that parse at the same time end with `SystemError: AST constructor recursion depth mismatch` (CPython issue
-106905), so one lock is held while a header is read. Tracebacks are the other thing that parses: `service.py` turns that
-off for the processes of the service.
+threads that parse at the same time fail with `SystemError: AST constructor recursion depth mismatch` (CPython issue
+106905), so a lock is held while a header is read. Tracebacks parse too: `launch/service.py` turns that off in the
+processes of the service.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def load_array(path: Path, mmap_mode: Literal["r", "r+"] | None = None) -> NDArr
         mmap_mode: "r" or "r+" to map the file into memory instead of reading it.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no such file.
+        OSError: The file cannot be read.
+        ValueError: It is not such a file.
     """
     with _HEADER:
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
@@ -38,8 +38,8 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Return all arrays of an .npz file by their names.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no such file.
+        OSError: The file cannot be read.
+        ValueError: It is not such a file.
     """
     with _HEADER, np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

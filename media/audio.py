@@ -1,4 +1,4 @@
-"""Sound: any container's first track on its presentation timeline, and the 16 kHz copy that the models hear."""
+"""Audio: the first track of any container on its presentation timeline, and the 16 kHz copy for the models."""
 
 from __future__ import annotations
 
@@ -29,25 +29,24 @@ __all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "extract_speech", "num_output_fra
 
 _INT16_SCALE: Final = 32768
 _MAX_SAMPLE: Final = 65536.0
-"""Full scale is 1, that of floats made from 16-bit integers 32768; AAC's encoder takes no more than 1e16."""
+"""Full scale is 1, or 32768 for floats made from 16-bit integers; the AAC encoder accepts at most 1e16."""
 
 
 class AudioTrack:
-    """The first sound track of a file, decoded block by block from presentation time 0.
+    """The first audio track of a file, decoded block by block from presentation time 0, in bounded memory.
 
-    Sound that starts late is preceded by silence, sound before time 0 and the codec's padding are dropped, holes
-    are filled. Bounded memory.
+    A late start and gaps are filled with silence; audio before time 0 and the codec's padding are dropped.
 
     Args:
-        path: Any file with sound.
-        limits: Bounds; the duration is enforced on what is decoded.
+        path: Any file with audio.
+        limits: Limits; the duration is enforced on the decoded audio.
 
     Raises:
-        MediaError: The file has no usable sound.
+        MediaError: The file has no usable audio.
     """
 
     info: AudioInfo
-    """The track's own rate and channels; `duration_seconds` counts the samples once `blocks` is exhausted."""
+    """The track's own rate and channels; `duration_seconds` is exact once `blocks` is exhausted."""
 
     def __init__(self, path: Path, limits: MediaLimits) -> None:
         self._path = path
@@ -62,7 +61,7 @@ class AudioTrack:
         self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
 
     def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[Any]]:
-        """The whole track, resampled; can be read once.
+        """Yields the whole track, resampled; can be read once.
 
         Args:
             sample_rate: Samples per second of the result.
@@ -73,8 +72,8 @@ class AudioTrack:
             (channels, n) blocks in the dtype of `sample_format`; together round(duration x sample_rate) samples.
 
         Raises:
-            MediaError: Nothing decodes.
-            MediaLimitError: Longer than allowed.
+            MediaError: Nothing can be decoded.
+            MediaLimitError: It is longer than allowed.
         """
         resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
         num_out = 0
@@ -82,7 +81,7 @@ class AudioTrack:
         for frame in self._timeline():
             blocks: list[AudioFrame] = []
             found = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if setup not in (None, found):  # streams may change on the way; a resampler cannot
+            if setup not in (None, found):  # the format may change within a stream; a resampler cannot
                 blocks = resampler.resample(None)
                 resampler = av.AudioResampler(format=sample_format, layout=layout, rate=sample_rate)
             setup = found
@@ -106,7 +105,7 @@ class AudioTrack:
         self._container.close()
 
     def _timeline(self) -> Iterator[AudioFrame]:
-        """Decoded frames with silence put in and padding cut off; each is (channels, n) at the track's rate."""
+        """Yields decoded frames with silence inserted and padding removed, at the track's rate."""
         num_samples = 0
         end: int | None = None
         origin = origin_seconds(self._container)
@@ -135,7 +134,7 @@ class AudioTrack:
                 num_samples += (stop - first) * rate // frame.sample_rate
             self._check_length(num_samples / rate)
         if not num_samples:
-            raise MediaError(f"{self._path.name}: expected sound, found an empty sound track.")
+            raise MediaError(f"{self._path.name}: expected audio, found an empty audio track.")
         extent.seconds = num_samples / rate
         extent.check(self._path.name, self._limits)
         self.info = AudioInfo(rate, self.info.num_channels, num_samples / rate, self.info.codec)
@@ -150,8 +149,8 @@ class AudioTrack:
                     if frame.samples:
                         yield from self._numpy_compatible(frame)
             except FFmpegError as error:
-                last_error = error  # a broken packet costs its own sound only
-        with ffmpeg_errors(self._path, "readable sound packets"):
+                last_error = error  # a broken packet loses only its own audio
+        with ffmpeg_errors(self._path, "readable audio packets"):
             if not num_frames and last_error is not None:
                 raise last_error
 
@@ -167,7 +166,7 @@ class AudioTrack:
             yield from self._narrower[1].resample(frame)
 
     def _padding_limit(self, rate: int) -> int | None:
-        """Sample at which MP4 says that the track ends; what follows within a frame is the encoder's padding."""
+        """Returns the sample at which the track ends according to MP4; up to a frame beyond it is encoder padding."""
         if self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2" or not self._stream.duration:
             return None
         start = max(self._stream.start_time or 0, 0)
@@ -176,23 +175,23 @@ class AudioTrack:
     def _check_length(self, seconds: float) -> None:
         if seconds > self._limits.max_audio_seconds:
             raise MediaLimitError(
-                f"{self._path.name}: expected at most {self._limits.max_audio_seconds:g} s of sound, found more."
+                f"{self._path.name}: expected at most {self._limits.max_audio_seconds:g} s of audio, found more."
             )
 
 
 def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
-    """Writes the 16 kHz mono copy of a file's sound, streaming; see `media.speech_writer`.
+    """Writes a 16 kHz mono copy of a file's audio while it is decoded; see `media.speech_writer`.
 
     Args:
-        path: Any file with sound, a video too.
-        out: The `.npy` file to write: int16, (samples,); sample 0 is presentation time 0. Replaced as a whole.
-        limits: Bounds on the input.
+        path: Any file with audio, also a video.
+        out: The `.npy` file to write: int16, (samples,); sample 0 is presentation time 0. Replaced atomically.
+        limits: Limits on the input.
 
     Returns:
         The track's own rate, channels and counted duration.
 
     Raises:
-        MediaError: No usable sound.
+        MediaError: No usable audio.
         MediaLimitError: Longer or larger than allowed.
     """
     track = AudioTrack(path, limits)
@@ -207,12 +206,12 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
-    """Part of a speech copy.
+    """Reads part of a 16 kHz copy.
 
     Args:
-        speech: What `extract_speech` wrote; only the part asked for is read from disk.
+        speech: A file written by `extract_speech`; only the requested part is read from disk.
         start_seconds: Start of the half-open range; may be negative.
-        stop_seconds: End of the range; may lie behind the file's end.
+        stop_seconds: End of the range; may be beyond the end of the file.
 
     Returns:
         (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.
@@ -227,10 +226,10 @@ def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDAr
 
 
 def num_output_frames(duration_seconds: float, fps: Fraction) -> int:
-    """ceil(duration x fps): the frames that cover the sound.
+    """Returns ceil(duration x fps): the number of frames that cover the audio.
 
-    A thousandth of a frame, less than one sample of sound, is taken for rounding: 10.0 s at 25 fps is 250 frames
-    even if the product comes out a little above.
+    A thousandth of a frame, less than one audio sample, is treated as rounding error: 10.0 s at 25 fps is 250 frames
+    even if the product is slightly larger.
     """
     return max(math.ceil(Fraction(duration_seconds) * fps - Fraction(1, 1000)), 1)
 
@@ -246,7 +245,7 @@ def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:
 
 
 def _finite(frame: AudioFrame, first: int, stop: int) -> AudioFrame:
-    """Samples [first, stop) of a frame; what is no sound would spread through the resampler: NaN, infinity, 1e308."""
+    """Returns samples [first, stop) of a frame, NaN, infinity and huge values replaced by 0: resamplers spread them."""
     samples: NDArray[Any] = frame.to_ndarray()
     if samples.dtype.kind == "f" and not (np.abs(samples) <= _MAX_SAMPLE).all():
         samples = np.where(np.abs(samples) <= _MAX_SAMPLE, samples, samples.dtype.type(0))

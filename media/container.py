@@ -1,8 +1,8 @@
-"""The guarded door: every file that a caller sent is opened here and nowhere else.
+"""Opens uploaded files. No other module does.
 
-The demuxer list is the real guard: playlists and scripts (HLS, DASH, ffconcat, SDP) can name other files and
-hosts, so they are not on it, and neither is `image2`, which expands patterns in file names. The protocol list
-keeps a demuxer that does open something from leaving the file system.
+The list of demuxers is the main protection: playlists and scripts (HLS, DASH, ffconcat, SDP) can reference other files
+and hosts, so they are not on it, and neither is `image2`, which expands patterns in file names. The list of protocols
+keeps demuxers that open further files within the file system.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"
     "apng,gif,png_pipe,jpeg_pipe,webp_pipe"
 )
-"""FFmpeg demuxers that may open a caller's file."""
+"""FFmpeg demuxers that may open an uploaded file."""
 
 _PICTURES: Final = ((SIGNATURE, 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
 _HEAD_BYTES: Final = 65536
@@ -36,20 +36,20 @@ _TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
 
 
 def open_container(path: Path, limits: MediaLimits) -> av.container.InputContainer:
-    """Opens a file that nobody trusts. The caller closes it.
+    """Opens an untrusted file. The caller closes it.
 
     Args:
-        path: A regular file; its name is used in messages only, never to choose a format.
-        limits: Bytes, streams and pixels allowed. The time is up to the process that opens it: a clock in here would
-            make a busy machine call a good file invalid.
+        path: A regular file; its name is used only in messages, never to choose a format.
+        limits: Limits on bytes, streams and pixels. The caller limits the time: a timeout in here would reject good
+            files on a busy machine.
 
     Returns:
-        The open container, its streams known, nothing decoded.
+        The open container with known streams, nothing decoded.
 
     Raises:
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable; the message
             carries FFmpeg's last line.
-        StoredFileError: It is gone.
+        StoredFileError: The file is missing.
         MediaLimitError: More bytes, streams or pixels than allowed, or a picture with too many texts.
     """
     name = path.name
@@ -64,7 +64,7 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
         "protocol_whitelist": "file",
         "max_pixels": str(decoder_max_pixels(limits)),
     }
-    with ffmpeg_errors(path, "a sound, video or picture file"):
+    with ffmpeg_errors(path, "an audio, video or picture file"):
         container = av.open(
             str(path.absolute()),
             "r",
@@ -81,16 +81,16 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
 
 @contextmanager
 def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
-    """Turns what FFmpeg raises inside the block into the project's errors.
+    """Translates FFmpeg errors raised in the block.
 
     Args:
         path: The file being read, named in the message.
-        expected: What the block needs, as in "expected a video stream".
+        expected: What the block expects, as in "expected a video stream".
 
     Raises:
         MediaError: FFmpeg refused the file.
-        StoredFileError: It is gone.
-        MediaLimitError: FFmpeg met a frame with more pixels than allowed, or was refused memory.
+        StoredFileError: The file is missing.
+        MediaLimitError: A frame has more pixels than allowed, or memory ran out.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
     except av.error.FFmpegError as error:
         line = last_line(error)
         found = error.strerror or type(error).__name__
-        if line.startswith(_NOT_ALLOWED):  # the rest of it is our own list
+        if line.startswith(_NOT_ALLOWED):  # the rest of the line is our own list
             found, line = "a playlist, a script or another format that is not accepted", ""
         message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
         passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
@@ -107,7 +107,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
 
 
 def _gone(path: Path) -> StoredFileError:
-    return StoredFileError(f"{path.name}: expected a file that the service keeps, found that it is gone.")
+    return StoredFileError(f"{path.name}: the stored file is missing.")
 
 
 def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
@@ -116,7 +116,7 @@ def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
 
 
 def last_line(error: av.error.FFmpegError) -> str:
-    """What FFmpeg logged last before the error, or an empty string."""
+    """Returns the last line that FFmpeg logged before the error, or an empty string."""
     log: Any = error.log  # (level, component, message), though PyAV's stub says otherwise
     return str(log[2]).strip() if log else ""
 
@@ -127,11 +127,11 @@ def decoder_max_pixels(limits: MediaLimits) -> int:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Size and kind of a file that was here when its name was handed over.
+    """Returns the status of a file.
 
     Raises:
-        StoredFileError: It is gone.
-        MediaError: It cannot be looked at.
+        StoredFileError: The file is missing.
+        MediaError: Its status cannot be read.
     """
     try:
         return path.stat()
@@ -146,18 +146,18 @@ def _check_size(path: Path, limits: MediaLimits) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{path.name}: expected a regular file, found something else.")
     if status.st_size == 0:
-        raise MediaError(f"{path.name}: expected a sound, video or picture file, found an empty file.")
+        raise MediaError(f"{path.name}: expected an audio, video or picture file, found an empty file.")
     if status.st_size > limits.max_upload_bytes:
         raise MediaLimitError(f"{path.name}: expected at most {limits.max_upload_bytes} bytes, found {status.st_size}.")
 
 
 def _picture_format(path: Path) -> str | None:
-    """Demuxer of a still picture by its first bytes; FFmpeg would take `image2` by the file's name instead."""
+    """Returns the demuxer of a still picture by its first bytes; FFmpeg would choose `image2` by the file name."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     for magic, offset, demuxer in _PICTURES:
         if head[offset : offset + len(magic)] == magic and (offset == 0 or head.startswith(b"RIFF")):
-            # An animation says so before its first picture; the still's demuxer would show that one alone.
+            # An animated PNG declares itself before its first picture; the demuxer for stills would read only that one.
             is_animation = demuxer == "png_pipe" and b"acTL" in head.partition(b"IDAT")[0]
             return "apng" if is_animation else demuxer
     return None

@@ -1,4 +1,4 @@
-"""One decoder walking forward through a video stream, set back only to key frames."""
+"""Decodes a video stream forward, and seeks only to keyframes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SKIPPING_CODECS: Final = frozenset({"h264", "hevc"})
 class ForwardDecoder:
     """Decodes the frames of a stream in presentation order.
 
-    A frame is named by its index in the table. Streams without usable times are counted from their start, and
-    going back in them means opening the file again.
+    Frames are identified by their index in the table. In streams without usable times, frames are counted from the
+    start, and seeking back reopens the file.
     """
 
     position: int
-    """Index of the frame expected next."""
+    """Index of the next frame."""
 
     def __init__(self, path: Path, table: FrameTable, limits: MediaLimits, num_threads: int) -> None:
         self._path = path
@@ -45,7 +45,7 @@ class ForwardDecoder:
         self._open()
 
     def seek(self, frame: int) -> None:
-        """Goes to the last key frame at or before `frame`, or further back where the container cannot do so."""
+        """Seeks to the last keyframe at or before `frame`, or further back if the container requires it."""
         key = self._table.key_before(frame)
         if not self._table.timed or key == 0:
             self.close()
@@ -58,14 +58,14 @@ class ForwardDecoder:
         self._open()
 
     def step(self, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
-        """The next frame and its index, or None at the end of the stream.
+        """Returns the next frame and its index, or None at the end of the stream.
 
         Args:
-            skip_before: Frames before this index are not wanted: those that no other frame refers to are not
-                decoded at all, the others may still be returned.
+            skip_before: Frames before this index are not needed: non-reference frames are not decoded, others may
+                still be returned.
 
         Raises:
-            MediaLimitError: A frame has more pixels than allowed, or needs more memory than this process may have.
+            MediaLimitError: A frame has more pixels than allowed, or memory ran out.
         """
         while not self._ready:
             packet = next(self._packets, None)
@@ -87,9 +87,9 @@ class ForwardDecoder:
                 raise self._last_error
 
     def close(self) -> None:
-        """Ends the decoder's threads and closes the file."""
+        """Stops the decoder threads and closes the file."""
         self._ready.clear()
-        # Flushing lets frame threads come to rest without holding the GIL, which their error messages need.
+        # Flushing stops frame threads without holding the GIL, which their error messages need.
         self._stream.codec_context.flush_buffers()
         self._container.close()
 
@@ -108,7 +108,7 @@ class ForwardDecoder:
         self.position = 0
 
     def _seek_to_key(self, target: int, key: int) -> bool:
-        """Seeks for the key frame `target`; False if the container lands behind `key`."""
+        """Seeks to the keyframe `target`; False if the container lands after `key`."""
         self._ready.clear()
         try:
             self._container.seek(int(self._table.pts[target]), stream=self._stream)
@@ -131,13 +131,13 @@ class ForwardDecoder:
         try:
             self._ready.extend(packet.decode())
         except FFmpegError as error:
-            # Decoders conceal or drop a broken frame and go on; only too many pixels or bytes end the walk.
+            # Decoders conceal or drop broken frames and continue; only too many pixels or bytes are fatal.
             self._last_error = error
             if isinstance(error, MemoryError):
                 self.raise_if_broken()
             context = self._stream.codec_context
             if passes_pixel_limit(error) or context.width * context.height > self._limits.max_pixels:
                 raise MediaLimitError(
-                    f"{self._path.name}: expected at most {self._limits.max_pixels} pixels a frame, "
+                    f"{self._path.name}: expected at most {self._limits.max_pixels} pixels per frame, "
                     f"found {context.width} x {context.height}."
                 ) from error

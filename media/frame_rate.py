@@ -1,4 +1,4 @@
-"""The rate of a video, read from the times of its frames: that of its moving part, however long it stands still."""
+"""Determines the frame rate of a video from its frame times, ignoring frozen parts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 FALLBACK_FPS: Final = Fraction(25)
 MAX_FPS: Final = 240
-"""Slow motion of telephones; more frames a second are nobody's picture of a speaker."""
+"""Slow motion of phones; higher rates are implausible for a speaker."""
 MIN_FPS: Final = 5
-"""Below this no mouth can be seen moving: the frames are pictures that are held, on a grid of `FALLBACK_FPS`."""
+"""Below this rate no mouth movement is visible: frames are held on a grid of `FALLBACK_FPS`."""
 FREEZE_SECONDS: Final = 0.5
-"""A frame that is shown for so long is a picture that stands still; encoders that follow the light go down to 5 fps."""
+"""A frame shown for this long is a frozen picture; cameras go down to 5 fps in low light."""
 _FREEZE_STEPS: Final = 4
 _STEADY_SHARE: Final = 0.8
-"""Share of steps that make a rate the nominal one of a stream that lost frames; a capture in bursts has fewer."""
+"""Share of steps that must match the nominal rate of a stream with lost frames; a burst capture has fewer."""
 _STEADY_STEPS: Final = 1.5
 _NOMINAL_RATES: Final = tuple(
     sorted(
@@ -30,12 +30,12 @@ _NOMINAL_RATES: Final = tuple(
 
 @dataclass(frozen=True)
 class FrameRate:
-    """The constant-rate grid that is laid over the frames of a stream.
+    """The constant-rate grid that the frames of a stream are mapped to.
 
     Attributes:
         fps: Frames per second.
-        is_variable: Whether frames have to be held or left out to keep it.
-        frozen_seconds: Time in which the picture stands still, beyond what `FREEZE_SECONDS` allows a frame.
+        is_variable: Whether frames must be repeated or dropped.
+        frozen_seconds: Time for which the picture is frozen, beyond `FREEZE_SECONDS` per frame.
     """
 
     fps: Fraction
@@ -46,13 +46,13 @@ class FrameRate:
 def frame_rate(
     pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: Sequence[Fraction]
 ) -> FrameRate:
-    """The rate that all frames keep, else that of the steps that are neither freezes nor lost frames.
+    """Returns the rate that all frames keep, else that of the steps that are neither freezes nor lost frames.
 
     Args:
         pts: (N,) times, ascending, in `time_base` units.
         time_base: Seconds.
-        last_duration: Of the last frame, in `time_base` units; 0 if not known.
-        stated: What the container says, best first.
+        last_duration: Duration of the last frame, in `time_base` units; 0 if unknown.
+        stated: Rates stated by the container, best first.
     """
     if len(pts) < 2:
         return FrameRate(stated_rate(stated), False)
@@ -64,12 +64,12 @@ def frame_rate(
 
 
 def stated_rate(stated: Sequence[Fraction]) -> Fraction:
-    """The first rate that can be one, for frames that have no times of their own."""
+    """Returns the first plausible rate, for frames without times."""
     return next((_snap(rate) for rate in stated if 1 <= rate <= MAX_FPS), FALLBACK_FPS)
 
 
 def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
-    """The rate that a stream keeps wherever it lost no frame; None if it has none, or lost many."""
+    """Returns the rate that a stream keeps where it lost no frame; None if it has none or lost many."""
     steps = np.diff(pts)
     lost = steps > _STEADY_STEPS * float(np.median(steps))
     if lost.mean() > 1 - _STEADY_SHARE:
@@ -81,7 +81,7 @@ def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[
 def _moving_rate(
     pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: Sequence[Fraction]
 ) -> Fraction:
-    """The average rate, without the freezes."""
+    """Returns the average rate without the freezes."""
     steps = np.diff(pts)
     still = steps > max(_FREEZE_STEPS * float(np.median(steps)), FREEZE_SECONDS / float(time_base))
     if still.any():
@@ -92,7 +92,7 @@ def _moving_rate(
 
 
 def _runs(pts: NDArray[np.int64], gaps: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """The frames between the gaps, those that stand alone left out; a step is a gap or not, so one run is left."""
+    """Returns the runs of frames between gaps, without single frames; at least one run remains."""
     return [run for run in np.split(pts, np.flatnonzero(gaps) + 1) if len(run) > 1]
 
 
@@ -102,7 +102,7 @@ def _frozen_seconds(durations: NDArray[np.int64], time_base: Fraction) -> float:
 
 
 def _kept_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
-    """A rate that the frames of every run keep."""
+    """Returns a rate that the frames of every run keep."""
     mean = _mean_rate(runs, time_base)
     candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]
     times = [(run - run[0]) * float(time_base) for run in runs]
@@ -119,6 +119,6 @@ def _mean_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction) -> Fracti
 
 
 def _snap(rate: Fraction) -> Fraction:
-    """The nominal rate within 0.02 %, else the same rate with a denominator that MP4 can carry."""
+    """Returns the nominal rate within 0.02 %, else the same rate with a denominator that MP4 can store."""
     nominal = min(_NOMINAL_RATES, key=lambda known: abs(known - rate))
     return nominal if abs(nominal - rate) * 5000 <= rate else rate.limit_denominator(1001)

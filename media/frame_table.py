@@ -1,4 +1,4 @@
-"""Times and key frames of every frame of a video stream, read from its packets without decoding."""
+"""Presentation times and keyframes of a video stream, read from its packets without decoding."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from media.container import ffmpeg_errors, file_status, open_container
 from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
 
 _MAX_HIDDEN_FRAMES: Final = 20_000
-"""Frames that an edit list decodes and does not show: a trimmed screen recording with a single key frame has some."""
+"""Frames decoded but not shown because of an edit list, as in a trimmed screen recording with a single keyframe."""
 _HIDDEN_PER_FRAME: Final = 8
 _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 
 
 @dataclass(frozen=True)
 class FrameTable:
-    """Every frame of one stream in presentation order, and the constant-rate grid laid over it."""
+    """All frames of one stream in presentation order, and the constant-rate grid they are mapped to."""
 
     pts: NDArray[np.int64]
     """(N,) presentation times in `time_base` units, ascending when `timed`."""
@@ -43,10 +43,10 @@ class FrameTable:
     """Whether each frame has a time of its own. If not, frames can only be counted from the start."""
     is_picture: bool
     frozen_seconds: float = 0.0
-    """Time in which the picture stands still; those frames of the grid are held."""
+    """Seconds for which the picture is frozen; those grid frames repeat a frame."""
 
     def source_frame(self, index: int) -> int:
-        """Frame of the stream nearest in time to frame `index` of the constant-rate grid (the earlier in a tie)."""
+        """Returns the stream frame nearest in time to grid frame `index` (the earlier one in a tie)."""
         last = len(self.pts) - 1
         if not self.is_variable_rate:
             return min(index, last)
@@ -56,7 +56,7 @@ class FrameTable:
         return before if target - int(self.pts[before]) <= int(self.pts[after]) - target else after
 
     def key_before(self, frame: int) -> int:
-        """Index of the last key frame at or before `frame`; 0 if there is none or frames have no times."""
+        """Returns the index of the last keyframe at or before `frame`; 0 if there is none or frames have no times."""
         if not self.timed:
             return 0
         position = int(np.searchsorted(self.keys, frame, side="right")) - 1
@@ -64,7 +64,7 @@ class FrameTable:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture.
+    """Returns the first video stream that is not a cover picture.
 
     Raises:
         MediaError: There is none, or this build of FFmpeg cannot decode it.
@@ -80,7 +80,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
-    """The table of a file, remembered by path, size and time of change: every segment of a job asks for it again.
+    """Returns the table of a file, cached by path, size and modification time: every segment of a job needs it.
 
     Raises:
         MediaError: No video stream, no frame, or an encrypted stream.
@@ -121,19 +121,21 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
 
 
 def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits) -> None:
-    """Refuse frames that no camera takes, and a few frames that claim to be shown for hours."""
+    """Rejects implausible frame rates, and few frames that are shown for hours."""
     if rate.fps > MAX_FPS:
-        raise MediaLimitError(f"{path.name}: expected at most {MAX_FPS} frames a second, found {float(rate.fps):.0f}.")
+        raise MediaLimitError(
+            f"{path.name}: expected at most {MAX_FPS} frames per second, found {float(rate.fps):.0f}."
+        )
     most = limits.max_frozen_seconds + seconds - rate.frozen_seconds
     if rate.frozen_seconds > most:
         raise MediaLimitError(
-            f"{path.name}: expected a picture that stands still for at most {most:.0f} s, "
+            f"{path.name}: expected a picture that is frozen for at most {most:.0f} s, "
             f"found {rate.frozen_seconds:.0f} s (limits.max_frozen_seconds)."
         )
 
 
 def _check_hidden(path: Path, num_hidden: int, num_shown: int) -> None:
-    """Refuse an edit list that goes back to its key frames again and again: each time, all behind them is decoded."""
+    """Rejects edit lists that return to keyframes again and again: each time, all frames after them are decoded."""
     most = _MAX_HIDDEN_FRAMES + _HIDDEN_PER_FRAME * num_shown
     if num_hidden > most:
         raise MediaLimitError(
@@ -145,7 +147,7 @@ def _check_hidden(path: Path, num_hidden: int, num_shown: int) -> None:
 def _read_packets(
     container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Times (decoding order), positions of key frames, duration of the frame shown last (all in time_base units)."""
+    """Returns times (decoding order), positions of keyframes and the duration of the last frame, in time_base units."""
     pts: list[int] = []
     keys: list[int] = []
     last = (-(2**62), 0)

@@ -76,15 +76,15 @@ class VideoInfo:
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width of a pixel divided by its height, after rotation."""
     frozen_seconds: float = 0.0
-    """Time in which the picture stands still; those frames are held."""
+    """Seconds for which the picture is frozen; those frames are repeated."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """One sound track."""
+    """One audio track."""
 
     sample_rate: int
-    """Samples per second of the track itself."""
+    """The track's own sample rate, in Hz."""
     num_channels: int
     duration_seconds: float
     codec: str
@@ -130,13 +130,13 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
 
 
 def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
-    """Describes the first sound track of any container, a video's too, after decoding one block of it.
+    """Describes the first audio track of any container, also of a video, after decoding one block of it.
 
-    The duration is that of its packets; `media.audio.extract_speech` returns the counted one.
+    The duration is that of its packets; `media.audio.extract_speech` returns the exact one.
 
     Raises:
-        MediaError: Not readable to its end, no sound track, or nothing that decodes.
-        MediaLimitError: More bytes, streams or seconds than allowed, or mostly nothing.
+        MediaError: Not readable to its end, no audio track, or nothing can be decoded.
+        MediaLimitError: More bytes, streams or seconds than allowed, or mostly gaps.
     """
     with open_container(path, limits) as container:
         stream = audio_stream(container, path)
@@ -156,17 +156,17 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    """The first sound track.
+    """Returns the first audio track.
 
     Raises:
         MediaError: There is none, or its codec or sample rate cannot be used.
     """
     if not container.streams.audio:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
-        raise MediaError(f"{path.name}: expected a sound track, found only: {found}.")
+        raise MediaError(f"{path.name}: expected an audio track, found only: {found}.")
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise MediaError(f"{path.name}: expected a sound codec that FFmpeg decodes, found an unknown one.")
+        raise MediaError(f"{path.name}: expected an audio codec that FFmpeg can decode, found an unknown one.")
     if stream.codec_context.sample_rate not in _SAMPLE_RATES:
         raise MediaError(
             f"{path.name}: expected a sample rate from {_SAMPLE_RATES[0]} to {_SAMPLE_RATES[-1]} Hz, "
@@ -177,16 +177,16 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
 
 @contextmanager
 def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
-    """Turns the error of a resampler that has no rule for the block's channels into the project's.
+    """Translates the error of a resampler that cannot mix the block's channels.
 
     Raises:
-        MediaError: The channels have no known places.
+        MediaError: The channel layout is unknown.
     """
     try:
         yield
     except FFmpegError as error:
         raise MediaError(
-            f"{path.name}: expected sound in mono, stereo or a surround layout, found {block.layout.name}."
+            f"{path.name}: expected mono, stereo or a surround layout, found {block.layout.name}."
         ) from error
 
 
@@ -199,7 +199,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path, lim
             for frame in packet.decode():
                 return frame
         except FFmpegError as caught:
-            # One broken packet at the start does not make a video unreadable; none that decodes does.
+            # A broken packet at the start does not make a video unreadable.
             error = caught
     with ffmpeg_errors(path, "a picture that can be decoded"):
         if error is not None:
@@ -210,7 +210,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path, lim
 def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) -> None:
     if width * height > limits.max_pixels:
         raise MediaLimitError(
-            f"{path.name}: expected at most {limits.max_pixels} pixels a frame, found {width} x {height}."
+            f"{path.name}: expected at most {limits.max_pixels} pixels per frame, found {width} x {height}."
         )
     # A picture's size is unknown (0 x 0) until it is decoded.
     if 0 < min(width, height) < MIN_SIDE:
@@ -255,15 +255,15 @@ def _first_block(packets: Iterator[Packet[AudioStream]], path: Path) -> AudioFra
                 if block.samples:
                     return block
         except FFmpegError as caught:
-            error = caught  # a broken packet costs its own sound only
-    with ffmpeg_errors(path, "sound that can be decoded"):
+            error = caught  # a broken packet loses only its own audio
+    with ffmpeg_errors(path, "audio that can be decoded"):
         if error is not None:
             raise error
-    raise MediaError(f"{path.name}: expected sound, found an empty sound track.")
+    raise MediaError(f"{path.name}: expected audio, found an empty audio track.")
 
 
 def _without_padding(seconds: float, stream: AudioStream) -> float:
-    """What the container says, where it leaves out no more than a codec's padding."""
+    """Returns the container's duration if it differs by no more than the codec's padding, else `seconds`."""
     claimed = float((stream.duration or 0) * (stream.time_base or 0))
     padding = MAX_PADDING_SAMPLES / stream.codec_context.sample_rate
     return claimed if claimed and abs(claimed - seconds) <= padding else seconds

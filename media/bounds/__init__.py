@@ -1,1 +1,1 @@
-"""What small files may cost: found by looking at them, before anything is decoded."""
+"""Limits on what small files may cost, checked before anything is decoded."""

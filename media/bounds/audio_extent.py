@@ -1,4 +1,4 @@
-"""How long a sound track really is: counted in its packets, whatever its container claims."""
+"""The real duration of an audio track, from its packets rather than its container's header."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from errors import MediaError, MediaLimitError
 from media.container import ffmpeg_errors
 
 MIN_GAP_SECONDS: Final = 0.1
-"""A hole in the time stamps that is filled with silence; shorter ones are rounding."""
+"""Gaps in the time stamps from this length on are filled with silence; shorter ones are rounding errors."""
 MAX_PADDING_SAMPLES: Final = 4096
-"""Codec padding that MP4 leaves at the end: at most two AAC-HE frames."""
-# Formats whose time 0 is the presentation's; in the others the first time stamp is arbitrary.
+"""Maximum codec padding at the end of an MP4 track: two AAC-HE frames."""
+# Formats whose time 0 is the presentation time 0; in others the first time stamp is arbitrary.
 _ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _MAX_PACKET_SECONDS: Final = 2.0
-"""Sound of one packet, if only the container says so: codecs cut theirs shorter, but for long blocks of FLAC."""
+"""Maximum duration of a packet where only the container states it; codecs use less, except for FLAC blocks."""
 _OWN_LENGTH: Final = ("pcm_", "flac")
 
 
 @dataclass
 class AudioExtent:
-    """What the packets of a track cover, from presentation time 0.
+    """Time covered by the packets of a track, from presentation time 0.
 
     Attributes:
         seconds: End of the last packet.
-        gap_seconds: How much of that no packet covers.
+        gap_seconds: Time within that which no packet covers.
     """
 
     seconds: float = 0.0
     gap_seconds: float = 0.0
 
     def add(self, start: float | None, length: float) -> None:
-        """Add a packet: its time in seconds, None if it follows the one before, and its length, 0 if not known."""
+        """Adds a packet: its time in seconds, None if it follows the previous one, and its length, 0 if unknown."""
         start = self.seconds if start is None else start
         gap = start - self.seconds
         if not length and 0 < gap <= _MAX_PACKET_SECONDS:
@@ -53,25 +53,25 @@ class AudioExtent:
         self.seconds = max(self.seconds, start + length)
 
     def check(self, name: str, limits: MediaLimits) -> None:
-        """Refuse what is too long, and what is mostly nothing.
+        """Checks the duration and the gaps.
 
         Raises:
-            MediaLimitError: It is.
+            MediaLimitError: The track is too long, or consists mostly of gaps.
         """
         if self.seconds > limits.max_audio_seconds:
             raise MediaLimitError(
-                f"{name}: expected at most {limits.max_audio_seconds:g} s of sound, found {self.seconds:.0f} s."
+                f"{name}: expected at most {limits.max_audio_seconds:g} s of audio, found {self.seconds:.0f} s."
             )
         real = self.seconds - self.gap_seconds
         if self.gap_seconds > limits.max_frozen_seconds + real:
             raise MediaLimitError(
-                f"{name}: expected at most {limits.max_frozen_seconds + real:.0f} s without sound beside {real:.1f} s "
-                f"of it, found {self.gap_seconds:.0f} s (limits.max_frozen_seconds)."
+                f"{name}: expected at most {limits.max_frozen_seconds + real:.0f} s of gaps in {real:.1f} s of audio, "
+                f"found {self.gap_seconds:.0f} s (limits.max_frozen_seconds)."
             )
 
 
 def origin_seconds(container: InputContainer) -> Fraction:
-    """The time stamp, in seconds, that is presentation time 0."""
+    """Returns the time stamp of presentation time 0, in seconds."""
     if container.format.name in _ZERO_BASED:
         return Fraction(0)
     return Fraction(container.start_time or 0, 1_000_000)
@@ -80,7 +80,7 @@ def origin_seconds(container: InputContainer) -> Fraction:
 def counted_packets(
     container: InputContainer, stream: AudioStream, path: Path, extent: AudioExtent
 ) -> Iterator[Packet[AudioStream]]:
-    """The packets of a track; each is added to `extent` as it passes.
+    """Yields the packets of a track and adds each to `extent`.
 
     Raises:
         MediaError: The container cannot be read to its end.
@@ -98,11 +98,11 @@ def counted_packets(
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    with ffmpeg_errors(path, "readable sound packets"):
+    with ffmpeg_errors(path, "readable audio packets"):
         try:
             yield
-        except PatchWelcomeError as error:  # only Ogg's demuxer says this of packets
+        except PatchWelcomeError as error:  # only the Ogg demuxer raises this for packets
             raise MediaError(
-                f"{path.name}: expected sound of one rate and layout, found several files in one whose rates or "
-                "channels differ."
+                f"{path.name}: expected audio of one rate and layout, found concatenated files whose rates or channels "
+                "differ."
             ) from error

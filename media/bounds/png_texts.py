@@ -1,4 +1,4 @@
-"""What a PNG says beside its picture: FFmpeg unpacks all of it, however much that is, before the first pixel."""
+"""Limits on the text chunks of PNG files, all of which FFmpeg decompresses before it decodes the first pixel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from errors import MediaLimitError
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES: Final = 16 * 1024**2
-"""Unpacked. The largest texts in use are the prompts of picture generators, below a megabyte, and colour profiles."""
+"""Decompressed size. The largest in use are prompts of image generators, below a megabyte, and colour profiles."""
 MAX_TEXTS: Final = 1000
-"""FFmpeg compares the name of each text with those of all before it."""
+"""FFmpeg compares the key of each text with all previous ones."""
 _PACKED: Final = (b"zTXt", b"iCCP")
 
 
 def check_texts(path: Path) -> None:
-    """Refuse a PNG with too many texts, or texts and colour profiles that are too long once they are unpacked.
+    """Checks the number of texts in a PNG, and the decompressed size of its texts and colour profiles.
 
     Raises:
-        MediaLimitError: It is one.
+        MediaLimitError: They exceed the limits.
     """
     num_bytes = num_texts = 0
     with path.open("rb") as file:
@@ -40,7 +40,7 @@ def check_texts(path: Path) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """(kind, bytes of content) of each chunk, the file standing at its content; also of pictures behind the first."""
+    """Yields (type, bytes of content) of each chunk, with the file positioned at its content; also of appended PNGs."""
     while file.read(len(SIGNATURE)) == SIGNATURE:
         kind = b""
         while kind != b"IEND" and len(head := file.read(8)) == 8:
@@ -51,7 +51,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _unpacked(content: bytes, max_bytes: int) -> int:
-    """Length of a packed text, or more than `max_bytes`; 0 of one that cannot be unpacked."""
+    """Returns the decompressed length of a text, or more than `max_bytes`; 0 if it cannot be decompressed."""
     name, _, packed = content.partition(b"\0")
     try:
         return len(name) + len(zlib.decompressobj().decompress(packed[1:], max_bytes + 1))

@@ -99,7 +99,7 @@ def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
     other = write_video(tmp_path / "other" / "other.mp4", 10)
     with pytest.raises(StoredFileError, match=r"other\.mp4: expected the encoder settings"):
         concat_segments([segments[0], other], audio, tmp_path / "out.mp4", info_of(192, 128), 20)
-    with pytest.raises(MediaError, match="sound track"):
+    with pytest.raises(MediaError, match="audio track"):
         concat_segments(segments, segments[0], tmp_path / "out.mp4", info_of(192, 128), 20)
     assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before
 

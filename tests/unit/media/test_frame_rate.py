@@ -33,7 +33,7 @@ def at(fps: float, num: int, start_ms: float = 0.0) -> list[float]:
 @pytest.mark.parametrize("fps", [400_000, 1000, 250])
 def test_a_rate_that_no_camera_has_is_refused_by_name(tmp_path: Path, fps: int) -> None:
     path = write_fast_video(tmp_path / "fast.mp4", fps)
-    with pytest.raises(MediaLimitError, match=rf"^fast\.mp4: expected at most 240 frames a second, found {fps}\.$"):
+    with pytest.raises(MediaLimitError, match=rf"^fast\.mp4: expected at most 240 frames per second, found {fps}\.$"):
         probe_video(path, LIMITS)
 
 
@@ -83,7 +83,7 @@ def test_lost_frames_are_not_called_frozen() -> None:
 def test_a_few_frames_that_claim_hours_are_refused(tmp_path: Path) -> None:
     path = write_frozen_video(tmp_path / "hours.mp4", 3000.0)
     with pytest.raises(
-        MediaLimitError, match=r"stands still for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"
+        MediaLimitError, match=r"is frozen for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"
     ):
         probe_video(path, LIMITS)
     assert probe_video(path, MediaLimits(max_frozen_seconds=3600)).fps == 25

@@ -91,7 +91,7 @@ def test_a_script_cannot_read_its_neighbour(h264: Path, tmp_path: Path, suffix: 
     script = tmp_path / f"script.{suffix}"
     for text in ("ffconcat version 1.0\nfile 'neighbour.mp4'\n", f"#EXTM3U\n#EXTINF:2,\n{neighbour}\n#EXT-X-ENDLIST\n"):
         script.write_text(text)
-        with pytest.raises(MediaError, match=r"expected a sound, video or picture file, found: [^']*$"):
+        with pytest.raises(MediaError, match=r"expected an audio, video or picture file, found: [^']*$"):
             open_container(script, LIMITS)
 
 
@@ -111,7 +111,7 @@ def test_missing_streams_say_what_is_there(h264: Path, tmp_path: Path) -> None:
         probe_video(song, LIMITS)
     assert probe_audio(song, LIMITS).codec == "mp3float"
     silent = write_video(tmp_path / "silent.mp4", 2)
-    with pytest.raises(MediaError, match=r"silent\.mp4: expected a sound track, found only: video"):
+    with pytest.raises(MediaError, match=r"silent\.mp4: expected an audio track, found only: video"):
         probe_audio(silent, LIMITS)
 
 
