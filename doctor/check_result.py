@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How bad it is, from good to bad."""
+    """Severity, in ascending order."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,11 +20,11 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        check: What was looked at.
-        status: A warning is slower or riskier than it need be; with a problem something does not work.
-        found: What is here.
-        expected: What should be here; empty if all is well.
-        fix: What to do about it; empty if all is well.
+        check: Name of the check.
+        status: With a warning the service works, but slower or with a risk; with a problem something does not work.
+        found: The actual state.
+        expected: The required state; empty if the check passed.
+        fix: How to fix it; empty if the check passed.
     """
 
     check: str
@@ -40,28 +40,28 @@ class CheckResult:
 
 
 def ok(check: str, found: str) -> CheckResult:
-    """All is well."""
+    """Returns a passed check."""
     return CheckResult(check, Status.OK, found)
 
 
 def warning(check: str, found: str, expected: str, fix: str) -> CheckResult:
-    """It works, but slower or with a risk."""
+    """Returns a warning: it works, but slower or with a risk."""
     return CheckResult(check, Status.WARNING, found, expected, fix)
 
 
 def problem(check: str, found: str, expected: str, fix: str) -> CheckResult:
-    """Something does not work."""
+    """Returns a problem: something does not work."""
     return CheckResult(check, Status.PROBLEM, found, expected, fix)
 
 
 def worst(results: Iterable[CheckResult]) -> Status:
-    """The worst status of all."""
+    """Returns the most severe status."""
     order = list(Status)
     return max((result.status for result in results), key=order.index, default=Status.OK)
 
 
 def size(num_bytes: float) -> str:
-    """Bytes for a reader: `64 MiB`, `7.2 GiB`."""
+    """Formats bytes, as in `64 MiB` or `7.2 GiB`."""
     if num_bytes < 1024**3:
         return f"{num_bytes / 1024**2:.0f} MiB"
     return f"{num_bytes / 1024**3:.1f} GiB"

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are read."""
+"""Runs all checks in the order of the report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _Check = Callable[[], CheckResult | list[CheckResult]]
 
 
 def run_checks(question: DoctorOptions) -> list[CheckResult]:
-    """Look at everything; what cannot be looked at is a problem of its own."""
+    """Runs all checks; a check that fails to run is reported as a problem."""
     results = _all(_OF_ANY_MACHINE)
     try:
         plan = plan_service(question)
@@ -90,7 +90,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
 
 
 def _check_room(pipeline: PipelineConfig) -> CheckResult:
-    """Room where files lie, or where they are brought to."""
+    """Checks free space where files are stored or cached."""
     if pipeline.files is not None:
         return check_cache(pipeline)
     return check_free_space(pipeline.data_dir, pipeline.jobs.min_free_bytes)
@@ -101,8 +101,8 @@ def _all(checks: Mapping[str, _Check]) -> list[CheckResult]:
     for name, check in checks.items():
         try:
             found = check()
-        except Exception as error:  # the rest of the machine is looked at all the same
-            fix = "See whether this user may look there; the other checks are not affected."
-            found = problem(name, f"{type(error).__name__}: {error}", "a check that can be made", fix)
+        except Exception as error:  # the other checks still run
+            fix = "Check the permissions of this user; the other checks are not affected."
+            found = problem(name, f"{type(error).__name__}: {error}", "a check that can run", fix)
         results += found if isinstance(found, list) else [found]
     return results

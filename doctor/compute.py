@@ -1,4 +1,4 @@
-"""Torch and onnxruntime: each computes something here, on the GPU if there is one, and is compared with the CPU."""
+"""Checks torch and onnxruntime with small computations, on the GPU if there is one, compared with the CPU."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from errors import ConfigError, LipwrightError
 
 _NETWORK: Final = "face_landmark_468.onnx"
 _TOLERANCE: Final = 1e-2
-"""Largest difference between GPU and CPU, as a share of the largest value; TF32 keeps ten bits of a number."""
+"""Largest difference between GPU and CPU, as a share of the largest value; TF32 has a mantissa of ten bits."""
 _GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install '.[gpu]' with a torch built for CUDA."
 
 
 def check_gpus(wanted: float) -> list[CheckResult]:
-    """The driver, its GPUs, and whether torch and onnxruntime really work on them.
+    """Checks the driver, its GPUs, and whether torch and onnxruntime work on them.
 
     Args:
         wanted: Sum of the replicas' GPU shares in the Serve config.
@@ -26,19 +26,19 @@ def check_gpus(wanted: float) -> list[CheckResult]:
     try:
         gpus = seen_gpus()
     except ConfigError as error:
-        fix = "Reboot after an update of the driver; in a container, start it with --gpus all."
-        return [problem("GPU", str(error), "a driver that answers", fix), *_check_cpu()]
+        fix = "Reboot after a driver update; start containers with --gpus all."
+        return [problem("GPU", str(error), "a driver that responds", fix), *_check_cpu()]
     if not gpus:
         if wanted > 0:
             fix = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
-            expected = f"{wanted:g} GPU, as the Serve config says"
+            expected = f"{wanted:g} GPU, as required by the Serve config"
             return [problem("GPU", "no NVIDIA driver (nvidia-smi is missing)", expected, fix), *_check_cpu()]
-        return [ok("GPU", "none: runs on the CPU"), *_check_cpu()]
+        return [ok("GPU", "none; runs on the CPU"), *_check_cpu()]
     return [_seen(gpus, wanted), check_torch("cuda"), check_onnxruntime_session("cuda")]
 
 
 def check_torch(device: str) -> CheckResult:
-    """A product of two matrices on `device`, compared with numpy's."""
+    """Multiplies two matrices on `device` and compares the product with numpy's."""
     name = f"torch on {device}"
     try:
         import torch
@@ -53,7 +53,7 @@ def check_torch(device: str) -> CheckResult:
         if product.device.type != device:
             return problem(name, f"computed on {product.device}", f"computed on {device}", _GPU_PACKAGES)
         fault = _difference(product.cpu().numpy(), left @ right)
-    except Exception as error:  # a broken CUDA set-up raises whatever its library raises
+    except Exception as error:  # a broken CUDA installation raises errors of any class
         return problem(name, f"{type(error).__name__}: {error}", "a product of two matrices", _mend(device))
     if fault:
         return problem(name, fault, "the CPU's result", _mend(device))
@@ -61,17 +61,17 @@ def check_torch(device: str) -> CheckResult:
 
 
 def check_onnxruntime_session(device: str) -> CheckResult:
-    """One of the shipped networks on `device`; on a GPU, its provider is active and agrees with the CPU's."""
+    """Runs a bundled network on `device`; on a GPU, its provider must be active and agree with the CPU."""
     name = f"onnxruntime on {device}"
     try:
-        import torch  # noqa: F401  # its CUDA libraries are found by onnxruntime once they are loaded
+        import torch  # noqa: F401  # loads the CUDA libraries for onnxruntime
 
         result = _run_network(device)
         fault = _difference(result, _run_network("cpu")) if device != "cpu" else ""
     except LipwrightError as error:
         return problem(name, str(error), f"a session with {device} active", _mend(device))
-    except Exception as error:  # onnxruntime's own classes derive from Exception alone
-        return problem(name, f"{type(error).__name__}: {error}", "a run of a shipped network", _mend(device))
+    except Exception as error:  # onnxruntime's classes derive directly from Exception
+        return problem(name, f"{type(error).__name__}: {error}", "a run of a bundled network", _mend(device))
     if fault:
         return problem(name, fault, "the CPU's result", _mend(device))
     return ok(name, f"{_NETWORK} runs" + (" and agrees with the CPU" if device != "cpu" else ""))
@@ -85,9 +85,9 @@ def _seen(gpus: list[Gpu], wanted: float) -> CheckResult:
     found = ", ".join(str(gpu) for gpu in gpus)
     if wanted > len(gpus):
         fix = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
-        return problem("GPU", found, f"{wanted:g} GPU, as the Serve config says", fix)
+        return problem("GPU", found, f"{wanted:g} GPU, as required by the Serve config", fix)
     if wanted == 0:
-        fix = "Start with --config serve_config.yaml, or leave the GPU to others."
+        fix = "Start with --config serve_config.yaml, or leave the GPU to other programs."
         return warning("GPU", f"{found}; the Serve config uses none", "a Serve config with a GPU share", fix)
     return ok("GPU", found)
 
@@ -112,12 +112,12 @@ def _matrices() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> str:
-    """What is wrong with `found`, if anything."""
+    """Describes the difference; empty if the results agree."""
     if not np.isfinite(found).all():
-        return "results that are not numbers"
+        return "results that are not finite"
     share = float(np.abs(found - expected).max() / np.abs(expected).max())
     return f"results that are {share:.1%} off" if share > _TOLERANCE else ""
 
 
 def _mend(device: str) -> str:
-    return _GPU_PACKAGES if device == "cuda" else "Make the environment anew: make setup, or pip install '.[cpu]'."
+    return _GPU_PACKAGES if device == "cuda" else "Recreate the environment: make setup, or pip install '.[cpu]'."

@@ -1,4 +1,4 @@
-"""The data folder, and the folder in which Ray keeps what does not fit its object store."""
+"""Checks the data folder, and the folder to which Ray spills objects."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ from typing import Final
 from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
 
-# https://www.sqlite.org/wal.html: all processes have to share memory, so WAL does not work over a network.
+# https://www.sqlite.org/wal.html: all processes must share memory, so WAL does not work over a network.
 _NETWORK_KINDS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "fuse.s3fs"}
 )
-_RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray makes no more objects
+_RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray creates no more objects
 
 
 def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds_table: bool = True) -> CheckResult:
-    """The data folder can be written, and its job table can be locked, if it `holds_table`."""
+    """Checks that the data folder is writable, and that its job table can be locked if it `holds_table`."""
     lies_in = file_system(data_dir, mounts)
-    found = f"{data_dir} on {lies_in.kind}" + ("" if data_dir.exists() else " (made at the first start)")
+    found = f"{data_dir} on {lies_in.kind}" + ("" if data_dir.exists() else " (created at the first start)")
     try:
         with tempfile.TemporaryFile(dir=lies_in.path):
             pass
     except OSError as error:
-        fix = f"Give this user the folder (chown), or name another one: --data-dir. In the way: {lies_in.path}."
-        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write", fix)
+        fix = f"Give this user access to {lies_in.path} (chown), or use another folder: --data-dir."
+        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write to", fix)
     if holds_table and lies_in.kind in _NETWORK_KINDS:
-        fix = "Name a local folder (--data-dir), or keep the job table in a PostgreSQL (args: state)."
-        return warning("Data folder", found, "a local file system: SQLite's log needs shared memory", fix)
+        fix = "Use a local folder (--data-dir), or keep the job table in PostgreSQL (`state` in args)."
+        return warning("Data folder", found, "a local file system: SQLite's WAL needs shared memory", fix)
     return ok("Data folder", found)
 
 
 def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
-    """Room for uploads, segments and results."""
+    """Checks free space for uploads, segments and results."""
     name = "Disk"
     free = file_system(data_dir).free_bytes
-    found = f"{size(free)} free for {data_dir}; {size(min_free_bytes)} of it stay free (jobs.min_free_bytes)"
-    fix = "Free some, name another folder (--data-dir), or keep finished jobs for a shorter time (jobs.retention_s)."
+    found = f"{size(free)} free for {data_dir}, of which {size(min_free_bytes)} are kept free (jobs.min_free_bytes)"
+    fix = (
+        "Free disk space, use another folder (--data-dir), or keep finished jobs for a shorter time (jobs.retention_s)."
+    )
     if free <= min_free_bytes:
         return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", fix)
     if free < 2 * min_free_bytes:
@@ -47,19 +49,19 @@ def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
 
 
 def ray_folder(environment: Mapping[str, str]) -> Path:
-    """Where Ray keeps its logs, and what does not fit its object store (ray/_common/utils.py)."""
+    """Returns the folder of Ray's logs and spilled objects (ray/_common/utils.py)."""
     return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
 
 
 def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:
-    """Room for what Ray writes to disk when its object store is full, and for its logs."""
+    """Checks free space for Ray's logs and for objects that it spills when its object store is full."""
     name = "Ray's folder"
     lies_in = file_system(ray_dir)
     used_share = 1 - lies_in.free_bytes / max(1, lies_in.total_bytes)
     found = f"{ray_dir}: {size(lies_in.free_bytes)} free, {used_share:.0%} in use"
-    fix = f"Free some on {lies_in.path}, or start with TMPDIR on a larger disk."
+    fix = f"Free disk space on {lies_in.path}, or start with TMPDIR on a larger disk."
     if used_share > _RAY_FULL_SHARE:
-        expected = f"at most {_RAY_FULL_SHARE:.0%} in use: above it Ray writes nothing to disk"
+        expected = f"at most {_RAY_FULL_SHARE:.0%} in use: above it Ray does not spill objects"
         return problem(name, found, expected, fix)
     if lies_in.free_bytes < store_bytes:
         return warning(name, found, f"{size(store_bytes)}, as much as the object store", fix)

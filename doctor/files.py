@@ -1,4 +1,4 @@
-"""Where uploads, jobs and results are kept."""
+"""Checks the storage of uploads, jobs and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.state import cache_folder, check_files_access
 
 
 def check_files(config: PipelineConfig) -> CheckResult:
-    """Files can be written to the bucket, read and removed, where one is set."""
+    """Checks that files can be written to the bucket, read and deleted, if one is configured."""
     name = "Files"
     if config.files is None:
         return ok(name, "in the data folder")
@@ -26,11 +26,11 @@ def check_files(config: PipelineConfig) -> CheckResult:
 
 
 def check_cache(config: PipelineConfig) -> CheckResult:
-    """Room for what this machine fetches from the bucket."""
+    """Checks free space for files that this machine fetches from the bucket."""
     name, folder, wanted = "Disk", cache_folder(config), config.bucket.max_cache_bytes
     free = file_system(folder).free_bytes
-    found = f"{size(free)} free for {folder}, which holds fetched files and uploads on their way"
+    found = f"{size(free)} free for {folder}, which holds cached files and uploads in progress"
     if free < wanted:
-        fix = "Free some, name another folder (bucket.cache_dir), or keep less (bucket.max_cache_bytes)."
+        fix = "Free disk space, set another folder (bucket.cache_dir), or cache less (bucket.max_cache_bytes)."
         return warning(name, found, f"{size(wanted)} (bucket.max_cache_bytes)", fix)
     return ok(name, found)

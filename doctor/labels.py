@@ -1,4 +1,4 @@
-"""The certificate that signs results."""
+"""Checks the certificate that signs results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEND: Final = "Set labels.certificate and labels.private_key to a certificate f
 
 
 def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> CheckResult:
-    """Sign a trial video with the operator's certificate; without one nothing is made here."""
+    """Signs a test video with the operator's certificate; creates nothing if there is none."""
     expected = "results that carry a tag and a signed manifest"
     if not settings.c2pa or not settings.metadata:
         off = " and ".join(name for name in ("metadata", "c2pa") if not getattr(settings, name))
@@ -33,6 +33,6 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Check
     assert labeller.credentials is not None
     until = f"{labeller.credentials.signer}, until {labeller.credentials.expires_at:%Y-%m-%d}"
     if labeller.credentials.expires_at < now + timedelta(days=_RENEW_DAYS):
-        fix = "Renew it and restart the service: once it has run out, jobs fail with label_failed."
-        return warning(_NAME, until, f"a certificate that holds for {_RENEW_DAYS} days and more", fix)
+        fix = "Renew it and restart the service: once it has expired, jobs fail with label_failed."
+        return warning(_NAME, until, f"a certificate that is valid for at least {_RENEW_DAYS} days", fix)
     return ok(_NAME, until)

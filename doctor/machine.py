@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, GPUs, file systems."""
+"""Reads the cores, memory, GPUs and file systems of this machine."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _GPU_FIELDS: Final = "name,driver_version,memory.total"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as the driver shows it."""
+    """One GPU as reported by the driver."""
 
     name: str
     driver: str = "unknown"
     memory_bytes: int = 0
 
     def __str__(self) -> str:
-        """For a reader: `NVIDIA L4 (24 GiB, driver 580.65)`."""
+        """Formats the GPU, as in `NVIDIA L4 (24 GiB, driver 580.65)`."""
         return f"{self.name} ({self.memory_bytes / 1024**3:.0f} GiB, driver {self.driver})"
 
 
 @dataclass(frozen=True)
 class FileSystem:
-    """Where a path lies.
+    """The file system of a path.
 
     Attributes:
         path: The path itself, or the nearest folder above it that exists.
         kind: The file system's type, such as "ext4".
         total_bytes: Its size.
-        free_bytes: What this user can still write.
+        free_bytes: Bytes that this user can still write.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class FileSystem:
 
 
 def num_cpus(cgroup: Path = _CGROUP) -> float:
-    """Cores that Ray counts: those of the machine, or fewer where a container's quota says so."""
+    """Returns the cores that Ray counts: those of the machine, or fewer with a container quota."""
     cores = float(os.cpu_count() or 1)
     quota, _, period = _first_line(cgroup / "cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
@@ -56,7 +56,7 @@ def num_cpus(cgroup: Path = _CGROUP) -> float:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping (`MemAvailable` of the kernel, the container's limit at most)."""
+    """Returns the memory available without swapping: `MemAvailable`, at most the container's limit."""
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -65,10 +65,10 @@ def available_memory_bytes() -> int:
 
 
 def seen_gpus() -> list[Gpu]:
-    """The GPUs that the NVIDIA driver shows; none without a driver. Without nvidia-smi, device files are counted.
+    """Returns the GPUs that the NVIDIA driver reports, none without a driver. Counts device files without nvidia-smi.
 
     Raises:
-        ConfigError: There is a driver, and it does not answer.
+        ConfigError: The driver does not respond.
     """
     command = ["nvidia-smi", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
     try:
@@ -83,7 +83,7 @@ def seen_gpus() -> list[Gpu]:
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> FileSystem:
-    """The file system that holds `path`, or would hold it."""
+    """Returns the file system that holds `path`, or would hold it."""
     nearest = path.absolute()
     while not nearest.exists():
         nearest = nearest.parent

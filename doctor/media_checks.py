@@ -1,4 +1,4 @@
-"""FFmpeg: the encoders of results and the decoders of callers' files, each tried."""
+"""Checks FFmpeg: the encoders of results, the decoders of uploads, and the decoder sandbox."""
 
 from __future__ import annotations
 
@@ -13,47 +13,45 @@ from media.decoding.memory_budget import budget_bytes
 from media.decoding.sandbox import missing_layers
 from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
 
-_MEND: Final = "Install PyAV's own wheel, which carries FFmpeg with all of them: pip install --force-reinstall av."
-_CONFINE: Final = (
-    "Use a kernel from 5.13 with Landlock switched on (lsm=landlock,...) and install libseccomp2; in a container, "
-    "allow landlock_* and seccomp in its profile. Callers who are not trusted should wait for that."
+_FIX: Final = "Install PyAV's own wheel, which includes FFmpeg with all of them: pip install --force-reinstall av."
+_FIX_SANDBOX: Final = (
+    "Use a kernel from 5.13 with Landlock enabled (lsm=landlock,...) and install libseccomp2; in a container, "
+    "allow landlock_* and seccomp in its profile. Do not serve untrusted callers before that."
 )
-_TRY_S: Final = 60.0
+_TIMEOUT_S: Final = 60.0
 
 
 def check_sandbox(config: DecoderConfig) -> CheckResult:
-    """What a decoder that a file took over could do, asked of one."""
-    name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp in force in a decoder"
+    """Checks in a decoder process which layers of the sandbox are active."""
+    name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp active in decoders"
     if not config.sandbox:
-        return warning(name, "switched off", expected, "Take decoder.sandbox out of the settings.")
+        return warning(name, "disabled", expected, "Remove decoder.sandbox from the settings.")
     with Decoders(config) as decoders:
-        lacking = decoders.run(missing_layers, file=Path("doctor"), timeout_s=_TRY_S)
-    if lacking:
-        return warning(name, f"without {lacking}", expected, _CONFINE)
-    return ok(
-        name, f"{expected}; one bound of {size(budget_bytes(config.max_shared_memory_bytes))} on the memory of all"
-    )
+        missing = decoders.run(missing_layers, file=Path("doctor"), timeout_s=_TIMEOUT_S)
+    if missing:
+        return warning(name, f"without {missing}", expected, _FIX_SANDBOX)
+    return ok(name, f"{expected}; memory budget of all decoders: {size(budget_bytes(config.max_shared_memory_bytes))}")
 
 
 def check_encoders() -> CheckResult:
-    """Libx264 and AAC: written as a job writes them, read back and compared."""
+    """Checks libx264 and AAC: writes a file as a job does, reads it back and compares."""
     name = "Encoders"
     with tempfile.TemporaryDirectory() as folder:
         try:
             try_round_trip(Path(folder))
-        except Exception as error:  # an FFmpeg without the encoder fails in ways of its own
-            return problem(name, f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _MEND)
+        except Exception as error:  # an FFmpeg without the encoder raises errors of any class
+            return problem(name, f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _FIX)
     return ok(name, "libx264 and AAC in MP4: written, read back, equal")
 
 
 def check_decoders() -> CheckResult:
-    """The formats that callers may send."""
+    """Checks the formats of uploads."""
     name = "Decoders"
     missing = missing_decoders()
     with tempfile.TemporaryDirectory() as folder:
         unreadable = unreadable_samples(Path(folder))
     if unreadable:
-        return problem(name, "; ".join(unreadable), "small files of each format that can be read", _MEND)
+        return problem(name, "; ".join(unreadable), "readable sample files of each format", _FIX)
     if missing:
-        return warning(name, f"without {', '.join(missing)}: such files are refused", "all of them", _MEND)
-    return ok(name, f"{len(DECODERS)} codecs in all promised formats; samples were read")
+        return warning(name, f"without {', '.join(missing)}: such files are rejected", "all of them", _FIX)
+    return ok(name, f"{len(DECODERS)} codecs in all supported formats; samples were read")

@@ -1,4 +1,4 @@
-"""What is asked of this machine: the service as it would start here."""
+"""The service as it would start on this machine, and the resources it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an acto
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What the caller of the doctor said; None leaves it to the Serve config, or to Ray."""
+    """Options of `lipwright doctor`; None leaves the value to the Serve config or to Ray."""
 
     config: Path | None = None
     host: str | None = None
@@ -32,13 +32,13 @@ class PlannedService:
 
     Attributes:
         config_path: The Serve config.
-        pipeline: What the graph is built with.
+        pipeline: Settings of the graph.
         host: Address to listen on.
         port: TCP port to listen on.
-        num_cpus: Sum of the replicas' shares, with as few replicas as the config allows.
-        num_gpus: The same for GPUs.
-        in_flight_bytes: What travels between Studio and FaceSynthesis at full load.
-        object_store_bytes: Size asked of Ray's object store; None leaves it to Ray.
+        num_cpus: Total CPUs of the minimum number of replicas.
+        num_gpus: Total GPUs of the minimum number of replicas.
+        in_flight_bytes: Bytes in transit between Studio and FaceSynthesis at full load.
+        object_store_bytes: Requested size of Ray's object store; None leaves it to Ray.
     """
 
     config_path: Path
@@ -52,10 +52,10 @@ class PlannedService:
 
 
 def plan_service(question: DoctorOptions) -> PlannedService:
-    """Read the Serve config as `lipwright serve` does.
+    """Reads the Serve config as `lipwright serve` does.
 
     Raises:
-        ConfigError: It cannot be used.
+        ConfigError: The config is invalid.
     """
     config = read_serve_config(question.config)
     host = question.host or config.http_options.get("host", "127.0.0.1")
@@ -77,7 +77,7 @@ def plan_service(question: DoctorOptions) -> PlannedService:
 
 
 def _num_replicas(deployment: dict[str, Any]) -> int:
-    """Replicas that have to find room for the application to start."""
+    """Returns the number of replicas that must be scheduled before the application starts."""
     scaling = deployment.get("autoscaling_config") or {}
     return int(deployment.get("num_replicas") or scaling.get("initial_replicas") or scaling.get("min_replicas", 1))
 
@@ -87,7 +87,7 @@ def _share(deployment: dict[str, Any], resource: str) -> float:
 
 
 def _in_flight_bytes(pipeline: PipelineConfig, deployments: Sequence[tuple[int, dict[str, Any]]]) -> int:
-    """Chunks of all segments at work, and their answers of about the same size."""
+    """Returns the bytes of the chunks of all running segments and of their results, which are about as large."""
     num_calls = sum(
         number * int(each.get("max_ongoing_requests", 1)) for number, each in deployments if each["name"] == "Studio"
     )

@@ -1,4 +1,4 @@
-"""Findings for a reader at a terminal."""
+"""Prints check results to a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLES: Final = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: 
 
 
 def print_report(results: Sequence[CheckResult]) -> None:
-    """One line for what is well; for the rest what was found, what was expected, and what to do."""
+    """Prints one line per passed check, and for the others also what is expected and how to fix it."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     table = Table.grid(Column(no_wrap=True), Column(no_wrap=True, style="bold"), Column(), padding=(0, 2, 0, 0))
     for result in results:

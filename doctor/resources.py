@@ -1,4 +1,4 @@
-"""Cores, memory, shared memory, open files: against what the Serve config asks for."""
+"""Checks cores, memory, shared memory and open files against the needs of the Serve config."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _MIN_STORE_BYTES: Final = 75 * 1024**2
 _SHM_USED_SHARE: Final = 0.95
 
 _BASE_MEMORY_BYTES: Final = 4 * 1024**3
-"""Ray at rest, the replicas with their weights, and their decoded frames, on a machine of two cores."""
+"""Idle Ray, the replicas with their weights, and their decoded frames, on a machine with two cores."""
 _MIN_OPEN_FILES: Final = 8192
-"""What Ray asks of production machines (ray/_private/worker.py, `init`)."""
+"""Recommended by Ray for production machines (ray/_private/worker.py, `init`)."""
 
 
 def check_cpus(num_cpus: float, wanted: float) -> CheckResult:
-    """Cores for the replicas: Ray starts none that finds no room."""
-    found = f"{num_cpus:g} cores; the replicas ask for {wanted:g}"
+    """Checks the number of cores: Ray starts no replica without free CPUs."""
+    found = f"{num_cpus:g} cores; the replicas need {wanted:g}"
     if wanted > num_cpus:
         fix = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
-        return problem("CPU", found, f"at least {wanted:g} cores: a replica without room never starts", fix)
+        return problem("CPU", found, f"at least {wanted:g} cores: replicas without free CPUs never start", fix)
     return ok("CPU", found)
 
 
 def check_memory(memory_bytes: int, available_bytes: int) -> CheckResult:
-    """Memory of the machine or container."""
+    """Checks the memory of the machine or container."""
     found = f"{size(memory_bytes)}, {size(available_bytes)} of it available"
     if available_bytes < _BASE_MEMORY_BYTES:
-        fix = "End other programs or raise the container's limit; without memory, Ray ends replicas and jobs wait."
+        fix = "Stop other programs or raise the container's limit; without memory, Ray kills replicas and jobs wait."
         return warning("Memory", found, f"{size(_BASE_MEMORY_BYTES)} available", fix)
     return ok("Memory", found)
 
 
 def check_open_files(hard_limit: int) -> CheckResult:
-    """The limit of open files; Ray raises the soft limit to the hard one by itself."""
+    """Checks the limit of open files; Ray raises the soft limit to the hard limit by itself."""
     if 0 <= hard_limit < _MIN_OPEN_FILES:
         fix = f"ulimit -Hn {_MIN_OPEN_FILES} as root, docker run --ulimit nofile=65536, or systemd LimitNOFILE=65536."
         return warning("Open files", str(hard_limit), f"at least {_MIN_OPEN_FILES}", fix)
@@ -47,7 +47,7 @@ def check_open_files(hard_limit: int) -> CheckResult:
 
 
 def store_bytes(available_bytes: int, shm_free_bytes: int, wanted_bytes: int | None) -> int:
-    """The object store's size as Ray chooses it."""
+    """Returns the object store's size as Ray chooses it."""
     if wanted_bytes is not None:
         return wanted_bytes
     cap = max(_STORE_NEEDS_SHM_BYTES, int(shm_free_bytes * _SHM_USED_SHARE))
@@ -55,11 +55,11 @@ def store_bytes(available_bytes: int, shm_free_bytes: int, wanted_bytes: int | N
 
 
 def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
-    """Room for the object store in shared memory; without it, Ray puts the store on a disk.
+    """Checks that the object store fits into shared memory; otherwise Ray puts it on disk.
 
     Args:
-        store_bytes: The store's size.
-        lies_in: The shared memory.
+        store_bytes: Size of the store.
+        lies_in: The shared memory file system.
     """
     name, shm = "Shared memory", lies_in.path
     free, total = size(lies_in.free_bytes), size(lies_in.total_bytes)
@@ -73,18 +73,18 @@ def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
         f"mount -o remount,size={gigabytes:.1f}G {shm}."
     )
     if lies_in.free_bytes >= _MIN_STORE_BYTES:
-        fix += f" Or ask for a store that fits: --object-store-memory {lies_in.free_bytes}."
+        fix += f" Or use a smaller store: --object-store-memory {lies_in.free_bytes}."
     if store_bytes > _STORE_NEEDS_SHM_BYTES:
         return problem(name, f"{found}: Ray will not start", expected, fix)
     return warning(name, f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, fix)
 
 
 def check_object_store(store_bytes: int, in_flight_bytes: int) -> CheckResult:
-    """The store's size against what travels between the stages at full load."""
+    """Compares the size of the store with the bytes in transit between deployments at full load."""
     name = "Object store"
-    found = f"{size(store_bytes)}; up to {size(in_flight_bytes)} travel between the stages at full load"
+    found = f"{size(store_bytes)}; up to {size(in_flight_bytes)} are in transit between deployments at full load"
     enough = max(in_flight_bytes, _MIN_STORE_BYTES)
-    fix = f"Ask for more: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
+    fix = f"Use a larger store: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
     if store_bytes < _MIN_STORE_BYTES:
         return problem(name, f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", fix)
     if store_bytes < in_flight_bytes:

@@ -1,4 +1,4 @@
-"""Python and the packages: of the versions that pyproject.toml asks for, and only one onnxruntime."""
+"""Checks Python and the packages against pyproject.toml, and that there is only one onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from packaging.requirements import Requirement
 from doctor.check_result import CheckResult, ok, problem, warning
 
 _MIN_PYTHON: Final = (3, 11)
-# CPython issue 106905, "AST constructor recursion depth mismatch": mended in 3.11.8 and 3.12.2.
+# CPython issue 106905, "AST constructor recursion depth mismatch": fixed in 3.11.8 and 3.12.2.
 _RACING_PARSERS: Final = {(3, 11, patch) for patch in range(8)} | {(3, 12, 0), (3, 12, 1)}
 _ONNX_PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
 
 
 def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> CheckResult:
-    """The interpreter.
+    """Checks the interpreter.
 
     Args:
         version: Major, minor and patch.
@@ -29,33 +29,34 @@ def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> CheckR
         f"{platform.python_implementation()} {'.'.join(map(str, version))} on {platform.system()} {platform.machine()}"
     )
     if version < _MIN_PYTHON:
-        return problem("Python", found, "3.11 or newer", "Make the environment anew: make setup PYTHON=python3.11.")
+        return problem("Python", found, "3.11 or newer", "Recreate the environment: make setup PYTHON=python3.11.")
     if version in _RACING_PARSERS:
         return warning(
             "Python",
             found,
             "3.11.8 or newer, 3.12.2 or newer, or 3.13",
-            "In this one, threads that parse at once fail (CPython issue 106905). Lipwright works around it in its own "
-            "processes; for others set PYTHONNODEBUGRANGES=1, or make the environment anew with a newer Python.",
+            "In this version, threads that parse at the same time fail (CPython issue 106905). Lipwright works around "
+            "it in its own processes; elsewhere set PYTHONNODEBUGRANGES=1, or recreate the environment with a newer "
+            "Python.",
         )
     if platform.system() != "Linux":
-        return warning("Python", found, "Linux", "Nobody runs Lipwright elsewhere; a container does.")
+        return warning("Python", found, "Linux", "Lipwright is tested on Linux only; run it in a container.")
     return ok("Python", found)
 
 
 def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
-    """The packages of pyproject.toml: here, and of the versions asked for.
+    """Checks that the packages of pyproject.toml are installed in the required versions.
 
     Args:
-        requirements: Lines as in pyproject.toml; those that the installed Lipwright asks for if None.
+        requirements: Lines as in pyproject.toml; default: those of the installed Lipwright.
     """
     name = "Packages"
     try:
         wanted = [Requirement(line) for line in (requires("lipwright") if requirements is None else requirements) or ()]
     except PackageNotFoundError:
-        return warning(name, "Lipwright itself is not installed here", "an installed Lipwright", "Run make setup.")
+        return warning(name, "Lipwright itself is not installed", "an installed Lipwright", "Run make setup.")
     needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
-    # Both extras name an onnxruntime; what is said of the one that is here counts.
+    # Both extras name an onnxruntime; the requirement of the installed one counts.
     needed += [each for each in wanted if each.name in _ONNX_PACKAGES and _version(each.name) is not None]
     wrong = [fault for each in needed if (fault := _fault(each))]
     if wrong:
@@ -66,10 +67,10 @@ def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
 
 
 def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
-    """Exactly one of the two packages that bring the module `onnxruntime`.
+    """Checks that exactly one of the two packages with the module `onnxruntime` is installed.
 
     Args:
-        installed: Which of the two there are; those of this environment if None.
+        installed: Names of the installed ones; default: those of this environment.
     """
     name = "onnxruntime package"
     found = [each for each in _ONNX_PACKAGES if _version(each)] if installed is None else sorted(installed)
@@ -86,12 +87,15 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
 
 
 def check_clock(now_s: float, newest: Path = Path(__file__)) -> CheckResult:
-    """The clock, which signs webhooks and judges certificates; it cannot be older than the installed files."""
+    """Checks that the clock, used for webhook signatures and certificates, is not older than the installed files."""
     if now_s < newest.stat().st_mtime - 86400:
         return warning(
-            "Clock", "behind the age of Lipwright's own files", "the present time", "Set it: timedatectl set-ntp true."
+            "Clock",
+            "earlier than the date of Lipwright's own files",
+            "the current time",
+            "Set it: timedatectl set-ntp true.",
         )
-    return ok("Clock", "not behind the installed files")
+    return ok("Clock", "not earlier than the installed files")
 
 
 def _fault(requirement: Requirement) -> str:

@@ -1,4 +1,4 @@
-"""The shipped weights: every file of SHA256SUMS is here and is the one that was shipped."""
+"""Checks the bundled weights against SHA256SUMS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.weights import FOLDER, SUMS_NAME, read_sums, verified_path
 
 
 def check_weights(folder: Path = FOLDER) -> CheckResult:
-    """Compare the sha256 of each file."""
+    """Compares the sha256 of each file."""
     try:
         names = sorted(read_sums(folder / SUMS_NAME))
     except WeightsError as error:
@@ -21,7 +21,7 @@ def check_weights(folder: Path = FOLDER) -> CheckResult:
     return ok("Weights", f"{len(names)} files, each with its sha256")
 
 
-_MEND = "Take the folder models/weights from the release again: git checkout -- models/weights, or reinstall."
+_MEND = "Restore the folder models/weights from the release: git checkout -- models/weights, or reinstall."
 
 
 def _fault(folder: Path, name: str) -> str:

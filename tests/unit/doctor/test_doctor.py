@@ -47,7 +47,7 @@ def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_
     lines = done.stdout.splitlines()
     (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
     assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
-    assert "fix:      Take another one (--port)" in lines[at + 2]
+    assert "fix:      Use another port (--port)" in lines[at + 2]
     (store,) = [line for line in lines if " Object store " in line]
     assert store.startswith("warning  Object store")
     assert "200 MiB" in store

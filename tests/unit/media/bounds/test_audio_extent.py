@@ -60,7 +60,7 @@ def test_as_much_nothing_as_sound_is_taken() -> None:
 
 
 def test_a_chained_ogg_that_changes_is_refused_at_the_door(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"^changes\.ogg: expected sound of one rate and layout"):
+    with pytest.raises(MediaError, match=r"^changes\.ogg: expected audio of one rate and layout"):
         probe_audio(write_chained_ogg(tmp_path / "changes.ogg"), LIMITS)
     same = write_chained_ogg(tmp_path / "same.ogg", (1, 1))
     assert probe_audio(same, LIMITS).duration_seconds == pytest.approx(1.2, abs=0.06)
