@@ -21,5 +21,5 @@ def test_a_file_that_goes_while_it_is_opened_is_gone_and_not_broken(
     monkeypatch.setattr(container, "file_status", lambda path: status)
     monkeypatch.setattr(container, "_picture_format", lambda path: None)
     segment.unlink()
-    with pytest.raises(StoredFileError, match=r"000002\.mp4: .* gone"):
+    with pytest.raises(StoredFileError, match=r"000002\.mp4: .* missing"):
         open_container(segment, MediaLimits())
