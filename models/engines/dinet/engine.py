@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from media.array_files import load_array
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
+from models.engines.base import StatelessEngine, read_options
 from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import (
     REFERENCES,
@@ -29,7 +30,6 @@ from models.engines.dinet.crop import (
 from models.engines.dinet.landmarks import find_points
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.weights import ROLES, kind_of
-from models.engines.options import read_options
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
 from models.engines.protocol import (
     AudioEncoder,
@@ -38,7 +38,6 @@ from models.engines.protocol import (
     FaceGenerator,
     FrameSpan,
     Machine,
-    PlannedBlock,
     WeightsSpec,
 )
 from models.track.driving_weight import patch_share
@@ -68,11 +67,11 @@ class DinetVariant(Protocol):
         """Return the (N, 4) crops of (N, 68, 2) points."""
         ...
 
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
         """Load the network that hears."""
         ...
 
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator."""
         ...
 
@@ -96,13 +95,13 @@ class HeyGemVariant:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return heygem_boxes(points, track.visible, track.pixel_aspect, self._options.fit)
 
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
         """Load wenet's encoder."""
         from models.engines.dinet.wenet import WenetAudioEncoder
 
         return WenetAudioEncoder(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
 
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator."""
         from models.engines.dinet.generator import HeyGemFaceGenerator, HeyGemGenerator
 
@@ -132,13 +131,13 @@ class OriginalVariant:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return dinet_boxes(points, runs_of(track.visible, track.shot))
 
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
         """Load DeepSpeech."""
         from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 
         return DeepSpeechAudioEncoder(weights.path("speech"), machine)
 
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator:
+    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator."""
         from models.engines.dinet.generator import DinetFaceGenerator
         from models.engines.dinet.torch_generator import DinetGenerator
@@ -167,7 +166,7 @@ def _batch_size(options: DinetOptions, machine: Machine) -> int:
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
 
-class DinetEngine:
+class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
     """Satisfies `protocol.Engine`.
 
     Args:
@@ -182,7 +181,6 @@ class DinetEngine:
         "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
     )
     name = "dinet"
-    uses_source_audio = False
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -197,11 +195,11 @@ class DinetEngine:
         self.audio_features = f"{self._kind.audio_features}:{settings.weights.fingerprint('speech')}"
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, machine: Machine) -> AudioEncoder[DinetFeatures]:
         """Load the network that hears, see `protocol.Engine`."""
         return self._kind.audio_encoder(self._weights, machine)
 
-    def face_generator(self, machine: Machine) -> FaceGenerator:
+    def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator, see `protocol.Engine`."""
         return self._kind.face_generator(self._weights, machine)
 
@@ -233,18 +231,13 @@ class DinetEngine:
             chosen = choose_references(avatar.track)
             np.save(folder / _REFERENCES_FILE, read_references(chosen, crops, frames, colour, self._kind.layout))
 
-    def plan(
-        self, avatar: Avatar, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
-    ) -> PlannedBlock[BoxPlan, None]:
-        """Plan the frames of `span`: each by itself, there is no state."""
-        from models.quality.measures import measure_view
-
-        plan = self.plan_frames(features, span, source_index)
-        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
-
     def plan_frames(self, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
-        """Return the plan of T frames: what `encode` heard, and the frames that are shown."""
-        return BoxPlan(span.first, np.asarray(source_index, np.int32), features.windows)
+        """Give each frame the window of features that drives it."""
+        return BoxPlan(span.first, source_index, features.windows)
+
+    def gate(self, features: DinetFeatures, span: FrameSpan) -> NDArray[np.float32]:
+        """Return (T,) float32: 1 where there is speech, 0 in silence."""
+        return features.gate
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the crops' regions out of full frames, see `protocol.Engine`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from models.engines.base import EngineOptions
 from models.engines.dinet.crop import Fit
 
 Paste = Literal["face", "mask", "rectangle"]
@@ -23,7 +24,7 @@ _Edge = Annotated[int, Field(ge=0, le=255)]
 _Edges = Annotated[tuple[_Edge, _Edge], AfterValidator(_ascending)]
 
 
-class DinetOptions(BaseModel):
+class DinetOptions(EngineOptions):
     """The engine's section of the settings.
 
     Attributes:
@@ -38,8 +39,6 @@ class DinetOptions(BaseModel):
         mask_rows: HeyGem: first and last row of the rectangle that is black in the masked crop.
         mask_columns: HeyGem: first and last column.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     paste: Paste = "face"
     batch_size: int = Field(0, ge=0, le=64)

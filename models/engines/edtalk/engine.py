@@ -1,4 +1,4 @@
-"""EdTalk as an engine: what it hears, keeps, plans, cuts and paints."""
+"""The EdTalk engine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.base import StatelessEngine, read_options
 from models.engines.edtalk.options import EdTalkOptions
 from models.engines.edtalk.weights import GENERATOR, GENERATOR_ROLE, SIDE
-from models.engines.options import read_options
 from models.engines.paste.alignment import FFHQ_512, AlignedTrack
 from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
-from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, mel_windows, window_starts
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
+from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_windows
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.engines.edtalk.generator import EdTalkFaceGenerator
 
 
-class EdTalkEngine:
+class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
     """Satisfies `models.engines.protocol.Engine`.
 
     The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
@@ -43,14 +43,13 @@ class EdTalkEngine:
     name = "edtalk"
     version = "1"
     audio_features = "mel80"
-    uses_source_audio = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
         self._options = read_options(EdTalkOptions, self.name, settings.options)
 
     def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
-        """Return what hears; it holds no network and uses no GPU."""
+        """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
 
     def face_generator(self, machine: Machine) -> EdTalkFaceGenerator:
@@ -68,19 +67,16 @@ class EdTalkEngine:
         source_audio_features: MelFeatures | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Turn the face of an avatar upright; no frame is read for that."""
+        """Align the face of an avatar upright; no frame is read."""
         AlignedTrack.of(avatar.track, FFHQ_512, SIDE).save(avatar.folder_of(self))
 
-    def plan(
-        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
-    ) -> PlannedBlock[BoxPlan, None]:
-        """Give each frame the mel window that the network hears for it."""
-        from models.quality.measures import measure_view
+    def plan_frames(self, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
+        """Give each frame the mel window that drives it."""
+        return plan_windows(features, span, source_index, self._options.mel_offset)
 
-        starts = window_starts(span, self._options.mel_offset)
-        windows = mel_windows(features.mel, features.first_column, starts)
-        plan = BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
-        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
+    def gate(self, features: MelFeatures, span: FrameSpan) -> NDArray[np.float32]:
+        """Return (T,) float32: 1 where there is speech, 0 in silence."""
+        return features.gate
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from models.engines.base import EngineOptions
 from models.engines.wav2lip.audio import MAX_OFFSET
 
 
-class EdTalkOptions(BaseModel):
+class EdTalkOptions(EngineOptions):
     """Settings of the engine `edtalk`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight: float = Field(
         0.5, ge=0, le=1, description="How far the network moves the lips; facefusion's default is .5."

@@ -1,34 +1,30 @@
-"""MuseTalk as one of the engines."""
+"""The MuseTalk engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.base import BoxEngine, read_options
 from models.engines.musetalk.crop import box_track
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import MuseTalkPlan, WhisperFeatures
 from models.engines.musetalk.weights import ROLES
-from models.engines.options import read_options
-from models.engines.paste.crop import BoxChunk, BoxTrack, cut_boxes
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
-from models.quality.measures import measure_view
+from models.engines.paste.crop import BoxPlan, BoxTrack
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
 
 if TYPE_CHECKING:
-    from media.frame_source import FrameSource
-    from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
     from models.engines.musetalk.audio import WhisperAudioEncoder
     from models.engines.musetalk.generator import MuseTalkFaceGenerator
 
-_BOXES_FILE: Final = "boxes.npz"
 _ANALYSIS_VERSION: Final = "1"
 
 
-class MuseTalkEngine:
+class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
     """MuseTalk 1.5, and 1, whose U-Net has the same shape; satisfies `models.engines.protocol.Engine`.
 
     Args:
@@ -41,50 +37,42 @@ class MuseTalkEngine:
     title: ClassVar[str] = "MuseTalk: the lower half of the face, at 256 pixels, by weights that you bring; wants a GPU"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
     name = "musetalk"
-    uses_source_audio = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self.options = read_options(MuseTalkOptions, self.name, settings.options)
         self._weights = settings.weights
         self.audio_features = f"whisper-tiny:{self._weights.fingerprint('whisper')}"
-        # What is written of an avatar are boxes, and these options move them.
+        # These options move the boxes that `analyse` writes.
         self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
 
     def audio_encoder(self, machine: Machine) -> WhisperAudioEncoder:
-        """Load Whisper's encoder; see the contract."""
+        """Load Whisper's encoder."""
         from models.engines.musetalk.audio import load_audio_encoder
 
         return load_audio_encoder(self._weights, machine)
 
     def face_generator(self, machine: Machine) -> MuseTalkFaceGenerator:
-        """Load the U-Net and the VAE; see the contract."""
+        """Load the U-Net and the VAE."""
         from models.engines.musetalk.generator import load_face_generator
 
         return load_face_generator(self._weights, self.options, machine)
 
-    def analyse(
-        self,
-        avatar: Avatar,
-        frames: FrameSource,
-        source_audio_features: WhisperFeatures | None,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Write the boxes: they follow from the track alone, so no frame is read.
+    def plan_frames(self, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> MuseTalkPlan:
+        """Choose the rows of every frame."""
+        return MuseTalkPlan.of(features, span, source_index)
 
-        The latents of the frames need the networks: the face generator makes them, and keeps them.
+    def gate(self, features: WhisperFeatures, span: FrameSpan) -> NDArray[np.float32]:
+        """Return (T,) float32: 1 where there is speech, 0 in silence."""
+        first = span.first - features.first_frame
+        return features.gate[first : first + span.num]
+
+    def box_track(self, avatar: Avatar) -> BoxTrack:
+        """Return where the boxes of an avatar lie.
+
+        The latents of its frames need the networks: the face generator computes and caches them.
         """
-        box_track(avatar.track, self.options).save(avatar.folder_of(self) / _BOXES_FILE)
+        return box_track(avatar.track, self.options)
 
-    def plan(
-        self, avatar: Avatar, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
-    ) -> PlannedBlock[MuseTalkPlan, None]:
-        """Choose the rows of every frame; no block depends on the one before."""
-        heard = span.first - features.first_frame
-        gate = features.gate[heard : heard + span.num]
-        plan = MuseTalkPlan.of(features, span, source_index)
-        return PlannedBlock(plan, None, measure_view(avatar, plan.source_index, gate))
-
-    def cut(self, avatar: Avatar, plan: MuseTalkPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions of the boxes; see the contract."""
-        boxes = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
-        return cut_boxes(boxes, avatar.info.colour, plan.with_features(), frames)
+    def box_plan(self, plan: MuseTalkPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
+        """Return the plan with the ten rows of every frame."""
+        return plan.with_features(), {}

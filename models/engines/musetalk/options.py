@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from models.engines.base import EngineOptions
 from models.engines.paste.blend import PasteStyle
 
 
-class MuseTalkOptions(BaseModel):
+class MuseTalkOptions(EngineOptions):
     """The engine's section of the settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["1.5", "1"] = Field("1.5", description="Which publication the U-Net is of; the file does not say.")
     bbox_shift: float = Field(

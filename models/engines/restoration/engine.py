@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.options import read_options
+from models.engines.base import read_options
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from models.engines.base import EngineOptions
 
 
-class RestorationOptions(BaseModel):
+class RestorationOptions(EngineOptions):
     """How painted faces are sharpened, where a restoration network was brought."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strength: float = Field(
         0.7, ge=0, le=1, description="Share of the restored face in the middle of its mask; 0 does nothing."

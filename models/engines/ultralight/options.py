@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from models.engines.base import GeneratorOptions
 
 
-class UltralightOptions(BaseModel):
+class UltralightOptions(GeneratorOptions):
     """Options of the engine `ultralight`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hears: Literal["auto", "hubert", "wenet"] = Field(
         "auto", description="What the generator was trained with; auto: the one of the two whose file was brought."
@@ -18,16 +18,11 @@ class UltralightOptions(BaseModel):
     paste: Literal["soft", "rectangle"] = Field(
         "soft", description="The lower face with a soft edge, or the whole box as its authors paste it."
     )
-    match_colour: bool = Field(True, description="Move a soft face's colour by what differs along its edge.")
-
     batch_size: int = Field(
         0,
         ge=0,
         le=64,
         description="Faces at a time; 0: 1 on a CPU, 16 on a GPU. Alike for all replicas, or their bytes differ.",
-    )
-    precision: Literal["fp32", "auto"] = Field(
-        "auto", description="Full precision, or half where the generator's own results hardly differ."
     )
 
     def batch_for(self, device: str) -> int:

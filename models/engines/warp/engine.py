@@ -18,7 +18,7 @@ from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
-from models.engines.options import read_options
+from models.engines.base import read_options
 from models.engines.patches import FacePatches
 from models.engines.protocol import SOURCE_AUDIO_FPS, EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
 from models.engines.warp.avatar import WarpAvatar, save_calibration

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
 from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import FrameSpan
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 from models.speech.activity import speech_activity
@@ -227,3 +228,16 @@ def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> ND
     share = (position - before).clip(0, 1).astype(np.float32)
     gate = rows[before - before[0]] * (1 - share) + rows[after - before[0]] * share
     return np.where(position > last, np.float32(0), gate).astype(np.float32)
+
+
+def plan_windows(features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
+    """Plan the frames of a span.
+
+    Args:
+        features: Mel columns around them.
+        span: T output frames.
+        source_index: (T,) source frames.
+        mel_offset: Frames of 40 ms by which the windows are moved, see above.
+    """
+    windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
+    return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)

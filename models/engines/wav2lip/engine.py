@@ -1,32 +1,27 @@
-"""Wav2Lip as an engine: what it hears, keeps, plans, cuts and paints."""
+"""The Wav2Lip engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.options import read_options
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
-from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, mel_windows, window_starts
+from models.engines.base import BoxEngine, read_options
+from models.engines.paste.crop import BoxPlan, BoxTrack
+from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
+from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_windows
 from models.engines.wav2lip.crop import track_boxes
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
-from models.quality.measures import measure_view
 
 if TYPE_CHECKING:
-    from media.frame_source import FrameSource
-    from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
     from models.engines.wav2lip.generator import Wav2LipFaceGenerator
 
-_BOXES_FILE: Final = "boxes.npz"
 
-
-class Wav2LipEngine:
+class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
     """Satisfies `models.engines.protocol.Engine`.
 
     Args:
@@ -43,14 +38,13 @@ class Wav2LipEngine:
     name = "wav2lip"
     version = "1"
     audio_features = "mel80"
-    uses_source_audio = False
 
     def __init__(self, settings: EngineSettings) -> None:
         self._weights = settings.weights
         self._options = read_options(Wav2LipOptions, self.name, settings.options)
 
     def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
-        """Return what hears; it holds no network and uses no GPU."""
+        """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
 
     def face_generator(self, machine: Machine) -> Wav2LipFaceGenerator:
@@ -62,38 +56,18 @@ class Wav2LipEngine:
             load_generator(self._weights.path(GENERATOR), machine, self._options), self._options
         )
 
-    def analyse(
-        self,
-        avatar: Avatar,
-        frames: FrameSource,
-        source_audio_features: MelFeatures | None,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Write the boxes of an avatar; no frame is read for them."""
-        boxes = track_boxes(avatar.track, avatar.info.width, avatar.info.height)
-        boxes.save(avatar.folder_of(self) / _BOXES_FILE)
+    def plan_frames(self, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
+        """Give each frame the mel window that drives it."""
+        return plan_windows(features, span, source_index, self._options.mel_offset)
 
-    def plan(
-        self, avatar: Avatar, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], state: None
-    ) -> PlannedBlock[BoxPlan, None]:
-        """Give each frame the mel window that the network hears for it."""
-        plan = plan_windows(features, span, source_index, self._options.mel_offset)
-        return PlannedBlock(plan, None, measure_view(avatar, source_index, features.gate))
+    def gate(self, features: MelFeatures, span: FrameSpan) -> NDArray[np.float32]:
+        """Return (T,) float32: 1 where there is speech, 0 in silence."""
+        return features.gate
 
-    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions around the boxes out of full frames."""
-        boxes = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
-        return cut_boxes(boxes, avatar.info.colour, plan, frames)
+    def box_track(self, avatar: Avatar) -> BoxTrack:
+        """Return where the boxes of an avatar lie."""
+        return track_boxes(avatar.track, avatar.info.width, avatar.info.height)
 
-
-def plan_windows(features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
-    """Plan the frames of a span.
-
-    Args:
-        features: What was heard around them.
-        span: T output frames.
-        source_index: (T,) source frames.
-        mel_offset: See `models.engines.wav2lip.audio`.
-    """
-    windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
-    return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)
+    def box_plan(self, plan: BoxPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
+        """Return the plan as it is."""
+        return plan, {}

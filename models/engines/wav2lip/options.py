@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from models.engines.base import GeneratorOptions
 from models.engines.paste.blend import PasteStyle
 from models.engines.wav2lip.audio import MAX_OFFSET
 
 
-class Wav2LipOptions(BaseModel):
+class Wav2LipOptions(GeneratorOptions):
     """Settings of the engine `wav2lip`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mel_offset: int = Field(
         0,
@@ -25,15 +22,11 @@ class Wav2LipOptions(BaseModel):
     paste: PasteStyle = Field(
         "soft", description="`soft` mixes the lower face in, `rectangle` writes the whole box as the official script."
     )
-    match_colour: bool = Field(True, description="Take out what the painted face differs in light along its edge.")
     batch_size: int = Field(
         0,
         ge=0,
         le=128,
         description="Faces in a batch; 0: 4 on a CPU, 16 on a GPU. Alike for all replicas, or their bytes differ.",
-    )
-    precision: Literal["fp32", "auto"] = Field(
-        "auto", description="`auto`: half precision where it is fast and, with these weights, hardly differs."
     )
     measure_batch: bool = Field(
         False, description="At start, measure for two seconds whether another batch size is faster, and log it."

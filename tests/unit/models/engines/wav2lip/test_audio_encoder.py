@@ -8,8 +8,7 @@ import pytest
 
 from errors import CancelledJobError, MediaError
 from models.engines.protocol import FrameSpan
-from models.engines.wav2lip.audio import MelAudioEncoder
-from models.engines.wav2lip.engine import plan_windows
+from models.engines.wav2lip.audio import MelAudioEncoder, plan_windows
 from models.speech.level import measure_level
 
 FPS = Fraction(30000, 1001)

@@ -17,7 +17,8 @@ from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import Engine, EngineClass, EngineSettings, FrameSpan, Machine
-from models.engines.wav2lip.engine import Wav2LipEngine, plan_windows
+from models.engines.wav2lip.audio import plan_windows
+from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
 from tests.unit.models.engines.wav2lip.avatars import (
     NUM_FRAMES,

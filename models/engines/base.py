@@ -1,0 +1,111 @@
+"""What engines share: checked options, stateless planning, and the box around a face that a network rewrites."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from errors import ConfigError
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.protocol import ChunkT, FeaturesT, FrameSpan, PlannedBlock, PlanT
+
+if TYPE_CHECKING:
+    from media.frame_source import FrameSource
+    from media.yuv_frame import YuvFrame
+    from models.avatar.avatar import Avatar
+
+_BOXES_FILE: Final = "boxes.npz"
+
+
+class EngineOptions(BaseModel):
+    """An engine's section of the settings: read-only, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GeneratorOptions(EngineOptions):
+    """Options of engines whose generator paints batches of boxes."""
+
+    match_colour: bool = Field(True, description="Remove the difference in colour along the edge of the painted face.")
+    precision: Literal["fp32", "auto"] = Field(
+        "auto", description="auto: half precision where it is fast and, with these weights, hardly differs."
+    )
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+def read_options(model: type[OptionsT], engine: str, options: Mapping[str, Any]) -> OptionsT:
+    """Return the options of an engine.
+
+    Raises:
+        ConfigError: One of them does not exist or has an invalid value.
+    """
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(f"engines.{engine}: {error}") from error
+
+
+class StatelessEngine(ABC, Generic[FeaturesT, PlanT, ChunkT]):
+    """Base of engines that plan every frame by itself and learn nothing from the source's audio."""
+
+    name: str
+    version: str
+    uses_source_audio: bool = False
+
+    def plan(
+        self, avatar: Avatar, features: FeaturesT, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> PlannedBlock[PlanT, None]:
+        """Plan the frames of `span`; see `protocol.Engine.plan`."""
+        from models.quality.measures import measure_view  # imports onnxruntime
+
+        plan = self.plan_frames(features, span, np.asarray(source_index, np.int32))
+        return PlannedBlock(plan, None, measure_view(avatar, source_index, self.gate(features, span)))
+
+    @abstractmethod
+    def plan_frames(self, features: FeaturesT, span: FrameSpan, source_index: NDArray[np.int32]) -> PlanT:
+        """Return the plan of T frames.
+
+        Args:
+            features: Audio features of `span`.
+            span: T output frames.
+            source_index: (T,) source frame behind each of them.
+        """
+
+    @abstractmethod
+    def gate(self, features: FeaturesT, span: FrameSpan) -> NDArray[np.float32]:
+        """Return (T,) float32: 1 where there is speech, 0 in silence."""
+
+
+class BoxEngine(StatelessEngine[FeaturesT, PlanT, BoxChunk]):
+    """Base of engines that rewrite a box whose place follows from the face track alone."""
+
+    def analyse(
+        self,
+        avatar: Avatar,
+        frames: FrameSource,
+        source_audio_features: FeaturesT | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Write the boxes of an avatar; no frame is read."""
+        self.box_track(avatar).save(avatar.folder_of(self) / _BOXES_FILE)
+
+    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Cut the regions around the boxes out of full frames; see `protocol.Engine.cut`."""
+        boxes: BoxTrack = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
+        box_plan, extra = self.box_plan(plan)
+        return cut_boxes(boxes, avatar.info.colour, box_plan, frames, extra)
+
+    @abstractmethod
+    def box_track(self, avatar: Avatar) -> BoxTrack:
+        """Return where the boxes of an avatar lie."""
+
+    @abstractmethod
+    def box_plan(self, plan: PlanT) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
+        """Return a plan with the features of every frame, and arrays that travel once for the whole chunk."""
