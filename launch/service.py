@@ -96,7 +96,7 @@ def running_service(
 def _log_path(config: ServeConfig) -> Path:
     """The log file; services that share a data folder have one each."""
     name = "service.log" if config.pipeline.state is None else f"service.{config.http_options['port']}.log"
-    return config.pipeline.data_dir / name
+    return config.pipeline.data_dir.resolve() / name
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _MAX_BYTES: Final = 16 * 1024**2  # of the file, and of the one before it
-_RAY_LOGGERS: Final = ("ray", "ray.serve")
+# `ray.init` removes the handlers of "ray", so "ray._private" has its own.
+_RAY_LOGGERS: Final = ("ray", "ray._private", "ray.serve")
 # Serve's line: level, time, deployment, replica id, request id if any, "--", message.
 _SERVE_WARNING: Final = re.compile(r"(WARNING|ERROR|CRITICAL) \S+ \S+ (\S+) .*?-- (.*)")
 
@@ -55,6 +56,8 @@ class ServiceLog:
 
     def write(self, data: Mapping[str, Any]) -> None:
         """Take lines that a process of Ray printed; see `ray_internals.redirect_worker_output`."""
+        if data.get("pid") == "autoscaler":  # the load of the node, every few seconds
+            return
         source = str(data.get("actor_name") or data.get("task_name") or "")
         process = f"{source} pid={data.get('pid')}" if source else str(data.get("pid"))
         for line in data.get("lines", ()):

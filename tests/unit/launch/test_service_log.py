@@ -19,12 +19,13 @@ def test_the_terminal_shows_warnings_and_the_file_everything(tmp_path: Path) -> 
     ]
     replica = {"actor_name": "ServeReplica:lipwright:Director", "pid": 7, "lines": lines}
     controller = {"actor_name": "ServeController", "pid": 8, "lines": [SERVE_LINE.format(level="ERROR", message="no")]}
-    before = {name: logging.getLogger(name).handlers for name in ("ray", "ray.serve")}
+    before = {name: logging.getLogger(name).handlers for name in ("ray", "ray._private", "ray.serve")}
     try:
         with open_service_log(tmp_path / "service.log", Terminal(step=shown.append, warn=shown.append)) as log:
             log.take_over_ray()
             log.write(replica)
             log.write(controller)
+            log.write({"pid": "autoscaler", "lines": ["load"]})
             logging.getLogger("ray").info("of this process")
     finally:
         for name, handlers in before.items():
