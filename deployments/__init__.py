@@ -1,1 +1,1 @@
-"""What runs where: one thin Ray Serve class per file. They meet only in `graph.py`."""
+"""The Ray Serve deployments, one thin class per file. They are wired in `graph.py` only."""

@@ -1,4 +1,4 @@
-"""AudioFeatures: the caller's sound -> 16 kHz speech -> what an engine hears in it."""
+"""AudioFeatures: the caller's audio -> 16 kHz speech -> features of an engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AudioFeatures:
     """Holds the audio encoders of engines; one call is one block of speech."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
-        """Load the default engine's audio encoder, so that the first job does not pay for it."""
+        """Load the default engine's audio encoder, so that the first job does not wait for it."""
         self._config = config
         self._files = open_files(config)
         self._threads = Threads("AudioFeatures")
@@ -59,13 +59,13 @@ class AudioFeatures:
         """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
 
         Args:
-            audio: Key of the sound as it came.
-            speech: Key of the new file, written whole or not at all.
-            claimed_seconds: What a probe said of its length: bounds the work.
+            audio: Key of the uploaded audio.
+            speech: Key of the new file, written completely or not at all.
+            claimed_seconds: Length according to the probe; limits the work.
 
         Raises:
-            MediaError: `audio` holds no decodable sound.
-            MediaLimitError: It is longer than allowed.
+            MediaError: `audio` contains no decodable audio.
+            MediaLimitError: The audio is longer than allowed.
         """
         limits = self._config.limits
         timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
@@ -80,27 +80,27 @@ class AudioFeatures:
 
     @stage_method
     async def extract(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
-        """Return what an engine hears in the frames of `span`, and where the speech is stressed.
+        """Return an engine's features of the frames of `span`, and the stress of the speech.
 
         Raises:
             OptionError: There is no engine of that name.
-            WeightsError: Its weights are missing or not those expected.
+            WeightsError: Its weights are missing or wrong.
         """
         return await self._encode(engine, speech, span)
 
     @stage_method
     async def extract_from_source(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> Any | None:
-        """Return what an engine hears in a source's own sound; None if its analysis does not learn from it."""
+        """Return an engine's features of a source's own audio; None if its analysis does not use them."""
         if not (await self._engine(engine)).uses_source_audio:
             return None
         return (await self._encode(engine, speech, span)).features
 
     async def ready(self) -> bool:
-        """True once the default audio encoder is loaded."""
+        """Return True once the default audio encoder is loaded."""
         return True
 
     async def check_health(self) -> None:
-        """Fail while work hangs; Serve then replaces the replica."""
+        """Raise while work hangs; Serve then replaces the replica."""
         self._threads.check()
         self._audio_encoders.sweep()
 
@@ -118,7 +118,7 @@ class AudioFeatures:
             return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
 
     async def _engine(self, name: str) -> Engine:
-        """The engine, made in a thread: its weights are hashed the first time."""
+        """Return the engine. Made in a thread, because its weights are hashed the first time."""
         return await self._threads.run(
             lambda token: self._engines.engine(name), self._config.engine_cache.load_timeout_s
         )

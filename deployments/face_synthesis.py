@@ -1,4 +1,4 @@
-"""FaceSynthesis: what an engine cut out of frames -> faces, on the GPU where there is one."""
+"""FaceSynthesis: face crops -> generated faces, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from models.engines.registry import ENGINES
 
 @serve.deployment
 class FaceSynthesis:
-    """Holds the face generators of engines and no state: (chunk) in, the same patches out on any replica."""
+    """Holds the face generators of engines and no state: any replica returns the same patches for a chunk."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
-        """Load the default engine's face generator; others are loaded when a job first names them."""
+        """Load the default engine's face generator; others are loaded on first use."""
         retain_freed_buffers()
         self._jobs = config.jobs
         self._machine = self._claimed_machine(config)
-        # A GPU computes one chunk while the next is carried to it.
+        # A GPU computes one chunk while the next one is copied to it.
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
         self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
         self._gate = CallGate(self._threads)
@@ -52,8 +52,8 @@ class FaceSynthesis:
 
         Raises:
             OptionError: There is no engine of that name.
-            WeightsError: Its weights are missing or not those expected.
-            StageTimeoutError: The engine did not come back in time.
+            WeightsError: Its weights are missing or wrong.
+            StageTimeoutError: The engine timed out.
         """
         revision = self._engines.revision(engine)
         async with self._face_generators.use(
@@ -66,16 +66,16 @@ class FaceSynthesis:
             return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
 
     def _claimed_machine(self, config: PipelineConfig) -> Machine:
-        """What Ray gave this replica, its share of a GPU's memory claimed."""
+        """Return the resources that Ray assigned, after limiting the GPU memory to the replica's share."""
         machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
         claim_gpu_share(machine)
         return machine
 
     async def ready(self) -> bool:
-        """True once the default engine is loaded."""
+        """Return True once the default engine is loaded."""
         return True
 
     async def check_health(self) -> None:
-        """Fail while an engine hangs; Serve then replaces the replica."""
+        """Raise while an engine hangs; Serve then replaces the replica."""
         self._threads.check()
         self._face_generators.sweep()

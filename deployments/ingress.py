@@ -19,7 +19,7 @@ from telemetry.log_context import configure_logging
 @serve.deployment
 @serve.ingress()
 class Ingress:
-    """Takes uploads and requests in and hands jobs to the Director; each replica builds its own app."""
+    """Serves the API and passes jobs to the Director; each replica builds its own app."""
 
     def __init__(
         self, config: PipelineConfig, director: DeploymentHandle[Any], live_session: DeploymentHandle[Any]

@@ -1,4 +1,4 @@
-"""LiveSession: renders what is due of live sessions. Its own deployment, so that no job is in front of them."""
+"""LiveSession: renders the chunks of live sessions. A deployment of its own, so that no job delays them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @serve.deployment
 class LiveSession:
-    """Holds the networks of live sessions and none of the sessions: a moment that is lost is asked for again."""
+    """Holds the networks of live sessions but no session: a lost chunk is simply requested again."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
-        """Load nothing: a service that nobody talks with live pays nothing for it."""
+        """Load nothing: a service without live sessions pays nothing for them."""
         retain_freed_buffers()
         self._config = config
         self._files = open_files(config)
@@ -43,22 +43,22 @@ class LiveSession:
 
     @stage_method
     async def prepare(self) -> bool:
-        """Load the networks, if that is still to be done; a session begins with it."""
+        """Load the networks if they are not loaded yet; called at the start of a session."""
         async with self._renderers.use(self._config.live.engine, self._load):
             return True
 
     @stage_method
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
-        """Render one moment; see `LiveRenderer.render`."""
+        """Render one chunk; see `LiveRenderer.render`."""
         async with self._renderers.use(self._config.live.engine, self._load) as renderer:
             return await renderer.render(request)
 
     async def ready(self) -> bool:
-        """True once the replica runs."""
+        """Return True once the replica runs."""
         return True
 
     async def check_health(self) -> None:
-        """Fail while work hangs; Serve then replaces the replica."""
+        """Raise while work hangs; Serve then replaces the replica."""
         self._threads.check()
         self._renderers.sweep()
 

@@ -1,4 +1,4 @@
-"""MediaProbe: looks at inputs before anything is promised. Its own deployment, so that nobody waits behind renders."""
+"""MediaProbe: inspects inputs before a job is accepted. A deployment of its own, so that no render delays it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from media.probe import probe_audio, probe_video
 from storage.state import open_files
 from telemetry import metrics
 
-_NICENESS: Final = 2  # a caller waits for it, and its work is bounded by seconds; renders give way
+_NICENESS: Final = 2  # above renders: a caller waits for it, and its work takes seconds at most
 _GRACE_S: Final = 5.0
-"""A decoder ends itself first and says why; this is for a machine that cannot even do that."""
+"""A decoder ends itself first and says why; this is the limit if the machine is too busy for that."""
 
 
 @serve.deployment
 class MediaProbe:
-    """Opens files in decoder processes and says what they are."""
+    """Opens files in decoder processes and returns their properties."""
 
     def __init__(self, config: PipelineConfig) -> None:
-        """Have a decoder process ready."""
+        """Start a decoder process."""
         claim_threads(_NICENESS)
         self._config = config
         self._files = open_files(config)
@@ -43,12 +43,12 @@ class MediaProbe:
 
     @stage_method
     async def probe(self, video: str | None, audio: str | None) -> ProbeResult:
-        """Check inputs, given by their keys, before anything is promised.
+        """Inspect inputs, given by their keys.
 
         Raises:
-            MediaError: One of them cannot be used.
-            MediaLimitError: One of them passes a limit.
-            StageTimeoutError: They were not opened in time (`limits.open_timeout_s`, for both).
+            MediaError: An input cannot be used.
+            MediaLimitError: An input exceeds a limit.
+            StageTimeoutError: Opening both took longer than `limits.open_timeout_s`.
         """
         with ExitStack() as held:
             paths, probes = await asyncio.to_thread(self._enter, (video, audio), held)
@@ -67,9 +67,9 @@ class MediaProbe:
         return paths, UploadProbe(self._decoders, self._config, list(paths.values()))
 
     async def ready(self) -> bool:
-        """True once the replica runs."""
+        """Return True once the replica runs."""
         return True
 
     async def check_health(self) -> None:
-        """Fail while work hangs; Serve then replaces the replica."""
+        """Raise while work hangs; Serve then replaces the replica."""
         self._threads.check()

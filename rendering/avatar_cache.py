@@ -1,4 +1,4 @@
-"""Avatars that a replica holds in memory, with the files that they were loaded from."""
+"""A cache of the avatars that a replica has loaded, with the files that they were loaded from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MAX_ENTRIES = 8
 
 
 class CachedAvatar(NamedTuple):
-    """An avatar as one engine knows it.
+    """An avatar with the data of one engine.
 
     Attributes:
-        key: Key of its folder, and the part of it that is the engine's.
-        avatar: The avatar; engines load what they keep of it when they first need it.
-        files: Holds its folder on this machine.
+        key: Key of its folder, and the engine's part of the folder.
+        avatar: The avatar; engines load their data of it on first use.
+        files: Keeps its folder on this machine.
     """
 
     key: tuple[str, str]
@@ -40,17 +40,17 @@ class AvatarCache:
         self._cached: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, CachedAvatar.close)
 
     def take(self, folder: str, engine: VersionedEngine) -> CachedAvatar:
-        """Return the avatar of a folder, which nobody else has then; blocks. End with `put` or `CachedAvatar.close`.
+        """Return the avatar of a folder for exclusive use; blocks. End with `put` or `CachedAvatar.close`.
 
         Raises:
-            FileNotFoundError: It is not there as a whole.
+            FileNotFoundError: The folder is incomplete or missing.
             StoredFileError: What the engine keeps of it is gone or damaged.
         """
         key = folder, analysis_part(engine)
         return self._cached.take(key, lambda: self._load(key, engine))
 
     def put(self, cached: CachedAvatar) -> None:
-        """Give an avatar back."""
+        """Return an avatar to the cache."""
         self._cached.put(cached.key, cached)
 
     def _load(self, key: tuple[str, str], engine: VersionedEngine) -> CachedAvatar:

@@ -1,4 +1,4 @@
-"""One stretch of output frames: decoded, cut, painted, pasted back and encoded, each step beside the others."""
+"""The frame loop of jobs and live sessions: decode, crop, generate, paste and encode, all steps in parallel."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RenderSource:
-    """What a stretch is made of: frames of a source, and an engine that cuts faces out of them.
+    """Source frames, and the engine that crops faces out of them.
 
     Attributes:
         reader: Reads the avatar's frames.
-        engine: Name of the engine, for whoever paints.
-        cut: The engine's own, of this avatar.
+        engine: Name of the engine that generates the faces.
+        cut: `Engine.cut` of this avatar.
     """
 
     reader: FrameSource
@@ -35,65 +35,64 @@ class RenderSource:
 
 
 class PictureWriter(Protocol):
-    """What takes finished frames, in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
+    """Takes finished frames in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        """Encode one frame with its face; `planes` are never written to."""
+        """Encode one frame with its face; `planes` is not modified."""
         ...
 
 
 class GenerateFaces(Protocol):
-    """Makes the faces of a chunk: a deployment behind a handle, or a face generator in this process."""
+    """Generates the faces of a chunk: a deployment behind a handle, or a face generator in this process."""
 
     def __call__(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
-        """Begin, and return what can be awaited or cancelled."""
+        """Start, and return a future that can be awaited or cancelled."""
         ...
 
 
 class BlockingWork(Protocol):
-    """Runs work that blocks, in a thread and within a bound that follows from the number of frames."""
+    """Runs blocking work in a thread, with a timeout derived from the number of frames."""
 
     async def __call__(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        """Return what `work` returns."""
+        """Return the result of `work`."""
         ...
 
 
 class FramePipeline:
-    """The loop. Faces are painted in a window of un-awaited calls while the next chunk is decoded.
+    """Generates faces in a window of un-awaited calls while the next chunk is decoded.
 
     Args:
         generate: Generates the faces of a chunk.
-        run: Runs what blocks.
-        window: Chunks that are under way at a time, 1 or more.
+        run: Runs blocking work.
+        window: Number of chunks in flight, 1 or more.
     """
 
     def __init__(self, generate: GenerateFaces, run: BlockingWork, window: int) -> None:
         self._generate, self._run, self._window = generate, run, window
 
     async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
-        """Give the frames of `plan`, with their faces and in order, to `writer`.
+        """Pass the frames of `plan`, with their faces and in order, to `writer`.
 
-        A writer may let encoded pictures go before the last frame has come. When this raises or is cancelled, nothing
-        of it is at work any more.
+        When this raises or is cancelled, none of its work is still running.
 
         Args:
             source: Where the frames come from.
-            plan: The engine's own.
+            plan: The engine's plan.
             writer: Used by one thread at a time.
-            chunk_frames: Frames that are decoded and painted at a time.
+            chunk_frames: Frames per chunk.
 
         Returns:
-            What was measured of the faces: `FacePatches.silent_motion`.
+            The mouth's motion in silence, see `FacePatches.silent_motion`.
         """
         window, motion = deque[asyncio.Task[RunningStats]](), RunningStats()
-        painted: list[asyncio.Future[FacePatches]] = []
+        generated: list[asyncio.Future[FacePatches]] = []
         written: asyncio.Task[RunningStats] | None = None
         try:
             for start in range(0, len(plan), chunk_frames):
                 piece = plan.slice(start, min(start + chunk_frames, len(plan)))
                 frames, chunk = await self._run(partial(_decode_and_cut, source, piece), len(piece))
                 patches = self._generate(source.engine, chunk)
-                painted = [*painted[-self._window :], patches]
+                generated = [*generated[-self._window :], patches]
                 written = asyncio.create_task(self._write_after(written, writer, frames, patches))
                 window.append(written)
                 if len(window) >= self._window:
@@ -102,8 +101,8 @@ class FramePipeline:
                 motion += await window.popleft()
             return motion
         except BaseException:
-            # Faces too: a task that is cancelled before its first step cancels nothing itself.
-            left: list[asyncio.Future[Any]] = [*window, *painted]
+            # Cancel the faces, too: a task that is cancelled before its first step does not cancel what it awaits.
+            left: list[asyncio.Future[Any]] = [*window, *generated]
             for future in left:
                 future.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -116,7 +115,7 @@ class FramePipeline:
         frames: list[YuvFrame],
         patches: asyncio.Future[FacePatches],
     ) -> RunningStats:
-        """Encode `frames` with their faces when both the faces and what comes before them are done."""
+        """Encode `frames` with their faces once the faces and all earlier frames are done."""
         try:
             faces = await patches
             if before is not None:

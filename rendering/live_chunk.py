@@ -1,4 +1,4 @@
-"""A moment: the few frames of a live session that are due, as what travels to and from whoever renders them."""
+"""Messages between a live session and the process that renders its frames, a chunk of a few frames at a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from models.speech.stream import SpeechWindow
 
 @dataclass(frozen=True)
 class LiveChunkRequest:
-    """What is asked for. It holds all that is needed: the same request gives the same moment in any process.
+    """A request for one chunk. It is self-contained: the same request gives the same chunk in any process.
 
     Attributes:
-        session_id: Whose moment it is.
-        avatar: Who speaks; analysed.
+        session_id: The session.
+        avatar: The avatar that speaks; already analysed.
         window: The speech around the frames.
         first_frame: Number of the first frame in the session.
         num_frames: 1 or more.
-        state: Of the moment before, None at the first.
+        state: `LiveChunk.state` of the previous chunk, None for the first.
     """
 
     session_id: str
@@ -32,11 +32,11 @@ class LiveChunkRequest:
 
 
 class LiveChunk(NamedTuple):
-    """What comes back.
+    """A rendered chunk.
 
     Attributes:
-        pictures: The frames, encoded.
-        state: What the next moment continues from.
+        pictures: The encoded frames.
+        state: Passed to the request of the next chunk.
     """
 
     pictures: EncodedGop
@@ -44,30 +44,30 @@ class LiveChunk(NamedTuple):
 
 
 class LiveService(Protocol):
-    """What live sessions need of the rest: deployments behind handles, or a renderer in this process."""
+    """What live sessions need: deployments behind handles, or a renderer in this process."""
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
-        """Return an avatar, analysed for the engine of live sessions, once its first moment can be asked for.
+        """Return an avatar, analysed for the engine of live sessions, once its first chunk can be requested.
 
-        It is held from then on; see `hold`.
+        The avatar is held from then on; see `hold`.
 
         Raises:
             NotFoundError: The owner has no such avatar.
-            LipwrightError: Why there can be no session.
+            LipwrightError: The session cannot start.
         """
         ...
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Say that an avatar that was prepared is still shown: it stays for another `jobs.messages.HOLD_S`.
+        """Keep a prepared avatar from being evicted for another `jobs.messages.HOLD_S`.
 
         Raises:
-            LipwrightError: Why that cannot be said.
+            LipwrightError: The hold could not be renewed.
         """
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
-        """Render one moment.
+        """Render one chunk.
 
         Raises:
-            LipwrightError: Why it cannot be done.
+            LipwrightError: The chunk cannot be rendered.
         """
         ...

@@ -1,4 +1,4 @@
-"""Renders moments of live sessions: heard, planned, painted and encoded in this process, with nothing to wait for."""
+"""Renders chunks of live sessions: audio features, plan, faces and encoding in one process, without queues."""
 
 from __future__ import annotations
 
@@ -68,45 +68,45 @@ class LiveRenderer:
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
-        """Render one moment.
+        """Render one chunk.
 
         Raises:
             MediaError: The avatar's source cannot be decoded.
-            StageTimeoutError: It took too long.
+            StageTimeoutError: Rendering took too long.
         """
         source, live = request.avatar.source, self._config.live
         num = request.num_frames
         with ExitStack() as files:
-            known, path = await self._run(partial(self._brought, request.avatar, files), num)
-            index = self._source_frames(known, request)
-            here, next_place = known.places(index[[0, num]])
-            key = (source.key, here)
-            reader = self._readers.take(key, lambda: self._open_source(path, source.info, known))
+            avatar, path = await self._run(partial(self._fetch, request.avatar, files), num)
+            index = self._source_frames(avatar, request)
+            position, next_position = avatar.places(index[[0, num]])
+            key = (source.key, position)
+            reader = self._readers.take(key, lambda: self._open_source(path, source.info, avatar))
             try:
-                plan, state = await self._run(partial(self._plan, known, request, index), num)
-                render_source = RenderSource(reader, live.engine, partial(self._engine.cut, known))
+                plan, state = await self._run(partial(self._plan, avatar, request, index), num)
+                render_source = RenderSource(reader, live.engine, partial(self._engine.cut, avatar))
                 group = GopEncoder(source.info, live.crf, live.preset, self._mark(source.info))
                 await self._renderer.render(render_source, plan, group, num)
                 pictures = await self._run(lambda token: group.finish(), num)
             except BaseException:
                 reader.close()
                 raise
-        self._readers.put((source.key, next_place), reader)
+        self._readers.put((source.key, next_position), reader)
         return LiveChunk(pictures, state)
 
     def _mark(self, info: VideoInfo) -> Watermark | None:
-        """The visible mark, where the service puts one on all that it makes: here on every frame."""
+        """Return the watermark of every frame, or None unless the service marks all its output."""
         labels = self._config.labels
         if not labels.visible:
             return None
         return Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), ("bottom_right",))
 
-    def _brought(self, avatar: AvatarRef, files: ExitStack, token: CancelToken) -> tuple[Avatar, Path]:
-        """The avatar, which sessions share as it is only read, and its source, on this machine until `files` end."""
+    def _fetch(self, avatar: AvatarRef, files: ExitStack, token: CancelToken) -> tuple[Avatar, Path]:
+        """Return the avatar, which sessions share, and the path of its source, valid until `files` closes."""
         path = files.enter_context(self._files.fetched(avatar.source.key))
-        known = self._avatars.take(avatar.folder, self._engine)
-        self._avatars.put(known)
-        return known.avatar, path
+        cached = self._avatars.take(avatar.folder, self._engine)
+        self._avatars.put(cached)
+        return cached.avatar, path
 
     def _plan(
         self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
@@ -117,8 +117,8 @@ class LiveRenderer:
         return self._live.plan_live(avatar, features, span, index, request.state)
 
     def _source_frames(self, avatar: Avatar, request: LiveChunkRequest) -> NDArray[np.int32]:
-        # Forward and backward for ever: nothing jumps, and nothing of a film's head changes with the speech. A still
-        # nods with it; behind the moment, where frames are only looked at, with as much of it as is known.
+        # "pingpong" plays the source forward and backward: no jumps. Speech moves the head of a still only;
+        # frames after this chunk, which only serve as context, use as much of the speech as has arrived.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
         stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
         return avatar.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)

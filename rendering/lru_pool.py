@@ -1,4 +1,4 @@
-"""Things that are cheap to keep and slow to open: avatars in memory, sources that are decoded on."""
+"""A small LRU pool of open readers and avatars, which are slow to open and cheap to keep."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ T = TypeVar("T")
 
 
 class LruPool(Generic[K, T]):
-    """A small least-recently-used store of things that are cheap to keep and slow to open. Thread-safe."""
+    """Keeps entries that nobody uses at the moment; the least recently used one is dropped first. Thread-safe."""
 
     def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:
-        """Keep at most `max_entries`; `close` is called with each that is dropped."""
+        """Keep at most `max_entries`; call `close` with each dropped entry."""
         self._max_entries = max_entries
         self._close = close
         self._entries: dict[K, T] = {}
         self._lock = threading.Lock()
 
     def take(self, key: K, make: Callable[[], T]) -> T:
-        """Return and remove the entry of `key`, or make it. Give it back with `put`."""
+        """Remove and return the entry of `key`, or make one. Return it with `put`."""
         with self._lock:
             if key in self._entries:
                 return self._entries.pop(key)
         return make()
 
     def put(self, key: K, entry: T) -> None:
-        """Keep `entry` as the most recently used, in place of another one of its key."""
+        """Keep `entry` as the most recently used one; it replaces an entry with the same key."""
         with self._lock:
             dropped = [self._entries.pop(key)] if key in self._entries else []
             self._entries[key] = entry

@@ -1,1 +1,1 @@
-"""What all deployments share: calls between them, what their errors mean, their threads."""
+"""Shared by all deployments: calls with retries, error classification, threads, Ray's private API."""

@@ -1,12 +1,11 @@
-"""One bounded, retried call from a deployment to another: the only way in which stages talk.
+"""Calls between deployments, with timeouts and retries.
 
-Ray Serve neither bounds nor retries an accepted request. Here a full stage slows the caller down and never fails it,
-what is no verdict of the stage costs one more try (`deployments.runtime.outcomes`), and a verdict arrives as the error
-that was raised.
+Ray Serve neither limits nor retries an accepted request. Here a full stage delays the caller and never fails it, a
+lost call is retried (`deployments.runtime.outcomes` defines "lost"), and an error about the input is raised as it is.
 
-How long the work itself may take is kept by the replica that does it (`deployments.runtime.replica`), so that waiting
-for a busy stage does not count. A call whose replica died is sent again to run *alone*: whatever killed the replica, if
-it was this call, kills nobody else's work a second time.
+The replica that does the work enforces the timeout of the work (`deployments.runtime.replica`), so waiting for a busy
+stage does not count. A call whose replica died is retried *exclusively*: if this call killed the replica, it cannot
+take other calls with it a second time.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ from telemetry.log_context import CallContext
 logger = logging.getLogger(__name__)
 
 Request = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
-"""What a handle returns: Serve types it as either, and `call_stage` awaits the unary one."""
+"""The result of a handle call. Serve types it as either; `call_stage` awaits the unary one."""
 Sent = Request | tuple[Request, ...]
-"""One request, or a chain of them: each takes the result of the one before, and the last gives the result."""
+"""One request, or a chain: each takes the result of the previous one, and the last one returns the result."""
 
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
-_MAX_LATE = 2  # a second try, in case that the machine was at fault; a third would only cost another replica
+_MAX_LATE = 2  # retry once, in case the machine was at fault; a third attempt would only cost another replica
 
 
 @dataclass(frozen=True)
 class CallBounds:
-    """Bounds of one call.
+    """Limits of one call.
 
     Attributes:
-        work_s: Wall clock of the work itself, as its replica keeps it.
-        max_attempts: Tries that may be lost, with a dead replica or by a defect.
-        max_wait_s: Wall clock for finding room, all tries together.
+        work_s: Timeout of the work itself, enforced by its replica.
+        max_attempts: Attempts that may be lost, with a dead replica or by an unexpected exception.
+        max_wait_s: Timeout of waiting for a replica that accepts the call, all attempts together.
     """
 
     work_s: float
@@ -55,7 +54,7 @@ class CallBounds:
 
     @classmethod
     def of(cls, jobs: JobConfig, num_frames: int) -> CallBounds:
-        """The bounds of a call about so many frames."""
+        """Return the limits of a call about this number of frames."""
         return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
 
 
@@ -64,16 +63,16 @@ async def call_stage(stage: str, context: CallContext, start: Callable[[CallCont
 
     Args:
         stage: Name used in errors, logs and metrics.
-        context: What it is done for; each try gets it with its number.
-        start: Sends the request. All of a chain are cancelled together: Serve cancels no request for another's sake.
+        context: What the call is for; each attempt gets it with its number.
+        start: Sends the request. All requests of a chain are cancelled together, which Serve does not do.
         bounds: See `CallBounds`.
 
     Raises:
-        StageTimeoutError: The work passed its bound twice, or no room was found in time.
-        ReplicaLostError: Each of `bounds.max_attempts` tries was lost, the last with its replica.
-        UnavailableError: Each was lost, the last because the bucket did not answer.
-        LipwrightError: Each was lost, the last by a defect (code `internal`).
-        LipwrightError: Whatever else the stage raised.
+        StageTimeoutError: The work timed out twice, or no replica accepted the call in time.
+        ReplicaLostError: All `bounds.max_attempts` attempts were lost, the last one with its replica.
+        UnavailableError: All attempts were lost, the last one because the bucket did not answer.
+        LipwrightError: All attempts were lost, the last one by an unexpected exception (code `internal`).
+        LipwrightError: Any other error that the stage raised on purpose.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + bounds.max_wait_s + bounds.max_attempts * bounds.work_s
@@ -82,7 +81,7 @@ async def call_stage(stage: str, context: CallContext, start: Callable[[CallCont
         attempt = 1 + counts[CallOutcome.LOST] + counts[CallOutcome.LATE]
         try:
             return await _send(stage, context._replace(attempt=attempt), start, max(0.0, deadline - loop.time()))
-        except Exception as error:  # whatever it is: only `classify` tells a verdict from a lost try
+        except Exception as error:  # `classify` decides whether to retry
             cause, outcome = unwrap(error), classify(error)
             if outcome is CallOutcome.UNAVAILABLE:
                 outcome = CallOutcome.LOST  # waiting an hour for the bucket would block others
@@ -92,18 +91,18 @@ async def call_stage(stage: str, context: CallContext, start: Callable[[CallCont
         if outcome is CallOutcome.LATE and counts[outcome] >= _MAX_LATE:
             raise StageTimeoutError(str(cause), was_retried=True) from cause
         if outcome is CallOutcome.LOST:
-            logger.warning("%s: try %d of %d was lost: %r", stage, counts[outcome], bounds.max_attempts, cause)
+            logger.warning("%s: attempt %d of %d was lost: %r", stage, counts[outcome], bounds.max_attempts, cause)
             if counts[outcome] >= bounds.max_attempts:
-                raise _last_word(stage, counts[outcome], cause) from cause
+                raise _final_error(stage, counts[outcome], cause) from cause
         wait_s = min(_FIRST_WAIT_S * 2 ** (sum(counts.values()) - 1), _MAX_WAIT_S)
         await asyncio.sleep(wait_s * random.uniform(0.7, 1.3))
         if loop.time() >= deadline:
-            message = f"{stage}: expected room within {bounds.max_wait_s:.0f} s, found a full stage."
+            message = f"{stage}: no replica accepted the call within {bounds.max_wait_s:.0f} s."
             raise StageTimeoutError(message, was_retried=True)
 
 
 async def _send(stage: str, context: CallContext, start: Callable[[CallContext], Sent], timeout_s: float) -> Any:
-    """One try. The request is cancelled when it is late or not wanted any more."""
+    """Make one attempt; cancel the request on timeout and when the caller is cancelled."""
     sent = start(context)
     requests = sent if isinstance(sent, tuple) else (sent,)
     with metrics.timed_call(stage, lambda error: classify(error).value):
@@ -114,16 +113,16 @@ async def _send(stage: str, context: CallContext, start: Callable[[CallContext],
             raise
         except TimeoutError as error:
             if isinstance(error, LipwrightError | RayError):
-                raise  # the stage's own
+                raise  # raised by the stage
             _cancel(requests)
-            raise StageTimeoutError(f"{stage}: expected an answer within {timeout_s:.0f} s, found none.") from None
+            raise StageTimeoutError(f"{stage}: no answer within {timeout_s:.0f} s.") from None
 
 
 async def _result(requests: tuple[Request, ...]) -> Any:
-    """The result of the last of a chain, or the error of the first that fails.
+    """Return the result of the last request of a chain, or raise the error of the first that fails.
 
-    Each is looked at: when the replica of an earlier one cannot be reached, Serve takes its error for one of the next
-    replica's, and sends that request again and again without a pause and without a bound (Ray 2.60).
+    All requests are awaited: when the replica of an earlier one cannot be reached, Serve takes its error for one of the
+    next replica, and resends that request forever without a pause (Ray 2.60).
     """
     waiting = [asyncio.ensure_future(_awaited(request)) for request in requests]
     last, pending = waiting[-1], set(waiting)
@@ -136,7 +135,7 @@ async def _result(requests: tuple[Request, ...]) -> Any:
         return last.result()
     finally:
         for each in waiting:
-            each.add_done_callback(_seen)
+            each.add_done_callback(_retrieve_error)
             each.cancel()
 
 
@@ -145,9 +144,9 @@ async def _awaited(request: Request) -> Any:
     return await request
 
 
-def _seen(request: asyncio.Future[Any]) -> None:
+def _retrieve_error(request: asyncio.Future[Any]) -> None:
     if not request.cancelled():
-        request.exception()  # nobody else may look at it
+        request.exception()  # or asyncio logs that it was never retrieved
 
 
 def _cancel(requests: tuple[Request, ...]) -> None:
@@ -155,12 +154,12 @@ def _cancel(requests: tuple[Request, ...]) -> None:
         request.cancel()  # type: ignore[no-untyped-call]
 
 
-def _last_word(stage: str, num_tries: int, cause: BaseException) -> LipwrightError:
-    """The error of a call whose tries are all lost."""
+def _final_error(stage: str, num_attempts: int, cause: BaseException) -> LipwrightError:
+    """Return the error of a call whose attempts were all lost."""
     if isinstance(cause, UnavailableError):
         return cause
     if isinstance(cause, RayError | RayServeException):
-        return ReplicaLostError(f"{stage}: the replica died in each of {num_tries} tries.", was_retried=True)
+        return ReplicaLostError(f"{stage}: the replica died in each of {num_attempts} attempts.", was_retried=True)
     if isinstance(cause, ReplicaLostError):
-        return ReplicaLostError(f"{stage}, tried {num_tries} times: {cause}", was_retried=True)
-    return internal_error(f"{stage}, tried {num_tries} times", cause)
+        return ReplicaLostError(f"{stage}, {num_attempts} attempts: {cause}", was_retried=True)
+    return internal_error(f"{stage}, {num_attempts} attempts", cause)

@@ -1,4 +1,4 @@
-"""The Director behind its handle, as the `JobService` that the API talks to: every wait bounded, every error ours."""
+"""The Director's handle as the `JobService` that the API uses: with timeouts, and with our own errors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from jobs.messages import AvatarRef
 from jobs.status import ServiceStatus
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 
-_QUICK_S = 30.0  # a look into the table, with room for a Director that is just starting
-_PROBE_S = 900.0  # submitting probes both files, on a Studio that may be rendering
-_TRIES = 4
-_PAUSE_S = 0.3
+_QUICK_S = 30.0  # a query of the table, with time for a Director that is just starting
+_PROBE_S = 900.0  # MediaProbe opens both files first
+_MAX_ATTEMPTS = 4
+_RETRY_WAIT_S = 0.3
 
 
 class DirectorClient:
     """Implements `jobs.ports.JobService` over `director`.
 
-    A call that was lost, with its Director as a rule, is sent again: each of them may be done twice without harm.
+    A lost call, usually because the Director died, is retried: all calls are idempotent.
     """
 
     def __init__(self, director: DeploymentHandle[Any]) -> None:
         self._director = director
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        """See `JobService`; a place that a dead Director kept went with it."""
+        """See `JobService`; reservations do not survive a restart of the Director."""
         return await self._call("admit", request)  # type: ignore[no-any-return]
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
@@ -116,7 +116,7 @@ class DirectorClient:
         return await self._call("status")  # type: ignore[no-any-return]
 
     async def ready(self) -> bool:
-        """See `JobService`; a Director that cannot be reached is not ready.
+        """See `JobService`; False if the Director cannot be reached.
 
         Raises:
             StandbyError: Another service leads.
@@ -130,7 +130,7 @@ class DirectorClient:
 
     async def _call(self, method: str, *arguments: object, timeout_s: float = _QUICK_S) -> Any:
         send: Callable[..., Any] = getattr(self._director, method).remote
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(_MAX_ATTEMPTS)):
             response = send(*arguments)
             try:
                 return await asyncio.wait_for(response, timeout_s)
@@ -139,13 +139,13 @@ class DirectorClient:
             if outcome in (CallOutcome.CANCELLED, CallOutcome.LATE) and not isinstance(cause, LipwrightError):
                 response.cancel()
             if outcome is not CallOutcome.LOST or not left:
-                raise _ours(cause, outcome, timeout_s) from None
-            await asyncio.sleep(_PAUSE_S)
-        raise AssertionError("unreachable: the last try returns or raises")
+                raise _to_lipwright_error(cause, outcome, timeout_s) from None
+            await asyncio.sleep(_RETRY_WAIT_S)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _ours(cause: BaseException, outcome: CallOutcome, timeout_s: float) -> BaseException:
-    """What the API is told: verdicts as they are, and what Ray means by its errors."""
+def _to_lipwright_error(cause: BaseException, outcome: CallOutcome, timeout_s: float) -> BaseException:
+    """Return the error that the API sees: our own errors as they are, and Ray's errors translated."""
     if isinstance(cause, LipwrightError) or outcome is CallOutcome.CANCELLED:
         return cause
     if isinstance(cause, BackPressureError):

@@ -1,4 +1,4 @@
-"""What live sessions ask of the Director and of LiveSession, behind their handles: every wait bounded."""
+"""The calls of live sessions to the Director and to LiveSession, with timeouts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
-_MAX_WAIT_S: Final = 30.0  # as long as a new replica takes to start, where there is only one
+_MAX_WAIT_S: Final = 30.0  # a single replica restarts in this time
 _WARM_EVERY_S: Final = 10.0
 
 
 class LiveClient:
-    """Implements `rendering.live_chunk.LiveService`. A moment whose replica died is rendered by another one."""
+    """Implements `rendering.live_chunk.LiveService`. Another replica renders a chunk whose replica died."""
 
     def __init__(self, director: DirectorClient, live_session: DeploymentHandle[Any], config: PipelineConfig) -> None:
         self._director, self._live_session = director, live_session
         self._engine = config.live.engine
-        # A replica that was just started loads its networks first.
+        # A new replica loads its networks first.
         work_s = config.live.chunk_timeout_s + config.engine_cache.load_timeout_s
         self._bounds = CallBounds(work_s, _MAX_ATTEMPTS, _MAX_WAIT_S)
         self._warmed_at = -_WARM_EVERY_S
@@ -58,22 +58,22 @@ class LiveClient:
         def start(context: CallContext) -> Sent:
             return self._of(request.session_id).render.remote(context, request)
 
-        moment: LiveChunk = await call_stage("LiveSession.render", CallContext(request.session_id), start, self._bounds)
-        return moment
+        chunk: LiveChunk = await call_stage("LiveSession.render", CallContext(request.session_id), start, self._bounds)
+        return chunk
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
-        """The handle of one session: its replica has the avatar and the decoder at hand (ConsistentHashRouter)."""
+        """Return the handle of one session, which routes to the replica with its avatar and decoder."""
         return self._live_session.options(session_id=session_id)
 
     def _warm_spares(self, session_id: str) -> None:
-        """Have every replica load its networks, new ones too: whoever takes a session over goes on at once."""
+        """Have every replica load its networks, so that it can take over a session at once."""
         self._warmed_at = time.monotonic()
         if self._warming is not None and not self._warming.done():
             return
 
         async def warm() -> None:
             response = self._live_session.broadcast("prepare", CallContext(session_id))
-            with suppress(RayError, RayServeException, TimeoutError):  # only the sessions' own calls count
+            with suppress(RayError, RayServeException, TimeoutError):  # the sessions' own calls report errors
                 await response.results_async(timeout_s=self._bounds.work_s, return_exceptions=True)
 
         self._warming = asyncio.create_task(warm())

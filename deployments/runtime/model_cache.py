@@ -1,6 +1,6 @@
-"""The networks of a replica: loaded when they are first used, dropped when nobody has used them for a while.
+"""A cache of the networks of a replica: loaded on first use, dropped when they were idle for a while.
 
-Loading one stalls nobody who uses another.
+Loading one network does not block the use of another.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Entry(Generic[T]):
-    loading: asyncio.Task[T] | None  # None of what was there from the start
+    loading: asyncio.Task[T] | None  # None if it was added with `put`
     thing: T | None = None
     num_users: int = 0
     used_at: float = field(default_factory=time.monotonic)
 
     def is_idle(self) -> bool:
-        """Whether nobody uses it; whoever wanted it may have left while it was loaded."""
+        """Whether the entry is unused; its users may have left while it was loaded."""
         return not self.num_users and (self.loading is None or self.loading.done())
 
 
 class ModelCache(Generic[T]):
-    """Things that are slow to load and large to keep, by name.
+    """An LRU cache by name of objects that are slow to load and large.
 
     Args:
         stage: The deployment's name, for errors.
         memory: How many are kept, and for how long.
-        kept: Name of the one that is never dropped.
-        on_drop: Called after one was dropped.
+        kept: Name of the entry that is never dropped.
+        on_drop: Called after an entry was dropped.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class ModelCache(Generic[T]):
         self._entries: dict[str, _Entry[T]] = {}
 
     def put(self, name: str, thing: T) -> None:
-        """Keep something that is loaded already: in the constructor of a replica, where no event loop is at hand."""
+        """Add an object that is already loaded. For constructors of replicas, which have no event loop."""
         self._entries[name] = _Entry(None, thing)
 
     @asynccontextmanager
     async def use(self, name: str, load: Callable[[], T]) -> AsyncIterator[T]:
-        """Give what `load` returns, or what it returned before; it is not dropped during the block.
+        """Yield the entry, loaded with `load` if it is missing; it is not dropped during the block.
 
         Raises:
-            StageTimeoutError: Loading took too long.
-            Exception: Whatever `load` raised; the next one who asks tries anew.
+            StageTimeoutError: Loading timed out.
+            Exception: Whatever `load` raised; the next call tries again.
         """
         entry = self._entries.get(name)
         if entry is None:
@@ -86,7 +86,7 @@ class ModelCache(Generic[T]):
             raise
 
     def sweep(self) -> None:
-        """Drop what nobody has used for a while; raise what `Threads.check` does."""
+        """Drop entries that were idle for too long. Raises like `Threads.check`."""
         self._threads.check()
         oldest = time.monotonic() - self._memory.max_idle_s
         for name in [name for name in self._idle() if self._entries[name].used_at < oldest]:
@@ -98,11 +98,11 @@ class ModelCache(Generic[T]):
             self._drop(idle.pop(0))
 
     def _idle(self) -> list[str]:
-        """What may be dropped, the longest unused first."""
+        """Return the names of entries that may be dropped, the longest unused first."""
         idle = [name for name, entry in self._entries.items() if entry.is_idle() and name != self._kept]
         return sorted(idle, key=lambda name: self._entries[name].used_at)
 
     def _drop(self, name: str) -> None:
         del self._entries[name]
-        logger.info("%s was dropped from memory: nobody uses it", name)
+        logger.info("%s: dropped from memory (idle)", name)
         self._on_drop()

@@ -1,7 +1,7 @@
-"""What an error of a call means: the one table of Ray's, Serve's and our own errors.
+"""Classifies the errors of calls: Ray's, Serve's and ours.
 
-Only a `LipwrightError` is a verdict, on the input or on the settings. Whatever else a replica raises, Ray's errors and
-defects alike, says nothing about the work: the try is lost, and the work is tried again.
+A `LipwrightError` means that the request itself is bad and must not be retried. Any other exception, from Ray or from
+a bug, says nothing about the request: the attempt is lost and is retried.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class CallOutcome(Enum):
     """How a call ended; the values are labels of metrics."""
 
     REJECTED = "error"
-    """With the stage's own verdict: another try would give the same."""
+    """The stage rejected the request; a retry would give the same result."""
     FULL = "full"
-    """There was no room."""
+    """The stage is at capacity."""
     UNAVAILABLE = "unavailable"
     """The database, the bucket or the leader did not answer."""
     LATE = "timeout"
-    """The work passed its bound."""
+    """The work timed out."""
     LOST = "lost"
-    """With its replica, its node, an object, or by a defect."""
+    """The replica, its node or an object was lost, or an unexpected exception was raised."""
     CANCELLED = "cancelled"
-    """Nobody waits for it any more."""
+    """The caller was cancelled."""
 
 
 def classify(error: BaseException) -> CallOutcome:
@@ -42,7 +42,7 @@ def classify(error: BaseException) -> CallOutcome:
     if isinstance(cause, UnavailableError):
         return CallOutcome.UNAVAILABLE
     if isinstance(cause, StageTimeoutError):
-        # A stage that waited for another one in vain has tried again itself; a third and fourth try help nobody.
+        # A stage that waited for another stage has retried already; more attempts would not help.
         return CallOutcome.REJECTED if cause.was_retried else CallOutcome.LATE
     if isinstance(cause, ReplicaLostError) and not cause.was_retried:
         return CallOutcome.LOST  # its decoder was killed

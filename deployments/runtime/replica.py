@@ -1,4 +1,4 @@
-"""What a replica knows of itself: its device, who is at work in it, and how it runs blocking work."""
+"""What every replica needs: its device and threads, a gate for calls, and a way to run blocking work."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NICENESS = 5
-_MAX_LATE_S = 1.0  # how long one whose bound passed waits for it
-_REFUSAL_S = 0.25  # in which whoever came to a replica at the same moment has its answer, on a busy machine too
+_MAX_LATE_S = 1.0  # how long a request that timed out waits for its thread
+_REFUSAL_S = 0.25  # calls that arrived at the same time are refused within this time, on a busy machine too
 
 
 def claim_threads(niceness: int = _NICENESS) -> int:
-    """Take OpenCV's threads from it and return the number of threads (at least 1) for everything else.
+    """Turn off OpenCV's threads and return the number of threads (at least 1) for everything else.
 
-    The replica also gives way to those that only answer, by `niceness`, so that a busy machine is not a silent one.
+    Ray only accounts for `num_cpus`: without this, every replica uses all cores. OpenCV's tasks are too small to split:
+    generating a face with two OpenCV threads takes 1.4 times the CPU and the same time. Torch reads OMP_NUM_THREADS,
+    which Ray sets; importing torch here would add two seconds to the start of every replica.
 
-    Ray's `num_cpus` is bookkeeping only: without this every replica uses all cores. OpenCV's work here is too small to
-    be divided: painting a face on two threads of its own takes 1.4 times the CPU and no less time. Torch takes its
-    number from OMP_NUM_THREADS, which Ray sets; importing it here would cost every replica two seconds of its start.
+    Args:
+        niceness: Lowers the priority of this process, so that a busy machine still answers requests.
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
@@ -52,34 +53,34 @@ def claim_threads(niceness: int = _NICENESS) -> int:
 def assigned_device() -> Device:
     """Return "cuda" if this replica was given a GPU or a fraction of one, else "cpu".
 
-    A replica with `num_gpus: 0` still sees the GPUs, so visibility says nothing.
+    A replica with `num_gpus: 0` still sees the GPUs, so their visibility proves nothing.
     """
     return "cuda" if ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0 else "cpu"
 
 
 def assigned_gpu_share() -> float:
-    """Return the fraction of a GPU that this replica was given; 1 where it was given none, or several."""
+    """Return the fraction of a GPU that this replica was given; 1 if it was given none or several."""
     share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
     return share if 0 < share < 1 else 1.0
 
 
 def claim_gpu_share(machine: Machine) -> None:
-    """Bound the GPU memory of this process by its share: Ray's fraction is bookkeeping only.
+    """Limit the GPU memory of this process to its share, which Ray only accounts for.
 
     Raises:
         ConfigError: The replica was given a GPU and PyTorch cannot use one.
     """
     if machine.device == "cpu":
         return
-    import torch  # two seconds, which a replica without a GPU does not pay
+    import torch  # takes two seconds; replicas without a GPU skip it
 
     if not torch.cuda.is_available():
-        raise ConfigError("The replica was given a GPU, and PyTorch finds no CUDA device.")
+        raise ConfigError("The replica was assigned a GPU, but PyTorch finds no CUDA device.")
     torch.cuda.set_per_process_memory_fraction(machine.gpu_share)
 
 
 def free_gpu_memory() -> None:
-    """Give back what PyTorch has kept of networks that are gone."""
+    """Release the memory that PyTorch caches of dropped networks."""
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -93,19 +94,19 @@ def service_name() -> str:
 
 
 class CallGate:
-    """Who is at work in a replica: any number of calls, or one alone.
+    """Admits calls to a replica: any number of them, or one exclusively.
 
-    When a replica dies, each of its calls may be to blame. They are tried again alone, so that the one that is cannot
-    take innocent ones with it a second time. Who comes meanwhile is told that there is no room, and comes again; so is
-    who comes to work that hangs: with this replica, which will be replaced, one more try would be lost. Calls that
-    waited for a replica come to it together: the one that is alone begins when the others have been told.
+    When a replica dies, any of its calls may have killed it. They are retried exclusively, so that the guilty one takes
+    no other call with it. While a call runs exclusively, or while a hung call waits for the replica to be replaced, new
+    calls get CapacityError and are retried elsewhere. Calls that waited for a replica arrive together: the exclusive
+    one starts after the others have been refused.
 
     Args:
-        threads: The work of this replica.
+        threads: The blocking work of this replica.
     """
 
     def __init__(self, threads: Threads) -> None:
-        """Have log lines of this replica say what they are about."""
+        """Configure the logging of this replica."""
         configure_logging()
         self._threads = threads
         self._num_inside = 0
@@ -114,13 +115,13 @@ class CallGate:
 
     @asynccontextmanager
     async def enter(self, context: CallContext) -> AsyncIterator[None]:
-        """Be at work for the block.
+        """Run a call in the block.
 
         Raises:
-            CapacityError: Another call is here alone, or waits to be; or work hangs.
+            CapacityError: Another call runs exclusively or waits to, or a call hangs.
         """
         if self._is_exclusive:
-            raise CapacityError("One call runs alone in this replica.", 1.0)
+            raise CapacityError("One call runs exclusively in this replica.", 1.0)
         self._refuse_if_hung()
         with call_context(context):
             if context.attempt > 1:
@@ -139,7 +140,7 @@ class CallGate:
         self._is_exclusive = True
         try:
             await asyncio.sleep(_REFUSAL_S)
-            while self._num_inside:  # each of them is bounded by its own work
+            while self._num_inside:  # each of them has its own timeout
                 self._left.clear()
                 await self._left.wait()
             self._refuse_if_hung()
@@ -149,7 +150,7 @@ class CallGate:
 
     def _refuse_if_hung(self) -> None:
         if self._threads.num_overdue:
-            raise CapacityError("Work hangs in this replica.", 1.0)
+            raise CapacityError("A call hangs in this replica.", 1.0)
 
 
 class _HasGate(Protocol):
@@ -162,7 +163,7 @@ S = TypeVar("S", bound=_HasGate)
 def stage_method(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, CallContext, P], Coroutine[Any, Any, T]]:
-    """Make `method` of a deployment a call between stages: its first argument says what it is done for."""
+    """Let other stages call a method of a deployment: adds the call context as the first argument, and the gate."""
 
     async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._gate.enter(context):
@@ -173,17 +174,17 @@ def stage_method(
 
 
 class Threads:
-    """Blocking work of one replica: each piece in a thread, within a bound, and remembered until it has come back.
+    """Runs the blocking work of one replica in threads, with timeouts, and tracks it until it returns.
 
-    A thread cannot be ended from outside. Decoding work is ended through its `CancelToken`, because its decoder can be
-    killed; what hangs elsewhere stays, and `check` then fails, so that Serve replaces the replica.
+    A thread cannot be killed. Decoding is stopped through its `CancelToken`, because its decoder process can be killed.
+    Anything else that hangs keeps its thread, and `check` raises so that Serve replaces the replica.
 
     Args:
         stage: The deployment's name, for errors.
         max_unwind_s: How long a cancelled request waits for its thread.
-        max_at_once: Pieces of work that run at the same time, others wait for the bound of those before them; None
-            for any number. Work in NumPy passes the interpreter's lock from thread to thread thousands of times a
-            second: two pieces at once take 40 % more processor time than one after the other, and end little sooner.
+        max_at_once: Number of tasks that run at the same time; None for any number. NumPy passes the interpreter lock
+            between threads thousands of times per second: two tasks at once take 40 % more CPU time than one after the
+            other, and hardly finish sooner.
     """
 
     def __init__(self, stage: str, max_unwind_s: float = 10.0, max_at_once: int | None = None) -> None:
@@ -193,16 +194,16 @@ class Threads:
             nullcontext() if max_at_once is None else asyncio.Semaphore(max_at_once)
         )
         self._workers = _Workers()
-        self._deadlines: dict[asyncio.Future[Any], float] = {}  # of work that has not come back; monotonic clock
+        self._deadlines: dict[asyncio.Future[Any], float] = {}  # of running work; monotonic clock
 
     async def run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
-        """Return `work(token)`, done in a thread when it is its turn.
+        """Return the result of `work(token)`, run in a thread.
 
-        On timeout or cancellation of the request, `token` is cancelled and the thread is given time to come back:
-        what it uses is then in no other hands, and the replica's `max_ongoing_requests` stays honest.
+        On timeout or cancellation of the request, `token` is cancelled and the thread gets time to return: until then
+        nothing else uses its resources, and the request still counts for `max_ongoing_requests`.
 
         Raises:
-            StageTimeoutError: The bound passed.
+            StageTimeoutError: The work timed out.
             Exception: Whatever `work` raised.
         """
         async with self._turn:
@@ -212,13 +213,13 @@ class Threads:
         token = CancelToken()
         done = self._workers.start(partial(work, token))
         self._deadlines[done] = time.monotonic() + timeout_s
-        done.add_done_callback(self._came_back)
+        done.add_done_callback(self._returned)
         try:
             await asyncio.wait([done], timeout=timeout_s)
             if not done.done():
                 token.cancel()
                 await asyncio.wait([done], timeout=_MAX_LATE_S)
-                raise StageTimeoutError(f"{self._stage}: expected the work done in {timeout_s:.0f} s, found no end")
+                raise StageTimeoutError(f"{self._stage}: timed out after {timeout_s:.0f} s")
         except asyncio.CancelledError:
             token.cancel()
             if done in self._deadlines:
@@ -229,24 +230,24 @@ class Threads:
 
     @property
     def num_overdue(self) -> int:
-        """Pieces of work that are past their bound, or cancelled and still not back."""
+        """Number of tasks that are past their timeout, or were cancelled and still run."""
         now = time.monotonic()
         return sum(deadline < now for deadline in self._deadlines.values())
 
     def check(self) -> None:
-        """Raise StageTimeoutError while work is overdue."""
+        """Raise StageTimeoutError while any task is overdue."""
         if num_overdue := self.num_overdue:
-            raise StageTimeoutError(f"{self._stage}: expected all work done within its bound, found {num_overdue} not")
+            raise StageTimeoutError(f"{self._stage}: {num_overdue} task(s) hang; Serve replaces this replica")
 
-    def _came_back(self, done: asyncio.Future[Any]) -> None:
+    def _returned(self, done: asyncio.Future[Any]) -> None:
         del self._deadlines[done]
-        done.exception()  # nobody may be left to look at it
+        done.exception()  # or asyncio logs that it was never retrieved
 
 
 class _Workers:
-    """Threads that are used again: what libraries keep for each thread is kept once, not once a request.
+    """A pool of reused threads, so that per-thread caches of libraries are not created for every request.
 
-    Not `ThreadPoolExecutor`: there, work that hangs takes the place of work that does not, and is waited for at exit.
+    Not a `ThreadPoolExecutor`: there, hung work occupies slots, and the process waits for it at exit.
     """
 
     def __init__(self) -> None:
@@ -264,11 +265,11 @@ class _Workers:
             try:
                 settle = partial(done.set_result, context.run(work))
             except BaseException as error:
-                # Cycles of tracebacks would keep frames and open files until the next collection.
+                # Reference cycles of tracebacks would keep frames and files open until the next garbage collection.
                 traceback.clear_frames(error.__traceback__)
                 settle = partial(done.set_exception, error)
             self._idle.append(inbox)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(settle)
 
         inbox.put(run)
@@ -279,7 +280,7 @@ class _Workers:
 
         def serve() -> None:
             while True:
-                # No name for it: it would hold frames until the next work comes.
+                # Not assigned to a name, which would keep its frames alive until the next task.
                 inbox.get()()
 
         threading.Thread(target=serve, daemon=True).start()

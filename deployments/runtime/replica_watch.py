@@ -1,4 +1,4 @@
-"""How many replicas of each deployment run, as Serve's controller says."""
+"""How many replicas of each deployment run, according to Serve's controller."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _ANSWER_S = 5.0
 
 
 class ReplicaWatch:
-    """Asks Serve's controller how many replicas run; not more often than every two seconds, and one question at a time.
+    """Queries Serve's controller at most every two seconds, with one query at a time.
 
-    Serve waits without a bound for a controller that is dead: more questions would take all threads of this process.
+    Serve waits forever for a dead controller: concurrent queries would use up the threads of this process.
     """
 
     def __init__(self, ask: Callable[[], dict[str, ReplicaStatus]]) -> None:
-        """`ask` puts the question, in a thread."""
+        """`ask` queries the controller; it is called in a thread."""
         self._ask = ask
         self._question: asyncio.Task[dict[str, ReplicaStatus]] | None = None
         self._seen: dict[str, ReplicaStatus] = {}
         self._asked_at = -_FRESH_S
 
     async def read(self) -> dict[str, ReplicaStatus]:
-        """Replicas of each deployment of this application; the last known ones while the controller is silent."""
+        """Return the replicas by deployment; the last known ones while the controller does not answer."""
         if self._question is None and time.monotonic() - self._asked_at >= _FRESH_S:
             self._asked_at = time.monotonic()
             self._question = asyncio.create_task(asyncio.to_thread(self._ask))
@@ -45,4 +45,4 @@ class ReplicaWatch:
         try:
             self._seen = question.result()
         except RayError as error:
-            logger.warning("Serve's controller does not say what runs: %s", error)
+            logger.warning("could not query the replicas from Serve's controller: %s", error)

@@ -1,4 +1,4 @@
-"""The stages behind the Director as `jobs.ports.Stages`: each request with its bound, ready to be awaited."""
+"""Implements `jobs.ports.Stages` with the handles of the deployments, a timeout for each call."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ class ServeStages:
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """See `LandmarkGenerator.is_analysed`."""
-        known: bool = await self._call(
+        result: bool = await self._call(
             "LandmarkGenerator.is_analysed",
             context,
             0,
             lambda context: self.landmark_generator.is_analysed.remote(context, engine, avatar),
         )
-        return known
+        return result
 
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
@@ -168,7 +168,7 @@ class ServeStages:
         )
 
     async def ready(self) -> bool:
-        """True when each stage answers."""
+        """Return True once every stage has answered."""
         for handle in (self.media_probe, self.audio_features, self.landmark_generator, self.studio):
             await call_stage("ready", CallContext(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
         return True
