@@ -35,10 +35,10 @@ from storage.row_codec import from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
-# Higher priority first; within one, owners take turns: a job's turn counts its owner's running jobs and those that
-# wait before it, and of equal turns that of the owner whose last start is longest ago comes first. So whoever sent a
-# hundred jobs delays another's first one by no more than those that run already.
-# What it costs follows the jobs that wait and run, not those that have ended, of which there may be thousands.
+# Higher priority first; within a priority, round-robin over owners: the turn of a job counts its owner's running jobs
+# and those waiting before it; among equal turns the owner whose last start is longest ago comes first. So an owner with
+# a hundred jobs delays another's first job by no more than the jobs that already run.
+# The cost depends on waiting and running jobs only, not on the thousands that may have ended.
 _QUEUE = """
     WITH waiting AS (
         SELECT number, priority, coalesce(owner, '') AS who FROM jobs WHERE status = 'queued'
@@ -58,25 +58,25 @@ _QUEUE = """
         SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM turns
     )
 """
-_ANY_NUMBER = 2**63 - 1  # the bound of a LIMIT that has none: the two databases have no other word for it in common
+_ANY_NUMBER = 2**63 - 1  # "no limit" in a form that both databases accept
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class JobTable:
-    """See the module's text. Safe to call from several threads of one process."""
+    """The jobs, segments, webhooks and avatars of a database. Thread-safe within one process."""
 
     def __init__(self, database: Database, on_change: Callable[[str], None] = lambda job_id: None) -> None:
-        """Use a database; `on_change` is called with a job's id, in any thread, after each change of its row."""
+        """Use a database; `on_change` is called with the id of a job, in any thread, after each change of its row."""
         self._on_change = on_change
         self._database = database
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do `work`, a method of this table as a rule, in the table's own thread; it is done in the order of the calls.
+        """Return `work(...)`, usually a method of this table, run in the thread of the table in order of the calls.
 
-        What was asked for is done, also if whoever waits for it is cancelled.
+        The work is finished even if the caller is cancelled.
         """
         context = contextvars.copy_context()
         call = partial(context.run, work, *args, **kwargs)
@@ -89,27 +89,27 @@ class JobTable:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several services may be at it; see `storage.protocols.Database`, also for what follows."""
+        """Whether several services may share it; see `storage.protocols.Database`, also for the next methods."""
         return self._database.is_shared
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
-        """Become the only writer for a while, if nobody is it at the moment."""
+        """Become the only writer for `lease_s`, if there is none."""
         return self._database.try_claim(holder, lease_s, is_successor)
 
     def renew(self, lease_s: float) -> str | None:
-        """Stay the only writer for another while; returns the newer service that asks for its place, if one does."""
+        """Extend the lease; returns the newer service that requests a handover, if any."""
         return self._database.renew(lease_s)
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Ask a writer of an older service to hand over; returns whether there is one."""
+        """Ask the writer of an older service to hand over; returns whether there is one."""
         return self._database.request_handover(successor, wait_s)
 
     def hand_over(self, successor: str, lease_s: float) -> None:
-        """Be the writer no longer, in favour of one service."""
+        """Stop being the writer, in favour of one service."""
         self._database.hand_over(successor, lease_s)
 
     def release(self) -> None:
-        """Be the writer no longer."""
+        """Stop being the writer."""
         self._database.release()
 
     def claim(self) -> int:
@@ -117,7 +117,7 @@ class JobTable:
         return self._database.claim()
 
     def check_claim(self) -> None:
-        """Raise StateError when another process has become the writer."""
+        """Raise StateError if another writer has taken over."""
         self._database.check_claim()
 
     # Jobs
@@ -126,7 +126,7 @@ class JobTable:
         """Add a job.
 
         Raises:
-            StateError: its id or idempotency key is taken.
+            StateError: Its id or idempotency key is taken.
         """
         try:
             with self._database.transaction():
@@ -136,14 +136,14 @@ class JobTable:
         return self.get_job(job.id)
 
     def update_job(self, job_id: str, **fields: object) -> JobRecord:
-        """Change fields of a job and raise its version; `started_at` and `finished_at` follow a new status.
+        """Change fields of a job and increment its version; a new status also sets `started_at` or `finished_at`.
 
-        A finished job keeps its outcome: the first final status wins, a later update changes nothing and the
-        record comes back as it is. So a cancel that meets the last segment cannot produce two endings.
+        A finished job does not change: the first final status wins, and a later update returns the record unchanged.
+        So a cancellation during the last segment cannot lead to two outcomes.
 
         Raises:
-            NotFoundError: there is no such job.
-            pydantic.ValidationError: a field does not exist or has a value that it cannot have.
+            NotFoundError: There is no such job.
+            pydantic.ValidationError: A field does not exist or has an invalid value.
         """
         with self._database.transaction():
             job = self.get_job(job_id)
@@ -162,10 +162,10 @@ class JobTable:
         return self.get_job(job_id)
 
     def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """One job; with `owner`, only if it is that owner's.
+        """Return one job; with `owner`, only if it is that owner's.
 
         Raises:
-            NotFoundError: there is no such job.
+            NotFoundError: There is no such job.
         """
         rows = self._database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
         if not rows:
@@ -173,26 +173,26 @@ class JobTable:
         return self._jobs(rows)[0]
 
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
-        """The job that this owner submitted under this key before, if any."""
+        """Return the job that this owner submitted with this key, if any."""
         rows = self._database.query(
             "SELECT * FROM jobs WHERE coalesce(owner, '') = ?1 AND idempotency_key = ?2", owner or "", idempotency_key
         )
         return self._jobs(rows)[0] if rows else None
 
     def release_idempotency_key(self, job_id: str) -> None:
-        """Take a finished job's idempotency key from it: another job may bear it then.
+        """Remove the idempotency key of a finished job, so that another job may use it.
 
         Raises:
-            NotFoundError: there is no such job.
-            StateError: it is not finished, and still answers for its key.
+            NotFoundError: There is no such job.
+            StateError: It is not finished.
         """
         with self._database.transaction():
             if not (job := self.get_job(job_id)).status.is_final:
-                raise StateError(f"Job {job_id} keeps its key: expected it to be finished, found it {job.status}.")
+                raise StateError(f"Job {job_id} keeps its idempotency key while it is {job.status}.")
             self._database.update("jobs", "id", job_id, {"idempotency_key": None})
 
     def list_jobs(self, query: JobQuery) -> JobPage:
-        """A page of jobs, the newest first."""
+        """Return a page of jobs, the newest first."""
         rows = self._database.query(
             f"""
             SELECT * FROM jobs
@@ -211,19 +211,19 @@ class JobTable:
         return JobPage(jobs=self._jobs(rows), next_after=None if is_last else int(rows[-1]["number"]))
 
     def queued_jobs(self) -> list[JobRecord]:
-        """Waiting jobs in the order in which they start."""
+        """Return the waiting jobs in the order in which they start."""
         rows = self._database.query(f"{_QUEUE} SELECT jobs.*, position FROM jobs JOIN queue USING (number)")
         positions = {row["id"]: int(row["position"]) for row in rows}
         return self._jobs(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobRecord]:
-        """Running and waiting jobs, the oldest first: what a Director that starts has to take up again."""
+        """Return the running and waiting jobs, the oldest first: those that a new leader resumes."""
         return self._jobs(
             self._database.query("SELECT * FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobRecord]:
-        """Jobs that ended before a time, the first that ended first, at most `limit`; none whose webhook is due."""
+        """Return at most `limit` jobs that ended before a time, in that order; none with a pending webhook."""
         rows = self._database.query(
             "SELECT * FROM jobs WHERE finished_at < ?1 AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) "
             "ORDER BY finished_at LIMIT ?3",
@@ -234,7 +234,7 @@ class JobTable:
         return self._jobs(rows)
 
     def last_succeeded(self, limit: int) -> list[JobRecord]:
-        """The jobs that succeeded last, the newest first."""
+        """Return the jobs that succeeded last, the newest first."""
         rows = self._database.query(
             "SELECT * FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
             JobStatus.SUCCEEDED.value,
@@ -243,46 +243,46 @@ class JobTable:
         return self._jobs(rows)
 
     def count_jobs(self, status: JobStatus) -> int:
-        """How many jobs have this status."""
+        """Return how many jobs have this status."""
         (row,) = self._database.query("SELECT count(*) AS num FROM jobs WHERE status = ?1", status.value)
         return int(row["num"])
 
     def delete_job(self, job_id: str) -> None:
-        """Forget a job and its segments. Harmless when it is gone already."""
+        """Delete a job and its segments, if it exists."""
         with self._database.transaction():
             self._database.execute("DELETE FROM jobs WHERE id = ?1", job_id)
 
     # Segments
 
     def record_segment(self, segment: SegmentRecord) -> None:
-        """Add a segment or replace what is known of it."""
+        """Insert or replace a segment."""
         with self._database.transaction():
             self._database.insert("segments", to_row(segment), ("job_id", "number"))
 
     def segments(self, job_id: str) -> list[SegmentRecord]:
-        """All known segments of a job, in output order."""
+        """Return the segments of a job, in output order."""
         rows = self._database.query("SELECT * FROM segments WHERE job_id = ?1 ORDER BY number", job_id)
         return [from_row(SegmentRecord, row) for row in rows]
 
     def finished_segments(self, job_id: str) -> list[SegmentRecord]:
-        """The segments whose file is there, in output order."""
+        """Return the rendered segments of a job, in output order."""
         return [segment for segment in self.segments(job_id) if segment.status is SegmentStatus.DONE]
 
     # Webhooks
 
     def put_callback(self, callback: CallbackRecord) -> None:
-        """Add a webhook or replace what is known of it. Harmless when its job is gone."""
+        """Insert or replace a webhook, if its job exists."""
         with self._database.transaction():
             if self._database.query("SELECT 1 FROM jobs WHERE id = ?1", callback.job_id):
                 self._database.insert("callbacks", to_row(callback), ("job_id",))
 
     def find_callback(self, job_id: str) -> CallbackRecord | None:
-        """The webhook of a finished job, if it has one."""
+        """Return the webhook of a finished job, if it has one."""
         rows = self._database.query("SELECT * FROM callbacks WHERE job_id = ?1", job_id)
         return from_row(CallbackRecord, rows[0]) if rows else None
 
     def pending_callbacks(self, limit: int) -> list[CallbackRecord]:
-        """Webhooks that have not arrived yet, the first due first."""
+        """Return undelivered webhooks, the first due first."""
         rows = self._database.query(
             "SELECT * FROM callbacks WHERE status = ?1 ORDER BY next_at LIMIT ?2", CallbackStatus.PENDING.value, limit
         )
@@ -291,7 +291,7 @@ class JobTable:
     # Avatars
 
     def put_avatar(self, avatar: AvatarRecord) -> AvatarRecord:
-        """Add an avatar, or replace the one of the same key (keeping its id) and raise its version."""
+        """Insert an avatar, or replace the one of the same key, keeping its id and incrementing its version."""
         with self._database.transaction():
             known = self.find_avatar(avatar.key)
             if known is not None:
@@ -300,11 +300,11 @@ class JobTable:
         return avatar
 
     def update_avatar(self, key: str, **fields: object) -> AvatarRecord:
-        """Change fields of an avatar and raise its version.
+        """Change fields of an avatar and increment its version.
 
         Raises:
-            NotFoundError: there is no such avatar.
-            pydantic.ValidationError: a field does not exist or has a value that it cannot have.
+            NotFoundError: There is no such avatar.
+            pydantic.ValidationError: A field does not exist or has an invalid value.
         """
         with self._database.transaction():
             known = self.find_avatar(key)
@@ -316,15 +316,15 @@ class JobTable:
         return avatar
 
     def find_avatar(self, key: str) -> AvatarRecord | None:
-        """The avatar of this content key, if it was ever analysed."""
+        """Return the avatar of this content key, if there is one."""
         rows = self._database.query("SELECT * FROM avatars WHERE key = ?1", key)
         return from_row(AvatarRecord, rows[0]) if rows else None
 
     def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
-        """One avatar by the id that clients use; with `owner`, only if it is that owner's.
+        """Return one avatar by its public id; with `owner`, only if it is that owner's.
 
         Raises:
-            NotFoundError: there is no such avatar.
+            NotFoundError: There is no such avatar.
         """
         rows = self._database.query(
             "SELECT * FROM avatars WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", avatar_id, owner
@@ -334,7 +334,7 @@ class JobTable:
         return from_row(AvatarRecord, rows[0])
 
     def list_avatars(self, pinned_only: bool = True, owner: str | None = None) -> list[AvatarRecord]:
-        """Avatars that callers asked to keep (or all), the newest first; with `owner`, only that owner's."""
+        """Return the pinned avatars (or all), the newest first; with `owner`, only that owner's."""
         rows = self._database.query(
             "SELECT * FROM avatars WHERE pinned >= ?1 AND (owner = ?2 OR ?2 IS NULL) ORDER BY created_at DESC",
             int(pinned_only),
@@ -343,7 +343,7 @@ class JobTable:
         return [from_row(AvatarRecord, row) for row in rows]
 
     def analysing_avatars(self) -> list[AvatarRecord]:
-        """Avatars under analysis that callers sent for themselves, to be kept or not; the oldest first."""
+        """Return the avatars under analysis that callers created themselves, the oldest first."""
         rows = self._database.query(
             "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at",
             AvatarStatus.ANALYSING.value,
@@ -351,17 +351,17 @@ class JobTable:
         return [from_row(AvatarRecord, row) for row in rows]
 
     def touch_avatar(self, key: str) -> None:
-        """Note that an avatar was used now. Harmless when it is gone."""
+        """Set the last use of an avatar to now, if it exists."""
         with self._database.transaction():
             self._database.update("avatars", "key", key, {"last_used_at": timestamp(utc_now())})
 
     def delete_avatar(self, key: str) -> None:
-        """Forget an avatar. Harmless when it is gone already."""
+        """Delete an avatar, if it exists."""
         with self._database.transaction():
             self._database.execute("DELETE FROM avatars WHERE key = ?1", key)
 
     def surplus_avatars(self, max_cached: int) -> list[AvatarRecord]:
-        """Cached avatars beyond the `max_cached` last used: not pinned and not needed by an unfinished job."""
+        """Return the avatars to evict: beyond the `max_cached` last used, unpinned and not needed by a job."""
         rows = self._database.query(
             f"""
             SELECT * FROM avatars
@@ -382,7 +382,7 @@ class JobTable:
         }
 
     def _jobs(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobRecord]:
-        """The records of rows; `positions` are those of the waiting ones among them, where they are known already."""
+        """Return the records of rows; `positions` are the queue positions of waiting jobs, if already known."""
         if positions is None:
             is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
             positions = self._queue_positions() if is_waiting else {}

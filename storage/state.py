@@ -1,4 +1,4 @@
-"""Where a service keeps what it has: by the settings `state` and `files`, in the data folder or elsewhere."""
+"""Opens the storage of a service by the settings `state` and `files`: the data folder, or a database and a bucket."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _PROBE_CONTENT: Final = b"Lipwright was here.\n"
 
 
 def open_files(config: PipelineConfig) -> StoredFiles:
-    """Where the files of the service are, seen from this process: in the data folder, or in a bucket.
+    """Returns the file storage: the data folder, or a bucket.
 
     Raises:
-        ConfigError: The bucket's URL cannot be used, or what speaks to it is not installed.
+        ConfigError: The URL of the bucket is invalid, or its client is not installed.
     """
     if config.files is None:
         return LocalFiles(config.data_dir)
@@ -48,42 +48,42 @@ def open_files(config: PipelineConfig) -> StoredFiles:
 
 
 def cache_folder(config: PipelineConfig) -> Path:
-    """Where this machine keeps what it has fetched from a bucket."""
+    """Returns the folder in which this machine caches files of a bucket."""
     return Path(os.environ.get(_CACHE_DIR) or config.bucket.cache_dir or config.data_dir / "cache")
 
 
 def check_files_access(config: PipelineConfig) -> None:
-    """Write a small file, read it and remove it.
+    """Check access by writing, reading and removing a small file.
 
     Raises:
         ConfigError: See `open_files`.
-        StorageUnreachableError: The bucket does not answer, or does not take it.
-        StoredFileError: It does not give it back.
+        StorageUnreachableError: The bucket does not answer, or refuses access.
+        StoredFileError: It returns another content.
     """
     files, key = open_files(config), f"trials/{new_id()}"
     files.put(key, _PROBE_CONTENT)
     with files.fetched(key) as path:
         if path.read_bytes() != _PROBE_CONTENT:
-            raise StoredFileError("files: expected what was written, found something else.")
+            raise StoredFileError("files: the bucket returned another content than was written.")
     files.remove(key)
 
 
 def open_store(config: PipelineConfig) -> FileStore:
-    """The same, for whoever moves and removes them."""
+    """Returns the file store over `open_files`."""
     return FileStore(config.data_dir, open_files(config))
 
 
 def open_table(state: str | None, files: FileStore, on_change: Callable[[str], None] = lambda job_id: None) -> JobTable:
-    """The job table; see `JobTable`.
+    """Returns the job table.
 
     Raises:
-        ConfigError: The file is no table of this service, or what speaks to PostgreSQL is not installed.
+        ConfigError: The file is not a job table, or the PostgreSQL client is not installed.
     """
     return JobTable(FileDatabase(files.table_path) if state is None else open_database(state), on_change)
 
 
 def open_keys(state: str | None, data_dir: Path) -> KeyRing:
-    """The API keys."""
+    """Returns the API keys."""
     if state is None:
         return FileKeyRing(data_dir)
     from storage.postgres.keys import PostgresKeyRing
@@ -92,7 +92,7 @@ def open_keys(state: str | None, data_dir: Path) -> KeyRing:
 
 
 def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None], str]:
-    """What gives the secret that the webhooks of an owner's jobs are signed with."""
+    """Returns the function that gives the signing secret of an owner's webhooks."""
     if state is None:
         return lambda owner: webhook_secret(data_dir, owner)
     from storage.postgres.keys import PostgresWebhookSecret
@@ -101,13 +101,13 @@ def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None],
 
 
 def open_database(url: str) -> Database:
-    """The PostgreSQL behind a URL; nobody is asked yet.
+    """Returns the PostgreSQL database of a URL, without connecting.
 
     Raises:
-        ConfigError: What speaks to it is not installed.
+        ConfigError: The PostgreSQL client is not installed.
     """
     if find_spec("psycopg") is None:
-        raise ConfigError("state: expected the extra `postgres` (pip install -e '.[postgres]'), found no psycopg.")
+        raise ConfigError("state: PostgreSQL needs the extra `postgres` (pip install -e '.[postgres]').")
     from storage.postgres.database import Database as SharedDatabase
 
     return SharedDatabase(url)

@@ -1,1 +1,1 @@
-"""The job table, API keys and secrets in a PostgreSQL that several machines share."""
+"""The job table, API keys and secrets in a PostgreSQL database that several machines share."""

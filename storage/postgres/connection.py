@@ -1,4 +1,4 @@
-"""One connection to a PostgreSQL, with a bound on every wait for it."""
+"""One connection to PostgreSQL, with a timeout on every wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from errors import StorageFullError, TableUnreachableError
 Connection = psycopg.Connection[dict[str, Any]]
 
 ANSWER_S: Final = 8.0
-"""Bound of one transaction: each is a few look-ups by key."""
+"""Timeout of one statement; each is a few look-ups by key."""
 _SETTINGS: Final = {
     # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     "connect_timeout": "3",
@@ -33,10 +33,10 @@ _SERVER_SETTINGS: Final = ("SET statement_timeout = '5s'", "SET idle_in_transact
 
 
 def connect(url: str) -> Connection:
-    """Open a connection.
+    """Opens a connection.
 
     Raises:
-        TableUnreachableError: There is nobody, or nobody who lets us in.
+        TableUnreachableError: The server does not answer, or refuses access.
     """
     asked = conninfo_to_dict(url)
     info = make_conninfo(url, **{name: value for name, value in _SETTINGS.items() if name not in asked})
@@ -50,7 +50,7 @@ def connect(url: str) -> Connection:
 
 @contextmanager
 def bounded(connection: Connection, timeout_s: float = ANSWER_S) -> Iterator[None]:
-    """End a connection that does not answer within the block: a server that hangs ends none by itself."""
+    """Shut a connection down that does not answer in time, because libpq would wait for a hung server forever."""
     watch = threading.Timer(timeout_s, _cut, (connection,))
     watch.daemon = True
     watch.start()
@@ -67,10 +67,10 @@ def _cut(connection: Connection) -> None:
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Turn what the driver says of a database that is gone or full into errors of ours.
+    """Translate errors of the driver.
 
     Raises:
-        TableUnreachableError: It does not answer, or takes no changes.
+        TableUnreachableError: The database does not answer, or accepts no changes.
         StorageFullError: Its disk is full.
     """
     try:

@@ -1,8 +1,8 @@
-"""A PostgreSQL behind the tables: transactions, leadership by a lease, and the fence between two Directors.
+"""The tables in PostgreSQL: transactions, the leader's lease, and the fencing token.
 
-The lease counts by the clock of the database, the only one that all services share. The fence is a row: every change
-reads the number of the last claim there and holds it until it is committed, so that nobody becomes the writer in the
-middle of another's transaction, and nobody who has been one before changes anything any more.
+The lease runs by the clock of the database, the only one that all services share. The fencing token is a row: every
+transaction reads the number of the last claim and locks it until commit. So nobody becomes the writer in the middle of
+another's transaction, and a former writer cannot change anything.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from storage.schema import steps_after
 
 T = TypeVar("T")
 
-_STANDS_BY: Final = 0  # claims are counted from 1
-_PAUSE_S: Final = 0.5  # between two tries to connect: whoever asks meanwhile is told at once
-_MIGRATION_LOCK: Final = 0x6C697077  # any number: that of two services that start, one makes the tables
+_STANDS_BY: Final = 0  # claims are numbered from 1
+_PAUSE_S: Final = 0.5  # between attempts to connect; calls in between fail at once
+_MIGRATION_LOCK: Final = 0x6C697077  # an arbitrary number: only one of several starting services migrates
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 
 
 class Database:
-    """Implements `storage.protocols.Database` with a PostgreSQL. Connects at first use, and again when it has to."""
+    """Implements `storage.protocols.Database` with PostgreSQL. Connects on first use, and reconnects when needed."""
 
     is_shared = True
 
@@ -44,14 +44,14 @@ class Database:
         self._failed_at = -_PAUSE_S
 
     def close(self) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             self._drop()
 
     # Leadership
 
     def claim(self) -> int:
-        """See the contract. The claim of a writer that lives is not waited for."""
+        """See `storage.protocols.Database`. Does not wait for the lease of a live writer."""
         with self._lock:
             self._generation = None
             with self.transaction():
@@ -60,7 +60,7 @@ class Database:
         return self._generation
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         may_have = f"held_until < {_NOW}" + (" OR holder = ?1" if is_successor else "")
         with self._lock:
             generation = None
@@ -82,7 +82,7 @@ class Database:
         return int(rows[0]["generation"]) if rows else None
 
     def renew(self, lease_s: float) -> str | None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self.transaction():
             (row,) = self.query(
                 f"UPDATE writer SET held_until = {_NOW} + ?1::double precision "
@@ -92,7 +92,7 @@ class Database:
         return None if row["heir"] is None else str(row["heir"])
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock, self._beside_the_fence(), self.transaction():
             num_asked = self.execute(
                 f"UPDATE writer SET heir = ?1, asked_until = {_NOW} + ?2::double precision "
@@ -103,7 +103,7 @@ class Database:
         return num_asked == 1
 
     def hand_over(self, successor: str, lease_s: float) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             with self.transaction():
                 self.execute(
@@ -115,7 +115,7 @@ class Database:
 
     @contextmanager
     def _beside_the_fence(self) -> Iterator[None]:
-        """Let one who is no writer change what is no job."""
+        """Let a service that is not the writer change the `writer` row."""
         generation, self._generation = self._generation, None
         try:
             yield
@@ -123,7 +123,7 @@ class Database:
             self._generation = generation
 
     def release(self) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             if self._generation is None:
                 return
@@ -132,7 +132,7 @@ class Database:
             self._generation = _STANDS_BY
 
     def check_claim(self) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             if self._generation is not None:
                 self._compare(self.query("SELECT generation FROM writer"))
@@ -141,15 +141,15 @@ class Database:
         found = rows[0]["generation"]
         if found != self._generation:
             raise StateError(
-                f"The job table: expected to be its writer number {self._generation}, found {found}; "
-                "another Director has taken over."
+                f"Another Director has taken over the job table: it is at claim {found}, this one holds "
+                f"{self._generation}."
             )
 
     # Statements
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             if self._is_inside:
                 yield
@@ -158,7 +158,7 @@ class Database:
             self._is_inside = True
             try:
                 if self._generation == _STANDS_BY:
-                    raise StandbyError("Another service leads at the moment; nothing is changed from here.", 2.0)
+                    raise StandbyError("Another service leads; this one changes nothing.", 2.0)
                 if self._generation is not None:
                     self._compare(self.query("SELECT generation FROM writer FOR SHARE"))
                 yield
@@ -170,7 +170,7 @@ class Database:
                 self._is_inside = False
 
     def query(self, statement_: str, *arguments: object) -> list[Row]:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
 
         def ask(connection: Connection) -> list[Row]:
             cursor = connection.execute(statement(statement_), [argument(value) for value in arguments])
@@ -179,29 +179,29 @@ class Database:
         return self._answered(ask)
 
     def execute(self, statement_: str, *arguments: object) -> int:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         values = [argument(value) for value in arguments]
         return self._answered(lambda connection: connection.execute(statement(statement_), values).rowcount)
 
     def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         try:
             self.execute(insertion(table, row, replaces), *row.values())
         except psycopg.errors.UniqueViolation as error:
             raise KeyTakenError(table) from error
 
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
     def json_contains(self, column: str, place: str) -> str:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         return f"{column}::jsonb @> {place}::jsonb"
 
     # The connection
 
     def _answered(self, ask: Callable[[Connection], T]) -> T:
-        """What `ask` returns of the connection; one that has died since it was last used is made anew, once.
+        """Return `ask(connection)`; reconnect once if the connection has died since its last use.
 
         Raises:
             TableUnreachableError: The database does not answer.
@@ -217,7 +217,7 @@ class Database:
 
     def _asked(self, ask: Callable[[Connection], T]) -> T:
         if self._connection is None and self._is_inside:
-            raise TableUnreachableError("The database of the job table was lost in the middle of a change.")
+            raise TableUnreachableError("The connection to the job table was lost during a transaction.")
         connection = self._connection or self._connected()
         try:
             with database_errors(), bounded(connection):
@@ -254,10 +254,10 @@ class Database:
 
 
 def _make_tables(connection: Connection) -> None:
-    """Bring the tables up to date; of several services that try at a time, the others wait for the first.
+    """Migrate the tables; several services that start at a time do it one after the other.
 
     Raises:
-        ConfigError: They were written by a newer version of this program.
+        ConfigError: A newer version of this program wrote them.
     """
     with bounded(connection, timeout_s=60.0), connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock($1)", [_MIGRATION_LOCK])

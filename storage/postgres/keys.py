@@ -1,4 +1,4 @@
-"""API keys and the secret of webhooks in the database of the job table."""
+"""API keys and the master secret of webhooks in the database of the job table."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from storage.row_codec import from_row, to_row
 from storage.webhook_secrets import derived_secret
 
 _FRESH_S: Final = 2.0
-"""How old what one process knows of the keys may be: a key that is revoked still opens the door so long."""
+"""Maximum age of the cached keys: a revoked key is accepted for this long."""
 _NUM_BYTES: Final = 32
 _WEBHOOKS: Final = "webhooks"
 
 
 class PostgresKeyRing(KeyRing):
-    """The keys in a database, as they were when they were read last.
+    """The keys in a database, cached for two seconds.
 
-    `refresh` reads them when that is two seconds ago. While the database does not answer, those that are known still
-    count: what needs the database says so by itself.
+    While the database does not answer, the cached keys remain valid; whatever needs the database fails by itself.
     """
 
     def __init__(self, database: Database) -> None:
@@ -84,14 +83,14 @@ class PostgresKeyRing(KeyRing):
 
 
 class PostgresWebhookSecret:
-    """The secret behind those of webhooks, made at first need; the first of several processes wins."""
+    """The master secret of webhooks, created on first use; the first of several processes wins."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._master: bytes | None = None
 
     def of(self, owner: str | None) -> str:
-        """The `whsec_...` of an owner; see `storage.webhook_secrets`.
+        """Returns the `whsec_...` secret of an owner; see `storage.webhook_secrets`.
 
         Raises:
             TableUnreachableError: The database does not answer.

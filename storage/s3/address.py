@@ -1,4 +1,4 @@
-"""From the setting `files`, a URL as `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`, to a store."""
+"""Opens the bucket of the setting `files`: `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from errors import ConfigError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_REQUEST_S: Final = timedelta(seconds=30)  # of one request, its body included: at most one part
+_REQUEST_S: Final = timedelta(seconds=30)  # per request, including its body: at most one part
 _CONNECT_S: Final = timedelta(seconds=3)
 _RETRY_S: Final = timedelta(seconds=5)
-"""How long a request is sent again; an API that waits longer for a bucket that is gone only piles up its callers."""
+"""Seconds of retries per request; waiting longer for a bucket that is down only piles up callers."""
 _MAX_RETRIES: Final = 6
 _QUERY: Final = frozenset({"endpoint", "region"})
 
 
 def open_bucket(url: str) -> S3Store:
-    """The store behind a URL; nobody is asked yet. Credentials come from the environment, as everywhere (AWS_*).
+    """Returns the store of a URL, without connecting. Credentials come from the environment (`AWS_*`).
 
     Raises:
-        ConfigError: It is no such URL, or what speaks to S3 is not installed.
+        ConfigError: The URL is invalid, or the S3 client is not installed.
     """
     if find_spec("obstore") is None:
-        raise ConfigError("files: expected the extra `s3` (pip install -e '.[s3]'), found no obstore.")
+        raise ConfigError("files: a bucket needs the extra `s3` (pip install -e '.[s3]').")
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
@@ -48,6 +48,6 @@ def open_bucket(url: str) -> S3Store:
 
 
 def _shown(url: str) -> str:
-    """The URL without what stands before its host."""
+    """Returns the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

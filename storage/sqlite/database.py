@@ -1,4 +1,4 @@
-"""The SQLite file behind the tables: transactions, and the fence between two Directors.
+"""The tables in an SQLite file: transactions and the fencing token.
 
 A change is on the disk when its transaction returns (WAL with synchronous=FULL), so that it survives a power cut.
 """
@@ -27,7 +27,7 @@ _UNUSABLE: Final = frozenset(
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_ERROR,  # a table of other columns
+        sqlite3.SQLITE_ERROR,  # a table with other columns
     }
 )
 _TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
@@ -35,14 +35,14 @@ _PRIMARY: Final = 0xFF  # https://www.sqlite.org/rescode.html: the low byte of a
 
 
 class FileIdentity(NamedTuple):
-    """Which file a path names; another one in its place has another."""
+    """Identifies the file behind a path; a replaced file has another identity."""
 
     device: int
     inode: int
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """Return which file is at `path`; None if there is none.
+    """Returns the identity of the file at `path`; None if there is none.
 
     Raises:
         OSError: The disk does not answer.
@@ -55,16 +55,16 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 class Database:
-    """Implements `storage.protocols.Database` with a file of this machine, which one service has to itself."""
+    """Implements `storage.protocols.Database` with a local file that only one service uses."""
 
     is_shared = False
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file.
+        """Open or create the file.
 
         Raises:
-            ConfigError: It is no table of this service, is damaged, or cannot be written.
-            OSError: It cannot be made.
+            ConfigError: It is not a job table, is damaged, or cannot be written.
+            OSError: It cannot be created.
         """
         self._lock = threading.RLock()
         self._path = path
@@ -74,7 +74,7 @@ class Database:
             self._open(path)
 
     def _open(self, path: Path) -> None:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what SQLite puts beside it has the same mode
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives the files next to it the same mode
         self._identity = identity_of(path)
         self._connect()
         self._migrate()
@@ -85,7 +85,7 @@ class Database:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self.query("PRAGMA user_version")  # the first look makes the log
+        self.query("PRAGMA user_version")  # the first query creates the log
         self._log_identity = identity_of(self._log_path)
 
     def _migrate(self) -> None:
@@ -98,7 +98,7 @@ class Database:
                 self.execute(f"PRAGMA user_version = {number}")
 
     def check_pages(self) -> None:
-        """Read the whole file and write to it.
+        """Check the whole file, and that it can be written.
 
         Raises:
             ConfigError: It is damaged, or cannot be written.
@@ -115,10 +115,10 @@ class Database:
             self._connection.close()
 
     def claim(self) -> int:
-        """Become the only writer: whoever claimed the file before can change nothing any more.
+        """Become the only writer: a process that claimed the file before can change nothing any more.
 
         Returns:
-            The number of this claim, counted from 1.
+            The number of this claim, from 1.
         """
         with self._lock:
             self._generation = None
@@ -130,7 +130,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing; inside another transaction, a part of it.
+        """Commit all changes of the block, or none; a nested transaction is part of the outer one.
 
         Raises:
             StateError: Another process has claimed the file since this one did.
@@ -155,16 +155,16 @@ class Database:
                 raise
 
     def query(self, statement: str, *arguments: object) -> list[Row]:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         with self._lock:
             return self._connection.execute(statement, arguments).fetchall()
 
     def execute(self, statement: str, *arguments: object) -> int:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         return self._connection.execute(statement, arguments).rowcount
 
     def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         try:
             self.execute(insertion(table, row, replaces), *row.values())
         except sqlite3.IntegrityError as error:
@@ -173,32 +173,32 @@ class Database:
             raise
 
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
     def json_contains(self, column: str, place: str) -> str:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         return (
             f"NOT EXISTS (SELECT 1 FROM json_each({place}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
             " AS borne WHERE borne.key = asked.key AND borne.value = asked.value))"
         )
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
-        """Claim the file: nobody else has it."""
+        """Claim the file: no other service uses it."""
         self.claim()
         return True
 
     def renew(self, lease_s: float) -> str | None:
-        """See the contract."""
+        """See `storage.protocols.Database`."""
         self.check_claim()
         return None
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Ask nobody: a file is claimed without waiting."""
+        """Return False: there is no leader to ask, because a file is claimed without waiting."""
         return False
 
     def hand_over(self, successor: str, lease_s: float) -> None:
-        """Do nothing: who claims the file next does not wait."""
+        """Do nothing: the next claim does not wait."""
 
     def release(self) -> None:
         """Do nothing: who claims the file next does not wait."""
@@ -216,31 +216,30 @@ class Database:
             self._check_claim()
 
     def _keep_log(self) -> None:
-        """Copy a log that was deleted into the file, and begin another one.
+        """Checkpoint a deleted log into the file, and start a new one.
 
-        SQLite goes on with the log that it has open. Nobody else finds it any more: what was committed since the last
-        checkpoint would be gone with this process.
+        SQLite continues to use the open log, but no other process finds it: what was committed since the last
+        checkpoint would be lost with this process.
         """
         try:
             found = identity_of(self._log_path)
-            if self._log_identity is None:  # a file system on which SQLite has no log, or none yet
+            if self._log_identity is None:  # a file system without WAL support, or no log yet
                 self._log_identity = found
             if found == self._log_identity or identity_of(self._path) != self._identity:
                 return
             is_other = found is not None and self._log_path.stat().st_size > 0
-        except OSError:  # a disk that does not answer says so by itself
+        except OSError:  # the next query reports a disk that does not answer
             return
         if is_other:
             raise TableLostError(
-                f"The log of the job table, {self._log_path.name}: expected the file that was opened, found another in "
-                "its place; nothing is accepted."
+                f"The log of the job table, {self._log_path.name}, was replaced by another file; no jobs are accepted."
             )
         (row,) = self.query("PRAGMA wal_checkpoint(PASSIVE)")
         if row["checkpointed"] < row["log"]:
-            return  # somebody reads what is older; it is tried again with the next change
+            return  # a reader uses an older state; retried with the next change
         self._connection.close()
         self._connect()
-        logger.warning("%s was deleted; what it held is in the job table, and another one is begun", self._log_path)
+        logger.warning("%s was deleted; saved its content to the job table and started a new log", self._log_path)
 
     def _check_claim(self) -> None:
         try:
@@ -248,17 +247,15 @@ class Database:
         except OSError:  # a disk that does not answer says so by itself
             found = self._identity
         if found != self._identity:
-            what = "that it is gone" if found is None else "another file in its place"
-            raise TableLostError(
-                f"The job table: expected the file that was opened, found {what}; nothing is accepted."
-            )
+            what = "deleted" if found is None else "replaced by another file"
+            raise TableLostError(f"The file of the job table was {what}; no jobs are accepted.")
         if self._generation is None:
             return
         (row,) = self.query("SELECT generation FROM writer")
         if row["generation"] != self._generation:
             raise StateError(
-                f"The job table: expected to be its writer number {self._generation}, found {row['generation']}; "
-                "another Director has taken over."
+                f"Another Director has taken over the job table: it is at claim {row['generation']}, this one holds "
+                f"{self._generation}."
             )
 
 
@@ -268,7 +265,7 @@ def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:
 
 @contextmanager
 def _unusable(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a file that is no table of ours into one line that says what to do."""
+    """Translate errors about an unusable file into one line that says what to do."""
     try:
         yield
     except ConfigError as error:
@@ -278,7 +275,6 @@ def _unusable(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & _PRIMARY not in _UNUSABLE:
             raise
         raise ConfigError(
-            f"{path}: expected the job table of this service, whole and writable, found: "
-            f"{' '.join(str(error).split())}. Let this user write it and its folder, put a backup in its place, or "
-            "move it away: without it, the service starts with no jobs."
+            f"{path}: expected an intact, writable job table, found: {' '.join(str(error).split())}. Give this user "
+            "write access to it and its folder, restore a backup, or move it away to start without jobs."
         ) from error

@@ -139,7 +139,7 @@ def test_whoever_claimed_last_is_the_only_writer(again: Again) -> None:
     old.claim()
     job = old.insert_job(_job())
     new.claim()
-    with pytest.raises(StateError, match="another Director"):
+    with pytest.raises(StateError, match="Another Director"):
         old.update_job(job.id, status=JobStatus.RUNNING)
     with pytest.raises(StateError):
         old.check_claim()
@@ -221,7 +221,7 @@ def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
 
 def test_a_finished_job_gives_its_key_to_another(table: JobTable) -> None:
     job = table.insert_job(_job(idempotency_key="k"))
-    with pytest.raises(StateError, match="expected it to be finished"):
+    with pytest.raises(StateError, match="keeps its idempotency key"):
         table.release_idempotency_key(job.id)
     table.update_job(job.id, status=JobStatus.SUCCEEDED)
     for _ in range(2):

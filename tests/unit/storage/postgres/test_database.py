@@ -58,7 +58,7 @@ def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) ->
     assert time.monotonic() - began > 1.9, "a lease that was renewed holds"
     too_late: tuple[Callable[[], object], ...] = (first.check_claim, lambda: change(first), lambda: first.renew(2.0))
     for late in too_late:
-        with pytest.raises(StateError, match="another Director has taken over"):
+        with pytest.raises(StateError, match="Another Director has taken over"):
             late()
     change(second)
     second.release()
